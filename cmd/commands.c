@@ -1,0 +1,58 @@
+/*
+ * The commands of `fermata`. See commands.h.
+ */
+#include "cmd/commands.h"
+
+#include <string.h>
+
+#include "core/util/text.h"
+
+/* The build says which commands are there: FM_HAVE_COMMAND_<NAME>. */
+extern const struct fm_command fm_command_infer;
+extern const struct fm_command fm_command_batch;
+extern const struct fm_command fm_command_serve;
+extern const struct fm_command fm_command_profile;
+extern const struct fm_command fm_command_help;
+extern const struct fm_command fm_command_version;
+extern const struct fm_command fm_command_internal_docs;
+
+const struct fm_command *const fm_commands[] = {
+#ifdef FM_HAVE_COMMAND_INFER
+    &fm_command_infer,
+#endif
+#ifdef FM_HAVE_COMMAND_BATCH
+    &fm_command_batch,
+#endif
+#ifdef FM_HAVE_COMMAND_SERVE
+    &fm_command_serve,
+#endif
+#ifdef FM_HAVE_COMMAND_PROFILE
+    &fm_command_profile,
+#endif
+    &fm_command_help,
+    &fm_command_version,
+    &fm_command_internal_docs,
+    NULL,
+};
+
+const struct fm_command *fm_command_find(const char *name)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        if (strcmp(fm_commands[i]->name, name) == 0) {
+            return fm_commands[i];
+        }
+    }
+    return NULL;
+}
+
+const char *fm_command_suggest(const char *name)
+{
+    const char *names[64];
+    size_t count = 0;
+    for (size_t i = 0; fm_commands[i] != NULL && count < sizeof names / sizeof names[0]; i++) {
+        if (!fm_commands[i]->hidden) {
+            names[count++] = fm_commands[i]->name;
+        }
+    }
+    return fm_text_suggest(name, names, count);
+}

@@ -1,0 +1,106 @@
+/*
+ * main(): finds the command, parses its arguments, runs it, and makes sure that what it printed really got out.
+ *
+ * Owns: the choice of the command and the facts about the terminal. Does not own: any work. Thread rule: the main thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/arguments.h"
+#include "cmd/commands.h"
+#include "cmd/usage.h"
+#include "core/util/memory.h"
+#include "core/util/text.h"
+#include "host/os/os.h"
+
+static bool color_welcome(int descriptor)
+{
+    const char *no_color = fm_os_environment("NO_COLOR");
+    const char *terminal = fm_os_environment("TERM");
+    return fm_os_is_terminal(descriptor) && (no_color == NULL || no_color[0] == '\0') &&
+           !(terminal != NULL && strcmp(terminal, "dumb") == 0);
+}
+
+static int text_print(const struct fm_call *call, struct fm_text *text)
+{
+    int exit_code = FM_EXIT_OK;
+    if (text->failed) {
+        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
+    } else {
+        (void)fwrite(text->data, 1, text->length, stdout);
+    }
+    fm_text_deinit(text);
+    return exit_code;
+}
+
+static int command_call(struct fm_call *call, const char *const *arguments, size_t count)
+{
+    struct fm_error error = {0};
+    int status = fm_arguments_parse(call, arguments, count, fm_os_environment, &error);
+    if (status == FM_EINVAL) {
+        return fm_call_usage(call, "%s", error.text);
+    }
+    if (status != 0) {
+        return fm_call_fail(call, &error);
+    }
+    if (call->help) {
+        struct fm_text text = {0};
+        fm_usage_command(&text, call->command, call->columns, call->color_out);
+        return text_print(call, &text);
+    }
+    return call->command->run(call);
+}
+
+static int overview_print(const struct fm_call *call)
+{
+    struct fm_text text = {0};
+    fm_usage_overview(&text, call->columns, call->color_out);
+    return text_print(call, &text);
+}
+
+static int dispatch(struct fm_call *call, const char *const *arguments, size_t count)
+{
+    if (count == 0) {
+        (void)overview_print(call);
+        return FM_EXIT_USAGE;
+    }
+    const char *name = arguments[0];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        return overview_print(call);
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+        call->command = fm_command_find("version");
+        return command_call(call, arguments + 1, count - 1);
+    }
+    call->command = fm_command_find(name);
+    if (call->command != NULL) {
+        return command_call(call, arguments + 1, count - 1);
+    }
+    if (name[0] == '-') {
+        return fm_call_usage(call, "unknown option '%s' before any command", name);
+    }
+    const char *suggestion = fm_command_suggest(name);
+    if (suggestion != NULL) {
+        return fm_call_usage(call, "unknown command '%s'; did you mean '%s'?", name, suggestion);
+    }
+    return fm_call_usage(call, "unknown command '%s'", name);
+}
+
+int main(int argc, char **argv)
+{
+    struct fm_call call = {
+        .color_out = color_welcome(1),
+        .color_err = color_welcome(2),
+        .columns = fm_os_terminal_columns(1),
+    };
+    fm_arena_init(&call.arena, 0);
+    int exit_code = dispatch(&call, (const char *const *)argv + (argc > 0), argc > 0 ? (size_t)argc - 1 : 0);
+    errno = 0;
+    if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == FM_EXIT_OK) {
+        exit_code = fm_call_fail_with(&call, FM_EXIT_FAILURE, "cannot write to standard output: %s",
+                                      errno != 0 ? strerror(errno) : "an earlier write failed");
+    }
+    fm_arena_deinit(&call.arena);
+    return exit_code;
+}

@@ -1,0 +1,114 @@
+/*
+ * The status table turned into look-ups, and the writing of error texts. Pure.
+ */
+#include "core/util/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct status_row {
+    int value;
+    const char *name;
+    const char *text;
+    int http;
+    int grpc;
+    int retry;
+};
+
+static const struct status_row rows[] = {
+#define STATUS_ROW(name, value, text, http, grpc, retry) {value, #name, text, http, grpc, retry},
+    FM_STATUS_TABLE(STATUS_ROW)
+#undef STATUS_ROW
+};
+
+static const struct status_row *row_find(int status)
+{
+    static const struct status_row unknown = {0, "EUNKNOWN", "unknown error", 500, 2, 0};
+    size_t count = sizeof(rows) / sizeof(rows[0]);
+    /* The table is dense: OK is 0, the n-th row is -n. */
+    if (status <= 0 && status > -(int)count) {
+        return &rows[-status];
+    }
+    return &unknown;
+}
+
+const char *fm_status_name(int status)
+{
+    return row_find(status)->name;
+}
+
+const char *fm_status_text(int status)
+{
+    return row_find(status)->text;
+}
+
+int fm_status_http(int status)
+{
+    return row_find(status)->http;
+}
+
+int fm_status_grpc(int status)
+{
+    return row_find(status)->grpc;
+}
+
+int fm_status_retry(int status)
+{
+    return row_find(status)->retry;
+}
+
+/* Makes the text one clean line, cut at a UTF-8 boundary when vsnprintf had to cut it. */
+static void text_clean(char *text, int written)
+{
+    size_t length = strlen(text);
+    if (written >= FM_ERROR_TEXT_SIZE) {
+        while (length > 0 && ((unsigned char)text[length - 1] & 0xC0u) == 0x80u) {
+            length--;
+        }
+        if (length > 0 && ((unsigned char)text[length - 1] & 0x80u) != 0) {
+            length--;
+        }
+        text[length] = '\0';
+    }
+    for (size_t i = 0; i < length; i++) {
+        if ((unsigned char)text[i] < 0x20u || text[i] == 0x7F) {
+            text[i] = '?';
+        }
+    }
+}
+
+int fm_error_set(struct fm_error *reterr, int status, const char *format, ...)
+{
+    if (reterr != NULL) {
+        /* The arguments may point into reterr itself, so the text is built beside it. */
+        char text[FM_ERROR_TEXT_SIZE];
+        va_list arguments;
+        va_start(arguments, format);
+        int written = vsnprintf(text, sizeof(text), format, arguments);
+        va_end(arguments);
+        text_clean(text, written);
+        reterr->status = status;
+        memcpy(reterr->text, text, sizeof(text));
+    }
+    return status;
+}
+
+int fm_error_prefix(struct fm_error *reterr, int status, const char *format, ...)
+{
+    if (reterr == NULL) {
+        return status;
+    }
+    char prefix[FM_ERROR_TEXT_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    int written = vsnprintf(prefix, sizeof(prefix), format, arguments);
+    va_end(arguments);
+    if (written < 0) {
+        prefix[0] = '\0';
+    }
+    if (reterr->status == 0) {
+        reterr->status = status;
+        (void)snprintf(reterr->text, sizeof(reterr->text), "%s", fm_status_text(status));
+    }
+    return fm_error_set(reterr, reterr->status, "%s: %s", prefix, reterr->text);
+}

@@ -1,0 +1,48 @@
+#!/bin/sh
+# From an empty Debian machine to text read from real document pages by three neural networks.
+#
+#   ./demo.sh              a few pages
+#   ./demo.sh --limit 40   more of them
+#
+# Sets up, builds, reads, and says what to try next. Works as root or with sudo; safe to repeat: what is done stays done.
+set -eu
+cd "$(dirname "$0")"
+limit=8
+case ${1:-} in
+    '') ;;
+    --limit)
+        limit=${2:-}
+        case $limit in '' | *[!0-9]*) echo "demo: --limit takes a number of pages" >&2; exit 2 ;; esac ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+
+began=$(date +%s)
+step() { printf '\n== %s  [%d s]\n' "$*" $(($(date +%s) - began)); }
+
+step "1/4 setting up: Debian packages, ONNX Runtime, three models"
+tools/setup
+
+step "2/4 building build/fermata"
+mkdir -p build
+log=build/demo.log
+[ -f build/build.ninja ] || meson setup build >$log 2>&1 || { tail -n 20 $log >&2; exit 1; }
+ninja -C build >$log 2>&1 || { grep -E -A 6 'FAILED|error' $log | head -n 40 >&2; echo "demo: the build failed, see $log" >&2; exit 1; }
+build/fermata --version | head -n 1
+
+step "3/4 getting pages: PDFs of Debian's documentation packages, rasterised"
+examples/ocr/fetch-pages demo
+
+step "4/4 reading $limit pages: detection -> orientation -> recognition"
+build/fermata batch examples/ocr/job.yaml --limit "$limit"
+
+step "what was read"
+examples/ocr/show
+
+cat <<EOF
+
+That was \`fermata batch\`. Next:
+  build/fermata batch examples/ocr/job.yaml --limit 40    more pages (--resume goes on where it was stopped)
+  build/fermata serve --help                              the same models online
+  build/fermata profile --help                            which threads and batch size suit this machine
+  ./test.sh                                               everything that is checked
+EOF

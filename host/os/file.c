@@ -1,0 +1,389 @@
+/*
+ * Files. See file.h.
+ */
+#include "host/os/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/util/error.h"
+#include "core/util/memory.h"
+
+static int status_from_errno(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+        return FM_ENOTFOUND;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return FM_EPERM;
+    case ENOSPC:
+    case EDQUOT:
+        return FM_ENOSPC;
+    case ENOMEM:
+        return FM_ENOMEM;
+    case EMFILE:
+    case ENFILE:
+        return FM_ELIMIT;
+    case EEXIST:
+        return FM_EEXIST;
+    case ENAMETOOLONG:
+        return FM_ETOOLARGE;
+    case EISDIR:
+    case ELOOP:
+        return FM_EINVAL;
+    default:
+        return FM_EIO;
+    }
+}
+
+/* "cannot <verb> '<path>': <reason>". */
+static int error_from_errno(struct fm_error *reterr, const char *verb, const char *path, int error)
+{
+    char reason[128];
+    /* The GNU strerror_r returns the text, which may or may not be in `reason`. */
+    const char *text = strerror_r(error, reason, sizeof(reason));
+    return fm_error_set(reterr, status_from_errno(error), "cannot %s '%s': %s", verb, path, text);
+}
+
+int fm_file_stat(const char *path, struct fm_file_facts *ret_facts, struct fm_error *reterr)
+{
+    struct stat facts;
+    memset(ret_facts, 0, sizeof(*ret_facts));
+    if (stat(path, &facts) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR) {
+            return 0;
+        }
+        return error_from_errno(reterr, "look at", path, errno);
+    }
+    ret_facts->kind = S_ISREG(facts.st_mode) ? FM_FILE_REGULAR : S_ISDIR(facts.st_mode) ? FM_FILE_DIRECTORY : FM_FILE_OTHER;
+    ret_facts->size = (uint64_t)facts.st_size;
+    ret_facts->modified_ns = (uint64_t)facts.st_mtim.tv_sec * 1000000000u + (uint64_t)facts.st_mtim.tv_nsec;
+    return 0;
+}
+
+/* Reads a descriptor to its end. `hint` is the expected size. */
+static int descriptor_read(int descriptor, const char *path, size_t hint, size_t bytes_max, char **ret_data, size_t *ret_size,
+                           struct fm_error *reterr)
+{
+    /* One byte more than expected, so that a file of the hinted size needs no growth to notice its end; and one for the NUL. */
+    size_t capacity = hint < bytes_max ? hint + 2 : bytes_max + 2;
+    char *data = fm_alloc(capacity);
+    size_t size = 0;
+    int status = 0;
+    if (data == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes", path, capacity);
+    }
+    for (;;) {
+        if (size > bytes_max) {
+            status = fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%s': larger than the limit of %zu bytes", path, bytes_max);
+            break;
+        }
+        if (size + 1 == capacity) {
+            capacity = capacity > bytes_max / 2 ? bytes_max + 2 : capacity * 2;
+            char *grown = fm_realloc(data, capacity);
+            if (grown == NULL) {
+                status = fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes", path, capacity);
+                break;
+            }
+            data = grown;
+        }
+        ssize_t got = read(descriptor, data + size, capacity - 1 - size);
+        if (got == 0) {
+            data[size] = '\0';
+            *ret_data = data;
+            *ret_size = size;
+            return 0;
+        }
+        if (got > 0) {
+            size += (size_t)got;
+        } else if (errno != EINTR) {
+            status = error_from_errno(reterr, "read", path, errno);
+            break;
+        }
+    }
+    fm_free(data);
+    return status;
+}
+
+int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr)
+{
+    /* O_NONBLOCK so that a FIFO without a writer cannot hang us; it means nothing for regular files. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+        return error_from_errno(reterr, "open", path, errno);
+    }
+    struct stat facts;
+    int status = 0;
+    if (fstat(descriptor, &facts) != 0) {
+        status = error_from_errno(reterr, "look at", path, errno);
+    } else if (S_ISDIR(facts.st_mode)) {
+        status = fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is a directory, not a file", path);
+    } else if (!S_ISREG(facts.st_mode)) {
+        status = fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is not a regular file", path);
+    } else if ((uint64_t)facts.st_size > bytes_max) {
+        status = fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%s': its %lld bytes are more than the limit of %zu", path,
+                              (long long)facts.st_size, bytes_max);
+    } else {
+        status = descriptor_read(descriptor, path, (size_t)facts.st_size, bytes_max, ret_data, ret_size, reterr);
+    }
+    close(descriptor);
+    return status;
+}
+
+int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr)
+{
+    return descriptor_read(STDIN_FILENO, "standard input", 65536, bytes_max, ret_data, ret_size, reterr);
+}
+
+int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr)
+{
+    int length = snprintf(writer->path, sizeof(writer->path), "%s", path);
+    if (length < 0 || (size_t)length >= sizeof(writer->path)) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long", path);
+    }
+    writer->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (writer->descriptor < 0) {
+        return error_from_errno(reterr, "create", path, errno);
+    }
+    writer->open = true;
+    writer->size = 0;
+    return 0;
+}
+
+int fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size, struct fm_error *reterr)
+{
+    const char *bytes = data;
+    while (size > 0) {
+        ssize_t written = write(writer->descriptor, bytes, size);
+        if (written < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return error_from_errno(reterr, "write", writer->path, errno);
+        }
+        bytes += written;
+        size -= (size_t)written;
+        writer->size += (uint64_t)written;
+    }
+    return 0;
+}
+
+int fm_file_writer_commit(struct fm_file_writer *writer, struct fm_error *reterr)
+{
+    int status = 0;
+    if (fsync(writer->descriptor) != 0) {
+        status = error_from_errno(reterr, "flush", writer->path, errno);
+    }
+    writer->open = false;
+    if (close(writer->descriptor) != 0 && status == 0) {
+        status = error_from_errno(reterr, "close", writer->path, errno);
+    }
+    return status;
+}
+
+void fm_file_writer_abandon(struct fm_file_writer *writer)
+{
+    if (writer->open) {
+        close(writer->descriptor);
+        unlink(writer->path);
+        writer->open = false;
+    }
+}
+
+int fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr)
+{
+    struct fm_file_writer writer = {0};
+    char temporary[PATH_MAX];
+    char directory[PATH_MAX];
+    int length = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
+    if (length < 0 || (size_t)length >= sizeof(temporary)) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long", path);
+    }
+    int status = fm_path_directory(directory, sizeof(directory), path);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
+    }
+    status = fm_file_writer_open(&writer, temporary, reterr);
+    if (status == 0) {
+        status = fm_file_writer_append(&writer, data, size, reterr);
+    }
+    if (status != 0) {
+        fm_file_writer_abandon(&writer);
+        return status;
+    }
+    status = fm_file_writer_commit(&writer, reterr);
+    if (status == 0) {
+        status = fm_file_rename(temporary, path, reterr);
+    }
+    if (status != 0) {
+        unlink(temporary);
+        return status;
+    }
+    return fm_file_sync_directory(directory, reterr);
+}
+
+int fm_file_make_directories(const char *path, struct fm_error *reterr)
+{
+    char partial[PATH_MAX];
+    int length = snprintf(partial, sizeof(partial), "%s", path);
+    if (length < 0 || (size_t)length >= sizeof(partial)) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot create '%.100s...': the path is too long", path);
+    }
+    for (char *cursor = partial + 1;; cursor++) {
+        if (*cursor != '/' && *cursor != '\0') {
+            continue;
+        }
+        char kept = *cursor;
+        *cursor = '\0';
+        if (mkdir(partial, 0755) != 0 && errno != EEXIST) {
+            return error_from_errno(reterr, "create directory", partial, errno);
+        }
+        *cursor = kept;
+        if (kept == '\0') {
+            break;
+        }
+    }
+    struct fm_file_facts facts;
+    int status = fm_file_stat(path, &facts, reterr);
+    if (status == 0 && facts.kind != FM_FILE_DIRECTORY) {
+        status = fm_error_set(reterr, FM_EEXIST, "cannot create directory '%s': something else has that name", path);
+    }
+    return status;
+}
+
+int fm_file_remove(const char *path, struct fm_error *reterr)
+{
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return error_from_errno(reterr, "remove", path, errno);
+    }
+    return 0;
+}
+
+int fm_file_rename(const char *from, const char *to, struct fm_error *reterr)
+{
+    return rename(from, to) == 0 ? 0 : error_from_errno(reterr, "rename to", to, errno);
+}
+
+int fm_file_sync_directory(const char *path, struct fm_error *reterr)
+{
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_from_errno(reterr, "open directory", path, errno);
+    }
+    int status = 0;
+    /* Some file systems cannot sync a directory (EINVAL): they offer nothing better, so that is not a failure. */
+    if (fsync(descriptor) != 0 && errno != EINVAL) {
+        status = error_from_errno(reterr, "flush directory", path, errno);
+    }
+    close(descriptor);
+    return status;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int fm_file_list(const char *directory, struct fm_file_list *ret_list, struct fm_error *reterr)
+{
+    *ret_list = (struct fm_file_list){0};
+    DIR *handle = opendir(directory);
+    if (handle == NULL) {
+        return error_from_errno(reterr, "list", directory, errno);
+    }
+    size_t capacity = 0;
+    int status = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *entry = readdir(handle);
+        if (entry == NULL) {
+            status = errno == 0 ? 0 : error_from_errno(reterr, "list", directory, errno);
+            break;
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        if (ret_list->count == capacity) {
+            capacity = capacity == 0 ? 32 : capacity * 2;
+            char **grown = fm_realloc(ret_list->names, capacity * sizeof(*grown));
+            if (grown == NULL) {
+                status = fm_error_set(reterr, FM_ENOMEM, "cannot list '%s': out of memory", directory);
+                break;
+            }
+            ret_list->names = grown;
+        }
+        ret_list->names[ret_list->count] = fm_strdup(entry->d_name);
+        if (ret_list->names[ret_list->count] == NULL) {
+            status = fm_error_set(reterr, FM_ENOMEM, "cannot list '%s': out of memory", directory);
+            break;
+        }
+        ret_list->count++;
+    }
+    closedir(handle);
+    if (status != 0) {
+        fm_file_list_free(ret_list);
+    } else if (ret_list->count > 0) {
+        qsort(ret_list->names, ret_list->count, sizeof(*ret_list->names), compare_names);
+    }
+    return status;
+}
+
+void fm_file_list_free(struct fm_file_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        fm_free(list->names[i]);
+    }
+    fm_free(list->names);
+    *list = (struct fm_file_list){0};
+}
+
+int fm_path_join(char *ret_path, size_t size, const char *directory, const char *name)
+{
+    int length = 0;
+    if (name[0] == '/' || directory[0] == '\0' || strcmp(directory, ".") == 0) {
+        length = snprintf(ret_path, size, "%s", name);
+    } else {
+        bool slash = directory[strlen(directory) - 1] == '/';
+        length = snprintf(ret_path, size, "%s%s%s", directory, slash ? "" : "/", name);
+    }
+    return length >= 0 && (size_t)length < size ? 0 : FM_ETOOLARGE;
+}
+
+int fm_path_directory(char *ret_path, size_t size, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    if (length + 2 > size) {
+        return FM_ETOOLARGE;
+    }
+    if (length == 0) {
+        memcpy(ret_path, ".", 2);
+    } else {
+        memcpy(ret_path, path, length);
+        ret_path[length] = '\0';
+    }
+    return 0;
+}
+
+const char *fm_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+const char *fm_path_extension(const char *path)
+{
+    const char *base = fm_path_base(path);
+    const char *dot = strrchr(base, '.');
+    return dot == NULL || dot == base ? "" : dot;
+}

@@ -1,0 +1,686 @@
+/*
+ * The executor: threads around core/plan/flow. See executor.h.
+ *
+ * HOW IT WORKS. One lock guards the flow. Whoever changes it (a submit, an operator thread, a backend's completion) calls pump() afterwards, which starts
+ * model runs that have become possible and hands out finished requests, always outside the lock. A backend may complete inside
+ * submit(); pump() therefore does not nest on one thread: the inner call returns and the outer loop finds the new work. Operator threads sleep until
+ * the flow has an operator item.
+ */
+#include "host/runtime/executor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/plan/flow.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+#include "host/runtime/batch.h"
+
+enum { REQUESTS_MAX_DEFAULT = 1024, OPERATOR_THREADS_MAX = 256 };
+
+struct stage_slots {
+    struct fm_model *model; /* NULL: an operator */
+    const struct fm_operator_instance *operator_instance;
+    uint32_t fan_out_max;
+    uint32_t *free_instances; /* a stack */
+    uint32_t free_count;
+    uint32_t instance_count;
+};
+
+struct fm_executor {
+    const struct fm_pipeline *pipeline;
+    struct fm_flow *flow;
+    struct stage_slots *stages;
+    struct fm_thread *threads;
+    uint32_t thread_count;
+    uint32_t idle_threads;
+    uint32_t pumping; /* threads inside pump(): destroy waits for them */
+    bool stopping;
+    struct fm_mutex mutex;
+    struct fm_condition work;  /* operator threads wait here */
+    struct fm_condition drained;
+};
+
+/* A model run in progress. */
+struct run {
+    struct fm_executor *executor;
+    struct fm_flow_task task;
+    struct fm_batch batch;
+    uint32_t instance;
+    uint64_t start_ns;
+    struct fm_execution execution;
+};
+
+/* The executor whose pump() is on this thread's stack. */
+static _Thread_local const struct fm_executor *pumping_here;
+
+static void pump(struct fm_executor *executor);
+
+/* ---- model runs ----------------------------------------------------------------------------------------------- */
+
+/* Gives every item of a failed run its verdict: a batch is taken apart, a single item fails. */
+static void run_fail_items(struct run *run, const struct fm_error *error)
+{
+    struct fm_executor *executor = run->executor;
+    uint64_t now_ns = fm_os_now_ns();
+    bool isolate = run->task.item_count > 1;
+    for (uint32_t i = 0; i < run->task.item_count; i++) {
+        if (isolate) {
+            fm_flow_item_retry_alone(executor->flow, now_ns, run->task.items[i]);
+        } else {
+            fm_flow_item_failed(executor->flow, now_ns, run->task.items[i], error);
+        }
+    }
+}
+
+/* Hands in the results and returns slot and instance; the lock is held. */
+static void run_finish_locked(struct run *run, int status, struct fm_value **item_values, const struct fm_error *error)
+{
+    struct fm_executor *executor = run->executor;
+    struct stage_slots *slots = &executor->stages[run->task.stage];
+    uint64_t now_ns = fm_os_now_ns();
+    if (status == 0) {
+        const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+        uint32_t counts[FM_PIPELINE_PORTS_MAX];
+        struct fm_value *values[FM_PIPELINE_PORTS_MAX];
+        uint64_t share_ns = (now_ns - run->start_ns) / run->task.item_count;
+        for (uint32_t j = 0; j < stage->output_count; j++) {
+            counts[j] = 1;
+        }
+        for (uint32_t i = 0; i < run->task.item_count; i++) {
+            for (uint32_t j = 0; j < stage->output_count; j++) {
+                values[j] = &item_values[i][j];
+            }
+            fm_flow_item_done(executor->flow, now_ns, run->task.items[i], share_ns, values, counts);
+        }
+    } else {
+        run_fail_items(run, error);
+    }
+    fm_flow_task_end(executor->flow, now_ns, run->start_ns, &run->task);
+    slots->free_instances[slots->free_count++] = run->instance;
+}
+
+static void run_end(struct run *run, int status, struct fm_error *error)
+{
+    struct fm_executor *executor = run->executor;
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+    struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX] = {NULL};
+    if (status == 0) {
+        status = fm_batch_scatter(&run->batch, item_values, error);
+    } else if (error->status == 0) {
+        (void)fm_error_set(error, status, "model '%s' failed: %s", stage->spec->target, fm_status_text(status));
+    }
+    fm_mutex_lock(&executor->mutex);
+    run_finish_locked(run, status, item_values, error);
+    fm_mutex_unlock(&executor->mutex);
+    fm_batch_deinit(&run->batch);
+    free(run);
+}
+
+static void run_complete(struct fm_execution *execution, int status)
+{
+    struct run *run = execution->user;
+    struct fm_executor *executor = run->executor;
+    struct fm_error error = execution->error;
+    run_end(run, status, &error);
+    pump(executor);
+}
+
+/* Assembles and submits; the lock is not held. */
+static void run_start(struct run *run)
+{
+    struct fm_executor *executor = run->executor;
+    struct stage_slots *slots = &executor->stages[run->task.stage];
+    struct fm_error error = {0};
+    run->start_ns = fm_os_now_ns();
+    int status = fm_batch_gather(&run->batch, &error);
+    if (status == 0) {
+        run->execution = (struct fm_execution){.struct_size = sizeof(run->execution),
+                                               .input_count = run->batch.input_count,
+                                               .output_count = run->batch.output_count,
+                                               .batch_size = run->task.rows,
+                                               .inputs = run->batch.inputs,
+                                               .outputs = run->batch.outputs,
+                                               .complete = run_complete,
+                                               .user = run};
+        status = fm_model_submit(slots->model, run->instance, &run->execution);
+        if (status == 0) {
+            return; /* run may be gone already */
+        }
+        error = run->execution.error;
+    }
+    run_end(run, status, &error);
+}
+
+/* Without memory for a run its items fail: waiting would not bring any, and with nothing else running nobody would wake us. */
+static void run_refuse_locked(struct fm_executor *executor)
+{
+    struct fm_flow_task task;
+    uint64_t now_ns = fm_os_now_ns();
+    if (fm_flow_next(executor->flow, now_ns, FM_STAGE_MODEL, &task)) {
+        struct fm_error error = {0};
+        (void)fm_error_set(&error, FM_ENOMEM, "stage '%s': out of memory for a batch",
+                           executor->pipeline->stages[task.stage].spec->name);
+        for (uint32_t i = 0; i < task.item_count; i++) {
+            fm_flow_item_failed(executor->flow, now_ns, task.items[i], &error);
+        }
+        fm_flow_task_end(executor->flow, now_ns, now_ns, &task);
+    }
+}
+
+/* The next model run with its inputs, or NULL. The lock is held. */
+static struct run *run_take_locked(struct fm_executor *executor)
+{
+    struct run *run = NULL;
+    while (fm_flow_may_run(executor->flow, FM_STAGE_MODEL) && (run = calloc(1, sizeof(*run))) == NULL) {
+        run_refuse_locked(executor);
+    }
+    if (run == NULL) {
+        return NULL;
+    }
+    run->executor = executor;
+    if (!fm_flow_next(executor->flow, fm_os_now_ns(), FM_STAGE_MODEL, &run->task)) {
+        free(run);
+        return NULL;
+    }
+    struct stage_slots *slots = &executor->stages[run->task.stage];
+    FM_ASSERT(slots->free_count > 0);
+    run->instance = slots->free_instances[--slots->free_count];
+    fm_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count, run->task.rows);
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+    for (uint32_t i = 0; i < run->task.item_count && run->batch.ready; i++) {
+        for (uint32_t j = 0; j < stage->input_count; j++) {
+            fm_flow_input_get(executor->flow, run->task.items[i], j, fm_batch_item_input(&run->batch, i, j));
+        }
+    }
+    return run;
+}
+
+/* ---- finished requests ---------------------------------------------------------------------------------------- */
+
+static void request_assemble(struct fm_executor *executor, struct fm_flow_request *finished, struct fm_request *request)
+{
+    const struct fm_pipeline *pipeline = executor->pipeline;
+    for (uint32_t i = 0; i < pipeline->output_count && request->error.status == 0; i++) {
+        const struct fm_pipeline_output *output = &pipeline->outputs[i];
+        uint32_t count = fm_flow_output_count(finished, i);
+        int status = 0;
+        if (!output->stacks) {
+            request->outputs[i] = fm_value_ref(fm_flow_output_get(finished, i, 0));
+        } else {
+            const struct fm_value **elements = calloc(count == 0 ? 1 : count, sizeof(*elements));
+            if (elements == NULL) {
+                status = fm_error_set(&request->error, FM_ENOMEM, "output '%s': out of memory", output->name);
+            }
+            for (uint32_t e = 0; status == 0 && e < count; e++) {
+                elements[e] = fm_flow_output_get(finished, i, e);
+            }
+            if (status == 0) {
+                status = fm_batch_stack(output, elements, count, &request->outputs[i], &request->error);
+            }
+            free(elements);
+        }
+    }
+}
+
+static void request_finish(struct fm_executor *executor, struct fm_flow_request *finished)
+{
+    struct fm_request *request = fm_flow_request_user(finished);
+    request->error = *fm_flow_request_error(finished);
+    request->failed_stage = fm_flow_request_failed_stage(finished);
+    if (request->error.status == 0) {
+        request_assemble(executor, finished, request);
+    }
+    if (request->error.status != 0) {
+        for (uint32_t i = 0; i < executor->pipeline->output_count; i++) {
+            fm_value_unref(&request->outputs[i]);
+        }
+    }
+    if (request->timings != NULL) {
+        const struct fm_flow_timing *timings = fm_flow_request_timings(finished);
+        for (uint32_t i = 0; i < executor->pipeline->stage_count; i++) {
+            request->timings[i] = (struct fm_stage_timing){
+                .wait_ns = timings[i].wait_ns, .run_ns = timings[i].run_ns, .items = timings[i].items};
+        }
+    }
+    fm_flow_request_free(finished);
+    request->done_ns = fm_os_now_ns();
+    request->done(request);
+}
+
+/* ---- the pump ------------------------------------------------------------------------------------------------- */
+
+static void pump(struct fm_executor *executor)
+{
+    if (pumping_here == executor) {
+        return;
+    }
+    const struct fm_executor *outer = pumping_here;
+    pumping_here = executor;
+    fm_mutex_lock(&executor->mutex);
+    executor->pumping++;
+    for (;;) {
+        struct fm_flow_request *finished = fm_flow_finished(executor->flow);
+        if (finished != NULL) {
+            /* From here on a cancel finds nothing to cancel. */
+            ((struct fm_request *)fm_flow_request_user(finished))->internal = NULL;
+        }
+        struct run *run = finished == NULL ? run_take_locked(executor) : NULL;
+        if (finished == NULL && run == NULL) {
+            break;
+        }
+        fm_mutex_unlock(&executor->mutex);
+        if (finished != NULL) {
+            request_finish(executor, finished);
+        } else {
+            run_start(run);
+        }
+        fm_mutex_lock(&executor->mutex);
+    }
+    if (executor->idle_threads > 0 && fm_flow_may_run(executor->flow, FM_STAGE_OPERATOR)) {
+        fm_condition_signal(&executor->work);
+    }
+    executor->pumping--;
+    fm_condition_broadcast(&executor->drained);
+    fm_mutex_unlock(&executor->mutex);
+    pumping_here = outer;
+}
+
+/* ---- operators ------------------------------------------------------------------------------------------------ */
+
+struct operator_run {
+    struct fm_flow_task task;
+    struct fm_value_list inputs[FM_PIPELINE_PORTS_MAX];
+    struct fm_value_list outputs[FM_PIPELINE_PORTS_MAX];
+    uint64_t start_ns;
+    struct fm_error error;
+    int status;
+};
+
+/* Takes references to the inputs; the lock is held. */
+static void operator_gather_locked(struct fm_executor *executor, struct operator_run *run)
+{
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+    run->status = 0;
+    for (uint32_t j = 0; j < stage->input_count; j++) {
+        uint32_t count = fm_flow_input_count(executor->flow, run->task.items[0], j);
+        run->inputs[j] = (struct fm_value_list){0};
+        if (count == 0) {
+            continue;
+        }
+        run->inputs[j].items = fm_alloc_zero(count, sizeof(struct fm_value));
+        if (run->inputs[j].items == NULL) {
+            run->status = fm_error_set(&run->error, FM_ENOMEM, "stage '%s': out of memory for its inputs", stage->spec->name);
+            continue;
+        }
+        run->inputs[j].count = count;
+        run->inputs[j].capacity = count;
+        fm_flow_input_get(executor->flow, run->task.items[0], j, run->inputs[j].items);
+    }
+}
+
+static void operator_finish_locked(struct fm_executor *executor, struct operator_run *run)
+{
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+    uint64_t now_ns = fm_os_now_ns();
+    if (run->status == 0) {
+        struct fm_value *values[FM_PIPELINE_PORTS_MAX];
+        uint32_t counts[FM_PIPELINE_PORTS_MAX];
+        for (uint32_t j = 0; j < stage->output_count; j++) {
+            values[j] = run->outputs[j].items;
+            counts[j] = (uint32_t)run->outputs[j].count;
+        }
+        fm_flow_item_done(executor->flow, now_ns, run->task.items[0], now_ns - run->start_ns, values, counts);
+    } else {
+        fm_flow_item_failed(executor->flow, now_ns, run->task.items[0], &run->error);
+    }
+    fm_flow_task_end(executor->flow, now_ns, run->start_ns, &run->task);
+}
+
+static void operator_run_once(struct fm_executor *executor, struct operator_run *run)
+{
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
+    const struct stage_slots *slots = &executor->stages[run->task.stage];
+    run->start_ns = fm_os_now_ns();
+    for (uint32_t j = 0; j < stage->output_count; j++) {
+        run->outputs[j] = (struct fm_value_list){0};
+    }
+    if (run->status == 0) {
+        run->error = (struct fm_error){0};
+        run->status = fm_operator_run(slots->operator_instance, run->inputs, stage->input_count, run->outputs, stage->output_count,
+                                      slots->fan_out_max, &run->error);
+        if (run->status != 0 && run->error.status == 0) {
+            (void)fm_error_set(&run->error, run->status, "operator '%s' failed: %s", stage->spec->target, fm_status_text(run->status));
+        }
+    }
+    for (uint32_t j = 0; j < stage->input_count; j++) {
+        fm_value_list_deinit(&run->inputs[j]);
+    }
+    fm_mutex_lock(&executor->mutex);
+    operator_finish_locked(executor, run);
+    fm_mutex_unlock(&executor->mutex);
+    for (uint32_t j = 0; j < stage->output_count; j++) {
+        fm_value_list_deinit(&run->outputs[j]);
+    }
+}
+
+static void operator_thread(void *argument)
+{
+    struct fm_executor *executor = argument;
+    struct operator_run *run = calloc(1, sizeof(*run));
+    FM_ASSERT(run != NULL);
+    fm_mutex_lock(&executor->mutex);
+    while (!executor->stopping) {
+        if (!fm_flow_next(executor->flow, fm_os_now_ns(), FM_STAGE_OPERATOR, &run->task)) {
+            executor->idle_threads++;
+            fm_condition_wait(&executor->work, &executor->mutex);
+            executor->idle_threads--;
+            continue;
+        }
+        operator_gather_locked(executor, run);
+        if (executor->idle_threads > 0 && fm_flow_may_run(executor->flow, FM_STAGE_OPERATOR)) {
+            fm_condition_signal(&executor->work);
+        }
+        fm_mutex_unlock(&executor->mutex);
+        operator_run_once(executor, run);
+        pump(executor);
+        fm_mutex_lock(&executor->mutex);
+    }
+    fm_mutex_unlock(&executor->mutex);
+    free(run);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------- */
+
+static int slots_create(struct fm_executor *executor, const struct fm_stage_binding *bindings, struct fm_error *reterr)
+{
+    const struct fm_pipeline *pipeline = executor->pipeline;
+    executor->stages = calloc(pipeline->stage_count, sizeof(*executor->stages));
+    if (executor->stages == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
+    }
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        struct stage_slots *slots = &executor->stages[i];
+        const struct fm_stage_spec *spec = pipeline->stages[i].spec;
+        slots->model = bindings[i].model;
+        slots->operator_instance = bindings[i].operator_instance;
+        slots->fan_out_max = spec->fan_out_max > 0 ? spec->fan_out_max : FM_OPERATOR_FAN_OUT_DEFAULT;
+        FM_ASSERT((slots->model != NULL) == (spec->kind == FM_STAGE_MODEL));
+        FM_ASSERT((slots->operator_instance != NULL) == (spec->kind == FM_STAGE_OPERATOR));
+        if (slots->model == NULL) {
+            continue;
+        }
+        slots->instance_count = fm_model_instance_count(slots->model);
+        slots->free_instances = calloc(slots->instance_count, sizeof(uint32_t));
+        if (slots->free_instances == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
+        }
+        /* The stack's top is instance 0: the lowest-numbered free accelerator is used first. */
+        for (uint32_t k = 0; k < slots->instance_count; k++) {
+            slots->free_instances[k] = slots->instance_count - 1 - k;
+        }
+        slots->free_count = slots->instance_count;
+    }
+    return 0;
+}
+
+static int flow_create(struct fm_executor *executor, const struct fm_executor_options *options, struct fm_error *reterr)
+{
+    const struct fm_pipeline *pipeline = executor->pipeline;
+    uint32_t stage_slots[FM_PIPELINE_STAGES_MAX];
+    uint32_t batch_max[FM_PIPELINE_STAGES_MAX];
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        const struct fm_stage_spec *spec = pipeline->stages[i].spec;
+        uint32_t model_max = pipeline->stages[i].ports.batch_max;
+        stage_slots[i] = executor->stages[i].instance_count;
+        batch_max[i] = spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
+    }
+    struct fm_flow_options flow_options = {.requests_max = options->requests_max > 0 ? options->requests_max : REQUESTS_MAX_DEFAULT,
+                                           .operator_slots = executor->thread_count,
+                                           .accelerator_slots = options->accelerator_slots,
+                                           .stage_slots = stage_slots,
+                                           .batch_max = batch_max};
+    if (fm_flow_create(pipeline, &flow_options, &executor->flow) != 0) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
+    }
+    return 0;
+}
+
+static int threads_start(struct fm_executor *executor, struct fm_error *reterr)
+{
+    uint32_t wanted = executor->thread_count;
+    executor->thread_count = 0;
+    executor->threads = calloc(wanted == 0 ? 1 : wanted, sizeof(*executor->threads));
+    if (executor->threads == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor's threads");
+    }
+    for (uint32_t i = 0; i < wanted; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "fm-op-%u", i);
+        int status = fm_thread_start(&executor->threads[i], name, operator_thread, executor);
+        if (status != 0) {
+            return fm_error_set(reterr, status, "cannot start operator thread %u of %u: %s; lower the number of threads", i + 1, wanted,
+                                fm_status_text(status));
+        }
+        executor->thread_count++;
+    }
+    return 0;
+}
+
+static bool has_operators(const struct fm_pipeline *pipeline)
+{
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i].spec->kind == FM_STAGE_OPERATOR) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage_binding *bindings,
+                       const struct fm_executor_options *options, struct fm_executor **ret_executor, struct fm_error *reterr)
+{
+    struct fm_executor *executor = calloc(1, sizeof(*executor));
+    if (executor == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
+    }
+    executor->pipeline = pipeline;
+    fm_mutex_init(&executor->mutex);
+    fm_condition_init(&executor->work);
+    fm_condition_init(&executor->drained);
+    uint32_t threads = options->operator_threads > 0 ? options->operator_threads : fm_os_cpu_count();
+    executor->thread_count = !has_operators(pipeline) ? 0 : threads < OPERATOR_THREADS_MAX ? threads : OPERATOR_THREADS_MAX;
+    int status = slots_create(executor, bindings, reterr);
+    status = status != 0 ? status : flow_create(executor, options, reterr);
+    status = status != 0 ? status : threads_start(executor, reterr);
+    if (status != 0) {
+        fm_executor_destroy(executor);
+        return status;
+    }
+    *ret_executor = executor;
+    return 0;
+}
+
+void fm_executor_destroy(struct fm_executor *executor)
+{
+    if (executor == NULL) {
+        return;
+    }
+    fm_mutex_lock(&executor->mutex);
+    while (executor->flow != NULL && (fm_flow_in_flight(executor->flow) > 0 || executor->pumping > 0)) {
+        fm_condition_wait(&executor->drained, &executor->mutex);
+    }
+    executor->stopping = true;
+    fm_condition_broadcast(&executor->work);
+    fm_mutex_unlock(&executor->mutex);
+    for (uint32_t i = 0; i < executor->thread_count; i++) {
+        fm_thread_join(&executor->threads[i]);
+    }
+    fm_flow_destroy(executor->flow);
+    for (uint32_t i = 0; executor->stages != NULL && i < executor->pipeline->stage_count; i++) {
+        free(executor->stages[i].free_instances);
+    }
+    fm_condition_deinit(&executor->drained);
+    fm_condition_deinit(&executor->work);
+    fm_mutex_deinit(&executor->mutex);
+    free(executor->stages);
+    free(executor->threads);
+    free(executor);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------- */
+
+static int input_check(const struct fm_port *port, const struct fm_value *value, struct fm_error *reterr)
+{
+    char wanted[160];
+    char given[160];
+    const struct fm_tensor *tensor = &value->tensor;
+    if (tensor->dtype == FM_DTYPE_INVALID) {
+        if ((port->flags & FM_PORT_OPTIONAL) != 0) {
+            return 0;
+        }
+        return fm_error_set(reterr, FM_EINVAL, "input '%s' is missing", port->name);
+    }
+    if (port->dtype != FM_DTYPE_INVALID && port->dtype != tensor->dtype) {
+        return fm_error_set(reterr, FM_ETYPE, "input '%s' must be %s, but is %s", port->name, fm_dtype_name(port->dtype),
+                            fm_dtype_name(tensor->dtype));
+    }
+    int status = fm_tensor_check(tensor, reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "input '%s'", port->name);
+    }
+    if (!fm_shape_matches(port, tensor->shape, tensor->rank)) {
+        return fm_error_set(reterr, FM_ETYPE, "input '%s' must have shape %s, but has %s", port->name,
+                            fm_shape_format(port->shape, (uint32_t)port->rank, wanted, sizeof(wanted)),
+                            fm_shape_format(tensor->shape, tensor->rank, given, sizeof(given)));
+    }
+    return 0;
+}
+
+/* A model served alone batches over dimension 0: all inputs must agree on it, and it must fit. */
+static int rows_check(const struct fm_executor *executor, struct fm_request *request)
+{
+    const struct fm_pipeline_stage *stage = &executor->pipeline->stages[0];
+    request->rows = 1;
+    if (!stage->spec->items_have_rows || stage->ports.batch_max == 0) {
+        return 0;
+    }
+    int64_t rows = -1;
+    for (uint32_t i = 0; i < executor->pipeline->spec->input_count; i++) {
+        const struct fm_tensor *tensor = &request->inputs[i].tensor;
+        if (tensor->dtype == FM_DTYPE_INVALID || tensor->rank == 0) {
+            continue;
+        }
+        if (rows >= 0 && tensor->shape[0] != rows) {
+            return fm_error_set(&request->error, FM_EINVAL, "inputs disagree on the batch size: %lld and %lld rows", (long long)rows,
+                                (long long)tensor->shape[0]);
+        }
+        rows = tensor->shape[0];
+    }
+    if (rows < 1 || rows > (int64_t)stage->ports.batch_max) {
+        return fm_error_set(&request->error, FM_EINVAL, "batch size %lld is not between 1 and the model's maximum of %u", (long long)rows,
+                            stage->ports.batch_max);
+    }
+    request->rows = (uint32_t)rows;
+    return 0;
+}
+
+int fm_executor_submit(struct fm_executor *executor, struct fm_request *request)
+{
+    const struct fm_pipeline_spec *spec = executor->pipeline->spec;
+    request->error = (struct fm_error){0};
+    request->failed_stage = -1;
+    for (size_t i = 0; i < spec->input_count; i++) {
+        int status = input_check(&spec->inputs[i], &request->inputs[i], &request->error);
+        if (status != 0) {
+            return status;
+        }
+    }
+    int status = rows_check(executor, request);
+    if (status != 0) {
+        return status;
+    }
+    request->submitted_ns = fm_os_now_ns();
+    struct fm_flow_request *admitted = NULL;
+    fm_mutex_lock(&executor->mutex);
+    status = fm_flow_admit(executor->flow, request->submitted_ns, request->inputs, request->rows, request->deadline_ns, request,
+                           &admitted);
+    if (status == 0) {
+        request->internal = admitted;
+    }
+    fm_mutex_unlock(&executor->mutex);
+    if (status != 0) {
+        return fm_error_set(&request->error, status, "%s",
+                            status == FM_EAGAIN ? "Exceeds maximum queue size: too many requests in flight; try again later"
+                                                : "out of memory for the request");
+    }
+    pump(executor);
+    return 0;
+}
+
+void fm_executor_cancel(struct fm_executor *executor, struct fm_request *request)
+{
+    fm_mutex_lock(&executor->mutex);
+    if (request->internal != NULL) {
+        struct fm_error error = {0};
+        (void)fm_error_set(&error, FM_ECANCELLED, "the request was cancelled");
+        fm_flow_fail(executor->flow, request->internal, -1, &error);
+    }
+    fm_mutex_unlock(&executor->mutex);
+    pump(executor);
+}
+
+struct waiter {
+    struct fm_mutex mutex;
+    struct fm_condition condition;
+    bool done;
+};
+
+static void waiter_done(struct fm_request *request)
+{
+    struct waiter *waiter = request->user;
+    fm_mutex_lock(&waiter->mutex);
+    waiter->done = true;
+    fm_condition_signal(&waiter->condition);
+    fm_mutex_unlock(&waiter->mutex);
+}
+
+int fm_executor_run(struct fm_executor *executor, struct fm_request *request)
+{
+    struct waiter waiter = {.done = false};
+    fm_mutex_init(&waiter.mutex);
+    fm_condition_init(&waiter.condition);
+    request->done = waiter_done;
+    request->user = &waiter;
+    int status = fm_executor_submit(executor, request);
+    if (status == 0) {
+        fm_mutex_lock(&waiter.mutex);
+        while (!waiter.done) {
+            fm_condition_wait(&waiter.condition, &waiter.mutex);
+        }
+        fm_mutex_unlock(&waiter.mutex);
+        status = request->error.status;
+    }
+    fm_condition_deinit(&waiter.condition);
+    fm_mutex_deinit(&waiter.mutex);
+    return status;
+}
+
+void fm_executor_stats(struct fm_executor *executor, uint32_t stage, struct fm_executor_stage_stats *ret_stats)
+{
+    struct fm_flow_stats stats;
+    fm_mutex_lock(&executor->mutex);
+    fm_flow_stats(executor->flow, stage, &stats);
+    fm_mutex_unlock(&executor->mutex);
+    bool model = executor->stages[stage].model != NULL;
+    *ret_stats = (struct fm_executor_stage_stats){.items = stats.items,
+                                                  .failures = stats.failures,
+                                                  .batches = stats.batches,
+                                                  .busy_ns = stats.busy_ns,
+                                                  .queued = stats.queued,
+                                                  .running = stats.running,
+                                                  .slots = model ? executor->stages[stage].instance_count : executor->thread_count};
+}

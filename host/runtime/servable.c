@@ -1,0 +1,548 @@
+/*
+ * Models and pipelines made ready for requests. See servable.h.
+ */
+#include "host/runtime/servable.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "host/os/file.h"
+#include "host/os/os.h"
+#include "host/runtime/pipeline_file.h"
+
+/* Model files are read for the fingerprint only; weights beyond this size are hashed by size and time instead. */
+#define FINGERPRINT_BYTES_MAX ((size_t)256 << 20)
+
+struct hashed_file {
+    const char *path;
+    struct hashed_file *next;
+};
+
+struct fm_servable {
+    struct fm_arena arena;
+    char *name;
+    uint64_t version;
+    char *path; /* model or pipeline file; NULL: none */
+    struct hashed_file *files; /* whose bytes are part of the fingerprint, newest first */
+    struct fm_pipeline_file *file; /* pipelines */
+    struct fm_repository own_repository; /* the one a pipeline file names */
+    struct fm_pipeline_spec model_spec;  /* one-model servables */
+    struct fm_stage_spec model_stage;
+    struct fm_stage_binding *bindings; /* by stage */
+    struct fm_stage_ports *ports;
+    uint32_t stage_count;
+    struct fm_pipeline *pipeline;
+    struct fm_executor *executor;
+    struct fm_port *outputs;
+    uint64_t settings_hash;
+    bool cpu_only; /* every model computes on this machine's CPUs */
+    uint32_t threads_max; /* largest number of threads of one instance */
+};
+
+/* ---- fingerprint ---------------------------------------------------------------------------------------------- */
+
+#define FNV_OFFSET 1469598103934665603u
+#define FNV_PRIME 1099511628211u
+
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ bytes[i]) * FNV_PRIME;
+    }
+    return hash;
+}
+
+static uint64_t hash_string(uint64_t hash, const char *text)
+{
+    return hash_bytes(hash, text, strlen(text) + 1);
+}
+
+static uint64_t hash_file(uint64_t hash, const char *path)
+{
+    struct fm_file_facts facts;
+    char *data = NULL;
+    size_t size = 0;
+    if (fm_file_read(path, FINGERPRINT_BYTES_MAX, &data, &size, NULL) == 0) {
+        hash = hash_bytes(hash, data, size);
+        fm_free(data);
+    } else if (fm_file_stat(path, &facts, NULL) == 0) {
+        hash = hash_bytes(hash, &facts.size, sizeof(facts.size));
+        hash = hash_bytes(hash, &facts.modified_ns, sizeof(facts.modified_ns));
+    }
+    return hash;
+}
+
+/* ---- models --------------------------------------------------------------------------------------------------- */
+
+static void note(const struct fm_servable_options *options, const char *text)
+{
+    if (options->note != NULL) {
+        options->note(options->note_context, text);
+    }
+}
+
+/* Backend settings that say how fast, not what: they do not change results, so a resumed job may change them. */
+static bool setting_changes_results(const char *key)
+{
+    static const char *const speed_only[] = {"threads", "inter_op_threads", "spinning", "arena", "arena_extend", "memory_pattern"};
+    for (size_t i = 0; i < sizeof(speed_only) / sizeof(speed_only[0]); i++) {
+        if (strcmp(key, speed_only[i]) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void setting_put(struct fm_setting *settings, size_t *count, const char *key, const char *value)
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (strcmp(settings[i].key, key) == 0) {
+            settings[i].value = value;
+            return;
+        }
+    }
+    settings[(*count)++] = (struct fm_setting){.key = key, .value = value};
+}
+
+static const char *setting_get(const struct fm_setting *settings, size_t count, const char *key)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(settings[i].key, key) == 0) {
+            return settings[i].value;
+        }
+    }
+    return NULL;
+}
+
+/* Remembers a file for the fingerprint, which is computed only when somebody asks. */
+static int account_file(struct fm_servable *servable, const char *path)
+{
+    struct hashed_file *file = fm_arena_alloc(&servable->arena, sizeof(*file));
+    if (file == NULL || (file->path = fm_arena_strdup(&servable->arena, path)) == NULL) {
+        return FM_ENOMEM;
+    }
+    file->next = servable->files;
+    servable->files = file;
+    return 0;
+}
+
+static int account_model(struct fm_servable *servable, const struct fm_model_config *config)
+{
+    const char *provider = setting_get(config->device_settings, config->device_setting_count, "provider");
+    provider = provider != NULL ? provider : setting_get(config->settings, config->setting_count, "provider");
+    const char *threads_text = setting_get(config->settings, config->setting_count, "threads");
+    uint64_t threads = 1;
+    if (threads_text != NULL && fm_parse_uint64(threads_text, &threads) != 0) {
+        threads = 1;
+    }
+    if (strcmp(config->backend, "onnxruntime") != 0 || (provider != NULL && strcmp(provider, "cpu") != 0)) {
+        servable->cpu_only = false;
+    }
+    if (threads > servable->threads_max && threads < 1024) {
+        servable->threads_max = (uint32_t)threads;
+    }
+    servable->settings_hash = hash_string(servable->settings_hash, config->backend);
+    for (size_t i = 0; i < config->setting_count; i++) {
+        if (setting_changes_results(config->settings[i].key)) {
+            servable->settings_hash = hash_string(servable->settings_hash, config->settings[i].key);
+            servable->settings_hash = hash_string(servable->settings_hash, config->settings[i].value);
+        }
+    }
+    return config->path != NULL ? account_file(servable, config->path) : 0;
+}
+
+/*
+ * Loads a model with the configuration's settings, those of the stage over them, and those of the command line over both.
+ */
+static int model_open(struct fm_servable *servable, const struct fm_model_config *config, const struct fm_stage_settings *stage,
+                      const struct fm_servable_options *options, struct fm_model **ret_model, struct fm_error *reterr)
+{
+    struct fm_model_config merged = *config;
+    size_t stage_count = stage != NULL ? stage->parameter_count : 0;
+    struct fm_setting *settings = fm_arena_alloc(&servable->arena, (config->setting_count + stage_count + 1) * sizeof(*settings));
+    char *threads = fm_arena_alloc(&servable->arena, 16);
+    if (settings == NULL || threads == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < config->setting_count; i++) {
+        setting_put(settings, &count, config->settings[i].key, config->settings[i].value);
+    }
+    for (size_t i = 0; i < stage_count; i++) {
+        setting_put(settings, &count, stage->parameters[i].key, stage->parameters[i].value);
+    }
+    if (options->threads > 0) {
+        (void)snprintf(threads, 16, "%u", options->threads);
+        setting_put(settings, &count, "threads", threads);
+    }
+    merged.settings = settings;
+    merged.setting_count = count;
+    if (stage != NULL && stage->instances > 0) {
+        merged.instance_count = stage->instances;
+    }
+    if (options->instances > 0) {
+        merged.instance_count = options->instances;
+    }
+    for (size_t i = 0; i < config->note_count; i++) {
+        note(options, config->notes[i]);
+    }
+    int status = fm_model_load(&merged, ret_model, reterr);
+    if (status == 0 && account_model(servable, &merged) != 0) {
+        fm_model_free(*ret_model);
+        *ret_model = NULL;
+        status = fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
+    }
+    return status;
+}
+
+/* ---- pieces common to both kinds ------------------------------------------------------------------------------ */
+
+static int servable_create(const char *name, uint64_t version, const char *path, struct fm_servable **ret_servable,
+                           struct fm_error *reterr)
+{
+    struct fm_servable *servable = calloc(1, sizeof(*servable));
+    if (servable == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", name);
+    }
+    fm_arena_init(&servable->arena, 0);
+    servable->version = version;
+    servable->cpu_only = true;
+    servable->threads_max = 1;
+    servable->settings_hash = FNV_OFFSET;
+    servable->name = fm_arena_strdup(&servable->arena, name);
+    servable->path = path != NULL ? fm_arena_strdup(&servable->arena, path) : NULL;
+    if (servable->name == NULL || (path != NULL && servable->path == NULL)) {
+        fm_servable_close(servable);
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", name);
+    }
+    *ret_servable = servable;
+    return 0;
+}
+
+static int allocate_stages(struct fm_servable *servable, size_t count, struct fm_error *reterr)
+{
+    servable->bindings = fm_arena_alloc(&servable->arena, count * sizeof(*servable->bindings));
+    servable->ports = fm_arena_alloc(&servable->arena, count * sizeof(*servable->ports));
+    if (servable->bindings == NULL || servable->ports == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
+    }
+    servable->stage_count = (uint32_t)count;
+    return 0;
+}
+
+static void model_ports(const struct fm_model *model, struct fm_stage_ports *ret_ports)
+{
+    ret_ports->inputs = fm_model_inputs(model, &ret_ports->input_count);
+    ret_ports->outputs = fm_model_outputs(model, &ret_ports->output_count);
+    ret_ports->batch_max = fm_model_batch_max(model);
+}
+
+static int servable_start(struct fm_servable *servable, const struct fm_pipeline_spec *spec, const struct fm_servable_options *options,
+                          struct fm_error *reterr)
+{
+    int status = fm_pipeline_link(spec, servable->ports, &servable->pipeline, reterr);
+    if (status != 0) {
+        return status;
+    }
+    servable->outputs = fm_arena_alloc(&servable->arena, servable->pipeline->output_count * sizeof(*servable->outputs));
+    if (servable->outputs == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
+    }
+    for (uint32_t i = 0; i < servable->pipeline->output_count; i++) {
+        servable->outputs[i] = servable->pipeline->outputs[i].type;
+    }
+    if (options->check_only) {
+        return 0;
+    }
+    /* Models of one pipeline share the CPUs: more runs at once than CPUs only evict each other's caches. */
+    uint32_t cpus = fm_os_cpu_count();
+    uint32_t slots = servable->threads_max >= cpus ? 1 : cpus / servable->threads_max;
+    struct fm_executor_options executor_options = {.operator_threads = options->operator_threads,
+                                                   .requests_max = options->requests_max,
+                                                   .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};
+    return fm_executor_create(servable->pipeline, servable->bindings, &executor_options, &servable->executor, reterr);
+}
+
+/* ---- one model ------------------------------------------------------------------------------------------------ */
+
+static int model_spec_build(struct fm_servable *servable, const struct fm_stage_ports *ports, struct fm_error *reterr)
+{
+    struct fm_stage_spec *stage = &servable->model_stage;
+    struct fm_pipeline_spec *spec = &servable->model_spec;
+    stage->inputs = fm_arena_alloc(&servable->arena, ports->input_count * sizeof(*stage->inputs));
+    spec->inputs = fm_arena_alloc(&servable->arena, ports->input_count * sizeof(*spec->inputs));
+    spec->outputs = fm_arena_alloc(&servable->arena, ports->output_count * sizeof(*spec->outputs));
+    if (stage->inputs == NULL || spec->inputs == NULL || spec->outputs == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
+    }
+    /* The stage's name must differ from every port's, and the sources must be found whatever characters the ports' names have. */
+    *stage = (struct fm_stage_spec){.name = "@", .kind = FM_STAGE_MODEL, .target = servable->name, .inputs = stage->inputs,
+                                    .input_count = ports->input_count, .items_have_rows = true,
+                                    .batch = {.bucket_axis = -1}};
+    for (uint32_t i = 0; i < ports->input_count; i++) {
+        spec->inputs[i] = ports->inputs[i];
+        stage->inputs[i] = (struct fm_binding_spec){.port = ports->inputs[i].name, .source = ports->inputs[i].name};
+    }
+    for (uint32_t i = 0; i < ports->output_count; i++) {
+        size_t length = strlen(ports->outputs[i].name) + 3;
+        char *source = fm_arena_alloc(&servable->arena, length);
+        if (source == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
+        }
+        (void)snprintf(source, length, "@.%s", ports->outputs[i].name);
+        spec->outputs[i] = (struct fm_binding_spec){.port = ports->outputs[i].name, .source = source};
+    }
+    spec->file = servable->path != NULL ? servable->path : servable->name;
+    spec->name = servable->name;
+    spec->input_count = ports->input_count;
+    spec->stages = stage;
+    spec->stage_count = 1;
+    spec->output_count = ports->output_count;
+    return 0;
+}
+
+static int open_model(const struct fm_model_config *config, const struct fm_servable_options *options, struct fm_servable **ret_servable,
+                      struct fm_error *reterr)
+{
+    struct fm_servable *servable = NULL;
+    int status = servable_create(config->name, config->version, config->path, &servable, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = allocate_stages(servable, 1, reterr);
+    if (status == 0) {
+        status = model_open(servable, config, NULL, options, &servable->bindings[0].model, reterr);
+    }
+    if (status == 0) {
+        model_ports(servable->bindings[0].model, &servable->ports[0]);
+        status = model_spec_build(servable, &servable->ports[0], reterr);
+    }
+    if (status == 0) {
+        status = servable_start(servable, &servable->model_spec, options, reterr);
+    }
+    if (status != 0) {
+        fm_servable_close(servable);
+        return status;
+    }
+    *ret_servable = servable;
+    return 0;
+}
+
+/* ---- pipelines ------------------------------------------------------------------------------------------------ */
+
+/* "file:line:column: stage 'x'" in front of what went wrong with the stage's target. */
+static int stage_error(const struct fm_servable *servable, uint32_t stage, int status, struct fm_error *reterr)
+{
+    const struct fm_stage_spec *spec = &servable->file->spec.stages[stage];
+    return fm_error_prefix(reterr, status, "%s:%u:%u: stage '%s'", servable->file->spec.file, spec->mark.line, spec->mark.column,
+                           spec->name);
+}
+
+static int open_operator_stage(struct fm_servable *servable, uint32_t stage, struct fm_error *reterr)
+{
+    const struct fm_operator *operator_ = NULL;
+    struct fm_operator_instance *instance = NULL;
+    const struct fm_stage_settings *settings = &servable->file->stages[stage];
+    int status = fm_operator_find(servable->file->spec.stages[stage].target, &operator_, reterr);
+    if (status == 0) {
+        status = fm_operator_create(operator_, settings->parameters, settings->parameter_count, servable->file->directory, &instance,
+                                    reterr);
+    }
+    if (status != 0) {
+        return stage_error(servable, stage, status, reterr);
+    }
+    struct fm_stage_ports *ports = &servable->ports[stage];
+    servable->bindings[stage].operator_instance = instance;
+    ports->inputs = fm_operator_inputs(instance, &ports->input_count);
+    ports->outputs = fm_operator_outputs(instance, &ports->output_count);
+    return 0;
+}
+
+static int open_model_stage(struct fm_servable *servable, uint32_t stage, const struct fm_repository *repository,
+                            const struct fm_servable_options *options, struct fm_error *reterr)
+{
+    const struct fm_model_config *config = NULL;
+    const struct fm_stage_spec *spec = &servable->file->spec.stages[stage];
+    int status = FM_ENOTFOUND;
+    if (repository == NULL) {
+        (void)fm_error_set(reterr, status, "the file names no model repository: add 'models: <directory>'");
+    } else {
+        status = fm_repository_find_model(repository, spec->target, servable->file->stages[stage].model_version, &config, reterr);
+    }
+    if (status == 0) {
+        status = model_open(servable, config, &servable->file->stages[stage], options, &servable->bindings[stage].model, reterr);
+    }
+    if (status != 0) {
+        return stage_error(servable, stage, status, reterr);
+    }
+    model_ports(servable->bindings[stage].model, &servable->ports[stage]);
+    return 0;
+}
+
+static int open_stages(struct fm_servable *servable, const struct fm_repository *repository, const struct fm_servable_options *options,
+                       struct fm_error *reterr)
+{
+    const struct fm_pipeline_spec *spec = &servable->file->spec;
+    for (size_t i = 0; i < servable->file->plugin_count; i++) {
+        int status = fm_operator_plugin_load(servable->file->plugins[i], reterr);
+        if (status != 0) {
+            return fm_error_prefix(reterr, status, "%s", spec->file);
+        }
+    }
+    if (servable->file->models != NULL) {
+        int status = fm_repository_open(servable->file->models, &servable->own_repository, reterr);
+        if (status != 0) {
+            return fm_error_prefix(reterr, status, "%s: models", spec->file);
+        }
+        repository = &servable->own_repository;
+    }
+    int status = allocate_stages(servable, spec->stage_count, reterr);
+    for (uint32_t i = 0; status == 0 && i < spec->stage_count; i++) {
+        status = spec->stages[i].kind == FM_STAGE_MODEL ? open_model_stage(servable, i, repository, options, reterr)
+                                                        : open_operator_stage(servable, i, reterr);
+    }
+    return status;
+}
+
+static int open_pipeline(const char *path, const struct fm_repository *repository, const char *name,
+                         const struct fm_servable_options *options, struct fm_servable **ret_servable, struct fm_error *reterr)
+{
+    struct fm_pipeline_file *file = NULL;
+    struct fm_servable *servable = NULL;
+    int status = fm_pipeline_file_load(path, &file, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = servable_create(name != NULL ? name : file->spec.name, 1, path, &servable, reterr);
+    if (status != 0) {
+        fm_pipeline_file_free(file);
+        return status;
+    }
+    servable->file = file;
+    if (account_file(servable, path) != 0) {
+        status = fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", path);
+    }
+    status = status != 0 ? status : open_stages(servable, repository, options, reterr);
+    if (status == 0) {
+        status = servable_start(servable, &file->spec, options, reterr);
+    }
+    if (status != 0) {
+        fm_servable_close(servable);
+        return status;
+    }
+    *ret_servable = servable;
+    return 0;
+}
+
+/* ---- public --------------------------------------------------------------------------------------------------- */
+
+int fm_servable_open(const struct fm_repository *repository, const char *name, uint64_t version,
+                     const struct fm_servable_options *options, struct fm_servable **ret_servable, struct fm_error *reterr)
+{
+    for (size_t i = 0; i < repository->count; i++) {
+        const struct fm_repository_entry *entry = &repository->entries[i];
+        if (strcmp(entry->name, name) != 0) {
+            continue;
+        }
+        if (entry->error.status != 0) {
+            return fm_error_set(reterr, entry->error.status, "%s", entry->error.text);
+        }
+        if (entry->kind == FM_REPOSITORY_PIPELINE) {
+            return open_pipeline(entry->path, repository, name, options, ret_servable, reterr);
+        }
+        break;
+    }
+    const struct fm_model_config *config = NULL;
+    int status = fm_repository_find_model(repository, name, version, &config, reterr);
+    return status != 0 ? status : open_model(config, options, ret_servable, reterr);
+}
+
+int fm_servable_open_path(const char *path, const struct fm_servable_options *options, struct fm_servable **ret_servable,
+                          struct fm_error *reterr)
+{
+    struct fm_repository repository = {0};
+    int status = fm_repository_open(path, &repository, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (repository.count != 1) {
+        status = fm_error_set(reterr, FM_EINVAL, "'%s' holds %zu models: say which one, for example '%s/%s'", path, repository.count, path,
+                              repository.count > 0 ? repository.entries[0].name : "<model>");
+    } else {
+        status = fm_servable_open(&repository, repository.entries[0].name, 0, options, ret_servable, reterr);
+    }
+    fm_repository_close(&repository);
+    return status;
+}
+
+void fm_servable_close(struct fm_servable *servable)
+{
+    if (servable == NULL) {
+        return;
+    }
+    fm_executor_destroy(servable->executor);
+    fm_pipeline_free(servable->pipeline);
+    for (uint32_t i = 0; i < servable->stage_count; i++) {
+        fm_model_free(servable->bindings[i].model);
+        fm_operator_destroy(servable->bindings[i].operator_instance);
+    }
+    fm_repository_close(&servable->own_repository);
+    fm_pipeline_file_free(servable->file);
+    fm_arena_deinit(&servable->arena);
+    free(servable);
+}
+
+const char *fm_servable_name(const struct fm_servable *servable)
+{
+    return servable->name;
+}
+
+uint64_t fm_servable_version(const struct fm_servable *servable)
+{
+    return servable->version;
+}
+
+const char *fm_servable_platform(const struct fm_servable *servable)
+{
+    return servable->file != NULL ? "fermata_pipeline" : fm_model_platform(servable->bindings[0].model);
+}
+
+const struct fm_pipeline *fm_servable_pipeline(const struct fm_servable *servable)
+{
+    return servable->pipeline;
+}
+
+struct fm_executor *fm_servable_executor(const struct fm_servable *servable)
+{
+    return servable->executor;
+}
+
+const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count)
+{
+    *ret_count = (uint32_t)servable->pipeline->spec->input_count;
+    return servable->pipeline->spec->inputs;
+}
+
+const struct fm_port *fm_servable_outputs(const struct fm_servable *servable, uint32_t *ret_count)
+{
+    *ret_count = servable->pipeline->output_count;
+    return servable->outputs;
+}
+
+struct fm_model *fm_servable_model(const struct fm_servable *servable)
+{
+    return servable->file != NULL ? NULL : servable->bindings[0].model;
+}
+
+uint64_t fm_servable_fingerprint(const struct fm_servable *servable)
+{
+    uint64_t hash = servable->settings_hash;
+    for (const struct hashed_file *file = servable->files; file != NULL; file = file->next) {
+        hash = hash_file(hash, file->path);
+    }
+    return hash;
+}

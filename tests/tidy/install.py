@@ -1,0 +1,41 @@
+"""make install: what lands where, and that a stranger's plug-in compiles against it with nothing but pkg-config."""
+import os
+import pathlib
+import subprocess
+import tempfile
+
+from tap import BUILD, finish, ok, run
+
+PLUGIN = """
+#include <fermata/backend.h>
+#include <fermata/operator.h>
+const struct fm_backend *mine(void);
+const struct fm_backend *mine(void)
+{
+    static const struct fm_backend table = {.struct_size = sizeof(struct fm_backend), .abi_major = FM_BACKEND_ABI_MAJOR};
+    return &table;
+}
+"""
+
+with tempfile.TemporaryDirectory() as stage:
+    status, output = run("meson", "install", "-C", BUILD, "--no-rebuild", "--destdir", stage)
+    ok(status == 0, "installs below DESTDIR", output)
+    found = [path.relative_to(stage).as_posix() for path in pathlib.Path(stage).rglob("*")]
+    for suffix in ["bin/fermata", "include/fermata/backend.h", "include/fermata/operator.h", "include/fermata/status.h",
+                   "include/fermata/tensor.h", "fermata/plugins/libfm_backend_identity.so", "fermata/plugins/libfm_backend_emulated.so",
+                   "pkgconfig/libfermata.pc", "libfermata.so.0"]:
+        ok(any(path.endswith(suffix) for path in found), f"installs {suffix}", "\n".join(found))
+    config = next((path for path in pathlib.Path(stage).rglob("libfermata.pc")), None)
+    env = {**os.environ, "PKG_CONFIG_PATH": str(config.parent if config else ""), "PKG_CONFIG_SYSROOT_DIR": stage}
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libfermata"], env=env, capture_output=True, text=True, check=False)
+    ok(flags.returncode == 0, "pkg-config knows libfermata", flags.stderr)
+    source = pathlib.Path(stage) / "mine.c"
+    source.write_text(PLUGIN, encoding="utf-8")
+    include = [word for word in flags.stdout.split() if word.startswith("-I")]
+    status, output = run(*os.environ.get("FM_CC", "cc").split(), "-std=c17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *include,
+                         "-o", f"{stage}/mine.so", source, cwd=stage)
+    ok(status == 0, "a plug-in compiles against what was installed", output)
+    program = next((path for path in pathlib.Path(stage).rglob("bin/fermata")), "fermata")
+    status, output = run(program, "--version")
+    ok(status == 0 and "fermata" in output, "the installed program starts", output)
+finish()
