@@ -67,7 +67,6 @@ size_t ocr_hull(struct ocr_point *points, size_t count)
     /* Behind the chain now lie all others, out of order; its last point begins the way back and the first one ends it. */
     struct ocr_point *rest = points + first_side - 1;
     size_t rest_count = distinct - first_side + 1;
-    struct ocr_point last = rest[0];
     qsort(rest + 1, rest_count - 1, sizeof(*rest), point_compare);
     for (size_t i = 1, j = rest_count - 1; i < j; i++, j--) {
         struct ocr_point swap = rest[i];
@@ -79,7 +78,6 @@ size_t ocr_hull(struct ocr_point *points, size_t count)
     while (back >= 2 && cross(&rest[back - 2], &rest[back - 1], &first) <= 0) {
         back--;
     }
-    rest[0] = last;
     return first_side - 1 + back;
 }
 
@@ -113,10 +111,7 @@ struct ocr_rectangle ocr_rectangle_around(const struct ocr_point *hull, size_t c
         }
     }
     /* Quarter turns until the first axis points to the right. */
-    for (int turn = 0; turn < 3 && !(best.x_axis.x > fabs(best.x_axis.y)); turn++) {
-        if (best.x_axis.x > 0 && best.x_axis.x == fabs(best.x_axis.y)) {
-            break;
-        }
+    for (int turn = 0; turn < 3 && !(best.x_axis.x >= fabs(best.x_axis.y)); turn++) {
         double width = best.width;
         best.x_axis = (struct ocr_point){-best.x_axis.y, best.x_axis.x};
         best.width = best.height;

@@ -773,3 +773,88 @@ int fm_config_enum(struct fm_config *mapping, const char *key, const char *const
     return fm_config_error(node, reterr, "'%s' must be one of %s, not '%.*s'%s%s%s", key, allowed, SHOWN_TEXT_MAX, node->text,
                            nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
 }
+
+static bool separator_free(const char *text, const char *separators)
+{
+    return text[strcspn(text, separators)] == '\0';
+}
+
+/* The elements of a list or map, as "a,b" or "k=a,l=b". */
+static int join_elements(const struct fm_config *node, struct fm_text *text, struct fm_error *reterr)
+{
+    for (size_t i = 0; i < node->count; i++) {
+        const struct fm_config *element = &node->children[i];
+        if (element->kind != FM_CONFIG_SCALAR) {
+            return fm_config_error(element, reterr, "a list or map of settings holds single values only, not %s",
+                                   kind_names[element->kind]);
+        }
+        if (!separator_free(element->text, ",")) {
+            return fm_config_error(element, reterr, "an element of a list or map of settings cannot contain a comma");
+        }
+        if (i > 0) {
+            fm_text_append_char(text, ',');
+        }
+        if (node->kind == FM_CONFIG_MAPPING) {
+            if (!separator_free(node->keys[i], ",=")) {
+                return fm_config_error(element, reterr, "a key of a map of settings cannot contain ',' or '='");
+            }
+            fm_text_append_format(text, "%s=", node->keys[i]);
+        }
+        fm_text_append_string(text, element->text);
+    }
+    return 0;
+}
+
+static int setting_text(const struct fm_config *node, struct fm_arena *arena, const char **ret_text, struct fm_error *reterr)
+{
+    if (node->kind == FM_CONFIG_SCALAR) {
+        *ret_text = fm_arena_strdup(arena, node->text);
+    } else {
+        struct fm_text text = {0};
+        int status = join_elements(node, &text, reterr);
+        if (status != 0) {
+            fm_text_deinit(&text);
+            return status;
+        }
+        *ret_text = text.failed ? NULL : fm_arena_strndup(arena, text.data != NULL ? text.data : "", text.length);
+        fm_text_deinit(&text);
+    }
+    return *ret_text != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", node->file);
+}
+
+int fm_config_settings(struct fm_config *mapping, struct fm_arena *arena, struct fm_setting **ret_settings, size_t *ret_count,
+                       struct fm_error *reterr)
+{
+    *ret_settings = NULL;
+    *ret_count = 0;
+    if (mapping == NULL || mapping->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(mapping, FM_CONFIG_MAPPING, reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_setting *settings = fm_arena_alloc(arena, mapping->count * sizeof(*settings));
+    size_t count = 0;
+    for (size_t i = 0; settings != NULL && i < mapping->count; i++) {
+        mapping->asked[i] = true;
+        if (mapping->children[i].kind == FM_CONFIG_NULL) {
+            continue;
+        }
+        settings[count].key = fm_arena_strdup(arena, mapping->keys[i]);
+        status = setting_text(&mapping->children[i], arena, &settings[count].value, reterr);
+        if (status != 0) {
+            return status;
+        }
+        if (settings[count].key == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", mapping->file);
+        }
+        count++;
+    }
+    if (settings == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", mapping->file);
+    }
+    *ret_settings = settings;
+    *ret_count = count;
+    return 0;
+}

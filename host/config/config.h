@@ -15,7 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/util/memory.h"
 #include "fermata/status.h"
+#include "fermata/tensor.h"
 
 #define FM_CONFIG_BYTES_MAX (4u << 20)
 #define FM_CONFIG_DEPTH_MAX 32
@@ -75,5 +77,13 @@ int FM_NODISCARD fm_config_bytes(struct fm_config *mapping, const char *key, uin
 /* One of `names` (NULL-terminated); *value is its index. A misspelt one gets a suggestion. */
 int FM_NODISCARD fm_config_enum(struct fm_config *mapping, const char *key, const char *const *names, int *value,
                                 struct fm_error *reterr);
+
+/*
+ * A mapping whose keys are not ours to know (operator parameters, backend settings) as text, copied into `arena`: scalars as they stand, a list of scalars
+ * joined by commas ("1,2,3"), a map of scalars as "key=value" joined by commas. A null leaves its key out. Deeper nesting, and commas inside elements
+ * of lists and maps, are errors. All keys count as asked for. `mapping` may be NULL or a null node: no settings.
+ */
+int FM_NODISCARD fm_config_settings(struct fm_config *mapping, struct fm_arena *arena, struct fm_setting **ret_settings,
+                                    size_t *ret_count, struct fm_error *reterr);
 
 #endif

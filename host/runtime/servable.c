@@ -521,6 +521,11 @@ struct fm_executor *fm_servable_executor(const struct fm_servable *servable)
     return servable->executor;
 }
 
+const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *servable)
+{
+    return servable->bindings;
+}
+
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count)
 {
     *ret_count = (uint32_t)servable->pipeline->spec->input_count;

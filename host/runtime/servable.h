@@ -37,6 +37,8 @@ uint64_t fm_servable_version(const struct fm_servable *servable);
 const char *fm_servable_platform(const struct fm_servable *servable); /* "fermata_pipeline" for pipelines */
 const struct fm_pipeline *fm_servable_pipeline(const struct fm_servable *servable);
 struct fm_executor *fm_servable_executor(const struct fm_servable *servable);
+/* What each stage runs, by stage: borrowed. */
+const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *servable);
 /* Ports as requests see them. */
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count);
 const struct fm_port *fm_servable_outputs(const struct fm_servable *servable, uint32_t *ret_count);

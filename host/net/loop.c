@@ -1,0 +1,168 @@
+/*
+ * The event loop. See loop.h. Thread rule: the task list is behind a mutex; all else belongs to the loop's thread.
+ */
+#include "host/net/loop.h"
+
+#include <signal.h>
+#include <uv.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "host/os/thread.h"
+
+struct fm_loop {
+    uv_loop_t uv;
+    uv_async_t wake;
+    uv_timer_t alarm;
+    uv_signal_t signals[2];
+    bool watching;
+    struct fm_mutex mutex;
+    struct fm_loop_task *first; /* posted; behind mutex */
+    struct fm_loop_task *last;
+    void (*on_signal)(void *context, int signal_number);
+    void *signal_context;
+    void (*on_alarm)(void *context);
+    void *alarm_context;
+};
+
+static void woken(uv_async_t *wake)
+{
+    fm_loop_run_posted(wake->data);
+}
+
+int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
+{
+    struct fm_loop *loop = fm_alloc_zero(1, sizeof(*loop));
+    if (loop == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the event loop");
+    }
+    int result = uv_loop_init(&loop->uv);
+    if (result != 0) {
+        fm_free(loop);
+        return fm_error_set(reterr, FM_EIO, "cannot make the event loop: %s", uv_strerror(result));
+    }
+    result = uv_async_init(&loop->uv, &loop->wake, woken);
+    if (result != 0) {
+        (void)uv_loop_close(&loop->uv);
+        fm_free(loop);
+        return fm_error_set(reterr, FM_EIO, "cannot make the event loop's wake-up handle: %s", uv_strerror(result));
+    }
+    loop->wake.data = loop;
+    (void)uv_timer_init(&loop->uv, &loop->alarm);
+    loop->alarm.data = loop;
+    fm_mutex_init(&loop->mutex);
+    *ret_loop = loop;
+    return 0;
+}
+
+void fm_loop_destroy(struct fm_loop *loop)
+{
+    if (loop == NULL) {
+        return;
+    }
+    fm_loop_run_posted(loop);
+    uv_close((uv_handle_t *)&loop->wake, NULL);
+    uv_close((uv_handle_t *)&loop->alarm, NULL);
+    if (loop->watching) {
+        uv_close((uv_handle_t *)&loop->signals[0], NULL);
+        uv_close((uv_handle_t *)&loop->signals[1], NULL);
+    }
+    (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    int result = uv_loop_close(&loop->uv);
+    FM_ASSERT(result == 0);
+    fm_mutex_deinit(&loop->mutex);
+    fm_free(loop);
+}
+
+void fm_loop_run(struct fm_loop *loop)
+{
+    (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void fm_loop_stop(struct fm_loop *loop)
+{
+    uv_stop(&loop->uv);
+}
+
+void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
+{
+    task->next = NULL;
+    fm_mutex_lock(&loop->mutex);
+    bool first = loop->first == NULL;
+    if (first) {
+        loop->first = task;
+    } else {
+        loop->last->next = task;
+    }
+    loop->last = task;
+    /* Under the lock, so that the loop cannot run the task and be destroyed before the wake-up was written. */
+    if (first) {
+        (void)uv_async_send(&loop->wake);
+    }
+    fm_mutex_unlock(&loop->mutex);
+}
+
+void fm_loop_run_posted(struct fm_loop *loop)
+{
+    fm_mutex_lock(&loop->mutex);
+    struct fm_loop_task *task = loop->first;
+    loop->first = NULL;
+    loop->last = NULL;
+    fm_mutex_unlock(&loop->mutex);
+    while (task != NULL) {
+        /* The task may be gone after it ran. */
+        struct fm_loop_task *next = task->next;
+        task->run(task);
+        task = next;
+    }
+}
+
+static void signalled(uv_signal_t *handle, int signal_number)
+{
+    struct fm_loop *loop = handle->data;
+    loop->on_signal(loop->signal_context, signal_number);
+}
+
+int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number), void *context,
+                          struct fm_error *reterr)
+{
+    static const int numbers[2] = {SIGTERM, SIGINT};
+    FM_ASSERT(!loop->watching);
+    loop->on_signal = handler;
+    loop->signal_context = context;
+    int result = 0;
+    for (int i = 0; i < 2; i++) {
+        /* Fails only without descriptors for the signal pipe; the first call makes it for both. */
+        result = uv_signal_init(&loop->uv, &loop->signals[i]);
+        if (result != 0) {
+            FM_ASSERT(i == 0);
+            return fm_error_set(reterr, FM_EIO, "cannot watch signals: %s", uv_strerror(result));
+        }
+        loop->signals[i].data = loop;
+    }
+    loop->watching = true;
+    for (int i = 0; i < 2 && result == 0; i++) {
+        result = uv_signal_start(&loop->signals[i], signalled, numbers[i]);
+    }
+    return result == 0 ? 0 : fm_error_set(reterr, FM_EIO, "cannot watch signals: %s", uv_strerror(result));
+}
+
+static void alarmed(uv_timer_t *timer)
+{
+    struct fm_loop *loop = timer->data;
+    loop->on_alarm(loop->alarm_context);
+}
+
+void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context), void *context)
+{
+    loop->on_alarm = handler;
+    loop->alarm_context = context;
+    int result = uv_timer_start(&loop->alarm, alarmed, delay_ns / 1000000, 0);
+    FM_ASSERT(result == 0);
+}
+
+struct uv_loop_s *fm_loop_uv(struct fm_loop *loop)
+{
+    return &loop->uv;
+}

@@ -1,0 +1,193 @@
+/*
+ * Tests of host/os/file: limits, kinds, durable writing, and the words of every failure.
+ */
+#include "host/os/file.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/util/memory.h"
+#include "tests/harness/test.h"
+
+static char directory[64];
+
+static void path_in(char *ret_path, size_t size, const char *name)
+{
+    if (directory[0] == '\0') {
+        (void)snprintf(directory, sizeof(directory), "/tmp/fm-file-XXXXXX");
+        if (mkdtemp(directory) == NULL) {
+            abort();
+        }
+    }
+    (void)snprintf(ret_path, size, "%s/%s", directory, name);
+}
+
+TEST(what_is_written_is_read)
+{
+    char path[128];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "a");
+    CHECK_INT_EQ(fm_file_write_atomic(path, "hello", 5, &error), 0);
+    CHECK_INT_EQ(fm_file_write_atomic(path, "hello again", 11, &error), 0);
+    CHECK_INT_EQ(fm_file_read(path, 100, &data, &size, &error), 0);
+    CHECK_UINT_EQ(size, 11);
+    CHECK_STR_EQ(data, "hello again");
+    fm_free(data);
+    struct fm_file_facts facts;
+    strncat(path, ".tmp", sizeof(path) - strlen(path) - 1);
+    CHECK_INT_EQ(fm_file_stat(path, &facts, &error), 0);
+    CHECK_INT_EQ(facts.kind, FM_FILE_ABSENT);
+}
+
+TEST(limits_hold_exactly)
+{
+    char path[128];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "limit");
+    CHECK_INT_EQ(fm_file_write_atomic(path, "12345678", 8, &error), 0);
+    CHECK_INT_EQ(fm_file_read(path, 8, &data, &size, &error), 0);
+    fm_free(data);
+    CHECK_INT_EQ(fm_file_read(path, 7, &data, &size, &error), FM_ETOOLARGE);
+    CHECK_STR_CONTAINS(error.text, "its 8 bytes are more than the limit of 7");
+}
+
+TEST(an_empty_file_is_empty)
+{
+    char path[128];
+    char *data = NULL;
+    size_t size = 9;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "empty");
+    CHECK_INT_EQ(fm_file_write_atomic(path, NULL, 0, &error), 0);
+    CHECK_INT_EQ(fm_file_read(path, 10, &data, &size, &error), 0);
+    CHECK_UINT_EQ(size, 0);
+    CHECK_STR_EQ(data, "");
+    fm_free(data);
+}
+
+TEST(what_is_no_file_is_refused)
+{
+    char path[128];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "absent");
+    CHECK_INT_EQ(fm_file_read(path, 10, &data, &size, &error), FM_ENOTFOUND);
+    CHECK_STR_CONTAINS(error.text, "No such file");
+    CHECK_INT_EQ(fm_file_read(directory, 10, &data, &size, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "is a directory");
+    path_in(path, sizeof(path), "fifo");
+    CHECK_INT_EQ(mkfifo(path, 0600), 0);
+    CHECK_INT_EQ(fm_file_read(path, 10, &data, &size, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "not a regular file");
+    if (getuid() != 0) {
+        path_in(path, sizeof(path), "secret");
+        CHECK_INT_EQ(fm_file_write_atomic(path, "x", 1, &error), 0);
+        CHECK_INT_EQ(chmod(path, 0), 0);
+        CHECK_INT_EQ(fm_file_read(path, 10, &data, &size, &error), FM_EPERM);
+    }
+}
+
+TEST(listings_are_sorted_by_bytes)
+{
+    char path[128];
+    struct fm_error error = {0};
+    struct fm_file_list list;
+    static const char *const names[] = {"list/b", "list/a", "list/B", "list/a.txt", "list/\xc3\xa9"};
+    path_in(path, sizeof(path), "list");
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), 0);
+    for (size_t i = 0; i < 5; i++) {
+        path_in(path, sizeof(path), names[i]);
+        CHECK_INT_EQ(fm_file_write_atomic(path, "", 0, &error), 0);
+    }
+    path_in(path, sizeof(path), "list");
+    CHECK_INT_EQ(fm_file_list(path, &list, &error), 0);
+    CHECK_UINT_EQ(list.count, 5);
+    CHECK_STR_EQ(list.names[0], "B");
+    CHECK_STR_EQ(list.names[1], "a");
+    CHECK_STR_EQ(list.names[2], "a.txt");
+    CHECK_STR_EQ(list.names[4], "\xc3\xa9");
+    fm_file_list_free(&list);
+    path_in(path, sizeof(path), "nowhere");
+    CHECK_INT_EQ(fm_file_list(path, &list, &error), FM_ENOTFOUND);
+}
+
+TEST(directories_are_made_along_the_way)
+{
+    char path[128];
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "x/y/z");
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), 0);
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), 0);
+    path_in(path, sizeof(path), "plain");
+    CHECK_INT_EQ(fm_file_write_atomic(path, "", 0, &error), 0);
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), FM_EEXIST);
+    path_in(path, sizeof(path), "plain/below");
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), FM_ENOTFOUND);
+}
+
+TEST(an_abandoned_writer_leaves_nothing)
+{
+    char path[128];
+    struct fm_error error = {0};
+    struct fm_file_writer writer = {0};
+    struct fm_file_facts facts;
+    path_in(path, sizeof(path), "half");
+    CHECK_INT_EQ(fm_file_writer_open(&writer, path, &error), 0);
+    CHECK_INT_EQ(fm_file_writer_append(&writer, "abc", 3, &error), 0);
+    CHECK_UINT_EQ(writer.size, 3);
+    fm_file_writer_abandon(&writer);
+    fm_file_writer_abandon(&writer);
+    CHECK_INT_EQ(fm_file_stat(path, &facts, &error), 0);
+    CHECK_INT_EQ(facts.kind, FM_FILE_ABSENT);
+}
+
+/* /dev/full answers every write with "no space left". */
+TEST(a_full_disk_is_said)
+{
+    struct fm_error error = {0};
+    struct fm_file_writer writer = {0};
+    CHECK_INT_EQ(fm_file_writer_open(&writer, "/dev/full", &error), 0);
+    CHECK_INT_EQ(fm_file_writer_append(&writer, "abc", 3, &error), FM_ENOSPC);
+    CHECK_STR_CONTAINS(error.text, "cannot write '/dev/full': No space left on device");
+    close(writer.descriptor);
+}
+
+TEST(paths_are_taken_apart_and_joined)
+{
+    char path[32];
+    CHECK_INT_EQ(fm_path_join(path, sizeof(path), "a/b", "c"), 0);
+    CHECK_STR_EQ(path, "a/b/c");
+    CHECK_INT_EQ(fm_path_join(path, sizeof(path), "a/", "c"), 0);
+    CHECK_STR_EQ(path, "a/c");
+    CHECK_INT_EQ(fm_path_join(path, sizeof(path), "a", "/c"), 0);
+    CHECK_STR_EQ(path, "/c");
+    CHECK_INT_EQ(fm_path_join(path, 4, "abc", "d"), FM_ETOOLARGE);
+    CHECK_INT_EQ(fm_path_directory(path, sizeof(path), "a/b.yaml"), 0);
+    CHECK_STR_EQ(path, "a");
+    CHECK_INT_EQ(fm_path_directory(path, sizeof(path), "b.yaml"), 0);
+    CHECK_STR_EQ(path, ".");
+    CHECK_INT_EQ(fm_path_directory(path, sizeof(path), "/b"), 0);
+    CHECK_STR_EQ(path, "/");
+    CHECK_STR_EQ(fm_path_base("a/b.c"), "b.c");
+    CHECK_STR_EQ(fm_path_extension("a.d/b.tar.gz"), ".gz");
+    CHECK_STR_EQ(fm_path_extension("a.d/.hidden"), "");
+    CHECK_STR_EQ(fm_path_extension("a.d/b"), "");
+}
+
+int main(int argc, char **argv)
+{
+    int status = fm_test_main(argc, argv);
+    char command[128];
+    if (directory[0] != '\0') {
+        (void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+        if (system(command) != 0) {
+            return 1;
+        }
+    }
+    return status;
+}
