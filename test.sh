@@ -66,9 +66,11 @@ if [ $quick = 0 ]; then
     CC=gcc build tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dslow_tests=false &&
         run tsan "TSan" --no-suite tidy
 
-    step "clang, warnings are errors"
-    CC=clang build clang -Dbuildtype=debugoptimized &&
+    step "clang, warnings are errors; clang-tidy"
+    CC=clang build clang -Dbuildtype=debugoptimized && {
         tools/run-tests --totals $totals --count "clang builds everything without a warning" -- true
+        tools/run-tests --totals $totals --count "clang-tidy finds nothing" -- tools/tidy build-test/clang
+    }
 fi
 
 step "done"

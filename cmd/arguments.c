@@ -15,7 +15,8 @@ enum { SUGGESTIONS_MAX = 128, SUGGESTION_SIZE = 64, EXPECTS_SIZE = 256 };
 
 bool fm_option_is_negated(const struct fm_option *option)
 {
-    return option->kind == FM_OPTION_FLAG && option->default_value != NULL && strcmp(option->default_value, "yes") == 0;
+    return option->kind == FM_OPTION_FLAG && option->default_value != NULL &&
+           strcmp(option->default_value, "yes") == 0;
 }
 
 static void range_format(const struct fm_option *option, char *text, size_t size)
@@ -42,7 +43,8 @@ const char *fm_option_expects(const struct fm_option *option, char *text, size_t
         break;
     case FM_OPTION_NUMBER:
         if (option->number_max != 0) {
-            (void)snprintf(text, size, "a number from %g to %g", option->number_min, option->number_max);
+            (void)snprintf(text, size, "a number from %g to %g", option->number_min,
+                           option->number_max);
         } else {
             (void)snprintf(text, size, "a number of at least %g", option->number_min);
         }
@@ -56,7 +58,8 @@ const char *fm_option_expects(const struct fm_option *option, char *text, size_t
     case FM_OPTION_CHOICE: {
         size_t used = (size_t)snprintf(text, size, "one of");
         for (size_t i = 0; option->choices[i] != NULL && used < size; i++) {
-            used += (size_t)snprintf(text + used, size - used, "%s %s", i == 0 ? "" : ",", option->choices[i]);
+            used += (size_t)snprintf(text + used, size - used, "%s %s", i == 0 ? "" : ",",
+                                     option->choices[i]);
         }
         break;
     }
@@ -90,10 +93,11 @@ static bool parse_integer(const struct fm_option *option, const char *text, int6
 }
 
 /* Comma-separated whole numbers; false when any is wrong or there are too many. */
-static int parse_integers(struct fm_call *call, const struct fm_option *option, const char *text, struct fm_option_value *value)
+static int parse_integers(struct fm_call *call, const struct fm_option *option, const char *text,
+                          struct fm_option_value *value)
 {
-    value->integers = fm_arena_alloc(&call->arena, FM_OPTION_LIST_MAX * sizeof *value->integers);
-    char *copy = fm_arena_strdup(&call->arena, text);
+    value->integers = fm_arena_alloc(call->arena, FM_OPTION_LIST_MAX * sizeof *value->integers);
+    char *copy = fm_arena_strdup(call->arena, text);
     if (value->integers == NULL || copy == NULL) {
         return FM_ENOMEM;
     }
@@ -114,7 +118,8 @@ static int parse_integers(struct fm_call *call, const struct fm_option *option, 
 }
 
 /* Checks one value's text and stores what it means. */
-static int value_parse(struct fm_call *call, const struct fm_option *option, const char *text, struct fm_option_value *value)
+static int value_parse(struct fm_call *call, const struct fm_option *option, const char *text,
+                       struct fm_option_value *value)
 {
     switch (option->kind) {
     case FM_OPTION_FLAG:
@@ -150,8 +155,10 @@ static int value_parse(struct fm_call *call, const struct fm_option *option, con
     return FM_EINVAL;
 }
 
-/* Stores a value. `origin` is how the user wrote it, for messages: "--top", "-k", "environment variable FERMATA_X". */
-static int value_store(struct fm_call *call, size_t index, const char *origin, const char *text, struct fm_error *reterr)
+/* Stores a value. `origin` is how the user wrote it, for messages: "--top", "-k", "environment
+ * variable FERMATA_X". */
+static int value_store(struct fm_call *call, size_t index, const char *origin, const char *text,
+                       struct fm_error *reterr)
 {
     const struct fm_option *option = &call->command->options[index];
     struct fm_option_value *value = &call->values[index];
@@ -159,7 +166,8 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
         return fm_error_set(reterr, FM_EINVAL, "%s was given twice; give it once", origin);
     }
     if (value->count == FM_OPTION_REPEAT_MAX) {
-        return fm_error_set(reterr, FM_EINVAL, "%s was given more than %d times", origin, FM_OPTION_REPEAT_MAX);
+        return fm_error_set(reterr, FM_EINVAL, "%s was given more than %d times", origin,
+                            FM_OPTION_REPEAT_MAX);
     }
     int status = value_parse(call, option, text, value);
     if (status == FM_ENOMEM) {
@@ -171,15 +179,20 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
         while (option->kind == FM_OPTION_CHOICE && option->choices[choice_count] != NULL) {
             choice_count++;
         }
-        const char *suggestion = choice_count > 0 ? fm_text_suggest(text, option->choices, choice_count) : NULL;
+        const char *suggestion =
+            choice_count > 0 ? fm_text_suggest(text, option->choices, choice_count) : NULL;
         return fm_error_set(reterr, FM_EINVAL, "%s: '%s' is not %s%s%s%s", origin, text,
-                            option->kind == FM_OPTION_FLAG ? "yes or no" : fm_option_expects(option, expects, sizeof expects),
-                            suggestion != NULL ? "; did you mean '" : "", suggestion != NULL ? suggestion : "",
-                            suggestion != NULL ? "'?" : "");
+                            option->kind == FM_OPTION_FLAG
+                                ? "yes or no"
+                                : fm_option_expects(option, expects, sizeof expects),
+                            suggestion != NULL ? "; did you mean '" : "",
+                            suggestion != NULL ? suggestion : "", suggestion != NULL ? "'?" : "");
     }
-    /* Grows by doubling at powers of two; the arena keeps the old arrays until the end, which is fine for an argument list. */
+    /* Grows by doubling at powers of two; the arena keeps the old arrays until the end, which is
+     * fine for an argument list. */
     if ((value->count & (value->count - 1)) == 0) {
-        const char **texts = fm_arena_alloc(&call->arena, (value->count == 0 ? 1 : 2 * (size_t)value->count) * sizeof *texts);
+        const char **texts = fm_arena_alloc(
+            call->arena, (value->count == 0 ? 1 : 2 * (size_t)value->count) * sizeof *texts);
         if (texts == NULL) {
             return fm_error_set(reterr, FM_ENOMEM, "out of memory while reading the arguments");
         }
@@ -193,7 +206,8 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
     return 0;
 }
 
-static int unknown_option(const struct fm_command *command, const char *argument, size_t name_length, struct fm_error *reterr)
+static int unknown_option(const struct fm_command *command, const char *argument,
+                          size_t name_length, struct fm_error *reterr)
 {
     char names[SUGGESTIONS_MAX][SUGGESTION_SIZE];
     const char *candidates[SUGGESTIONS_MAX];
@@ -206,17 +220,21 @@ static int unknown_option(const struct fm_command *command, const char *argument
         if (option->hidden) {
             continue;
         }
-        (void)snprintf(names[count], SUGGESTION_SIZE, "%s%s", fm_option_is_negated(option) ? "no-" : "", option->name);
+        (void)snprintf(names[count], SUGGESTION_SIZE, "%s%s",
+                       fm_option_is_negated(option) ? "no-" : "", option->name);
         candidates[count] = names[count];
-        if (word[0] != '\0' && strncmp(names[count], word, strlen(word)) == 0 && prefix_of == NULL) {
+        if (word[0] != '\0' && strncmp(names[count], word, strlen(word)) == 0 &&
+            prefix_of == NULL) {
             prefix_of = names[count];
         }
         count++;
     }
     candidates[count++] = "help";
-    const char *suggestion = prefix_of != NULL ? prefix_of : fm_text_suggest(word, candidates, count);
+    const char *suggestion =
+        prefix_of != NULL ? prefix_of : fm_text_suggest(word, candidates, count);
     if (suggestion != NULL) {
-        return fm_error_set(reterr, FM_EINVAL, "unknown option '--%s'; did you mean '--%s'?", word, suggestion);
+        return fm_error_set(reterr, FM_EINVAL, "unknown option '--%s'; did you mean '--%s'?", word,
+                            suggestion);
     }
     return fm_error_set(reterr, FM_EINVAL, "unknown option '--%s'", word);
 }
@@ -228,9 +246,10 @@ struct cursor {
     size_t next;
 };
 
-/* The value of an option that was written without '=': the next argument, unless that looks like an option. */
-static int value_take(struct cursor *cursor, const struct fm_option *option, const char *origin, const char **ret_text,
-                      struct fm_error *reterr)
+/* The value of an option that was written without '=': the next argument, unless that looks like an
+ * option. */
+static int value_take(struct cursor *cursor, const struct fm_option *option, const char *origin,
+                      const char **ret_text, struct fm_error *reterr)
 {
     char expects[EXPECTS_SIZE];
     fm_option_expects(option, expects, sizeof expects);
@@ -240,15 +259,17 @@ static int value_take(struct cursor *cursor, const struct fm_option *option, con
     const char *text = cursor->arguments[cursor->next];
     bool number = text[0] == '-' && ((text[1] >= '0' && text[1] <= '9') || text[1] == '.');
     if (text[0] == '-' && text[1] != '\0' && !number) {
-        return fm_error_set(reterr, FM_EINVAL, "%s needs a value: %s (write %s=%s if '%s' is meant to be it)", origin, expects,
-                            origin, text, text);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "%s needs a value: %s (write %s=%s if '%s' is meant to be it)", origin,
+                            expects, origin, text, text);
     }
     cursor->next++;
     *ret_text = text;
     return 0;
 }
 
-static int parse_long(struct fm_call *call, struct cursor *cursor, const char *argument, struct fm_error *reterr)
+static int parse_long(struct fm_call *call, struct cursor *cursor, const char *argument,
+                      struct fm_error *reterr)
 {
     const char *name = argument + 2;
     const char *equals = strchr(name, '=');
@@ -258,7 +279,8 @@ static int parse_long(struct fm_call *call, struct cursor *cursor, const char *a
     for (size_t i = 0; i < option_count(call->command); i++) {
         const struct fm_option *option = &call->command->options[i];
         bool plain = strlen(option->name) == length && strncmp(option->name, name, length) == 0;
-        bool negative = option->kind == FM_OPTION_FLAG && length == strlen(option->name) + 3 && strncmp(name, "no-", 3) == 0 &&
+        bool negative = option->kind == FM_OPTION_FLAG && length == strlen(option->name) + 3 &&
+                        strncmp(name, "no-", 3) == 0 &&
                         strncmp(option->name, name + 3, length - 3) == 0;
         if (!plain && !negative) {
             continue;
@@ -267,7 +289,11 @@ static int parse_long(struct fm_call *call, struct cursor *cursor, const char *a
             if (equals != NULL && negative) {
                 return fm_error_set(reterr, FM_EINVAL, "%s takes no value", origin);
             }
-            return value_store(call, i, origin, negative ? "no" : equals != NULL ? equals + 1 : "yes", reterr);
+            return value_store(call, i, origin,
+                               negative         ? "no"
+                               : equals != NULL ? equals + 1
+                                                : "yes",
+                               reterr);
         }
         const char *text = equals != NULL ? equals + 1 : NULL;
         if (text == NULL) {
@@ -281,8 +307,10 @@ static int parse_long(struct fm_call *call, struct cursor *cursor, const char *a
     return unknown_option(call->command, name, length, reterr);
 }
 
-/* One argument that begins with a single dash: flags may be bundled; an option with a value takes the rest, or the next argument. */
-static int parse_short(struct fm_call *call, struct cursor *cursor, const char *argument, struct fm_error *reterr)
+/* One argument that begins with a single dash: flags may be bundled; an option with a value takes
+ * the rest, or the next argument. */
+static int parse_short(struct fm_call *call, struct cursor *cursor, const char *argument,
+                       struct fm_error *reterr)
 {
     for (const char *letter = argument + 1; *letter != '\0'; letter++) {
         if (*letter == 'h') {
@@ -296,7 +324,8 @@ static int parse_short(struct fm_call *call, struct cursor *cursor, const char *
         }
         if (index == count) {
             bool number = argument[1] >= '0' && argument[1] <= '9';
-            return fm_error_set(reterr, FM_EINVAL, "unknown option '-%c' in '%s'%s", *letter, argument,
+            return fm_error_set(reterr, FM_EINVAL, "unknown option '-%c' in '%s'%s", *letter,
+                                argument,
                                 number ? "; put -- before arguments that begin with a dash" : "");
         }
         const struct fm_option *option = &call->command->options[index];
@@ -336,7 +365,8 @@ static bool wants_json(const struct fm_command *command, const char *const *argu
 }
 
 /* What was not given: the environment, then the default. */
-static int fill_in(struct fm_call *call, const char *(*environment)(const char *name), struct fm_error *reterr)
+static int fill_in(struct fm_call *call, const char *(*environment)(const char *name),
+                   struct fm_error *reterr)
 {
     for (size_t i = 0; i < option_count(call->command); i++) {
         const struct fm_option *option = &call->command->options[i];
@@ -371,12 +401,14 @@ static int check_positionals(struct fm_call *call, struct fm_error *reterr)
     bool endless = false;
     for (; table != NULL && table[count].name != NULL; count++) {
         if (!table[count].optional && count >= call->positional_count) {
-            return fm_error_set(reterr, FM_EINVAL, "%s is missing: %s", table[count].name, table[count].help);
+            return fm_error_set(reterr, FM_EINVAL, "%s is missing: %s", table[count].name,
+                                table[count].help);
         }
         endless = endless || table[count].repeat;
     }
     if (!endless && call->positional_count > count) {
-        return fm_error_set(reterr, FM_EINVAL, "'%s' is one argument too many", call->positionals[count]);
+        return fm_error_set(reterr, FM_EINVAL, "'%s' is one argument too many",
+                            call->positionals[count]);
     }
     return 0;
 }
@@ -387,8 +419,9 @@ int fm_arguments_parse(struct fm_call *call, const char *const *arguments, size_
     call->json = wants_json(call->command, arguments, count);
     call->help = false;
     call->positional_count = 0;
-    call->values = fm_arena_alloc(&call->arena, (option_count(call->command) + 1) * sizeof *call->values);
-    call->positionals = fm_arena_alloc(&call->arena, (count + 1) * sizeof *call->positionals);
+    call->values =
+        fm_arena_alloc(call->arena, (option_count(call->command) + 1) * sizeof *call->values);
+    call->positionals = fm_arena_alloc(call->arena, (count + 1) * sizeof *call->positionals);
     if (call->values == NULL || call->positionals == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while reading the arguments");
     }

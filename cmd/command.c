@@ -25,7 +25,8 @@ static size_t option_index(const struct fm_call *call, const char *name)
     return index;
 }
 
-static const struct fm_option_value *value_get(const struct fm_call *call, const char *name, enum fm_option_kind kind)
+static const struct fm_option_value *value_get(const struct fm_call *call, const char *name,
+                                               enum fm_option_kind kind)
 {
     size_t index = option_index(call, name);
     FM_ASSERT(call->command->options[index].kind == kind);
@@ -48,7 +49,8 @@ const char *fm_call_string(const struct fm_call *call, const char *option)
     return value->count > 0 ? value->texts[0] : NULL;
 }
 
-const char *const *fm_call_strings(const struct fm_call *call, const char *option, uint32_t *ret_count)
+const char *const *fm_call_strings(const struct fm_call *call, const char *option,
+                                   uint32_t *ret_count)
 {
     size_t index = option_index(call, option);
     FM_ASSERT(call->command->options[index].repeat);
@@ -97,8 +99,9 @@ const char *fm_call_positional(const struct fm_call *call, uint32_t index)
 const char *fm_style(bool color, enum fm_style style)
 {
     static const char *const sequences[] = {
-        [FM_STYLE_RESET] = "\033[0m", [FM_STYLE_BOLD] = "\033[1m",  [FM_STYLE_DIM] = "\033[2m",  [FM_STYLE_RED] = "\033[31m",
-        [FM_STYLE_GREEN] = "\033[32m", [FM_STYLE_YELLOW] = "\033[33m", [FM_STYLE_CYAN] = "\033[36m",
+        [FM_STYLE_RESET] = "\033[0m", [FM_STYLE_BOLD] = "\033[1m",   [FM_STYLE_DIM] = "\033[2m",
+        [FM_STYLE_RED] = "\033[31m",  [FM_STYLE_GREEN] = "\033[32m", [FM_STYLE_YELLOW] = "\033[33m",
+        [FM_STYLE_CYAN] = "\033[36m",
     };
     return color ? sequences[style] : "";
 }
@@ -107,11 +110,13 @@ const char *fm_style(bool color, enum fm_style style)
 static void prefix_print(const struct fm_call *call)
 {
     bool named = call->command != NULL && call->command->name != NULL;
-    (void)fprintf(stderr, "%sfermata%s%s%s: ", fm_style(call->color_err, FM_STYLE_BOLD), named ? " " : "",
-                  named ? call->command->name : "", fm_style(call->color_err, FM_STYLE_RESET));
+    (void)fprintf(stderr, "%sfermata%s%s%s: ", fm_style(call->color_err, FM_STYLE_BOLD),
+                  named ? " " : "", named ? call->command->name : "",
+                  fm_style(call->color_err, FM_STYLE_RESET));
 }
 
-static void error_print_json(const struct fm_call *call, int exit_code, const char *status, const char *message)
+static void error_print_json(const struct fm_call *call, int exit_code, const char *status,
+                             const char *message)
 {
     struct fm_text text = {0};
     struct fm_json_writer writer;
@@ -131,11 +136,15 @@ static void error_print_json(const struct fm_call *call, int exit_code, const ch
     fm_json_string(&writer, message);
     fm_json_object_end(&writer);
     fm_json_object_end(&writer);
-    (void)fprintf(stderr, "%s\n", text.failed ? "{\"error\": {\"code\": \"ENOMEM\", \"message\": \"out of memory\"}}" : text.data);
+    (void)fprintf(stderr, "%s\n",
+                  text.failed
+                      ? "{\"error\": {\"code\": \"ENOMEM\", \"message\": \"out of memory\"}}"
+                      : text.data);
     fm_text_deinit(&text);
 }
 
-static void error_print(const struct fm_call *call, int exit_code, const char *status, const char *message)
+static void error_print(const struct fm_call *call, int exit_code, const char *status,
+                        const char *message)
 {
     (void)fflush(stdout);
     if (call->json) {
@@ -143,7 +152,8 @@ static void error_print(const struct fm_call *call, int exit_code, const char *s
         return;
     }
     prefix_print(call);
-    (void)fprintf(stderr, "%s%s%s\n", fm_style(call->color_err, FM_STYLE_RED), message, fm_style(call->color_err, FM_STYLE_RESET));
+    (void)fprintf(stderr, "%s%s%s\n", fm_style(call->color_err, FM_STYLE_RED), message,
+                  fm_style(call->color_err, FM_STYLE_RESET));
 }
 
 int fm_call_fail(const struct fm_call *call, const struct fm_error *error)
@@ -152,7 +162,8 @@ int fm_call_fail(const struct fm_call *call, const struct fm_error *error)
     if (exit_code == FM_EXIT_OK) {
         exit_code = FM_EXIT_FAILURE;
     }
-    error_print(call, exit_code, fm_status_name(error->status), error->text[0] != '\0' ? error->text : fm_status_text(error->status));
+    error_print(call, exit_code, fm_status_name(error->status),
+                error->text[0] != '\0' ? error->text : fm_status_text(error->status));
     return exit_code;
 }
 
@@ -160,8 +171,8 @@ int fm_call_fail(const struct fm_call *call, const struct fm_error *error)
 static const char *exit_code_name(int exit_code)
 {
     switch (exit_code) {
-#define EXIT_NAME(name, code, meaning)                                                                                 \
-    case (code):                                                                                                       \
+#define EXIT_NAME(name, code, meaning) \
+    case (code):                       \
         return #name;
         FM_EXIT_TABLE(EXIT_NAME)
 #undef EXIT_NAME
@@ -217,7 +228,8 @@ void fm_call_note(const struct fm_call *call, const char *format, ...)
     }
     (void)fflush(stdout);
     prefix_print(call);
-    (void)fprintf(stderr, "%snote:%s ", fm_style(call->color_err, FM_STYLE_YELLOW), fm_style(call->color_err, FM_STYLE_RESET));
+    (void)fprintf(stderr, "%snote:%s ", fm_style(call->color_err, FM_STYLE_YELLOW),
+                  fm_style(call->color_err, FM_STYLE_RESET));
     va_list arguments;
     va_start(arguments, format);
     (void)vfprintf(stderr, format, arguments);

@@ -29,10 +29,7 @@ const struct fm_command *const fm_commands[] = {
 #ifdef FM_HAVE_COMMAND_PROFILE
     &fm_command_profile,
 #endif
-    &fm_command_help,
-    &fm_command_version,
-    &fm_command_internal_docs,
-    NULL,
+    &fm_command_help,    &fm_command_version, &fm_command_internal_docs, NULL,
 };
 
 const struct fm_command *fm_command_find(const char *name)

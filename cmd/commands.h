@@ -1,6 +1,6 @@
 /*
- * The explicit table of commands. Adding one: one file cmd/<name>.c, one line in commands.c, one test, one run of
- * `fermata internal-docs markdown > docs/cli.md`. Thread rule: constant.
+ * The explicit table of commands. Adding one: one file cmd/<name>.c, one line in commands.c, one
+ * test, one run of `fermata internal-docs markdown > docs/cli.md`. Thread rule: constant.
  */
 #ifndef FM_CMD_COMMANDS_H
 #define FM_CMD_COMMANDS_H

@@ -1,8 +1,8 @@
 /*
  * Documents made from the command tables: man pages, shell completions, docs/cli.md.
  *
- * Every function appends a complete file to `text`. The result depends on the tables and the version only, so builds are repeatable.
- * Thread rule: pure.
+ * Every function appends a complete file to `text`. The result depends on the tables and the
+ * version only, so builds are repeatable. Thread rule: pure.
  */
 #ifndef FM_CMD_DOCUMENTS_H
 #define FM_CMD_DOCUMENTS_H

@@ -10,8 +10,8 @@
 const char *fm_exit_code_meaning(int code)
 {
     switch (code) {
-#define FM_EXIT_MEANING(name, code, meaning)                                                                           \
-    case (code):                                                                                                       \
+#define FM_EXIT_MEANING(name, code, meaning) \
+    case (code):                             \
         return meaning;
         FM_EXIT_TABLE(FM_EXIT_MEANING)
 #undef FM_EXIT_MEANING

@@ -1,21 +1,23 @@
 /*
- * What `fermata` answers to the shell: the one table of exit codes, and how a status of the library becomes one.
+ * What `fermata` answers to the shell: the one table of exit codes, and how a status of the library
+ * becomes one.
  *
- * Help texts, man pages and docs/cli.md print this table; a command names the codes it uses beyond 0, 1 and 2.
- * Thread rule: pure.
+ * Help texts, man pages and docs/cli.md print this table; a command names the codes it uses beyond
+ * 0, 1 and 2. Thread rule: pure.
  */
 #ifndef FM_CMD_EXIT_CODE_H
 #define FM_CMD_EXIT_CODE_H
 
 /* X(name, code, meaning). Codes are a promise to scripts: append only. */
-#define FM_EXIT_TABLE(X)                                                                                               \
-    X(OK, 0, "success")                                                                                                \
-    X(FAILURE, 1, "the work failed (the message says why)")                                                            \
-    X(USAGE, 2, "wrong command, option or argument")                                                                   \
-    X(INPUT, 3, "a configuration, model or input file is missing, unreadable or wrong")                                \
-    X(PARTIAL, 4, "complete, but some rows failed and are in the dead-letter file")                                    \
-    X(INCOMPLETE, 5, "stopped before the end; what is done is kept and can be resumed")                                \
-    X(UNAVAILABLE, 6, "something needed is busy, full or not running; the same call may work later")                   \
+#define FM_EXIT_TABLE(X)                                                                \
+    X(OK, 0, "success")                                                                 \
+    X(FAILURE, 1, "the work failed (the message says why)")                             \
+    X(USAGE, 2, "wrong command, option or argument")                                    \
+    X(INPUT, 3, "a configuration, model or input file is missing, unreadable or wrong") \
+    X(PARTIAL, 4, "complete, but some rows failed and are in the dead-letter file")     \
+    X(INCOMPLETE, 5, "stopped before the end; what is done is kept and can be resumed") \
+    X(UNAVAILABLE, 6,                                                                   \
+      "something needed is busy, full or not running; the same call may work later")    \
     X(INTERRUPTED, 130, "interrupted (Ctrl-C) before there was anything to keep")
 
 enum fm_exit_code {
@@ -26,7 +28,8 @@ enum fm_exit_code {
 
 /* The meaning of a code in the table, NULL for any other. */
 const char *fm_exit_code_meaning(int code);
-/* The exit code for a status: inputs that a person must mend give INPUT, conditions that pass give UNAVAILABLE, others FAILURE. */
+/* The exit code for a status: inputs that a person must mend give INPUT, conditions that pass give
+ * UNAVAILABLE, others FAILURE. */
 int fm_exit_code_from_status(int status);
 
 #endif

@@ -16,8 +16,10 @@ static int run(const struct fm_call *call)
         const struct fm_command *command = fm_command_find(name);
         if (command == NULL) {
             const char *suggestion = fm_command_suggest(name);
-            return fm_call_usage(call, "there is no command '%s'%s%s%s", name, suggestion != NULL ? "; did you mean '" : "",
-                                 suggestion != NULL ? suggestion : "", suggestion != NULL ? "'?" : "");
+            return fm_call_usage(call, "there is no command '%s'%s%s%s", name,
+                                 suggestion != NULL ? "; did you mean '" : "",
+                                 suggestion != NULL ? suggestion : "",
+                                 suggestion != NULL ? "'?" : "");
         }
         fm_usage_command(&text, command, call->columns, call->color_out);
     }
@@ -32,7 +34,9 @@ static int run(const struct fm_call *call)
 }
 
 static const struct fm_positional positionals[] = {
-    {.name = "COMMAND", .help = "the command to explain; without it, all commands are listed", .optional = true},
+    {.name = "COMMAND",
+     .help = "the command to explain; without it, all commands are listed",
+     .optional = true},
     {.name = NULL},
 };
 

@@ -1,5 +1,6 @@
 /*
- * `fermata internal-docs`: prints the documents made from the command tables. Hidden: for the build, `make install` and tests.
+ * `fermata internal-docs`: prints the documents made from the command tables. Hidden: for the
+ * build, `make install` and tests.
  */
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +40,8 @@ static int run(const struct fm_call *call)
     } else if (strcmp(format, "commands") == 0) {
         commands_list(&text);
     } else {
-        return fm_call_usage(call, "unknown format '%s'; one of man, bash, zsh, fish, markdown, commands", format);
+        return fm_call_usage(
+            call, "unknown format '%s'; one of man, bash, zsh, fish, markdown, commands", format);
     }
     int exit_code = FM_EXIT_OK;
     if (text.failed) {
@@ -53,7 +55,9 @@ static int run(const struct fm_call *call)
 
 static const struct fm_positional positionals[] = {
     {.name = "FORMAT", .help = "man, bash, zsh, fish, markdown, or commands (a list of names)"},
-    {.name = "COMMAND", .help = "with man: the command whose page is printed; without it, that of fermata itself", .optional = true},
+    {.name = "COMMAND",
+     .help = "with man: the command whose page is printed; without it, that of fermata itself",
+     .optional = true},
     {.name = NULL},
 };
 

@@ -1,7 +1,9 @@
 /*
- * main(): finds the command, parses its arguments, runs it, and makes sure that what it printed really got out.
+ * main(): finds the command, parses its arguments, runs it, and makes sure that what it printed
+ * really got out.
  *
- * Owns: the choice of the command and the facts about the terminal. Does not own: any work. Thread rule: the main thread.
+ * Owns: the choice of the command and the facts about the terminal. Does not own: any work. Thread
+ * rule: the main thread.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -89,18 +91,21 @@ static int dispatch(struct fm_call *call, const char *const *arguments, size_t c
 
 int main(int argc, char **argv)
 {
+    struct fm_arena arena;
+    fm_arena_init(&arena, 0);
     struct fm_call call = {
+        .arena = &arena,
         .color_out = color_welcome(1),
         .color_err = color_welcome(2),
         .columns = fm_os_terminal_columns(1),
     };
-    fm_arena_init(&call.arena, 0);
-    int exit_code = dispatch(&call, (const char *const *)argv + (argc > 0), argc > 0 ? (size_t)argc - 1 : 0);
+    int exit_code =
+        dispatch(&call, (const char *const *)argv + (argc > 0), argc > 0 ? (size_t)argc - 1 : 0);
     errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == FM_EXIT_OK) {
         exit_code = fm_call_fail_with(&call, FM_EXIT_FAILURE, "cannot write to standard output: %s",
                                       errno != 0 ? strerror(errno) : "an earlier write failed");
     }
-    fm_arena_deinit(&call.arena);
+    fm_arena_deinit(&arena);
     return exit_code;
 }

@@ -12,7 +12,9 @@ enum { HELP_COLUMN = 28, INDENT = 2 };
 
 static uint32_t columns_clamp(uint32_t columns)
 {
-    return columns < FM_USAGE_COLUMNS_MIN ? FM_USAGE_COLUMNS_MIN : columns > FM_USAGE_COLUMNS_MAX ? FM_USAGE_COLUMNS_MAX : columns;
+    return columns < FM_USAGE_COLUMNS_MIN   ? FM_USAGE_COLUMNS_MIN
+           : columns > FM_USAGE_COLUMNS_MAX ? FM_USAGE_COLUMNS_MAX
+                                            : columns;
 }
 
 static void spaces(struct fm_text *text, size_t count)
@@ -23,10 +25,11 @@ static void spaces(struct fm_text *text, size_t count)
 }
 
 /*
- * Words of `paragraph`, wrapped at `columns`, every line after the first indented by `indent`. The first begins in column `at`. An empty line in
- * the paragraph stays one. Ends with a newline.
+ * Words of `paragraph`, wrapped at `columns`, every line after the first indented by `indent`. The
+ * first begins in column `at`. An empty line in the paragraph stays one. Ends with a newline.
  */
-static void wrap(struct fm_text *text, const char *paragraph, size_t indent, size_t at, size_t columns)
+static void wrap(struct fm_text *text, const char *paragraph, size_t indent, size_t at,
+                 size_t columns)
 {
     size_t column = at;
     bool line_start = true;
@@ -63,14 +66,17 @@ static void wrap(struct fm_text *text, const char *paragraph, size_t indent, siz
 
 static void heading(struct fm_text *text, const char *title, bool color)
 {
-    fm_text_append_format(text, "\n%s%s:%s\n", fm_style(color, FM_STYLE_BOLD), title, fm_style(color, FM_STYLE_RESET));
+    fm_text_append_format(text, "\n%s%s:%s\n", fm_style(color, FM_STYLE_BOLD), title,
+                          fm_style(color, FM_STYLE_RESET));
 }
 
 /* "  name      help help help", the name in colour; on its own line when it is too long. */
-static void entry(struct fm_text *text, const char *name, const char *help, size_t help_column, uint32_t columns, bool color)
+static void entry(struct fm_text *text, const char *name, const char *help, size_t help_column,
+                  uint32_t columns, bool color)
 {
     spaces(text, INDENT);
-    fm_text_append_format(text, "%s%s%s", fm_style(color, FM_STYLE_CYAN), name, fm_style(color, FM_STYLE_RESET));
+    fm_text_append_format(text, "%s%s%s", fm_style(color, FM_STYLE_CYAN), name,
+                          fm_style(color, FM_STYLE_RESET));
     size_t column = INDENT + strlen(name);
     if (column + 2 > help_column) {
         fm_text_append_char(text, '\n');
@@ -99,7 +105,8 @@ void fm_usage_option_form(struct fm_text *text, const struct fm_option *option, 
     }
     fm_text_append_format(text, "--%s%s", fm_option_is_negated(option) ? "no-" : "", option->name);
     if (option->kind != FM_OPTION_FLAG) {
-        fm_text_append_format(text, " %s", option->value_name != NULL ? option->value_name : "VALUE");
+        fm_text_append_format(text, " %s",
+                              option->value_name != NULL ? option->value_name : "VALUE");
     }
 }
 
@@ -130,7 +137,8 @@ void fm_usage_option_help(struct fm_text *text, const struct fm_option *option)
     }
 }
 
-static void options_print(struct fm_text *text, const struct fm_command *command, uint32_t columns, bool color)
+static void options_print(struct fm_text *text, const struct fm_command *command, uint32_t columns,
+                          bool color)
 {
     bool open = false;
     struct fm_text form = {0};
@@ -169,7 +177,8 @@ static void examples_print(struct fm_text *text, const struct fm_example *exampl
     heading(text, "Examples", color);
     for (size_t i = 0; examples[i].text != NULL; i++) {
         fm_text_append_format(text, "%s  %s\n    %s$ %s%s\n", i == 0 ? "" : "\n", examples[i].text,
-                              fm_style(color, FM_STYLE_GREEN), examples[i].command, fm_style(color, FM_STYLE_RESET));
+                              fm_style(color, FM_STYLE_GREEN), examples[i].command,
+                              fm_style(color, FM_STYLE_RESET));
     }
 }
 
@@ -184,7 +193,8 @@ static void exit_code_print(struct fm_text *text, int code, uint32_t columns, bo
     fm_text_deinit(&number);
 }
 
-void fm_usage_command(struct fm_text *text, const struct fm_command *command, uint32_t columns, bool color)
+void fm_usage_command(struct fm_text *text, const struct fm_command *command, uint32_t columns,
+                      bool color)
 {
     columns = columns_clamp(columns);
     const char *bold = fm_style(color, FM_STYLE_BOLD);
@@ -208,7 +218,8 @@ void fm_usage_command(struct fm_text *text, const struct fm_command *command, ui
     if (command->positionals != NULL && command->positionals[0].name != NULL) {
         heading(text, "Arguments", color);
         for (size_t i = 0; command->positionals[i].name != NULL; i++) {
-            entry(text, command->positionals[i].name, command->positionals[i].help, 12, columns, color);
+            entry(text, command->positionals[i].name, command->positionals[i].help, 12, columns,
+                  color);
         }
     }
     options_print(text, command, columns, color);
@@ -238,8 +249,10 @@ void fm_usage_overview(struct fm_text *text, uint32_t columns, bool color)
     const char *bold = fm_style(color, FM_STYLE_BOLD);
     const char *reset = fm_style(color, FM_STYLE_RESET);
     fm_text_append_format(text, "%sfermata%s: ", bold, reset);
-    wrap(text, "runs neural networks: online under a latency target, offline over large data", 9, 9, columns);
-    fm_text_append_format(text, "\n%sUsage:%s fermata COMMAND [OPTION...] [ARGUMENT...]\n", bold, reset);
+    wrap(text, "runs neural networks: online under a latency target, offline over large data", 9, 9,
+         columns);
+    fm_text_append_format(text, "\n%sUsage:%s fermata COMMAND [OPTION...] [ARGUMENT...]\n", bold,
+                          reset);
     heading(text, "Commands", color);
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
         if (!fm_commands[i]->hidden) {
@@ -247,10 +260,13 @@ void fm_usage_overview(struct fm_text *text, uint32_t columns, bool color)
         }
     }
     heading(text, "Options", color);
-    entry(text, "-h, --help", "print this text; after a command, that command's help", 18, columns, color);
-    entry(text, "-V, --version", "print the version and how it was built (with --json: as JSON)", 18, columns, color);
+    entry(text, "-h, --help", "print this text; after a command, that command's help", 18, columns,
+          color);
+    entry(text, "-V, --version", "print the version and how it was built (with --json: as JSON)",
+          18, columns, color);
     examples_print(text, examples, color);
     heading(text, "Environment", color);
-    entry(text, "FERMATA_PLUGIN_PATH", "directories searched for plug-ins first, separated by colons", 24, columns, color);
+    entry(text, "FERMATA_PLUGIN_PATH",
+          "directories searched for plug-ins first, separated by colons", 24, columns, color);
     entry(text, "NO_COLOR", "set to anything: no colours, even on a terminal", 24, columns, color);
 }

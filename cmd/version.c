@@ -1,7 +1,9 @@
 /*
- * `fermata version`, also `fermata --version`: what this binary is, how it was built, and what it can run.
+ * `fermata version`, also `fermata --version`: what this binary is, how it was built, and what it
+ * can run.
  *
- * The build writes fermata_build_facts.h and fermata_commit.h. Loads the backends to find out whether they work. Thread rule: the main thread.
+ * The build writes fermata_build_facts.h and fermata_commit.h. Loads the backends to find out
+ * whether they work. Thread rule: the main thread.
  */
 #include <gnu/libc-version.h>
 #include <stdio.h>
@@ -42,21 +44,24 @@ static void field(const char *name, const char *value)
 static void print_text(const struct fm_call *call)
 {
     printf("%sfermata %s%s%s%s%s\n", fm_style(call->color_out, FM_STYLE_BOLD), FM_BUILD_VERSION,
-           fm_style(call->color_out, FM_STYLE_RESET), FM_BUILD_COMMIT[0] != '\0' ? " (commit " : "", FM_BUILD_COMMIT,
-           FM_BUILD_COMMIT[0] != '\0' ? ")" : "");
+           fm_style(call->color_out, FM_STYLE_RESET), FM_BUILD_COMMIT[0] != '\0' ? " (commit " : "",
+           FM_BUILD_COMMIT, FM_BUILD_COMMIT[0] != '\0' ? ")" : "");
     field("compiler", FM_BUILD_COMPILER);
     field("build", FM_BUILD_TYPE);
     field("sanitizers", FM_BUILD_SANITIZE);
-    printf("  %-12s linux %s, glibc %s, %u usable CPUs\n", "system", architecture(), gnu_get_libc_version(), fm_os_cpu_count());
+    printf("  %-12s linux %s, glibc %s, %u usable CPUs\n", "system", architecture(),
+           gnu_get_libc_version(), fm_os_cpu_count());
     field("libraries", "libuv " FM_BUILD_LIBUV ", " FM_BUILD_HTTP_PARSER);
     field("onnxruntime", FM_BUILD_ONNXRUNTIME);
     for (size_t i = 0; i < BACKEND_COUNT; i++) {
         const struct fm_backend *backend = NULL;
         struct fm_error error = {0};
         if (fm_backend_find(backend_names[i], &backend, &error) == 0) {
-            printf("  %-12s %s %s: %s\n", i == 0 ? "backends" : "", backend->name, backend->version, backend->description);
+            printf("  %-12s %s %s: %s\n", i == 0 ? "backends" : "", backend->name, backend->version,
+                   backend->description);
         } else {
-            printf("  %-12s %s: not usable: %s\n", i == 0 ? "backends" : "", backend_names[i], error.text);
+            printf("  %-12s %s: not usable: %s\n", i == 0 ? "backends" : "", backend_names[i],
+                   error.text);
         }
     }
 }
@@ -147,7 +152,8 @@ static const struct fm_example examples[] = {
 const struct fm_command fm_command_version = {
     .name = "version",
     .summary = "print the version, how it was built, and which backends it finds",
-    .description = "The backends are really loaded to find out, so a library that is missing shows here with the reason.",
+    .description = "The backends are really loaded to find out, so a library that is missing shows "
+                   "here with the reason.",
     .options = options,
     .examples = examples,
     .run = run,

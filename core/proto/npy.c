@@ -1,8 +1,9 @@
 /*
  * The .npy codec. See npy.h.
  *
- * A file is: "\x93NUMPY", two bytes of version, the header's length (2 bytes in version 1, 4 later, little-endian), the header (a Python
- * dictionary with descr, fortran_order, shape, padded by spaces to a multiple of 64 and ended by a newline), the data.
+ * A file is: "\x93NUMPY", two bytes of version, the header's length (2 bytes in version 1, 4 later,
+ * little-endian), the header (a Python dictionary with descr, fortran_order, shape, padded by
+ * spaces to a multiple of 64 and ended by a newline), the data.
  */
 #include "core/proto/npy.h"
 
@@ -21,9 +22,10 @@ static const struct {
     uint32_t dtype;
     const char *descr;
 } types[] = {
-    {FM_DTYPE_BOOL, "|b1"},  {FM_DTYPE_UINT8, "|u1"},  {FM_DTYPE_UINT16, "<u2"},    {FM_DTYPE_UINT32, "<u4"},
-    {FM_DTYPE_UINT64, "<u8"}, {FM_DTYPE_INT8, "|i1"},   {FM_DTYPE_INT16, "<i2"},     {FM_DTYPE_INT32, "<i4"},
-    {FM_DTYPE_INT64, "<i8"}, {FM_DTYPE_FP16, "<f2"},   {FM_DTYPE_FP32, "<f4"},      {FM_DTYPE_FP64, "<f8"},
+    {FM_DTYPE_BOOL, "|b1"},      {FM_DTYPE_UINT8, "|u1"},       {FM_DTYPE_UINT16, "<u2"},
+    {FM_DTYPE_UINT32, "<u4"},    {FM_DTYPE_UINT64, "<u8"},      {FM_DTYPE_INT8, "|i1"},
+    {FM_DTYPE_INT16, "<i2"},     {FM_DTYPE_INT32, "<i4"},       {FM_DTYPE_INT64, "<i8"},
+    {FM_DTYPE_FP16, "<f2"},      {FM_DTYPE_FP32, "<f4"},        {FM_DTYPE_FP64, "<f8"},
     {FM_DTYPE_COMPLEX64, "<c8"}, {FM_DTYPE_COMPLEX128, "<c16"},
 };
 
@@ -45,7 +47,8 @@ struct scanner {
 
 static char peek(struct scanner *scanner)
 {
-    while (scanner->offset < scanner->length && strchr(" \n\t", scanner->text[scanner->offset]) != NULL &&
+    while (scanner->offset < scanner->length &&
+           strchr(" \n\t", scanner->text[scanner->offset]) != NULL &&
            scanner->text[scanner->offset] != '\0') {
         scanner->offset++;
     }
@@ -65,7 +68,8 @@ static bool accept_word(struct scanner *scanner, const char *word)
 {
     size_t length = strlen(word);
     (void)peek(scanner);
-    if (scanner->length - scanner->offset < length || memcmp(scanner->text + scanner->offset, word, length) != 0) {
+    if (scanner->length - scanner->offset < length ||
+        memcmp(scanner->text + scanner->offset, word, length) != 0) {
         return false;
     }
     scanner->offset += length;
@@ -82,7 +86,8 @@ static bool read_string(struct scanner *scanner, char *text, size_t size)
     scanner->offset++;
     size_t used = 0;
     while (scanner->offset < scanner->length && scanner->text[scanner->offset] != quote) {
-        if (used + 1 >= size || scanner->text[scanner->offset] == '\\' || scanner->text[scanner->offset] == '\0') {
+        if (used + 1 >= size || scanner->text[scanner->offset] == '\\' ||
+            scanner->text[scanner->offset] == '\0') {
             return false;
         }
         text[used++] = scanner->text[scanner->offset++];
@@ -103,7 +108,8 @@ static bool read_shape(struct scanner *scanner, struct header *header)
         if (digit < '0' || digit > '9' || header->rank == FM_RANK_MAX) {
             return false;
         }
-        while (scanner->offset < scanner->length && (digit = scanner->text[scanner->offset]) >= '0' && digit <= '9') {
+        while (scanner->offset < scanner->length &&
+               (digit = scanner->text[scanner->offset]) >= '0' && digit <= '9') {
             if (size > (INT64_MAX - 9) / 10) {
                 return false;
             }
@@ -119,12 +125,14 @@ static bool read_shape(struct scanner *scanner, struct header *header)
     return true;
 }
 
-static bool read_entry(struct scanner *scanner, const char *key, struct header *header, struct fm_error *reterr)
+static bool read_entry(struct scanner *scanner, const char *key, struct header *header,
+                       struct fm_error *reterr)
 {
     if (strcmp(key, "descr") == 0) {
         header->has_descr = true;
         if (peek(scanner) == '[') {
-            (void)fm_error_set(reterr, FM_EUNSUPPORTED, "a structured array; save its fields as arrays of their own");
+            (void)fm_error_set(reterr, FM_EUNSUPPORTED,
+                               "a structured array; save its fields as arrays of their own");
             return false;
         }
         return read_string(scanner, header->descr, sizeof header->descr);
@@ -141,36 +149,43 @@ static bool read_entry(struct scanner *scanner, const char *key, struct header *
     return false;
 }
 
-static int read_header(const char *text, size_t length, struct header *header, struct fm_error *reterr)
+static int read_header(const char *text, size_t length, struct header *header,
+                       struct fm_error *reterr)
 {
     struct scanner scanner = {.text = text, .length = length};
     struct fm_error reason = {0};
     bool good = accept(&scanner, '{');
     while (good && !accept(&scanner, '}')) {
         char key[DESCR_SIZE];
-        good = read_string(&scanner, key, sizeof key) && accept(&scanner, ':') && read_entry(&scanner, key, header, &reason) &&
+        good = read_string(&scanner, key, sizeof key) && accept(&scanner, ':') &&
+               read_entry(&scanner, key, header, &reason) &&
                (accept(&scanner, ',') || peek(&scanner) == '}');
     }
     if (reason.status != 0) {
         return fm_error_set(reterr, reason.status, "%s", reason.text);
     }
-    if (!good || !header->has_descr || !header->has_order || !header->has_shape || peek(&scanner) != '\0') {
-        return fm_error_set(reterr, FM_ECORRUPT, "not a .npy file: its header is malformed at byte %zu", scanner.offset);
+    if (!good || !header->has_descr || !header->has_order || !header->has_shape ||
+        peek(&scanner) != '\0') {
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "not a .npy file: its header is malformed at byte %zu", scanner.offset);
     }
     if (header->fortran_order) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "the array is in Fortran order; save numpy.ascontiguousarray(array)");
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "the array is in Fortran order; save numpy.ascontiguousarray(array)");
     }
     return 0;
 }
 
 /* Fixed-width byte strings become a BYTES tensor, trailing zeros cut off. */
-static int read_strings(const struct header *header, size_t width, const char *data, size_t size, struct fm_value *ret_value,
-                        struct fm_error *reterr)
+static int read_strings(const struct header *header, size_t width, const char *data, size_t size,
+                        struct fm_value *ret_value, struct fm_error *reterr)
 {
     uint64_t count = 0;
-    if (fm_shape_element_count(header->shape, header->rank, &count) != 0 || (width > 0 && count > size / width) ||
-        count * width != size || width > UINT32_MAX || count > (SIZE_MAX - size) / 4) {
-        return fm_error_set(reterr, FM_ECORRUPT, "the data does not have the size that its header says");
+    if (fm_shape_element_count(header->shape, header->rank, &count) != 0 ||
+        (width > 0 && count > size / width) || count * width != size || width > UINT32_MAX ||
+        count > (SIZE_MAX - size) / 4) {
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "the data does not have the size that its header says");
     }
     size_t total = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -190,7 +205,8 @@ static int read_strings(const struct header *header, size_t width, const char *d
             }
         }
         if (pass == 0) {
-            int status = fm_value_alloc(ret_value, FM_DTYPE_BYTES, header->shape, header->rank, total);
+            int status =
+                fm_value_alloc(ret_value, FM_DTYPE_BYTES, header->shape, header->rank, total);
             if (status != 0) {
                 return fm_error_set(reterr, status, "out of memory for %" PRIu64 " strings", count);
             }
@@ -199,21 +215,26 @@ static int read_strings(const struct header *header, size_t width, const char *d
     return 0;
 }
 
-static int read_data(const struct header *header, const char *data, size_t size, struct fm_value *ret_value, struct fm_error *reterr)
+static int read_data(const struct header *header, const char *data, size_t size,
+                     struct fm_value *ret_value, struct fm_error *reterr)
 {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         bool same = strcmp(types[i].descr + 1, header->descr + 1) == 0;
-        bool byte_wide = header->descr[0] != '\0' && header->descr[1] != '\0' && strcmp(header->descr + 2, "1") == 0;
+        bool byte_wide = header->descr[0] != '\0' && header->descr[1] != '\0' &&
+                         strcmp(header->descr + 2, "1") == 0;
         if (!same || header->descr[0] == '\0') {
             continue;
         }
         if (header->descr[0] == '>' && !byte_wide) {
-            return fm_error_set(reterr, FM_EUNSUPPORTED, "the numbers are big-endian ('%s'); save array.astype('%s')", header->descr,
-                                types[i].descr);
+            return fm_error_set(reterr, FM_EUNSUPPORTED,
+                                "the numbers are big-endian ('%s'); save array.astype('%s')",
+                                header->descr, types[i].descr);
         }
         size_t expected = 0;
-        if (fm_tensor_bytes(types[i].dtype, header->shape, header->rank, &expected) != 0 || expected != size) {
-            return fm_error_set(reterr, FM_ECORRUPT, "the file is %s: its header promises %zu bytes of data, it has %zu",
+        if (fm_tensor_bytes(types[i].dtype, header->shape, header->rank, &expected) != 0 ||
+            expected != size) {
+            return fm_error_set(reterr, FM_ECORRUPT,
+                                "the file is %s: its header promises %zu bytes of data, it has %zu",
                                 expected > size ? "cut off" : "too long", expected, size);
         }
         int status = fm_value_alloc(ret_value, types[i].dtype, header->shape, header->rank, 0);
@@ -226,11 +247,13 @@ static int read_data(const struct header *header, const char *data, size_t size,
         return 0;
     }
     uint64_t width = 0;
-    if (strchr("|<>=", header->descr[0]) != NULL && header->descr[0] != '\0' && header->descr[1] == 'S' &&
-        fm_parse_uint64(header->descr + 2, &width) == 0 && width <= UINT32_MAX) {
+    if (strchr("|<>=", header->descr[0]) != NULL && header->descr[0] != '\0' &&
+        header->descr[1] == 'S' && fm_parse_uint64(header->descr + 2, &width) == 0 &&
+        width <= UINT32_MAX) {
         return read_strings(header, (size_t)width, data, size, ret_value, reterr);
     }
-    return fm_error_set(reterr, FM_EUNSUPPORTED, "arrays of type '%s' cannot be a tensor; convert with array.astype(...)",
+    return fm_error_set(reterr, FM_EUNSUPPORTED,
+                        "arrays of type '%s' cannot be a tensor; convert with array.astype(...)",
                         header->descr);
 }
 
@@ -238,11 +261,13 @@ int fm_npy_read(const void *data, size_t size, struct fm_value *ret_value, struc
 {
     const unsigned char *bytes = data;
     if (size < sizeof magic + 4 || memcmp(bytes, magic, sizeof magic) != 0) {
-        return fm_error_set(reterr, FM_ECORRUPT, "not a .npy file: it does not begin with \\x93NUMPY");
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "not a .npy file: it does not begin with \\x93NUMPY");
     }
     unsigned major = bytes[6];
     if (major < 1 || major > 3) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "version %u of the .npy format is not known here (1 to 3 are)", major);
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "version %u of the .npy format is not known here (1 to 3 are)", major);
     }
     size_t length_size = major == 1 ? 2 : 4;
     size_t start = 8 + length_size;
@@ -284,7 +309,8 @@ static void write_header(struct fm_text *text, const char *descr, const struct f
     fm_text_deinit(&header);
 }
 
-static int write_strings(const struct fm_tensor *tensor, struct fm_text *text, struct fm_error *reterr)
+static int write_strings(const struct fm_tensor *tensor, struct fm_text *text,
+                         struct fm_error *reterr)
 {
     const char *end = (const char *)tensor->data + tensor->size;
     uint32_t width = 1;
@@ -305,7 +331,9 @@ static int write_strings(const struct fm_tensor *tensor, struct fm_text *text, s
         memcpy(place, element + sizeof length, length);
         memset(place + length, 0, width - length);
     }
-    return text->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory while writing an array of strings") : 0;
+    return text->failed
+               ? fm_error_set(reterr, FM_ENOMEM, "out of memory while writing an array of strings")
+               : 0;
 }
 
 int fm_npy_write(const struct fm_tensor *tensor, struct fm_text *text, struct fm_error *reterr)
@@ -321,9 +349,13 @@ int fm_npy_write(const struct fm_tensor *tensor, struct fm_text *text, struct fm
         if (types[i].dtype == tensor->dtype) {
             write_header(text, types[i].descr, tensor);
             fm_text_append(text, tensor->data, tensor->size);
-            return text->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory while writing an array of %zu bytes", tensor->size) : 0;
+            return text->failed ? fm_error_set(reterr, FM_ENOMEM,
+                                               "out of memory while writing an array of %zu bytes",
+                                               tensor->size)
+                                : 0;
         }
     }
-    return fm_error_set(reterr, FM_EUNSUPPORTED, "NumPy has no type for %s, so a tensor of it cannot be written as .npy",
+    return fm_error_set(reterr, FM_EUNSUPPORTED,
+                        "NumPy has no type for %s, so a tensor of it cannot be written as .npy",
                         fm_dtype_name(tensor->dtype));
 }

@@ -101,6 +101,7 @@ void fm_oip_write_error(struct fm_text *text, const char *message);
 void fm_oip_write_server(struct fm_text *text, const char *name, const char *version);
 void fm_oip_write_model(struct fm_text *text, const struct fm_oip_signature *signature, const char *platform,
                         const uint64_t *versions, size_t version_count);
+void fm_oip_write_model_ready(struct fm_text *text, const char *name, bool ready);
 /* `instance_count` 0: unknown, left out. */
 void fm_oip_write_config(struct fm_text *text, const struct fm_oip_signature *signature, const char *platform, const char *backend,
                          uint32_t instance_count);

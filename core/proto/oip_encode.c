@@ -401,6 +401,18 @@ void fm_oip_write_model(struct fm_text *text, const struct fm_oip_signature *sig
     fm_json_object_end(&writer);
 }
 
+void fm_oip_write_model_ready(struct fm_text *text, const char *name, bool ready)
+{
+    struct fm_json_writer writer;
+    fm_json_writer_init(&writer, text);
+    fm_json_object_begin(&writer);
+    fm_json_key(&writer, "name");
+    fm_json_string(&writer, name);
+    fm_json_key(&writer, "ready");
+    fm_json_bool(&writer, ready);
+    fm_json_object_end(&writer);
+}
+
 /* Tensors as a model configuration states them: without the batch dimension. */
 static void write_config_ports(struct fm_json_writer *writer, const char *key, const struct fm_port *ports, uint32_t count,
                                bool batched)

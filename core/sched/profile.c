@@ -11,7 +11,8 @@
 
 static const char *const statistic_names[] = {"mean", "p50", "p90", "p99"};
 _Static_assert(FM_COUNT_OF(statistic_names) == FM_PROFILE_STATISTIC_COUNT_, "one name each");
-_Static_assert((uint64_t)FM_PROFILE_BATCH_MAX * FM_PROFILE_LATENCY_MAX_NS <= UINT64_C(1) << 62, "products fit");
+_Static_assert((uint64_t)FM_PROFILE_BATCH_MAX *FM_PROFILE_LATENCY_MAX_NS <= UINT64_C(1) << 62,
+               "products fit");
 
 const char *fm_profile_statistic_name(enum fm_profile_statistic statistic)
 {
@@ -31,23 +32,29 @@ enum fm_profile_statistic fm_profile_statistic_parse(const char *name)
 static int point_check(const struct fm_profile_point *point, struct fm_error *reterr)
 {
     if (point->batch == 0 || point->batch > FM_PROFILE_BATCH_MAX) {
-        return fm_error_set(reterr, FM_EINVAL, "batch size %" PRIu32 " is outside 1 to %u", point->batch, FM_PROFILE_BATCH_MAX);
+        return fm_error_set(reterr, FM_EINVAL, "batch size %" PRIu32 " is outside 1 to %u",
+                            point->batch, FM_PROFILE_BATCH_MAX);
     }
     for (unsigned i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
         uint64_t latency_ns = point->latency_ns[i];
         if (latency_ns == 0 || latency_ns > FM_PROFILE_LATENCY_MAX_NS) {
-            return fm_error_set(reterr, FM_EINVAL, "batch %" PRIu32 ": %s of %" PRIu64 " ns is outside 1 to %" PRIu64, point->batch,
-                                statistic_names[i], latency_ns, FM_PROFILE_LATENCY_MAX_NS);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "batch %" PRIu32 ": %s of %" PRIu64 " ns is outside 1 to %" PRIu64,
+                                point->batch, statistic_names[i], latency_ns,
+                                FM_PROFILE_LATENCY_MAX_NS);
         }
         if (i > FM_PROFILE_P50 && latency_ns < point->latency_ns[i - 1]) {
-            return fm_error_set(reterr, FM_EINVAL, "batch %" PRIu32 ": %s (%" PRIu64 " ns) is below %s (%" PRIu64 " ns)",
-                                point->batch, statistic_names[i], latency_ns, statistic_names[i - 1], point->latency_ns[i - 1]);
+            return fm_error_set(
+                reterr, FM_EINVAL,
+                "batch %" PRIu32 ": %s (%" PRIu64 " ns) is below %s (%" PRIu64 " ns)", point->batch,
+                statistic_names[i], latency_ns, statistic_names[i - 1], point->latency_ns[i - 1]);
         }
     }
     return 0;
 }
 
-int fm_profile_add(struct fm_profile *profile, const struct fm_profile_point *point, struct fm_error *reterr)
+int fm_profile_add(struct fm_profile *profile, const struct fm_profile_point *point,
+                   struct fm_error *reterr)
 {
     int status = point_check(point, reterr);
     if (status != 0) {
@@ -58,22 +65,28 @@ int fm_profile_add(struct fm_profile *profile, const struct fm_profile_point *po
         at++;
     }
     if (at < profile->point_count && profile->points[at].batch == point->batch) {
-        return fm_error_set(reterr, FM_EEXIST, "batch size %" PRIu32 " appears twice", point->batch);
+        return fm_error_set(reterr, FM_EEXIST, "batch size %" PRIu32 " appears twice",
+                            point->batch);
     }
     if (profile->point_count == FM_PROFILE_POINTS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "a profile holds at most %d batch sizes", FM_PROFILE_POINTS_MAX);
+        return fm_error_set(reterr, FM_ELIMIT, "a profile holds at most %d batch sizes",
+                            FM_PROFILE_POINTS_MAX);
     }
-    memmove(&profile->points[at + 1], &profile->points[at], (profile->point_count - at) * sizeof *profile->points);
+    memmove(&profile->points[at + 1], &profile->points[at],
+            (profile->point_count - at) * sizeof *profile->points);
     profile->points[at] = *point;
     profile->point_count++;
     return 0;
 }
 
-int fm_profile_add_affine(struct fm_profile *profile, uint64_t alpha_ns, uint64_t beta_ns, uint32_t batch_max,
-                          struct fm_error *reterr)
+int fm_profile_add_affine(struct fm_profile *profile, uint64_t alpha_ns, uint64_t beta_ns,
+                          uint32_t batch_max, struct fm_error *reterr)
 {
-    if (alpha_ns > FM_PROFILE_LATENCY_MAX_NS || beta_ns > FM_PROFILE_LATENCY_MAX_NS || batch_max > FM_PROFILE_BATCH_MAX) {
-        return fm_error_set(reterr, FM_EINVAL, "alpha and beta must be below %" PRIu64 " ns, the batch size at most %u",
+    if (alpha_ns > FM_PROFILE_LATENCY_MAX_NS || beta_ns > FM_PROFILE_LATENCY_MAX_NS ||
+        batch_max > FM_PROFILE_BATCH_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "alpha and beta must be below %" PRIu64
+                            " ns, the batch size at most %u",
                             FM_PROFILE_LATENCY_MAX_NS, FM_PROFILE_BATCH_MAX);
     }
     const uint32_t batches[] = {1, batch_max};
@@ -90,8 +103,10 @@ int fm_profile_add_affine(struct fm_profile *profile, uint64_t alpha_ns, uint64_
     return 0;
 }
 
-/* The running maximum up to and including point `index`. Tables are short; no copy of it is kept that could disagree. */
-static uint64_t envelope_ns(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t index)
+/* The running maximum up to and including point `index`. Tables are short; no copy of it is kept
+ * that could disagree. */
+static uint64_t envelope_ns(const struct fm_profile *profile, enum fm_profile_statistic statistic,
+                            uint32_t index)
 {
     uint64_t latency_ns = 0;
     for (uint32_t i = 0; i <= index; i++) {
@@ -108,7 +123,8 @@ static uint64_t scale(uint64_t numerator, uint64_t factor, uint64_t divisor)
     return (numerator * factor + divisor - 1) / divisor;
 }
 
-static uint64_t extrapolate(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t batch)
+static uint64_t extrapolate(const struct fm_profile *profile, enum fm_profile_statistic statistic,
+                            uint32_t batch)
 {
     uint32_t last = profile->point_count - 1;
     uint32_t last_batch = profile->points[last].batch;
@@ -118,15 +134,18 @@ static uint64_t extrapolate(const struct fm_profile *profile, enum fm_profile_st
     if (last == 0) {
         growth_ns = scale(last_ns, extra, last_batch);
     } else {
-        uint64_t segment_ns = scale(last_ns - envelope_ns(profile, statistic, last - 1), extra, last_batch - profile->points[last - 1].batch);
-        uint64_t whole_ns = scale(last_ns - envelope_ns(profile, statistic, 0), extra, last_batch - profile->points[0].batch);
+        uint64_t segment_ns = scale(last_ns - envelope_ns(profile, statistic, last - 1), extra,
+                                    last_batch - profile->points[last - 1].batch);
+        uint64_t whole_ns = scale(last_ns - envelope_ns(profile, statistic, 0), extra,
+                                  last_batch - profile->points[0].batch);
         growth_ns = segment_ns > whole_ns ? segment_ns : whole_ns;
     }
     uint64_t latency_ns = last_ns + growth_ns;
     return latency_ns < FM_PROFILE_LATENCY_MAX_NS ? latency_ns : FM_PROFILE_LATENCY_MAX_NS;
 }
 
-uint64_t fm_profile_latency_ns(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t batch)
+uint64_t fm_profile_latency_ns(const struct fm_profile *profile,
+                               enum fm_profile_statistic statistic, uint32_t batch)
 {
     FM_ASSERT(profile->point_count > 0);
     FM_ASSERT(statistic < FM_PROFILE_STATISTIC_COUNT_);
@@ -148,10 +167,12 @@ uint64_t fm_profile_latency_ns(const struct fm_profile *profile, enum fm_profile
     return low_ns + scale(high_ns - low_ns, batch - low, profile->points[at].batch - low);
 }
 
-uint64_t fm_profile_rate_millihertz(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t batch)
+uint64_t fm_profile_rate_millihertz(const struct fm_profile *profile,
+                                    enum fm_profile_statistic statistic, uint32_t batch)
 {
     /* 65536 * 10^12 is below 2^63. */
-    return (uint64_t)batch * UINT64_C(1000000000000) / fm_profile_latency_ns(profile, statistic, batch);
+    return (uint64_t)batch * UINT64_C(1000000000000) /
+           fm_profile_latency_ns(profile, statistic, batch);
 }
 
 uint32_t fm_profile_batch_max(const struct fm_profile *profile)
@@ -160,7 +181,8 @@ uint32_t fm_profile_batch_max(const struct fm_profile *profile)
     return profile->points[profile->point_count - 1].batch;
 }
 
-uint32_t fm_profile_batch_within(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint64_t latency_ns,
+uint32_t fm_profile_batch_within(const struct fm_profile *profile,
+                                 enum fm_profile_statistic statistic, uint64_t latency_ns,
                                  uint32_t batch_limit)
 {
     uint32_t low = 0; /* fits (0 rows always do) */
@@ -177,12 +199,15 @@ uint32_t fm_profile_batch_within(const struct fm_profile *profile, enum fm_profi
 }
 
 /* Whether batch `a` has a higher rate than `b`: a/l(a) > b/l(b), without division. */
-static bool is_faster(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t a, uint32_t b)
+static bool is_faster(const struct fm_profile *profile, enum fm_profile_statistic statistic,
+                      uint32_t a, uint32_t b)
 {
-    return (uint64_t)a * fm_profile_latency_ns(profile, statistic, b) > (uint64_t)b * fm_profile_latency_ns(profile, statistic, a);
+    return (uint64_t)a * fm_profile_latency_ns(profile, statistic, b) >
+           (uint64_t)b * fm_profile_latency_ns(profile, statistic, a);
 }
 
-uint32_t fm_profile_batch_fastest_within(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint64_t latency_ns,
+uint32_t fm_profile_batch_fastest_within(const struct fm_profile *profile,
+                                         enum fm_profile_statistic statistic, uint64_t latency_ns,
                                          uint32_t batch_limit)
 {
     uint32_t largest = fm_profile_batch_within(profile, statistic, latency_ns, batch_limit);
@@ -198,7 +223,8 @@ uint32_t fm_profile_batch_fastest_within(const struct fm_profile *profile, enum 
     return best;
 }
 
-uint32_t fm_profile_knee(const struct fm_profile *profile, enum fm_profile_statistic statistic, uint32_t tolerance_permille)
+uint32_t fm_profile_knee(const struct fm_profile *profile, enum fm_profile_statistic statistic,
+                         uint32_t tolerance_permille)
 {
     FM_ASSERT(tolerance_permille < 1000);
     uint64_t best = 0;
@@ -206,7 +232,8 @@ uint32_t fm_profile_knee(const struct fm_profile *profile, enum fm_profile_stati
         uint64_t rate = fm_profile_rate_millihertz(profile, statistic, profile->points[i].batch);
         best = rate > best ? rate : best;
     }
-    uint64_t enough = best / 1000 * (1000 - tolerance_permille) + best % 1000 * (1000 - tolerance_permille) / 1000;
+    uint64_t enough = best / 1000 * (1000 - tolerance_permille) +
+                      best % 1000 * (1000 - tolerance_permille) / 1000;
     for (uint32_t i = 0; i < profile->point_count; i++) {
         if (fm_profile_rate_millihertz(profile, statistic, profile->points[i].batch) >= enough) {
             return profile->points[i].batch;
@@ -221,7 +248,8 @@ bool fm_profile_validate(const struct fm_profile *profile)
         return false;
     }
     for (uint32_t i = 0; i < profile->point_count; i++) {
-        if (point_check(&profile->points[i], NULL) != 0 || (i > 0 && profile->points[i].batch <= profile->points[i - 1].batch)) {
+        if (point_check(&profile->points[i], NULL) != 0 ||
+            (i > 0 && profile->points[i].batch <= profile->points[i - 1].batch)) {
             return false;
         }
     }

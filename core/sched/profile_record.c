@@ -41,7 +41,8 @@ static bool is_allowed(const struct place *place, uint32_t cpu_count, uint64_t s
     const struct fm_profile_setting *setting = place->setting;
     uint64_t cpus = (uint64_t)setting->threads * setting->instances;
     return (cpu_count == 0 || cpus <= cpu_count) &&
-           (slo_ns == 0 || setting->profile.points[place->point].latency_ns[FM_PROFILE_P99] <= slo_ns);
+           (slo_ns == 0 ||
+            setting->profile.points[place->point].latency_ns[FM_PROFILE_P99] <= slo_ns);
 }
 
 /* Whether `a` is to be preferred when both are fast enough. */
@@ -63,7 +64,8 @@ static bool is_better(const struct place *a, const struct place *b)
     return place_rate(a) > place_rate(b);
 }
 
-bool fm_profile_record_choose(struct fm_profile_record *record, uint32_t cpu_count, uint64_t slo_ns, uint32_t tolerance_permille)
+bool fm_profile_record_choose(struct fm_profile_record *record, uint32_t cpu_count, uint64_t slo_ns,
+                              uint32_t tolerance_permille)
 {
     FM_ASSERT(tolerance_permille < 1000);
     uint64_t best_rate = 0;
@@ -93,12 +95,14 @@ bool fm_profile_record_choose(struct fm_profile_record *record, uint32_t cpu_cou
     return record->has_choice;
 }
 
-const struct fm_profile_setting *fm_profile_record_find(const struct fm_profile_record *record, uint32_t threads, uint32_t instances)
+const struct fm_profile_setting *fm_profile_record_find(const struct fm_profile_record *record,
+                                                        uint32_t threads, uint32_t instances)
 {
     const struct fm_profile_setting *found = NULL;
     for (uint32_t i = 0; i < record->setting_count; i++) {
         const struct fm_profile_setting *setting = &record->settings[i];
-        bool fits = (threads == 0 || setting->threads == threads) && (instances == 0 || setting->instances == instances);
+        bool fits = (threads == 0 || setting->threads == threads) &&
+                    (instances == 0 || setting->instances == instances);
         if (fits && (found == NULL || (record->has_choice && record->choice_setting == i))) {
             found = setting;
         }

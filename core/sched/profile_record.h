@@ -1,8 +1,9 @@
 /*
- * What `fermata profile` found out about a model on a machine: a latency profile for each setting (threads x instances), and which to use.
+ * What `fermata profile` found out about a model on a machine: a latency profile for each setting
+ * (threads x instances), and which to use.
  *
- * Owns: the record and the choice among its settings. Does not own: measuring (engines/profile), the file (host/runtime/profile_file.h).
- * Thread rule: pure; a finished record is read-only.
+ * Owns: the record and the choice among its settings. Does not own: measuring (engines/profile),
+ * the file (host/runtime/profile_file.h). Thread rule: pure; a finished record is read-only.
  */
 #ifndef FM_CORE_SCHED_PROFILE_RECORD_H
 #define FM_CORE_SCHED_PROFILE_RECORD_H
@@ -10,22 +11,25 @@
 #include "core/sched/profile.h"
 
 #define FM_PROFILE_SETTINGS_MAX 64
-#define FM_PROFILE_NAME_SIZE 128
-#define FM_PROFILE_TEXT_SIZE 512
+#define FM_PROFILE_NAME_SIZE    128
+#define FM_PROFILE_TEXT_SIZE    512
 
 /* What is known of one batch size in one setting beyond l(b). */
 struct fm_profile_measure {
-    uint64_t rate_millihertz;     /* rows per second, all instances together, in thousandths: median over the rounds */
+    uint64_t rate_millihertz;     /* rows per second, all instances together, in thousandths: median
+                                     over the rounds */
     uint64_t rate_low_millihertz; /* of the slowest round */
     uint64_t rate_high_millihertz;
-    uint32_t spread_permille;     /* standard deviation of the latency / mean */
+    uint32_t spread_permille; /* standard deviation of the latency / mean */
 };
 
-/* One way to run the model. Latencies are those of one instance while all of them are busy, which is what a scheduler meets. */
+/* One way to run the model. Latencies are those of one instance while all of them are busy, which
+ * is what a scheduler meets. */
 struct fm_profile_setting {
-    uint32_t threads;                     /* per instance */
-    uint32_t instances;                   /* at once */
-    char options[FM_PROFILE_NAME_SIZE];   /* further backend settings that were varied, "key=value key=value"; may be empty */
+    uint32_t threads;                   /* per instance */
+    uint32_t instances;                 /* at once */
+    char options[FM_PROFILE_NAME_SIZE]; /* further backend settings that were varied, "key=value
+                                           key=value"; may be empty */
     struct fm_profile profile;
     struct fm_profile_measure measures[FM_PROFILE_POINTS_MAX]; /* by point of the profile */
 };
@@ -49,19 +53,25 @@ struct fm_profile_record {
 /*
  * Adds a point and its measure to a setting, keeping both arrays in step. Errors as fm_profile_add.
  */
-int FM_NODISCARD fm_profile_setting_add(struct fm_profile_setting *setting, const struct fm_profile_point *point,
-                                        const struct fm_profile_measure *measure, struct fm_error *reterr);
+int FM_NODISCARD fm_profile_setting_add(struct fm_profile_setting *setting,
+                                        const struct fm_profile_point *point,
+                                        const struct fm_profile_measure *measure,
+                                        struct fm_error *reterr);
 
 /*
- * Chooses threads x instances x batch: the highest measured rate with p99 <= slo_ns (0: any) and threads * instances <= cpu_count (0: any); among
- * those within tolerance_permille of it the smallest batch (shortest latency), then the fewest CPUs, then the fewest threads. Sets has_choice.
- * Returns has_choice.
+ * Chooses threads x instances x batch: the highest measured rate with p99 <= slo_ns (0: any) and
+ * threads * instances <= cpu_count (0: any); among those within tolerance_permille of it the
+ * smallest batch (shortest latency), then the fewest CPUs, then the fewest threads. Sets
+ * has_choice. Returns has_choice.
  */
-bool fm_profile_record_choose(struct fm_profile_record *record, uint32_t cpu_count, uint64_t slo_ns, uint32_t tolerance_permille);
+bool fm_profile_record_choose(struct fm_profile_record *record, uint32_t cpu_count, uint64_t slo_ns,
+                              uint32_t tolerance_permille);
 
 /*
- * The setting with exactly these numbers, 0 meaning any (then that of the choice when it agrees, else the first). NULL: not measured.
+ * The setting with exactly these numbers, 0 meaning any (then that of the choice when it agrees,
+ * else the first). NULL: not measured.
  */
-const struct fm_profile_setting *fm_profile_record_find(const struct fm_profile_record *record, uint32_t threads, uint32_t instances);
+const struct fm_profile_setting *fm_profile_record_find(const struct fm_profile_record *record,
+                                                        uint32_t threads, uint32_t instances);
 
 #endif

@@ -120,10 +120,16 @@ static unsigned char lower(unsigned char character)
 
 enum { DISTANCE_LENGTH_MAX = 64 };
 
+static size_t length_looked_at(const char *text)
+{
+    const char *end = memchr(text, '\0', DISTANCE_LENGTH_MAX);
+    return end != NULL ? (size_t)(end - text) : DISTANCE_LENGTH_MAX;
+}
+
 unsigned fm_text_distance(const char *a, const char *b)
 {
-    size_t a_length = strnlen(a, DISTANCE_LENGTH_MAX);
-    size_t b_length = strnlen(b, DISTANCE_LENGTH_MAX);
+    size_t a_length = length_looked_at(a);
+    size_t b_length = length_looked_at(b);
     unsigned row[DISTANCE_LENGTH_MAX + 1];
     for (size_t j = 0; j <= b_length; j++) {
         row[j] = (unsigned)j;
@@ -150,7 +156,7 @@ unsigned fm_text_distance(const char *a, const char *b)
 const char *fm_text_suggest(const char *word, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    unsigned best_distance = 1 + (unsigned)(strnlen(word, DISTANCE_LENGTH_MAX) / 4);
+    unsigned best_distance = 1 + (unsigned)(length_looked_at(word) / 4);
     for (size_t i = 0; i < count; i++) {
         unsigned distance = fm_text_distance(word, candidates[i]);
         if (distance < best_distance || (distance == best_distance && best == NULL)) {

@@ -14,9 +14,17 @@
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
-enum { CELLS_MAX = 1024, LOADED_MAX = 64, INSTANCES_MAX = 64, ROUNDS_MAX = 1000, SAMPLES_MAX = 16384, NEAR_BEST_PERCENT = 90 };
+enum {
+    CELLS_MAX = 1024,
+    LOADED_MAX = 64,
+    INSTANCES_MAX = 64,
+    ROUNDS_MAX = 1000,
+    SAMPLES_MAX = 16384,
+    NEAR_BEST_PERCENT = 90
+};
 
-/* Latencies of one point. When full, every other one is dropped and from then on only every stride-th kept: even over time, fixed memory. */
+/* Latencies of one point. When full, every other one is dropped and from then on only every
+ * stride-th kept: even over time, fixed memory. */
 struct samples {
     uint64_t *latency_ns; /* SAMPLES_MAX */
     uint32_t count;
@@ -111,7 +119,8 @@ static int run_once(struct driver *driver, uint64_t *ret_latency_ns)
     struct measurement *measurement = driver->measurement;
     struct fm_tensor inputs[FM_PROFILE_POINTS_MAX];
     for (uint32_t i = 0; i < measurement->input_count; i++) {
-        inputs[i] = measurement->inputs[driver->cell->batch_index * measurement->input_count + i].tensor;
+        inputs[i] =
+            measurement->inputs[driver->cell->batch_index * measurement->input_count + i].tensor;
     }
     memset(driver->outputs, 0, measurement->output_count * sizeof *driver->outputs);
     for (uint32_t i = 0; i < measurement->output_count; i++) {
@@ -126,7 +135,8 @@ static int run_once(struct driver *driver, uint64_t *ret_latency_ns)
         .outputs = driver->outputs,
     };
     uint64_t start_ns = fm_os_now_ns();
-    int status = fm_model_run(driver->cell->loaded->model, driver->instance, &execution, &driver->error);
+    int status =
+        fm_model_run(driver->cell->loaded->model, driver->instance, &execution, &driver->error);
     for (uint32_t i = 0; i < measurement->output_count; i++) {
         if (status == 0 && driver->outputs[i].release != NULL) {
             driver->outputs[i].release(driver->outputs[i].release_context);
@@ -167,14 +177,17 @@ static void samples_merge(struct samples *to, const struct samples *from)
     to->total += from->total - from->count;
 }
 
-/* All instances of the point at once, for a slice of time. warm_up: the numbers only set the estimate. */
-static int slice_run(struct measurement *measurement, struct cell *cell, uint64_t slice_ns, bool warm_up, struct fm_error *reterr)
+/* All instances of the point at once, for a slice of time. warm_up: the numbers only set the
+ * estimate. */
+static int slice_run(struct measurement *measurement, struct cell *cell, uint64_t slice_ns,
+                     bool warm_up, struct fm_error *reterr)
 {
     uint32_t instances = measurement->record->settings[cell->setting].instances;
     struct driver *drivers = fm_alloc_zero(instances, sizeof *drivers);
     struct samples *samples = fm_alloc_zero(instances, sizeof *samples);
     uint64_t *latencies = fm_alloc((size_t)instances * SAMPLES_MAX * sizeof *latencies);
-    struct fm_output *outputs = fm_alloc_zero((size_t)instances * measurement->output_count + 1, sizeof *outputs);
+    struct fm_output *outputs =
+        fm_alloc_zero((size_t)instances * measurement->output_count + 1, sizeof *outputs);
     int status = 0;
     if (drivers == NULL || samples == NULL || latencies == NULL || outputs == NULL) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory while measuring");
@@ -182,13 +195,18 @@ static int slice_run(struct measurement *measurement, struct cell *cell, uint64_
     }
     for (uint32_t i = 0; i < instances; i++) {
         samples[i].latency_ns = latencies + (size_t)i * SAMPLES_MAX;
-        drivers[i] = (struct driver){.measurement = measurement, .cell = cell, .instance = i, .slice_ns = slice_ns,
-                                     .warm_up = warm_up, .samples = &samples[i],
+        drivers[i] = (struct driver){.measurement = measurement,
+                                     .cell = cell,
+                                     .instance = i,
+                                     .slice_ns = slice_ns,
+                                     .warm_up = warm_up,
+                                     .samples = &samples[i],
                                      .outputs = outputs + (size_t)i * measurement->output_count};
     }
     uint32_t started = 0;
     while (status == 0 && started < instances) {
-        status = fm_thread_start(&drivers[started].thread, "measure", driver_run, &drivers[started]);
+        status =
+            fm_thread_start(&drivers[started].thread, "measure", driver_run, &drivers[started]);
         started += status == 0;
     }
     if (status != 0) {
@@ -198,9 +216,12 @@ static int slice_run(struct measurement *measurement, struct cell *cell, uint64_
     for (uint32_t i = 0; i < started; i++) {
         fm_thread_join(&drivers[i].thread);
         if (drivers[i].error.status != 0 && status == 0) {
-            status = fm_error_set(reterr, drivers[i].error.status, "%" PRIu32 " rows at once: %s", cell->batch, drivers[i].error.text);
+            status = fm_error_set(reterr, drivers[i].error.status, "%" PRIu32 " rows at once: %s",
+                                  cell->batch, drivers[i].error.text);
         }
-        rate += drivers[i].elapsed_ns > 0 ? (double)drivers[i].rows * 1e9 / (double)drivers[i].elapsed_ns : 0;
+        rate += drivers[i].elapsed_ns > 0
+                    ? (double)drivers[i].rows * 1e9 / (double)drivers[i].elapsed_ns
+                    : 0;
     }
     if (status == 0 && warm_up) {
         cell->estimate_ns = drivers[0].first_ns;
@@ -218,7 +239,8 @@ out:
     return status;
 }
 
-static void progress_report(struct measurement *measurement, const struct cell *cell, const char *phase)
+static void progress_report(struct measurement *measurement, const struct cell *cell,
+                            const char *phase)
 {
     const struct fm_measure_options *options = measurement->options;
     if (options->progress == NULL) {
@@ -237,7 +259,8 @@ static void progress_report(struct measurement *measurement, const struct cell *
 /* ---- what to measure ---- */
 
 /* The numbers of instances to try with `threads` threads each. */
-static uint32_t instances_list(const struct fm_measure_options *options, uint32_t threads, uint32_t *list, uint32_t max)
+static uint32_t instances_list(const struct fm_measure_options *options, uint32_t threads,
+                               uint32_t *list, uint32_t max)
 {
     uint32_t count = 0;
     if (options->instances != NULL) {
@@ -256,8 +279,10 @@ static uint32_t instances_list(const struct fm_measure_options *options, uint32_
     return count;
 }
 
-/* Adds the settings of one number of threads and one variant; *ret_most is the largest number of instances. */
-static int settings_add(struct measurement *measurement, uint32_t threads, size_t variant, uint32_t *ret_most, struct fm_error *reterr)
+/* Adds the settings of one number of threads and one variant; *ret_most is the largest number of
+ * instances. */
+static int settings_add(struct measurement *measurement, uint32_t threads, size_t variant,
+                        uint32_t *ret_most, struct fm_error *reterr)
 {
     const struct fm_measure_options *options = measurement->options;
     struct fm_profile_record *record = measurement->record;
@@ -268,15 +293,16 @@ static int settings_add(struct measurement *measurement, uint32_t threads, size_
             continue;
         }
         if (record->setting_count == FM_PROFILE_SETTINGS_MAX || list[i] > INSTANCES_MAX) {
-            return fm_error_set(reterr, FM_ELIMIT, "more than %d settings or %d instances; give shorter lists", FM_PROFILE_SETTINGS_MAX,
-                                INSTANCES_MAX);
+            return fm_error_set(reterr, FM_ELIMIT,
+                                "more than %d settings or %d instances; give shorter lists",
+                                FM_PROFILE_SETTINGS_MAX, INSTANCES_MAX);
         }
         struct fm_profile_setting *setting = &record->settings[record->setting_count++];
         setting->threads = threads;
         setting->instances = list[i];
         if (variant < options->variant_count && options->variants[variant].key != NULL) {
-            (void)snprintf(setting->options, sizeof setting->options, "%s=%s", options->variants[variant].key,
-                           options->variants[variant].value);
+            (void)snprintf(setting->options, sizeof setting->options, "%s=%s",
+                           options->variants[variant].key, options->variants[variant].value);
         }
         *ret_most = list[i] > *ret_most ? list[i] : *ret_most;
     }
@@ -284,7 +310,8 @@ static int settings_add(struct measurement *measurement, uint32_t threads, size_
 }
 
 /* Loads the model once for these settings. */
-static int load(struct measurement *measurement, struct loaded *loaded, bool set_threads, struct fm_error *reterr)
+static int load(struct measurement *measurement, struct loaded *loaded, bool set_threads,
+                struct fm_error *reterr)
 {
     const struct fm_measure_options *options = measurement->options;
     struct fm_model_config *config = measurement->config;
@@ -294,8 +321,10 @@ static int load(struct measurement *measurement, struct loaded *loaded, bool set
         (void)snprintf(text, sizeof text, "%" PRIu32, loaded->threads);
         status = fm_model_config_set(config, "threads", text, reterr);
     }
-    if (status == 0 && loaded->variant < options->variant_count && options->variants[loaded->variant].key != NULL) {
-        status = fm_model_config_set(config, options->variants[loaded->variant].key, options->variants[loaded->variant].value, reterr);
+    if (status == 0 && loaded->variant < options->variant_count &&
+        options->variants[loaded->variant].key != NULL) {
+        status = fm_model_config_set(config, options->variants[loaded->variant].key,
+                                     options->variants[loaded->variant].value, reterr);
     }
     config->instance_count = loaded->instances;
     if (status == 0) {
@@ -304,10 +333,12 @@ static int load(struct measurement *measurement, struct loaded *loaded, bool set
     if (status != 0) {
         return status;
     }
-    /* A configuration's maximum is for serving; to find out what is best, look beyond it when the user asks or when nobody chose it. */
+    /* A configuration's maximum is for serving; to find out what is best, look beyond it when the
+     * user asks or when nobody chose it. */
     uint32_t wanted = options->batches[options->batch_count - 1];
     uint32_t batch_max = fm_model_batch_max(loaded->model);
-    bool raise = batch_max > 0 && batch_max < wanted && (options->batches_given || config->max_batch_size < 0);
+    bool raise = batch_max > 0 && batch_max < wanted &&
+                 (options->batches_given || config->max_batch_size < 0);
     if (raise) {
         fm_model_free(loaded->model);
         loaded->model = NULL;
@@ -332,7 +363,9 @@ static int load_all(struct measurement *measurement, struct fm_error *reterr)
                 continue;
             }
             if (status == 0 && measurement->loaded_count == LOADED_MAX) {
-                status = fm_error_set(reterr, FM_ELIMIT, "more than %d ways to load the model; give shorter lists", LOADED_MAX);
+                status = fm_error_set(reterr, FM_ELIMIT,
+                                      "more than %d ways to load the model; give shorter lists",
+                                      LOADED_MAX);
             }
             if (status != 0) {
                 return status;
@@ -347,9 +380,11 @@ static int load_all(struct measurement *measurement, struct fm_error *reterr)
         }
     }
     if (measurement->loaded_count == 0) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "every setting needs more than the %" PRIu32 " usable CPUs; give smaller --threads or --instances, or --oversubscribe",
-                            options->cpu_count);
+        return fm_error_set(
+            reterr, FM_EINVAL,
+            "every setting needs more than the %" PRIu32
+            " usable CPUs; give smaller --threads or --instances, or --oversubscribe",
+            options->cpu_count);
     }
     return 0;
 }
@@ -360,17 +395,21 @@ static int batches_choose(struct measurement *measurement, struct fm_error *rete
     const struct fm_measure_options *options = measurement->options;
     uint32_t batch_max = fm_model_batch_max(measurement->loaded[0].model);
     measurement->batched = batch_max > 0;
-    for (size_t i = 0; i < options->batch_count && measurement->batch_count < FM_PROFILE_POINTS_MAX; i++) {
+    for (size_t i = 0; i < options->batch_count && measurement->batch_count < FM_PROFILE_POINTS_MAX;
+         i++) {
         if (options->batches[i] <= (batch_max > 0 ? batch_max : 1)) {
             measurement->batches[measurement->batch_count++] = options->batches[i];
         }
     }
     if (measurement->batch_count == 0) {
-        return fm_error_set(reterr, FM_EINVAL, batch_max == 0 ? "the model does not batch, so only --batch 1 can be measured"
-                                                              : "no batch size is within the model's maximum");
+        return fm_error_set(reterr, FM_EINVAL,
+                            batch_max == 0
+                                ? "the model does not batch, so only --batch 1 can be measured"
+                                : "no batch size is within the model's maximum");
     }
     if (batch_max == 0 && options->batch_count > 1 && options->note != NULL) {
-        options->note(options->context, "the model does not batch: only one row at a time is measured");
+        options->note(options->context,
+                      "the model does not batch: only one row at a time is measured");
     }
     return 0;
 }
@@ -378,11 +417,13 @@ static int batches_choose(struct measurement *measurement, struct fm_error *rete
 static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
 {
     const struct fm_measure_options *options = measurement->options;
-    const struct fm_port *ports = fm_model_inputs(measurement->loaded[0].model, &measurement->input_count);
+    const struct fm_port *ports =
+        fm_model_inputs(measurement->loaded[0].model, &measurement->input_count);
     (void)fm_model_outputs(measurement->loaded[0].model, &measurement->output_count);
     if (measurement->input_count > FM_PROFILE_POINTS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "the model has %" PRIu32 " inputs; up to %d can be measured", measurement->input_count,
-                            FM_PROFILE_POINTS_MAX);
+        return fm_error_set(reterr, FM_ELIMIT,
+                            "the model has %" PRIu32 " inputs; up to %d can be measured",
+                            measurement->input_count, FM_PROFILE_POINTS_MAX);
     }
     for (size_t i = 0; i < options->shape_count; i++) {
         bool found = options->shapes[i].name == NULL && measurement->input_count == 1;
@@ -390,11 +431,16 @@ static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
             found = found || strcmp(ports[j].name, options->shapes[i].name) == 0;
         }
         if (!found) {
-            return fm_error_set(reterr, FM_EINVAL, "--input-shape names '%s', which is not an input of the model; its first is '%s'",
-                                options->shapes[i].name != NULL ? options->shapes[i].name : "", measurement->input_count > 0 ? ports[0].name : "");
+            return fm_error_set(
+                reterr, FM_EINVAL,
+                "--input-shape names '%s', which is not an input of the model; its first is '%s'",
+                options->shapes[i].name != NULL ? options->shapes[i].name : "",
+                measurement->input_count > 0 ? ports[0].name : "");
         }
     }
-    measurement->inputs = fm_alloc_zero((size_t)measurement->batch_count * measurement->input_count + 1, sizeof *measurement->inputs);
+    measurement->inputs =
+        fm_alloc_zero((size_t)measurement->batch_count * measurement->input_count + 1,
+                      sizeof *measurement->inputs);
     if (measurement->inputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while measuring");
     }
@@ -402,19 +448,22 @@ static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
     for (uint32_t i = 0; i < measurement->input_count; i++) {
         struct fm_port row;
         char shown[160];
-        int status = fm_input_row_shape(&ports[i], measurement->batched, options->shapes, options->shape_count, measurement->input_count,
-                                        &row, reterr);
+        int status =
+            fm_input_row_shape(&ports[i], measurement->batched, options->shapes,
+                               options->shape_count, measurement->input_count, &row, reterr);
         for (uint32_t j = 0; status == 0 && j < measurement->batch_count; j++) {
-            status = fm_input_fill(&row, measurement->batched, measurement->batches[j], &measurement->random,
+            status = fm_input_fill(&row, measurement->batched, measurement->batches[j],
+                                   &measurement->random,
                                    &measurement->inputs[j * measurement->input_count + i], reterr);
         }
         if (status != 0) {
             return status;
         }
         if (used < sizeof measurement->record->inputs) {
-            used += (size_t)snprintf(measurement->record->inputs + used, sizeof measurement->record->inputs - used, "%s%s %s %s",
-                                     i == 0 ? "" : ", ", row.name, fm_dtype_name(row.dtype),
-                                     fm_shape_format(row.shape, (uint32_t)row.rank, shown, sizeof shown));
+            used += (size_t)snprintf(
+                measurement->record->inputs + used, sizeof measurement->record->inputs - used,
+                "%s%s %s %s", i == 0 ? "" : ", ", row.name, fm_dtype_name(row.dtype),
+                fm_shape_format(row.shape, (uint32_t)row.rank, shown, sizeof shown));
         }
     }
     return 0;
@@ -428,8 +477,10 @@ static struct loaded *loaded_of(struct measurement *measurement, uint32_t index)
         struct loaded *loaded = &measurement->loaded[i];
         const struct fm_measure_options *options = measurement->options;
         char text[FM_PROFILE_NAME_SIZE] = "";
-        if (loaded->variant < options->variant_count && options->variants[loaded->variant].key != NULL) {
-            (void)snprintf(text, sizeof text, "%s=%s", options->variants[loaded->variant].key, options->variants[loaded->variant].value);
+        if (loaded->variant < options->variant_count &&
+            options->variants[loaded->variant].key != NULL) {
+            (void)snprintf(text, sizeof text, "%s=%s", options->variants[loaded->variant].key,
+                           options->variants[loaded->variant].value);
         }
         if (loaded->threads == setting->threads && strcmp(text, setting->options) == 0) {
             return loaded;
@@ -443,7 +494,9 @@ static int cells_make(struct measurement *measurement, struct fm_error *reterr)
     uint32_t rounds = measurement->options->rounds + measurement->options->deciding_rounds;
     uint64_t count = (uint64_t)measurement->record->setting_count * measurement->batch_count;
     if (count > CELLS_MAX || rounds > ROUNDS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "%" PRIu64 " points are too many (up to %d); give shorter lists", count, CELLS_MAX);
+        return fm_error_set(reterr, FM_ELIMIT,
+                            "%" PRIu64 " points are too many (up to %d); give shorter lists", count,
+                            CELLS_MAX);
     }
     measurement->cells = fm_alloc_zero(count, sizeof *measurement->cells);
     if (measurement->cells == NULL) {
@@ -452,7 +505,10 @@ static int cells_make(struct measurement *measurement, struct fm_error *reterr)
     for (uint32_t i = 0; i < measurement->record->setting_count; i++) {
         for (uint32_t j = 0; j < measurement->batch_count; j++) {
             struct cell *cell = &measurement->cells[measurement->cell_count++];
-            *cell = (struct cell){.setting = i, .loaded = loaded_of(measurement, i), .batch_index = j, .batch = measurement->batches[j]};
+            *cell = (struct cell){.setting = i,
+                                  .loaded = loaded_of(measurement, i),
+                                  .batch_index = j,
+                                  .batch = measurement->batches[j]};
             cell->rates = fm_alloc_zero(rounds, sizeof *cell->rates);
             cell->samples.latency_ns = fm_alloc(SAMPLES_MAX * sizeof *cell->samples.latency_ns);
             if (cell->rates == NULL || cell->samples.latency_ns == NULL) {
@@ -478,8 +534,10 @@ static int warm_up(struct measurement *measurement, struct fm_error *reterr)
             cell->dropped = true;
             if (!smaller->dropped && options->note != NULL) {
                 char text[160];
-                (void)snprintf(text, sizeof text, "%" PRIu32 " rows already take %.1f s: larger batches are not measured", smaller->batch,
-                               (double)smaller->estimate_ns / 1e9);
+                (void)snprintf(text, sizeof text,
+                               "%" PRIu32
+                               " rows already take %.1f s: larger batches are not measured",
+                               smaller->batch, (double)smaller->estimate_ns / 1e9);
                 options->note(options->context, text);
             }
             continue;
@@ -496,7 +554,8 @@ static int warm_up(struct measurement *measurement, struct fm_error *reterr)
 }
 
 /* Visits every point that is not dropped once, in a new random order. */
-static int round_run(struct measurement *measurement, uint64_t slice_ns, const char *phase, struct fm_error *reterr)
+static int round_run(struct measurement *measurement, uint64_t slice_ns, const char *phase,
+                     struct fm_error *reterr)
 {
     uint32_t order[CELLS_MAX];
     uint32_t count = 0;
@@ -514,8 +573,10 @@ static int round_run(struct measurement *measurement, uint64_t slice_ns, const c
     for (uint32_t i = 0; i < count && !measurement->stopped; i++) {
         struct cell *cell = &measurement->cells[order[i]];
         progress_report(measurement, cell, phase);
-        /* Caches and thread pools belong to whoever ran last: take them back before the clock runs, where that is cheap. */
-        int status = cell->estimate_ns < slice_ns / 8 ? slice_run(measurement, cell, 0, true, reterr) : 0;
+        /* Caches and thread pools belong to whoever ran last: take them back before the clock runs,
+         * where that is cheap. */
+        int status =
+            cell->estimate_ns < slice_ns / 8 ? slice_run(measurement, cell, 0, true, reterr) : 0;
         if (status == 0) {
             status = slice_run(measurement, cell, slice_ns, false, reterr);
         }
@@ -573,7 +634,8 @@ static int decide(struct measurement *measurement, uint64_t slice_ns, struct fm_
     }
     measurement->progress.total += near * measurement->options->deciding_rounds;
     int status = 0;
-    for (uint32_t i = 0; i < measurement->options->deciding_rounds && status == 0 && !measurement->stopped; i++) {
+    for (uint32_t i = 0;
+         i < measurement->options->deciding_rounds && status == 0 && !measurement->stopped; i++) {
         status = round_run(measurement, slice_ns, "deciding", reterr);
     }
     return status;
@@ -601,7 +663,9 @@ static uint32_t spread_permille(const struct samples *samples, double mean)
 
 static uint64_t at_least_one(uint64_t latency_ns)
 {
-    return latency_ns == 0 ? 1 : latency_ns < FM_PROFILE_LATENCY_MAX_NS ? latency_ns : FM_PROFILE_LATENCY_MAX_NS;
+    return latency_ns == 0                          ? 1
+           : latency_ns < FM_PROFILE_LATENCY_MAX_NS ? latency_ns
+                                                    : FM_PROFILE_LATENCY_MAX_NS;
 }
 
 static int cell_record(struct measurement *measurement, struct cell *cell, struct fm_error *reterr)
@@ -626,7 +690,8 @@ static int cell_record(struct measurement *measurement, struct cell *cell, struc
         .batch = cell->batch,
         .sample_count = samples->total < UINT32_MAX ? (uint32_t)samples->total : UINT32_MAX,
         .latency_ns = {at_least_one((uint64_t)(mean + 0.5)), at_least_one(quantile_ns(samples, 50)),
-                       at_least_one(quantile_ns(samples, 90)), at_least_one(quantile_ns(samples, 99))},
+                       at_least_one(quantile_ns(samples, 90)),
+                       at_least_one(quantile_ns(samples, 99))},
     };
     struct fm_profile_measure measure = {
         .rate_millihertz = (uint64_t)(median_rate(cell) * 1000 + 0.5),
@@ -634,7 +699,8 @@ static int cell_record(struct measurement *measurement, struct cell *cell, struc
         .rate_high_millihertz = (uint64_t)(high * 1000 + 0.5),
         .spread_permille = spread_permille(samples, mean),
     };
-    return fm_profile_setting_add(&measurement->record->settings[cell->setting], &point, &measure, reterr);
+    return fm_profile_setting_add(&measurement->record->settings[cell->setting], &point, &measure,
+                                  reterr);
 }
 
 static void text_copy(char *field, size_t size, const char *text)
@@ -663,7 +729,8 @@ static int record_finish(struct measurement *measurement, struct fm_error *reter
     if (points == 0) {
         return fm_error_set(reterr, FM_ECANCELLED, "interrupted before anything was measured");
     }
-    (void)fm_profile_record_choose(record, measurement->options->cpu_count, measurement->options->slo_ns, 20);
+    (void)fm_profile_record_choose(record, measurement->options->cpu_count,
+                                   measurement->options->slo_ns, 20);
     return 0;
 }
 
@@ -674,7 +741,9 @@ static void measurement_deinit(struct measurement *measurement)
         fm_free(measurement->cells[i].samples.latency_ns);
     }
     fm_free(measurement->cells);
-    for (size_t i = 0; measurement->inputs != NULL && i < (size_t)measurement->batch_count * measurement->input_count; i++) {
+    for (size_t i = 0; measurement->inputs != NULL &&
+                       i < (size_t)measurement->batch_count * measurement->input_count;
+         i++) {
         fm_value_unref(&measurement->inputs[i]);
     }
     fm_free(measurement->inputs);
@@ -683,8 +752,8 @@ static void measurement_deinit(struct measurement *measurement)
     }
 }
 
-int fm_measure(struct fm_model_config *config, const struct fm_measure_options *options, struct fm_profile_record *record,
-               struct fm_error *reterr)
+int fm_measure(struct fm_model_config *config, const struct fm_measure_options *options,
+               struct fm_profile_record *record, struct fm_error *reterr)
 {
     struct measurement *measurement = fm_alloc_zero(1, sizeof *measurement);
     if (measurement == NULL) {

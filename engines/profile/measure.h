@@ -1,16 +1,21 @@
 /*
- * Measures a model's latency profile: l(b) for each batch size in each setting of threads x instances.
+ * Measures a model's latency profile: l(b) for each batch size in each setting of threads x
+ * instances.
  *
- * Owns: loading the model in each setting, the closed loops, the order of measuring, and the numbers made of it. Does not own: the choice and
- * the record (core/sched/profile_record.h), files, printing.
+ * Owns: loading the model in each setting, the closed loops, the order of measuring, and the
+ * numbers made of it. Does not own: the choice and the record (core/sched/profile_record.h), files,
+ * printing.
  *
- * HOW IT WORKS. For every number of threads the model is loaded once, with as many instances as any setting needs. A point is (setting, batch
- * size): one thread per instance runs batches back to back, all instances at once, for a slice of time. All points are visited
- * once per round, in an order shuffled anew each round, so that a disturbance of the machine hits all alike; a rate is the median over the rounds, latency
- * quantiles are over all runs. Then the points near the best get a second set of rounds, which decides between them.
- * LIMITATIONS. Rates are of the model alone: no decoding, no queue. Points whose single run takes longer than latency_limit_ns end
+ * HOW IT WORKS. For every number of threads the model is loaded once, with as many instances as any
+ * setting needs. A point is (setting, batch size): one thread per instance runs batches back to
+ * back, all instances at once, for a slice of time. All points are visited once per round, in an
+ * order shuffled anew each round, so that a disturbance of the machine hits all alike; a rate is
+ * the median over the rounds, latency quantiles are over all runs. Then the points near the best
+ * get a second set of rounds, which decides between them. LIMITATIONS. Rates are of the model
+ * alone: no decoding, no queue. Points whose single run takes longer than latency_limit_ns end
  * their setting's list of batch sizes.
- * Thread rule: call from one thread; `stop` and `progress` are called on that thread, `stop` also on the measuring threads.
+ * Thread rule: call from one thread; `stop` and `progress` are called on that thread, `stop` also
+ * on the measuring threads.
  */
 #ifndef FM_ENGINES_PROFILE_MEASURE_H
 #define FM_ENGINES_PROFILE_MEASURE_H
@@ -40,7 +45,8 @@ struct fm_measure_options {
     bool batches_given; /* by the user: go beyond the maximum in the model's configuration */
     const uint32_t *threads;
     size_t thread_count;
-    const uint32_t *instances; /* NULL: for each number of threads 1, powers of two, and as many as fit */
+    const uint32_t
+        *instances; /* NULL: for each number of threads 1, powers of two, and as many as fit */
     size_t instance_count;
     const struct fm_measure_variant *variants;
     size_t variant_count; /* 0: one, without changes */
@@ -60,10 +66,12 @@ struct fm_measure_options {
 };
 
 /*
- * Fills `record` but for machine and measured. `config` is changed: threads, instances, largest batch. When stop() said so the record holds
- * what was measured, complete is false, and the result is 0 if there is anything in it, else FM_ECANCELLED.
+ * Fills `record` but for machine and measured. `config` is changed: threads, instances, largest
+ * batch. When stop() said so the record holds what was measured, complete is false, and the result
+ * is 0 if there is anything in it, else FM_ECANCELLED.
  */
-int FM_NODISCARD fm_measure(struct fm_model_config *config, const struct fm_measure_options *options,
+int FM_NODISCARD fm_measure(struct fm_model_config *config,
+                            const struct fm_measure_options *options,
                             struct fm_profile_record *record, struct fm_error *reterr);
 
 #endif

@@ -8,12 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SERIES_COLORS = 8, CHART_ROWS = 12, CHART_COLUMNS_MAX = 72, CHART_COLUMNS_MIN = 20, MARGIN_LEFT = 11 };
+enum {
+    SERIES_COLORS = 8,
+    CHART_ROWS = 12,
+    CHART_COLUMNS_MAX = 72,
+    CHART_COLUMNS_MIN = 20,
+    MARGIN_LEFT = 11
+};
 
-const char *fm_profile_setting_label(const struct fm_profile_setting *setting, char *text, size_t size)
+const char *fm_profile_setting_label(const struct fm_profile_setting *setting, char *text,
+                                     size_t size)
 {
-    (void)snprintf(text, size, "%" PRIu32 " x %" PRIu32 " thread%s%s%s", setting->instances, setting->threads,
-                   setting->threads == 1 ? "" : "s", setting->options[0] != '\0' ? ", " : "", setting->options);
+    (void)snprintf(text, size, "%" PRIu32 " x %" PRIu32 " thread%s%s%s", setting->instances,
+                   setting->threads, setting->threads == 1 ? "" : "s",
+                   setting->options[0] != '\0' ? ", " : "", setting->options);
     return text;
 }
 
@@ -26,13 +34,14 @@ struct extent {
 
 static struct extent extent_of(const struct fm_profile_record *record)
 {
-    struct extent extent = {.batch_min = 32, .batch_max = 0, .rate_max = 0, .latency_min = 300, .latency_max = -300};
+    struct extent extent = {
+        .batch_min = 32, .batch_max = 0, .rate_max = 0, .latency_min = 300, .latency_max = -300};
     for (uint32_t i = 0; i < record->setting_count; i++) {
         const struct fm_profile_setting *setting = &record->settings[i];
         for (uint32_t j = 0; j < setting->profile.point_count; j++) {
             const struct fm_profile_point *point = &setting->profile.points[j];
             double batch = log2(point->batch);
-            double rate = (double)setting->measures[j].rate_high_millihertz / 1000;
+            double rate = (double)setting->measures[j].rate_millihertz / 1000;
             double low = log10((double)point->latency_ns[FM_PROFILE_P50] / 1e6);
             double high = log10((double)point->latency_ns[FM_PROFILE_P99] / 1e6);
             extent.batch_min = fmin(extent.batch_min, batch);
@@ -75,7 +84,8 @@ static double map_x(const struct panel *panel, double value)
 
 static double map_y(const struct panel *panel, double value)
 {
-    return panel->y + panel->height - (value - panel->from_y) / (panel->to_y - panel->from_y) * panel->height;
+    return panel->y + panel->height -
+           (value - panel->from_y) / (panel->to_y - panel->from_y) * panel->height;
 }
 
 static void escape(struct fm_text *text, const char *string)
@@ -98,24 +108,29 @@ static void escape(struct fm_text *text, const char *string)
     }
 }
 
-static const char style[] = "<style>\n"
-                            "  :root { --paper: #ffffff; --ink: #1c2430; --faint: #d5dae1; --quiet: #5b6675;\n"
-                            "    --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #aa3377; --s4: #b8860b; --s5: #56a0d3; --s6: #7a5195; "
-                            "--s7: #4d4d4d; }\n"
-                            "  @media (prefers-color-scheme: dark) { :root { --paper: #12161c; --ink: #e6eaf0; --faint: #2c3542; "
-                            "--quiet: #9aa6b5;\n"
-                            "    --s0: #5ab4e6; --s1: #ff9d4d; --s2: #3ecf9f; --s3: #f08cc4; --s4: #e6c34d; --s5: #a3d5f7; --s6: #c3a6e8; "
-                            "--s7: #bbbbbb; } }\n"
-                            "  text { font-family: system-ui, sans-serif; font-size: 12px; fill: var(--ink); }\n"
-                            "  .title { font-size: 16px; font-weight: 600; }\n"
-                            "  .quiet { fill: var(--quiet); }\n"
-                            "  .grid { stroke: var(--faint); stroke-width: 1; }\n"
-                            "  .line { fill: none; stroke-width: 2; }\n"
-                            "  .band { opacity: 0.15; stroke: none; }\n"
-                            "  .choice { fill: none; stroke: var(--ink); stroke-width: 2; }\n"
-                            "</style>\n";
+static const char style[] =
+    "<style>\n"
+    "  :root { --paper: #ffffff; --ink: #1c2430; --faint: #d5dae1; --quiet: #5b6675;\n"
+    "    --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #aa3377; --s4: #b8860b; --s5: #56a0d3; "
+    "--s6: #7a5195; "
+    "--s7: #4d4d4d; }\n"
+    "  @media (prefers-color-scheme: dark) { :root { --paper: #12161c; --ink: #e6eaf0; --faint: "
+    "#2c3542; "
+    "--quiet: #9aa6b5;\n"
+    "    --s0: #5ab4e6; --s1: #ff9d4d; --s2: #3ecf9f; --s3: #f08cc4; --s4: #e6c34d; --s5: #a3d5f7; "
+    "--s6: #c3a6e8; "
+    "--s7: #bbbbbb; } }\n"
+    "  text { font-family: system-ui, sans-serif; font-size: 12px; fill: var(--ink); }\n"
+    "  .title { font-size: 16px; font-weight: 600; }\n"
+    "  .quiet { fill: var(--quiet); }\n"
+    "  .grid { stroke: var(--faint); stroke-width: 1; }\n"
+    "  .line { fill: none; stroke-width: 2; }\n"
+    "  .band { opacity: 0.15; stroke: none; }\n"
+    "  .choice { fill: none; stroke: var(--ink); stroke-width: 2; }\n"
+    "</style>\n";
 
-static void svg_x_axis(const struct fm_profile_record *record, const struct panel *panel, struct fm_text *text)
+static void svg_x_axis(const struct fm_profile_record *record, const struct panel *panel,
+                       struct fm_text *text)
 {
     uint32_t marked[FM_PROFILE_POINTS_MAX * 2];
     uint32_t count = 0;
@@ -131,13 +146,16 @@ static void svg_x_axis(const struct fm_profile_record *record, const struct pane
             }
             marked[count++] = batch;
             double x = map_x(panel, log2(batch));
-            fm_text_append_format(text,
-                                  "<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>"
-                                  "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%" PRIu32 "</text>\n",
-                                  x, panel->y, x, panel->y + panel->height, x, panel->y + panel->height + 18, batch);
+            fm_text_append_format(
+                text,
+                "<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>"
+                "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%" PRIu32 "</text>\n",
+                x, panel->y, x, panel->y + panel->height, x, panel->y + panel->height + 18, batch);
         }
     }
-    fm_text_append_format(text, "<text class=\"quiet\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">batch size (rows)</text>\n",
+    fm_text_append_format(text,
+                          "<text class=\"quiet\" x=\"%.1f\" y=\"%.1f\" "
+                          "text-anchor=\"middle\">batch size (rows)</text>\n",
                           panel->x + panel->width / 2, panel->y + panel->height + 38);
 }
 
@@ -154,18 +172,21 @@ static void svg_y_label(const struct panel *panel, const char *label, struct fm_
 {
     double x = panel->x - 52;
     double y = panel->y + panel->height / 2;
-    fm_text_append_format(text, "<text class=\"quiet\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" transform=\"rotate(-90 %.1f %.1f)\">%s</text>\n",
+    fm_text_append_format(text,
+                          "<text class=\"quiet\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" "
+                          "transform=\"rotate(-90 %.1f %.1f)\">%s</text>\n",
                           x, y, x, y, label);
 }
 
-static double point_latency(const struct fm_profile_setting *setting, uint32_t point, enum fm_profile_statistic statistic)
+static double point_latency(const struct fm_profile_setting *setting, uint32_t point,
+                            enum fm_profile_statistic statistic)
 {
     return log10((double)setting->profile.points[point].latency_ns[statistic] / 1e6);
 }
 
 /* A setting's line (and, for the latency, the band from p50 to p99). */
-static void svg_series(const struct fm_profile_setting *setting, uint32_t index, const struct panel *panel, bool latency,
-                       struct fm_text *text)
+static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
+                       const struct panel *panel, bool latency, struct fm_text *text)
 {
     uint32_t count = setting->profile.point_count;
     unsigned series = index % SERIES_COLORS;
@@ -173,13 +194,16 @@ static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
         return;
     }
     if (latency) {
-        fm_text_append_format(text, "<polygon class=\"band\" fill=\"var(--s%u)\" points=\"", series);
+        fm_text_append_format(text, "<polygon class=\"band\" fill=\"var(--s%u)\" points=\"",
+                              series);
         for (uint32_t i = 0; i < count; i++) {
-            fm_text_append_format(text, "%.1f,%.1f ", map_x(panel, log2(setting->profile.points[i].batch)),
+            fm_text_append_format(text, "%.1f,%.1f ",
+                                  map_x(panel, log2(setting->profile.points[i].batch)),
                                   map_y(panel, point_latency(setting, i, FM_PROFILE_P50)));
         }
         for (uint32_t i = count; i > 0; i--) {
-            fm_text_append_format(text, "%.1f,%.1f ", map_x(panel, log2(setting->profile.points[i - 1].batch)),
+            fm_text_append_format(text, "%.1f,%.1f ",
+                                  map_x(panel, log2(setting->profile.points[i - 1].batch)),
                                   map_y(panel, point_latency(setting, i - 1, FM_PROFILE_P99)));
         }
         fm_text_append_string(text, "\"/>\n");
@@ -188,27 +212,33 @@ static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < count; i++) {
             double x = map_x(panel, log2(setting->profile.points[i].batch));
-            double value = latency ? point_latency(setting, i, FM_PROFILE_P50) : (double)setting->measures[i].rate_millihertz / 1000;
+            double value = latency ? point_latency(setting, i, FM_PROFILE_P50)
+                                   : (double)setting->measures[i].rate_millihertz / 1000;
             if (pass == 0) {
                 fm_text_append_format(text, "%.1f,%.1f ", x, map_y(panel, value));
             } else {
-                fm_text_append_format(text, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--s%u)\"/>", x, map_y(panel, value), series);
+                fm_text_append_format(
+                    text, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--s%u)\"/>", x,
+                    map_y(panel, value), series);
             }
         }
         fm_text_append_string(text, pass == 0 ? "\"/>\n" : "\n");
     }
 }
 
-static void svg_choice(const struct fm_profile_record *record, const struct panel *panel, bool latency, struct fm_text *text)
+static void svg_choice(const struct fm_profile_record *record, const struct panel *panel,
+                       bool latency, struct fm_text *text)
 {
     if (!record->has_choice) {
         return;
     }
     const struct fm_profile_setting *setting = &record->settings[record->choice_setting];
     uint32_t point = record->choice_point;
-    double value = latency ? point_latency(setting, point, FM_PROFILE_P50) : (double)setting->measures[point].rate_millihertz / 1000;
+    double value = latency ? point_latency(setting, point, FM_PROFILE_P50)
+                           : (double)setting->measures[point].rate_millihertz / 1000;
     fm_text_append_format(text, "<circle class=\"choice\" cx=\"%.1f\" cy=\"%.1f\" r=\"8\"/>\n",
-                          map_x(panel, log2(setting->profile.points[point].batch)), map_y(panel, value));
+                          map_x(panel, log2(setting->profile.points[point].batch)),
+                          map_y(panel, value));
 }
 
 static void svg_legend(const struct fm_profile_record *record, double y, struct fm_text *text)
@@ -217,10 +247,14 @@ static void svg_legend(const struct fm_profile_record *record, double y, struct 
     for (uint32_t i = 0; i < record->setting_count; i++) {
         double x = 70 + (double)(i % 3) * 280;
         double line = y + (double)(i / 3) * 20;
-        fm_text_append_format(text, "<rect x=\"%.1f\" y=\"%.1f\" width=\"18\" height=\"4\" fill=\"var(--s%u)\"/><text x=\"%.1f\" y=\"%.1f\">", x,
-                              line - 6, (unsigned)(i % SERIES_COLORS), x + 26, line);
+        fm_text_append_format(text,
+                              "<rect x=\"%.1f\" y=\"%.1f\" width=\"18\" height=\"4\" "
+                              "fill=\"var(--s%u)\"/><text x=\"%.1f\" y=\"%.1f\">",
+                              x, line - 6, (unsigned)(i % SERIES_COLORS), x + 26, line);
         escape(text, fm_profile_setting_label(&record->settings[i], label, sizeof label));
-        fm_text_append_string(text, record->has_choice && record->choice_setting == i ? " (recommended)</text>\n" : "</text>\n");
+        fm_text_append_string(text, record->has_choice && record->choice_setting == i
+                                        ? " (recommended)</text>\n"
+                                        : "</text>\n");
     }
 }
 
@@ -229,15 +263,23 @@ void fm_profile_plot_svg(const struct fm_profile_record *record, struct fm_text 
     struct extent extent = extent_of(record);
     double legend_height = (double)((record->setting_count + 2) / 3) * 20;
     double height = 430 + legend_height;
-    struct panel rate = {.x = 80, .y = 70, .width = 370, .height = 280, .from_x = extent.batch_min, .to_x = extent.batch_max,
-                         .from_y = 0, .to_y = extent.rate_max};
+    struct panel rate = {.x = 80,
+                         .y = 70,
+                         .width = 370,
+                         .height = 280,
+                         .from_x = extent.batch_min,
+                         .to_x = extent.batch_max,
+                         .from_y = 0,
+                         .to_y = extent.rate_max};
     struct panel latency = rate;
     latency.x = 540;
     latency.from_y = extent.latency_min;
     latency.to_y = extent.latency_max;
     fm_text_append_format(text,
-                          "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"940\" height=\"%.0f\" viewBox=\"0 0 940 %.0f\" role=\"img\">\n"
-                          "<title>Latency profile</title>\n%s<rect width=\"940\" height=\"%.0f\" fill=\"var(--paper)\"/>\n"
+                          "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"940\" height=\"%.0f\" "
+                          "viewBox=\"0 0 940 %.0f\" role=\"img\">\n"
+                          "<title>Latency profile</title>\n%s<rect width=\"940\" height=\"%.0f\" "
+                          "fill=\"var(--paper)\"/>\n"
                           "<text class=\"title\" x=\"24\" y=\"30\">Latency profile of ",
                           height, height, style, height);
     escape(text, record->model);
@@ -287,13 +329,14 @@ static void chart_put(struct chart *chart, double x, double y, char mark, unsign
     }
 }
 
-static void chart_series(struct chart *chart, const struct fm_profile_setting *setting, unsigned series, const struct extent *extent,
-                         bool points)
+static void chart_series(struct chart *chart, const struct fm_profile_setting *setting,
+                         unsigned series, const struct extent *extent, bool points)
 {
     double last_x = 0;
     double last_y = 0;
     for (uint32_t i = 0; i < setting->profile.point_count; i++) {
-        double x = (log2(setting->profile.points[i].batch) - extent->batch_min) / (extent->batch_max - extent->batch_min);
+        double x = (log2(setting->profile.points[i].batch) - extent->batch_min) /
+                   (extent->batch_max - extent->batch_min);
         double y = (double)setting->measures[i].rate_millihertz / 1000 / extent->rate_max;
         for (double at = 0; i > 0 && !points && at < 1; at += 1.0 / CHART_COLUMNS_MAX) {
             chart_put(chart, last_x + (x - last_x) * at, last_y + (y - last_y) * at, '.', series);
@@ -306,13 +349,16 @@ static void chart_series(struct chart *chart, const struct fm_profile_setting *s
     }
 }
 
-static void chart_print(const struct chart *chart, const struct extent *extent, bool color, struct fm_text *text)
+static void chart_print(const struct chart *chart, const struct extent *extent, bool color,
+                        struct fm_text *text)
 {
-    static const char *const colors[SERIES_COLORS] = {"\033[34m", "\033[33m", "\033[32m", "\033[35m",
-                                                      "\033[36m", "\033[31m", "\033[94m", "\033[37m"};
+    static const char *const colors[SERIES_COLORS] = {"\033[34m", "\033[33m", "\033[32m",
+                                                      "\033[35m", "\033[36m", "\033[31m",
+                                                      "\033[94m", "\033[37m"};
     for (uint32_t row = 0; row < CHART_ROWS; row++) {
         if (row % 4 == 0 || row == CHART_ROWS - 1) {
-            fm_text_append_format(text, "%9.4g |", extent->rate_max * (CHART_ROWS - 1 - row) / (CHART_ROWS - 1));
+            fm_text_append_format(text, "%9.4g |",
+                                  extent->rate_max * (CHART_ROWS - 1 - row) / (CHART_ROWS - 1));
         } else {
             fm_text_append_string(text, "          |");
         }
@@ -323,7 +369,8 @@ static void chart_print(const struct chart *chart, const struct extent *extent, 
         for (uint32_t column = 0; column < end; column++) {
             char mark = chart->cells[row][column];
             if (color && mark != ' ') {
-                fm_text_append_format(text, "%s%c\033[0m", colors[chart->series[row][column] % SERIES_COLORS], mark);
+                fm_text_append_format(text, "%s%c\033[0m",
+                                      colors[chart->series[row][column] % SERIES_COLORS], mark);
             } else {
                 fm_text_append_char(text, mark);
             }
@@ -333,7 +380,8 @@ static void chart_print(const struct chart *chart, const struct extent *extent, 
 }
 
 /* The batch sizes under the chart, as many as fit. */
-static void chart_axis(const struct fm_profile_record *record, const struct chart *chart, const struct extent *extent, struct fm_text *text)
+static void chart_axis(const struct fm_profile_record *record, const struct chart *chart,
+                       const struct extent *extent, struct fm_text *text)
 {
     char line[CHART_COLUMNS_MAX + 16];
     memset(line, ' ', sizeof line);
@@ -345,7 +393,8 @@ static void chart_axis(const struct fm_profile_record *record, const struct char
             double x = (log2(batch) - extent->batch_min) / (extent->batch_max - extent->batch_min);
             size_t column = (size_t)(x * (chart->width - 1) + 0.5);
             bool free_space = length > 0;
-            for (size_t k = column > 0 ? column - 1 : 0; k <= column + (size_t)length && free_space; k++) {
+            for (size_t k = column > 0 ? column - 1 : 0; k <= column + (size_t)length && free_space;
+                 k++) {
                 free_space = line[k] == ' ';
             }
             if (free_space) {
@@ -366,13 +415,15 @@ static void chart_axis(const struct fm_profile_record *record, const struct char
     fm_text_append_string(text, "\n           batch size (rows)\n");
 }
 
-void fm_profile_plot_terminal(const struct fm_profile_record *record, uint32_t columns, bool color, struct fm_text *text)
+void fm_profile_plot_terminal(const struct fm_profile_record *record, uint32_t columns, bool color,
+                              struct fm_text *text)
 {
     struct extent extent = extent_of(record);
     struct chart chart;
     memset(&chart, 0, sizeof chart);
     memset(chart.cells, ' ', sizeof chart.cells);
-    chart.width = columns > MARGIN_LEFT + CHART_COLUMNS_MIN + 4 ? columns - MARGIN_LEFT - 4 : CHART_COLUMNS_MIN;
+    chart.width = columns > MARGIN_LEFT + CHART_COLUMNS_MIN + 4 ? columns - MARGIN_LEFT - 4
+                                                                : CHART_COLUMNS_MIN;
     chart.width = chart.width < CHART_COLUMNS_MAX ? chart.width : CHART_COLUMNS_MAX;
     for (unsigned pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < record->setting_count; i++) {
@@ -386,6 +437,7 @@ void fm_profile_plot_terminal(const struct fm_profile_record *record, uint32_t c
     for (uint32_t i = 0; i < record->setting_count; i++) {
         fm_text_append_format(text, "           %c  %s%s\n", 'a' + (int)(i % 26),
                               fm_profile_setting_label(&record->settings[i], label, sizeof label),
-                              record->has_choice && record->choice_setting == i ? "  (recommended)" : "");
+                              record->has_choice && record->choice_setting == i ? "  (recommended)"
+                                                                                : "");
     }
 }

@@ -1,9 +1,10 @@
 /*
  * Connected components: see components.h.
  *
- * HOW IT WORKS. Each row is cut into runs of set pixels. A run joins every run of the row above that it touches, corners included, in a
- * union-find forest whose roots are always the smallest index, so that numbering does not depend on the order of joins. A counting sort
- * then brings the runs of a component together. Time and memory are linear in pixels.
+ * HOW IT WORKS. Each row is cut into runs of set pixels. A run joins every run of the row above
+ * that it touches, corners included, in a union-find forest whose roots are always the smallest
+ * index, so that numbering does not depend on the order of joins. A counting sort then brings the
+ * runs of a component together. Time and memory are linear in pixels.
  */
 #include "examples/ocr/components.h"
 
@@ -65,7 +66,8 @@ static void rows_join(struct ocr_run *runs, size_t above, size_t current, size_t
         while (upper < current && runs[upper].end < runs[lower].begin) {
             upper++;
         }
-        /* The last run that touches may touch the next one of this row too: it is looked at again. */
+        /* The last run that touches may touch the next one of this row too: it is looked at again.
+         */
         for (size_t i = upper; i < current && runs[i].begin <= runs[lower].end; i++) {
             forest_join(runs, (int32_t)i, (int32_t)lower);
         }
@@ -99,12 +101,14 @@ static int runs_collect(struct builder *builder, const float *map, int32_t heigh
     return FM_OK;
 }
 
-/* Numbers the roots in order, so that runs[i].component becomes the index of a component. Returns how many there are. */
+/* Numbers the roots in order, so that runs[i].component becomes the index of a component. Returns
+ * how many there are. */
 static size_t components_number(struct ocr_run *runs, size_t run_count)
 {
     size_t count = 0;
     for (size_t i = 0; i < run_count; i++) {
-        /* A root comes before its children and so has its number already; numbers are stored as -1 - number until all are. */
+        /* A root comes before its children and so has its number already; numbers are stored as -1
+         * - number until all are. */
         if (runs[i].component == (int32_t)i) {
             runs[i].component = -1 - (int32_t)count;
             count++;

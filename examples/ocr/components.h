@@ -1,8 +1,8 @@
 /*
  * Connected components of a probability map.
  *
- * Owns: binarisation and 8-connected labelling by runs of pixels. Does not own: what becomes of a component (rectangle.h).
- * Thread rule: pure functions and caller's memory.
+ * Owns: binarisation and 8-connected labelling by runs of pixels. Does not own: what becomes of a
+ * component (rectangle.h). Thread rule: pure functions and caller's memory.
  */
 #ifndef FM_EXAMPLES_OCR_COMPONENTS_H
 #define FM_EXAMPLES_OCR_COMPONENTS_H
@@ -38,8 +38,9 @@ struct ocr_components {
 };
 
 /*
- * Finds the components of the pixels above `threshold` (NaN is not) in map [height, width]; probabilities count as at most 1. On success
- * the caller owns *ret_components and passes it to ocr_components_deinit. FM_EINVAL: a side is 0 or above the maximum. FM_ELIMIT: more than
+ * Finds the components of the pixels above `threshold` (NaN is not) in map [height, width];
+ * probabilities count as at most 1. On success the caller owns *ret_components and passes it to
+ * ocr_components_deinit. FM_EINVAL: a side is 0 or above the maximum. FM_ELIMIT: more than
  * OCR_RUNS_MAX runs. FM_ENOMEM.
  */
 int ocr_components_find(const float *map, int32_t height, int32_t width, float threshold,

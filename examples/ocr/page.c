@@ -10,7 +10,8 @@
 #include "examples/ocr/operators.h"
 #include "examples/ocr/reading_order.h"
 
-/* How much of a crop, in columns of pixels, the orientation network sees; a crop weighs in the vote by what of it was seen. */
+/* How much of a crop, in columns of pixels, the orientation network sees; a crop weighs in the vote
+ * by what of it was seen. */
 #define SEEN_WIDTH_MAX 192.0
 
 static const struct fm_operator_parameter page_parameters[] = {
@@ -59,12 +60,24 @@ static int orient_ports(void *state, const struct fm_port **ret_inputs, uint32_t
                         const struct fm_port **ret_outputs, uint32_t *ret_output_count)
 {
     static const struct fm_port inputs[] = {
-        {.name = "crop", .dtype = FM_DTYPE_UINT8, .rank = 3, .shape = {-1, -1, -1}, .flags = FM_PORT_MANY},
-        {.name = "probability", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}, .flags = FM_PORT_MANY},
+        {.name = "crop",
+         .dtype = FM_DTYPE_UINT8,
+         .rank = 3,
+         .shape = {-1, -1, -1},
+         .flags = FM_PORT_MANY},
+        {.name = "probability",
+         .dtype = FM_DTYPE_FP32,
+         .rank = 1,
+         .shape = {2},
+         .flags = FM_PORT_MANY},
         {.name = "quad", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {4, 2}, .flags = FM_PORT_MANY},
     };
     static const struct fm_port outputs[] = {
-        {.name = "crop", .dtype = FM_DTYPE_UINT8, .rank = 3, .shape = {-1, -1, -1}, .flags = FM_PORT_MANY},
+        {.name = "crop",
+         .dtype = FM_DTYPE_UINT8,
+         .rank = 3,
+         .shape = {-1, -1, -1},
+         .flags = FM_PORT_MANY},
         {.name = "quad", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {4, 2}, .flags = FM_PORT_MANY},
         {.name = "turned", .dtype = FM_DTYPE_BOOL, .rank = 1, .shape = {1}},
     };
@@ -77,8 +90,9 @@ static int orient_ports(void *state, const struct fm_port **ret_inputs, uint32_t
 }
 
 /*
- * One vote for the whole page. A single line is misjudged by the network in about 6 % of cases, short ones above all, so turning each line by its own
- * answer would spoil more upright pages than it would save; nobody scans half a page upside down.
+ * One vote for the whole page. A single line is misjudged by the network in about 6 % of cases,
+ * short ones above all, so turning each line by its own answer would spoil more upright pages than
+ * it would save; nobody scans half a page upside down.
  */
 static bool page_is_turned(const struct fm_operator_call *call)
 {
@@ -129,7 +143,8 @@ static int quad_emit(struct fm_operator_call *call, const struct ocr_quad *quad)
     return status;
 }
 
-/* Gives out all lines of a page that stands on its head, in the order in which they are read when it is turned. */
+/* Gives out all lines of a page that stands on its head, in the order in which they are read when
+ * it is turned. */
 static int lines_emit_turned(struct fm_operator_call *call, size_t count)
 {
     struct ocr_quad *quads = malloc((count + 1) * sizeof(*quads));
@@ -170,8 +185,7 @@ static int orient_run(void *state, struct fm_operator_call *call)
     if (status < 0) {
         return status;
     }
-    const struct fm_tensor like = {
-        .dtype = FM_DTYPE_BOOL, .rank = 1, .shape = {1}, .size = 1};
+    const struct fm_tensor like = {.dtype = FM_DTYPE_BOOL, .rank = 1, .shape = {1}, .size = 1};
     bool turned = page_is_turned(call);
     void *data = NULL;
     status = call->emit(call, 2, &like, &data);
@@ -199,7 +213,8 @@ static int page_create(const struct fm_host *host, const struct fm_setting *sett
     (void)host;
     double confidence_min = 0;
     if (setting_count != 1) {
-        return ocr_fail(reterr, FM_EINVAL, "ocr_page expects one parameter, got %zu", setting_count);
+        return ocr_fail(reterr, FM_EINVAL, "ocr_page expects one parameter, got %zu",
+                        setting_count);
     }
     int status = ocr_parameter(&settings[0], 0, 1, &confidence_min, reterr);
     if (status < 0) {
@@ -224,7 +239,11 @@ static int page_ports(void *state, const struct fm_port **ret_inputs, uint32_t *
 {
     static const struct fm_port inputs[] = {
         {.name = "text", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .flags = FM_PORT_MANY},
-        {.name = "confidence", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {1}, .flags = FM_PORT_MANY},
+        {.name = "confidence",
+         .dtype = FM_DTYPE_FP32,
+         .rank = 1,
+         .shape = {1},
+         .flags = FM_PORT_MANY},
         {.name = "quad", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {4, 2}, .flags = FM_PORT_MANY},
     };
     static const struct fm_port outputs[] = {
@@ -247,11 +266,12 @@ struct page_line {
     size_t length;
     float confidence;
     struct ocr_quad quad;
-    char before; /* what stands between this line's text and the one before: ' ' or '\n'; 0 for the first */
+    char before; /* what stands between this line's text and the one before: ' ' or '\n'; 0 for the
+                    first */
 };
 
-static int page_line_read(const struct fm_operator_call *call, size_t index, struct page_line *ret_line,
-                          struct fm_error *reterr)
+static int page_line_read(const struct fm_operator_call *call, size_t index,
+                          struct page_line *ret_line, struct fm_error *reterr)
 {
     const struct fm_tensor *text = &call->inputs[0].items[index];
     const struct fm_tensor *confidence = &call->inputs[1].items[index];
@@ -275,7 +295,8 @@ static int page_line_read(const struct fm_operator_call *call, size_t index, str
     return ocr_quad_read(&call->inputs[2].items[index], &ret_line->quad, reterr);
 }
 
-/* Whether `next` stands to the right of `line`, side by side: the order of lines is given, so that these two are all that matters. */
+/* Whether `next` stands to the right of `line`, side by side: the order of lines is given, so that
+ * these two are all that matters. */
 static bool stands_beside(const struct ocr_quad *line, const struct ocr_quad *next, bool turned)
 {
     struct ocr_bounds a = ocr_quad_bounds(line);
@@ -348,7 +369,8 @@ static int text_emit(struct fm_operator_call *call, const struct page_line *line
     return FM_OK;
 }
 
-static int lines_emit(struct fm_operator_call *call, const struct page_line *lines, size_t count)
+static int page_lines_emit(struct fm_operator_call *call, const struct page_line *lines,
+                           size_t count)
 {
     struct fm_tensor texts = {.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {(int64_t)count}};
     struct fm_tensor boxes = {.dtype = FM_DTYPE_FP32,
@@ -400,7 +422,7 @@ static int page_run(void *opaque, struct fm_operator_call *call)
         status = text_emit(call, lines, count);
     }
     if (status == FM_OK) {
-        status = lines_emit(call, lines, count);
+        status = page_lines_emit(call, lines, count);
     }
     free(lines);
     if (status < 0 && call->error.status == 0) {

@@ -12,18 +12,19 @@
 
 /* A box joins one of so many last lines. */
 #define LINES_BACK 6
-/* Columns inside columns' remainders: each cut takes boxes away, so this is never reached by a real page. */
+/* Columns inside columns' remainders: each cut takes boxes away, so this is never reached by a real
+ * page. */
 #define CUT_DEPTH_MAX 32
 /* Places in the middle of a page where a gap is looked for. */
 #define GAP_PLACES_MAX 64
 
 #define COLUMN_LINES_MIN 6
-#define CUT_BOXES_MIN (2 * COLUMN_LINES_MIN)
+#define CUT_BOXES_MIN    (2 * COLUMN_LINES_MIN)
 /* In heights of a box: */
 #define PAGE_WIDTH_MIN 24.0
-#define GAP_MIN 0.6
-#define GAP_CROSSING 0.3
-#define GAP_STEP 0.25
+#define GAP_MIN        0.6
+#define GAP_CROSSING   0.3
+#define GAP_STEP       0.25
 /* In widths of the page's text: */
 #define GAP_MIDDLE 0.06
 /* In widths of a column: */
@@ -46,7 +47,8 @@ struct line {
     uint32_t rank;     /* after sorting */
 };
 
-/* A cut into columns: the boxes between `top` and `bottom` (vertical middles, exclusive) left and right of x. */
+/* A cut into columns: the boxes between `top` and `bottom` (vertical middles, exclusive) left and
+ * right of x. */
 struct cut {
     double x;
     double top;
@@ -55,7 +57,8 @@ struct cut {
     double gap;
 };
 
-/* Memory for one page, so that nothing below allocates. Every array has room for all boxes of the page (crossings: and two). */
+/* Memory for one page, so that nothing below allocates. Every array has room for all boxes of the
+ * page (crossings: and two). */
 struct work {
     struct box *boxes; /* the page's, regrouped in place */
     struct box *sorted;
@@ -130,7 +133,8 @@ static void line_add(struct line *line, const struct box *box)
     line->box_count++;
 }
 
-/* Puts boxes (sorted by their middle) into work->lines; work->line_of[i] is the line of boxes[i]. Returns the number of lines. */
+/* Puts boxes (sorted by their middle) into work->lines; work->line_of[i] is the line of boxes[i].
+ * Returns the number of lines. */
 static size_t lines_make(struct work *work, const struct box *boxes, size_t count)
 {
     size_t line_count = 0;
@@ -216,9 +220,11 @@ static double quantile(double *values, size_t count, size_t numerator, size_t de
     return values[index < count ? index : count - 1];
 }
 
-/* One side of a possible cut. Returns its number of lines, 0 when it is no column; *ret_edge is where most boxes end (left side) or begin. */
+/* One side of a possible cut. Returns its number of lines, 0 when it is no column; *ret_edge is
+ * where most boxes end (left side) or begin. */
 static size_t column_measure(struct work *work, const struct box *sorted, size_t count,
-                             const struct cut *cut, double page_width, bool is_left, double *ret_edge)
+                             const struct cut *cut, double page_width, bool is_left,
+                             double *ret_edge)
 {
     size_t side_count = 0;
     for (size_t i = 0; i < count; i++) {
@@ -242,7 +248,8 @@ static size_t column_measure(struct work *work, const struct box *sorted, size_t
     return line_count >= COLUMN_LINES_MIN && wide >= COLUMN_FILL * page_width / 2 ? line_count : 0;
 }
 
-/* Tries every stretch of the gap at x between boxes that cross it, and keeps the best cut so far in *best. */
+/* Tries every stretch of the gap at x between boxes that cross it, and keeps the best cut so far in
+ * *best. */
 static void cuts_try(struct work *work, const struct box *sorted, size_t count, double x,
                      double box_height, double page_width, struct cut *best)
 {
@@ -270,8 +277,8 @@ static void cuts_try(struct work *work, const struct box *sorted, size_t count, 
         }
         double left_edge = 0;
         double right_edge = 0;
-        size_t left = column_measure(work, sorted + first, end - first, &cut, page_width, true,
-                                     &left_edge);
+        size_t left =
+            column_measure(work, sorted + first, end - first, &cut, page_width, true, &left_edge);
         size_t right = left == 0 ? 0
                                  : column_measure(work, sorted + first, end - first, &cut,
                                                   page_width, false, &right_edge);
@@ -381,8 +388,8 @@ int ocr_reading_order(const struct ocr_bounds *bounds, size_t count, struct ocr_
         work.lines != NULL && work.lines_sorted != NULL && work.values != NULL &&
         work.crossings != NULL) {
         for (size_t i = 0; i < count; i++) {
-            work.boxes[i] = (struct box){bounds[i], (bounds[i].top + bounds[i].bottom) / 2,
-                                         (uint32_t)i};
+            work.boxes[i] =
+                (struct box){bounds[i], (bounds[i].top + bounds[i].bottom) / 2, (uint32_t)i};
         }
         status = order_boxes(&work, work.boxes, count, 0);
     }

@@ -21,15 +21,17 @@ static int point_compare(const void *a, const void *b)
     return 0;
 }
 
-/* Twice the area of the triangle o, a, b: positive when b lies to the left of o -> a in a system whose y goes up. */
+/* Twice the area of the triangle o, a, b: positive when b lies to the left of o -> a in a system
+ * whose y goes up. */
 static double cross(const struct ocr_point *o, const struct ocr_point *a, const struct ocr_point *b)
 {
     return (a->x - o->x) * (b->y - o->y) - (a->y - o->y) * (b->x - o->x);
 }
 
 /*
- * HOW IT WORKS. Andrew's monotone chain along y, in place: the chain on one side is kept at the front of the array while the points still to be seen lie
- * behind it; the points it leaves out are moved to the back, which is then walked the other way for the other side.
+ * HOW IT WORKS. Andrew's monotone chain along y, in place: the chain on one side is kept at the
+ * front of the array while the points still to be seen lie behind it; the points it leaves out are
+ * moved to the back, which is then walked the other way for the other side.
  */
 static size_t chain(struct ocr_point *points, size_t count, double sign)
 {
@@ -64,7 +66,8 @@ size_t ocr_hull(struct ocr_point *points, size_t count)
     }
     size_t first_side = chain(points, distinct, 1);
     struct ocr_point first = points[0];
-    /* Behind the chain now lie all others, out of order; its last point begins the way back and the first one ends it. */
+    /* Behind the chain now lie all others, out of order; its last point begins the way back and the
+     * first one ends it. */
     struct ocr_point *rest = points + first_side - 1;
     size_t rest_count = distinct - first_side + 1;
     qsort(rest + 1, rest_count - 1, sizeof(*rest), point_compare);
@@ -104,7 +107,8 @@ struct ocr_rectangle ocr_rectangle_around(const struct ocr_point *hull, size_t c
             double along = (u_min + u_max) / 2;
             double across = (v_min + v_max) / 2;
             best_area = area;
-            best.center = (struct ocr_point){along * u.x - across * u.y, along * u.y + across * u.x};
+            best.center =
+                (struct ocr_point){along * u.x - across * u.y, along * u.y + across * u.x};
             best.x_axis = u;
             best.width = u_max - u_min;
             best.height = v_max - v_min;
@@ -132,7 +136,8 @@ struct ocr_rectangle ocr_rectangle_grow(const struct ocr_rectangle *rectangle, d
     return grown;
 }
 
-struct ocr_quad ocr_rectangle_quad(const struct ocr_rectangle *rectangle, double scale_x, double scale_y)
+struct ocr_quad ocr_rectangle_quad(const struct ocr_rectangle *rectangle, double scale_x,
+                                   double scale_y)
 {
     struct ocr_point half_x = {rectangle->x_axis.x * rectangle->width / 2,
                                rectangle->x_axis.y * rectangle->width / 2};

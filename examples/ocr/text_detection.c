@@ -1,12 +1,15 @@
 /*
- * The OCR plug-in: what turns a text-detection network's map into boxes, and recognised lines into a page.
+ * The OCR plug-in: what turns a text-detection network's map into boxes, and recognised lines into
+ * a page.
  *
- * Owns: the plug-in's entry, the operator ocr_boxes, and the helpers of operators.h. Does not own: the geometry (components.h, rectangle.h,
- * reading_order.h), the other operators (page.c). It uses the installed ABI headers and libm, nothing else of Fermata.
- * Thread rule: states are constant after create(); run() works on its own memory.
+ * Owns: the plug-in's entry, the operator ocr_boxes, and the helpers of operators.h. Does not own:
+ * the geometry (components.h, rectangle.h, reading_order.h), the other operators (page.c). It uses
+ * the installed ABI headers and libm, nothing else of Fermata. Thread rule: states are constant
+ * after create(); run() works on its own memory.
  *
- * ocr_boxes is the post-processing of a DB ("differentiable binarisation") detector: the map gives for every pixel the probability that it
- * belongs to the shrunken kernel of a text line. Kernels are cut out at `threshold`, weighed by their mean probability, boxed by the rectangle of least
+ * ocr_boxes is the post-processing of a DB ("differentiable binarisation") detector: the map gives
+ * for every pixel the probability that it belongs to the shrunken kernel of a text line. Kernels
+ * are cut out at `threshold`, weighed by their mean probability, boxed by the rectangle of least
  * area and grown back to the size of the line.
  */
 #include <math.h>
@@ -59,7 +62,8 @@ int ocr_parameter(const struct fm_setting *setting, double min, double max, doub
     return FM_OK;
 }
 
-int ocr_quad_read(const struct fm_tensor *tensor, struct ocr_quad *ret_quad, struct fm_error *reterr)
+int ocr_quad_read(const struct fm_tensor *tensor, struct ocr_quad *ret_quad,
+                  struct fm_error *reterr)
 {
     float values[8];
     if (tensor->dtype != FM_DTYPE_FP32 || tensor->rank != 2 || tensor->shape[0] != 4 ||
@@ -104,7 +108,7 @@ static int boxes_create(const struct fm_host *host, const struct fm_setting *set
         double max;
         double *value;
     } rules[] = {
-        {0, 1, &parsed.threshold},  {0, 1, &parsed.box_threshold}, {0, 10, &parsed.unclip},
+        {0, 1, &parsed.threshold},   {0, 1, &parsed.box_threshold},  {0, 10, &parsed.unclip},
         {1, 1000, &parsed.side_min}, {1, OCR_BOXES_MAX, &boxes_max},
     };
     if (setting_count != sizeof(rules) / sizeof(rules[0])) {
@@ -180,7 +184,8 @@ static int map_sides(const struct fm_tensor *map, int32_t *ret_height, int32_t *
     return FM_OK;
 }
 
-/* The outermost corners of a component's pixels, row by row: at most four a row. Returns how many. */
+/* The outermost corners of a component's pixels, row by row: at most four a row. Returns how many.
+ */
 static size_t component_outline(const struct ocr_run *runs, size_t run_count,
                                 struct ocr_point *ret_points)
 {
@@ -298,9 +303,9 @@ static int boxes_run(void *opaque, struct fm_operator_call *call)
     struct ocr_point *points = NULL;
     status = ocr_components_find(map->data, height, width, (float)state->threshold, &components);
     if (status < 0) {
-        return ocr_fail(&call->error, status, status == FM_ELIMIT
-                            ? "the map is noise: more than %d runs of text pixels"
-                            : "cannot label the map (limit of runs: %d)",
+        return ocr_fail(&call->error, status,
+                        status == FM_ELIMIT ? "the map is noise: more than %d runs of text pixels"
+                                            : "cannot label the map (limit of runs: %d)",
                         OCR_RUNS_MAX);
     }
     points = malloc(4 * (size_t)height * sizeof(*points));

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "core/tensor/tensor.h"
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "core/util/text.h"
@@ -772,6 +774,53 @@ int fm_config_enum(struct fm_config *mapping, const char *key, const char *const
     const char *nearest = fm_text_suggest(node->text, names, count);
     return fm_config_error(node, reterr, "'%s' must be one of %s, not '%.*s'%s%s%s", key, allowed, SHOWN_TEXT_MAX, node->text,
                            nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+}
+
+int fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value, struct fm_error *reterr)
+{
+    static const char *const names[] = {
+#define DTYPE_NAME(name, number, bits, oip, triton) oip,
+        FM_DTYPE_TABLE(DTYPE_NAME)
+#undef DTYPE_NAME
+    };
+    struct fm_config *node = NULL;
+    int status = get_scalar(mapping, key, "a data type", &node, reterr);
+    if (status != 0 || node == NULL) {
+        return status;
+    }
+    uint32_t dtype = fm_dtype_parse(node->text, strlen(node->text));
+    if (dtype == FM_DTYPE_INVALID) {
+        /* names[0] is INVALID itself. */
+        const char *nearest = fm_text_suggest(node->text, names + 1, FM_COUNT_OF(names) - 1);
+        return fm_config_error(node, reterr, "'%.*s' is no data type%s%s%s", SHOWN_TEXT_MAX, node->text,
+                               nearest != NULL ? "; did you mean '" : " (FP32, INT64, UINT8, BYTES, ...)",
+                               nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    }
+    *value = dtype;
+    return 0;
+}
+
+int fm_config_shape(struct fm_config *mapping, const char *key, int64_t *shape, int32_t *rank, struct fm_error *reterr)
+{
+    struct fm_config *list = fm_config_get(mapping, key);
+    if (list == NULL || list->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reterr);
+    if (status == 0 && list->count > FM_RANK_MAX) {
+        status = fm_config_error(list, reterr, "a shape has at most %d dimensions, this one has %zu", FM_RANK_MAX, list->count);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        const struct fm_config *node = &list->children[i];
+        if (node->kind != FM_CONFIG_SCALAR || node->quoted || fm_parse_int64(node->text, &shape[i]) != 0 || shape[i] < -1 ||
+            shape[i] == 0) {
+            status = fm_config_error(node, reterr, "a dimension must be a whole number of at least 1, or -1 where it varies");
+        }
+    }
+    if (status == 0) {
+        *rank = (int32_t)list->count;
+    }
+    return status;
 }
 
 static bool separator_free(const char *text, const char *separators)

@@ -78,6 +78,10 @@ int FM_NODISCARD fm_config_bytes(struct fm_config *mapping, const char *key, uin
 int FM_NODISCARD fm_config_enum(struct fm_config *mapping, const char *key, const char *const *names, int *value,
                                 struct fm_error *reterr);
 
+/* A data type by either of its names; a misspelt one gets a suggestion. */
+int FM_NODISCARD fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value, struct fm_error *reterr);
+/* A list of dimensions, each at least 1, or -1 where it varies. shape has room for FM_RANK_MAX. */
+int FM_NODISCARD fm_config_shape(struct fm_config *mapping, const char *key, int64_t *shape, int32_t *rank, struct fm_error *reterr);
 /*
  * A mapping whose keys are not ours to know (operator parameters, backend settings) as text, copied into `arena`: scalars as they stand, a list of scalars
  * joined by commas ("1,2,3"), a map of scalars as "key=value" joined by commas. A null leaves its key out. Deeper nesting, and commas inside elements

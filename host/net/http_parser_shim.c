@@ -12,10 +12,12 @@
 #include <llhttp.h>
 typedef llhttp_t parser_t;
 typedef llhttp_settings_t settings_t;
+enum { FLAG_CONTENT_LENGTH = F_CONTENT_LENGTH };
 #else
 #include <http_parser.h>
 typedef http_parser parser_t;
 typedef http_parser_settings settings_t;
+enum { FLAG_CONTENT_LENGTH = F_CONTENTLENGTH };
 #endif
 
 struct fm_http_parser {
@@ -209,5 +211,5 @@ bool fm_http_parser_is_chunked(const struct fm_http_parser *shim)
 
 uint64_t fm_http_parser_content_length(const struct fm_http_parser *shim)
 {
-    return (shim->parser.flags & F_CONTENTLENGTH) != 0 ? shim->parser.content_length : 0;
+    return (shim->parser.flags & FLAG_CONTENT_LENGTH) != 0 ? shim->parser.content_length : 0;
 }

@@ -375,6 +375,17 @@ int fm_path_directory(char *ret_path, size_t size, const char *path)
     return 0;
 }
 
+int fm_path_real(char *ret_path, size_t size, const char *path, struct fm_error *reterr)
+{
+    char *real = realpath(path, NULL);
+    if (real == NULL) {
+        return error_from_errno(reterr, "resolve", path, errno);
+    }
+    int length = snprintf(ret_path, size, "%s", real);
+    free(real);
+    return length >= 0 && (size_t)length < size ? 0 : fm_error_set(reterr, FM_ETOOLARGE, "cannot resolve '%s': the path is too long", path);
+}
+
 const char *fm_path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -64,6 +64,8 @@ void fm_file_list_free(struct fm_file_list *list);
 int FM_NODISCARD fm_path_join(char *ret_path, size_t size, const char *directory, const char *name);
 /* The directory part: "a/b.yaml" -> "a", "b.yaml" -> ".". */
 int FM_NODISCARD fm_path_directory(char *ret_path, size_t size, const char *path);
+/* The absolute path of something that exists, without symbolic links, "." and "..". */
+int FM_NODISCARD fm_path_real(char *ret_path, size_t size, const char *path, struct fm_error *reterr);
 const char *fm_path_base(const char *path);
 const char *fm_path_extension(const char *path); /* ".jpg" or "" */
 

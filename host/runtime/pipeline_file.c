@@ -6,10 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/tensor/tensor.h"
-#include "core/util/assert.h"
 #include "core/util/error.h"
-#include "core/util/text.h"
 #include "host/config/config.h"
 #include "host/os/file.h"
 #include "host/runtime/model.h"
@@ -103,51 +100,21 @@ static int read_plugins(const struct reader *reader, struct fm_config *root)
     return status;
 }
 
-static int read_dtype(const struct reader *reader, struct fm_config *mapping, struct fm_port *port)
+/* One entry of the pipeline's inputs: all three keys are mandatory, because nothing else could supply them. */
+static int read_port(const struct reader *reader, struct fm_config *node, struct fm_port *port)
 {
-    static const char *const names[] = {
-#define DTYPE_NAME(name, value, bits, oip, triton) oip,
-        FM_DTYPE_TABLE(DTYPE_NAME)
-#undef DTYPE_NAME
-    };
-    struct fm_config *node = NULL;
-    int status = fm_config_require(mapping, "dtype", &node, reader->reterr);
-    if (status == 0) {
-        status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
+    struct fm_config *ignored = NULL;
+    port->rank = -1;
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? read_name(reader, node, "name", &port->name) : status;
+    status = status == 0 ? fm_config_require(node, "dtype", &ignored, reader->reterr) : status;
+    status = status == 0 ? fm_config_dtype(node, "dtype", &port->dtype, reader->reterr) : status;
+    status = status == 0 ? fm_config_require(node, "shape", &ignored, reader->reterr) : status;
+    status = status == 0 ? fm_config_shape(node, "shape", port->shape, &port->rank, reader->reterr) : status;
+    status = status == 0 ? fm_config_finish(node, reader->reterr) : status;
+    if (status == 0 && (port->dtype == FM_DTYPE_INVALID || port->rank < 0)) {
+        status = fm_config_error(node, reader->reterr, "'dtype' and 'shape' of input '%s' must not be empty", port->name);
     }
-    if (status != 0) {
-        return status;
-    }
-    port->dtype = fm_dtype_parse(node->text, strlen(node->text));
-    if (port->dtype != FM_DTYPE_INVALID) {
-        return 0;
-    }
-    const char *nearest = fm_text_suggest(node->text, names + 1, FM_COUNT_OF(names) - 1);
-    return fm_config_error(node, reader->reterr, "'%.40s' is no data type%s%s%s", node->text,
-                           nearest != NULL ? "; did you mean '" : " (FP32, INT64, UINT8, BYTES, ...)", nearest != NULL ? nearest : "",
-                           nearest != NULL ? "'?" : "");
-}
-
-static int read_shape(const struct reader *reader, struct fm_config *mapping, struct fm_port *port)
-{
-    struct fm_config *list = NULL;
-    int status = fm_config_require(mapping, "shape", &list, reader->reterr);
-    if (status == 0) {
-        status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr);
-    }
-    if (status == 0 && list->count > FM_RANK_MAX) {
-        status = fm_config_error(list, reader->reterr, "a shape has at most %d dimensions, this one has %zu", FM_RANK_MAX, list->count);
-    }
-    for (size_t i = 0; status == 0 && i < list->count; i++) {
-        const struct fm_config *node = &list->children[i];
-        int64_t dimension = 0;
-        if (node->kind != FM_CONFIG_SCALAR || node->quoted || fm_parse_int64(node->text, &dimension) != 0 || dimension < -1 ||
-            dimension == 0) {
-            status = fm_config_error(node, reader->reterr, "a dimension must be a whole number of at least 1, or -1 where it varies");
-        }
-        port->shape[i] = dimension;
-    }
-    port->rank = status == 0 ? (int32_t)list->count : 0;
     return status;
 }
 
@@ -173,18 +140,12 @@ static int read_inputs(const struct reader *reader, struct fm_config *root)
     for (size_t i = 0; status == 0 && i < list->count; i++) {
         struct fm_config *node = &list->children[i];
         struct fm_port *port = &spec->inputs[spec->input_count++];
-        status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-        if (status == 0) {
-            status = read_name(reader, node, "name", &port->name);
-        }
+        status = read_port(reader, node, port);
         for (size_t j = 0; status == 0 && j < i; j++) {
             if (strcmp(spec->inputs[j].name, port->name) == 0) {
                 status = fm_config_error(node, reader->reterr, "two inputs are called '%s'", port->name);
             }
         }
-        status = status == 0 ? read_dtype(reader, node, port) : status;
-        status = status == 0 ? read_shape(reader, node, port) : status;
-        status = status == 0 ? fm_config_finish(node, reader->reterr) : status;
     }
     return status;
 }

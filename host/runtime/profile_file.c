@@ -33,7 +33,8 @@ static void thousandths(struct fm_text *text, uint64_t value)
 
 static void setting_format(const struct fm_profile_setting *setting, struct fm_text *text)
 {
-    fm_text_append_format(text, "  - threads: %" PRIu32 "\n    instances: %" PRIu32 "\n", setting->threads, setting->instances);
+    fm_text_append_format(text, "  - threads: %" PRIu32 "\n    instances: %" PRIu32 "\n",
+                          setting->threads, setting->instances);
     if (setting->options[0] != '\0') {
         quoted(text, "    options: ", setting->options);
     }
@@ -45,9 +46,11 @@ static void setting_format(const struct fm_profile_setting *setting, struct fm_t
     for (uint32_t i = 0; i < setting->profile.point_count; i++) {
         const struct fm_profile_point *point = &setting->profile.points[i];
         const struct fm_profile_measure *measure = &setting->measures[i];
-        fm_text_append_format(text, "      - {batch: %" PRIu32 ", samples: %" PRIu32, point->batch, point->sample_count);
+        fm_text_append_format(text, "      - {batch: %" PRIu32 ", samples: %" PRIu32, point->batch,
+                              point->sample_count);
         for (unsigned j = 0; j < FM_PROFILE_STATISTIC_COUNT_; j++) {
-            fm_text_append_format(text, ", %s_ns: %" PRIu64, fm_profile_statistic_name((enum fm_profile_statistic)j),
+            fm_text_append_format(text, ", %s_ns: %" PRIu64,
+                                  fm_profile_statistic_name((enum fm_profile_statistic)j),
                                   point->latency_ns[j]);
         }
         fm_text_append_string(text, ", cv: ");
@@ -64,7 +67,8 @@ static void setting_format(const struct fm_profile_setting *setting, struct fm_t
 
 void fm_profile_file_format(const struct fm_profile_record *record, struct fm_text *text)
 {
-    fm_text_append_string(text, "# Latency profile of a model, written by `fermata profile`. Times in ns, rates in rows per second.\n"
+    fm_text_append_string(text, "# Latency profile of a model, written by `fermata profile`. Times "
+                                "in ns, rates in rows per second.\n"
                                 "format: " FORMAT_NAME "\n");
     quoted(text, "model: ", record->model);
     fm_text_append_format(text, "version: %" PRIu64 "\n", record->version);
@@ -78,8 +82,10 @@ void fm_profile_file_format(const struct fm_profile_record *record, struct fm_te
     }
     if (record->has_choice) {
         const struct fm_profile_setting *setting = &record->settings[record->choice_setting];
-        fm_text_append_format(text, "recommended: {threads: %" PRIu32 ", instances: %" PRIu32 ", batch: %" PRIu32, setting->threads,
-                              setting->instances, setting->profile.points[record->choice_point].batch);
+        fm_text_append_format(
+            text, "recommended: {threads: %" PRIu32 ", instances: %" PRIu32 ", batch: %" PRIu32,
+            setting->threads, setting->instances,
+            setting->profile.points[record->choice_point].batch);
         if (setting->options[0] != '\0') {
             struct fm_json_writer writer;
             fm_text_append_string(text, ", options: ");
@@ -94,18 +100,21 @@ void fm_profile_file_format(const struct fm_profile_record *record, struct fm_te
     }
 }
 
-int fm_profile_file_write(const struct fm_profile_record *record, const char *path, struct fm_error *reterr)
+int fm_profile_file_write(const struct fm_profile_record *record, const char *path,
+                          struct fm_error *reterr)
 {
     struct fm_text text = {0};
     fm_profile_file_format(record, &text);
-    int status = text.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory while writing the profile '%s'", path)
+    int status = text.failed ? fm_error_set(reterr, FM_ENOMEM,
+                                            "out of memory while writing the profile '%s'", path)
                              : fm_file_write_atomic(path, text.data, text.length, reterr);
     fm_text_deinit(&text);
     return status;
 }
 
 /* Copies a string of the file into a fixed field; too long a one is an error at its place. */
-static int string_read(struct fm_config *mapping, const char *key, char *field, size_t size, struct fm_error *reterr)
+static int string_read(struct fm_config *mapping, const char *key, char *field, size_t size,
+                       struct fm_error *reterr)
 {
     const char *value = "";
     int status = fm_config_string(mapping, key, &value, reterr);
@@ -114,13 +123,15 @@ static int string_read(struct fm_config *mapping, const char *key, char *field, 
     }
     size_t length = strlen(value);
     if (length >= size) {
-        return fm_config_error(fm_config_get(mapping, key), reterr, "'%s' is longer than %zu bytes", key, size - 1);
+        return fm_config_error(fm_config_get(mapping, key), reterr, "'%s' is longer than %zu bytes",
+                               key, size - 1);
     }
     memcpy(field, value, length + 1);
     return 0;
 }
 
-static int integer_require(struct fm_config *mapping, const char *key, uint64_t max, uint64_t *ret_value, struct fm_error *reterr)
+static int integer_require(struct fm_config *mapping, const char *key, uint64_t max,
+                           uint64_t *ret_value, struct fm_error *reterr)
 {
     struct fm_config *node = NULL;
     int64_t value = 0;
@@ -133,7 +144,8 @@ static int integer_require(struct fm_config *mapping, const char *key, uint64_t 
 }
 
 /* A rate or spread with three decimals, back to thousandths. */
-static int thousandths_read(struct fm_config *mapping, const char *key, double max, uint64_t *ret_value, struct fm_error *reterr)
+static int thousandths_read(struct fm_config *mapping, const char *key, double max,
+                            uint64_t *ret_value, struct fm_error *reterr)
 {
     double value = 0;
     int status = fm_config_double(mapping, key, 0, max, &value, reterr);
@@ -141,7 +153,8 @@ static int thousandths_read(struct fm_config *mapping, const char *key, double m
     return status;
 }
 
-static int point_read(struct fm_config *node, struct fm_profile_setting *setting, struct fm_error *reterr)
+static int point_read(struct fm_config *node, struct fm_profile_setting *setting,
+                      struct fm_error *reterr)
 {
     struct fm_profile_point point = {0};
     struct fm_profile_measure measure = {0};
@@ -154,8 +167,10 @@ static int point_read(struct fm_config *node, struct fm_profile_setting *setting
     }
     for (unsigned i = 0; status == 0 && i < FM_PROFILE_STATISTIC_COUNT_; i++) {
         char key[32];
-        (void)snprintf(key, sizeof key, "%s_ns", fm_profile_statistic_name((enum fm_profile_statistic)i));
-        status = integer_require(node, key, FM_PROFILE_LATENCY_MAX_NS, &point.latency_ns[i], reterr);
+        (void)snprintf(key, sizeof key, "%s_ns",
+                       fm_profile_statistic_name((enum fm_profile_statistic)i));
+        status =
+            integer_require(node, key, FM_PROFILE_LATENCY_MAX_NS, &point.latency_ns[i], reterr);
     }
     if (status == 0) {
         status = fm_config_int(node, "samples", 0, UINT32_MAX, &samples, reterr);
@@ -186,7 +201,8 @@ static int point_read(struct fm_config *node, struct fm_profile_setting *setting
     return status == 0 ? 0 : fm_config_error(node, reterr, "%s", error.text);
 }
 
-static int setting_read(struct fm_config *node, struct fm_profile_setting *setting, struct fm_error *reterr)
+static int setting_read(struct fm_config *node, struct fm_profile_setting *setting,
+                        struct fm_error *reterr)
 {
     uint64_t threads = 0;
     uint64_t instances = 0;
@@ -215,7 +231,8 @@ static int setting_read(struct fm_config *node, struct fm_profile_setting *setti
     return status == 0 ? fm_config_finish(node, reterr) : status;
 }
 
-static int choice_read(struct fm_config *node, struct fm_profile_record *record, struct fm_error *reterr)
+static int choice_read(struct fm_config *node, struct fm_profile_record *record,
+                       struct fm_error *reterr)
 {
     uint64_t threads = 0;
     uint64_t instances = 0;
@@ -239,7 +256,8 @@ static int choice_read(struct fm_config *node, struct fm_profile_record *record,
     }
     for (uint32_t i = 0; i < record->setting_count; i++) {
         const struct fm_profile_setting *setting = &record->settings[i];
-        if (setting->threads != threads || setting->instances != instances || strcmp(setting->options, options) != 0) {
+        if (setting->threads != threads || setting->instances != instances ||
+            strcmp(setting->options, options) != 0) {
             continue;
         }
         for (uint32_t j = 0; j < setting->profile.point_count; j++) {
@@ -251,10 +269,12 @@ static int choice_read(struct fm_config *node, struct fm_profile_record *record,
             }
         }
     }
-    return fm_config_error(node, reterr, "'recommended' names a setting or batch size that 'settings' does not have");
+    return fm_config_error(
+        node, reterr, "'recommended' names a setting or batch size that 'settings' does not have");
 }
 
-static int settings_read(struct fm_config *root, struct fm_profile_record *record, struct fm_error *reterr)
+static int settings_read(struct fm_config *root, struct fm_profile_record *record,
+                         struct fm_error *reterr)
 {
     struct fm_config *settings = NULL;
     int status = fm_config_require(root, "settings", &settings, reterr);
@@ -278,7 +298,8 @@ static int settings_read(struct fm_config *root, struct fm_profile_record *recor
     return recommended != NULL ? choice_read(recommended, record, reterr) : 0;
 }
 
-static int record_read(struct fm_config *root, struct fm_profile_record *record, struct fm_error *reterr)
+static int record_read(struct fm_config *root, struct fm_profile_record *record,
+                       struct fm_error *reterr)
 {
     struct fm_config *node = NULL;
     const char *format = "";
@@ -292,15 +313,19 @@ static int record_read(struct fm_config *root, struct fm_profile_record *record,
         status = fm_config_string(root, "format", &format, reterr);
     }
     if (status == 0 && strcmp(format, FORMAT_NAME) != 0) {
-        status = fm_config_error(node, reterr, "format '%s' is not known here; this version reads %s", format, FORMAT_NAME);
+        status =
+            fm_config_error(node, reterr, "format '%s' is not known here; this version reads %s",
+                            format, FORMAT_NAME);
     }
     struct {
         const char *key;
         char *field;
         size_t size;
     } strings[] = {
-        {"model", record->model, sizeof record->model},       {"backend", record->backend, sizeof record->backend},
-        {"machine", record->machine, sizeof record->machine}, {"measured", record->measured, sizeof record->measured},
+        {"model", record->model, sizeof record->model},
+        {"backend", record->backend, sizeof record->backend},
+        {"machine", record->machine, sizeof record->machine},
+        {"measured", record->measured, sizeof record->measured},
         {"inputs", record->inputs, sizeof record->inputs},
     };
     for (size_t i = 0; status == 0 && i < sizeof strings / sizeof strings[0]; i++) {
@@ -325,11 +350,13 @@ static int record_read(struct fm_config *root, struct fm_profile_record *record,
 }
 
 /* Takes the tree. */
-static int tree_read(struct fm_config *root, struct fm_profile_record **ret_record, struct fm_error *reterr)
+static int tree_read(struct fm_config *root, struct fm_profile_record **ret_record,
+                     struct fm_error *reterr)
 {
     struct fm_profile_record *record = fm_alloc_zero(1, sizeof *record);
-    int status = record == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory while reading a profile")
-                                : record_read(root, record, reterr);
+    int status = record == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory while reading a profile")
+                     : record_read(root, record, reterr);
     fm_config_free(root);
     if (status != 0) {
         fm_free(record);
@@ -339,15 +366,16 @@ static int tree_read(struct fm_config *root, struct fm_profile_record **ret_reco
     return 0;
 }
 
-int fm_profile_file_load(const char *path, struct fm_profile_record **ret_record, struct fm_error *reterr)
+int fm_profile_file_load(const char *path, struct fm_profile_record **ret_record,
+                         struct fm_error *reterr)
 {
     struct fm_config *root = NULL;
     int status = fm_config_load(path, &root, reterr);
     return status == 0 ? tree_read(root, ret_record, reterr) : status;
 }
 
-int fm_profile_file_load_text(const char *file, const char *data, size_t size, struct fm_profile_record **ret_record,
-                              struct fm_error *reterr)
+int fm_profile_file_load_text(const char *file, const char *data, size_t size,
+                              struct fm_profile_record **ret_record, struct fm_error *reterr)
 {
     struct fm_config *root = NULL;
     int status = fm_config_load_text(file, data, size, &root, reterr);

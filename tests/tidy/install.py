@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import tempfile
 
-from tap import BUILD, finish, ok, run
+from tap import BUILD, ROOT, finish, ok, run
 
 PLUGIN = """
 #include <fermata/backend.h>
@@ -35,7 +35,11 @@ with tempfile.TemporaryDirectory() as stage:
     status, output = run(*os.environ.get("FM_CC", "cc").split(), "-std=c17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *include,
                          "-o", f"{stage}/mine.so", source, cwd=stage)
     ok(status == 0, "a plug-in compiles against what was installed", output)
-    program = next((path for path in pathlib.Path(stage).rglob("bin/fermata")), "fermata")
+    library = next((path.parent for path in pathlib.Path(stage).rglob("libfermata.so")), stage)
+    status, output = run(*os.environ.get("FM_CC", "cc").split(), "-std=c17", "-Wall", "-Wextra", "-Werror", *include, "-o", f"{stage}/embed",
+                         ROOT / "examples/embed/read_page.c", f"-L{library}", "-lfermata", cwd=stage)
+    ok(status == 0 or os.environ.get("FM_SANITIZE", "none") != "none", "the embedding example links against what was installed", output)
+    program = next((path for path in pathlib.Path(stage).rglob("bin/fermata")), "/nonexistent/fermata")
     status, output = run(program, "--version")
     ok(status == 0 and "fermata" in output, "the installed program starts", output)
 finish()

@@ -29,8 +29,11 @@ def skip(name, reason):
 
 def run(*command, **options):
     options.setdefault("cwd", ROOT)
-    result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            errors="replace", check=False, **options)
+    try:
+        result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                errors="replace", check=False, **options)
+    except FileNotFoundError as error:
+        return 127, str(error)
     return result.returncode, result.stdout
 
 

@@ -1,5 +1,6 @@
 /*
- * Tests of core/proto/npy: round trips of every type, files as NumPy writes them, and every kind of damage.
+ * Tests of core/proto/npy: round trips of every type, files as NumPy writes them, and every kind of
+ * damage.
  */
 #include "core/proto/npy.h"
 
@@ -22,7 +23,8 @@ TEST(every_type_survives_a_round_trip)
             struct fm_error error = {0};
             CHECK_INT_EQ(fm_value_alloc(&value, dtype, shape, rank, 0), 0);
             for (size_t i = 0; i < value.tensor.size; i++) {
-                ((unsigned char *)value.tensor.data)[i] = (unsigned char)fm_random_below(&random, 2);
+                ((unsigned char *)value.tensor.data)[i] =
+                    (unsigned char)fm_random_below(&random, 2);
             }
             int status = fm_npy_write(&value.tensor, &text, &error);
             if (status == 0) {
@@ -36,7 +38,8 @@ TEST(every_type_survives_a_round_trip)
                 fm_value_unref(&back);
             } else {
                 CHECK_INT_EQ(status, FM_EUNSUPPORTED);
-                CHECK(dtype >= FM_DTYPE_BF16 && dtype != FM_DTYPE_COMPLEX64 && dtype != FM_DTYPE_COMPLEX128);
+                CHECK(dtype >= FM_DTYPE_BF16 && dtype != FM_DTYPE_COMPLEX64 &&
+                      dtype != FM_DTYPE_COMPLEX128);
             }
             fm_text_deinit(&text);
             fm_value_unref(&value);
@@ -47,7 +50,10 @@ TEST(every_type_survives_a_round_trip)
 TEST(byte_strings_lose_only_trailing_zeros)
 {
     static const char packed[] = "\3\0\0\0abc\0\0\0\0\2\0\0\0\0z";
-    struct fm_tensor tensor = {.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {3}, .data = (void *)(uintptr_t)packed,
+    struct fm_tensor tensor = {.dtype = FM_DTYPE_BYTES,
+                               .rank = 1,
+                               .shape = {3},
+                               .data = (void *)(uintptr_t)packed,
                                .size = sizeof packed - 1};
     struct fm_text text = {0};
     struct fm_value back = {0};
@@ -61,11 +67,23 @@ TEST(byte_strings_lose_only_trailing_zeros)
 }
 
 /* A file with this header text (padded by us) and `size` zero bytes of data. */
-static int read_text(const char *header, unsigned char version, size_t size, struct fm_value *ret_value, struct fm_error *reterr)
+static int read_text(const char *header, unsigned char version, size_t size,
+                     struct fm_value *ret_value, struct fm_error *reterr)
 {
     struct fm_text text = {0};
     size_t length = strlen(header);
-    const char start[] = {'\x93', 'N', 'U', 'M', 'P', 'Y', (char)version, 0, (char)(length & 0xff), (char)(length >> 8), 0, 0};
+    const char start[] = {'\x93',
+                          'N',
+                          'U',
+                          'M',
+                          'P',
+                          'Y',
+                          (char)version,
+                          0,
+                          (char)(length & 0xff),
+                          (char)(length >> 8),
+                          0,
+                          0};
     fm_text_append(&text, start, version == 1 ? 10 : 12);
     fm_text_append_string(&text, header);
     char *data = fm_text_reserve(&text, size);
@@ -86,11 +104,13 @@ TEST(headers_as_numpy_writes_them)
         uint32_t dtype;
         uint32_t rank;
     } cases[] = {
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }          \n", 1, 24, FM_DTYPE_FP32, 2},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }          \n", 1, 24,
+         FM_DTYPE_FP32, 2},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (), }\n", 2, 4, FM_DTYPE_FP32, 0},
         {"{'shape': (3L,), 'descr': \"|u1\", 'fortran_order': False}", 3, 3, FM_DTYPE_UINT8, 1},
         {"{'descr': '>u1', 'fortran_order': False, 'shape': (0, 3), }", 1, 0, FM_DTYPE_UINT8, 2},
-        {"{'descr': '<c16', 'fortran_order': False, 'shape': (1,), }", 1, 16, FM_DTYPE_COMPLEX128, 1},
+        {"{'descr': '<c16', 'fortran_order': False, 'shape': (1,), }", 1, 16, FM_DTYPE_COMPLEX128,
+         1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fm_value value = {0};
@@ -114,20 +134,29 @@ TEST(bad_files_are_refused_with_a_reason)
         int status;
         const char *says;
     } cases[] = {
-        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED, "ascontiguousarray"},
-        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED, "astype('<f4')"},
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED,
+         "ascontiguousarray"},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED,
+         "astype('<f4')"},
         {"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 24, FM_EUNSUPPORTED, "'|O'"},
         {"{'descr': '<U5', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED, "'<U5'"},
         {"{'descr': '', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED, "''"},
-        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8, FM_EUNSUPPORTED, "structured"},
+        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8, FM_EUNSUPPORTED,
+         "structured"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 23, FM_ECORRUPT, "cut off"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 25, FM_ECORRUPT, "too long"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }", 8, FM_ECORRUPT, ""},
-        {"{'descr': '|S8', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 8, FM_ECORRUPT, "size"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 25, FM_ECORRUPT,
+         "too long"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, "
+         "9223372036854775807), }",
+         8, FM_ECORRUPT, ""},
+        {"{'descr': '|S8', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", 8,
+         FM_ECORRUPT, "size"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }", 4, FM_ECORRUPT, "malformed"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", 4, FM_ECORRUPT, "malformed"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", 4, FM_ECORRUPT,
+         "malformed"},
         {"{'descr': '<f4', 'fortran_order': False, }", 4, FM_ECORRUPT, "malformed"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } trailing", 4, FM_ECORRUPT, "malformed"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } trailing", 4, FM_ECORRUPT,
+         "malformed"},
         {"{'descr': '<f4", 4, FM_ECORRUPT, "malformed"},
         {"", 4, FM_ECORRUPT, "malformed"},
     };
@@ -150,7 +179,11 @@ TEST(bad_files_are_refused_with_a_reason)
 TEST(every_cut_and_flip_is_survived)
 {
     static const float numbers[] = {1, 2, 3};
-    struct fm_tensor tensor = {.dtype = FM_DTYPE_FP32, .rank = 1, .shape = {3}, .data = (void *)(uintptr_t)numbers, .size = sizeof numbers};
+    struct fm_tensor tensor = {.dtype = FM_DTYPE_FP32,
+                               .rank = 1,
+                               .shape = {3},
+                               .data = (void *)(uintptr_t)numbers,
+                               .size = sizeof numbers};
     struct fm_text text = {0};
     CHECK_INT_EQ(fm_npy_write(&tensor, &text, NULL), 0);
     for (size_t length = 0; length < text.length; length++) {

@@ -1,5 +1,6 @@
 /*
- * Tests of core/sched/profile: the table, l(b) against its definition, and every search against brute force.
+ * Tests of core/sched/profile: the table, l(b) against its definition, and every search against
+ * brute force.
  */
 #include "core/sched/profile.h"
 
@@ -52,14 +53,16 @@ TEST(latency_interpolates_and_extrapolates)
     struct fm_profile profile = {0};
     CHECK_INT_EQ(add(&profile, 2, 200), 0);
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 1), 200);
-    CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 4), 400); /* one point: proportional */
+    CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 4),
+                  400); /* one point: proportional */
     CHECK_INT_EQ(add(&profile, 4, 300), 0);
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 3), 250);
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 6), 400);
     CHECK_INT_EQ(add(&profile, 8, 300), 0); /* a flat end does not extrapolate flat */
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 8), 300);
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, 14), 400);
-    CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, FM_PROFILE_BATCH_MAX), 300 + (65528 * 100 + 5) / 6);
+    CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P50, FM_PROFILE_BATCH_MAX),
+                  300 + (65528 * 100 + 5) / 6);
 }
 
 TEST(noise_never_makes_a_larger_batch_faster)
@@ -87,7 +90,8 @@ TEST(statistic_is_selectable)
     CHECK_INT_EQ(fm_profile_statistic_parse("p42"), FM_PROFILE_STATISTIC_COUNT_);
 }
 
-/* The CPU of the reference: recognition is convex, so one row at a time is best; the MatMul batches well up to 4. */
+/* The CPU of the reference: recognition is convex, so one row at a time is best; the MatMul batches
+ * well up to 4. */
 TEST(knee_of_convex_and_concave_profiles)
 {
     struct fm_profile recognition = {0};
@@ -106,7 +110,8 @@ TEST(knee_of_convex_and_concave_profiles)
     CHECK_INT_EQ(add(&matmul, 8, 655), 0);
     CHECK_INT_EQ(add(&matmul, 16, 1320), 0);
     CHECK_UINT_EQ(fm_profile_knee(&matmul, FM_PROFILE_P50, 50), 4);
-    CHECK_UINT_EQ(fm_profile_rate_millihertz(&matmul, FM_PROFILE_P50, 4), UINT64_C(4000000000000) / 330);
+    CHECK_UINT_EQ(fm_profile_rate_millihertz(&matmul, FM_PROFILE_P50, 4),
+                  UINT64_C(4000000000000) / 330);
 }
 
 /* Reference: alpha 1.053 ms, beta 5.072 ms, 8 accelerators, SLO 25 ms -> b = 16. */
@@ -115,7 +120,8 @@ TEST(affine_profile_of_the_paper)
     struct fm_profile profile = {0};
     CHECK_INT_EQ(fm_profile_add_affine(&profile, 1053000, 5072000, 64, NULL), 0);
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_P99, 16), 21920000);
-    CHECK_UINT_EQ(fm_profile_batch_within(&profile, FM_PROFILE_P99, UINT64_C(25000000) * 8 / 9, 64), 16);
+    CHECK_UINT_EQ(fm_profile_batch_within(&profile, FM_PROFILE_P99, UINT64_C(25000000) * 8 / 9, 64),
+                  16);
     CHECK_UINT_EQ(fm_profile_batch_within(&profile, FM_PROFILE_P99, 25000000 / 2, 64), 7);
     struct fm_profile single = {0};
     CHECK_INT_EQ(fm_profile_add_affine(&single, 10, 5, 1, NULL), 0);
@@ -128,7 +134,8 @@ static struct fm_profile random_profile(struct fm_random *random)
     struct fm_profile profile = {0};
     uint32_t count = 1 + (uint32_t)fm_random_below(random, 8);
     for (uint32_t i = 0; i < count; i++) {
-        struct fm_profile_point point = flat_point(1 + (uint32_t)fm_random_below(random, 40), 1 + fm_random_below(random, 1000));
+        struct fm_profile_point point = flat_point(1 + (uint32_t)fm_random_below(random, 40),
+                                                   1 + fm_random_below(random, 1000));
         (void)!fm_profile_add(&profile, &point, NULL); /* doubles are refused */
     }
     return profile;
@@ -157,12 +164,15 @@ TEST(searches_agree_with_brute_force)
             }
         }
         CHECK_UINT_EQ(fm_profile_batch_within(&profile, FM_PROFILE_P90, budget_ns, limit), largest);
-        uint32_t fastest = fm_profile_batch_fastest_within(&profile, FM_PROFILE_P90, budget_ns, limit);
+        uint32_t fastest =
+            fm_profile_batch_fastest_within(&profile, FM_PROFILE_P90, budget_ns, limit);
         CHECK_INT_LE(fastest, largest);
         if (largest > 0) {
             /* Rounding l up to whole ns between points can cost at most one part in l. */
-            double rate = (double)fastest / (double)fm_profile_latency_ns(&profile, FM_PROFILE_P90, fastest);
-            CHECK(rate >= best_rate * (1.0 - 1e-9) || best_rate - rate <= best_rate / (double)before_ns * 2 + 1e-9);
+            double rate =
+                (double)fastest / (double)fm_profile_latency_ns(&profile, FM_PROFILE_P90, fastest);
+            CHECK(rate >= best_rate * (1.0 - 1e-9) ||
+                  best_rate - rate <= best_rate / (double)before_ns * 2 + 1e-9);
         }
     }
 }

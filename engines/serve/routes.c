@@ -1,0 +1,333 @@
+/*
+ * Paths to actions, and the documents that need no model to run. See serve_internal.h.
+ */
+#include <string.h>
+
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "core/util/text.h"
+#include "engines/serve/serve_internal.h"
+
+#define NAME_BYTES_MAX 1024
+#define SEGMENTS_MAX 8
+
+/* --- Answers --------------------------------------------------------------------------------------------------------- */
+
+/* A text that goes out as one part and is freed afterwards. */
+struct document {
+    struct fm_text text;
+    struct fm_http_part part;
+};
+
+static void document_free(void *context)
+{
+    struct document *document = context;
+    fm_text_deinit(&document->text);
+    fm_free(document);
+}
+
+static void answer_bare(struct fm_http_request *http, int status)
+{
+    const struct fm_http_answer answer = {.status = status};
+    fm_http_answer(http, &answer);
+}
+
+/* Answers with `document` (which may be NULL: out of memory) and takes it. */
+static void answer_document(struct fm_http_request *http, int status, struct document *document, const char *allow)
+{
+    if (document == NULL || document->text.failed) {
+        if (document != NULL) {
+            document_free(document);
+        }
+        answer_bare(http, 503);
+        return;
+    }
+    document->part = (struct fm_http_part){document->text.data, document->text.length};
+    struct fm_http_answer answer = {.status = status,
+                                    .content_type = "application/json",
+                                    .parts = &document->part,
+                                    .part_count = 1,
+                                    .release = document_free,
+                                    .context = document};
+    if (status == 503) {
+        answer.headers[answer.header_count++] = (struct fm_http_header){"Retry-After", "1"};
+    }
+    if (allow != NULL) {
+        answer.headers[answer.header_count++] = (struct fm_http_header){"Allow", allow};
+    }
+    fm_http_answer(http, &answer);
+}
+
+static struct document *document_create(void)
+{
+    return fm_alloc_zero(1, sizeof(struct document));
+}
+
+void fm_serve_answer_error(struct fm_http_request *http, int http_status, const char *message)
+{
+    struct document *document = document_create();
+    if (document != NULL) {
+        fm_oip_write_error(&document->text, message);
+    }
+    answer_document(http, http_status, document, NULL);
+}
+
+static void answer_status(struct fm_http_request *http, const struct fm_error *error)
+{
+    fm_serve_answer_error(http, fm_status_http(error->status), error->text);
+}
+
+static void answer_not_allowed(struct fm_http_request *http, const char *allow)
+{
+    struct document *document = document_create();
+    if (document != NULL) {
+        fm_oip_write_error(&document->text, "Method Not Allowed");
+    }
+    answer_document(http, 405, document, allow);
+}
+
+/* --- Documents ------------------------------------------------------------------------------------------------------- */
+
+static void answer_flag(struct fm_http_request *http, const char *key, bool value)
+{
+    struct document *document = document_create();
+    if (document != NULL) {
+        fm_text_append_format(&document->text, "{\"%s\":%s}", key, value ? "true" : "false");
+    }
+    /* 400 is what clients of this protocol take for "not ready". */
+    answer_document(http, value ? 200 : 400, document, NULL);
+}
+
+/* Loading is over, something can be served, and the end has not begun. Entries that failed show in the index and in their own readiness. */
+static bool is_ready(const struct fm_serve *serve)
+{
+    return !serve->draining && !serve->catalog.loading && fm_catalog_count(&serve->catalog, FM_CATALOG_READY) > 0;
+}
+
+static void answer_server(struct fm_serve *serve, struct fm_http_request *http)
+{
+    struct document *document = document_create();
+    if (document != NULL) {
+        fm_oip_write_server(&document->text, "fermata", serve->options->server_version);
+    }
+    answer_document(http, 200, document, NULL);
+}
+
+static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http, const struct fm_catalog_entry *entry,
+                            bool all_versions)
+{
+    struct document *document = document_create();
+    uint64_t *versions = fm_alloc_zero(serve->catalog.entry_count, sizeof(*versions));
+    if (document != NULL && versions != NULL) {
+        size_t count = 0;
+        for (size_t i = 0; i < serve->catalog.entry_count; i++) {
+            const struct fm_catalog_entry *other = &serve->catalog.entries[i];
+            if (strcmp(other->name, entry->name) == 0 && (all_versions || other == entry) && other->state == FM_CATALOG_READY) {
+                versions[count++] = other->version;
+            }
+        }
+        fm_oip_write_model(&document->text, &entry->signature, fm_servable_platform(entry->servable), versions, count);
+    } else if (document != NULL) {
+        document->text.failed = true;
+    }
+    fm_free(versions);
+    answer_document(http, 200, document, NULL);
+}
+
+static void answer_config(struct fm_http_request *http, const struct fm_catalog_entry *entry)
+{
+    struct document *document = document_create();
+    const struct fm_model *model = fm_servable_model(entry->servable);
+    if (document != NULL) {
+        fm_oip_write_config(&document->text, &entry->signature, fm_servable_platform(entry->servable),
+                            model != NULL ? fm_model_backend_name(model) : "fermata",
+                            model != NULL ? fm_model_instance_count(model) : 0);
+    }
+    answer_document(http, 200, document, NULL);
+}
+
+static void answer_index(struct fm_serve *serve, struct fm_http_request *http)
+{
+    bool ready_only = false;
+    struct fm_error error = {0};
+    if (fm_oip_index_decode(http->body, http->body_size, &ready_only, &error) != 0) {
+        answer_status(http, &error);
+        return;
+    }
+    struct document *document = document_create();
+    struct fm_oip_index_row *rows = fm_alloc_zero(serve->catalog.entry_count, sizeof(*rows));
+    size_t count = 0;
+    for (size_t i = 0; rows != NULL && i < serve->catalog.entry_count; i++) {
+        const struct fm_catalog_entry *entry = &serve->catalog.entries[i];
+        if (!ready_only || entry->state == FM_CATALOG_READY) {
+            rows[count++] = (struct fm_oip_index_row){
+                entry->name, entry->version, fm_catalog_state_name(entry->state),
+                entry->state == FM_CATALOG_UNAVAILABLE ? entry->error.text : ""};
+        }
+    }
+    if (document != NULL) {
+        fm_oip_write_index(&document->text, rows, count);
+        document->text.failed = document->text.failed || rows == NULL;
+    }
+    fm_free(rows);
+    answer_document(http, 200, document, NULL);
+}
+
+/* --- Routes ---------------------------------------------------------------------------------------------------------- */
+
+/* A path cut at its slashes, each piece percent-decoded. */
+struct route {
+    char text[NAME_BYTES_MAX * 2];
+    const char *segments[SEGMENTS_MAX];
+    uint32_t count;
+};
+
+static int hex_digit(char character)
+{
+    if (character >= '0' && character <= '9') {
+        return character - '0';
+    }
+    char lowered = (char)(character | 0x20);
+    return lowered >= 'a' && lowered <= 'f' ? lowered - 'a' + 10 : -1;
+}
+
+/* False for a path that no route can have: too long, too deep, a bad escape, a NUL, a slash at the end. */
+static bool route_parse(struct route *route, const char *path)
+{
+    size_t used = 0;
+    route->count = 0;
+    if (strlen(path) >= sizeof(route->text) || path[0] != '/') {
+        return false;
+    }
+    for (const char *at = path; *at != '\0'; at++) {
+        char character = *at;
+        if (character == '/') {
+            if (route->count == SEGMENTS_MAX) {
+                return false;
+            }
+            if (used > 0) {
+                route->text[used++] = '\0';
+            }
+            route->segments[route->count++] = route->text + used;
+            continue;
+        }
+        if (character == '%') {
+            int high = hex_digit(at[1]);
+            int low = high >= 0 ? hex_digit(at[2]) : -1;
+            if (low < 0 || (high == 0 && low == 0)) {
+                return false;
+            }
+            character = (char)(high << 4 | low);
+            at += 2;
+        }
+        route->text[used++] = character;
+    }
+    route->text[used] = '\0';
+    return route->segments[route->count - 1][0] != '\0';
+}
+
+static bool segment_is(const struct route *route, uint32_t index, const char *word)
+{
+    return index < route->count && strcmp(route->segments[index], word) == 0;
+}
+
+enum action { ACTION_METADATA, ACTION_READY, ACTION_CONFIG, ACTION_INFER, ACTION_NONE };
+
+/* What stands behind the model's name and version. */
+static enum action action_find(const struct route *route, uint32_t index)
+{
+    if (index == route->count) {
+        return ACTION_METADATA;
+    }
+    if (index + 1 != route->count) {
+        return ACTION_NONE;
+    }
+    return segment_is(route, index, "ready")    ? ACTION_READY
+           : segment_is(route, index, "config") ? ACTION_CONFIG
+           : segment_is(route, index, "infer")  ? ACTION_INFER
+                                                : ACTION_NONE;
+}
+
+static bool is_get(const struct fm_http_request *http)
+{
+    return strcmp(http->method, "GET") == 0 || strcmp(http->method, "HEAD") == 0;
+}
+
+static void answer_model_ready(struct fm_http_request *http, const struct fm_catalog_entry *entry, bool ready)
+{
+    struct document *document = document_create();
+    if (document != NULL) {
+        fm_oip_write_model_ready(&document->text, entry->name, ready);
+    }
+    answer_document(http, ready ? 200 : 400, document, NULL);
+}
+
+/* /v2/models/NAME[/versions/VERSION][/ready|/config|/infer] */
+static void handle_model(struct fm_serve *serve, struct fm_http_request *http, const struct route *route)
+{
+    uint64_t version = 0;
+    uint32_t next = 3;
+    bool versioned = segment_is(route, 3, "versions");
+    if (versioned) {
+        if (route->count < 5 || route->segments[4][0] < '0' || route->segments[4][0] > '9' ||
+            fm_parse_uint64(route->segments[4], &version) != 0 || version == 0) {
+            fm_serve_answer_error(http, 400, "a model version in a path is a positive number, as in /v2/models/NAME/versions/1");
+            return;
+        }
+        next = 5;
+    }
+    enum action action = action_find(route, next);
+    if (action == ACTION_NONE) {
+        fm_serve_answer_error(http, 404, "Not Found");
+        return;
+    }
+    bool post = strcmp(http->method, "POST") == 0;
+    if (action == ACTION_INFER ? !post : !is_get(http)) {
+        answer_not_allowed(http, action == ACTION_INFER ? "POST" : "GET, HEAD");
+        return;
+    }
+    struct fm_catalog_entry *entry = NULL;
+    struct fm_error error = {0};
+    int status = fm_catalog_find(&serve->catalog, route->segments[2], version, &entry, &error);
+    if (action == ACTION_READY && (status == 0 || status == FM_EUNAVAILABLE)) {
+        answer_model_ready(http, entry, status == 0 && !serve->draining);
+    } else if (status != 0) {
+        answer_status(http, &error);
+    } else if (action == ACTION_INFER) {
+        fm_serve_infer(serve, entry, http);
+    } else if (action == ACTION_CONFIG) {
+        answer_config(http, entry);
+    } else {
+        answer_metadata(serve, http, entry, !versioned);
+    }
+}
+
+void fm_serve_handle(void *context, struct fm_http_request *http)
+{
+    struct fm_serve *serve = context;
+    struct route route;
+    if (!route_parse(&route, http->path) || !segment_is(&route, 0, "v2")) {
+        fm_serve_answer_error(http, 404, "Not Found");
+        return;
+    }
+    if (segment_is(&route, 1, "models") && route.count >= 3 && route.segments[2][0] != '\0') {
+        handle_model(serve, http, &route);
+        return;
+    }
+    bool index = route.count == 3 && segment_is(&route, 1, "repository") && segment_is(&route, 2, "index");
+    bool live = route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "live");
+    bool ready = route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "ready");
+    if (!index && !live && !ready && route.count != 1) {
+        fm_serve_answer_error(http, 404, "Not Found");
+    } else if (index ? strcmp(http->method, "POST") != 0 : !is_get(http)) {
+        answer_not_allowed(http, index ? "POST" : "GET, HEAD");
+    } else if (index) {
+        answer_index(serve, http);
+    } else if (live) {
+        answer_flag(http, "live", true);
+    } else if (ready) {
+        answer_flag(http, "ready", is_ready(serve));
+    } else {
+        answer_server(serve, http);
+    }
+}

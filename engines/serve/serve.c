@@ -1,0 +1,233 @@
+/*
+ * The life of the server: read the paths, listen, load, serve, drain. See serve.h.
+ */
+#include "engines/serve/serve.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "engines/serve/serve_internal.h"
+#include "host/os/log.h"
+#include "host/os/os.h"
+
+/* A client that is just connecting when the end begins is still served. */
+#define DRAIN_GRACE_NS UINT64_C(100000000)
+
+void fm_serve_stop_when_done(struct fm_serve *serve)
+{
+    if (serve->draining && serve->http_drained && serve->in_flight == 0 && !serve->catalog.loading) {
+        fm_loop_stop(serve->loop);
+    }
+}
+
+static void on_http_drained(void *context)
+{
+    struct fm_serve *serve = context;
+    serve->http_drained = true;
+    fm_serve_stop_when_done(serve);
+}
+
+static void on_exit_timeout(void *context)
+{
+    struct fm_serve *serve = context;
+    fm_log(FM_LOG_ERROR, "exit_timeout", FM_LOG_UINT("requests_in_flight", serve->in_flight),
+           FM_LOG_FLAG("loading", serve->catalog.loading), FM_LOG_TEXT("next", "ending without their answers"));
+    serve->end = FM_SERVE_TIMED_OUT;
+    fm_loop_stop(serve->loop);
+}
+
+static void drain(struct fm_serve *serve)
+{
+    serve->draining = true;
+    fm_catalog_stop(&serve->catalog);
+    fm_http_server_drain(serve->http, DRAIN_GRACE_NS);
+    fm_loop_alarm(serve->loop, serve->options->exit_timeout_ns, on_exit_timeout, serve);
+}
+
+static void on_signal(void *context, int signal_number)
+{
+    struct fm_serve *serve = context;
+    if (serve->draining) {
+        fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
+               FM_LOG_UINT("requests_in_flight", serve->in_flight), FM_LOG_TEXT("next", "ending at once"));
+        serve->end = FM_SERVE_FORCED;
+        fm_loop_stop(serve->loop);
+        return;
+    }
+    fm_log(FM_LOG_INFO, "draining", FM_LOG_INT("signal", signal_number), FM_LOG_UINT("requests_in_flight", serve->in_flight),
+           FM_LOG_NUMBER("exit_timeout_s", (double)serve->options->exit_timeout_ns / 1e9));
+    drain(serve);
+}
+
+static void entry_log(const struct fm_catalog_entry *entry)
+{
+    if (entry->state == FM_CATALOG_READY) {
+        fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", entry->name), FM_LOG_UINT("version", entry->version),
+               FM_LOG_TEXT("platform", fm_servable_platform(entry->servable)), FM_LOG_UINT("batch_max", entry->signature.batch_max),
+               FM_LOG_NUMBER("load_s", (double)(entry->load_ns / 1000000) / 1e3));
+    } else {
+        fm_log(FM_LOG_ERROR, "model_failed", FM_LOG_TEXT("model", entry->name), FM_LOG_UINT("version", entry->version),
+               FM_LOG_TEXT("reason", entry->error.text), FM_LOG_TEXT("next", "serving without it"));
+    }
+}
+
+/* Ends the server because of what loading found. */
+static void give_up(struct fm_serve *serve, const struct fm_error *error)
+{
+    if (serve->failure.status == 0) {
+        serve->failure = *error;
+    }
+    if (!serve->draining) {
+        drain(serve);
+    }
+}
+
+static void on_loaded(void *context, struct fm_catalog_entry *entry)
+{
+    struct fm_serve *serve = context;
+    if (entry != NULL) {
+        if (entry->state == FM_CATALOG_UNAVAILABLE && serve->options->strict) {
+            struct fm_error error = entry->error;
+            (void)fm_error_prefix(&error, error.status, "model '%s' does not load", entry->name);
+            give_up(serve, &error);
+        } else {
+            entry_log(entry);
+        }
+        return;
+    }
+    size_t ready = fm_catalog_count(&serve->catalog, FM_CATALOG_READY);
+    size_t failed = fm_catalog_count(&serve->catalog, FM_CATALOG_UNAVAILABLE);
+    if (ready == 0 && !serve->draining) {
+        struct fm_error error = {0};
+        (void)fm_error_set(&error, FM_EINVAL, "none of the %zu models loads, so there is nothing to serve", failed);
+        give_up(serve, &error);
+    } else if (!serve->draining) {
+        fm_log(FM_LOG_INFO, "ready", FM_LOG_UINT("models", ready), FM_LOG_UINT("failed", failed),
+               FM_LOG_NUMBER("after_s", (double)((fm_os_now_ns() - serve->start_ns) / 1000000) / 1e3));
+    }
+    fm_serve_stop_when_done(serve);
+}
+
+static void on_note(void *context, const char *text)
+{
+    (void)context;
+    fm_log(FM_LOG_WARNING, "note", FM_LOG_TEXT("text", text));
+}
+
+static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = serve->options;
+    const struct fm_catalog_options catalog = {.paths = options->paths,
+                                               .path_count = options->path_count,
+                                               .models = options->models,
+                                               .model_count = options->model_count,
+                                               .servable = {.operator_threads = options->operator_threads,
+                                                            .requests_max = options->requests_max,
+                                                            .instances = options->instances,
+                                                            .threads = options->threads,
+                                                            .note = on_note},
+                                               .loaded = on_loaded,
+                                               .context = serve};
+    return fm_catalog_open(&serve->catalog, &catalog, reterr);
+}
+
+static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = serve->options;
+    struct fm_http_options http;
+    fm_http_options_init(&http);
+    http.host = options->host;
+    http.port = options->port;
+    http.unix_path = options->unix_path;
+    http.body_bytes_max = options->body_bytes_max;
+    http.body_bytes_total_max =
+        http.body_bytes_total_max < options->body_bytes_max ? options->body_bytes_max : http.body_bytes_total_max;
+    http.connections_max = options->connections_max;
+    http.idle_timeout_ns = options->idle_timeout_ns;
+    http.handle = fm_serve_handle;
+    http.write_error = fm_oip_write_error;
+    http.error_type = "application/json";
+    http.drained = on_http_drained;
+    http.context = serve;
+    int status = fm_http_server_create(serve->loop, &http, &serve->http, reterr);
+    if (status == 0) {
+        char url[300];
+        bool ipv6 = strchr(options->host, ':') != NULL;
+        (void)snprintf(url, sizeof(url), "http://%s%s%s:%u", ipv6 ? "[" : "", options->host, ipv6 ? "]" : "",
+                       (unsigned)fm_http_server_port(serve->http));
+        fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("url", url),
+               FM_LOG_TEXT("socket", options->unix_path != NULL ? options->unix_path : ""));
+    }
+    return status;
+}
+
+/* Everything was answered, or nothing was started: releases all. */
+static void release(struct fm_serve *serve)
+{
+    fm_catalog_close(&serve->catalog);
+    fm_http_server_destroy(serve->http);
+    fm_loop_destroy(serve->loop);
+    fm_free(serve);
+}
+
+/* Everything that has to be there before the first request. On failure only the loop is left. */
+static int start(struct fm_serve *serve, struct fm_error *reterr)
+{
+    int status = catalog_open(serve, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = listen_start(serve, reterr);
+    if (status == 0) {
+        status = fm_loop_watch_signals(serve->loop, on_signal, serve, reterr);
+    }
+    if (status == 0) {
+        status = fm_catalog_load(&serve->catalog, serve->loop, reterr);
+    }
+    return status;
+}
+
+static void stopped_log(const struct fm_serve *serve)
+{
+    struct fm_http_stats stats;
+    fm_http_server_stats(serve->http, &stats);
+    fm_log(FM_LOG_INFO, "stopped", FM_LOG_UINT("requests", stats.requests), FM_LOG_UINT("connections", stats.connections_accepted),
+           FM_LOG_UINT("cancelled", stats.cancelled), FM_LOG_UINT("rejected", stats.rejected));
+}
+
+int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end, struct fm_error *reterr)
+{
+    FM_ASSERT(options->path_count > 0 && options->host != NULL);
+    /* Not on the stack: when the end is forced, threads go on using it after this function returned. */
+    struct fm_serve *serve = fm_alloc_zero(1, sizeof(*serve));
+    if (serve == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");
+    }
+    serve->options = options;
+    serve->start_ns = fm_os_now_ns();
+    int status = fm_loop_create(&serve->loop, reterr);
+    if (status != 0) {
+        fm_free(serve);
+        return status;
+    }
+    status = start(serve, reterr);
+    if (status == 0) {
+        fm_loop_run(serve->loop);
+        *ret_end = serve->end;
+        if (serve->end != FM_SERVE_DRAINED) {
+            return 0;
+        }
+        stopped_log(serve);
+        if (serve->failure.status != 0) {
+            status = serve->failure.status;
+            if (reterr != NULL) {
+                *reterr = serve->failure;
+            }
+        }
+    }
+    release(serve);
+    return status;
+}

@@ -1,0 +1,49 @@
+/*
+ * Online inference: models and pipelines behind the Open Inference Protocol v2 over HTTP.
+ *
+ * Owns: what is served (loading, readiness, the index), routes, requests from body to answer, drain. Does not own: the protocol's bodies
+ * (core/proto/oip), connections (host/net), running models (host/runtime). Options come from cmd/serve.c.
+ * Thread rule: fm_serve_run is called once, on the main thread, which becomes the loop's thread.
+ */
+#ifndef FM_ENGINES_SERVE_SERVE_H
+#define FM_ENGINES_SERVE_SERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fermata/status.h"
+
+struct fm_serve_options {
+    const char *const *paths; /* repositories, model directories, .onnx files, pipeline files */
+    uint32_t path_count;
+    const char *const *models; /* names to serve; none: all that the paths hold */
+    uint32_t model_count;
+    const char *server_version;
+    const char *host;
+    uint16_t port;            /* 0: any free one */
+    const char *unix_path;    /* NULL: none */
+    bool strict;              /* end when a model does not load */
+    uint64_t exit_timeout_ns; /* how long requests in flight may take after the first signal */
+    size_t body_bytes_max;
+    uint32_t connections_max;
+    uint64_t idle_timeout_ns;
+    uint32_t requests_max; /* in flight per model; 0: default */
+    uint32_t operator_threads;
+    uint32_t instances; /* per model; 0: as configured */
+    uint32_t threads;   /* per instance; 0: as configured */
+};
+
+enum fm_serve_end {
+    FM_SERVE_DRAINED,   /* every request was answered; everything is released */
+    FM_SERVE_TIMED_OUT, /* exit_timeout passed with requests in flight: memory and threads are still in use, the process has to end */
+    FM_SERVE_FORCED,    /* a second signal came: likewise */
+};
+
+/*
+ * Serves until SIGTERM or SIGINT. An error (status < 0, reterr) comes before anything was served: a path that cannot be read, an address that cannot
+ * be had, no model that loads, or, with strict, one that does not.
+ */
+int FM_NODISCARD fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end, struct fm_error *reterr);
+
+#endif

@@ -1,0 +1,416 @@
+/*
+ * One HTTP request put together from the parser's pieces, and one answer written. See http_internal.h.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "core/util/assert.h"
+#include "core/util/memory.h"
+#include "host/net/http_internal.h"
+#include "host/os/os.h"
+
+struct fm_http_exchange *fm_http_exchange_create(struct fm_http_connection *connection)
+{
+    struct fm_http_exchange *exchange = fm_alloc_zero(1, sizeof(*exchange));
+    if (exchange != NULL) {
+        exchange->server = connection->server;
+        exchange->connection = connection;
+    }
+    return exchange;
+}
+
+void fm_http_exchange_free(struct fm_http_exchange *exchange)
+{
+    if (exchange == NULL) {
+        return;
+    }
+    exchange->server->body_bytes -= exchange->body_charged;
+    fm_buffer_unref(exchange->request.body_buffer);
+    fm_free(exchange->body);
+    fm_free(exchange->starts);
+    fm_free(exchange->headers);
+    fm_free(exchange->buffers);
+    fm_text_deinit(&exchange->head);
+    fm_text_deinit(&exchange->answer_head);
+    fm_text_deinit(&exchange->error_body);
+    fm_free(exchange);
+}
+
+/* --- Reading --------------------------------------------------------------------------------------------------------- */
+
+static int reject(struct fm_http_connection *connection, int status, const char *reason)
+{
+    connection->reject_status = status;
+    connection->reject_reason = reason;
+    return -1;
+}
+
+static int event_begin(void *context)
+{
+    struct fm_http_connection *connection = context;
+    FM_ASSERT(connection->exchange == NULL);
+    connection->exchange = fm_http_exchange_create(connection);
+    return connection->exchange != NULL ? 0 : reject(connection, 503, "out of memory");
+}
+
+/* Appends a piece of the head; a piece of another kind than the last begins a new text. */
+static int head_append(struct fm_http_connection *connection, enum fm_http_piece piece, const char *data, size_t length)
+{
+    struct fm_http_exchange *exchange = connection->exchange;
+    const struct fm_http_options *options = &connection->server->options;
+    if (exchange->head.length + length + 2 > options->header_bytes_max) {
+        return piece == FM_HTTP_PIECE_TARGET ? reject(connection, 414, "the request's target is too long")
+                                             : reject(connection, 431, "the request's header fields are too large");
+    }
+    if (exchange->piece != (int)piece) {
+        uint32_t max = 1 + 2 * options->header_count_max;
+        if (exchange->starts == NULL) {
+            exchange->starts = fm_alloc_zero(max, sizeof(*exchange->starts));
+        }
+        if (exchange->start_count == max) {
+            return reject(connection, 431, "the request has too many header fields");
+        }
+        if (exchange->starts == NULL) {
+            return reject(connection, 503, "out of memory");
+        }
+        if (exchange->start_count > 0) {
+            fm_text_append_char(&exchange->head, '\0');
+        }
+        exchange->starts[exchange->start_count++] = (uint32_t)exchange->head.length;
+        exchange->piece = (int)piece;
+    }
+    fm_text_append(&exchange->head, data, length);
+    return exchange->head.failed ? reject(connection, 503, "out of memory") : 0;
+}
+
+static int event_target(void *context, const char *data, size_t length)
+{
+    return head_append(context, FM_HTTP_PIECE_TARGET, data, length);
+}
+
+/* Trailers, which may follow a chunked body, mean nothing here. */
+static int trailer_skip(struct fm_http_connection *connection, size_t length)
+{
+    connection->exchange->trailer_bytes += length;
+    return connection->exchange->trailer_bytes <= connection->server->options.header_bytes_max
+               ? 0
+               : reject(connection, 431, "the request's trailer fields are too large");
+}
+
+static int event_header_name(void *context, const char *data, size_t length)
+{
+    struct fm_http_connection *connection = context;
+    if (connection->state == FM_HTTP_BODY) {
+        return trailer_skip(connection, length);
+    }
+    return head_append(context, FM_HTTP_PIECE_NAME, data, length);
+}
+
+static int event_header_value(void *context, const char *data, size_t length)
+{
+    struct fm_http_connection *connection = context;
+    if (connection->state == FM_HTTP_BODY) {
+        return trailer_skip(connection, length);
+    }
+    return head_append(context, FM_HTTP_PIECE_VALUE, data, length);
+}
+
+/* The texts' addresses, once head does not grow any more. */
+static int headers_make(struct fm_http_connection *connection)
+{
+    struct fm_http_exchange *exchange = connection->exchange;
+    FM_ASSERT(exchange->start_count > 0);
+    uint32_t count = (exchange->start_count - 1) / 2;
+    exchange->headers = fm_alloc_zero(count, sizeof(*exchange->headers));
+    if (exchange->headers == NULL) {
+        return reject(connection, 503, "out of memory");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        exchange->headers[i].name = exchange->head.data + exchange->starts[1 + 2 * i];
+        exchange->headers[i].value = exchange->head.data + exchange->starts[2 + 2 * i];
+    }
+    exchange->request.headers = exchange->headers;
+    exchange->request.header_count = count;
+    return 0;
+}
+
+static int event_head_complete(void *context)
+{
+    struct fm_http_connection *connection = context;
+    struct fm_http_exchange *exchange = connection->exchange;
+    const struct fm_http_options *options = &connection->server->options;
+    exchange->request.method = fm_http_parser_method(connection->parser);
+    exchange->is_head = strcmp(exchange->request.method, "HEAD") == 0;
+    exchange->keep_alive = fm_http_parser_keep_alive(connection->parser);
+    exchange->is_1_0 = fm_http_parser_is_1_0(connection->parser);
+    if (headers_make(connection) != 0) {
+        return -1;
+    }
+    uint64_t length = fm_http_parser_content_length(connection->parser);
+    if (length > options->body_bytes_max) {
+        return reject(connection, 413, "the request's body is larger than this server accepts");
+    }
+    const char *expect = fm_http_header_find(&exchange->request, "Expect");
+    if (expect != NULL && expect[0] != '\0' && !exchange->is_1_0) {
+        if (strcasecmp(expect, "100-continue") != 0) {
+            return reject(connection, 417, "the only expectation that can be met is 100-continue");
+        }
+        if (length > 0 || fm_http_parser_is_chunked(connection->parser)) {
+            static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+            uv_buf_t buffer = uv_buf_init(text, sizeof(text) - 1);
+            /* Should the socket not take it, the client goes on by itself after a while. */
+            (void)uv_try_write(&connection->socket.stream, &buffer, 1);
+        }
+    }
+    connection->state = FM_HTTP_BODY;
+    connection->since_ns = fm_os_now_ns();
+    return 0;
+}
+
+static int event_chunk(void *context)
+{
+    struct fm_http_connection *connection = context;
+    return ++connection->exchange->chunk_count <= FM_HTTP_CHUNKS_MAX
+               ? 0
+               : reject(connection, 413, "the request's body comes in too many chunks");
+}
+
+static bool body_reserve(struct fm_http_exchange *exchange, size_t size)
+{
+    if (size <= exchange->body_capacity) {
+        return true;
+    }
+    size_t capacity = exchange->body_capacity < 4096 ? 4096 : exchange->body_capacity * 2;
+    /* A body whose length is known and moderate is given room at once; larger ones must first show that they are coming. */
+    uint64_t announced = fm_http_parser_content_length(exchange->connection->parser);
+    if (exchange->body_capacity == 0 && announced <= (1u << 20)) {
+        capacity = (size_t)announced;
+    }
+    capacity = capacity < size ? size : capacity;
+    char *body = fm_realloc(exchange->body, capacity);
+    if (body == NULL) {
+        return false;
+    }
+    exchange->body = body;
+    exchange->body_capacity = capacity;
+    return true;
+}
+
+static int event_body(void *context, const char *data, size_t length)
+{
+    struct fm_http_connection *connection = context;
+    struct fm_http_exchange *exchange = connection->exchange;
+    struct fm_http_server *server = connection->server;
+    if (length > server->options.body_bytes_max - exchange->body_size) {
+        return reject(connection, 413, "the request's body is larger than this server accepts");
+    }
+    if (length > server->options.body_bytes_total_max - server->body_bytes) {
+        return reject(connection, 503, "the server holds as many request bytes as it may; try again later");
+    }
+    if (!body_reserve(exchange, exchange->body_size + length)) {
+        return reject(connection, 503, "out of memory");
+    }
+    memcpy(exchange->body + exchange->body_size, data, length);
+    exchange->body_size += length;
+    exchange->body_charged += length;
+    server->body_bytes += length;
+    return 0;
+}
+
+const struct fm_http_parser_events fm_http_events = {
+    .begin = event_begin,
+    .target = event_target,
+    .header_name = event_header_name,
+    .header_value = event_header_value,
+    .head_complete = event_head_complete,
+    .chunk = event_chunk,
+    .body = event_body,
+};
+
+const char *fm_http_header_find(const struct fm_http_request *request, const char *name)
+{
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        if (strcasecmp(request->headers[i].name, name) == 0) {
+            return request->headers[i].value;
+        }
+    }
+    return NULL;
+}
+
+static void body_release(void *context)
+{
+    fm_free(context);
+}
+
+int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **ret_reason)
+{
+    struct fm_http_request *request = &exchange->request;
+    char *target = exchange->head.data + exchange->starts[0];
+    if (target[0] != '/' && strcmp(target, "*") != 0) {
+        /* The absolute form, as sent to proxies: the path begins behind the authority. */
+        char *authority = strstr(target, "://");
+        char *path = authority != NULL ? strchr(authority + 3, '/') : NULL;
+        if (path == NULL) {
+            *ret_reason = "the request's target is not a path";
+            return 400;
+        }
+        target = path;
+    }
+    char *query = strchr(target, '?');
+    request->path = target;
+    request->query = "";
+    if (query != NULL) {
+        *query = '\0';
+        request->query = query + 1;
+    }
+    if (!exchange->is_1_0 && fm_http_header_find(request, "Host") == NULL) {
+        *ret_reason = "an HTTP/1.1 request needs a Host header field";
+        return 400;
+    }
+    if (exchange->body_size > 0) {
+        request->body_buffer = fm_buffer_wrap(exchange->body, exchange->body_size, body_release, exchange->body);
+        if (request->body_buffer == NULL) {
+            *ret_reason = "out of memory";
+            return 503;
+        }
+        request->body = exchange->body;
+        request->body_size = exchange->body_size;
+        exchange->body = NULL;
+    }
+    return 0;
+}
+
+/* --- Writing --------------------------------------------------------------------------------------------------------- */
+
+static const char *status_reason(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } rows[] = {{200, "OK"}, {400, "Bad Request"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+                {408, "Request Timeout"}, {409, "Conflict"}, {413, "Content Too Large"}, {414, "URI Too Long"},
+                {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
+                {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
+                {507, "Insufficient Storage"}};
+    for (size_t i = 0; i < FM_COUNT_OF(rows); i++) {
+        if (rows[i].status == status) {
+            return rows[i].reason;
+        }
+    }
+    return "Unknown";
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT", made once a second. */
+static const char *date_now(struct fm_http_server *server)
+{
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    uint64_t second = fm_os_wall_ns() / 1000000000u;
+    if (second != server->date_second) {
+        time_t now = (time_t)second;
+        struct tm tm = {0};
+        (void)gmtime_r(&now, &tm);
+        (void)snprintf(server->date, sizeof(server->date), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday % 7],
+                       tm.tm_mday % 100, months[tm.tm_mon % 12], (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100,
+                       tm.tm_sec % 100);
+        server->date_second = second;
+    }
+    return server->date;
+}
+
+static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool close)
+{
+    const struct fm_http_answer *answer = &exchange->answer;
+    struct fm_text *text = &exchange->answer_head;
+    fm_text_append_format(text, "HTTP/1.1 %d %s\r\nDate: %s\r\n", answer->status, status_reason(answer->status),
+                          date_now(exchange->server));
+    if (answer->content_type != NULL) {
+        fm_text_append_format(text, "Content-Type: %s\r\n", answer->content_type);
+    }
+    fm_text_append_format(text, "Content-Length: %zu\r\n", body_size);
+    for (uint32_t i = 0; i < answer->header_count; i++) {
+        fm_text_append_format(text, "%s: %s\r\n", answer->headers[i].name, answer->headers[i].value);
+    }
+    if (close) {
+        fm_text_append_string(text, "Connection: close\r\n");
+    } else if (exchange->is_1_0) {
+        fm_text_append_string(text, "Connection: keep-alive\r\n");
+    }
+    fm_text_append_string(text, "\r\n");
+}
+
+static void on_written(uv_write_t *write, int result)
+{
+    struct fm_http_exchange *exchange = write->data;
+    fm_http_connection_written(exchange->connection, result);
+}
+
+bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
+{
+    const struct fm_http_answer *answer = &exchange->answer;
+    FM_ASSERT(answer->part_count <= FM_HTTP_PARTS_MAX);
+    size_t body_size = 0;
+    for (uint32_t i = 0; i < answer->part_count; i++) {
+        body_size += answer->parts[i].size;
+    }
+    write_head(exchange, body_size, close);
+    exchange->buffers = fm_alloc_zero((size_t)answer->part_count + 1, sizeof(*exchange->buffers));
+    if (exchange->answer_head.failed || exchange->buffers == NULL) {
+        return false;
+    }
+    unsigned count = 1;
+    exchange->buffers[0] = (uv_buf_t){.base = exchange->answer_head.data, .len = exchange->answer_head.length};
+    for (uint32_t i = 0; i < answer->part_count && !exchange->is_head; i++) {
+        if (answer->parts[i].size > 0) {
+            /* libuv only reads them; its type has no const. */
+            exchange->buffers[count++] =
+                (uv_buf_t){.base = (char *)(uintptr_t)answer->parts[i].data, .len = answer->parts[i].size};
+        }
+    }
+    exchange->write.data = exchange;
+    return uv_write(&exchange->write, &exchange->connection->socket.stream, exchange->buffers, count, on_written) == 0;
+}
+
+void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, const char *reason)
+{
+    const struct fm_http_options *options = &exchange->server->options;
+    fm_text_clear(&exchange->error_body);
+    options->write_error(&exchange->error_body, reason);
+    if (exchange->error_body.failed || exchange->error_body.data == NULL) {
+        fm_text_clear(&exchange->error_body);
+    }
+    exchange->error_part = (struct fm_http_part){exchange->error_body.data, exchange->error_body.length};
+    exchange->answer = (struct fm_http_answer){.status = status,
+                                               .content_type = options->error_type,
+                                               .parts = &exchange->error_part,
+                                               .part_count = 1};
+    if (status == 503) {
+        exchange->answer.headers[exchange->answer.header_count++] = (struct fm_http_header){"Retry-After", "1"};
+    }
+}
+
+/* --- Answers from any thread --------------------------------------------------------------------------------------- */
+
+static void answered(struct fm_loop_task *task)
+{
+    struct fm_http_exchange *exchange = FM_CONTAINER_OF(task, struct fm_http_exchange, answered);
+    exchange->server->stats.in_flight--;
+    if (exchange->connection != NULL) {
+        fm_http_connection_answer(exchange->connection);
+        return;
+    }
+    if (exchange->answer.release != NULL) {
+        exchange->answer.release(exchange->answer.context);
+    }
+    fm_http_exchange_free(exchange);
+}
+
+void fm_http_answer(struct fm_http_request *request, const struct fm_http_answer *answer)
+{
+    struct fm_http_exchange *exchange = FM_CONTAINER_OF(request, struct fm_http_exchange, request);
+    exchange->answer = *answer;
+    exchange->answered.run = answered;
+    fm_loop_post(exchange->server->loop, &exchange->answered);
+}

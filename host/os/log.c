@@ -1,0 +1,277 @@
+/*
+ * The log. See log.h. Callers format into a shared text under a mutex, briefly; one thread takes the whole text and writes it.
+ */
+#include "host/os/log.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/proto/json.h"
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+
+static struct {
+    struct fm_log_options options;
+    struct fm_thread thread;
+    struct fm_mutex mutex;
+    struct fm_condition condition; /* something is pending, or stopping */
+    struct fm_condition written;
+    struct fm_text pending; /* behind mutex, as all below */
+    uint64_t dropped;
+    bool writing;
+    bool stopping;
+} log_;
+
+static atomic_bool running;
+
+/* --- Writing --------------------------------------------------------------------------------------------------------- */
+
+static void write_all(const char *data, size_t length)
+{
+    while (length > 0) {
+        ssize_t written = write(log_.options.descriptor, data, length);
+        if (written <= 0) {
+            /* There is nowhere left to say so. */
+            return;
+        }
+        data += written;
+        length -= (size_t)written;
+    }
+}
+
+static void writer_run(void *argument)
+{
+    (void)argument;
+    struct fm_text taken = {0};
+    fm_mutex_lock(&log_.mutex);
+    for (;;) {
+        while (log_.pending.length == 0 && !log_.stopping) {
+            fm_condition_wait(&log_.condition, &log_.mutex);
+        }
+        if (log_.pending.length == 0) {
+            break;
+        }
+        struct fm_text empty = taken;
+        taken = log_.pending;
+        log_.pending = empty;
+        fm_text_clear(&log_.pending);
+        log_.writing = true;
+        fm_mutex_unlock(&log_.mutex);
+        write_all(taken.data, taken.length);
+        fm_mutex_lock(&log_.mutex);
+        log_.writing = false;
+        fm_condition_broadcast(&log_.written);
+    }
+    fm_mutex_unlock(&log_.mutex);
+    fm_text_deinit(&taken);
+}
+
+int fm_log_start(const struct fm_log_options *options, struct fm_error *reterr)
+{
+    log_.options = *options;
+    log_.stopping = false;
+    log_.dropped = 0;
+    fm_mutex_init(&log_.mutex);
+    fm_condition_init(&log_.condition);
+    fm_condition_init(&log_.written);
+    int status = fm_thread_start(&log_.thread, "fm-log", writer_run, NULL);
+    if (status != 0) {
+        fm_condition_deinit(&log_.written);
+        fm_condition_deinit(&log_.condition);
+        fm_mutex_deinit(&log_.mutex);
+        return fm_error_set(reterr, status, "cannot start the log's thread");
+    }
+    atomic_store(&running, true);
+    return 0;
+}
+
+void fm_log_stop(void)
+{
+    if (!atomic_exchange(&running, false)) {
+        return;
+    }
+    fm_mutex_lock(&log_.mutex);
+    log_.stopping = true;
+    fm_condition_signal(&log_.condition);
+    fm_mutex_unlock(&log_.mutex);
+    fm_thread_join(&log_.thread);
+    fm_text_deinit(&log_.pending);
+    fm_condition_deinit(&log_.written);
+    fm_condition_deinit(&log_.condition);
+    fm_mutex_deinit(&log_.mutex);
+}
+
+void fm_log_flush(uint64_t timeout_ns)
+{
+    if (!atomic_load(&running)) {
+        return;
+    }
+    uint64_t deadline_ns = fm_os_now_ns() + timeout_ns;
+    fm_mutex_lock(&log_.mutex);
+    while ((log_.pending.length > 0 || log_.writing) &&
+           fm_condition_wait_until(&log_.written, &log_.mutex, deadline_ns)) {
+    }
+    fm_mutex_unlock(&log_.mutex);
+}
+
+/* --- Formatting ------------------------------------------------------------------------------------------------------ */
+
+static const char *level_name(enum fm_log_level level)
+{
+    switch (level) {
+    case FM_LOG_DEBUG:
+        return "debug";
+    case FM_LOG_INFO:
+        return "info";
+    case FM_LOG_WARNING:
+        return "warning";
+    case FM_LOG_ERROR:
+        return "error";
+    }
+    return "unknown";
+}
+
+/* The length of a text value, cut at a character's beginning. */
+static size_t text_length(const char *text)
+{
+    size_t length = strnlen(text, FM_LOG_TEXT_BYTES_MAX + 1);
+    if (length > FM_LOG_TEXT_BYTES_MAX) {
+        length = FM_LOG_TEXT_BYTES_MAX;
+        while (length > 0 && ((unsigned char)text[length] & 0xC0u) == 0x80u) {
+            length--;
+        }
+    }
+    return length;
+}
+
+/* Words stand as they are, everything else in JSON's quotes: a value can neither end its line nor look like another key. */
+static void append_plain(struct fm_text *text, struct fm_json_writer *writer, const char *value, size_t length)
+{
+    bool word = length > 0;
+    for (size_t i = 0; i < length && word; i++) {
+        unsigned char character = (unsigned char)value[i];
+        word = character > ' ' && character < 0x7F && character != '"' && character != '=' && character != '\\';
+    }
+    if (word) {
+        fm_text_append(text, value, length);
+    } else {
+        fm_json_string_n(writer, value, length);
+    }
+}
+
+static void append_value(struct fm_text *text, const struct fm_log_field *field, bool json)
+{
+    struct fm_json_writer writer;
+    fm_json_writer_init(&writer, text);
+    const char *string = field->value.text != NULL ? field->value.text : "";
+    switch (field->kind) {
+    case FM_LOG_KIND_TEXT:
+        if (json) {
+            fm_json_string_n(&writer, string, text_length(string));
+        } else {
+            append_plain(text, &writer, string, text_length(string));
+        }
+        break;
+    case FM_LOG_KIND_INT:
+        fm_json_int(&writer, field->value.integer);
+        break;
+    case FM_LOG_KIND_UINT:
+        fm_json_uint(&writer, field->value.count);
+        break;
+    case FM_LOG_KIND_NUMBER:
+        fm_json_number(&writer, field->value.number);
+        break;
+    case FM_LOG_KIND_BOOL:
+        fm_json_bool(&writer, field->value.flag);
+        break;
+    }
+}
+
+static void append_field(struct fm_text *text, const struct fm_log_field *field, bool json)
+{
+    if (json) {
+        struct fm_json_writer writer;
+        fm_json_writer_init(&writer, text);
+        fm_text_append_char(text, ',');
+        fm_json_key(&writer, field->key);
+    } else {
+        fm_text_append_char(text, ' ');
+        fm_text_append_string(text, field->key);
+        fm_text_append_char(text, '=');
+    }
+    append_value(text, field, json);
+}
+
+static void append_record(struct fm_text *text, enum fm_log_level level, const char *event, const struct fm_log_field *fields,
+                          size_t count, uint64_t suppressed)
+{
+    char when[40];
+    fm_os_format_time(fm_os_wall_ns(), when, sizeof(when));
+    bool json = log_.options.format == FM_LOG_FORMAT_JSON;
+    if (json) {
+        fm_text_append_format(text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"", when, level_name(level), event);
+    } else {
+        fm_text_append_format(text, "%s %-7s %s", when, level_name(level), event);
+    }
+    for (size_t i = 0; i < count; i++) {
+        append_field(text, &fields[i], json);
+    }
+    if (suppressed > 0) {
+        append_field(text, &FM_LOG_UINT("suppressed", suppressed), json);
+    }
+    fm_text_append_string(text, json ? "}\n" : "\n");
+}
+
+/* --- The rate limit -------------------------------------------------------------------------------------------------- */
+
+/*
+ * A token bucket in one word: the tenth of a second in which it was last filled (high 48 bits) and the tokens (low 16). A tenth is the time
+ * of one token.
+ */
+static bool site_allows(struct fm_log_site *site)
+{
+    uint64_t now = fm_os_now_ns() / (1000000000u / FM_LOG_PER_SECOND) + 1;
+    uint_fast64_t old = atomic_load_explicit(&site->allowance, memory_order_relaxed);
+    for (;;) {
+        uint64_t tokens = old & 0xFFFFu;
+        uint64_t elapsed = old == 0 ? FM_LOG_BURST : now - (old >> 16);
+        tokens = elapsed + tokens > FM_LOG_BURST ? FM_LOG_BURST : elapsed + tokens;
+        uint64_t left = tokens > 0 ? tokens - 1 : 0;
+        if (atomic_compare_exchange_weak(&site->allowance, &old, now << 16 | left)) {
+            return tokens > 0;
+        }
+    }
+}
+
+void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event, const struct fm_log_field *fields,
+                  size_t count)
+{
+    if (!atomic_load_explicit(&running, memory_order_acquire) || level < log_.options.level) {
+        return;
+    }
+    if (!site_allows(site)) {
+        atomic_fetch_add(&site->suppressed, 1);
+        return;
+    }
+    uint64_t suppressed = atomic_exchange(&site->suppressed, 0);
+    fm_mutex_lock(&log_.mutex);
+    size_t before = log_.pending.length;
+    if (before < FM_LOG_PENDING_BYTES_MAX) {
+        if (log_.dropped > 0) {
+            append_record(&log_.pending, FM_LOG_WARNING, "log_dropped", &FM_LOG_UINT("records", log_.dropped), 1, 0);
+        }
+        append_record(&log_.pending, level, event, fields, count, suppressed);
+        log_.dropped = 0;
+        if (log_.pending.failed) {
+            log_.pending.failed = false;
+            log_.pending.length = before;
+            log_.dropped = 1;
+        }
+        fm_condition_signal(&log_.condition);
+    } else {
+        log_.dropped++;
+    }
+    fm_mutex_unlock(&log_.mutex);
+}

@@ -1,0 +1,79 @@
+/*
+ * Directory trees. See tree.h.
+ */
+#include "host/os/tree.h"
+
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/util/error.h"
+#include "host/os/file.h"
+
+struct walk {
+    const struct fm_tree_options *options;
+    int (*each)(void *context, const char *path, uint64_t size);
+    void *context;
+    struct stat exclude;
+    bool has_exclude;
+    struct fm_error *reterr;
+};
+
+static int walk_directory(const struct walk *walk, const char *directory, const char *prefix, int depth);
+
+/* One name of a directory: `path` to open it, `relative` to report it. */
+static int walk_entry(const struct walk *walk, const char *path, const char *relative, int depth)
+{
+    struct stat facts;
+    if (lstat(path, &facts) != 0) {
+        return walk->each(walk->context, relative, FM_TREE_SIZE_UNKNOWN);
+    }
+    if (S_ISDIR(facts.st_mode)) {
+        bool excluded = walk->has_exclude && facts.st_dev == walk->exclude.st_dev && facts.st_ino == walk->exclude.st_ino;
+        return excluded ? 0 : walk_directory(walk, path, relative, depth + 1);
+    }
+    if (S_ISLNK(facts.st_mode)) {
+        if (stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) {
+            return 0;
+        }
+    }
+    return walk->each(walk->context, relative, S_ISREG(facts.st_mode) ? (uint64_t)facts.st_size : FM_TREE_SIZE_UNKNOWN);
+}
+
+static int walk_directory(const struct walk *walk, const char *directory, const char *prefix, int depth)
+{
+    struct fm_file_list list;
+    char path[PATH_MAX];
+    char relative[PATH_MAX];
+    if (depth > FM_TREE_DEPTH_MAX) {
+        return fm_error_set(walk->reterr, FM_ELIMIT, "cannot list '%s': more than %d directories deep", directory, FM_TREE_DEPTH_MAX);
+    }
+    int status = fm_file_list(directory, &list, walk->reterr);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        const char *name = list.names[i];
+        if (name[0] == '.' && !walk->options->hidden) {
+            if (walk->options->ret_hidden != NULL) {
+                ++*walk->options->ret_hidden;
+            }
+            continue;
+        }
+        if (fm_path_join(path, sizeof(path), directory, name) != 0 || fm_path_join(relative, sizeof(relative), prefix, name) != 0) {
+            status = fm_error_set(walk->reterr, FM_ETOOLARGE, "cannot list '%.200s': the paths in it are too long", directory);
+            break;
+        }
+        status = walk_entry(walk, path, relative, depth);
+    }
+    fm_file_list_free(&list);
+    return status;
+}
+
+int fm_tree_walk(const char *root, const struct fm_tree_options *options,
+                 int (*each)(void *context, const char *path, uint64_t size), void *context, struct fm_error *reterr)
+{
+    struct walk walk = {.options = options, .each = each, .context = context, .reterr = reterr};
+    walk.has_exclude = options->exclude != NULL && stat(options->exclude, &walk.exclude) == 0;
+    return walk_directory(&walk, root, "", 0);
+}

@@ -1,0 +1,250 @@
+/*
+ * The device: ONNX Runtime's environment, and the execution provider that models on this device use.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "host/runtime/backends/onnxruntime/ort.h"
+
+static void ORT_API_CALL log_forward(void *context, OrtLoggingLevel severity, const char *category, const char *id, const char *place,
+                                     const char *message)
+{
+    const struct fm_host *host = context;
+    enum fm_log_level level = severity >= ORT_LOGGING_LEVEL_ERROR      ? FM_LOG_ERROR
+                              : severity == ORT_LOGGING_LEVEL_WARNING ? FM_LOG_WARNING
+                                                                      : FM_LOG_DEBUG;
+    char text[512];
+    (void)category;
+    (void)id;
+    (void)place;
+    (void)snprintf(text, sizeof(text), "onnxruntime: %s", message);
+    host->log(level, text);
+}
+
+static int status_code(OrtErrorCode code)
+{
+    switch (code) {
+    case ORT_INVALID_ARGUMENT:
+        return FM_EINVAL;
+    case ORT_NO_SUCHFILE:
+        return FM_ENOTFOUND;
+    case ORT_INVALID_PROTOBUF:
+    case ORT_INVALID_GRAPH:
+    case ORT_NO_MODEL:
+        return FM_ECORRUPT;
+    case ORT_NOT_IMPLEMENTED:
+        return FM_EUNSUPPORTED;
+    case ORT_OK:
+    case ORT_FAIL:
+    case ORT_ENGINE_ERROR:
+    case ORT_RUNTIME_EXCEPTION:
+    case ORT_MODEL_LOADED:
+    case ORT_EP_FAIL:
+    default:
+        return FM_EINTERNAL;
+    }
+}
+
+int ort_status(const struct ort_device *device, OrtStatus *take_status, const char *what, struct fm_error *reterr)
+{
+    if (take_status == NULL) {
+        return 0;
+    }
+    const char *message = device->api->GetErrorMessage(take_status);
+    int status = status_code(device->api->GetErrorCode(take_status));
+    if (strstr(message, "Failed to allocate memory") != NULL || strstr(message, "bad_alloc") != NULL) {
+        status = FM_ENOMEM;
+    }
+    /* Messages of run-time failures begin with a source file and a C++ function; the sense comes behind the last ") ". */
+    const char *sense = message;
+    if (message[0] == '/' && strstr(message, ") ") != NULL) {
+        for (const char *next = message; (next = strstr(next, ") ")) != NULL; next += 2) {
+            sense = next + 2;
+        }
+    }
+    status = fm_error_set(reterr, status, "%s: %.380s", what, sense[0] != '\0' ? sense : message);
+    device->api->ReleaseStatus(take_status);
+    return status;
+}
+
+/* Lists what this build of ONNX Runtime has, so that a missing provider is understood at once. */
+static int provider_missing(const struct ort_device *device, struct fm_error *reterr)
+{
+    char **names = NULL;
+    int count = 0;
+    struct fm_text text = {0};
+    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) == 0) {
+        for (int i = 0; i < count; i++) {
+            size_t length = strcspn(names[i], "E");
+            const char *end = strstr(names[i], "ExecutionProvider");
+            length = end != NULL ? (size_t)(end - names[i]) : length;
+            fm_text_append_format(&text, "%s%.*s", i > 0 ? ", " : "", (int)length, names[i]);
+        }
+        (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers", NULL);
+    }
+    int status = fm_error_set(reterr, FM_EUNSUPPORTED,
+                              "this ONNX Runtime has no execution provider '%s'; it has %s. Use 'provider: cpu', or an ONNX Runtime built with it",
+                              device->provider, text.data != NULL ? text.data : "none that it names");
+    fm_text_deinit(&text);
+    return status;
+}
+
+static bool provider_available(const struct ort_device *device)
+{
+    char **names = NULL;
+    int count = 0;
+    bool found = false;
+    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) != 0) {
+        return false;
+    }
+    size_t length = strlen(device->provider);
+    for (int i = 0; i < count && !found; i++) {
+        found = strncasecmp(names[i], device->provider, length) == 0 && strcmp(names[i] + length, "ExecutionProvider") == 0;
+    }
+    (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers", NULL);
+    return found;
+}
+
+static int append_cuda(const struct ort_device *device, OrtSessionOptions *options, const char *const *keys, const char *const *values,
+                       struct fm_error *reterr)
+{
+    OrtCUDAProviderOptionsV2 *cuda = NULL;
+    int status = ort_status(device, device->api->CreateCUDAProviderOptions(&cuda), "provider cuda", reterr);
+    if (status == 0 && device->option_count > 0) {
+        status = ort_status(device, device->api->UpdateCUDAProviderOptions(cuda, keys, values, device->option_count),
+                            "provider cuda", reterr);
+    }
+    if (status == 0) {
+        status = ort_status(device, device->api->SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda), "provider cuda",
+                            reterr);
+    }
+    device->api->ReleaseCUDAProviderOptions(cuda);
+    return status;
+}
+
+static int append_tensorrt(const struct ort_device *device, OrtSessionOptions *options, const char *const *keys,
+                           const char *const *values, struct fm_error *reterr)
+{
+    OrtTensorRTProviderOptionsV2 *tensorrt = NULL;
+    int status = ort_status(device, device->api->CreateTensorRTProviderOptions(&tensorrt), "provider tensorrt", reterr);
+    if (status == 0 && device->option_count > 0) {
+        status = ort_status(device, device->api->UpdateTensorRTProviderOptions(tensorrt, keys, values, device->option_count),
+                            "provider tensorrt", reterr);
+    }
+    if (status == 0) {
+        status = ort_status(device, device->api->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt),
+                            "provider tensorrt", reterr);
+    }
+    device->api->ReleaseTensorRTProviderOptions(tensorrt);
+    return status;
+}
+
+int ort_provider_append(const struct ort_device *device, OrtSessionOptions *options, struct fm_error *reterr)
+{
+    const char *const *keys = (const char *const *)device->option_keys;
+    const char *const *values = (const char *const *)device->option_values;
+    if (strcasecmp(device->provider, "cpu") == 0) {
+        return 0; /* always there, and always last */
+    }
+    if (strcasecmp(device->provider, "cuda") == 0) {
+        return append_cuda(device, options, keys, values, reterr);
+    }
+    if (strcasecmp(device->provider, "tensorrt") == 0) {
+        return append_tensorrt(device, options, keys, values, reterr);
+    }
+    if (strcasecmp(device->provider, "openvino") == 0) {
+        return ort_status(device,
+                          device->api->SessionOptionsAppendExecutionProvider_OpenVINO_V2(options, keys, values, device->option_count),
+                          "provider openvino", reterr);
+    }
+    char what[80];
+    (void)snprintf(what, sizeof(what), "provider %.60s", device->provider);
+    return ort_status(device,
+                      device->api->SessionOptionsAppendExecutionProvider(options, device->provider, keys, values, device->option_count),
+                      what, reterr);
+}
+
+static int settings_read(struct ort_device *device, const struct fm_setting *settings, size_t count, struct fm_error *reterr)
+{
+    static const char *const known[] = {"provider", "provider.<option>"};
+    device->provider = strdup("cpu");
+    for (size_t i = 0; i < count && device->provider != NULL; i++) {
+        if (strcmp(settings[i].key, "provider") == 0) {
+            free(device->provider);
+            device->provider = strdup(settings[i].value);
+        } else if (strncmp(settings[i].key, "provider.", 9) == 0 && device->option_count < ORT_OPTIONS_MAX) {
+            size_t at = device->option_count++;
+            device->option_keys[at] = strdup(settings[i].key + 9);
+            device->option_values[at] = strdup(settings[i].value);
+            if (device->option_keys[at] == NULL || device->option_values[at] == NULL) {
+                return fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
+            }
+        } else {
+            return fm_error_set(reterr, FM_EINVAL, "onnxruntime: unknown device setting '%s'; there are '%s' and '%s'", settings[i].key,
+                                known[0], known[1]);
+        }
+    }
+    return device->provider != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
+}
+
+int ort_device_open(const struct fm_host *host, const struct fm_setting *settings, size_t setting_count, void **ret_device,
+                    struct fm_error *reterr)
+{
+    struct ort_device *device = calloc(1, sizeof(*device));
+    if (device == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
+    }
+    device->host = host;
+    device->api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    int status = 0;
+    if (device->api == NULL) {
+        free(device);
+        return fm_error_set(reterr, FM_EABI,
+                            "ONNX Runtime %s is too old: this plug-in was built for API %d; install version 1.%d or newer",
+                            OrtGetApiBase()->GetVersionString(), ORT_API_VERSION, ORT_API_VERSION);
+    }
+    /* One environment per process inside ONNX Runtime: later ones share the first one's logger. */
+    status = ort_status(device,
+                        device->api->CreateEnvWithCustomLogger(log_forward, (void *)(uintptr_t)host, ORT_LOGGING_LEVEL_ERROR, "fermata",
+                                                               &device->environment),
+                        "onnxruntime", reterr);
+    status = status != 0 ? status
+                         : ort_status(device, device->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &device->cpu_memory),
+                                      "onnxruntime", reterr);
+    status = status != 0 ? status
+                         : ort_status(device, device->api->GetAllocatorWithDefaultOptions(&device->allocator), "onnxruntime", reterr);
+    status = status != 0 ? status : settings_read(device, settings, setting_count, reterr);
+    if (status == 0 && !provider_available(device)) {
+        status = provider_missing(device, reterr);
+    }
+    if (status != 0) {
+        ort_device_close(device);
+        return status;
+    }
+    *ret_device = device;
+    return 0;
+}
+
+void ort_device_close(void *handle)
+{
+    struct ort_device *device = handle;
+    if (device == NULL) {
+        return;
+    }
+    if (device->cpu_memory != NULL) {
+        device->api->ReleaseMemoryInfo(device->cpu_memory);
+    }
+    if (device->environment != NULL) {
+        device->api->ReleaseEnv(device->environment);
+    }
+    for (size_t i = 0; i < device->option_count; i++) {
+        free(device->option_keys[i]);
+        free(device->option_values[i]);
+    }
+    free(device->provider);
+    free(device);
+}

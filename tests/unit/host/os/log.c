@@ -1,0 +1,118 @@
+/*
+ * The log: both formats, escaping, levels, the rate limit of a place in the code, and many threads at once.
+ */
+#include "host/os/log.h"
+
+#include <unistd.h>
+
+#include "host/os/os.h"
+#include "host/os/thread.h"
+#include "tests/harness/test.h"
+
+static int ends[2];
+
+static int start(enum fm_log_format format, enum fm_log_level level)
+{
+    struct fm_log_options options = {.level = level, .format = format};
+    if (pipe(ends) != 0) {
+        return -1;
+    }
+    options.descriptor = ends[1];
+    return fm_log_start(&options, NULL);
+}
+
+static const char *finish(char *text, size_t size)
+{
+    fm_log_stop();
+    (void)close(ends[1]);
+    size_t length = 0;
+    ssize_t got;
+    while (length + 1 < size && (got = read(ends[0], text + length, size - 1 - length)) > 0) {
+        length += (size_t)got;
+    }
+    text[length] = '\0';
+    (void)close(ends[0]);
+    return text;
+}
+
+TEST(text_records)
+{
+    char text[4096];
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", "ocr"), FM_LOG_UINT("version", 3), FM_LOG_NUMBER("load_s", 0.5),
+           FM_LOG_FLAG("warm", true), FM_LOG_INT("delta", -2));
+    fm_log(FM_LOG_DEBUG, "hidden", FM_LOG_TEXT("x", "y"));
+    fm_log(FM_LOG_ERROR, "bad", FM_LOG_TEXT("why", "line\nbreak \"x\" =1"), FM_LOG_TEXT("none", NULL), FM_LOG_TEXT("e", "\xFF\x1b[2J"));
+    finish(text, sizeof(text));
+    CHECK_STR_CONTAINS(text, "Z info    model_ready model=ocr version=3 load_s=0.5 warm=true delta=-2\n");
+    CHECK(strstr(text, "hidden") == NULL);
+    CHECK_STR_CONTAINS(text, "error   bad why=\"line\\nbreak \\\"x\\\" =1\" none=\"\" e=\"\xEF\xBF\xBD\\u001b[2J\"\n");
+}
+
+TEST(json_records)
+{
+    char text[4096];
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_JSON, FM_LOG_DEBUG), 0);
+    fm_log(FM_LOG_WARNING, "odd", FM_LOG_TEXT("why", "a\"b"), FM_LOG_UINT("n", 18446744073709551615u));
+    finish(text, sizeof(text));
+    CHECK_STR_CONTAINS(text, "{\"time\":\"2");
+    CHECK_STR_CONTAINS(text, "\",\"level\":\"warning\",\"event\":\"odd\",\"why\":\"a\\\"b\",\"n\":18446744073709551615}\n");
+}
+
+TEST(a_place_that_logs_too_much_is_limited)
+{
+    static char text[65536];
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    for (int i = 0; i < 1000; i++) {
+        fm_log(FM_LOG_INFO, "storm", FM_LOG_INT("i", i));
+    }
+    finish(text, sizeof(text));
+    int lines = 0;
+    for (const char *at = text; (at = strstr(at, "storm")) != NULL; at++) {
+        lines++;
+    }
+    CHECK_INT_LE(FM_LOG_BURST, lines);
+    CHECK_INT_LT(lines, 200);
+}
+
+TEST(long_values_are_cut_and_nothing_is_written_before_the_start)
+{
+    static char text[65536];
+    static char value[10000];
+    fm_log(FM_LOG_ERROR, "early", FM_LOG_TEXT("x", "y"));
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    memset(value, 'v', sizeof(value) - 1);
+    fm_log(FM_LOG_INFO, "long", FM_LOG_TEXT("value", value));
+    fm_log_flush(1000000000);
+    finish(text, sizeof(text));
+    CHECK(strstr(text, "early") == NULL);
+    CHECK_INT_LT(strlen(text), FM_LOG_TEXT_BYTES_MAX + 200);
+}
+
+static void storm(void *argument)
+{
+    (void)argument;
+    for (int i = 0; i < 2000; i++) {
+        fm_log(FM_LOG_INFO, "many", FM_LOG_INT("i", i));
+    }
+}
+
+TEST(threads_share_it)
+{
+    static char text[1 << 20];
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    struct fm_thread threads[4] = {0};
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT_EQ(fm_thread_start(&threads[i], "storm", storm, NULL), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        fm_thread_join(&threads[i]);
+    }
+    finish(text, sizeof(text));
+    for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+        CHECK(strncmp(line, "20", 2) == 0);
+        CHECK(strchr(line, '\n') != NULL);
+    }
+}
+
+TEST_MAIN()
