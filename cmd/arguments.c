@@ -180,7 +180,7 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
             choice_count++;
         }
         const char *suggestion =
-            choice_count > 0 ? fm_text_suggest(text, option->choices, choice_count) : NULL;
+            choice_count > 0 ? fm_arguments_suggest(text, option->choices, choice_count) : NULL;
         return fm_error_set(reterr, FM_EINVAL, "%s: '%s' is not %s%s%s%s", origin, text,
                             option->kind == FM_OPTION_FLAG
                                 ? "yes or no"
@@ -206,6 +206,36 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
     return 0;
 }
 
+/* Whether exchanging two neighbouring letters of `word` gives `candidate`. */
+static bool is_swapped(const char *word, const char *candidate)
+{
+    size_t length = strlen(word);
+    size_t at = 0;
+    if (length != strlen(candidate)) {
+        return false;
+    }
+    while (at < length && word[at] == candidate[at]) {
+        at++;
+    }
+    return at + 1 < length && word[at] == candidate[at + 1] && word[at + 1] == candidate[at] &&
+           strcmp(word + at + 2, candidate + at + 2) == 0;
+}
+
+const char *fm_arguments_suggest(const char *word, const char *const *candidates, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (word[0] != '\0' && strncmp(candidates[i], word, strlen(word)) == 0) {
+            return candidates[i];
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (is_swapped(word, candidates[i])) {
+            return candidates[i];
+        }
+    }
+    return fm_text_suggest(word, candidates, count);
+}
+
 static int unknown_option(const struct fm_command *command, const char *argument,
                           size_t name_length, struct fm_error *reterr)
 {
@@ -214,7 +244,6 @@ static int unknown_option(const struct fm_command *command, const char *argument
     size_t count = 0;
     char word[SUGGESTION_SIZE];
     (void)snprintf(word, sizeof word, "%.*s", (int)name_length, argument);
-    const char *prefix_of = NULL;
     for (size_t i = 0; i < option_count(command) && count + 2 < SUGGESTIONS_MAX; i++) {
         const struct fm_option *option = &command->options[i];
         if (option->hidden) {
@@ -223,15 +252,10 @@ static int unknown_option(const struct fm_command *command, const char *argument
         (void)snprintf(names[count], SUGGESTION_SIZE, "%s%s",
                        fm_option_is_negated(option) ? "no-" : "", option->name);
         candidates[count] = names[count];
-        if (word[0] != '\0' && strncmp(names[count], word, strlen(word)) == 0 &&
-            prefix_of == NULL) {
-            prefix_of = names[count];
-        }
         count++;
     }
     candidates[count++] = "help";
-    const char *suggestion =
-        prefix_of != NULL ? prefix_of : fm_text_suggest(word, candidates, count);
+    const char *suggestion = fm_arguments_suggest(word, candidates, count);
     if (suggestion != NULL) {
         return fm_error_set(reterr, FM_EINVAL, "unknown option '--%s'; did you mean '--%s'?", word,
                             suggestion);

@@ -22,6 +22,12 @@ int FM_NODISCARD fm_arguments_parse(struct fm_call *call, const char *const *arg
                                     size_t count, const char *(*environment)(const char *name),
                                     struct fm_error *reterr);
 
+/*
+ * The candidate that `word` probably means: one that it begins, one with two neighbouring letters
+ * swapped, else fm_text_suggest(). NULL: none is near.
+ */
+const char *fm_arguments_suggest(const char *word, const char *const *candidates, size_t count);
+
 /* Shared with completions: true when this flag is shown as --no-<name>. */
 bool fm_option_is_negated(const struct fm_option *option);
 /* What kind of value it is, for messages and help: "a whole number from 1 to 1000". Returns text.

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "core/util/text.h"
+#include "cmd/arguments.h"
 
 /* The build says which commands are there: FM_HAVE_COMMAND_<NAME>. */
 extern const struct fm_command fm_command_infer;
@@ -51,5 +51,5 @@ const char *fm_command_suggest(const char *name)
             names[count++] = fm_commands[i]->name;
         }
     }
-    return fm_text_suggest(name, names, count);
+    return fm_arguments_suggest(name, names, count);
 }

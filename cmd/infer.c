@@ -273,6 +273,7 @@ static int sources_read(struct job *job, struct fm_error *reterr)
             return status;
         }
         job->source_count++;
+        source->path = strcmp(source->path, "-") == 0 ? "standard input" : source->path;
     }
     return 0;
 }

@@ -234,8 +234,9 @@ static void classes_print(const struct fm_infer_view *view, uint32_t port,
         }
         for (uint32_t i = 0; i < count; i++) {
             const char *label = label_at(view, port, classes[i].index);
-            fm_text_append_format(text, "    %4" PRIu32 ".  %-10.6g class %-6" PRIu32 " %s%s%s\n",
-                                  i + 1, classes[i].score, classes[i].index, bold(view),
+            fm_text_append_format(text, "    %4" PRIu32 ".  %-10.6g class %" PRIu32, i + 1,
+                                  classes[i].score, classes[i].index);
+            fm_text_append_format(text, label != NULL ? "  %s%s%s\n" : "%s%s%s\n", bold(view),
                                   label != NULL ? label : "", plain(view));
         }
     }

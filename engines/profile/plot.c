@@ -108,26 +108,37 @@ static void escape(struct fm_text *text, const char *string)
     }
 }
 
-static const char style[] =
-    "<style>\n"
-    "  :root { --paper: #ffffff; --ink: #1c2430; --faint: #d5dae1; --quiet: #5b6675;\n"
-    "    --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #aa3377; --s4: #b8860b; --s5: #56a0d3; "
-    "--s6: #7a5195; "
-    "--s7: #4d4d4d; }\n"
-    "  @media (prefers-color-scheme: dark) { :root { --paper: #12161c; --ink: #e6eaf0; --faint: "
-    "#2c3542; "
-    "--quiet: #9aa6b5;\n"
-    "    --s0: #5ab4e6; --s1: #ff9d4d; --s2: #3ecf9f; --s3: #f08cc4; --s4: #e6c34d; --s5: #a3d5f7; "
-    "--s6: #c3a6e8; "
-    "--s7: #bbbbbb; } }\n"
-    "  text { font-family: system-ui, sans-serif; font-size: 12px; fill: var(--ink); }\n"
-    "  .title { font-size: 16px; font-weight: 600; }\n"
-    "  .quiet { fill: var(--quiet); }\n"
-    "  .grid { stroke: var(--faint); stroke-width: 1; }\n"
-    "  .line { fill: none; stroke-width: 2; }\n"
-    "  .band { opacity: 0.15; stroke: none; }\n"
-    "  .choice { fill: none; stroke: var(--ink); stroke-width: 2; }\n"
-    "</style>\n";
+/* Plain classes, no CSS variables: many viewers do not know them. Colour-blind safe. */
+static void svg_style(struct fm_text *text)
+{
+    static const char *const schemes[2][4 + SERIES_COLORS] = {
+        {"#ffffff", "#1c2430", "#d5dae1", "#5b6675", "#0072b2", "#d55e00", "#009e73", "#aa3377",
+         "#b8860b", "#56a0d3", "#7a5195", "#4d4d4d"},
+        {"#12161c", "#e6eaf0", "#2c3542", "#9aa6b5", "#5ab4e6", "#ff9d4d", "#3ecf9f", "#f08cc4",
+         "#e6c34d", "#a3d5f7", "#c3a6e8", "#bbbbbb"},
+    };
+    fm_text_append_string(text, "<style>\n"
+                                "text { font-family: system-ui, sans-serif; font-size: 12px; }\n"
+                                ".title { font-size: 16px; font-weight: 600; }\n"
+                                ".line { fill: none; stroke-width: 2; }\n"
+                                ".band { opacity: 0.15; stroke: none; }\n"
+                                ".choice { fill: none; stroke-width: 2; }\n");
+    for (unsigned dark = 0; dark < 2; dark++) {
+        const char *const *scheme = schemes[dark];
+        fm_text_append_string(text, dark ? "@media (prefers-color-scheme: dark) {\n" : "");
+        fm_text_append_format(text,
+                              ".paper { fill: %s; }\ntext { fill: %s; }\n"
+                              ".choice { stroke: %s; }\n.grid { stroke: %s; }\n"
+                              "text.quiet { fill: %s; }\n",
+                              scheme[0], scheme[1], scheme[1], scheme[2], scheme[3]);
+        for (unsigned i = 0; i < SERIES_COLORS; i++) {
+            fm_text_append_format(text, ".line%u { stroke: %s; } .fill%u { fill: %s; }\n", i,
+                                  scheme[4 + i], i, scheme[4 + i]);
+        }
+        fm_text_append_string(text, dark ? "}\n" : "");
+    }
+    fm_text_append_string(text, "</style>\n");
+}
 
 static void svg_x_axis(const struct fm_profile_record *record, const struct panel *panel,
                        struct fm_text *text)
@@ -194,8 +205,7 @@ static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
         return;
     }
     if (latency) {
-        fm_text_append_format(text, "<polygon class=\"band\" fill=\"var(--s%u)\" points=\"",
-                              series);
+        fm_text_append_format(text, "<polygon class=\"band fill%u\" points=\"", series);
         for (uint32_t i = 0; i < count; i++) {
             fm_text_append_format(text, "%.1f,%.1f ",
                                   map_x(panel, log2(setting->profile.points[i].batch)),
@@ -208,7 +218,7 @@ static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
         }
         fm_text_append_string(text, "\"/>\n");
     }
-    fm_text_append_format(text, "<polyline class=\"line\" stroke=\"var(--s%u)\" points=\"", series);
+    fm_text_append_format(text, "<polyline class=\"line line%u\" points=\"", series);
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < count; i++) {
             double x = map_x(panel, log2(setting->profile.points[i].batch));
@@ -218,7 +228,7 @@ static void svg_series(const struct fm_profile_setting *setting, uint32_t index,
                 fm_text_append_format(text, "%.1f,%.1f ", x, map_y(panel, value));
             } else {
                 fm_text_append_format(
-                    text, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--s%u)\"/>", x,
+                    text, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" class=\"fill%u\"/>", x,
                     map_y(panel, value), series);
             }
         }
@@ -249,7 +259,7 @@ static void svg_legend(const struct fm_profile_record *record, double y, struct 
         double line = y + (double)(i / 3) * 20;
         fm_text_append_format(text,
                               "<rect x=\"%.1f\" y=\"%.1f\" width=\"18\" height=\"4\" "
-                              "fill=\"var(--s%u)\"/><text x=\"%.1f\" y=\"%.1f\">",
+                              "class=\"fill%u\"/><text x=\"%.1f\" y=\"%.1f\">",
                               x, line - 6, (unsigned)(i % SERIES_COLORS), x + 26, line);
         escape(text, fm_profile_setting_label(&record->settings[i], label, sizeof label));
         fm_text_append_string(text, record->has_choice && record->choice_setting == i
@@ -278,10 +288,13 @@ void fm_profile_plot_svg(const struct fm_profile_record *record, struct fm_text 
     fm_text_append_format(text,
                           "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"940\" height=\"%.0f\" "
                           "viewBox=\"0 0 940 %.0f\" role=\"img\">\n"
-                          "<title>Latency profile</title>\n%s<rect width=\"940\" height=\"%.0f\" "
-                          "fill=\"var(--paper)\"/>\n"
+                          "<title>Latency profile</title>\n",
+                          height, height);
+    svg_style(text);
+    fm_text_append_format(text,
+                          "<rect class=\"paper\" width=\"940\" height=\"%.0f\"/>\n"
                           "<text class=\"title\" x=\"24\" y=\"30\">Latency profile of ",
-                          height, height, style, height);
+                          height);
     escape(text, record->model);
     fm_text_append_string(text, record->complete ? "</text>\n" : " (incomplete)</text>\n");
     fm_text_append_string(text, "<text class=\"quiet\" x=\"24\" y=\"50\">");

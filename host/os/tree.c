@@ -3,7 +3,9 @@
  */
 #include "host/os/tree.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -76,4 +78,18 @@ int fm_tree_walk(const char *root, const struct fm_tree_options *options,
     struct walk walk = {.options = options, .each = each, .context = context, .reterr = reterr};
     walk.has_exclude = options->exclude != NULL && stat(options->exclude, &walk.exclude) == 0;
     return walk_directory(&walk, root, "", 0);
+}
+
+int fm_tree_resolve(const char *path, char *ret_path, size_t size, struct fm_error *reterr)
+{
+    char resolved[PATH_MAX];
+    if (realpath(path, resolved) == NULL) {
+        int status = errno == ENOENT || errno == ENOTDIR ? FM_ENOTFOUND : errno == EACCES ? FM_EPERM : FM_EIO;
+        return fm_error_set(reterr, status, "cannot look at '%s': %s", path, strerror(errno));
+    }
+    if (strlen(resolved) + 1 > size) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", resolved);
+    }
+    memcpy(ret_path, resolved, strlen(resolved) + 1);
+    return 0;
 }

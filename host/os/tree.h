@@ -7,6 +7,7 @@
 #define FM_HOST_OS_TREE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "fermata/status.h"
@@ -27,5 +28,8 @@ struct fm_tree_options {
  */
 int FM_NODISCARD fm_tree_walk(const char *root, const struct fm_tree_options *options,
                               int (*each)(void *context, const char *path, uint64_t size), void *context, struct fm_error *reterr);
+
+/* The absolute path without links and dots (realpath). Fails as looking at the path does. */
+int FM_NODISCARD fm_tree_resolve(const char *path, char *ret_path, size_t size, struct fm_error *reterr);
 
 #endif

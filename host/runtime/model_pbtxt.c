@@ -28,7 +28,8 @@ struct reader {
     const struct fm_pbtxt_value *kind;           /* of the first instance group that has one */
     bool has_max_batch_size;
     bool has_provider;
-    bool has_device_id;
+    int64_t device_id;                           /* -1: not given */
+    uint32_t device_line;
     size_t parameter_count;
 };
 
@@ -525,19 +526,18 @@ static int read_group_gpu(struct reader *reader, const struct fm_pbtxt_field *fi
 {
     struct group *group = target;
     int64_t device = 0;
-    char text[32];
     int status = read_integer(reader, field, 0, INT32_MAX, &device);
     if (status != 0) {
         return status;
     }
     group->gpu_count++;
-    if (reader->has_device_id) {
-        return group->gpu_count == 2 ? note(reader, field->line, "'gpus' after the first are ignored: all instances of a model share a device")
-                                     : 0;
+    if (reader->device_id < 0) {
+        reader->device_id = device;
+        reader->device_line = field->line;
+        return 0;
     }
-    reader->has_device_id = true;
-    (void)snprintf(text, sizeof(text), "%lld", (long long)device);
-    return fm_model_description_set_device(reader->description, "device_id", text) == 0 ? 0 : out_of_memory(reader);
+    return group->gpu_count == 2 ? note(reader, field->line, "'gpus' after the first is ignored: all instances of a model share a device")
+                                 : 0;
 }
 
 static int read_instance_group(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -765,9 +765,9 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     const char *key = entry.key + sizeof(prefix) - 1;
     if (strcmp(key, "profile") == 0) {
         status = fm_model_description_path(description, entry.value, &description->config->profile_path);
-    } else if (strncmp(key, "device.", 7) == 0) {
-        reader->has_provider = reader->has_provider || strcmp(key, "device.provider") == 0;
-        status = fm_model_description_set_device(description, key + 7, entry.value);
+    } else if (strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0) {
+        reader->has_provider = true;
+        status = fm_model_description_set_device(description, key, entry.value);
     } else {
         status = fm_model_description_set(description, key, entry.value);
     }
@@ -792,35 +792,84 @@ static int read_graph(struct reader *reader, const struct fm_pbtxt_field *field,
     return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
 }
 
-static int read_accelerator_name(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+struct accelerator {
+    const char *name; /* borrowed from the tree */
+    bool chosen;
+};
+
+static int choose_accelerator(struct reader *reader, const struct fm_pbtxt_field *field, struct accelerator *accelerator)
 {
     static const char *const providers[] = {"tensorrt", "cuda", "openvino"};
-    const char *name = NULL;
-    (void)target;
-    int status = read_string(reader, field, &name);
-    if (status != 0) {
-        return status;
+    for (const struct fm_pbtxt_field *inner = field->value.fields; inner != NULL; inner = inner->next) {
+        if (strcmp(inner->name, "name") == 0 && fm_pbtxt_string(&inner->value, &accelerator->name) != 0) {
+            return wrong_type(reader, inner, "a string");
+        }
     }
-    for (size_t i = 0; i < FM_COUNT_OF(providers); i++) {
-        if (strcmp(name, providers[i]) != 0) {
+    for (size_t i = 0; accelerator->name != NULL && i < FM_COUNT_OF(providers); i++) {
+        if (strcmp(accelerator->name, providers[i]) != 0) {
             continue;
         }
         if (reader->has_provider) {
-            return note(reader, field->line, "accelerator '%s' is ignored: an earlier one was chosen already", name);
+            return note(reader, field->line, "accelerator '%s' is ignored: another one was chosen already", accelerator->name);
         }
         reader->has_provider = true;
-        return fm_model_description_set_device(reader->description, "provider", name) == 0 ? 0 : out_of_memory(reader);
+        accelerator->chosen = true;
+        return fm_model_description_set_device(reader->description, "provider", accelerator->name) == 0 ? 0 : out_of_memory(reader);
     }
-    return note(reader, field->line, "accelerator '%.60s' is ignored: it is none of tensorrt, cuda, openvino", name);
+    return note(reader, field->line, "accelerator '%.60s' is ignored: it is none of tensorrt, cuda, openvino",
+                accelerator->name != NULL ? accelerator->name : "");
+}
+
+/* An option of the chosen execution provider, under ONNX Runtime's name for it. */
+static int read_accelerator_parameter(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+{
+    const struct accelerator *accelerator = target;
+    struct entry entry;
+    char key[128];
+    int status = read_entry(reader, field, &entry);
+    if (status != 0 || !accelerator->chosen) {
+        return status;
+    }
+    const char *option = entry.key;
+    if (strcmp(accelerator->name, "tensorrt") == 0) {
+        if (strcmp(option, "max_workspace_size_bytes") == 0) {
+            option = "trt_max_workspace_size";
+        } else if (strcmp(option, "precision_mode") == 0) {
+            option = strcmp(entry.value, "FP16") == 0 ? "trt_fp16_enable" : strcmp(entry.value, "INT8") == 0 ? "trt_int8_enable" : NULL;
+            entry.value = "1";
+        } else if (strncmp(option, "trt_", 4) != 0) {
+            return note(reader, field->line, "parameter '%.60s' is ignored: give ONNX Runtime's own name for it (trt_...)", option);
+        }
+    }
+    if (option == NULL) {
+        return 0; /* FP32 is what TensorRT does by itself */
+    }
+    int length = snprintf(key, sizeof(key), "provider.%s", option);
+    if (length < 0 || (size_t)length >= sizeof(key)) {
+        return fail(reader, &field->value, "the key is too long");
+    }
+    return fm_model_description_set_device(reader->description, key, entry.value) == 0 ? 0 : out_of_memory(reader);
+}
+
+static int read_accelerator_name(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+{
+    /* Read ahead of the parameters, which may stand before it. */
+    (void)reader;
+    (void)field;
+    (void)target;
+    return 0;
 }
 
 static int read_accelerator(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     static const struct rule rules[] = {
         {"name", false, read_accelerator_name, NULL},
-        {"parameters", true, NULL, "an execution provider runs with its defaults here"},
+        {"parameters", true, read_accelerator_parameter, NULL},
     };
-    return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
+    struct accelerator accelerator = {0};
+    (void)target;
+    int status = field->value.kind == FM_PBTXT_MESSAGE ? choose_accelerator(reader, field, &accelerator) : 0;
+    return status == 0 ? read_message(reader, field, rules, FM_COUNT_OF(rules), &accelerator) : status;
 }
 
 static int read_execution_accelerators(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -877,6 +926,29 @@ static const struct rule model_rules[] = {
     {"model_metrics", false, NULL, "histograms have fixed buckets"},
 };
 
+/* KIND_GPU means CUDA unless an accelerator says otherwise; then 'gpus' says which. */
+static int finish_device(struct reader *reader)
+{
+    const struct fm_model_config *config = reader->description->config;
+    const char *provider = NULL;
+    char device[32];
+    if (reader->kind != NULL && strcmp(reader->kind->text, "KIND_GPU") == 0 && !reader->has_provider &&
+        fm_model_description_set_device(reader->description, "provider", "cuda") != 0) {
+        return out_of_memory(reader);
+    }
+    for (size_t i = 0; i < config->device_setting_count; i++) {
+        provider = strcmp(config->device_settings[i].key, "provider") == 0 ? config->device_settings[i].value : provider;
+    }
+    if (reader->device_id < 0) {
+        return 0;
+    }
+    if (provider == NULL || (strcmp(provider, "cuda") != 0 && strcmp(provider, "tensorrt") != 0)) {
+        return note(reader, reader->device_line, "'gpus' is ignored: the instances run on the CPU (kind: KIND_GPU puts them on a GPU)");
+    }
+    (void)snprintf(device, sizeof(device), "%lld", (long long)reader->device_id);
+    return fm_model_description_set_device(reader->description, "provider.device_id", device) == 0 ? 0 : out_of_memory(reader);
+}
+
 /* What depends on several fields, whose order is free. */
 static int finish(struct reader *reader)
 {
@@ -895,12 +967,7 @@ static int finish(struct reader *reader)
         return fail(reader, reader->preferred, "the preferred batch size %lld is larger than 'max_batch_size' (%lld)",
                     (long long)reader->preferred_max, (long long)config->max_batch_size);
     }
-    if (reader->kind != NULL && strcmp(reader->kind->text, "KIND_GPU") == 0 && !reader->has_provider &&
-        strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0 &&
-        fm_model_description_set_device(reader->description, "provider", "cuda") != 0) {
-        return out_of_memory(reader);
-    }
-    return 0;
+    return strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0 ? finish_device(reader) : 0;
 }
 
 int fm_model_description_read_pbtxt(struct fm_model_description *description, const char *path, struct fm_error *reterr)
@@ -913,7 +980,7 @@ int fm_model_description_read_pbtxt(struct fm_model_description *description, co
     }
     struct fm_arena arena;
     struct fm_pbtxt_value root;
-    struct reader reader = {.description = description, .file = path, .reterr = reterr};
+    struct reader reader = {.description = description, .file = path, .reterr = reterr, .device_id = -1};
     fm_arena_init(&arena, 0);
     status = fm_pbtxt_parse(path, text, size, &arena, &root, reterr);
     fm_free(text);

@@ -80,7 +80,7 @@ static int softmax_ports(void *state, const struct fm_port **ret_inputs, uint32_
 static int softmax_run(void *state, struct fm_operator_call *call)
 {
     (void)state;
-    struct rows rows;
+    struct rows rows = {0};
     void *data = NULL;
     int status = rows_view(call, &rows);
     if (status == 0) {
@@ -141,7 +141,7 @@ static int argmax_ports(void *state, const struct fm_port **ret_inputs, uint32_t
 static int argmax_run(void *state, struct fm_operator_call *call)
 {
     (void)state;
-    struct rows rows;
+    struct rows rows = {0};
     void *indices = NULL;
     void *values = NULL;
     int status = rows_view(call, &rows);
@@ -299,7 +299,7 @@ static int labels_emit(struct fm_operator_call *call, const struct fm_option_lin
 static int top_k_run(void *state_, struct fm_operator_call *call)
 {
     const struct top_k_state *state = state_;
-    struct rows rows;
+    struct rows rows = {0};
     void *values = NULL;
     void *indices = NULL;
     int status = rows_view(call, &rows);

@@ -1,0 +1,234 @@
+/*
+ * Reading the job file. See job_file.h.
+ */
+#include "engines/batch/job_file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/util/error.h"
+#include "host/config/config.h"
+#include "host/os/file.h"
+
+/* A directory name is taken literally even where it looks like a pattern. */
+static const char *resolve_in(struct fm_job *job, const char *directory, const char *path, bool escape)
+{
+    char escaped[4096];
+    char joined[4096];
+    size_t used = 0;
+    for (const char *c = directory; *c != '\0' && used + 3 < sizeof(escaped); c++) {
+        if (escape && strchr("*?[\\", *c) != NULL) {
+            escaped[used++] = '\\';
+        }
+        escaped[used++] = *c;
+    }
+    escaped[used] = '\0';
+    if (fm_path_join(joined, sizeof(joined), escaped, path) != 0) {
+        return NULL;
+    }
+    return fm_arena_strdup(&job->arena, joined);
+}
+
+static int resolve(struct fm_job *job, const struct fm_config *node, const char *path, const char **ret_path, struct fm_error *reterr)
+{
+    char directory[4096];
+    const char *found = fm_path_directory(directory, sizeof(directory), job->file) == 0 ? resolve_in(job, directory, path, false) : NULL;
+    if (found == NULL) {
+        return fm_config_error(node, reterr, "the path is too long");
+    }
+    *ret_path = found;
+    return 0;
+}
+
+static int read_path(struct fm_job *job, struct fm_config *mapping, const char *key, const char **ret_path, struct fm_error *reterr)
+{
+    const char *text = NULL;
+    int status = fm_config_string(mapping, key, &text, reterr);
+    if (status != 0 || text == NULL) {
+        return status;
+    }
+    if (text[0] == '\0') {
+        return fm_config_error(fm_config_get(mapping, key), reterr, "'%s' is empty", key);
+    }
+    return resolve(job, mapping, text, ret_path, reterr);
+}
+
+static int read_pattern(struct fm_job *job, const struct fm_config *node, const char **ret_path, struct fm_error *reterr)
+{
+    char directory[4096];
+    int status = fm_config_expect(node, FM_CONFIG_SCALAR, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (node->text[0] == '\0') {
+        return fm_config_error(node, reterr, "an empty path");
+    }
+    bool plain = strpbrk(node->text, "*?[\\") == NULL;
+    *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0 ? resolve_in(job, directory, node->text, !plain) : NULL;
+    return *ret_path != NULL ? 0 : fm_config_error(node, reterr, "the path is too long");
+}
+
+static int read_files(struct fm_job *job, const struct fm_config *node, struct fm_error *reterr)
+{
+    bool many = node->kind == FM_CONFIG_SEQUENCE;
+    size_t count = many ? node->count : 1;
+    if (count == 0) {
+        return fm_config_error(node, reterr, "'files' is an empty list: name a file, a directory or a pattern");
+    }
+    job->files = fm_arena_alloc(&job->arena, (count + 1) * sizeof(*job->files));
+    if (job->files == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+    }
+    for (size_t i = 0; i < count; i++) {
+        int status = read_pattern(job, many ? &node->children[i] : node, &job->files[i], reterr);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+static int read_input(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *input = NULL;
+    const char *list = NULL;
+    int status = fm_config_require(root, "input", &input, reterr);
+    status = status != 0 ? status : fm_config_expect(input, FM_CONFIG_MAPPING, reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_config *files = fm_config_get(input, "files");
+    status = fm_config_string(input, "list", &list, reterr);
+    if (status == 0 && (files == NULL) == (list == NULL)) {
+        status = fm_config_error(input, reterr, "'input' needs exactly one of 'files' and 'list'");
+    }
+    if (status == 0 && files != NULL) {
+        status = read_files(job, files, reterr);
+    } else if (status == 0 && strcmp(list, "-") == 0) {
+        job->list = "-";
+    } else if (status == 0) {
+        status = read_path(job, input, "list", &job->list, reterr);
+    }
+    status = status != 0 ? status : read_path(job, input, "base", &job->base, reterr);
+    const char *tensor = NULL;
+    status = status != 0 ? status : fm_config_string(input, "tensor", &tensor, reterr);
+    if (status == 0 && tensor != NULL && (job->tensor = fm_arena_strdup(&job->arena, tensor)) == NULL) {
+        status = fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+    }
+    return status != 0 ? status : fm_config_finish(input, reterr);
+}
+
+static int read_output(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    static const char *const bytes_names[] = {"text", "base64", NULL};
+    struct fm_config *output = NULL;
+    int bytes = FM_JOB_BYTES_TEXT;
+    int status = fm_config_require(root, "output", &output, reterr);
+    if (status == 0 && output->kind == FM_CONFIG_SCALAR) {
+        return resolve(job, output, output->text, &job->output, reterr);
+    }
+    status = status != 0 ? status : fm_config_expect(output, FM_CONFIG_MAPPING, reterr);
+    status = status != 0 ? status : read_path(job, output, "directory", &job->output, reterr);
+    if (status == 0 && job->output == NULL) {
+        status = fm_config_error(output, reterr, "missing key 'directory': where the results go");
+    }
+    status = status != 0 ? status : fm_config_enum(output, "bytes", bytes_names, &bytes, reterr);
+    status = status != 0 ? status : fm_config_bool(output, "timings", &job->timings, reterr);
+    job->bytes = (enum fm_job_bytes)bytes;
+    return status != 0 ? status : fm_config_finish(output, reterr);
+}
+
+static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    int64_t max_rows = -1;
+    int64_t min_sample = (int64_t)job->errors_min_sample;
+    struct fm_config *errors = fm_config_get(root, "errors");
+    struct fm_config *limits = fm_config_get(root, "limits");
+    int status = fm_config_int(errors, "max_rows", 0, INT64_MAX, &max_rows, reterr);
+    status = status != 0 ? status : fm_config_double(errors, "max_ratio", 0, 1, &job->errors_max_ratio, reterr);
+    status = status != 0 ? status : fm_config_int(errors, "min_sample", 1, INT64_MAX, &min_sample, reterr);
+    status = status != 0 || errors == NULL ? status : fm_config_finish(errors, reterr);
+    status = status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
+    status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
+    if (status == 0 && (job->file_bytes_max == 0 || job->file_bytes_max > UINT32_MAX - 16)) {
+        status = fm_config_error(limits, reterr, "'file_bytes' must be from 1 byte to 4 GiB");
+    }
+    job->errors_max_rows = max_rows < 0 ? UINT64_MAX : (uint64_t)max_rows;
+    job->errors_min_sample = (uint64_t)min_sample;
+    return status;
+}
+
+static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    int64_t shard_rows = 0;
+    int64_t rows_in_flight = 0;
+    int64_t read_threads = job->read_threads;
+    int64_t operator_threads = 0;
+    int status = fm_config_int(root, "shard_rows", 0, FM_JOB_SHARD_ROWS_MAX, &shard_rows, reterr);
+    status = status != 0 ? status : fm_config_int(root, "rows_in_flight", 0, FM_JOB_ROWS_IN_FLIGHT_MAX, &rows_in_flight, reterr);
+    status = status != 0 ? status : fm_config_bytes(root, "bytes_in_flight", &job->bytes_in_flight, reterr);
+    status = status != 0 ? status : fm_config_int(root, "read_threads", 1, FM_JOB_READ_THREADS_MAX, &read_threads, reterr);
+    status = status != 0 ? status : fm_config_int(root, "operator_threads", 0, 256, &operator_threads, reterr);
+    job->shard_rows = (uint64_t)shard_rows;
+    job->rows_in_flight = (uint32_t)rows_in_flight;
+    job->read_threads = (uint32_t)read_threads;
+    job->operator_threads = (uint32_t)operator_threads;
+    return status;
+}
+
+static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *pipeline = NULL;
+    const char *name = NULL;
+    int status = fm_config_expect(root, FM_CONFIG_MAPPING, reterr);
+    status = status != 0 ? status : fm_config_string(root, "name", &name, reterr);
+    status = status != 0 ? status : fm_config_require(root, "pipeline", &pipeline, reterr);
+    status = status != 0 ? status : read_path(job, root, "pipeline", &job->pipeline, reterr);
+    status = status != 0 ? status : read_input(job, root, reterr);
+    status = status != 0 ? status : read_output(job, root, reterr);
+    status = status != 0 ? status : read_sizes(job, root, reterr);
+    status = status != 0 ? status : read_limits(job, root, reterr);
+    status = status != 0 ? status : fm_config_finish(root, reterr);
+    if (status == 0 && job->pipeline == NULL) {
+        status = fm_config_error(pipeline, reterr, "'pipeline' is empty");
+    }
+    if (status == 0) {
+        job->name = fm_arena_strdup(&job->arena, name != NULL ? name : fm_path_base(job->file));
+        status = job->name != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+    }
+    return status;
+}
+
+int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reterr)
+{
+    struct fm_config *root = NULL;
+    struct fm_job job = {
+        .timings = true,
+        .bytes_in_flight = 256u << 20,
+        .read_threads = 2,
+        .errors_max_rows = UINT64_MAX,
+        .errors_max_ratio = 0.5,
+        .errors_min_sample = 50,
+        .file_bytes_max = 64u << 20,
+    };
+    int status = fm_config_load(path, &root, reterr);
+    if (status != 0) {
+        return status;
+    }
+    fm_arena_init(&job.arena, 0);
+    job.file = fm_arena_strdup(&job.arena, path);
+    status = job.file == NULL ? fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", path) : read_root(&job, root, reterr);
+    fm_config_free(root);
+    if (status != 0) {
+        fm_arena_deinit(&job.arena);
+        return status;
+    }
+    *ret_job = job;
+    return 0;
+}
+
+void fm_job_deinit(struct fm_job *job)
+{
+    fm_arena_deinit(&job->arena);
+    *job = (struct fm_job){0};
+}

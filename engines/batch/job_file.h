@@ -1,0 +1,67 @@
+/*
+ * The job file: YAML into the specification of a batch job. docs/batch.md describes every key.
+ *
+ *   name: ocr
+ *   pipeline: pipeline.yaml          # or a model file, or a model's directory; relative to this file, like every path here
+ *   input:
+ *     files: pages/(**)/(*).jpg      # a file, a directory (recursive), a pattern, or a list of these (without the brackets)
+ *     list: pages.txt                # instead of files: one path a line (or NUL-separated); "-" is standard input
+ *     base: pages                    # ids are paths relative to it
+ *     tensor: image                  # which input of the pipeline gets a file's bytes; default: the only one that needs a value
+ *   output:
+ *     directory: out
+ *     bytes: text                    # how BYTES outputs are written: text (default) or base64
+ *     timings: true
+ *   shard_rows: 64                   # 0 (default): chosen from the number of rows
+ *   rows_in_flight: 16               # 0 (default): chosen from the pipeline
+ *   bytes_in_flight: 256MiB
+ *   read_threads: 2
+ *   operator_threads: 0              # 0: one per usable CPU
+ *   errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50}
+ *   limits: {file_bytes: 64MiB}
+ *
+ * Owns: this syntax. Does not own: looking at files. Thread rule: no shared state; read-only after loading.
+ */
+#ifndef FM_ENGINES_BATCH_JOB_FILE_H
+#define FM_ENGINES_BATCH_JOB_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/util/memory.h"
+#include "fermata/status.h"
+
+#define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
+#define FM_JOB_SHARD_ROWS_MAX 1000000
+#define FM_JOB_READ_THREADS_MAX 64
+
+enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
+
+struct fm_job {
+    struct fm_arena arena; /* of the strings */
+    const char *file;
+    const char *name;
+    const char *pipeline; /* resolved path */
+    const char **files;   /* resolved paths and patterns; NULL-terminated; NULL: `list` is used */
+    const char *list;     /* resolved path, or "-" */
+    const char *base;     /* resolved path; NULL: chosen from files or list */
+    const char *tensor;   /* NULL: the only one */
+    const char *output;   /* resolved path */
+    enum fm_job_bytes bytes;
+    bool timings;
+    uint64_t shard_rows;
+    uint32_t rows_in_flight;
+    uint64_t bytes_in_flight;
+    uint32_t read_threads;
+    uint32_t operator_threads;
+    uint64_t errors_max_rows; /* UINT64_MAX: no limit */
+    double errors_max_ratio;
+    uint64_t errors_min_sample;
+    uint64_t file_bytes_max;
+};
+
+/* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */
+int FM_NODISCARD fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reterr);
+void fm_job_deinit(struct fm_job *job);
+
+#endif

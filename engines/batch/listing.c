@@ -1,0 +1,590 @@
+/*
+ * Finding, recording and comparing inputs. See listing.h.
+ */
+#include "engines/batch/listing.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "engines/batch/checksum.h"
+#include "engines/batch/glob.h"
+#include "host/os/file.h"
+#include "host/os/tree.h"
+
+enum { WRITE_CHUNK = 1 << 16, READ_CHUNK = 1 << 16, EXAMPLES_MAX = 3 };
+#define LIST_BYTES_MAX ((size_t)1 << 30)
+
+/* --- Collecting --- */
+
+static int entry_add(struct fm_listing *listing, const char *id, size_t length, uint64_t size)
+{
+    if (listing->count == listing->capacity) {
+        size_t capacity = listing->capacity == 0 ? 256 : listing->capacity * 2;
+        struct fm_listing_entry *grown = fm_realloc(listing->entries, capacity * sizeof(*grown));
+        if (grown == NULL) {
+            return FM_ENOMEM;
+        }
+        listing->entries = grown;
+        listing->capacity = capacity;
+    }
+    char *copy = fm_arena_strndup(&listing->arena, id, length);
+    if (copy == NULL) {
+        return FM_ENOMEM;
+    }
+    listing->entries[listing->count++] = (struct fm_listing_entry){.id = copy, .size = size};
+    return 0;
+}
+
+/* What a walk below one directory needs. */
+struct collector {
+    struct fm_listing *listing;
+    const char *pattern; /* relative to the directory; NULL: everything */
+    const char *prefix;  /* of ids; "": the directory is the base */
+    uint64_t found;
+    struct fm_error *reterr;
+};
+
+static int collect(void *context, const char *path, uint64_t size)
+{
+    struct collector *collector = context;
+    char id[FM_LISTING_ID_MAX];
+    if (collector->pattern != NULL && !fm_glob_matches(collector->pattern, path)) {
+        return 0;
+    }
+    if (fm_path_join(id, sizeof(id), collector->prefix, path) != 0) {
+        return fm_error_set(collector->reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path);
+    }
+    collector->found++;
+    int status = entry_add(collector->listing, id, strlen(id), size);
+    return status == 0 ? 0 : fm_error_set(collector->reterr, status, "out of memory for the list of inputs (%zu so far)", collector->listing->count);
+}
+
+/* Removes the backslashes of a literal part of a pattern. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0'; from++) {
+        if (*from == '\\' && from[1] != '\0') {
+            from++;
+        }
+        *to++ = *from;
+    }
+    *to = '\0';
+}
+
+/* The part of `path` below `base`, both resolved; NULL when it is not below. */
+static const char *below(const char *base, const char *path)
+{
+    size_t length = strlen(base);
+    if (strcmp(base, "/") == 0) {
+        return path + 1;
+    }
+    if (strncmp(base, path, length) != 0) {
+        return NULL;
+    }
+    return path[length] == '\0' ? "" : path[length] == '/' ? path + length + 1 : NULL;
+}
+
+/* The prefix that ids of files in `directory` get. */
+static int id_prefix(const struct fm_listing *listing, const char *directory, char *ret_prefix, size_t size, struct fm_error *reterr)
+{
+    char base[FM_LISTING_ID_MAX];
+    char resolved[FM_LISTING_ID_MAX];
+    int status = fm_tree_resolve(listing->base, base, sizeof(base), reterr);
+    status = status != 0 ? status : fm_tree_resolve(directory, resolved, sizeof(resolved), reterr);
+    if (status != 0) {
+        return status;
+    }
+    const char *relative = below(base, resolved);
+    int length = snprintf(ret_prefix, size, "%s", relative != NULL ? relative : resolved);
+    return length >= 0 && (size_t)length < size ? 0 : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
+}
+
+static int walk_one(struct fm_listing *listing, const char *directory, const char *pattern, const char *exclude, const char *shown,
+                    struct fm_error *reterr)
+{
+    char prefix[FM_LISTING_ID_MAX];
+    struct collector collector = {.listing = listing, .pattern = pattern, .prefix = prefix, .reterr = reterr};
+    bool hidden = pattern != NULL && (pattern[0] == '.' || strstr(pattern, "/.") != NULL);
+    struct fm_tree_options options = {.exclude = exclude, .hidden = hidden, .ret_hidden = &listing->hidden_count};
+    int status = id_prefix(listing, directory, prefix, sizeof(prefix), reterr);
+    status = status != 0 ? status : fm_tree_walk(directory, &options, collect, &collector, reterr);
+    if (status == 0 && collector.found == 0) {
+        return pattern != NULL ? fm_error_set(reterr, FM_ENOTFOUND, "no input: nothing matches '%s'", shown)
+                               : fm_error_set(reterr, FM_ENOTFOUND, "no input: the directory '%s' has no files in it", shown);
+    }
+    return status;
+}
+
+static int add_file(struct fm_listing *listing, const char *path, uint64_t size, struct fm_error *reterr)
+{
+    char directory[FM_LISTING_ID_MAX];
+    char prefix[FM_LISTING_ID_MAX];
+    struct collector collector = {.listing = listing, .prefix = prefix, .reterr = reterr};
+    int status = fm_path_directory(directory, sizeof(directory), path);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "the path '%.200s...' is too long", path);
+    }
+    status = id_prefix(listing, directory, prefix, sizeof(prefix), reterr);
+    return status != 0 ? status : collect(&collector, fm_path_base(path), size);
+}
+
+static int add_path(struct fm_listing *listing, const char *path, const char *exclude, struct fm_error *reterr)
+{
+    char literal[FM_LISTING_ID_MAX];
+    struct fm_file_facts facts;
+    size_t fixed = fm_glob_fixed_length(path);
+    if (!fm_glob_is_pattern(path)) {
+        int status = fm_file_stat(path, &facts, reterr);
+        if (status != 0) {
+            return status;
+        }
+        if (facts.kind == FM_FILE_ABSENT) {
+            return fm_error_set(reterr, FM_ENOTFOUND, "no input: '%s' does not exist", path);
+        }
+        if (facts.kind == FM_FILE_DIRECTORY) {
+            return walk_one(listing, path, NULL, exclude, path, reterr);
+        }
+        return add_file(listing, path, facts.kind == FM_FILE_REGULAR ? facts.size : FM_LISTING_SIZE_UNKNOWN, reterr);
+    }
+    /* Characters escaped in the directory part are literal: the fixed part reaches over them. */
+    while (path[fixed] != '\0') {
+        const char *next = path + fixed + (path[fixed] == '/' ? 1 : 0);
+        size_t length = strcspn(next, "/");
+        bool plain = next[length] == '/';
+        for (size_t i = 0; i < length && plain; i++) {
+            if (next[i] == '\\' && i + 1 < length) {
+                i++;
+            } else {
+                plain = strchr("*?[", next[i]) == NULL;
+            }
+        }
+        if (!plain) {
+            break;
+        }
+        fixed = (size_t)(next - path) + length;
+    }
+    (void)snprintf(literal, sizeof(literal), "%.*s", (int)fixed, fixed == 0 ? "." : path);
+    if (fixed == 0) {
+        (void)snprintf(literal, sizeof(literal), ".");
+    }
+    unescape(literal);
+    return walk_one(listing, literal, path + fixed + (path[fixed] == '/' ? 1 : 0), exclude, path, reterr);
+}
+
+/* Where ids begin when the job file does not say: the one directory, the fixed part of the one pattern, or the job file's directory. */
+static int base_choose(const struct fm_job *job, struct fm_listing *listing, struct fm_error *reterr)
+{
+    char chosen[FM_LISTING_ID_MAX];
+    struct fm_file_facts facts;
+    int status = 0;
+    if (job->base != NULL) {
+        (void)snprintf(chosen, sizeof(chosen), "%s", job->base);
+    } else if (job->list != NULL && strcmp(job->list, "-") == 0) {
+        (void)snprintf(chosen, sizeof(chosen), ".");
+    } else if (job->list != NULL || job->files[1] != NULL) {
+        status = fm_path_directory(chosen, sizeof(chosen), job->list != NULL ? job->list : job->file);
+    } else if (fm_glob_is_pattern(job->files[0])) {
+        size_t fixed = fm_glob_fixed_length(job->files[0]);
+        (void)snprintf(chosen, sizeof(chosen), "%.*s", (int)(fixed > 0 ? fixed : 1), fixed > 0 ? job->files[0] : ".");
+    } else if (fm_file_stat(job->files[0], &facts, NULL) == 0 && facts.kind == FM_FILE_DIRECTORY) {
+        (void)snprintf(chosen, sizeof(chosen), "%s", job->files[0]);
+    } else {
+        status = fm_path_directory(chosen, sizeof(chosen), job->files[0]);
+    }
+    if (status != 0) {
+        return fm_error_set(reterr, status, "the input's path is too long");
+    }
+    status = fm_file_stat(chosen, &facts, reterr);
+    if (status == 0 && facts.kind != FM_FILE_DIRECTORY) {
+        return fm_error_set(reterr, FM_ENOTFOUND, "no input: the directory '%s' does not exist", chosen);
+    }
+    (void)snprintf(listing->base, sizeof(listing->base), "%s", chosen);
+    return status;
+}
+
+/* --- Lists --- */
+
+static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length, struct fm_error *reterr)
+{
+    char id[FM_LISTING_ID_MAX];
+    char path[2 * FM_LISTING_ID_MAX];
+    struct fm_file_facts facts = {0};
+    if (length + 1 > sizeof(id)) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "the list of inputs has a path of %zu bytes; the limit is %d", length, FM_LISTING_ID_MAX - 1);
+    }
+    memcpy(id, line, length);
+    id[length] = '\0';
+    const char *name = id;
+    while (name[0] == '.' && name[1] == '/') {
+        name += 2;
+    }
+    if (name[0] == '/' && below(base, name) != NULL && below(base, name)[0] != '\0') {
+        name = below(base, name);
+    }
+    bool known = fm_path_join(path, sizeof(path), listing->base, name) == 0 && fm_file_stat(path, &facts, NULL) == 0 &&
+                 facts.kind == FM_FILE_REGULAR;
+    int status = entry_add(listing, name, strlen(name), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
+    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for the list of inputs (%zu so far)", listing->count);
+}
+
+static int read_list(const struct fm_job *job, struct fm_listing *listing, struct fm_error *reterr)
+{
+    char base[FM_LISTING_ID_MAX];
+    char *data = NULL;
+    size_t size = 0;
+    int status = fm_tree_resolve(listing->base, base, sizeof(base), reterr);
+    if (status == 0) {
+        status = strcmp(job->list, "-") == 0 ? fm_file_read_stdin(LIST_BYTES_MAX, &data, &size, reterr)
+                                             : fm_file_read(job->list, LIST_BYTES_MAX, &data, &size, reterr);
+    }
+    if (status != 0) {
+        return status;
+    }
+    /* A NUL anywhere means that paths are separated by NULs, as find -print0 does: then they may contain newlines. */
+    char separator = memchr(data, '\0', size) != NULL ? '\0' : '\n';
+    for (size_t at = 0; at < size && status == 0;) {
+        const char *end = memchr(data + at, separator, size - at);
+        size_t length = end != NULL ? (size_t)(end - data) - at : size - at;
+        if (length > 0) {
+            status = list_line(listing, base, data + at, length, reterr);
+        }
+        at += length + 1;
+    }
+    fm_free(data);
+    if (status == 0 && listing->count == 0) {
+        status = fm_error_set(reterr, FM_ENOTFOUND, "no input: the list '%s' is empty", strcmp(job->list, "-") == 0 ? "standard input" : job->list);
+    }
+    return status;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return strcmp(((const struct fm_listing_entry *)a)->id, ((const struct fm_listing_entry *)b)->id);
+}
+
+static void sort_unique(struct fm_listing *listing)
+{
+    size_t kept = 0;
+    if (listing->count > 0) {
+        qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
+    }
+    for (size_t i = 0; i < listing->count; i++) {
+        if (kept > 0 && strcmp(listing->entries[kept - 1].id, listing->entries[i].id) == 0) {
+            listing->duplicate_count++;
+        } else {
+            listing->entries[kept++] = listing->entries[i];
+        }
+    }
+    listing->count = kept;
+}
+
+int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_listing *ret_listing, struct fm_error *reterr)
+{
+    struct fm_listing *listing = ret_listing;
+    memset(listing, 0, sizeof(*listing));
+    fm_arena_init(&listing->arena, 0);
+    int status = base_choose(job, listing, reterr);
+    if (status == 0 && job->list != NULL) {
+        status = read_list(job, listing, reterr);
+    }
+    for (size_t i = 0; status == 0 && job->files != NULL && job->files[i] != NULL; i++) {
+        status = add_path(listing, job->files[i], exclude, reterr);
+    }
+    if (status != 0) {
+        fm_listing_deinit(listing);
+        return status;
+    }
+    sort_unique(listing);
+    return 0;
+}
+
+void fm_listing_deinit(struct fm_listing *listing)
+{
+    fm_free(listing->entries);
+    fm_arena_deinit(&listing->arena);
+    listing->entries = NULL;
+    listing->count = 0;
+}
+
+/* --- Recording --- */
+
+int fm_listing_write(const struct fm_listing *listing, const size_t *order, size_t count, const char *path, uint64_t *ret_checksum,
+                     struct fm_error *reterr)
+{
+    struct fm_file_writer writer = {0};
+    struct fm_text text = {0};
+    char temporary[FM_LISTING_ID_MAX];
+    uint64_t checksum = FM_CHECKSUM_START;
+    int status = fm_path_join(temporary, sizeof(temporary), "", path);
+    if (status != 0 || strlen(temporary) + 5 > sizeof(temporary)) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path);
+    }
+    memcpy(temporary + strlen(temporary), ".tmp", 5);
+    status = fm_file_writer_open(&writer, temporary, reterr);
+    for (size_t i = 0; i <= count && status == 0; i++) {
+        if (i < count) {
+            const struct fm_listing_entry *entry = &listing->entries[order != NULL ? order[i] : i];
+            if (entry->size == FM_LISTING_SIZE_UNKNOWN) {
+                fm_text_append_string(&text, "? ");
+            } else {
+                fm_text_append_format(&text, "%llu ", (unsigned long long)entry->size);
+            }
+            fm_text_append(&text, entry->id, strlen(entry->id) + 1);
+        }
+        if (text.failed) {
+            status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+        } else if (text.length >= WRITE_CHUNK || i == count) {
+            checksum = fm_checksum_add(checksum, text.data, text.length);
+            status = fm_file_writer_append(&writer, text.data, text.length, reterr);
+            fm_text_clear(&text);
+        }
+    }
+    fm_text_deinit(&text);
+    if (status == 0) {
+        status = fm_file_writer_commit(&writer, reterr);
+    }
+    if (status != 0) {
+        fm_file_writer_abandon(&writer);
+        (void)fm_file_remove(temporary, NULL);
+        return status;
+    }
+    *ret_checksum = checksum;
+    return fm_file_rename(temporary, path, reterr); /* the ledger's creation syncs the directory */
+}
+
+/* --- Reading what was recorded --- */
+
+struct fm_row_segment {
+    struct fm_file_reader reader;
+    uint64_t first_row;
+    uint64_t row_count;
+    uint64_t *offsets; /* of every FM_LISTING_STRIDE-th row */
+};
+
+static int segment_corrupt(const struct fm_row_segment *segment, struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_ECORRUPT, "the recorded list of inputs '%s' is damaged: --restart begins the job anew", segment->reader.path);
+}
+
+/* One pass over the file: counts rows, notes offsets, checks the sum. */
+static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struct fm_error *reterr)
+{
+    char *chunk = fm_alloc(READ_CHUNK);
+    uint64_t sum = FM_CHECKSUM_START;
+    uint64_t offset = 0;
+    uint64_t rows = 0;
+    int status = chunk != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    segment->offsets = fm_alloc((size_t)((segment->row_count / FM_LISTING_STRIDE + 1) * sizeof(*segment->offsets)));
+    if (segment->offsets == NULL) {
+        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    } else {
+        segment->offsets[0] = 0;
+    }
+    while (status == 0) {
+        size_t size = 0;
+        status = fm_file_reader_read_at(&segment->reader, offset, chunk, READ_CHUNK, &size, reterr);
+        if (status != 0 || size == 0) {
+            break;
+        }
+        sum = fm_checksum_add(sum, chunk, size);
+        for (size_t i = 0; i < size; i++) {
+            if (chunk[i] == '\0' && ++rows % FM_LISTING_STRIDE == 0 && rows <= segment->row_count) {
+                segment->offsets[rows / FM_LISTING_STRIDE] = offset + i + 1;
+            }
+        }
+        offset += size;
+    }
+    fm_free(chunk);
+    if (status == 0 && (rows != segment->row_count || sum != checksum)) {
+        status = segment_corrupt(segment, reterr);
+    }
+    return status;
+}
+
+int fm_row_source_add(struct fm_row_source *source, const char *path, uint64_t first_row, uint64_t row_count, uint64_t checksum,
+                      struct fm_error *reterr)
+{
+    if (source->buffer == NULL) {
+        source->buffer_size = READ_CHUNK;
+        source->buffer = fm_alloc(source->buffer_size);
+        source->cursor_row = UINT64_MAX;
+    }
+    if (source->segment_count == source->segment_capacity) {
+        size_t capacity = source->segment_capacity == 0 ? 4 : source->segment_capacity * 2;
+        struct fm_row_segment *grown = fm_realloc(source->segments, capacity * sizeof(*grown));
+        if (grown == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+        }
+        source->segments = grown;
+        source->segment_capacity = capacity;
+    }
+    if (source->buffer == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    }
+    struct fm_row_segment *segment = &source->segments[source->segment_count];
+    memset(segment, 0, sizeof(*segment));
+    segment->first_row = first_row;
+    segment->row_count = row_count;
+    int status = fm_file_reader_open(&segment->reader, path, reterr);
+    status = status != 0 ? status : segment_scan(segment, checksum, reterr);
+    if (status != 0) {
+        fm_file_reader_close(&segment->reader);
+        fm_free(segment->offsets);
+        return status;
+    }
+    source->segment_count++;
+    return 0;
+}
+
+/* Makes sure that a whole record stands at the buffer's position. */
+static int buffer_fill(struct fm_row_source *source, struct fm_error *reterr)
+{
+    const struct fm_row_segment *segment = &source->segments[source->cursor_segment];
+    if (source->buffer_position < source->buffer_used &&
+        memchr(source->buffer + source->buffer_position, '\0', source->buffer_used - source->buffer_position) != NULL) {
+        return 0;
+    }
+    source->buffer_offset += source->buffer_position;
+    source->buffer_position = 0;
+    int status = fm_file_reader_read_at(&segment->reader, source->buffer_offset, source->buffer, source->buffer_size, &source->buffer_used, reterr);
+    if (status == 0 && memchr(source->buffer, '\0', source->buffer_used) == NULL) {
+        status = segment_corrupt(segment, reterr);
+    }
+    return status;
+}
+
+static void seek(struct fm_row_source *source, uint64_t row)
+{
+    size_t index = 0;
+    while (row >= source->segments[index].first_row + source->segments[index].row_count) {
+        index++;
+        FM_ASSERT(index < source->segment_count);
+    }
+    const struct fm_row_segment *segment = &source->segments[index];
+    uint64_t stride = (row - segment->first_row) / FM_LISTING_STRIDE;
+    source->cursor_segment = index;
+    source->cursor_row = segment->first_row + stride * FM_LISTING_STRIDE;
+    source->buffer_offset = segment->offsets[stride];
+    source->buffer_position = 0;
+    source->buffer_used = 0;
+}
+
+int fm_row_source_get(struct fm_row_source *source, uint64_t row, const char **ret_id, uint64_t *ret_size, struct fm_error *reterr)
+{
+    const struct fm_row_segment *segment = source->cursor_row == UINT64_MAX ? NULL : &source->segments[source->cursor_segment];
+    if (segment == NULL || row < source->cursor_row || row - source->cursor_row > 2 * FM_LISTING_STRIDE ||
+        row >= segment->first_row + segment->row_count) {
+        seek(source, row);
+    }
+    for (;;) {
+        int status = buffer_fill(source, reterr);
+        if (status != 0) {
+            source->cursor_row = UINT64_MAX;
+            return status;
+        }
+        char *record = source->buffer + source->buffer_position;
+        source->buffer_position += strlen(record) + 1;
+        if (source->cursor_row++ < row) {
+            continue;
+        }
+        char *space = strchr(record, ' ');
+        if (space == NULL) {
+            return segment_corrupt(&source->segments[source->cursor_segment], reterr);
+        }
+        *space = '\0';
+        if (fm_parse_uint64(record, ret_size) != 0) {
+            *ret_size = FM_LISTING_SIZE_UNKNOWN;
+        }
+        *ret_id = space + 1;
+        return 0;
+    }
+}
+
+void fm_row_source_deinit(struct fm_row_source *source)
+{
+    for (size_t i = 0; i < source->segment_count; i++) {
+        fm_file_reader_close(&source->segments[i].reader);
+        fm_free(source->segments[i].offsets);
+    }
+    fm_free(source->segments);
+    fm_free(source->buffer);
+    *source = (struct fm_row_source){0};
+}
+
+/* --- Comparing --- */
+
+/* Collects the first few examples of one kind of difference. */
+static void example_add(struct fm_text *text, uint64_t *count, const char *id, uint64_t before, uint64_t now)
+{
+    if ((*count)++ >= EXAMPLES_MAX) {
+        return;
+    }
+    fm_text_append_format(text, "%s'%.120s'", *count > 1 ? ", " : "", id);
+    if (before != now) {
+        fm_text_append_format(text, " (%llu bytes, now %llu)", (unsigned long long)before, (unsigned long long)now);
+    }
+}
+
+static int difference_error(uint64_t missing, const struct fm_text *missing_names, uint64_t changed, const struct fm_text *changed_names,
+                            struct fm_error *reterr)
+{
+    const struct fm_text *names = missing > 0 ? missing_names : changed_names;
+    return fm_error_set(reterr, FM_EINVAL,
+                        "the inputs are not those the job was begun with: %llu missing, %llu of another size, for example %s; put them back, or --restart",
+                        (unsigned long long)missing, (unsigned long long)changed, names->data != NULL ? names->data : "?");
+}
+
+int fm_listing_compare(const struct fm_listing *listing, struct fm_row_source *recorded, uint64_t recorded_count, size_t **ret_added,
+                       size_t *ret_added_count, struct fm_error *reterr)
+{
+    struct fm_text missing_names = {0};
+    struct fm_text changed_names = {0};
+    uint64_t missing = 0;
+    uint64_t changed = 0;
+    size_t added = 0;
+    int status = 0;
+    bool *seen = fm_alloc_zero(listing->count + 1, sizeof(*seen));
+    size_t *order = fm_alloc((listing->count + 1) * sizeof(*order));
+    if (seen == NULL || order == NULL) {
+        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    }
+    for (uint64_t row = 0; row < recorded_count && status == 0; row++) {
+        struct fm_listing_entry key = {0};
+        status = fm_row_source_get(recorded, row, &key.id, &key.size, reterr);
+        if (status != 0) {
+            break;
+        }
+        const struct fm_listing_entry *found = listing->count == 0 ? NULL : bsearch(&key, listing->entries, listing->count, sizeof(key), compare_entries);
+        if (found == NULL) {
+            example_add(&missing_names, &missing, key.id, 0, 0);
+            continue;
+        }
+        seen[found - listing->entries] = true;
+        if (found->size != key.size && found->size != FM_LISTING_SIZE_UNKNOWN && key.size != FM_LISTING_SIZE_UNKNOWN) {
+            example_add(&changed_names, &changed, key.id, key.size, found->size);
+        }
+    }
+    for (size_t i = 0; i < listing->count && status == 0; i++) {
+        if (!seen[i]) {
+            order[added++] = i;
+        }
+    }
+    if (status == 0 && missing + changed > 0) {
+        status = difference_error(missing, &missing_names, changed, &changed_names, reterr);
+    }
+    fm_text_deinit(&missing_names);
+    fm_text_deinit(&changed_names);
+    fm_free(seen);
+    if (status != 0) {
+        fm_free(order);
+        return status;
+    }
+    *ret_added = order;
+    *ret_added_count = added;
+    return 0;
+}

@@ -1,0 +1,82 @@
+/*
+ * Fuzzes core/proto/oip: any body either decodes into tensors that are whole and fit the model, and whose echo can be encoded, or gives an error.
+ * The first byte chooses the model, the second how long the JSON is said to be.
+ */
+#include <string.h>
+
+#include "core/proto/oip.h"
+#include "core/util/assert.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct fm_port ports[] = {
+    {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 3}},
+    {.name = "s", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {-1}, .flags = FM_PORT_OPTIONAL},
+    {.name = "i", .dtype = FM_DTYPE_INT8, .rank = 1, .shape = {-1}, .flags = FM_PORT_OPTIONAL},
+    {.name = "h", .dtype = FM_DTYPE_FP16, .rank = 0, .flags = FM_PORT_OPTIONAL},
+};
+
+static void check(const struct fm_oip_signature *signature, const struct fm_oip_request *request)
+{
+    struct fm_error error = {0};
+    for (uint32_t i = 0; i < signature->input_count; i++) {
+        const struct fm_tensor *tensor = &request->inputs[i].tensor;
+        if (tensor->dtype != FM_DTYPE_INVALID) {
+            FM_ASSERT(tensor->dtype == signature->inputs[i].dtype);
+            FM_ASSERT(fm_tensor_check(tensor, &error) == 0);
+            FM_ASSERT(fm_shape_matches(&signature->inputs[i], tensor->shape, tensor->rank));
+        }
+    }
+    FM_ASSERT(request->output_count <= signature->output_count);
+    struct fm_oip_response response;
+    if (fm_oip_response_encode(signature, request, request->inputs, NULL, NULL, &response, &error) == 0) {
+        size_t total = 0;
+        for (uint32_t i = 0; i < response.part_count; i++) {
+            total += response.parts[i].size;
+        }
+        FM_ASSERT(total == response.body_size);
+        fm_oip_response_deinit(&response);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 2) {
+        return 0;
+    }
+    uint32_t count = 1 + data[0] % 4u;
+    const struct fm_oip_signature signature = {.name = "m",
+                                               .version = 1,
+                                               .inputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
+                                               .input_count = count,
+                                               .outputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
+                                               .output_count = count,
+                                               .batch_max = (data[0] & 128u) != 0 && (data[0] & 64u) == 0 && count == 1 ? 4 : 0};
+    struct fm_oip_body body = {.data = (const char *)data + 2, .size = size - 2, .header_length = FM_OIP_HEADER_ABSENT};
+    if (data[1] != 0) {
+        body.header_length = data[1] == 255 ? 0 : data[1] < 128 ? (uint64_t)data[1] * 4 : size - 2 - (255u - data[1]) % (size - 1);
+    }
+    body.raw_answers_json = (data[0] & 32u) != 0;
+    /* With an owner too, so that tensors refer to the body. */
+    if ((data[0] & 16u) != 0) {
+        body.buffer = fm_buffer_create(size - 2);
+        if (body.buffer == NULL) {
+            return 0;
+        }
+        memcpy(fm_buffer_data(body.buffer), data + 2, size - 2);
+        body.data = fm_buffer_data(body.buffer);
+    }
+    struct fm_oip_request request;
+    struct fm_error error = {0};
+    int status = fm_oip_request_decode(&signature, &body, &request, &error);
+    fm_buffer_unref(body.buffer);
+    if (status == 0) {
+        check(&signature, &request);
+        fm_oip_request_deinit(&request);
+    } else {
+        FM_ASSERT(error.status == status && error.text[0] != '\0');
+    }
+    bool ready = false;
+    (void)!fm_oip_index_decode((const char *)data, size, &ready, NULL);
+    return 0;
+}
