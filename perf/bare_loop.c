@@ -1,11 +1,14 @@
 /*
- * The limit that a pipeline job is measured against: the same ONNX Runtime calls on the same decoded inputs, in one loop per thread with nothing else.
+ * The limit that a pipeline job is measured against: the same ONNX Runtime calls on the same
+ * decoded inputs, in one loop per thread with nothing else.
  *
  *     bare_loop PIPELINE MODELS THREADS ROUNDS FILE...
  *
- * First runs the pipeline on every file, on one thread, and keeps the input of every model run (batches of one). Then every thread takes whole files
- * from a counter and calls Run on what was kept, ROUNDS times over all files. Prints one JSON line: files per second of the loop, and how much time the
- * model calls of one file take. Not part of the product; perf/pipeline_vs_bare runs it beside the job.
+ * First runs the pipeline on every file, on one thread, and keeps the input of every model run
+ * (batches of one). Then every thread takes whole files from a counter and calls Run on what was
+ * kept, ROUNDS times over all files. Prints one JSON line: files per second of the loop, and how
+ * much time the model calls of one file take. Not part of the product; perf/pipeline_vs_bare runs
+ * it beside the job.
  */
 #include <onnxruntime_c_api.h>
 #include <stdatomic.h>
@@ -59,7 +62,7 @@ static void ort_check(const struct bench *bench, OrtStatus *status)
     }
 }
 
-/* ---- recording ------------------------------------------------------------------------------------------------ */
+/* --- recording --- */
 
 static void page_record(struct page *page, uint32_t stage, const struct fm_tensor *input)
 {
@@ -73,8 +76,8 @@ static void page_record(struct page *page, uint32_t stage, const struct fm_tenso
     page->calls[page->count++].input.data = copy;
 }
 
-static void run_operator(struct fm_flow *flow, const struct fm_pipeline *pipeline, const struct fm_stage_binding *bindings,
-                         const struct fm_flow_task *task)
+static void run_operator(struct fm_flow *flow, const struct fm_pipeline *pipeline,
+                         const struct fm_stage_binding *bindings, const struct fm_flow_task *task)
 {
     const struct fm_pipeline_stage *stage = &pipeline->stages[task->stage];
     struct fm_value_list *inputs = calloc(stage->input_count + 1, sizeof(*inputs));
@@ -87,8 +90,8 @@ static void run_operator(struct fm_flow *flow, const struct fm_pipeline *pipelin
         fm_flow_input_get(flow, task->items[0], j, inputs[j].items);
     }
     struct fm_error error = {0};
-    if (fm_operator_run(bindings[task->stage].operator_instance, inputs, stage->input_count, outputs, stage->output_count, 100000,
-                        &error) != 0) {
+    if (fm_operator_run(bindings[task->stage].operator_instance, inputs, stage->input_count,
+                        outputs, stage->output_count, 100000, &error) != 0) {
         die(stage->spec->name, error.text);
     }
     for (uint32_t j = 0; j < stage->output_count; j++) {
@@ -108,8 +111,9 @@ static void run_operator(struct fm_flow *flow, const struct fm_pipeline *pipelin
     free(counts);
 }
 
-static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline, const struct fm_stage_binding *bindings,
-                      const struct fm_flow_task *task, struct page *page)
+static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline,
+                      const struct fm_stage_binding *bindings, const struct fm_flow_task *task,
+                      struct page *page)
 {
     const struct fm_pipeline_stage *stage = &pipeline->stages[task->stage];
     struct fm_batch batch;
@@ -121,8 +125,12 @@ static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline, 
     }
     fm_flow_input_get(flow, task->items[0], 0, fm_batch_item_input(&batch, 0, 0));
     int status = fm_batch_gather(&batch, &error);
-    struct fm_execution execution = {.struct_size = sizeof(execution), .input_count = 1, .output_count = 1, .batch_size = 1,
-                                     .inputs = batch.inputs, .outputs = batch.outputs};
+    struct fm_execution execution = {.struct_size = sizeof(execution),
+                                     .input_count = 1,
+                                     .output_count = 1,
+                                     .batch_size = 1,
+                                     .inputs = batch.inputs,
+                                     .outputs = batch.outputs};
     if (status == 0) {
         page_record(page, task->stage, &batch.inputs[0]);
         status = fm_model_run(bindings[task->stage].model, 0, &execution, &error);
@@ -145,7 +153,8 @@ static void page_run(const struct fm_servable *servable, const char *path, struc
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         ones[i] = 1;
     }
-    struct fm_flow_options options = {.requests_max = 1, .operator_slots = 1, .stage_slots = ones, .batch_max = ones};
+    struct fm_flow_options options = {
+        .requests_max = 1, .operator_slots = 1, .stage_slots = ones, .batch_max = ones};
     struct fm_flow *flow = NULL;
     struct fm_flow_request *request = NULL;
     struct fm_value input = {0};
@@ -155,7 +164,8 @@ static void page_run(const struct fm_servable *servable, const char *path, struc
     if (fm_file_read(path, (size_t)1 << 30, &data, &size, &error) != 0) {
         die("reading", error.text);
     }
-    if (fm_flow_create(pipeline, &options, &flow) != 0 || fm_value_from_bytes(&input, data, size) != 0 ||
+    if (fm_flow_create(pipeline, &options, &flow) != 0 ||
+        fm_value_from_bytes(&input, data, size) != 0 ||
         fm_flow_admit(flow, 0, &input, 1, 0, NULL, &request) != 0) {
         die(path, "out of memory");
     }
@@ -176,7 +186,7 @@ static void page_run(const struct fm_servable *servable, const char *path, struc
     fm_flow_destroy(flow);
 }
 
-/* ---- the bare loop -------------------------------------------------------------------------------------------- */
+/* --- the bare loop --- */
 
 static ONNXTensorElementDataType element_type(uint32_t dtype)
 {
@@ -192,10 +202,12 @@ static void call_run(struct bench *bench, const OrtMemoryInfo *memory, const str
     OrtValue *output = NULL;
     const char *const input_names[1] = {bench->input_names[call->stage]};
     const char *const output_names[1] = {bench->output_names[call->stage]};
-    ort_check(bench, bench->api->CreateTensorWithDataAsOrtValue(memory, call->input.data, call->input.size, call->input.shape,
-                                                               call->input.rank, element_type(call->input.dtype), &input));
+    ort_check(bench, bench->api->CreateTensorWithDataAsOrtValue(
+                         memory, call->input.data, call->input.size, call->input.shape,
+                         call->input.rank, element_type(call->input.dtype), &input));
     const OrtValue *const inputs[1] = {input};
-    ort_check(bench, bench->api->Run(bench->sessions[call->stage], NULL, input_names, inputs, 1, output_names, 1, &output));
+    ort_check(bench, bench->api->Run(bench->sessions[call->stage], NULL, input_names, inputs, 1,
+                                     output_names, 1, &output));
     bench->api->ReleaseValue(output);
     bench->api->ReleaseValue(input);
 }
@@ -204,7 +216,8 @@ static void loop(void *argument)
 {
     struct bench *bench = argument;
     OrtMemoryInfo *memory = NULL;
-    ort_check(bench, bench->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+    ort_check(bench,
+              bench->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
     for (;;) {
         size_t index = atomic_fetch_add(&bench->next, 1);
         if (index >= bench->page_count * bench->rounds) {
@@ -218,7 +231,8 @@ static void loop(void *argument)
     bench->api->ReleaseMemoryInfo(memory);
 }
 
-static void sessions_create(struct bench *bench, const struct fm_servable *servable, const char *models)
+static void sessions_create(struct bench *bench, const struct fm_servable *servable,
+                            const char *models)
 {
     const struct fm_pipeline *pipeline = fm_servable_pipeline(servable);
     OrtEnv *environment = NULL;
@@ -235,7 +249,8 @@ static void sessions_create(struct bench *bench, const struct fm_servable *serva
         }
         char path[4096];
         (void)snprintf(path, sizeof(path), "%s/%s/1/model.onnx", models, stage->spec->target);
-        ort_check(bench, bench->api->CreateSession(environment, path, options, &bench->sessions[i]));
+        ort_check(bench,
+                  bench->api->CreateSession(environment, path, options, &bench->sessions[i]));
         bench->input_names[i] = stage->ports.inputs[0].name;
         bench->output_names[i] = stage->ports.outputs[0].name;
     }
@@ -262,16 +277,18 @@ static void measure(struct bench *bench, uint32_t thread_count)
     double seconds = (double)(fm_os_now_ns() - start_ns) / 1e9;
     double cpu_seconds = (double)(fm_os_cpu_ns() - start_cpu_ns) / 1e9;
     size_t pages = bench->page_count * bench->rounds;
-    printf("{\"files\":%zu,\"threads\":%u,\"seconds\":%.3f,\"cpu_seconds\":%.3f,\"files_per_second\":%.4f,\"model_calls_per_file\":%.1f}\n",
-           pages, thread_count, seconds, cpu_seconds, (double)pages / seconds, (double)calls / (double)bench->page_count);
+    printf("{\"files\":%zu,\"threads\":%u,\"seconds\":%.3f,\"cpu_seconds\":%.3f,\"files_per_"
+           "second\":%.4f,\"model_calls_per_file\":%.1f}\n",
+           pages, thread_count, seconds, cpu_seconds, (double)pages / seconds,
+           (double)calls / (double)bench->page_count);
 }
 
 int main(int argc, char **argv)
 {
     uint64_t threads = 0;
     uint64_t rounds = 0;
-    if (argc < 6 || fm_parse_uint64(argv[3], &threads) != 0 || fm_parse_uint64(argv[4], &rounds) != 0 || threads < 1 ||
-        threads > THREADS_MAX) {
+    if (argc < 6 || fm_parse_uint64(argv[3], &threads) != 0 ||
+        fm_parse_uint64(argv[4], &rounds) != 0 || threads < 1 || threads > THREADS_MAX) {
         fprintf(stderr, "usage: bare_loop PIPELINE MODELS THREADS ROUNDS FILE...\n");
         return 2;
     }
@@ -286,7 +303,8 @@ int main(int argc, char **argv)
     bench.page_count = (size_t)(argc - 5);
     bench.rounds = rounds;
     bench.pages = calloc(bench.page_count, sizeof(*bench.pages));
-    if (bench.api == NULL || bench.pages == NULL || fm_servable_pipeline(servable)->stage_count > STAGES_MAX) {
+    if (bench.api == NULL || bench.pages == NULL ||
+        fm_servable_pipeline(servable)->stage_count > STAGES_MAX) {
         die("bare_loop", "cannot start");
     }
     for (size_t i = 0; i < bench.page_count; i++) {

@@ -28,8 +28,8 @@ struct stage_state {
 struct group {
     struct fm_flow_frame **frames;
     uint32_t count;
-    bool open;            /* the opening stage has run */
-    uint32_t *delivered;  /* by local value of the child scope: frames that have it */
+    bool open;           /* the opening stage has run */
+    uint32_t *delivered; /* by local value of the child scope: frames that have it */
 };
 
 struct fm_flow_frame {
@@ -37,9 +37,9 @@ struct fm_flow_frame {
     struct fm_flow_frame *parent;
     struct fm_flow_frame *next_of_request;
     uint32_t scope;
-    struct fm_value *values; /* by local value */
-    uint32_t *uses;          /* consumers that have not run yet, outputs count as one */
-    bool *present;           /* delivered (and perhaps released again) */
+    struct fm_value *values;    /* by local value */
+    uint32_t *uses;             /* consumers that have not run yet, outputs count as one */
+    bool *present;              /* delivered (and perhaps released again) */
     struct fm_flow_item *items; /* by local stage */
     struct group *groups;       /* by local child scope */
 };
@@ -88,9 +88,10 @@ static bool is_model(const struct fm_flow *flow, uint32_t stage)
     return stage_of(flow, stage)->spec->kind == FM_STAGE_MODEL;
 }
 
-/* ---- creation ------------------------------------------------------------------------------------------------- */
+/* --- creation --- */
 
-int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_options *options, struct fm_flow **ret_flow)
+int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_options *options,
+                   struct fm_flow **ret_flow)
 {
     struct fm_flow *flow = fm_alloc_zero(1, sizeof(*flow));
     if (flow == NULL) {
@@ -126,7 +127,7 @@ void fm_flow_destroy(struct fm_flow *flow)
     }
 }
 
-/* ---- frames --------------------------------------------------------------------------------------------------- */
+/* --- frames --- */
 
 static void frame_free(const struct fm_pipeline *pipeline, struct fm_flow_frame *frame)
 {
@@ -156,7 +157,8 @@ static struct fm_flow_frame *frame_at(struct fm_flow_frame *frame, uint32_t scop
     return frame;
 }
 
-static uint32_t initial_missing(const struct fm_flow *flow, struct fm_flow_frame *frame, uint32_t stage)
+static uint32_t initial_missing(const struct fm_flow *flow, struct fm_flow_frame *frame,
+                                uint32_t stage)
 {
     const struct fm_pipeline_stage *info = stage_of(flow, stage);
     uint32_t missing = 0;
@@ -173,8 +175,8 @@ static uint32_t initial_missing(const struct fm_flow *flow, struct fm_flow_frame
     return missing;
 }
 
-static struct fm_flow_frame *frame_create(struct fm_flow *flow, struct fm_flow_request *request, struct fm_flow_frame *parent,
-                                          uint32_t scope_index)
+static struct fm_flow_frame *frame_create(struct fm_flow *flow, struct fm_flow_request *request,
+                                          struct fm_flow_frame *parent, uint32_t scope_index)
 {
     const struct fm_pipeline_scope *scope = &flow->pipeline->scopes[scope_index];
     struct fm_flow_frame *frame = fm_alloc_zero(1, sizeof(*frame));
@@ -189,8 +191,8 @@ static struct fm_flow_frame *frame_create(struct fm_flow *flow, struct fm_flow_r
     frame->present = fm_alloc_zero(scope->value_count, sizeof(*frame->present));
     frame->items = fm_alloc_zero(scope->stage_count, sizeof(*frame->items));
     frame->groups = fm_alloc_zero(scope->child_count, sizeof(*frame->groups));
-    bool complete = frame->values != NULL && frame->uses != NULL && frame->present != NULL && frame->items != NULL &&
-                    frame->groups != NULL;
+    bool complete = frame->values != NULL && frame->uses != NULL && frame->present != NULL &&
+                    frame->items != NULL && frame->groups != NULL;
     for (uint32_t i = 0; complete && i < scope->child_count; i++) {
         uint32_t child_values = flow->pipeline->scopes[scope->children[i]].value_count;
         frame->groups[i].delivered = fm_alloc_zero(child_values, sizeof(uint32_t));
@@ -213,7 +215,7 @@ static struct fm_flow_frame *frame_create(struct fm_flow *flow, struct fm_flow_r
     return frame;
 }
 
-/* ---- queues --------------------------------------------------------------------------------------------------- */
+/* --- queues --- */
 
 static void queue_push(struct queue *queue, struct fm_flow_item *item)
 {
@@ -238,7 +240,7 @@ static void queue_remove(struct queue *queue, struct fm_flow_item *item)
     queue->count--;
 }
 
-/* ---- finishing ------------------------------------------------------------------------------------------------ */
+/* --- finishing --- */
 
 static void request_check_finished(struct fm_flow *flow, struct fm_flow_request *request)
 {
@@ -249,7 +251,8 @@ static void request_check_finished(struct fm_flow *flow, struct fm_flow_request 
         return;
     }
     request->finished = true;
-    *(request->previous_live != NULL ? &request->previous_live->next_live : &flow->live) = request->next_live;
+    *(request->previous_live != NULL ? &request->previous_live->next_live : &flow->live) =
+        request->next_live;
     if (request->next_live != NULL) {
         request->next_live->previous_live = request->previous_live;
     }
@@ -258,7 +261,8 @@ static void request_check_finished(struct fm_flow *flow, struct fm_flow_request 
     flow->finished_tail = request;
 }
 
-void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int stage, const struct fm_error *error)
+void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int stage,
+                  const struct fm_error *error)
 {
     if (request->finished || request->error.status != 0) {
         return;
@@ -266,7 +270,8 @@ void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int sta
     FM_ASSERT(error->status < 0);
     request->error = *error;
     request->failed_stage = stage;
-    for (struct fm_flow_frame *frame = request->frames; frame != NULL; frame = frame->next_of_request) {
+    for (struct fm_flow_frame *frame = request->frames; frame != NULL;
+         frame = frame->next_of_request) {
         uint32_t count = flow->pipeline->scopes[frame->scope].stage_count;
         for (uint32_t i = 0; i < count; i++) {
             struct fm_flow_item *item = &frame->items[i];
@@ -280,9 +285,10 @@ void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int sta
     request_check_finished(flow, request);
 }
 
-/* ---- delivery ------------------------------------------------------------------------------------------------- */
+/* --- delivery --- */
 
-/* What the batch former groups by: exact shape sizes or a rounded width. Items of one bucket can share a batch. */
+/* What the batch former groups by: exact shape sizes or a rounded width. Items of one bucket can
+ * share a batch. */
 static int64_t item_bucket(const struct fm_flow *flow, struct fm_flow_item *item)
 {
     const struct fm_pipeline_stage *stage = stage_of(flow, item->stage);
@@ -294,7 +300,8 @@ static int64_t item_bucket(const struct fm_flow *flow, struct fm_flow_item *item
             continue;
         }
         const struct fm_pipeline_value *value = &flow->pipeline->values[index];
-        const struct fm_tensor *tensor = &frame_at(item->frame, value->scope)->values[value->local].tensor;
+        const struct fm_tensor *tensor =
+            &frame_at(item->frame, value->scope)->values[value->local].tensor;
         for (uint32_t axis = 0; axis < tensor->rank; axis++) {
             int64_t size = tensor->shape[axis];
             if (j == 0 && batch->bucket_step > 0 && (int32_t)axis == batch->bucket_axis) {
@@ -319,7 +326,8 @@ static void item_make_ready(struct fm_flow *flow, uint64_t now_ns, struct fm_flo
     queue_push(&flow->stages[item->stage].queue, item);
 }
 
-static void item_input_arrived(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame, uint32_t stage)
+static void item_input_arrived(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame,
+                               uint32_t stage)
 {
     struct fm_flow_item *item = &frame->items[stage_of(flow, stage)->local];
     FM_ASSERT(item->missing > 0);
@@ -338,8 +346,10 @@ static void value_use(struct fm_flow_frame *frame, uint32_t local)
     }
 }
 
-/* Tells every frame of the stage's scope below `frame` that an input from above is there. Recursion is bounded by the number of scopes. */
-static void deliver_below(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame, uint32_t stage)
+/* Tells every frame of the stage's scope below `frame` that an input from above is there. Recursion
+ * is bounded by the number of scopes. */
+static void deliver_below(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame,
+                          uint32_t stage)
 {
     uint32_t target = stage_of(flow, stage)->scope;
     if (frame->scope == target) {
@@ -357,7 +367,8 @@ static void deliver_below(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_
 }
 
 /* True when the collected input is complete: the group is open and every child has delivered. */
-static void collected_check(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *parent, uint32_t value_index)
+static void collected_check(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *parent,
+                            uint32_t value_index)
 {
     const struct fm_pipeline_value *value = &flow->pipeline->values[value_index];
     struct group *group = &parent->groups[flow->pipeline->scopes[value->scope].local];
@@ -378,7 +389,8 @@ static void collected_check(struct fm_flow *flow, uint64_t now_ns, struct fm_flo
 }
 
 /* Puts a value in its frame and tells everybody who waits for it. Takes the value. */
-static void deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame, uint32_t value_index, struct fm_value *take_value)
+static void deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame,
+                    uint32_t value_index, struct fm_value *take_value)
 {
     const struct fm_pipeline_value *value = &flow->pipeline->values[value_index];
     FM_ASSERT(frame->scope == value->scope);
@@ -405,9 +417,11 @@ static void deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame 
 }
 
 /*
- * A fan-out of n elements turns one expected use by a stage in the new scope (or below) into n: adjusts the values of this frame and those above it.
+ * A fan-out of n elements turns one expected use by a stage in the new scope (or below) into n:
+ * adjusts the values of this frame and those above it.
  */
-static void adjust_uses(struct fm_flow *flow, struct fm_flow_frame *frame, uint32_t child_scope, uint32_t count)
+static void adjust_uses(struct fm_flow *flow, struct fm_flow_frame *frame, uint32_t child_scope,
+                        uint32_t count)
 {
     for (struct fm_flow_frame *holder = frame; holder != NULL; holder = holder->parent) {
         const struct fm_pipeline_scope *scope = &flow->pipeline->scopes[holder->scope];
@@ -435,7 +449,8 @@ static void adjust_uses(struct fm_flow *flow, struct fm_flow_frame *frame, uint3
 }
 
 /* Opens the child frames of a fan-out. False: out of memory, nothing is open. */
-static bool group_open(struct fm_flow *flow, struct fm_flow_frame *frame, uint32_t child_scope, uint32_t count)
+static bool group_open(struct fm_flow *flow, struct fm_flow_frame *frame, uint32_t child_scope,
+                       uint32_t count)
 {
     struct group *group = &frame->groups[flow->pipeline->scopes[child_scope].local];
     FM_ASSERT(!group->open);
@@ -446,7 +461,8 @@ static bool group_open(struct fm_flow *flow, struct fm_flow_frame *frame, uint32
     for (uint32_t i = 0; i < count; i++) {
         frames[i] = frame_create(flow, frame->request, frame, child_scope);
         if (frames[i] == NULL) {
-            /* Frames made so far hang on the request's list and go with it: the request fails now. */
+            /* Frames made so far hang on the request's list and go with it: the request fails now.
+             */
             fm_free(frames);
             return false;
         }
@@ -458,8 +474,10 @@ static bool group_open(struct fm_flow *flow, struct fm_flow_frame *frame, uint32
     return true;
 }
 
-/* With no elements nothing will ever be delivered from the new scope: what is collected from it is complete at once. */
-static void group_close_empty(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame, uint32_t child_scope)
+/* With no elements nothing will ever be delivered from the new scope: what is collected from it is
+ * complete at once. */
+static void group_close_empty(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame *frame,
+                              uint32_t child_scope)
 {
     const struct fm_pipeline_scope *scope = &flow->pipeline->scopes[child_scope];
     for (uint32_t i = 0; i < scope->value_count; i++) {
@@ -467,7 +485,7 @@ static void group_close_empty(struct fm_flow *flow, uint64_t now_ns, struct fm_f
     }
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
 static void request_free(struct fm_flow_request *request)
 {
@@ -488,7 +506,8 @@ void fm_flow_request_free(struct fm_flow_request *request)
     }
 }
 
-int fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_value *take_inputs, uint32_t rows, uint64_t deadline_ns, void *user,
+int fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_value *take_inputs,
+                  uint32_t rows, uint64_t deadline_ns, void *user,
                   struct fm_flow_request **ret_request)
 {
     if (flow->requests >= flow->requests_max) {
@@ -536,7 +555,7 @@ int fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_value *take_i
     return 0;
 }
 
-/* ---- choosing ------------------------------------------------------------------------------------------------- */
+/* --- choosing --- */
 
 static bool item_expired(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item)
 {
@@ -546,8 +565,10 @@ static bool item_expired(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_i
     }
     struct fm_error error = {0};
     (void)fm_error_set(&error, FM_EDEADLINE,
-                       "Request timeout expired: its deadline passed %.3f ms before stage '%s' could start; allow more time or send less load",
-                       (double)(now_ns - request->deadline_ns) / 1e6, stage_of(flow, item->stage)->spec->name);
+                       "Request timeout expired: its deadline passed %.3f ms before stage '%s' "
+                       "could start; allow more time or send less load",
+                       (double)(now_ns - request->deadline_ns) / 1e6,
+                       stage_of(flow, item->stage)->spec->name);
     fm_flow_fail(flow, request, (int)item->stage, &error);
     return true;
 }
@@ -557,7 +578,8 @@ static uint32_t item_rows(const struct fm_flow *flow, const struct fm_flow_item 
     return stage_of(flow, item->stage)->spec->items_have_rows ? item->frame->request->rows : 1;
 }
 
-static void task_add(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_task *task, struct fm_flow_item *item)
+static void task_add(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_task *task,
+                     struct fm_flow_item *item)
 {
     queue_remove(&flow->stages[item->stage].queue, item);
     item->state = FM_FLOW_ITEM_RUNNING;
@@ -566,7 +588,8 @@ static void task_add(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_task 
     task->items[task->item_count++] = item;
 }
 
-/* More items may still come to this stage while anything above it in the pipeline is queued or running. */
+/* More items may still come to this stage while anything above it in the pipeline is queued or
+ * running. */
 static bool more_may_come(const struct fm_flow *flow, uint32_t stage)
 {
     for (uint32_t i = 0; i < flow->pipeline->stage_count; i++) {
@@ -578,7 +601,8 @@ static bool more_may_come(const struct fm_flow *flow, uint32_t stage)
     return false;
 }
 
-static void form_batch(struct fm_flow *flow, uint64_t now_ns, uint32_t stage, struct fm_flow_task *task)
+static void form_batch(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
+                       struct fm_flow_task *task)
 {
     struct stage_state *state = &flow->stages[stage];
     struct fm_flow_item *head = state->queue.head;
@@ -591,7 +615,8 @@ static void form_batch(struct fm_flow *flow, uint64_t now_ns, uint32_t stage, st
         if (task->item_count == FM_FLOW_BATCH_ITEMS_MAX || task->rows >= state->batch_max) {
             break;
         }
-        if (item->bucket == bucket && !item->alone && task->rows + item_rows(flow, item) <= state->batch_max) {
+        if (item->bucket == bucket && !item->alone &&
+            task->rows + item_rows(flow, item) <= state->batch_max) {
             task_add(flow, now_ns, task, item);
         }
         item = next;
@@ -611,10 +636,12 @@ static bool stage_may_run(const struct fm_flow *flow, uint32_t stage)
         (flow->accelerator_slots > 0 && flow->models_running >= flow->accelerator_slots)) {
         return false;
     }
-    return state->queue.count >= stage_of(flow, stage)->spec->batch.wait_for || !more_may_come(flow, stage);
+    return state->queue.count >= stage_of(flow, stage)->spec->batch.wait_for ||
+           !more_may_come(flow, stage);
 }
 
-static bool take_from(struct fm_flow *flow, uint64_t now_ns, uint32_t stage, struct fm_flow_task *task)
+static bool take_from(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
+                      struct fm_flow_task *task)
 {
     struct stage_state *state = &flow->stages[stage];
     while (state->queue.head != NULL && item_expired(flow, now_ns, state->queue.head)) {
@@ -646,20 +673,23 @@ bool fm_flow_may_run(const struct fm_flow *flow, enum fm_stage_kind kind)
     return false;
 }
 
-bool fm_flow_next(struct fm_flow *flow, uint64_t now_ns, enum fm_stage_kind kind, struct fm_flow_task *ret_task)
+bool fm_flow_next(struct fm_flow *flow, uint64_t now_ns, enum fm_stage_kind kind,
+                  struct fm_flow_task *ret_task)
 {
     for (uint32_t i = 0; i < flow->pipeline->stage_count; i++) {
         uint32_t stage = flow->by_depth[i];
-        if (stage_of(flow, stage)->spec->kind == kind && stage_may_run(flow, stage) && take_from(flow, now_ns, stage, ret_task)) {
+        if (stage_of(flow, stage)->spec->kind == kind && stage_may_run(flow, stage) &&
+            take_from(flow, now_ns, stage, ret_task)) {
             return true;
         }
     }
     return false;
 }
 
-/* ---- inputs and results --------------------------------------------------------------------------------------- */
+/* --- inputs and results --- */
 
-uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input)
+uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_item *item,
+                             uint32_t input)
 {
     const struct fm_pipeline_input *info = &stage_of(flow, item->stage)->inputs[input];
     if (info->value < 0) {
@@ -674,7 +704,8 @@ uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_it
     return item->frame->groups[flow->pipeline->scopes[scope].local].count;
 }
 
-void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input, struct fm_value *ret_values)
+void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input,
+                       struct fm_value *ret_values)
 {
     const struct fm_pipeline_input *info = &stage_of(flow, item->stage)->inputs[input];
     if (info->value < 0) {
@@ -714,7 +745,8 @@ static void release_inputs(struct fm_flow *flow, struct fm_flow_item *item)
     }
 }
 
-static void values_drop(const struct fm_pipeline_stage *stage, struct fm_value *const *values, const uint32_t *counts)
+static void values_drop(const struct fm_pipeline_stage *stage, struct fm_value *const *values,
+                        const uint32_t *counts)
 {
     for (uint32_t j = 0; j < stage->output_count; j++) {
         for (uint32_t i = 0; i < counts[j]; i++) {
@@ -732,8 +764,8 @@ static void item_leave(struct fm_flow *flow, struct fm_flow_item *item, bool fai
 }
 
 /* Hands a stage's outputs to the frames they belong to. */
-static int outputs_deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item, struct fm_value *const *values,
-                           const uint32_t *counts)
+static int outputs_deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
+                           struct fm_value *const *values, const uint32_t *counts)
 {
     const struct fm_pipeline_stage *stage = stage_of(flow, item->stage);
     struct fm_flow_frame *frame = item->frame;
@@ -774,8 +806,8 @@ static int outputs_deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow
     return 0;
 }
 
-void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item, uint64_t run_ns, struct fm_value *const *take_values,
-                       const uint32_t *counts)
+void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
+                       uint64_t run_ns, struct fm_value *const *take_values, const uint32_t *counts)
 {
     struct fm_flow_request *request = item->frame->request;
     const struct fm_pipeline_stage *stage = stage_of(flow, item->stage);
@@ -788,7 +820,8 @@ void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_ite
         release_inputs(flow, item);
         if (outputs_deliver(flow, now_ns, item, take_values, counts) != 0) {
             struct fm_error error = {0};
-            (void)fm_error_set(&error, FM_ENOMEM, "stage '%s': out of memory for its results", stage->spec->name);
+            (void)fm_error_set(&error, FM_ENOMEM, "stage '%s': out of memory for its results",
+                               stage->spec->name);
             fm_flow_fail(flow, request, (int)item->stage, &error);
         }
     }
@@ -797,7 +830,8 @@ void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_ite
     request_check_finished(flow, request);
 }
 
-void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item, const struct fm_error *error)
+void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
+                         const struct fm_error *error)
 {
     struct fm_flow_request *request = item->frame->request;
     (void)now_ns;
@@ -822,19 +856,21 @@ void fm_flow_item_retry_alone(struct fm_flow *flow, uint64_t now_ns, struct fm_f
     item_make_ready(flow, now_ns, item);
 }
 
-void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns, const struct fm_flow_task *task)
+void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns,
+                      const struct fm_flow_task *task)
 {
     struct stage_state *state = &flow->stages[task->stage];
     FM_ASSERT(state->stats.running > 0);
     state->stats.running--;
     state->stats.batches++;
     state->stats.busy_ns += now_ns > start_ns ? now_ns - start_ns : 0;
-    uint32_t *running = is_model(flow, task->stage) ? &flow->models_running : &flow->operators_running;
+    uint32_t *running =
+        is_model(flow, task->stage) ? &flow->models_running : &flow->operators_running;
     FM_ASSERT(*running > 0);
     (*running)--;
 }
 
-/* ---- finished requests ---------------------------------------------------------------------------------------- */
+/* --- finished requests --- */
 
 struct fm_flow_request *fm_flow_finished(struct fm_flow *flow)
 {
@@ -871,7 +907,8 @@ const struct fm_flow_timing *fm_flow_request_timings(const struct fm_flow_reques
     return request->timings;
 }
 
-static const struct group *output_group(const struct fm_flow_request *request, const struct fm_pipeline_value *value)
+static const struct group *output_group(const struct fm_flow_request *request,
+                                        const struct fm_pipeline_value *value)
 {
     return &request->root->groups[request->pipeline->scopes[value->scope].local];
 }
@@ -882,11 +919,13 @@ uint32_t fm_flow_output_count(const struct fm_flow_request *request, uint32_t ou
     return info->stacks ? output_group(request, &request->pipeline->values[info->value])->count : 1;
 }
 
-const struct fm_value *fm_flow_output_get(const struct fm_flow_request *request, uint32_t output, uint32_t index)
+const struct fm_value *fm_flow_output_get(const struct fm_flow_request *request, uint32_t output,
+                                          uint32_t index)
 {
     const struct fm_pipeline_output *info = &request->pipeline->outputs[output];
     const struct fm_pipeline_value *value = &request->pipeline->values[info->value];
-    const struct fm_flow_frame *frame = info->stacks ? output_group(request, value)->frames[index] : request->root;
+    const struct fm_flow_frame *frame =
+        info->stacks ? output_group(request, value)->frames[index] : request->root;
     return &frame->values[value->local];
 }
 
@@ -901,12 +940,14 @@ void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_st
     ret_stats->queued = flow->stages[stage].queue.count;
 }
 
-/* ---- checking ------------------------------------------------------------------------------------------------- */
+/* --- checking --- */
 
-static uint32_t request_outstanding(const struct fm_flow *flow, const struct fm_flow_request *request)
+static uint32_t request_outstanding(const struct fm_flow *flow,
+                                    const struct fm_flow_request *request)
 {
     uint32_t outstanding = 0;
-    for (const struct fm_flow_frame *frame = request->frames; frame != NULL; frame = frame->next_of_request) {
+    for (const struct fm_flow_frame *frame = request->frames; frame != NULL;
+         frame = frame->next_of_request) {
         uint32_t count = flow->pipeline->scopes[frame->scope].stage_count;
         for (uint32_t i = 0; i < count; i++) {
             uint8_t state = frame->items[i].state;
@@ -937,13 +978,15 @@ void fm_flow_validate(const struct fm_flow *flow)
     FM_ASSERT(operators == flow->operators_running);
     FM_ASSERT(operators <= flow->operator_slots);
     uint32_t requests = 0;
-    for (const struct fm_flow_request *request = flow->live; request != NULL; request = request->next_live) {
+    for (const struct fm_flow_request *request = flow->live; request != NULL;
+         request = request->next_live) {
         FM_ASSERT(request_outstanding(flow, request) == request->outstanding);
         FM_ASSERT(!request->finished);
         FM_ASSERT(request->outstanding > 0);
         requests++;
     }
-    for (const struct fm_flow_request *request = flow->finished_head; request != NULL; request = request->next) {
+    for (const struct fm_flow_request *request = flow->finished_head; request != NULL;
+         request = request->next) {
         FM_ASSERT(request->outstanding == 0);
         requests++;
     }

@@ -1,16 +1,21 @@
 /*
- * The flow: decides which items of which requests run next, and in which batches. The state machine behind host/runtime/executor.
+ * The flow: decides which items of which requests run next, and in which batches. The state machine
+ * behind host/runtime/executor.
  *
- * Owns: requests in flight, frames (one per item of a scope), when a stage becomes ready, batch forming, slots, isolation of failures, and
- * the life of values (released when their last consumer has run). Does not own: threads, clocks, running anything.
- * Thread rule: one thread at a time (the executor's lock).
+ * Owns: requests in flight, frames (one per item of a scope), when a stage becomes ready, batch
+ * forming, slots, isolation of failures, and the life of values (released when their last consumer
+ * has run). Does not own: threads, clocks, running anything. Thread rule: one thread at a time (the
+ * executor's lock).
  *
- * HOW IT WORKS. A request opens a frame of scope 0. Each frame counts, per stage of its scope, the inputs still missing; a stage whose count reaches
- * 0 is an item in that stage's queue. A stage that fans out opens one child frame per element. Collected inputs count down when every
- * child frame has delivered. fm_flow_next() takes the deepest stage that may run, so that requests are finished before new ones are opened and
- * memory stays flat. Model items are batched with others of the same bucket, from any requests.
+ * HOW IT WORKS. A request opens a frame of scope 0. Each frame counts, per stage of its scope, the
+ * inputs still missing; a stage whose count reaches 0 is an item in that stage's queue. A stage
+ * that fans out opens one child frame per element. Collected inputs count down when every child
+ * frame has delivered. fm_flow_next() takes the deepest stage that may run, so that requests are
+ * finished before new ones are opened and memory stays flat. Model items are batched with others of
+ * the same bucket, from any requests.
  *
- * LIMITATIONS. Batches are formed greedily among the items that are ready (wait_for excepted); deadlines only drop work that has not started.
+ * LIMITATIONS. Batches are formed greedily among the items that are ready (wait_for excepted);
+ * deadlines only drop work that has not started.
  */
 #ifndef FM_CORE_PLAN_FLOW_H
 #define FM_CORE_PLAN_FLOW_H
@@ -25,13 +30,18 @@ struct fm_flow_request;
 
 struct fm_flow_options {
     uint32_t requests_max;
-    uint32_t operator_slots;       /* operator runs at once */
-    uint32_t accelerator_slots;    /* model runs at once, over all models; 0: only bounded per stage */
-    const uint32_t *stage_slots;   /* model stages: runs at once (instances); operators: ignored */
-    const uint32_t *batch_max;     /* model stages: rows in a run, at least 1 */
+    uint32_t operator_slots;    /* operator runs at once */
+    uint32_t accelerator_slots; /* model runs at once, over all models; 0: only bounded per stage */
+    const uint32_t *stage_slots; /* model stages: runs at once (instances); operators: ignored */
+    const uint32_t *batch_max;   /* model stages: rows in a run, at least 1 */
 };
 
-enum fm_flow_item_state { FM_FLOW_ITEM_WAITING, FM_FLOW_ITEM_READY, FM_FLOW_ITEM_RUNNING, FM_FLOW_ITEM_DONE };
+enum fm_flow_item_state {
+    FM_FLOW_ITEM_WAITING,
+    FM_FLOW_ITEM_READY,
+    FM_FLOW_ITEM_RUNNING,
+    FM_FLOW_ITEM_DONE
+};
 
 struct fm_flow_frame;
 
@@ -73,50 +83,68 @@ struct fm_flow_stats {
     uint32_t running;
 };
 
-int FM_NODISCARD fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_options *options, struct fm_flow **ret_flow);
+int FM_NODISCARD fm_flow_create(const struct fm_pipeline *pipeline,
+                                const struct fm_flow_options *options, struct fm_flow **ret_flow);
 void fm_flow_destroy(struct fm_flow *flow); /* no request may be in flight; accepts NULL */
 
 /*
- * Admits a request. Takes (and zeroes) the input values on success. `rows` is the request's size in rows for a pipeline of one model (else 1). FM_EAGAIN: requests_max
- * reached; FM_ENOMEM. `user` comes back with the finished request.
+ * Admits a request. Takes (and zeroes) the input values on success. `rows` is the request's size in
+ * rows for a pipeline of one model (else 1). FM_EAGAIN: requests_max reached; FM_ENOMEM. `user`
+ * comes back with the finished request.
  */
-int FM_NODISCARD fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_value *take_inputs, uint32_t rows, uint64_t deadline_ns,
-                               void *user, struct fm_flow_request **ret_request);
-/* Fails the request: items that have not started are dropped. Nothing happens to one that has failed already. */
-void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int stage, const struct fm_error *error);
+int FM_NODISCARD fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_value *take_inputs,
+                               uint32_t rows, uint64_t deadline_ns, void *user,
+                               struct fm_flow_request **ret_request);
+/* Fails the request: items that have not started are dropped. Nothing happens to one that has
+ * failed already. */
+void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int stage,
+                  const struct fm_error *error);
 
 /* Whether a run of the kind could start now. */
 bool fm_flow_may_run(const struct fm_flow *flow, enum fm_stage_kind kind);
 /* The next run of the kind, or false. Fails requests whose deadline has passed on the way. */
-bool fm_flow_next(struct fm_flow *flow, uint64_t now_ns, enum fm_stage_kind kind, struct fm_flow_task *ret_task);
+bool fm_flow_next(struct fm_flow *flow, uint64_t now_ns, enum fm_stage_kind kind,
+                  struct fm_flow_task *ret_task);
 
-/* Input `input` of an item, with a reference each, in order: one value, or all elements of a collected input. ret_values holds `count` of them. */
-uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input);
-void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input, struct fm_value *ret_values);
+/* Input `input` of an item, with a reference each, in order: one value, or all elements of a
+ * collected input. ret_values holds `count` of them. */
+uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_item *item,
+                             uint32_t input);
+void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input,
+                       struct fm_value *ret_values);
 
 /*
- * Results. For each item of the task exactly one of: done (values[j] = elements of output port j, counts[j] of them; taken and zeroed), failed, retry_alone (a batch
- * failed as a whole; every item goes back to its queue to run by itself). Then task_end, once, which gives the slot back.
+ * Results. For each item of the task exactly one of: done (values[j] = elements of output port j,
+ * counts[j] of them; taken and zeroed), failed, retry_alone (a batch failed as a whole; every item
+ * goes back to its queue to run by itself). Then task_end, once, which gives the slot back.
  */
-void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item, uint64_t run_ns, struct fm_value *const *take_values,
+void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
+                       uint64_t run_ns, struct fm_value *const *take_values,
                        const uint32_t *counts);
-void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item, const struct fm_error *error);
+void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
+                         const struct fm_error *error);
 void fm_flow_item_retry_alone(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item);
-void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns, const struct fm_flow_task *task);
+void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns,
+                      const struct fm_flow_task *task);
 
-/* The next finished request, or NULL. It is out of the flow then and belongs to the caller until fm_flow_request_free. */
+/* The next finished request, or NULL. It is out of the flow then and belongs to the caller until
+ * fm_flow_request_free. */
 struct fm_flow_request *fm_flow_finished(struct fm_flow *flow);
 void *fm_flow_request_user(const struct fm_flow_request *request);
 /* status 0: complete. */
 const struct fm_error *fm_flow_request_error(const struct fm_flow_request *request);
 int fm_flow_request_failed_stage(const struct fm_flow_request *request); /* -1: unknown */
-const struct fm_flow_timing *fm_flow_request_timings(const struct fm_flow_request *request); /* by stage */
-/* Output `output` of a complete request: how many elements (1 unless it stacks), and element `index`, borrowed. */
+const struct fm_flow_timing *fm_flow_request_timings(
+    const struct fm_flow_request *request); /* by stage */
+/* Output `output` of a complete request: how many elements (1 unless it stacks), and element
+ * `index`, borrowed. */
 uint32_t fm_flow_output_count(const struct fm_flow_request *request, uint32_t output);
-const struct fm_value *fm_flow_output_get(const struct fm_flow_request *request, uint32_t output, uint32_t index);
+const struct fm_value *fm_flow_output_get(const struct fm_flow_request *request, uint32_t output,
+                                          uint32_t index);
 void fm_flow_request_free(struct fm_flow_request *request);
 
-uint32_t fm_flow_in_flight(const struct fm_flow *flow); /* admitted, not yet returned by fm_flow_finished */
+uint32_t fm_flow_in_flight(
+    const struct fm_flow *flow); /* admitted, not yet returned by fm_flow_finished */
 void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_stats *ret_stats);
 
 /* Checks the whole structure; for tests. Aborts when something is wrong. */

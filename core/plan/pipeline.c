@@ -1,8 +1,9 @@
 /*
  * Linking a pipeline: names to values, stages to scopes, types to types. See pipeline.h. Pure.
  *
- * HOW IT WORKS. Values are numbered first (pipeline inputs, then every stage's outputs), so that bindings resolve in any order of
- * declaration. Kahn's algorithm then orders the stages; what is left over lies on a cycle. In that order each stage's scope follows from the scopes of its
+ * HOW IT WORKS. Values are numbered first (pipeline inputs, then every stage's outputs), so that
+ * bindings resolve in any order of declaration. Kahn's algorithm then orders the stages; what is
+ * left over lies on a cycle. In that order each stage's scope follows from the scopes of its
  * inputs, and types are checked edge by edge.
  */
 #include "core/plan/pipeline.h"
@@ -22,15 +23,19 @@ struct linker {
 
 static int out_of_memory(const struct linker *linker)
 {
-    return fm_error_set(linker->reterr, FM_ENOMEM, "%s: out of memory while linking the pipeline", linker->spec->file);
+    return fm_error_set(linker->reterr, FM_ENOMEM, "%s: out of memory while linking the pipeline",
+                        linker->spec->file);
 }
 
-/* "file:line:column: " in front of the message, as compilers do; the position is left out when it is unknown. */
+/* "file:line:column: " in front of the message, as compilers do; the position is left out when it
+ * is unknown. */
 #define LINK_ERROR(linker, mark, status, ...) link_error((linker), (mark), (status), __VA_ARGS__)
 
-static int link_error(const struct linker *linker, struct fm_mark mark, int status, const char *format, ...) FM_PRINTF(4, 5);
+static int link_error(const struct linker *linker, struct fm_mark mark, int status,
+                      const char *format, ...) FM_PRINTF(4, 5);
 
-static int link_error(const struct linker *linker, struct fm_mark mark, int status, const char *format, ...)
+static int link_error(const struct linker *linker, struct fm_mark mark, int status,
+                      const char *format, ...)
 {
     char message[FM_ERROR_TEXT_SIZE];
     va_list arguments;
@@ -40,45 +45,54 @@ static int link_error(const struct linker *linker, struct fm_mark mark, int stat
     if (mark.line == 0) {
         return fm_error_set(linker->reterr, status, "%s: %s", linker->spec->file, message);
     }
-    return fm_error_set(linker->reterr, status, "%s:%u:%u: %s", linker->spec->file, mark.line, mark.column, message);
+    return fm_error_set(linker->reterr, status, "%s:%u:%u: %s", linker->spec->file, mark.line,
+                        mark.column, message);
 }
 
 static int check_names(const struct linker *linker)
 {
     const struct fm_pipeline_spec *spec = linker->spec;
     if (spec->stage_count == 0 || spec->stage_count > FM_PIPELINE_STAGES_MAX) {
-        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL, "a pipeline has 1 to %d stages, this one has %zu",
-                          FM_PIPELINE_STAGES_MAX, spec->stage_count);
+        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL,
+                          "a pipeline has 1 to %d stages, this one has %zu", FM_PIPELINE_STAGES_MAX,
+                          spec->stage_count);
     }
     if (spec->input_count > FM_PIPELINE_PORTS_MAX || spec->output_count > FM_PIPELINE_PORTS_MAX) {
-        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL, "a pipeline has at most %d inputs and %d outputs",
-                          FM_PIPELINE_PORTS_MAX, FM_PIPELINE_PORTS_MAX);
+        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL,
+                          "a pipeline has at most %d inputs and %d outputs", FM_PIPELINE_PORTS_MAX,
+                          FM_PIPELINE_PORTS_MAX);
     }
     if (spec->output_count == 0) {
-        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL, "the pipeline has no outputs: name at least one under 'outputs'");
+        return LINK_ERROR(linker, (struct fm_mark){0}, FM_EINVAL,
+                          "the pipeline has no outputs: name at least one under 'outputs'");
     }
     for (size_t i = 0; i < spec->stage_count; i++) {
         const struct fm_stage_spec *stage = &spec->stages[i];
         if (stage->name[0] == '\0' || strchr(stage->name, '.') != NULL) {
-            return LINK_ERROR(linker, stage->mark, FM_EINVAL, "'%s' is no stage name: it must not be empty or contain '.'",
+            return LINK_ERROR(linker, stage->mark, FM_EINVAL,
+                              "'%s' is no stage name: it must not be empty or contain '.'",
                               stage->name);
         }
         for (size_t j = 0; j < i; j++) {
             if (strcmp(stage->name, spec->stages[j].name) == 0) {
-                return LINK_ERROR(linker, stage->mark, FM_EINVAL, "two stages are called '%s': rename one", stage->name);
+                return LINK_ERROR(linker, stage->mark, FM_EINVAL,
+                                  "two stages are called '%s': rename one", stage->name);
             }
         }
         for (size_t j = 0; j < spec->input_count; j++) {
             if (strcmp(stage->name, spec->inputs[j].name) == 0) {
-                return LINK_ERROR(linker, stage->mark, FM_EINVAL, "a stage and an input of the pipeline are both called '%s': rename one",
-                                  stage->name);
+                return LINK_ERROR(
+                    linker, stage->mark, FM_EINVAL,
+                    "a stage and an input of the pipeline are both called '%s': rename one",
+                    stage->name);
             }
         }
     }
     for (size_t i = 0; i < spec->output_count; i++) {
         for (size_t j = 0; j < i; j++) {
             if (strcmp(spec->outputs[i].port, spec->outputs[j].port) == 0) {
-                return LINK_ERROR(linker, spec->outputs[i].mark, FM_EINVAL, "two outputs are called '%s'", spec->outputs[i].port);
+                return LINK_ERROR(linker, spec->outputs[i].mark, FM_EINVAL,
+                                  "two outputs are called '%s'", spec->outputs[i].port);
             }
         }
     }
@@ -89,7 +103,8 @@ static int check_names(const struct linker *linker)
 static struct fm_port item_port(const struct fm_pipeline_stage *stage, const struct fm_port *port)
 {
     struct fm_port item = *port;
-    if (stage->spec->kind == FM_STAGE_MODEL && stage->ports.batch_max > 0 && !stage->spec->items_have_rows && item.rank > 0) {
+    if (stage->spec->kind == FM_STAGE_MODEL && stage->ports.batch_max > 0 &&
+        !stage->spec->items_have_rows && item.rank > 0) {
         item.rank--;
         memmove(&item.shape[0], &item.shape[1], (size_t)item.rank * sizeof(item.shape[0]));
     }
@@ -102,28 +117,37 @@ static int number_values(struct linker *linker, const struct fm_stage_ports *por
     const struct fm_pipeline_spec *spec = linker->spec;
     uint32_t count = (uint32_t)spec->input_count;
     for (size_t i = 0; i < spec->stage_count; i++) {
-        if (ports[i].input_count > FM_PIPELINE_PORTS_MAX || ports[i].output_count > FM_PIPELINE_PORTS_MAX) {
-            return LINK_ERROR(linker, spec->stages[i].mark, FM_EINVAL, "stage '%s': more than %d inputs or outputs",
-                              spec->stages[i].name, FM_PIPELINE_PORTS_MAX);
+        if (ports[i].input_count > FM_PIPELINE_PORTS_MAX ||
+            ports[i].output_count > FM_PIPELINE_PORTS_MAX) {
+            return LINK_ERROR(linker, spec->stages[i].mark, FM_EINVAL,
+                              "stage '%s': more than %d inputs or outputs", spec->stages[i].name,
+                              FM_PIPELINE_PORTS_MAX);
         }
         count += ports[i].output_count;
     }
     pipeline->stage_count = (uint32_t)spec->stage_count;
-    pipeline->stages = fm_arena_alloc(&pipeline->arena, pipeline->stage_count * sizeof(*pipeline->stages));
+    pipeline->stages =
+        fm_arena_alloc(&pipeline->arena, pipeline->stage_count * sizeof(*pipeline->stages));
     pipeline->values = fm_arena_alloc(&pipeline->arena, count * sizeof(*pipeline->values));
     if (pipeline->stages == NULL || pipeline->values == NULL) {
         return out_of_memory(linker);
     }
     for (uint32_t i = 0; i < spec->input_count; i++) {
-        pipeline->values[i] = (struct fm_pipeline_value){.stage = -1, .port = i, .type = spec->inputs[i]};
+        pipeline->values[i] =
+            (struct fm_pipeline_value){.stage = -1, .port = i, .type = spec->inputs[i]};
     }
     pipeline->value_count = (uint32_t)spec->input_count;
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         struct fm_pipeline_stage *stage = &pipeline->stages[i];
-        *stage = (struct fm_pipeline_stage){.spec = &spec->stages[i], .ports = ports[i], .child_scope = -1,
-                                            .input_count = ports[i].input_count, .output_count = ports[i].output_count};
-        stage->inputs = fm_arena_alloc(&pipeline->arena, stage->input_count * sizeof(*stage->inputs));
-        stage->outputs = fm_arena_alloc(&pipeline->arena, stage->output_count * sizeof(*stage->outputs));
+        *stage = (struct fm_pipeline_stage){.spec = &spec->stages[i],
+                                            .ports = ports[i],
+                                            .child_scope = -1,
+                                            .input_count = ports[i].input_count,
+                                            .output_count = ports[i].output_count};
+        stage->inputs =
+            fm_arena_alloc(&pipeline->arena, stage->input_count * sizeof(*stage->inputs));
+        stage->outputs =
+            fm_arena_alloc(&pipeline->arena, stage->output_count * sizeof(*stage->outputs));
         if (stage->inputs == NULL || stage->outputs == NULL) {
             return out_of_memory(linker);
         }
@@ -161,14 +185,18 @@ static int unknown_source(const struct linker *linker, const struct fm_binding_s
         names[count++] = linker->spec->stages[i].name;
     }
     char stage_name[128];
-    (void)snprintf(stage_name, sizeof(stage_name), "%.*s", (int)strcspn(binding->source, "."), binding->source);
+    (void)snprintf(stage_name, sizeof(stage_name), "%.*s", (int)strcspn(binding->source, "."),
+                   binding->source);
     const char *nearest = fm_text_suggest(stage_name, names, count);
-    return LINK_ERROR(linker, binding->mark, FM_EINVAL, "'%s' is neither an input of the pipeline nor a stage%s%s%s", binding->source,
-                      nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    return LINK_ERROR(linker, binding->mark, FM_EINVAL,
+                      "'%s' is neither an input of the pipeline nor a stage%s%s%s", binding->source,
+                      nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
+                      nearest != NULL ? "'?" : "");
 }
 
 /* "name" or "stage.port" to a value. */
-static int resolve_source(const struct linker *linker, const struct fm_binding_spec *binding, uint32_t *ret_value)
+static int resolve_source(const struct linker *linker, const struct fm_binding_spec *binding,
+                          uint32_t *ret_value)
 {
     const struct fm_pipeline *pipeline = linker->pipeline;
     for (uint32_t i = 0; i < linker->spec->input_count; i++) {
@@ -185,7 +213,8 @@ static int resolve_source(const struct linker *linker, const struct fm_binding_s
     const struct fm_pipeline_stage *stage = &pipeline->stages[index];
     if (binding->source[length] == '\0') {
         if (stage->output_count != 1) {
-            return LINK_ERROR(linker, binding->mark, FM_EINVAL, "stage '%s' has %u outputs: say which one, as '%s.<output>'",
+            return LINK_ERROR(linker, binding->mark, FM_EINVAL,
+                              "stage '%s' has %u outputs: say which one, as '%s.<output>'",
                               stage->spec->name, stage->output_count, stage->spec->name);
         }
         *ret_value = stage->outputs[0];
@@ -201,20 +230,28 @@ static int resolve_source(const struct linker *linker, const struct fm_binding_s
         }
     }
     const char *nearest = fm_text_suggest(port, names, stage->output_count);
-    return LINK_ERROR(linker, binding->mark, FM_EINVAL, "stage '%s' (%s) has no output '%s'%s%s%s", stage->spec->name,
-                      stage->spec->target, port, nearest != NULL ? "; did you mean '" : stage->output_count > 0 ? "; it has '" : "",
-                      nearest != NULL ? nearest : stage->output_count > 0 ? names[0] : "",
-                      nearest != NULL ? "'?" : stage->output_count > 0 ? "'" : "");
+    return LINK_ERROR(linker, binding->mark, FM_EINVAL, "stage '%s' (%s) has no output '%s'%s%s%s",
+                      stage->spec->name, stage->spec->target, port,
+                      nearest != NULL           ? "; did you mean '"
+                      : stage->output_count > 0 ? "; it has '"
+                                                : "",
+                      nearest != NULL           ? nearest
+                      : stage->output_count > 0 ? names[0]
+                                                : "",
+                      nearest != NULL           ? "'?"
+                      : stage->output_count > 0 ? "'"
+                                                : "");
 }
 
-static int find_input_port(const struct linker *linker, const struct fm_pipeline_stage *stage, const struct fm_binding_spec *binding,
-                           uint32_t *ret_port)
+static int find_input_port(const struct linker *linker, const struct fm_pipeline_stage *stage,
+                           const struct fm_binding_spec *binding, uint32_t *ret_port)
 {
     if (binding->port == NULL) {
         if (stage->input_count != 1) {
-            return LINK_ERROR(linker, binding->mark, FM_EINVAL, "%s '%s' has %u inputs: name them, as {<input>: %s}",
-                              stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator", stage->spec->target, stage->input_count,
-                              binding->source);
+            return LINK_ERROR(linker, binding->mark, FM_EINVAL,
+                              "%s '%s' has %u inputs: name them, as {<input>: %s}",
+                              stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator",
+                              stage->spec->target, stage->input_count, binding->source);
         }
         *ret_port = 0;
         return 0;
@@ -229,10 +266,17 @@ static int find_input_port(const struct linker *linker, const struct fm_pipeline
     }
     const char *nearest = fm_text_suggest(binding->port, names, stage->input_count);
     return LINK_ERROR(linker, binding->mark, FM_EINVAL, "%s '%s' has no input '%s'%s%s%s",
-                      stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator", stage->spec->target, binding->port,
-                      nearest != NULL ? "; did you mean '" : stage->input_count > 0 ? "; it has '" : "",
-                      nearest != NULL ? nearest : stage->input_count > 0 ? names[0] : "",
-                      nearest != NULL ? "'?" : stage->input_count > 0 ? "'" : "");
+                      stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator",
+                      stage->spec->target, binding->port,
+                      nearest != NULL          ? "; did you mean '"
+                      : stage->input_count > 0 ? "; it has '"
+                                               : "",
+                      nearest != NULL          ? nearest
+                      : stage->input_count > 0 ? names[0]
+                                               : "",
+                      nearest != NULL          ? "'?"
+                      : stage->input_count > 0 ? "'"
+                                               : "");
 }
 
 static int bind_inputs(struct linker *linker)
@@ -252,7 +296,8 @@ static int bind_inputs(struct linker *linker)
                 return status;
             }
             if (stage->inputs[port].value >= 0) {
-                return LINK_ERROR(linker, binding->mark, FM_EINVAL, "stage '%s': input '%s' is given twice", stage->spec->name,
+                return LINK_ERROR(linker, binding->mark, FM_EINVAL,
+                                  "stage '%s': input '%s' is given twice", stage->spec->name,
                                   stage->ports.inputs[port].name);
             }
             stage->inputs[port].value = (int32_t)value;
@@ -260,8 +305,10 @@ static int bind_inputs(struct linker *linker)
             pipeline->values[value].consumer_count++;
         }
         for (uint32_t j = 0; j < stage->input_count; j++) {
-            if (stage->inputs[j].value < 0 && (stage->ports.inputs[j].flags & FM_PORT_OPTIONAL) == 0) {
-                return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL, "stage '%s': input '%s' of %s is not given", stage->spec->name,
+            if (stage->inputs[j].value < 0 &&
+                (stage->ports.inputs[j].flags & FM_PORT_OPTIONAL) == 0) {
+                return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
+                                  "stage '%s': input '%s' of %s is not given", stage->spec->name,
                                   stage->ports.inputs[j].name, stage->spec->target);
             }
         }
@@ -275,7 +322,8 @@ static int list_consumers(struct linker *linker)
     struct fm_pipeline *pipeline = linker->pipeline;
     for (uint32_t i = 0; i < pipeline->value_count; i++) {
         struct fm_pipeline_value *value = &pipeline->values[i];
-        value->consumers = fm_arena_alloc(&pipeline->arena, value->consumer_count * sizeof(*value->consumers));
+        value->consumers =
+            fm_arena_alloc(&pipeline->arena, value->consumer_count * sizeof(*value->consumers));
         if (value->consumers == NULL) {
             return out_of_memory(linker);
         }
@@ -286,14 +334,16 @@ static int list_consumers(struct linker *linker)
             int32_t index = pipeline->stages[i].inputs[j].value;
             if (index >= 0) {
                 struct fm_pipeline_value *value = &pipeline->values[index];
-                value->consumers[value->consumer_count++] = (struct fm_pipeline_consumer){.stage = i, .input = j};
+                value->consumers[value->consumer_count++] =
+                    (struct fm_pipeline_consumer){.stage = i, .input = j};
             }
         }
     }
     return 0;
 }
 
-/* Names the stages of one cycle among those not ordered: walking backwards over unordered producers must come round. */
+/* Names the stages of one cycle among those not ordered: walking backwards over unordered producers
+ * must come round. */
 static int report_cycle(const struct linker *linker, const bool *ordered)
 {
     const struct fm_pipeline *pipeline = linker->pipeline;
@@ -329,13 +379,15 @@ static int report_cycle(const struct linker *linker, const bool *ordered)
             break;
         }
     }
-    int status = LINK_ERROR(linker, pipeline->stages[current].spec->mark, FM_EINVAL, "the pipeline has a cycle: %s",
+    int status = LINK_ERROR(linker, pipeline->stages[current].spec->mark, FM_EINVAL,
+                            "the pipeline has a cycle: %s",
                             text.data != NULL ? text.data : pipeline->stages[current].spec->name);
     fm_text_deinit(&text);
     return status;
 }
 
-/* Kahn's algorithm; ties go to the stage declared first, so that the order is a function of the file. */
+/* Kahn's algorithm; ties go to the stage declared first, so that the order is a function of the
+ * file. */
 static int order_stages(struct linker *linker, uint32_t *ret_order)
 {
     struct fm_pipeline *pipeline = linker->pipeline;
@@ -390,7 +442,8 @@ static int stage_scope(const struct linker *linker, struct fm_pipeline_stage *st
         if (stage->inputs[j].collects) {
             if (pipeline->scopes[scope].parent < 0) {
                 return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
-                                  "stage '%s': input '%s' takes all elements of a fan-out, but its source has exactly one per request",
+                                  "stage '%s': input '%s' takes all elements of a fan-out, but its "
+                                  "source has exactly one per request",
                                   stage->spec->name, port->name);
             }
             scope = (uint32_t)pipeline->scopes[scope].parent;
@@ -398,9 +451,10 @@ static int stage_scope(const struct linker *linker, struct fm_pipeline_stage *st
         if (scope_is_within(pipeline, scope, stage->scope)) {
             stage->scope = scope;
         } else if (!scope_is_within(pipeline, stage->scope, scope)) {
-            return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
-                              "stage '%s' mixes items of '%s' with items of '%s': collect one of them first", stage->spec->name,
-                              scope_name(pipeline, scope), scope_name(pipeline, stage->scope));
+            return LINK_ERROR(
+                linker, stage->spec->mark, FM_EINVAL,
+                "stage '%s' mixes items of '%s' with items of '%s': collect one of them first",
+                stage->spec->name, scope_name(pipeline, scope), scope_name(pipeline, stage->scope));
         }
     }
     for (uint32_t j = 0; j < stage->input_count; j++) {
@@ -408,9 +462,10 @@ static int stage_scope(const struct linker *linker, struct fm_pipeline_stage *st
             uint32_t scope = pipeline->values[stage->inputs[j].value].scope;
             if ((uint32_t)pipeline->scopes[scope].parent != stage->scope) {
                 return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
-                                  "stage '%s': input '%s' takes all items of '%s', which cannot be done once per item of '%s'",
-                                  stage->spec->name, stage->ports.inputs[j].name, scope_name(pipeline, scope),
-                                  scope_name(pipeline, stage->scope));
+                                  "stage '%s': input '%s' takes all items of '%s', which cannot be "
+                                  "done once per item of '%s'",
+                                  stage->spec->name, stage->ports.inputs[j].name,
+                                  scope_name(pipeline, scope), scope_name(pipeline, stage->scope));
             }
         }
     }
@@ -420,7 +475,8 @@ static int stage_scope(const struct linker *linker, struct fm_pipeline_stage *st
 static int assign_scopes(struct linker *linker, const uint32_t *order)
 {
     struct fm_pipeline *pipeline = linker->pipeline;
-    pipeline->scopes = fm_arena_alloc(&pipeline->arena, (pipeline->stage_count + 1) * sizeof(*pipeline->scopes));
+    pipeline->scopes =
+        fm_arena_alloc(&pipeline->arena, (pipeline->stage_count + 1) * sizeof(*pipeline->scopes));
     if (pipeline->scopes == NULL) {
         return out_of_memory(linker);
     }
@@ -438,8 +494,8 @@ static int assign_scopes(struct linker *linker, const uint32_t *order)
             if ((stage->ports.outputs[j].flags & FM_PORT_MANY) != 0) {
                 if (stage->child_scope < 0) {
                     stage->child_scope = (int32_t)pipeline->scope_count;
-                    pipeline->scopes[pipeline->scope_count++] =
-                        (struct fm_pipeline_scope){.parent = (int32_t)stage->scope, .stage = (int32_t)order[rank]};
+                    pipeline->scopes[pipeline->scope_count++] = (struct fm_pipeline_scope){
+                        .parent = (int32_t)stage->scope, .stage = (int32_t)order[rank]};
                 }
                 value->scope = (uint32_t)stage->child_scope;
             }
@@ -462,7 +518,8 @@ static int number_scopes(struct linker *linker)
         struct fm_pipeline_scope *scope = &pipeline->scopes[i];
         scope->stages = fm_arena_alloc(&pipeline->arena, pipeline->stage_count * sizeof(uint32_t));
         scope->values = fm_arena_alloc(&pipeline->arena, pipeline->value_count * sizeof(uint32_t));
-        scope->children = fm_arena_alloc(&pipeline->arena, pipeline->scope_count * sizeof(uint32_t));
+        scope->children =
+            fm_arena_alloc(&pipeline->arena, pipeline->scope_count * sizeof(uint32_t));
         if (scope->stages == NULL || scope->values == NULL || scope->children == NULL) {
             return out_of_memory(linker);
         }
@@ -484,7 +541,8 @@ static int number_scopes(struct linker *linker)
 
 static bool types_agree(const struct fm_port *source, const struct fm_port *target)
 {
-    if (source->dtype != FM_DTYPE_INVALID && target->dtype != FM_DTYPE_INVALID && source->dtype != target->dtype) {
+    if (source->dtype != FM_DTYPE_INVALID && target->dtype != FM_DTYPE_INVALID &&
+        source->dtype != target->dtype) {
         return false;
     }
     if (source->rank < 0 || target->rank < 0) {
@@ -494,7 +552,8 @@ static bool types_agree(const struct fm_port *source, const struct fm_port *targ
         return false;
     }
     for (int32_t i = 0; i < source->rank; i++) {
-        if (source->shape[i] >= 0 && target->shape[i] >= 0 && source->shape[i] != target->shape[i]) {
+        if (source->shape[i] >= 0 && target->shape[i] >= 0 &&
+            source->shape[i] != target->shape[i]) {
             return false;
         }
     }
@@ -508,11 +567,14 @@ static const char *type_format(const struct fm_port *port, char *text, size_t si
         shape[0] = ' ';
         (void)fm_shape_format(port->shape, (uint32_t)port->rank, shape + 1, sizeof(shape) - 1);
     }
-    (void)snprintf(text, size, "%s%s", port->dtype == FM_DTYPE_INVALID ? "any type" : fm_dtype_name(port->dtype), shape);
+    (void)snprintf(text, size, "%s%s",
+                   port->dtype == FM_DTYPE_INVALID ? "any type" : fm_dtype_name(port->dtype),
+                   shape);
     return text;
 }
 
-static const struct fm_binding_spec *binding_of(const struct fm_pipeline_stage *stage, uint32_t port)
+static const struct fm_binding_spec *binding_of(const struct fm_pipeline_stage *stage,
+                                                uint32_t port)
 {
     for (size_t i = 0; i < stage->spec->input_count; i++) {
         const struct fm_binding_spec *binding = &stage->spec->inputs[i];
@@ -528,18 +590,24 @@ static int check_batch(const struct linker *linker, const struct fm_pipeline_sta
     const struct fm_batch_spec *batch = &stage->spec->batch;
     bool given = batch->max > 1 || batch->bucket_step > 0 || batch->wait_for > 1;
     if (given && (stage->spec->kind != FM_STAGE_MODEL || stage->ports.batch_max == 0)) {
-        return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL, "stage '%s': 'batch' is given, but %s '%s' does not batch",
-                          stage->spec->name, stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator", stage->spec->target);
+        return LINK_ERROR(
+            linker, stage->spec->mark, FM_EINVAL,
+            "stage '%s': 'batch' is given, but %s '%s' does not batch", stage->spec->name,
+            stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator", stage->spec->target);
     }
     if (batch->max > stage->ports.batch_max && stage->ports.batch_max > 0) {
-        return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL, "stage '%s': batch max %u is more than the %u of model '%s'",
-                          stage->spec->name, batch->max, stage->ports.batch_max, stage->spec->target);
+        return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
+                          "stage '%s': batch max %u is more than the %u of model '%s'",
+                          stage->spec->name, batch->max, stage->ports.batch_max,
+                          stage->spec->target);
     }
     if (batch->bucket_step > 0) {
         struct fm_port first = item_port(stage, &stage->ports.inputs[0]);
-        if (batch->bucket_axis < 0 || batch->bucket_axis >= first.rank || first.shape[batch->bucket_axis] >= 0) {
+        if (batch->bucket_axis < 0 || batch->bucket_axis >= first.rank ||
+            first.shape[batch->bucket_axis] >= 0) {
             return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
-                              "stage '%s': bucket_axis %d is not a variable dimension of the first input, whose items have %d dimensions",
+                              "stage '%s': bucket_axis %d is not a variable dimension of the first "
+                              "input, whose items have %d dimensions",
                               stage->spec->name, batch->bucket_axis, first.rank);
         }
     }
@@ -561,9 +629,11 @@ static int check_types(const struct linker *linker)
                 char source_text[200];
                 char target_text[200];
                 const struct fm_binding_spec *binding = binding_of(stage, j);
-                return LINK_ERROR(linker, binding->mark, FM_ETYPE, "stage '%s': input '%s' takes %s, but '%s' is %s",
-                                  stage->spec->name, target.name, type_format(&target, target_text, sizeof(target_text)),
-                                  binding->source, type_format(source, source_text, sizeof(source_text)));
+                return LINK_ERROR(
+                    linker, binding->mark, FM_ETYPE,
+                    "stage '%s': input '%s' takes %s, but '%s' is %s", stage->spec->name,
+                    target.name, type_format(&target, target_text, sizeof(target_text)),
+                    binding->source, type_format(source, source_text, sizeof(source_text)));
             }
         }
         int status = check_batch(linker, stage);
@@ -578,7 +648,8 @@ static int bind_outputs(struct linker *linker)
 {
     struct fm_pipeline *pipeline = linker->pipeline;
     pipeline->output_count = (uint32_t)linker->spec->output_count;
-    pipeline->outputs = fm_arena_alloc(&pipeline->arena, pipeline->output_count * sizeof(*pipeline->outputs));
+    pipeline->outputs =
+        fm_arena_alloc(&pipeline->arena, pipeline->output_count * sizeof(*pipeline->outputs));
     if (pipeline->outputs == NULL) {
         return out_of_memory(linker);
     }
@@ -601,16 +672,20 @@ static int bind_outputs(struct linker *linker)
         }
         if (pipeline->scopes[value->scope].parent != 0) {
             return LINK_ERROR(linker, binding->mark, FM_EINVAL,
-                              "output '%s' lies two fan-outs deep and cannot be stacked: collect it with an operator first", output->name);
+                              "output '%s' lies two fan-outs deep and cannot be stacked: collect "
+                              "it with an operator first",
+                              output->name);
         }
         bool single = output->type.rank == 1 && output->type.shape[0] == 1;
         if (output->type.rank == FM_RANK_MAX) {
-            return LINK_ERROR(linker, binding->mark, FM_ETYPE, "output '%s' has too many dimensions to be stacked", output->name);
+            return LINK_ERROR(linker, binding->mark, FM_ETYPE,
+                              "output '%s' has too many dimensions to be stacked", output->name);
         }
         if (single) {
             output->type.shape[0] = -1;
         } else if (output->type.rank >= 0) {
-            memmove(&output->type.shape[1], &output->type.shape[0], (size_t)output->type.rank * sizeof(output->type.shape[0]));
+            memmove(&output->type.shape[1], &output->type.shape[0],
+                    (size_t)output->type.rank * sizeof(output->type.shape[0]));
             output->type.shape[0] = -1;
             output->type.rank++;
         }
@@ -629,15 +704,17 @@ static int check_all_used(const struct linker *linker)
             used = used || value->is_output || value->consumer_count > 0;
         }
         if (!used) {
-            return LINK_ERROR(linker, stage->spec->mark, FM_EINVAL,
-                              "nothing uses stage '%s': remove it, or name one of its outputs under 'outputs'", stage->spec->name);
+            return LINK_ERROR(
+                linker, stage->spec->mark, FM_EINVAL,
+                "nothing uses stage '%s': remove it, or name one of its outputs under 'outputs'",
+                stage->spec->name);
         }
     }
     return 0;
 }
 
-int fm_pipeline_link(const struct fm_pipeline_spec *spec, const struct fm_stage_ports *ports, struct fm_pipeline **ret_pipeline,
-                     struct fm_error *reterr)
+int fm_pipeline_link(const struct fm_pipeline_spec *spec, const struct fm_stage_ports *ports,
+                     struct fm_pipeline **ret_pipeline, struct fm_error *reterr)
 {
     struct linker linker = {.spec = spec, .reterr = reterr};
     uint32_t order[FM_PIPELINE_STAGES_MAX];

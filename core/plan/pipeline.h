@@ -1,14 +1,17 @@
 /*
  * Pipelines: a DAG of stages, linked and checked before anything runs.
  *
- * Owns: the specification record, name resolution, cycle detection, scopes (fan-out and fan-in), type checks. Does not own: file syntax
- * (host/runtime/pipeline_file.h), models and operators (the caller says what their ports are), execution (flow.h).
- * Thread rule: a linked pipeline is immutable.
+ * Owns: the specification record, name resolution, cycle detection, scopes (fan-out and fan-in),
+ * type checks. Does not own: file syntax (host/runtime/pipeline_file.h), models and operators (the
+ * caller says what their ports are), execution (flow.h). Thread rule: a linked pipeline is
+ * immutable.
  *
- * Scopes. Scope 0 is the request. A stage whose operator has outputs flagged FM_PORT_MANY opens a scope below its own; each element is an
- * item there. A stage belongs to the deepest scope among its plain inputs; the scopes of its inputs must lie on one line from the root. An input flagged
- * FM_PORT_MANY takes a value of a scope directly below the stage's own, all elements in order. A pipeline output that lies in a scope directly below the
- * root is stacked: one tensor with the elements along a new dimension 0 ([1]-shaped BYTES stack to [n]).
+ * Scopes. Scope 0 is the request. A stage whose operator has outputs flagged FM_PORT_MANY opens a
+ * scope below its own; each element is an item there. A stage belongs to the deepest scope among
+ * its plain inputs; the scopes of its inputs must lie on one line from the root. An input flagged
+ * FM_PORT_MANY takes a value of a scope directly below the stage's own, all elements in order. A
+ * pipeline output that lies in a scope directly below the root is stacked: one tensor with the
+ * elements along a new dimension 0 ([1]-shaped BYTES stack to [n]).
  */
 #ifndef FM_CORE_PLAN_PIPELINE_H
 #define FM_CORE_PLAN_PIPELINE_H
@@ -20,7 +23,7 @@
 #include "fermata/tensor.h"
 
 #define FM_PIPELINE_STAGES_MAX 256
-#define FM_PIPELINE_PORTS_MAX 1024 /* of one stage, and of the pipeline */
+#define FM_PIPELINE_PORTS_MAX  1024 /* of one stage, and of the pipeline */
 
 enum fm_stage_kind { FM_STAGE_OPERATOR, FM_STAGE_MODEL };
 
@@ -29,7 +32,8 @@ struct fm_mark {
     uint32_t column;
 };
 
-/* "port <- source": source is an input of the pipeline, "stage.port", or "stage" when that stage has one output. */
+/* "port <- source": source is an input of the pipeline, "stage.port", or "stage" when that stage
+ * has one output. */
 struct fm_binding_spec {
     const char *port; /* NULL: the only one */
     const char *source;
@@ -38,10 +42,13 @@ struct fm_binding_spec {
 
 /* How a model stage forms batches. */
 struct fm_batch_spec {
-    uint32_t max;          /* rows; 0: what the model says */
-    int32_t bucket_axis;   /* axis of the item's first input whose size decides the bucket (no batch dimension counted); -1: exact shapes */
-    uint32_t bucket_step;  /* items whose size rounds up to the same multiple share a bucket and are padded to the largest; 0: equal sizes only */
-    uint32_t wait_for;     /* keep an instance waiting while fewer items than this are queued and more may come; 0 and 1: never wait */
+    uint32_t max;         /* rows; 0: what the model says */
+    int32_t bucket_axis;  /* axis of the item's first input whose size decides the bucket (no batch
+                             dimension counted); -1: exact shapes */
+    uint32_t bucket_step; /* items whose size rounds up to the same multiple share a bucket and are
+                             padded to the largest; 0: equal sizes only */
+    uint32_t wait_for; /* keep an instance waiting while fewer items than this are queued and more
+                          may come; 0 and 1: never wait */
     double pad_value;
 };
 
@@ -52,7 +59,7 @@ struct fm_stage_spec {
     struct fm_binding_spec *inputs;
     size_t input_count;
     struct fm_batch_spec batch;
-    bool items_have_rows;  /* a model served alone: items carry the batch dimension themselves */
+    bool items_have_rows; /* a model served alone: items carry the batch dimension themselves */
     uint32_t fan_out_max; /* 0: default */
     struct fm_mark mark;
 };
@@ -68,13 +75,15 @@ struct fm_pipeline_spec {
     size_t output_count;
 };
 
-/* What the caller knows of a stage's target. For a model: ports as one item sees them (see `batched`). */
+/* What the caller knows of a stage's target. For a model: ports as one item sees them (see
+ * `batched`). */
 struct fm_stage_ports {
     const struct fm_port *inputs;
     uint32_t input_count;
     const struct fm_port *outputs;
     uint32_t output_count;
-    uint32_t batch_max; /* models: > 0 means ports carry a batch dimension in front, which items do not have */
+    uint32_t batch_max; /* models: > 0 means ports carry a batch dimension in front, which items do
+                           not have */
 };
 
 struct fm_pipeline_consumer {
@@ -95,16 +104,17 @@ struct fm_pipeline_value {
 };
 
 struct fm_pipeline_input {
-    int32_t value;  /* -1: an optional input left open */
-    bool collects;  /* takes all elements of the inner scope */
+    int32_t value; /* -1: an optional input left open */
+    bool collects; /* takes all elements of the inner scope */
 };
 
 struct fm_pipeline_stage {
-    const struct fm_stage_spec *spec; /* borrowed from the specification, which must outlive the pipeline */
+    const struct fm_stage_spec
+        *spec; /* borrowed from the specification, which must outlive the pipeline */
     struct fm_stage_ports ports;
     uint32_t scope;
-    int32_t child_scope; /* -1: opens none */
-    struct fm_pipeline_input *inputs;  /* by port of the target */
+    int32_t child_scope;              /* -1: opens none */
+    struct fm_pipeline_input *inputs; /* by port of the target */
     uint32_t input_count;
     uint32_t *outputs; /* value by port */
     uint32_t output_count;
@@ -113,8 +123,8 @@ struct fm_pipeline_stage {
 };
 
 struct fm_pipeline_scope {
-    int32_t parent; /* -1: root */
-    int32_t stage;  /* that opens it; -1: root */
+    int32_t parent;   /* -1: root */
+    int32_t stage;    /* that opens it; -1: root */
     uint32_t *stages; /* that run in it, by local index */
     uint32_t stage_count;
     uint32_t *values; /* that live in it, by local index */
@@ -145,10 +155,12 @@ struct fm_pipeline {
 };
 
 /*
- * Links: ports[i] belongs to spec->stages[i]. Errors read "<file>:<line>:<column>: ...": unknown sources (with a suggestion), cycles (naming the
- * stages on it), missing or doubled inputs, scopes that do not fit, dtype, rank and dimension mismatches (both sides shown).
+ * Links: ports[i] belongs to spec->stages[i]. Errors read "<file>:<line>:<column>: ...": unknown
+ * sources (with a suggestion), cycles (naming the stages on it), missing or doubled inputs, scopes
+ * that do not fit, dtype, rank and dimension mismatches (both sides shown).
  */
-int FM_NODISCARD fm_pipeline_link(const struct fm_pipeline_spec *spec, const struct fm_stage_ports *ports,
+int FM_NODISCARD fm_pipeline_link(const struct fm_pipeline_spec *spec,
+                                  const struct fm_stage_ports *ports,
                                   struct fm_pipeline **ret_pipeline, struct fm_error *reterr);
 void fm_pipeline_free(struct fm_pipeline *pipeline); /* accepts NULL */
 

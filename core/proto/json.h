@@ -1,9 +1,9 @@
 /*
  * JSON: a pull reader that never builds a tree, and a writer.
  *
- * Owns: RFC 8259 syntax, with limits. The reader works in place on a complete text, reports line and column of an error, decodes strings on
- * request, and parses numbers straight into the caller's memory. Does not own: what the values mean.
- * Thread rule: caller's memory.
+ * Owns: RFC 8259 syntax, with limits. The reader works in place on a complete text, reports line
+ * and column of an error, decodes strings on request, and parses numbers straight into the caller's
+ * memory. Does not own: what the values mean. Thread rule: caller's memory.
  */
 #ifndef FM_CORE_PROTO_JSON_H
 #define FM_CORE_PROTO_JSON_H
@@ -23,7 +23,8 @@ enum fm_json_token {
     FM_JSON_OBJECT_END,
     FM_JSON_ARRAY_BEGIN, /* [ */
     FM_JSON_ARRAY_END,
-    FM_JSON_KEY,    /* an object key: text/length hold it raw (still escaped), `escaped` says whether decoding is needed */
+    FM_JSON_KEY, /* an object key: text/length hold it raw (still escaped), `escaped` says whether
+                    decoding is needed */
     FM_JSON_STRING, /* likewise */
     FM_JSON_NUMBER, /* text/length hold its characters */
     FM_JSON_TRUE,
@@ -51,7 +52,8 @@ enum fm_json_token fm_json_next(struct fm_json_reader *reader);
 int FM_NODISCARD fm_json_skip(struct fm_json_reader *reader);
 /* True when the current KEY or STRING equals `string` (after decoding). */
 bool fm_json_equals(const struct fm_json_reader *reader, const char *string);
-/* Appends the decoded current KEY or STRING (UTF-8, surrogates paired; lone surrogates become U+FFFD). */
+/* Appends the decoded current KEY or STRING (UTF-8, surrogates paired; lone surrogates become
+ * U+FFFD). */
 void fm_json_decode(const struct fm_json_reader *reader, struct fm_text *text);
 /* The current NUMBER. FM_ETYPE when it does not fit. */
 int FM_NODISCARD fm_json_int64(const struct fm_json_reader *reader, int64_t *ret_value);
@@ -59,7 +61,8 @@ int FM_NODISCARD fm_json_uint64(const struct fm_json_reader *reader, uint64_t *r
 int FM_NODISCARD fm_json_double(const struct fm_json_reader *reader, double *ret_value);
 
 /*
- * The writer puts commas by itself. Depth up to FM_JSON_DEPTH_MAX; balance is the caller's business (asserted). Check text->failed at the end.
+ * The writer puts commas by itself. Depth up to FM_JSON_DEPTH_MAX; balance is the caller's business
+ * (asserted). Check text->failed at the end.
  */
 struct fm_json_writer {
     struct fm_text *text;
@@ -79,7 +82,8 @@ void fm_json_string(struct fm_json_writer *writer, const char *string);
 void fm_json_string_n(struct fm_json_writer *writer, const char *string, size_t length);
 void fm_json_int(struct fm_json_writer *writer, int64_t value);
 void fm_json_uint(struct fm_json_writer *writer, uint64_t value);
-void fm_json_float(struct fm_json_writer *writer, float value);   /* shortest that reads back the same; NaN/Inf become null */
+void fm_json_float(struct fm_json_writer *writer,
+                   float value); /* shortest that reads back the same; NaN/Inf become null */
 void fm_json_number(struct fm_json_writer *writer, double value);
 void fm_json_bool(struct fm_json_writer *writer, bool value);
 void fm_json_null(struct fm_json_writer *writer);

@@ -1,5 +1,6 @@
 /*
- * The parser of protobuf text format. See pbtxt.h. A recursive descent over one cursor; the depth is bounded.
+ * The parser of protobuf text format. See pbtxt.h. A recursive descent over one cursor; the depth
+ * is bounded.
  */
 #include "core/proto/pbtxt.h"
 
@@ -27,7 +28,8 @@ struct place {
     uint32_t column;
 };
 
-static int fail_at(const struct parser *parser, struct place place, const char *format, ...) FM_PRINTF(3, 4);
+static int fail_at(const struct parser *parser, struct place place, const char *format, ...)
+    FM_PRINTF(3, 4);
 
 static int fail_at(const struct parser *parser, struct place place, const char *format, ...)
 {
@@ -36,12 +38,14 @@ static int fail_at(const struct parser *parser, struct place place, const char *
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    return fm_error_set(parser->reterr, FM_EINVAL, "%s:%u:%u: %s", parser->file, place.line, place.column, message);
+    return fm_error_set(parser->reterr, FM_EINVAL, "%s:%u:%u: %s", parser->file, place.line,
+                        place.column, message);
 }
 
 static int out_of_memory(const struct parser *parser)
 {
-    return fm_error_set(parser->reterr, FM_ENOMEM, "%s: out of memory while reading the file", parser->file);
+    return fm_error_set(parser->reterr, FM_ENOMEM, "%s: out of memory while reading the file",
+                        parser->file);
 }
 
 static struct place here(const struct parser *parser)
@@ -54,7 +58,8 @@ static bool at_end(const struct parser *parser)
     return parser->at == parser->end;
 }
 
-/* The character under the cursor; NUL at the end (and for a NUL in the text, which no rule accepts). */
+/* The character under the cursor; NUL at the end (and for a NUL in the text, which no rule
+ * accepts). */
 static char peek(const struct parser *parser)
 {
     return at_end(parser) ? '\0' : *parser->at;
@@ -98,19 +103,22 @@ static const char *describe(const struct parser *parser, char *text, size_t size
         return "a control character";
     }
     size_t length = fm_utf8_sequence(parser->at, (size_t)(parser->end - parser->at));
-    (void)snprintf(text, size, "'%.*s'", (int)(length == 0 ? 1 : length), length == 0 ? "?" : parser->at);
+    (void)snprintf(text, size, "'%.*s'", (int)(length == 0 ? 1 : length),
+                   length == 0 ? "?" : parser->at);
     return text;
 }
 
 static int expected(const struct parser *parser, const char *what)
 {
     char found[16];
-    return fail_at(parser, here(parser), "%s is expected here, not %s", what, describe(parser, found, sizeof(found)));
+    return fail_at(parser, here(parser), "%s is expected here, not %s", what,
+                   describe(parser, found, sizeof(found)));
 }
 
 static bool is_letter(char character)
 {
-    return (character >= 'a' && character <= 'z') || (character >= 'A' && character <= 'Z') || character == '_';
+    return (character >= 'a' && character <= 'z') || (character >= 'A' && character <= 'Z') ||
+           character == '_';
 }
 
 static bool is_digit(char character)
@@ -118,13 +126,15 @@ static bool is_digit(char character)
     return character >= '0' && character <= '9';
 }
 
-static int copy_text(const struct parser *parser, const char *text, size_t length, const char **ret_copy)
+static int copy_text(const struct parser *parser, const char *text, size_t length,
+                     const char **ret_copy)
 {
     *ret_copy = fm_arena_strndup(parser->arena, text, length);
     return *ret_copy != NULL ? 0 : out_of_memory(parser);
 }
 
-static int parse_identifier(struct parser *parser, const char *what, const char **ret_text, size_t *ret_length)
+static int parse_identifier(struct parser *parser, const char *what, const char **ret_text,
+                            size_t *ret_length)
 {
     const char *start = parser->at;
     if (!is_letter(peek(parser))) {
@@ -137,7 +147,8 @@ static int parse_identifier(struct parser *parser, const char *what, const char 
     return copy_text(parser, start, *ret_length, ret_text);
 }
 
-/* "name" or "[package.extension]" or "[type.host/type]": the latter two are kept as written between the brackets. */
+/* "name" or "[package.extension]" or "[type.host/type]": the latter two are kept as written between
+ * the brackets. */
 static int parse_field_name(struct parser *parser, const char **ret_name)
 {
     size_t length = 0;
@@ -146,7 +157,8 @@ static int parse_field_name(struct parser *parser, const char **ret_name)
     }
     advance(parser);
     const char *start = parser->at;
-    while (is_letter(peek(parser)) || is_digit(peek(parser)) || peek(parser) == '.' || peek(parser) == '/' || peek(parser) == '-') {
+    while (is_letter(peek(parser)) || is_digit(peek(parser)) || peek(parser) == '.' ||
+           peek(parser) == '/' || peek(parser) == '-') {
         advance(parser);
     }
     length = (size_t)(parser->at - start);
@@ -169,7 +181,8 @@ static int digit_of(char character)
 }
 
 /* Up to `most` digits of `base`, at least `least`. */
-static int parse_escape_digits(struct parser *parser, int base, int least, int most, uint32_t *ret_value)
+static int parse_escape_digits(struct parser *parser, int base, int least, int most,
+                               uint32_t *ret_value)
 {
     uint32_t value = 0;
     int count = 0;
@@ -179,7 +192,8 @@ static int parse_escape_digits(struct parser *parser, int base, int least, int m
         count++;
     }
     *ret_value = value;
-    return count >= least ? 0 : expected(parser, base == 8 ? "an octal digit" : "a hexadecimal digit");
+    return count >= least ? 0
+                          : expected(parser, base == 8 ? "an octal digit" : "a hexadecimal digit");
 }
 
 static void append_utf8(struct fm_text *text, uint32_t code)
@@ -201,7 +215,8 @@ static void append_utf8(struct fm_text *text, uint32_t code)
     }
 }
 
-/* \uXXXX (with a second one behind it for a surrogate pair) and \UXXXXXXXX. The cursor is behind the letter. */
+/* \uXXXX (with a second one behind it for a surrogate pair) and \UXXXXXXXX. The cursor is behind
+ * the letter. */
 static int parse_unicode_escape(struct parser *parser, struct place start, int digits)
 {
     uint32_t code = 0;
@@ -210,14 +225,16 @@ static int parse_unicode_escape(struct parser *parser, struct place start, int d
     if (status != 0) {
         return status;
     }
-    if (code >= 0xD800 && code <= 0xDBFF && parser->end - parser->at >= 6 && parser->at[0] == '\\' && parser->at[1] == 'u') {
+    if (code >= 0xD800 && code <= 0xDBFF && parser->end - parser->at >= 6 &&
+        parser->at[0] == '\\' && parser->at[1] == 'u') {
         advance(parser);
         advance(parser);
         status = parse_escape_digits(parser, 16, 4, 4, &low);
         if (status != 0) {
             return status;
         }
-        code = low >= 0xDC00 && low <= 0xDFFF ? 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00) : 0xD800;
+        code = low >= 0xDC00 && low <= 0xDFFF ? 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
+                                              : 0xD800;
     }
     if (code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
         return fail_at(parser, start, "the escape is no Unicode character");
@@ -249,7 +266,9 @@ static int parse_escape(struct parser *parser)
     } else if (digit_of(letter) < 8) {
         status = parse_escape_digits(parser, 8, 1, 3, &value);
     } else {
-        return fail_at(parser, start, "not an escape that strings have (\\n, \\t, \\\\, \\\", \\x41, \\101, \\u0041, ...)");
+        return fail_at(
+            parser, start,
+            "not an escape that strings have (\\n, \\t, \\\\, \\\", \\x41, \\101, \\u0041, ...)");
     }
     if (status == 0 && value > 0xFF) {
         return fail_at(parser, start, "the escape is larger than a byte");
@@ -271,7 +290,8 @@ static int parse_string(struct parser *parser, struct fm_pbtxt_value *value)
         advance(parser);
         while (peek(parser) != quote || at_end(parser)) {
             if (at_end(parser) || peek(parser) == '\n') {
-                return fail_at(parser, start, "this string is not closed before the end of the line");
+                return fail_at(parser, start,
+                               "this string is not closed before the end of the line");
             }
             if (peek(parser) == '\\') {
                 int status = parse_escape(parser);
@@ -290,10 +310,12 @@ static int parse_string(struct parser *parser, struct fm_pbtxt_value *value)
         return out_of_memory(parser);
     }
     value->length = parser->scratch.length;
-    return copy_text(parser, value->length > 0 ? parser->scratch.data : "", value->length, &value->text);
+    return copy_text(parser, value->length > 0 ? parser->scratch.data : "", value->length,
+                     &value->text);
 }
 
-/* A number, or an identifier behind a minus sign ("-inf"). What it says is checked by whoever asks for a type. */
+/* A number, or an identifier behind a minus sign ("-inf"). What it says is checked by whoever asks
+ * for a type. */
 static int parse_number(struct parser *parser, struct fm_pbtxt_value *value)
 {
     char text[128];
@@ -309,12 +331,14 @@ static int parse_number(struct parser *parser, struct fm_pbtxt_value *value)
     }
     for (;;) {
         char character = peek(parser);
-        bool exponent_sign = (character == '+' || character == '-') && length > 0 && (text[length - 1] == 'e' || text[length - 1] == 'E');
+        bool exponent_sign = (character == '+' || character == '-') && length > 0 &&
+                             (text[length - 1] == 'e' || text[length - 1] == 'E');
         if (!is_digit(character) && !is_letter(character) && character != '.' && !exponent_sign) {
             break;
         }
         if (length == sizeof(text) - 1) {
-            return fail_at(parser, (struct place){value->line, value->column}, "a number longer than %zu characters", sizeof(text) - 1);
+            return fail_at(parser, (struct place){value->line, value->column},
+                           "a number longer than %zu characters", sizeof(text) - 1);
         }
         text[length++] = character;
         advance(parser);
@@ -323,7 +347,8 @@ static int parse_number(struct parser *parser, struct fm_pbtxt_value *value)
     return copy_text(parser, text, length, &value->text);
 }
 
-static int parse_fields(struct parser *parser, unsigned depth, char closing, const struct fm_pbtxt_field **ret_fields);
+static int parse_fields(struct parser *parser, unsigned depth, char closing,
+                        const struct fm_pbtxt_field **ret_fields);
 
 static int parse_message(struct parser *parser, unsigned depth, struct fm_pbtxt_value *value)
 {
@@ -368,7 +393,8 @@ struct chain {
     const struct fm_pbtxt_field **link;
 };
 
-static int add_field(struct parser *parser, struct chain *chain, const struct fm_pbtxt_field *prototype, unsigned depth)
+static int add_field(struct parser *parser, struct chain *chain,
+                     const struct fm_pbtxt_field *prototype, unsigned depth)
 {
     if (++parser->field_count > FM_PBTXT_FIELDS_MAX) {
         return fail_at(parser, here(parser), "more than %d fields", FM_PBTXT_FIELDS_MAX);
@@ -387,7 +413,8 @@ static int add_field(struct parser *parser, struct chain *chain, const struct fm
 }
 
 /* "[a, b]": one field each. The cursor is on the bracket. */
-static int parse_list(struct parser *parser, struct chain *chain, const struct fm_pbtxt_field *prototype, unsigned depth)
+static int parse_list(struct parser *parser, struct chain *chain,
+                      const struct fm_pbtxt_field *prototype, unsigned depth)
 {
     struct place start = here(parser);
     advance(parser);
@@ -438,7 +465,8 @@ static int parse_field(struct parser *parser, struct chain *chain, unsigned dept
     if (!colon && opening != '{' && opening != '<' && opening != '[') {
         return expected(parser, "':' or '{'");
     }
-    status = opening == '[' ? parse_list(parser, chain, &prototype, depth) : add_field(parser, chain, &prototype, depth);
+    status = opening == '[' ? parse_list(parser, chain, &prototype, depth)
+                            : add_field(parser, chain, &prototype, depth);
     if (status != 0) {
         return status;
     }
@@ -450,7 +478,8 @@ static int parse_field(struct parser *parser, struct chain *chain, unsigned dept
 }
 
 /* Fields up to `closing` (which is left under the cursor) or, for NUL, to the end of the file. */
-static int parse_fields(struct parser *parser, unsigned depth, char closing, const struct fm_pbtxt_field **ret_fields)
+static int parse_fields(struct parser *parser, unsigned depth, char closing,
+                        const struct fm_pbtxt_field **ret_fields)
 {
     struct chain chain = {.link = ret_fields};
     *ret_fields = NULL;
@@ -466,16 +495,22 @@ static int parse_fields(struct parser *parser, unsigned depth, char closing, con
     }
 }
 
-int fm_pbtxt_parse(const char *file, const char *text, size_t length, struct fm_arena *arena, struct fm_pbtxt_value *ret_root,
-                   struct fm_error *reterr)
+int fm_pbtxt_parse(const char *file, const char *text, size_t length, struct fm_arena *arena,
+                   struct fm_pbtxt_value *ret_root, struct fm_error *reterr)
 {
     *ret_root = (struct fm_pbtxt_value){.kind = FM_PBTXT_MESSAGE, .line = 1, .column = 1};
     if (length > FM_PBTXT_BYTES_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "%s: %zu bytes, more than the %u that a configuration may have", file, length,
-                            FM_PBTXT_BYTES_MAX);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "%s: %zu bytes, more than the %u that a configuration may have", file,
+                            length, FM_PBTXT_BYTES_MAX);
     }
-    struct parser parser = {
-        .file = file, .at = text, .end = text + length, .line = 1, .column = 1, .arena = arena, .reterr = reterr};
+    struct parser parser = {.file = file,
+                            .at = text,
+                            .end = text + length,
+                            .line = 1,
+                            .column = 1,
+                            .arena = arena,
+                            .reterr = reterr};
     int status = parse_fields(&parser, 0, '\0', &ret_root->fields);
     fm_text_deinit(&parser.scratch);
     if (status != 0) {
@@ -540,7 +575,9 @@ int fm_pbtxt_scalar(const struct fm_pbtxt_value *value, const char **ret_text)
 
 const char *fm_pbtxt_kind_name(enum fm_pbtxt_kind kind)
 {
-    static const char *const names[] = {[FM_PBTXT_MESSAGE] = "a message { ... }", [FM_PBTXT_STRING] = "a string",
-                                        [FM_PBTXT_NUMBER] = "a number", [FM_PBTXT_IDENTIFIER] = "a word"};
+    static const char *const names[] = {[FM_PBTXT_MESSAGE] = "a message { ... }",
+                                        [FM_PBTXT_STRING] = "a string",
+                                        [FM_PBTXT_NUMBER] = "a number",
+                                        [FM_PBTXT_IDENTIFIER] = "a word"};
     return names[kind];
 }

@@ -1,12 +1,14 @@
 /*
- * Protobuf text format: what Triton's config.pbtxt is written in, read into a tree whose every node knows its line and column.
+ * Protobuf text format: what Triton's config.pbtxt is written in, read into a tree whose every node
+ * knows its line and column.
  *
- * Owns: the syntax. Does not own: any schema; a field's meaning, type and whether it may repeat are the reader's business. Pure.
- * Thread rule: a tree is read-only after parsing.
+ * Owns: the syntax. Does not own: any schema; a field's meaning, type and whether it may repeat are
+ * the reader's business. Pure. Thread rule: a tree is read-only after parsing.
  *
- * Accepted: `name: value`, `name { ... }`, `name < ... >`, `name: [a, b]` (the same as repeating the field), '#' comments, both quotes with all
- * escapes, adjacent strings joined, numbers in decimal, hexadecimal and octal, floats with an optional 'f', identifiers (enums, booleans, inf, nan),
- * extension names in brackets, ',' or ';' behind a field.
+ * Accepted: `name: value`, `name { ... }`, `name < ... >`, `name: [a, b]` (the same as repeating
+ * the field), '#' comments, both quotes with all escapes, adjacent strings joined, numbers in
+ * decimal, hexadecimal and octal, floats with an optional 'f', identifiers (enums, booleans, inf,
+ * nan), extension names in brackets, ',' or ';' behind a field.
  */
 #ifndef FM_CORE_PROTO_PBTXT_H
 #define FM_CORE_PROTO_PBTXT_H
@@ -18,8 +20,8 @@
 #include "core/util/memory.h"
 #include "fermata/status.h"
 
-#define FM_PBTXT_BYTES_MAX (4u << 20)
-#define FM_PBTXT_DEPTH_MAX 32
+#define FM_PBTXT_BYTES_MAX  (4u << 20)
+#define FM_PBTXT_DEPTH_MAX  32
 #define FM_PBTXT_FIELDS_MAX 100000
 
 enum fm_pbtxt_kind { FM_PBTXT_MESSAGE, FM_PBTXT_STRING, FM_PBTXT_NUMBER, FM_PBTXT_IDENTIFIER };
@@ -28,9 +30,10 @@ struct fm_pbtxt_field;
 
 struct fm_pbtxt_value {
     enum fm_pbtxt_kind kind;
-    uint32_t line;   /* from 1 */
-    uint32_t column; /* from 1, in characters */
-    const char *text; /* string (unescaped), number as written (without blanks behind '-'), identifier; NUL-terminated */
+    uint32_t line;    /* from 1 */
+    uint32_t column;  /* from 1, in characters */
+    const char *text; /* string (unescaped), number as written (without blanks behind '-'),
+                         identifier; NUL-terminated */
     size_t length;    /* of text: a string may hold NUL characters */
     const struct fm_pbtxt_field *fields; /* message: the first field, NULL when it is empty */
 };
@@ -44,11 +47,13 @@ struct fm_pbtxt_field {
 };
 
 /*
- * Parses a whole file into *ret_root, a message. Everything lives in `arena`; on failure what was allocated stays there. Mistakes are "file:line:column:
+ * Parses a whole file into *ret_root, a message. Everything lives in `arena`; on failure what was
+ * allocated stays there. Mistakes are "file:line:column:
  * ..." (FM_EINVAL); FM_ETOOLARGE beyond FM_PBTXT_BYTES_MAX; FM_ENOMEM.
  */
-int FM_NODISCARD fm_pbtxt_parse(const char *file, const char *text, size_t length, struct fm_arena *arena,
-                                struct fm_pbtxt_value *ret_root, struct fm_error *reterr);
+int FM_NODISCARD fm_pbtxt_parse(const char *file, const char *text, size_t length,
+                                struct fm_arena *arena, struct fm_pbtxt_value *ret_root,
+                                struct fm_error *reterr);
 
 /* FM_EINVAL when the value is not of that type; *ret_value is then untouched. */
 int FM_NODISCARD fm_pbtxt_int64(const struct fm_pbtxt_value *value, int64_t *ret_value);

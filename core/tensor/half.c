@@ -1,5 +1,6 @@
 /*
- * 16-bit floating point: IEEE 754 binary16 and bfloat16 to and from float, rounding to nearest even. Pure.
+ * 16-bit floating point: IEEE 754 binary16 and bfloat16 to and from float, rounding to nearest
+ * even. Pure.
  */
 #include <string.h>
 

@@ -136,7 +136,8 @@ bool fm_shape_matches(const struct fm_port *port, const int64_t *shape, uint32_t
 
 static uint32_t read_u32(const unsigned char *bytes)
 {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
 }
 
 static int bytes_check(const struct fm_tensor *tensor, uint64_t count, struct fm_error *reterr)
@@ -145,15 +146,18 @@ static int bytes_check(const struct fm_tensor *tensor, uint64_t count, struct fm
     size_t offset = 0;
     for (uint64_t i = 0; i < count; i++) {
         if (tensor->size - offset < 4) {
-            return fm_error_set(reterr, FM_ETYPE, "BYTES tensor of %llu elements ends inside the length of element %llu",
-                                (unsigned long long)count, (unsigned long long)i);
+            return fm_error_set(
+                reterr, FM_ETYPE,
+                "BYTES tensor of %llu elements ends inside the length of element %llu",
+                (unsigned long long)count, (unsigned long long)i);
         }
         size_t length = read_u32(data + offset);
         offset += 4;
         if (length > tensor->size - offset) {
-            return fm_error_set(reterr, FM_ETYPE,
-                                "BYTES element %llu claims %zu bytes, but only %zu are left in the tensor",
-                                (unsigned long long)i, length, tensor->size - offset);
+            return fm_error_set(
+                reterr, FM_ETYPE,
+                "BYTES element %llu claims %zu bytes, but only %zu are left in the tensor",
+                (unsigned long long)i, length, tensor->size - offset);
         }
         offset += length;
     }
@@ -172,10 +176,11 @@ int fm_tensor_check(const struct fm_tensor *tensor, struct fm_error *reterr)
         return fm_error_set(reterr, FM_ETYPE, "tensor has no valid data type (%u)", tensor->dtype);
     }
     if (fm_shape_element_count(tensor->shape, tensor->rank, &count) != 0) {
-        return fm_error_set(reterr, FM_ETYPE, "tensor has an invalid shape %s",
-                            tensor->rank > FM_RANK_MAX
-                                ? "(too many dimensions)"
-                                : fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)));
+        return fm_error_set(
+            reterr, FM_ETYPE, "tensor has an invalid shape %s",
+            tensor->rank > FM_RANK_MAX
+                ? "(too many dimensions)"
+                : fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)));
     }
     if (tensor->dtype == FM_DTYPE_BYTES) {
         return bytes_check(tensor, count, reterr);
@@ -185,12 +190,14 @@ int fm_tensor_check(const struct fm_tensor *tensor, struct fm_error *reterr)
     if (status != 0 || expected != tensor->size) {
         return fm_error_set(reterr, FM_ETYPE, "tensor of %s %s must have %zu bytes, but has %zu",
                             fm_dtype_name(tensor->dtype),
-                            fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)), expected, tensor->size);
+                            fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)),
+                            expected, tensor->size);
     }
     return 0;
 }
 
-int fm_bytes_get(const struct fm_tensor *tensor, uint64_t index, const char **ret_data, size_t *ret_length)
+int fm_bytes_get(const struct fm_tensor *tensor, uint64_t index, const char **ret_data,
+                 size_t *ret_length)
 {
     const unsigned char *data = tensor->data;
     size_t offset = 0;
@@ -219,7 +226,8 @@ struct fm_buffer {
     void *context;
 };
 
-struct fm_buffer *fm_buffer_wrap(void *data, size_t size, void (*release)(void *context), void *context)
+struct fm_buffer *fm_buffer_wrap(void *data, size_t size, void (*release)(void *context),
+                                 void *context)
 {
     struct fm_buffer *buffer = fm_alloc(sizeof(*buffer));
     if (buffer != NULL) {
@@ -280,7 +288,8 @@ void fm_buffer_unref(struct fm_buffer *buffer)
     fm_free(buffer);
 }
 
-int fm_value_alloc(struct fm_value *ret_value, uint32_t dtype, const int64_t *shape, uint32_t rank, size_t size)
+int fm_value_alloc(struct fm_value *ret_value, uint32_t dtype, const int64_t *shape, uint32_t rank,
+                   size_t size)
 {
     uint64_t count = 0;
     int status = fm_shape_element_count(shape, rank, &count);
@@ -297,8 +306,9 @@ int fm_value_alloc(struct fm_value *ret_value, uint32_t dtype, const int64_t *sh
     if (buffer == NULL) {
         return FM_ENOMEM;
     }
-    *ret_value = (struct fm_value){.tensor = {.dtype = dtype, .rank = rank, .data = buffer->data, .size = size},
-                                   .buffer = buffer};
+    *ret_value = (struct fm_value){
+        .tensor = {.dtype = dtype, .rank = rank, .data = buffer->data, .size = size},
+        .buffer = buffer};
     if (rank > 0) {
         memcpy(ret_value->tensor.shape, shape, rank * sizeof(shape[0]));
     }

@@ -19,13 +19,14 @@ int fm_status_grpc(int status);
 int fm_status_retry(int status);
 
 /*
- * Writes `status` and the formatted text to reterr (which may be NULL) and returns status, so that callers can write
- * `return fm_error_set(reterr, FM_EINVAL, "...")`. Control characters in the text are replaced by '?'; too long a text is cut at a
- * UTF-8 boundary.
+ * Writes `status` and the formatted text to reterr (which may be NULL) and returns status, so that
+ * callers can write `return fm_error_set(reterr, FM_EINVAL, "...")`. Control characters in the text
+ * are replaced by '?'; too long a text is cut at a UTF-8 boundary.
  */
 int fm_error_set(struct fm_error *reterr, int status, const char *format, ...) FM_PRINTF(3, 4);
 
-/* Puts "<prefix>: " before the text that is already there. Keeps the status, and returns it. reterr may be NULL: returns `status`. */
+/* Puts "<prefix>: " before the text that is already there. Keeps the status, and returns it. reterr
+ * may be NULL: returns `status`. */
 int fm_error_prefix(struct fm_error *reterr, int status, const char *format, ...) FM_PRINTF(3, 4);
 
 #endif

@@ -94,7 +94,8 @@ struct fm_arena_block {
     size_t padding; /* keeps the header a multiple of the alignment */
 };
 
-_Static_assert(sizeof(struct fm_arena_block) % ARENA_ALIGNMENT == 0, "objects behind the header are aligned");
+_Static_assert(sizeof(struct fm_arena_block) % ARENA_ALIGNMENT == 0,
+               "objects behind the header are aligned");
 
 void fm_arena_init(struct fm_arena *arena, size_t bytes_max)
 {

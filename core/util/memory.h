@@ -1,7 +1,9 @@
 /*
- * Memory for deciding code: the one place in core that calls the system's allocator, and arenas on top of it.
+ * Memory for deciding code: the one place in core that calls the system's allocator, and arenas on
+ * top of it.
  *
- * Owns: allocation and its fault injection. Thread rule: fm_alloc and fm_free are as thread safe as malloc; an arena belongs to one thread.
+ * Owns: allocation and its fault injection. Thread rule: fm_alloc and fm_free are as thread safe as
+ * malloc; an arena belongs to one thread.
  */
 #ifndef FM_CORE_UTIL_MEMORY_H
 #define FM_CORE_UTIL_MEMORY_H
@@ -9,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* As malloc, calloc, realloc, free; NULL on failure or when fault injection says so. Size 0 gives a unique pointer. */
+/* As malloc, calloc, realloc, free; NULL on failure or when fault injection says so. Size 0 gives a
+ * unique pointer. */
 void *fm_alloc(size_t size) __attribute__((malloc, warn_unused_result));
 void *fm_alloc_zero(size_t count, size_t size) __attribute__((malloc, warn_unused_result));
 void *fm_realloc(void *memory, size_t size) __attribute__((warn_unused_result));
@@ -20,8 +23,9 @@ char *fm_strdup(const char *text) __attribute__((malloc, warn_unused_result));
 char *fm_strndup(const char *text, size_t length) __attribute__((malloc, warn_unused_result));
 
 /*
- * Fault injection for tests: the `countdown`-th allocation from now fails (1 = the next one), and with `persistent` all after it too. 0 switches
- * it off. Returns how many allocations happened since the last call. Process wide.
+ * Fault injection for tests: the `countdown`-th allocation from now fails (1 = the next one), and
+ * with `persistent` all after it too. 0 switches it off. Returns how many allocations happened
+ * since the last call. Process wide.
  */
 uint64_t fm_memory_fail_at(uint64_t countdown, int persistent);
 
@@ -38,6 +42,7 @@ void fm_arena_deinit(struct fm_arena *arena);
 /* Zeroed, aligned to 16; NULL when memory or bytes_max is exhausted. */
 void *fm_arena_alloc(struct fm_arena *arena, size_t size) __attribute__((warn_unused_result));
 char *fm_arena_strdup(struct fm_arena *arena, const char *text) __attribute__((warn_unused_result));
-char *fm_arena_strndup(struct fm_arena *arena, const char *text, size_t length) __attribute__((warn_unused_result));
+char *fm_arena_strndup(struct fm_arena *arena, const char *text, size_t length)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -37,7 +37,8 @@ uint64_t fm_random_next(struct fm_random *random)
 
 uint64_t fm_random_below(struct fm_random *random, uint64_t bound)
 {
-    /* Values below the remainder of 2^64 / bound are drawn again, so that every result is equally likely. */
+    /* Values below the remainder of 2^64 / bound are drawn again, so that every result is equally
+     * likely. */
     uint64_t threshold = (0 - bound) % bound;
     for (;;) {
         uint64_t value = fm_random_next(random);

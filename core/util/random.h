@@ -1,5 +1,6 @@
 /*
- * Seeded random numbers: xoshiro256** (Blackman and Vigna, 2018), seeded by splitmix64. One generator per concern, never shared.
+ * Seeded random numbers: xoshiro256** (Blackman and Vigna, 2018), seeded by splitmix64. One
+ * generator per concern, never shared.
  */
 #ifndef FM_CORE_UTIL_RANDOM_H
 #define FM_CORE_UTIL_RANDOM_H

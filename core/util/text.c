@@ -115,7 +115,8 @@ char *fm_text_take(struct fm_text *text)
 
 static unsigned char lower(unsigned char character)
 {
-    return character >= 'A' && character <= 'Z' ? (unsigned char)(character + ('a' - 'A')) : character;
+    return character >= 'A' && character <= 'Z' ? (unsigned char)(character + ('a' - 'A'))
+                                                : character;
 }
 
 enum { DISTANCE_LENGTH_MAX = 64 };
@@ -139,7 +140,8 @@ unsigned fm_text_distance(const char *a, const char *b)
         row[0] = (unsigned)i;
         for (size_t j = 1; j <= b_length; j++) {
             unsigned above = row[j];
-            unsigned best = diagonal + (lower((unsigned char)a[i - 1]) != lower((unsigned char)b[j - 1]));
+            unsigned best =
+                diagonal + (lower((unsigned char)a[i - 1]) != lower((unsigned char)b[j - 1]));
             if (above + 1 < best) {
                 best = above + 1;
             }
@@ -217,8 +219,9 @@ int fm_parse_int64(const char *text, int64_t *ret_value)
 }
 
 /*
- * Decimal to double without the C library's locale. Digits are gathered in a long double (64-bit mantissa on x86-64), scaled by a power of ten;
- * for configuration values of up to 17 digits the result is at most one unit in the last place off. Tensor data do not come this way.
+ * Decimal to double without the C library's locale. Digits are gathered in a long double (64-bit
+ * mantissa on x86-64), scaled by a power of ten; for configuration values of up to 17 digits the
+ * result is at most one unit in the last place off. Tensor data do not come this way.
  */
 static const char *double_scan(const char *text, double *ret_value)
 {
@@ -288,7 +291,8 @@ struct unit {
 };
 
 /* A number followed by one of the units (the empty unit included), as an unsigned integer. */
-static int parse_with_unit(const char *text, const struct unit *units, size_t unit_count, uint64_t *ret_value)
+static int parse_with_unit(const char *text, const struct unit *units, size_t unit_count,
+                           uint64_t *ret_value)
 {
     double value = 0;
     const char *end = double_scan(text, &value);
@@ -310,18 +314,29 @@ static int parse_with_unit(const char *text, const struct unit *units, size_t un
 
 int fm_parse_duration_ns(const char *text, uint64_t *ret_ns)
 {
-    static const struct unit units[] = {{"", 1e9},   {"ns", 1},    {"us", 1e3},    {"ms", 1e6},
+    static const struct unit units[] = {{"", 1e9},  {"ns", 1},   {"us", 1e3},   {"ms", 1e6},
                                         {"s", 1e9}, {"m", 60e9}, {"min", 60e9}, {"h", 3600e9}};
     return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret_ns);
 }
 
 int fm_parse_bytes(const char *text, uint64_t *ret_bytes)
 {
-    static const struct unit units[] = {
-        {"", 1},           {"B", 1},          {"k", 1024},       {"K", 1024},          {"KiB", 1024},
-        {"kB", 1e3},       {"KB", 1e3},       {"M", 1048576},    {"MiB", 1048576},     {"MB", 1e6},
-        {"G", 1073741824}, {"GiB", 1073741824}, {"GB", 1e9},     {"T", 1099511627776.}, {"TiB", 1099511627776.},
-        {"TB", 1e12}};
+    static const struct unit units[] = {{"", 1},
+                                        {"B", 1},
+                                        {"k", 1024},
+                                        {"K", 1024},
+                                        {"KiB", 1024},
+                                        {"kB", 1e3},
+                                        {"KB", 1e3},
+                                        {"M", 1048576},
+                                        {"MiB", 1048576},
+                                        {"MB", 1e6},
+                                        {"G", 1073741824},
+                                        {"GiB", 1073741824},
+                                        {"GB", 1e9},
+                                        {"T", 1099511627776.},
+                                        {"TiB", 1099511627776.},
+                                        {"TB", 1e12}};
     return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret_bytes);
 }
 

@@ -13,8 +13,9 @@
 #include "fermata/status.h"
 
 /*
- * A growing byte string, always NUL-terminated once something was appended. Zero-initialise to start. An append that fails sets `failed`
- * and every later append does nothing, so that a writer checks once, at the end.
+ * A growing byte string, always NUL-terminated once something was appended. Zero-initialise to
+ * start. An append that fails sets `failed` and every later append does nothing, so that a writer
+ * checks once, at the end.
  */
 struct fm_text {
     char *data;
@@ -34,16 +35,20 @@ char *fm_text_reserve(struct fm_text *text, size_t length);
 /* Takes the string out of text (fm_free it); NULL when it failed. An empty text gives "". */
 char *fm_text_take(struct fm_text *text);
 
-/* Levenshtein distance, case-insensitive for ASCII, capped at 255; both strings are looked at up to 64 bytes. */
+/* Levenshtein distance, case-insensitive for ASCII, capped at 255; both strings are looked at up to
+ * 64 bytes. */
 unsigned fm_text_distance(const char *a, const char *b);
-/* The candidate nearest to `word` when it is near enough to be a likely misspelling (distance <= 1 + length/4), else NULL. */
+/* The candidate nearest to `word` when it is near enough to be a likely misspelling (distance <= 1
+ * + length/4), else NULL. */
 const char *fm_text_suggest(const char *word, const char *const *candidates, size_t count);
 
-/* Strict whole-string parsers: no leading space, no trailing characters, range checked. Accept 0x for unsigned. */
+/* Strict whole-string parsers: no leading space, no trailing characters, range checked. Accept 0x
+ * for unsigned. */
 int FM_NODISCARD fm_parse_uint64(const char *text, uint64_t *ret_value);
 int FM_NODISCARD fm_parse_int64(const char *text, int64_t *ret_value);
-int FM_NODISCARD fm_parse_double(const char *text, double *ret_value); /* finite only; locale independent */
-int FM_NODISCARD fm_parse_bool(const char *text, bool *ret_value);     /* true/false/yes/no/on/off */
+int FM_NODISCARD fm_parse_double(const char *text,
+                                 double *ret_value); /* finite only; locale independent */
+int FM_NODISCARD fm_parse_bool(const char *text, bool *ret_value); /* true/false/yes/no/on/off */
 /* "250ms", "1.5s", "10us", "3m", "2h", bare number = seconds. */
 int FM_NODISCARD fm_parse_duration_ns(const char *text, uint64_t *ret_ns);
 /* "64MiB", "1.5GB", "4096", "512k". */

@@ -6,6 +6,7 @@
  */
 #include "engines/batch/glob.h"
 
+#include <stdint.h>
 #include <string.h>
 
 bool fm_glob_is_pattern(const char *text)

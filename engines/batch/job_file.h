@@ -4,7 +4,7 @@
  *   name: ocr
  *   pipeline: pipeline.yaml          # or a model file, or a model's directory; relative to this file, like every path here
  *   input:
- *     files: pages/(**)/(*).jpg      # a file, a directory (recursive), a pattern, or a list of these (without the brackets)
+ *     files: pages/scan-*.jpg        # a file, a directory (recursive), a pattern (** for any directories), or a list of these
  *     list: pages.txt                # instead of files: one path a line (or NUL-separated); "-" is standard input
  *     base: pages                    # ids are paths relative to it
  *     tensor: image                  # which input of the pipeline gets a file's bytes; default: the only one that needs a value

@@ -350,7 +350,9 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
     }
     if (status != 0) {
         fm_file_writer_abandon(&writer);
-        (void)fm_file_remove(temporary, NULL);
+        /* What matters is said already; a leftover is overwritten by the next attempt. */
+        int ignored = fm_file_remove(temporary, NULL);
+        (void)ignored;
         return status;
     }
     *ret_checksum = checksum;

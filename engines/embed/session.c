@@ -28,12 +28,14 @@ const char *fm_library_status_text(int status)
     return fm_status_text(status);
 }
 
-int fm_session_open(const char *path, const struct fm_session_options *options, struct fm_session **ret_session, struct fm_error *reterr)
+int fm_session_open(const char *path, const struct fm_session_options *options,
+                    struct fm_session **ret_session, struct fm_error *reterr)
 {
     /* A caller built against an older header knows fewer fields: those it does not know are 0. */
     struct fm_session_options known = {0};
     if (options != NULL) {
-        memcpy(&known, options, options->struct_size < sizeof(known) ? options->struct_size : sizeof(known));
+        memcpy(&known, options,
+               options->struct_size < sizeof(known) ? options->struct_size : sizeof(known));
     }
     struct fm_servable_options servable_options = {.operator_threads = known.operator_threads,
                                                    .requests_max = known.requests_max,
@@ -70,22 +72,24 @@ const struct fm_port *fm_session_outputs(const struct fm_session *session, uint3
     return fm_servable_outputs(session->servable, ret_count);
 }
 
-int fm_session_run(struct fm_session *session, const struct fm_tensor *inputs, uint32_t input_count, struct fm_result **ret_result,
-                   struct fm_error *reterr)
+int fm_session_run(struct fm_session *session, const struct fm_tensor *inputs, uint32_t input_count,
+                   struct fm_result **ret_result, struct fm_error *reterr)
 {
     uint32_t wanted = 0;
     uint32_t output_count = 0;
     (void)fm_servable_inputs(session->servable, &wanted);
     (void)fm_servable_outputs(session->servable, &output_count);
     if (input_count != wanted) {
-        return fm_error_set(reterr, FM_EINVAL, "'%s' takes %u inputs, but %u were given", fm_servable_name(session->servable), wanted,
-                            input_count);
+        return fm_error_set(reterr, FM_EINVAL, "'%s' takes %u inputs, but %u were given",
+                            fm_servable_name(session->servable), wanted, input_count);
     }
-    struct fm_result *result = calloc(1, sizeof(*result) + output_count * sizeof(result->outputs[0]));
+    struct fm_result *result =
+        calloc(1, sizeof(*result) + output_count * sizeof(result->outputs[0]));
     struct fm_value *values = calloc((size_t)input_count + 1, sizeof(*values));
     int status = FM_ENOMEM;
     struct fm_error error = {0};
-    (void)fm_error_set(&error, status, "'%s': out of memory for a request", fm_servable_name(session->servable));
+    (void)fm_error_set(&error, status, "'%s': out of memory for a request",
+                       fm_servable_name(session->servable));
     if (result != NULL && values != NULL) {
         result->count = output_count;
         for (uint32_t i = 0; i < input_count; i++) {

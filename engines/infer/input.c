@@ -118,6 +118,9 @@ static int raw_convert(const struct fm_input_file *file, const struct fm_port *p
             "'%s': input '%s' has no fixed type, so raw bytes cannot be read for it", file->label,
             port->name);
     }
+    if (file->size == 0) {
+        return fm_error_set(reterr, FM_EINVAL, "'%s' is empty", file->label);
+    }
     int status = raw_shape(file, port, &tensor, reterr);
     if (status != 0) {
         return status;

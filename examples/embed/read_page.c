@@ -1,5 +1,6 @@
 /*
- * libfermata in a program of your own: opens a pipeline with one BYTES input and prints its first output for every file named.
+ * libfermata in a program of your own: opens a pipeline with one BYTES input and prints its first
+ * output for every file named.
  *
  *     cc read_page.c $(pkg-config --cflags --libs libfermata) -o read_page
  *     ./read_page examples/ocr/pipeline.yaml page.jpg
@@ -29,7 +30,8 @@ static int read_tensor(const char *path, struct fm_tensor *ret_tensor)
     for (int i = 0; i < 4; i++) {
         data[i] = (unsigned char)((unsigned long)size >> (8 * i));
     }
-    *ret_tensor = (struct fm_tensor){.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .data = data, .size = (size_t)size + 4};
+    *ret_tensor = (struct fm_tensor){
+        .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .data = data, .size = (size_t)size + 4};
     return 0;
 }
 

@@ -1,13 +1,14 @@
 /*
  * Connected components: see components.h.
  *
- * HOW IT WORKS. Each row is cut into runs of set pixels. A run joins every run of the row above
- * that it touches, corners included, in a union-find forest whose roots are always the smallest
- * index, so that numbering does not depend on the order of joins. A counting sort then brings the
- * runs of a component together. Time and memory are linear in pixels.
+ * HOW IT WORKS. Each row of the thresholded map is cut into runs of set pixels. A run joins every
+ * run of the row above that it touches, corners included, in a union-find forest whose roots are
+ * always the smallest index, so that numbering does not depend on the order of joins. A counting
+ * sort then brings the runs of a component together. Time and memory are linear in pixels.
  */
 #include "examples/ocr/components.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,19 +75,42 @@ static void rows_join(struct ocr_run *runs, size_t above, size_t current, size_t
     }
 }
 
-static int runs_collect(struct builder *builder, const float *map, int32_t height, int32_t width,
-                        float threshold)
+/* Sets the bytes of pixels above the threshold, but for upright strokes shorter than stroke_min. */
+static void mask_fill(const float *map, int32_t height, int32_t width, float threshold,
+                      int32_t stroke_min, uint8_t *mask, int32_t *strokes)
+{
+    memset(strokes, 0, (size_t)width * sizeof(*strokes));
+    for (int32_t row = 0; row <= height; row++) {
+        size_t start = (size_t)row * (size_t)width;
+        for (int32_t x = 0; x < width; x++) {
+            bool is_set = row < height && map[start + (size_t)x] > threshold;
+            if (row < height) {
+                mask[start + (size_t)x] = is_set;
+            }
+            if (is_set) {
+                strokes[x]++;
+                continue;
+            }
+            for (int32_t i = 1; strokes[x] < stroke_min && i <= strokes[x]; i++) {
+                mask[start + (size_t)x - (size_t)i * (size_t)width] = 0;
+            }
+            strokes[x] = 0;
+        }
+    }
+}
+
+static int runs_collect(struct builder *builder, const uint8_t *mask, int32_t height, int32_t width)
 {
     size_t above = 0;
     size_t current = 0;
     for (int32_t row = 0; row < height; row++) {
-        const float *pixels = map + (size_t)row * (size_t)width;
+        const uint8_t *pixels = mask + (size_t)row * (size_t)width;
         for (int32_t x = 0; x < width; x++) {
-            if (!(pixels[x] > threshold)) {
+            if (pixels[x] == 0) {
                 continue;
             }
             int32_t begin = x;
-            while (x < width && pixels[x] > threshold) {
+            while (x < width && pixels[x] != 0) {
                 x++;
             }
             int status = builder_push(builder, row, begin, x);
@@ -182,14 +206,22 @@ static int components_group(const struct builder *builder, size_t count,
 }
 
 int ocr_components_find(const float *map, int32_t height, int32_t width, float threshold,
-                        struct ocr_components *ret_components)
+                        int32_t stroke_min, struct ocr_components *ret_components)
 {
     memset(ret_components, 0, sizeof(*ret_components));
     if (height <= 0 || width <= 0 || height > OCR_MAP_SIDE_MAX || width > OCR_MAP_SIDE_MAX) {
         return FM_EINVAL;
     }
     struct builder builder = {0};
-    int status = runs_collect(&builder, map, height, width, threshold);
+    uint8_t *mask = malloc((size_t)height * (size_t)width);
+    int32_t *strokes = malloc((size_t)width * sizeof(*strokes));
+    int status = FM_ENOMEM;
+    if (mask != NULL && strokes != NULL) {
+        mask_fill(map, height, width, threshold, stroke_min, mask, strokes);
+        status = runs_collect(&builder, mask, height, width);
+    }
+    free(mask);
+    free(strokes);
     if (status == FM_OK && builder.count > 0) {
         for (size_t i = 0; i < builder.count; i++) {
             builder.runs[i].component = forest_root(builder.runs, (int32_t)i);

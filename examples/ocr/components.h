@@ -39,12 +39,13 @@ struct ocr_components {
 
 /*
  * Finds the components of the pixels above `threshold` (NaN is not) in map [height, width];
- * probabilities count as at most 1. On success the caller owns *ret_components and passes it to
- * ocr_components_deinit. FM_EINVAL: a side is 0 or above the maximum. FM_ELIMIT: more than
- * OCR_RUNS_MAX runs. FM_ENOMEM.
+ * probabilities count as at most 1. Pixels of upright strokes shorter than stroke_min count as not
+ * set: such thin bridges tie lines of neighbouring columns together. On success the caller owns
+ * *ret_components and passes it to ocr_components_deinit. FM_EINVAL: a side is 0 or above the
+ * maximum. FM_ELIMIT: more than OCR_RUNS_MAX runs. FM_ENOMEM.
  */
 int ocr_components_find(const float *map, int32_t height, int32_t width, float threshold,
-                        struct ocr_components *ret_components);
+                        int32_t stroke_min, struct ocr_components *ret_components);
 void ocr_components_deinit(struct ocr_components *components); /* accepts a zeroed one */
 
 #endif

@@ -27,8 +27,13 @@
 #define GAP_STEP       0.25
 /* In widths of the page's text: */
 #define GAP_MIDDLE 0.06
-/* In widths of a column: */
-#define COLUMN_FILL 0.65
+/* In widths of a column: what is as full as this is a column, what is less full than that is none.
+ */
+#define COLUMN_FULL     0.9
+#define COLUMN_FILL_MIN 0.4
+/* Lines side by side: within this of each other, in heights of a box, they are aligned. */
+#define ALIGNED_WITHIN 0.25
+#define ALIGNED_MAX    0.7
 
 struct box {
     struct ocr_bounds bounds;
@@ -68,6 +73,8 @@ struct work {
     struct line *lines_sorted;
     double *values;
     double *crossings;
+    double *left_middles;
+    double *right_middles;
     struct ocr_place *places;
     size_t place_count;
     uint32_t line_count;
@@ -220,32 +227,83 @@ static double quantile(double *values, size_t count, size_t numerator, size_t de
     return values[index < count ? index : count - 1];
 }
 
-/* One side of a possible cut. Returns its number of lines, 0 when it is no column; *ret_edge is
- * where most boxes end (left side) or begin. */
-static size_t column_measure(struct work *work, const struct box *sorted, size_t count,
-                             const struct cut *cut, double page_width, bool is_left,
-                             double *ret_edge)
+/* One side of a possible cut. */
+struct column {
+    double *middles;   /* of its lines; memory of the page's work */
+    size_t line_count; /* 0: too few to be a column */
+    double edge;       /* where nine of ten boxes have ended (left side), or have not begun */
+    double fill;       /* width that one line in four exceeds, in halves of the page's text */
+};
+
+/* Measures the side of `cut` that side->middles is for; sorted[count] are the boxes between its
+ * ends. */
+static void column_measure(struct work *work, const struct box *sorted, size_t count,
+                           const struct cut *cut, double page_width, bool is_left,
+                           struct column *side)
 {
     size_t side_count = 0;
+    side->line_count = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct box *box = &sorted[i];
-        if (box->middle > cut->top && box->middle < cut->bottom &&
-            (bounds_center(&box->bounds) <= cut->x) == is_left) {
-            work->values[side_count] = is_left ? -box->bounds.right : box->bounds.left;
-            work->side[side_count++] = *box;
+        if ((bounds_center(&sorted[i].bounds) <= cut->x) == is_left) {
+            work->values[side_count] = is_left ? -sorted[i].bounds.right : sorted[i].bounds.left;
+            work->side[side_count++] = sorted[i];
         }
     }
     if (side_count < COLUMN_LINES_MIN) {
-        return 0;
+        return;
     }
     double edge = quantile(work->values, side_count, 1, 10);
-    *ret_edge = is_left ? -edge : edge;
+    side->edge = is_left ? -edge : edge;
     size_t line_count = lines_make(work, work->side, side_count);
     for (size_t i = 0; i < line_count; i++) {
         work->values[i] = work->lines[i].right - work->lines[i].left;
+        side->middles[i] = work->lines[i].middle_sum / (double)work->lines[i].box_count;
     }
-    double wide = quantile(work->values, line_count, 3, 4);
-    return line_count >= COLUMN_LINES_MIN && wide >= COLUMN_FILL * page_width / 2 ? line_count : 0;
+    side->fill = quantile(work->values, line_count, 3, 4) / (page_width / 2);
+    side->line_count = line_count >= COLUMN_LINES_MIN ? line_count : 0;
+}
+
+/*
+ * Of the lines of the column with fewer, as far as the other column reaches: the part that has a
+ * line at its own height there. Chance makes it two in five; the rows of a table make it nearly
+ * all, and so does a page set on a grid.
+ */
+static double columns_aligned(struct column *left, struct column *right, double box_height)
+{
+    struct column *few = left->line_count < right->line_count ? left : right;
+    struct column *many = few == left ? right : left;
+    size_t seen = 0;
+    size_t aligned = 0;
+    qsort(few->middles, few->line_count, sizeof(double), number_compare);
+    qsort(many->middles, many->line_count, sizeof(double), number_compare);
+    size_t j = 0;
+    for (size_t i = 0; i < few->line_count; i++) {
+        double middle = few->middles[i];
+        if (middle < many->middles[0] - box_height ||
+            middle > many->middles[many->line_count - 1] + box_height) {
+            continue;
+        }
+        while (j + 1 < many->line_count &&
+               fabs(many->middles[j + 1] - middle) <= fabs(many->middles[j] - middle)) {
+            j++;
+        }
+        seen++;
+        aligned += fabs(many->middles[j] - middle) < ALIGNED_WITHIN * box_height;
+    }
+    return seen > 0 ? (double)aligned / (double)seen : 1;
+}
+
+/* Whether the two sides are columns to be read one after the other, and not the cells of a table.
+ */
+static bool columns_are(struct column *left, struct column *right, double box_height)
+{
+    if (left->line_count == 0 || right->line_count == 0 ||
+        right->edge - left->edge < GAP_MIN * box_height) {
+        return false;
+    }
+    double fill = fmin(left->fill, right->fill);
+    return fill >= COLUMN_FULL ||
+           (fill >= COLUMN_FILL_MIN && columns_aligned(left, right, box_height) <= ALIGNED_MAX);
 }
 
 /* Tries every stretch of the gap at x between boxes that cross it, and keeps the best cut so far in
@@ -265,6 +323,8 @@ static void cuts_try(struct work *work, const struct box *sorted, size_t count, 
     size_t first = 0;
     for (size_t i = 0; i + 1 < crossing_count; i++) {
         struct cut cut = {.x = x, .top = work->crossings[i], .bottom = work->crossings[i + 1]};
+        struct column left = {.middles = work->left_middles};
+        struct column right = {.middles = work->right_middles};
         while (first < count && sorted[first].middle <= cut.top) {
             first++;
         }
@@ -275,18 +335,13 @@ static void cuts_try(struct work *work, const struct box *sorted, size_t count, 
         if (end - first < CUT_BOXES_MIN) {
             continue;
         }
-        double left_edge = 0;
-        double right_edge = 0;
-        size_t left =
-            column_measure(work, sorted + first, end - first, &cut, page_width, true, &left_edge);
-        size_t right = left == 0 ? 0
-                                 : column_measure(work, sorted + first, end - first, &cut,
-                                                  page_width, false, &right_edge);
-        cut.gap = right_edge - left_edge;
-        cut.line_count = left + right;
-        if (right > 0 && cut.gap >= GAP_MIN * box_height &&
-            (cut.line_count > best->line_count ||
-             (cut.line_count == best->line_count && cut.gap > best->gap))) {
+        column_measure(work, sorted + first, end - first, &cut, page_width, true, &left);
+        column_measure(work, sorted + first, end - first, &cut, page_width, false, &right);
+        cut.gap = right.edge - left.edge;
+        cut.line_count = left.line_count + right.line_count;
+        bool is_better = cut.line_count > best->line_count ||
+                         (cut.line_count == best->line_count && cut.gap > best->gap);
+        if (is_better && columns_are(&left, &right, box_height)) {
             *best = cut;
         }
     }
@@ -381,12 +436,14 @@ int ocr_reading_order(const struct ocr_bounds *bounds, size_t count, struct ocr_
         .lines_sorted = malloc(count * sizeof(*work.lines_sorted)),
         .values = malloc(count * sizeof(*work.values)),
         .crossings = malloc((count + 2) * sizeof(*work.crossings)),
+        .left_middles = malloc(count * sizeof(*work.left_middles)),
+        .right_middles = malloc(count * sizeof(*work.right_middles)),
         .places = ret_places,
     };
     int status = FM_ENOMEM;
     if (work.boxes != NULL && work.sorted != NULL && work.side != NULL && work.line_of != NULL &&
         work.lines != NULL && work.lines_sorted != NULL && work.values != NULL &&
-        work.crossings != NULL) {
+        work.crossings != NULL && work.left_middles != NULL && work.right_middles != NULL) {
         for (size_t i = 0; i < count; i++) {
             work.boxes[i] =
                 (struct box){bounds[i], (bounds[i].top + bounds[i].bottom) / 2, (uint32_t)i};
@@ -401,5 +458,7 @@ int ocr_reading_order(const struct ocr_bounds *bounds, size_t count, struct ocr_
     free(work.lines_sorted);
     free(work.values);
     free(work.crossings);
+    free(work.left_middles);
+    free(work.right_middles);
     return status;
 }

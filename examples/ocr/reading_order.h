@@ -27,13 +27,13 @@ struct ocr_place {
  *
  * HOW IT WORKS. Boxes that overlap by more than half in height and do not lie above each other make
  * a line; lines go from top to bottom. Before that, a page (or what is left of it) is cut into two
- * columns where, in its middle, a gap runs down past at least six lines on either side, three
- * quarters of the way no box crosses it, and one line in four on either side is nearly as wide as
- * its column: running text is, the cells of a table seldom are, and a table must be read across.
+ * columns where a gap runs down near its middle past at least six lines on either side. What has
+ * such a gap may also be a table, which must be read across: it is taken for columns only if its
+ * lines fill them, or if the lines on one side do not stand at the heights of those on the other.
  * What lies above and below the columns is treated likewise.
  *
- * LIMITATIONS. Upright pages only. Two columns, not three. A table of two wide columns of prose is
- * read as columns.
+ * LIMITATIONS. Upright pages only. Two columns, not three. A table whose two halves are full of
+ * text is read as columns.
  */
 int ocr_reading_order(const struct ocr_bounds *bounds, size_t count, struct ocr_place *ret_places);
 

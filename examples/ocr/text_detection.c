@@ -27,6 +27,7 @@ struct boxes_state {
     double box_threshold;
     double unclip;
     double side_min;
+    double stroke_min;
     size_t boxes_max;
 };
 
@@ -93,6 +94,9 @@ static const struct fm_operator_parameter boxes_parameters[] = {
     {"box_threshold", "0.6", "a box whose pixels' mean is below this is dropped; 0 to 1"},
     {"unclip", "1.5", "how far a box grows: area x this / perimeter on every side; 0 to 10"},
     {"side_min", "3", "a box with a shorter side, in map pixels, is dropped; 1 to 1000"},
+    {"stroke_min", "3",
+     "upright strokes of fewer map pixels are cut away: they tie columns together; 1: none; 1 to "
+     "1000"},
     {"boxes_max", "2000", "a page with more boxes is refused; 1 to 4000"},
     {NULL, NULL, NULL},
 };
@@ -108,11 +112,11 @@ static int boxes_create(const struct fm_host *host, const struct fm_setting *set
         double max;
         double *value;
     } rules[] = {
-        {0, 1, &parsed.threshold},   {0, 1, &parsed.box_threshold},  {0, 10, &parsed.unclip},
-        {1, 1000, &parsed.side_min}, {1, OCR_BOXES_MAX, &boxes_max},
+        {0, 1, &parsed.threshold},   {0, 1, &parsed.box_threshold}, {0, 10, &parsed.unclip},
+        {1, 1000, &parsed.side_min}, {1, 1000, &parsed.stroke_min}, {1, OCR_BOXES_MAX, &boxes_max},
     };
     if (setting_count != sizeof(rules) / sizeof(rules[0])) {
-        return ocr_fail(reterr, FM_EINVAL, "ocr_boxes expects its five parameters, got %zu",
+        return ocr_fail(reterr, FM_EINVAL, "ocr_boxes expects its six parameters, got %zu",
                         setting_count);
     }
     for (size_t i = 0; i < setting_count; i++) {
@@ -301,7 +305,8 @@ static int boxes_run(void *opaque, struct fm_operator_call *call)
     struct ocr_components components;
     struct quad_list quads = {0};
     struct ocr_point *points = NULL;
-    status = ocr_components_find(map->data, height, width, (float)state->threshold, &components);
+    status = ocr_components_find(map->data, height, width, (float)state->threshold,
+                                 (int32_t)state->stroke_min, &components);
     if (status < 0) {
         return ocr_fail(&call->error, status,
                         status == FM_ELIMIT ? "the map is noise: more than %d runs of text pixels"

@@ -1,9 +1,11 @@
 /*
  * YAML into a tree of nodes with positions. See config.h.
  *
- * HOW IT WORKS. libyaml's event parser is pulled by a recursive descent whose depth is bounded. Children of the collection being read are gathered
- * on one growing stack and copied to the document's arena when the collection ends. An anchor remembers its finished node; an alias is a
- * deep copy of it, so that every node has one parent and one set of "asked" marks, and so that copies count against FM_CONFIG_NODES_MAX.
+ * HOW IT WORKS. libyaml's event parser is pulled by a recursive descent whose depth is bounded.
+ * Children of the collection being read are gathered on one growing stack and copied to the
+ * document's arena when the collection ends. An anchor remembers its finished node; an alias is a
+ * deep copy of it, so that every node has one parent and one set of "asked" marks, and so that
+ * copies count against FM_CONFIG_NODES_MAX.
  */
 #include "host/config/config.h"
 
@@ -62,7 +64,8 @@ int fm_config_error(const struct fm_config *node, struct fm_error *reterr, const
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    return fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: %s", node->file, node->line, node->column, message);
+    return fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: %s", node->file, node->line, node->column,
+                        message);
 }
 
 static uint32_t position(size_t from_zero)
@@ -70,7 +73,8 @@ static uint32_t position(size_t from_zero)
     return from_zero >= UINT32_MAX ? UINT32_MAX : (uint32_t)from_zero + 1;
 }
 
-static int error_at(const struct loader *loader, yaml_mark_t mark, const char *format, ...) FM_PRINTF(3, 4);
+static int error_at(const struct loader *loader, yaml_mark_t mark, const char *format, ...)
+    FM_PRINTF(3, 4);
 
 static int error_at(const struct loader *loader, yaml_mark_t mark, const char *format, ...)
 {
@@ -79,13 +83,14 @@ static int error_at(const struct loader *loader, yaml_mark_t mark, const char *f
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    return fm_error_set(loader->reterr, FM_EINVAL, "%s:%u:%u: %s", loader->file, position(mark.line), position(mark.column),
-                        message);
+    return fm_error_set(loader->reterr, FM_EINVAL, "%s:%u:%u: %s", loader->file,
+                        position(mark.line), position(mark.column), message);
 }
 
 static int out_of_memory(const struct loader *loader)
 {
-    return fm_error_set(loader->reterr, FM_ENOMEM, "%s: out of memory while reading the file", loader->file);
+    return fm_error_set(loader->reterr, FM_ENOMEM, "%s: out of memory while reading the file",
+                        loader->file);
 }
 
 /* The position of a byte offset, for what libyaml's reader refuses before it counts lines. */
@@ -111,7 +116,8 @@ static int parser_error(const struct loader *loader)
     case YAML_MEMORY_ERROR:
         return out_of_memory(loader);
     case YAML_READER_ERROR:
-        return error_at(loader, mark_of_offset(loader, parser->problem_offset), "not readable as YAML: %s", problem);
+        return error_at(loader, mark_of_offset(loader, parser->problem_offset),
+                        "not readable as YAML: %s", problem);
     case YAML_NO_ERROR:
     case YAML_SCANNER_ERROR:
     case YAML_PARSER_ERROR:
@@ -124,8 +130,10 @@ static int parser_error(const struct loader *loader)
     if (parser->context == NULL) {
         return error_at(loader, parser->problem_mark, "not readable as YAML: %s", problem);
     }
-    return error_at(loader, parser->problem_mark, "not readable as YAML: %s (%s that starts at line %u, column %u)", problem,
-                    parser->context, position(parser->context_mark.line), position(parser->context_mark.column));
+    return error_at(loader, parser->problem_mark,
+                    "not readable as YAML: %s (%s that starts at line %u, column %u)", problem,
+                    parser->context, position(parser->context_mark.line),
+                    position(parser->context_mark.column));
 }
 
 static int next_event(struct loader *loader, yaml_event_t *ret_event)
@@ -157,8 +165,10 @@ static int compare_pending(const void *a, const void *b)
     return order != 0 ? order : (*left > *right) - (*left < *right);
 }
 
-/* Of all keys that stand twice, reports the first repetition in the file. Sorted, because a hostile mapping may be large. */
-static int check_duplicates(const struct loader *loader, const struct pending *children, size_t count)
+/* Of all keys that stand twice, reports the first repetition in the file. Sorted, because a hostile
+ * mapping may be large. */
+static int check_duplicates(const struct loader *loader, const struct pending *children,
+                            size_t count)
 {
     if (count < 2) {
         return 0;
@@ -174,7 +184,8 @@ static int check_duplicates(const struct loader *loader, const struct pending *c
     const struct pending *repeated = NULL;
     const struct pending *original = NULL;
     for (size_t i = 1; i < count; i++) {
-        if (strcmp(sorted[i - 1]->key, sorted[i]->key) == 0 && (repeated == NULL || sorted[i] < repeated)) {
+        if (strcmp(sorted[i - 1]->key, sorted[i]->key) == 0 &&
+            (repeated == NULL || sorted[i] < repeated)) {
             repeated = sorted[i];
             original = sorted[i - 1];
         }
@@ -183,8 +194,10 @@ static int check_duplicates(const struct loader *loader, const struct pending *c
     if (repeated == NULL) {
         return 0;
     }
-    return fm_error_set(loader->reterr, FM_EINVAL, "%s:%u:%u: key '%.*s' stands twice; the first one is at line %u", loader->file,
-                        repeated->key_line, repeated->key_column, SHOWN_TEXT_MAX, repeated->key, original->key_line);
+    return fm_error_set(loader->reterr, FM_EINVAL,
+                        "%s:%u:%u: key '%.*s' stands twice; the first one is at line %u",
+                        loader->file, repeated->key_line, repeated->key_column, SHOWN_TEXT_MAX,
+                        repeated->key, original->key_line);
 }
 
 static void *document_alloc(struct loader *loader, size_t count, size_t size)
@@ -216,7 +229,8 @@ static int collection_finish(struct loader *loader, struct fm_config *node, size
     node->key_lines = document_alloc(loader, count, sizeof(*node->key_lines));
     node->key_columns = document_alloc(loader, count, sizeof(*node->key_columns));
     node->asked = document_alloc(loader, count, sizeof(*node->asked));
-    if (node->keys == NULL || node->key_lines == NULL || node->key_columns == NULL || node->asked == NULL) {
+    if (node->keys == NULL || node->key_lines == NULL || node->key_columns == NULL ||
+        node->asked == NULL) {
         return out_of_memory(loader);
     }
     for (size_t i = 0; i < count; i++) {
@@ -230,7 +244,8 @@ static int collection_finish(struct loader *loader, struct fm_config *node, size
 static int node_begin(struct loader *loader, const yaml_event_t *event, struct fm_config *ret_node)
 {
     if (++loader->node_count > FM_CONFIG_NODES_MAX) {
-        return error_at(loader, event->start_mark, "more than %d values (aliases count with all they stand for)",
+        return error_at(loader, event->start_mark,
+                        "more than %d values (aliases count with all they stand for)",
                         FM_CONFIG_NODES_MAX);
     }
     *ret_node = (struct fm_config){.file = loader->file,
@@ -254,8 +269,8 @@ static int scalar_text(struct loader *loader, const yaml_event_t *event, const c
 
 static bool is_null_text(const char *text)
 {
-    return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0 || strcmp(text, "Null") == 0 ||
-           strcmp(text, "NULL") == 0;
+    return text[0] == '\0' || strcmp(text, "~") == 0 || strcmp(text, "null") == 0 ||
+           strcmp(text, "Null") == 0 || strcmp(text, "NULL") == 0;
 }
 
 static int parse_scalar(struct loader *loader, const yaml_event_t *event, struct fm_config *node)
@@ -269,11 +284,12 @@ static int parse_scalar(struct loader *loader, const yaml_event_t *event, struct
     return 0;
 }
 
-static int copy_children(struct loader *loader, const yaml_event_t *event, const struct fm_config *source,
-                         struct fm_config *copy);
+static int copy_children(struct loader *loader, const yaml_event_t *event,
+                         const struct fm_config *source, struct fm_config *copy);
 
 /* A copy of `source` with marks of its own. The depth is that of a finished node: bounded. */
-static int copy_node(struct loader *loader, const yaml_event_t *event, const struct fm_config *source, struct fm_config *copy)
+static int copy_node(struct loader *loader, const yaml_event_t *event,
+                     const struct fm_config *source, struct fm_config *copy)
 {
     int status = node_begin(loader, event, copy);
     if (status != 0) {
@@ -283,8 +299,8 @@ static int copy_node(struct loader *loader, const yaml_event_t *event, const str
     return source->count == 0 ? 0 : copy_children(loader, event, source, copy);
 }
 
-static int copy_children(struct loader *loader, const yaml_event_t *event, const struct fm_config *source,
-                         struct fm_config *copy)
+static int copy_children(struct loader *loader, const yaml_event_t *event,
+                         const struct fm_config *source, struct fm_config *copy)
 {
     copy->children = document_alloc(loader, source->count, sizeof(*copy->children));
     if (copy->children == NULL) {
@@ -316,23 +332,26 @@ static size_t node_depth(const struct fm_config *node)
     return node->kind == FM_CONFIG_SEQUENCE || node->kind == FM_CONFIG_MAPPING ? deepest + 1 : 0;
 }
 
-static int parse_alias(struct loader *loader, const yaml_event_t *event, unsigned depth, struct fm_config *node)
+static int parse_alias(struct loader *loader, const yaml_event_t *event, unsigned depth,
+                       struct fm_config *node)
 {
     const char *name = (const char *)event->data.alias.anchor;
     for (size_t i = loader->anchor_count; i > 0; i--) {
         const struct anchor *anchor = &loader->anchors[i - 1];
         if (strcmp(anchor->name, name) == 0) {
             if (depth + node_depth(&anchor->node) > FM_CONFIG_DEPTH_MAX) {
-                return error_at(loader, event->start_mark, "nested deeper than %d levels", FM_CONFIG_DEPTH_MAX);
+                return error_at(loader, event->start_mark, "nested deeper than %d levels",
+                                FM_CONFIG_DEPTH_MAX);
             }
             return copy_node(loader, event, &anchor->node, node);
         }
     }
-    return error_at(loader, event->start_mark, "alias '*%.*s' has no anchor '&%.*s' before it", SHOWN_TEXT_MAX, name,
-                    SHOWN_TEXT_MAX, name);
+    return error_at(loader, event->start_mark, "alias '*%.*s' has no anchor '&%.*s' before it",
+                    SHOWN_TEXT_MAX, name, SHOWN_TEXT_MAX, name);
 }
 
-static int anchor_add(struct loader *loader, const yaml_event_t *event, const char *name, const struct fm_config *node)
+static int anchor_add(struct loader *loader, const yaml_event_t *event, const char *name,
+                      const struct fm_config *node)
 {
     if (loader->anchor_count == ANCHORS_MAX) {
         return error_at(loader, event->start_mark, "more than %d anchors", ANCHORS_MAX);
@@ -341,32 +360,37 @@ static int anchor_add(struct loader *loader, const yaml_event_t *event, const ch
     return 0;
 }
 
-static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned depth, struct fm_config *node);
+static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned depth,
+                      struct fm_config *node);
 
 /* The key, whose event was read already, with its place. */
 static int parse_key(struct loader *loader, const yaml_event_t *event, struct pending *child)
 {
     if (event->type != YAML_SCALAR_EVENT) {
-        return error_at(loader, event->start_mark, "a key must be a text, not an alias, list or map");
+        return error_at(loader, event->start_mark,
+                        "a key must be a text, not an alias, list or map");
     }
     int status = scalar_text(loader, event, &child->key);
     if (status != 0) {
         return status;
     }
     if (event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && strcmp(child->key, "<<") == 0) {
-        return error_at(loader, event->start_mark, "merge keys ('<<') are not supported: write the keys out");
+        return error_at(loader, event->start_mark,
+                        "merge keys ('<<') are not supported: write the keys out");
     }
     child->key_line = position(event->start_mark.line);
     child->key_column = position(event->start_mark.column);
     return 0;
 }
 
-static int parse_collection(struct loader *loader, const yaml_event_t *start, unsigned depth, struct fm_config *node)
+static int parse_collection(struct loader *loader, const yaml_event_t *start, unsigned depth,
+                            struct fm_config *node)
 {
     bool mapping = start->type == YAML_MAPPING_START_EVENT;
     node->kind = mapping ? FM_CONFIG_MAPPING : FM_CONFIG_SEQUENCE;
     if (depth >= FM_CONFIG_DEPTH_MAX) {
-        return error_at(loader, start->start_mark, "nested deeper than %d levels", FM_CONFIG_DEPTH_MAX);
+        return error_at(loader, start->start_mark, "nested deeper than %d levels",
+                        FM_CONFIG_DEPTH_MAX);
     }
     size_t base = loader->stack_count;
     for (;;) {
@@ -402,7 +426,8 @@ static int parse_collection(struct loader *loader, const yaml_event_t *start, un
 }
 
 /* The node that `event` begins; reads on to its end. The caller deletes the event. */
-static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned depth, struct fm_config *node)
+static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned depth,
+                      struct fm_config *node)
 {
     if (event->type == YAML_ALIAS_EVENT) {
         return parse_alias(loader, event, depth, node);
@@ -421,7 +446,8 @@ static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned
     }
     int status = node_begin(loader, event, node);
     if (status == 0 && tag != NULL) {
-        status = error_at(loader, event->start_mark, "tags ('%.*s') are not supported", SHOWN_TEXT_MAX, (const char *)tag);
+        status = error_at(loader, event->start_mark, "tags ('%.*s') are not supported",
+                          SHOWN_TEXT_MAX, (const char *)tag);
     }
     const char *anchor_name = NULL;
     if (status == 0 && anchor != NULL) {
@@ -440,8 +466,11 @@ static int parse_node(struct loader *loader, const yaml_event_t *event, unsigned
 
 static int parse_document(struct loader *loader)
 {
-    loader->document->root = (struct fm_config){
-        .kind = FM_CONFIG_NULL, .file = loader->file, .line = 1, .column = 1, .document = loader->document};
+    loader->document->root = (struct fm_config){.kind = FM_CONFIG_NULL,
+                                                .file = loader->file,
+                                                .line = 1,
+                                                .column = 1,
+                                                .document = loader->document};
     bool seen = false;
     for (;;) {
         yaml_event_t event;
@@ -451,10 +480,12 @@ static int parse_document(struct loader *loader)
         }
         bool end = event.type == YAML_STREAM_END_EVENT;
         if (event.type == YAML_DOCUMENT_START_EVENT && seen) {
-            status = error_at(loader, event.start_mark, "a second document begins here; one file holds one document");
+            status = error_at(loader, event.start_mark,
+                              "a second document begins here; one file holds one document");
         } else if (event.type == YAML_DOCUMENT_START_EVENT) {
             seen = true;
-        } else if (!end && event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_END_EVENT) {
+        } else if (!end && event.type != YAML_STREAM_START_EVENT &&
+                   event.type != YAML_DOCUMENT_END_EVENT) {
             status = parse_node(loader, &event, 0, &loader->document->root);
         }
         yaml_event_delete(&event);
@@ -464,12 +495,14 @@ static int parse_document(struct loader *loader)
     }
 }
 
-int fm_config_load_text(const char *file, const char *text, size_t length, struct fm_config **ret_root, struct fm_error *reterr)
+int fm_config_load_text(const char *file, const char *text, size_t length,
+                        struct fm_config **ret_root, struct fm_error *reterr)
 {
     *ret_root = NULL;
     if (length > FM_CONFIG_BYTES_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "%s: %zu bytes, more than the %u that a configuration may have", file, length,
-                            FM_CONFIG_BYTES_MAX);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "%s: %zu bytes, more than the %u that a configuration may have", file,
+                            length, FM_CONFIG_BYTES_MAX);
     }
     struct loader *loader = fm_alloc_zero(1, sizeof(*loader));
     struct fm_config_document *document = fm_alloc_zero(1, sizeof(*document));
@@ -573,10 +606,13 @@ struct fm_config *fm_config_get(struct fm_config *mapping, const char *key)
     return NULL;
 }
 
-static const char *const kind_names[] = {
-    [FM_CONFIG_NULL] = "nothing", [FM_CONFIG_SCALAR] = "a single value", [FM_CONFIG_SEQUENCE] = "a list", [FM_CONFIG_MAPPING] = "a map"};
+static const char *const kind_names[] = {[FM_CONFIG_NULL] = "nothing",
+                                         [FM_CONFIG_SCALAR] = "a single value",
+                                         [FM_CONFIG_SEQUENCE] = "a list",
+                                         [FM_CONFIG_MAPPING] = "a map"};
 
-int fm_config_require(struct fm_config *mapping, const char *key, struct fm_config **ret_child, struct fm_error *reterr)
+int fm_config_require(struct fm_config *mapping, const char *key, struct fm_config **ret_child,
+                      struct fm_error *reterr)
 {
     *ret_child = fm_config_get(mapping, key);
     if (*ret_child != NULL) {
@@ -588,25 +624,31 @@ int fm_config_require(struct fm_config *mapping, const char *key, struct fm_conf
     if (mapping->kind != FM_CONFIG_MAPPING && mapping->kind != FM_CONFIG_NULL) {
         return fm_config_expect(mapping, FM_CONFIG_MAPPING, reterr);
     }
-    /* A misspelt key is the likeliest reason: point at it rather than at the place where the right one is missing. */
+    /* A misspelt key is the likeliest reason: point at it rather than at the place where the right
+     * one is missing. */
     for (size_t i = 0; i < mapping->count; i++) {
         if (!mapping->asked[i] && fm_text_suggest(mapping->keys[i], &key, 1) != NULL) {
-            return fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: missing key '%s'; is '%.*s' a misspelling of it?", mapping->file,
-                                mapping->key_lines[i], mapping->key_columns[i], key, SHOWN_TEXT_MAX, mapping->keys[i]);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "%s:%u:%u: missing key '%s'; is '%.*s' a misspelling of it?",
+                                mapping->file, mapping->key_lines[i], mapping->key_columns[i], key,
+                                SHOWN_TEXT_MAX, mapping->keys[i]);
         }
     }
     return fm_config_error(mapping, reterr, "missing key '%s'", key);
 }
 
-int fm_config_expect(const struct fm_config *node, enum fm_config_kind kind, struct fm_error *reterr)
+int fm_config_expect(const struct fm_config *node, enum fm_config_kind kind,
+                     struct fm_error *reterr)
 {
     if (node->kind == kind) {
         return 0;
     }
     if (node->kind == FM_CONFIG_SCALAR) {
-        return fm_config_error(node, reterr, "%s is expected here, not '%.*s'", kind_names[kind], SHOWN_TEXT_MAX, node->text);
+        return fm_config_error(node, reterr, "%s is expected here, not '%.*s'", kind_names[kind],
+                               SHOWN_TEXT_MAX, node->text);
     }
-    return fm_config_error(node, reterr, "%s is expected here, not %s", kind_names[kind], kind_names[node->kind]);
+    return fm_config_error(node, reterr, "%s is expected here, not %s", kind_names[kind],
+                           kind_names[node->kind]);
 }
 
 int fm_config_finish(struct fm_config *mapping, struct fm_error *reterr)
@@ -621,16 +663,17 @@ int fm_config_finish(struct fm_config *mapping, struct fm_error *reterr)
         }
         const char *key = mapping->keys[i];
         const char *nearest = fm_text_suggest(key, mapping->asked_keys, mapping->asked_count);
-        status = fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: unknown key '%.*s'%s%s%s", mapping->file, mapping->key_lines[i],
-                              mapping->key_columns[i], SHOWN_TEXT_MAX, key, nearest != NULL ? "; did you mean '" : "",
+        status = fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: unknown key '%.*s'%s%s%s",
+                              mapping->file, mapping->key_lines[i], mapping->key_columns[i],
+                              SHOWN_TEXT_MAX, key, nearest != NULL ? "; did you mean '" : "",
                               nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     }
     return status;
 }
 
 /* mapping[key] as a scalar; NULL where it is absent or null. */
-static int get_scalar(struct fm_config *mapping, const char *key, const char *wanted, struct fm_config **ret_node,
-                      struct fm_error *reterr)
+static int get_scalar(struct fm_config *mapping, const char *key, const char *wanted,
+                      struct fm_config **ret_node, struct fm_error *reterr)
 {
     struct fm_config *node = fm_config_get(mapping, key);
     *ret_node = NULL;
@@ -638,19 +681,22 @@ static int get_scalar(struct fm_config *mapping, const char *key, const char *wa
         return 0;
     }
     if (node->kind != FM_CONFIG_SCALAR) {
-        return fm_config_error(node, reterr, "'%s' must be %s, not %s", key, wanted, kind_names[node->kind]);
+        return fm_config_error(node, reterr, "'%s' must be %s, not %s", key, wanted,
+                               kind_names[node->kind]);
     }
     *ret_node = node;
     return 0;
 }
 
-static int wrong_value(const struct fm_config *node, const char *key, const char *wanted, struct fm_error *reterr)
+static int wrong_value(const struct fm_config *node, const char *key, const char *wanted,
+                       struct fm_error *reterr)
 {
-    return fm_config_error(node, reterr, "'%s' must be %s, not %s'%.*s'", key, wanted, node->quoted ? "the text " : "",
-                           SHOWN_TEXT_MAX, node->text);
+    return fm_config_error(node, reterr, "'%s' must be %s, not %s'%.*s'", key, wanted,
+                           node->quoted ? "the text " : "", SHOWN_TEXT_MAX, node->text);
 }
 
-int fm_config_string(struct fm_config *mapping, const char *key, const char **value, struct fm_error *reterr)
+int fm_config_string(struct fm_config *mapping, const char *key, const char **value,
+                     struct fm_error *reterr)
 {
     struct fm_config *node = NULL;
     int status = get_scalar(mapping, key, "a text", &node, reterr);
@@ -660,7 +706,8 @@ int fm_config_string(struct fm_config *mapping, const char *key, const char **va
     return status;
 }
 
-int fm_config_int(struct fm_config *mapping, const char *key, int64_t min, int64_t max, int64_t *value, struct fm_error *reterr)
+int fm_config_int(struct fm_config *mapping, const char *key, int64_t min, int64_t max,
+                  int64_t *value, struct fm_error *reterr)
 {
     char wanted[100];
     if (min == INT64_MIN && max == INT64_MAX) {
@@ -668,7 +715,8 @@ int fm_config_int(struct fm_config *mapping, const char *key, int64_t min, int64
     } else if (max == INT64_MAX) {
         (void)snprintf(wanted, sizeof(wanted), "a whole number of at least %lld", (long long)min);
     } else {
-        (void)snprintf(wanted, sizeof(wanted), "a whole number from %lld to %lld", (long long)min, (long long)max);
+        (void)snprintf(wanted, sizeof(wanted), "a whole number from %lld to %lld", (long long)min,
+                       (long long)max);
     }
     struct fm_config *node = NULL;
     int64_t parsed = 0;
@@ -683,7 +731,8 @@ int fm_config_int(struct fm_config *mapping, const char *key, int64_t min, int64
     return 0;
 }
 
-int fm_config_double(struct fm_config *mapping, const char *key, double min, double max, double *value, struct fm_error *reterr)
+int fm_config_double(struct fm_config *mapping, const char *key, double min, double max,
+                     double *value, struct fm_error *reterr)
 {
     char wanted[100];
     if (min < -1e300 && max > 1e300) {
@@ -721,7 +770,8 @@ int fm_config_bool(struct fm_config *mapping, const char *key, bool *value, stru
     return 0;
 }
 
-int fm_config_duration_ns(struct fm_config *mapping, const char *key, uint64_t *value, struct fm_error *reterr)
+int fm_config_duration_ns(struct fm_config *mapping, const char *key, uint64_t *value,
+                          struct fm_error *reterr)
 {
     static const char wanted[] = "a duration such as 250ms, 1.5s or 2m";
     struct fm_config *node = NULL;
@@ -737,7 +787,8 @@ int fm_config_duration_ns(struct fm_config *mapping, const char *key, uint64_t *
     return 0;
 }
 
-int fm_config_bytes(struct fm_config *mapping, const char *key, uint64_t *value, struct fm_error *reterr)
+int fm_config_bytes(struct fm_config *mapping, const char *key, uint64_t *value,
+                    struct fm_error *reterr)
 {
     static const char wanted[] = "a size such as 4096, 512k or 64MiB";
     struct fm_config *node = NULL;
@@ -753,7 +804,8 @@ int fm_config_bytes(struct fm_config *mapping, const char *key, uint64_t *value,
     return 0;
 }
 
-int fm_config_enum(struct fm_config *mapping, const char *key, const char *const *names, int *value, struct fm_error *reterr)
+int fm_config_enum(struct fm_config *mapping, const char *key, const char *const *names, int *value,
+                   struct fm_error *reterr)
 {
     struct fm_config *node = NULL;
     int status = get_scalar(mapping, key, "a word", &node, reterr);
@@ -768,15 +820,20 @@ int fm_config_enum(struct fm_config *mapping, const char *key, const char *const
             *value = (int)count;
             return 0;
         }
-        int written = snprintf(allowed + length, sizeof(allowed) - length, "%s%s", count == 0 ? "" : ", ", names[count]);
-        length = written < 0 || (size_t)written >= sizeof(allowed) - length ? length : length + (size_t)written;
+        int written = snprintf(allowed + length, sizeof(allowed) - length, "%s%s",
+                               count == 0 ? "" : ", ", names[count]);
+        length = written < 0 || (size_t)written >= sizeof(allowed) - length
+                     ? length
+                     : length + (size_t)written;
     }
     const char *nearest = fm_text_suggest(node->text, names, count);
-    return fm_config_error(node, reterr, "'%s' must be one of %s, not '%.*s'%s%s%s", key, allowed, SHOWN_TEXT_MAX, node->text,
-                           nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    return fm_config_error(node, reterr, "'%s' must be one of %s, not '%.*s'%s%s%s", key, allowed,
+                           SHOWN_TEXT_MAX, node->text, nearest != NULL ? "; did you mean '" : "",
+                           nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
 }
 
-int fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value, struct fm_error *reterr)
+int fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value,
+                    struct fm_error *reterr)
 {
     static const char *const names[] = {
 #define DTYPE_NAME(name, number, bits, oip, triton) oip,
@@ -792,15 +849,17 @@ int fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value,
     if (dtype == FM_DTYPE_INVALID) {
         /* names[0] is INVALID itself. */
         const char *nearest = fm_text_suggest(node->text, names + 1, FM_COUNT_OF(names) - 1);
-        return fm_config_error(node, reterr, "'%.*s' is no data type%s%s%s", SHOWN_TEXT_MAX, node->text,
-                               nearest != NULL ? "; did you mean '" : " (FP32, INT64, UINT8, BYTES, ...)",
-                               nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+        return fm_config_error(
+            node, reterr, "'%.*s' is no data type%s%s%s", SHOWN_TEXT_MAX, node->text,
+            nearest != NULL ? "; did you mean '" : " (FP32, INT64, UINT8, BYTES, ...)",
+            nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     }
     *value = dtype;
     return 0;
 }
 
-int fm_config_shape(struct fm_config *mapping, const char *key, int64_t *shape, int32_t *rank, struct fm_error *reterr)
+int fm_config_shape(struct fm_config *mapping, const char *key, int64_t *shape, int32_t *rank,
+                    struct fm_error *reterr)
 {
     struct fm_config *list = fm_config_get(mapping, key);
     if (list == NULL || list->kind == FM_CONFIG_NULL) {
@@ -808,13 +867,17 @@ int fm_config_shape(struct fm_config *mapping, const char *key, int64_t *shape, 
     }
     int status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reterr);
     if (status == 0 && list->count > FM_RANK_MAX) {
-        status = fm_config_error(list, reterr, "a shape has at most %d dimensions, this one has %zu", FM_RANK_MAX, list->count);
+        status =
+            fm_config_error(list, reterr, "a shape has at most %d dimensions, this one has %zu",
+                            FM_RANK_MAX, list->count);
     }
     for (size_t i = 0; status == 0 && i < list->count; i++) {
         const struct fm_config *node = &list->children[i];
-        if (node->kind != FM_CONFIG_SCALAR || node->quoted || fm_parse_int64(node->text, &shape[i]) != 0 || shape[i] < -1 ||
-            shape[i] == 0) {
-            status = fm_config_error(node, reterr, "a dimension must be a whole number of at least 1, or -1 where it varies");
+        if (node->kind != FM_CONFIG_SCALAR || node->quoted ||
+            fm_parse_int64(node->text, &shape[i]) != 0 || shape[i] < -1 || shape[i] == 0) {
+            status = fm_config_error(
+                node, reterr,
+                "a dimension must be a whole number of at least 1, or -1 where it varies");
         }
     }
     if (status == 0) {
@@ -829,23 +892,27 @@ static bool separator_free(const char *text, const char *separators)
 }
 
 /* The elements of a list or map, as "a,b" or "k=a,l=b". */
-static int join_elements(const struct fm_config *node, struct fm_text *text, struct fm_error *reterr)
+static int join_elements(const struct fm_config *node, struct fm_text *text,
+                         struct fm_error *reterr)
 {
     for (size_t i = 0; i < node->count; i++) {
         const struct fm_config *element = &node->children[i];
         if (element->kind != FM_CONFIG_SCALAR) {
-            return fm_config_error(element, reterr, "a list or map of settings holds single values only, not %s",
+            return fm_config_error(element, reterr,
+                                   "a list or map of settings holds single values only, not %s",
                                    kind_names[element->kind]);
         }
         if (!separator_free(element->text, ",")) {
-            return fm_config_error(element, reterr, "an element of a list or map of settings cannot contain a comma");
+            return fm_config_error(
+                element, reterr, "an element of a list or map of settings cannot contain a comma");
         }
         if (i > 0) {
             fm_text_append_char(text, ',');
         }
         if (node->kind == FM_CONFIG_MAPPING) {
             if (!separator_free(node->keys[i], ",=")) {
-                return fm_config_error(element, reterr, "a key of a map of settings cannot contain ',' or '='");
+                return fm_config_error(element, reterr,
+                                       "a key of a map of settings cannot contain ',' or '='");
             }
             fm_text_append_format(text, "%s=", node->keys[i]);
         }
@@ -854,7 +921,8 @@ static int join_elements(const struct fm_config *node, struct fm_text *text, str
     return 0;
 }
 
-static int setting_text(const struct fm_config *node, struct fm_arena *arena, const char **ret_text, struct fm_error *reterr)
+static int setting_text(const struct fm_config *node, struct fm_arena *arena, const char **ret_text,
+                        struct fm_error *reterr)
 {
     if (node->kind == FM_CONFIG_SCALAR) {
         *ret_text = fm_arena_strdup(arena, node->text);
@@ -865,14 +933,16 @@ static int setting_text(const struct fm_config *node, struct fm_arena *arena, co
             fm_text_deinit(&text);
             return status;
         }
-        *ret_text = text.failed ? NULL : fm_arena_strndup(arena, text.data != NULL ? text.data : "", text.length);
+        *ret_text = text.failed
+                        ? NULL
+                        : fm_arena_strndup(arena, text.data != NULL ? text.data : "", text.length);
         fm_text_deinit(&text);
     }
     return *ret_text != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", node->file);
 }
 
-int fm_config_settings(struct fm_config *mapping, struct fm_arena *arena, struct fm_setting **ret_settings, size_t *ret_count,
-                       struct fm_error *reterr)
+int fm_config_settings(struct fm_config *mapping, struct fm_arena *arena,
+                       struct fm_setting **ret_settings, size_t *ret_count, struct fm_error *reterr)
 {
     *ret_settings = NULL;
     *ret_count = 0;

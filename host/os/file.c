@@ -65,34 +65,43 @@ int fm_file_stat(const char *path, struct fm_file_facts *ret_facts, struct fm_er
         }
         return error_from_errno(reterr, "look at", path, errno);
     }
-    ret_facts->kind = S_ISREG(facts.st_mode) ? FM_FILE_REGULAR : S_ISDIR(facts.st_mode) ? FM_FILE_DIRECTORY : FM_FILE_OTHER;
+    ret_facts->kind = S_ISREG(facts.st_mode)   ? FM_FILE_REGULAR
+                      : S_ISDIR(facts.st_mode) ? FM_FILE_DIRECTORY
+                                               : FM_FILE_OTHER;
     ret_facts->size = (uint64_t)facts.st_size;
-    ret_facts->modified_ns = (uint64_t)facts.st_mtim.tv_sec * 1000000000u + (uint64_t)facts.st_mtim.tv_nsec;
+    ret_facts->modified_ns =
+        (uint64_t)facts.st_mtim.tv_sec * 1000000000u + (uint64_t)facts.st_mtim.tv_nsec;
     return 0;
 }
 
 /* Reads a descriptor to its end. `hint` is the expected size. */
-static int descriptor_read(int descriptor, const char *path, size_t hint, size_t bytes_max, char **ret_data, size_t *ret_size,
-                           struct fm_error *reterr)
+static int descriptor_read(int descriptor, const char *path, size_t hint, size_t bytes_max,
+                           char **ret_data, size_t *ret_size, struct fm_error *reterr)
 {
-    /* One byte more than expected, so that a file of the hinted size needs no growth to notice its end; and one for the NUL. */
+    /* One byte more than expected, so that a file of the hinted size needs no growth to notice its
+     * end; and one for the NUL. */
     size_t capacity = hint < bytes_max ? hint + 2 : bytes_max + 2;
     char *data = fm_alloc(capacity);
     size_t size = 0;
     int status = 0;
     if (data == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes", path, capacity);
+        return fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes",
+                            path, capacity);
     }
     for (;;) {
         if (size > bytes_max) {
-            status = fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%s': larger than the limit of %zu bytes", path, bytes_max);
+            status = fm_error_set(reterr, FM_ETOOLARGE,
+                                  "cannot read '%s': larger than the limit of %zu bytes", path,
+                                  bytes_max);
             break;
         }
         if (size + 1 == capacity) {
             capacity = capacity > bytes_max / 2 ? bytes_max + 2 : capacity * 2;
             char *grown = fm_realloc(data, capacity);
             if (grown == NULL) {
-                status = fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes", path, capacity);
+                status =
+                    fm_error_set(reterr, FM_ENOMEM, "cannot read '%s': out of memory for %zu bytes",
+                                 path, capacity);
                 break;
             }
             data = grown;
@@ -115,9 +124,11 @@ static int descriptor_read(int descriptor, const char *path, size_t hint, size_t
     return status;
 }
 
-int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr)
+int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
+                 struct fm_error *reterr)
 {
-    /* O_NONBLOCK so that a FIFO without a writer cannot hang us; it means nothing for regular files. */
+    /* O_NONBLOCK so that a FIFO without a writer cannot hang us; it means nothing for regular
+     * files. */
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
         return error_from_errno(reterr, "open", path, errno);
@@ -127,14 +138,18 @@ int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *re
     if (fstat(descriptor, &facts) != 0) {
         status = error_from_errno(reterr, "look at", path, errno);
     } else if (S_ISDIR(facts.st_mode)) {
-        status = fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is a directory, not a file", path);
+        status = fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is a directory, not a file",
+                              path);
     } else if (!S_ISREG(facts.st_mode)) {
-        status = fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is not a regular file", path);
+        status =
+            fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is not a regular file", path);
     } else if ((uint64_t)facts.st_size > bytes_max) {
-        status = fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%s': its %lld bytes are more than the limit of %zu", path,
-                              (long long)facts.st_size, bytes_max);
+        status = fm_error_set(reterr, FM_ETOOLARGE,
+                              "cannot read '%s': its %lld bytes are more than the limit of %zu",
+                              path, (long long)facts.st_size, bytes_max);
     } else {
-        status = descriptor_read(descriptor, path, (size_t)facts.st_size, bytes_max, ret_data, ret_size, reterr);
+        status = descriptor_read(descriptor, path, (size_t)facts.st_size, bytes_max, ret_data,
+                                 ret_size, reterr);
     }
     close(descriptor);
     return status;
@@ -142,14 +157,16 @@ int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *re
 
 int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr)
 {
-    return descriptor_read(STDIN_FILENO, "standard input", 65536, bytes_max, ret_data, ret_size, reterr);
+    return descriptor_read(STDIN_FILENO, "standard input", 65536, bytes_max, ret_data, ret_size,
+                           reterr);
 }
 
 int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr)
 {
     int length = snprintf(writer->path, sizeof(writer->path), "%s", path);
     if (length < 0 || (size_t)length >= sizeof(writer->path)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long", path);
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
+                            path);
     }
     writer->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (writer->descriptor < 0) {
@@ -160,7 +177,8 @@ int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct 
     return 0;
 }
 
-int fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size, struct fm_error *reterr)
+int fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
+                          struct fm_error *reterr)
 {
     const char *bytes = data;
     while (size > 0) {
@@ -207,7 +225,8 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
     char directory[PATH_MAX];
     int length = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof(temporary)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long", path);
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
+                            path);
     }
     int status = fm_path_directory(directory, sizeof(directory), path);
     if (status != 0) {
@@ -237,7 +256,8 @@ int fm_file_make_directories(const char *path, struct fm_error *reterr)
     char partial[PATH_MAX];
     int length = snprintf(partial, sizeof(partial), "%s", path);
     if (length < 0 || (size_t)length >= sizeof(partial)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot create '%.100s...': the path is too long", path);
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot create '%.100s...': the path is too long",
+                            path);
     }
     for (char *cursor = partial + 1;; cursor++) {
         if (*cursor != '/' && *cursor != '\0') {
@@ -256,7 +276,8 @@ int fm_file_make_directories(const char *path, struct fm_error *reterr)
     struct fm_file_facts facts;
     int status = fm_file_stat(path, &facts, reterr);
     if (status == 0 && facts.kind != FM_FILE_DIRECTORY) {
-        status = fm_error_set(reterr, FM_EEXIST, "cannot create directory '%s': something else has that name", path);
+        status = fm_error_set(reterr, FM_EEXIST,
+                              "cannot create directory '%s': something else has that name", path);
     }
     return status;
 }
@@ -281,7 +302,8 @@ int fm_file_sync_directory(const char *path, struct fm_error *reterr)
         return error_from_errno(reterr, "open directory", path, errno);
     }
     int status = 0;
-    /* Some file systems cannot sync a directory (EINVAL): they offer nothing better, so that is not a failure. */
+    /* Some file systems cannot sync a directory (EINVAL): they offer nothing better, so that is not
+     * a failure. */
     if (fsync(descriptor) != 0 && errno != EINVAL) {
         status = error_from_errno(reterr, "flush directory", path, errno);
     }
@@ -317,7 +339,8 @@ int fm_file_list(const char *directory, struct fm_file_list *ret_list, struct fm
             capacity = capacity == 0 ? 32 : capacity * 2;
             char **grown = fm_realloc(ret_list->names, capacity * sizeof(*grown));
             if (grown == NULL) {
-                status = fm_error_set(reterr, FM_ENOMEM, "cannot list '%s': out of memory", directory);
+                status =
+                    fm_error_set(reterr, FM_ENOMEM, "cannot list '%s': out of memory", directory);
                 break;
             }
             ret_list->names = grown;
@@ -383,7 +406,10 @@ int fm_path_real(char *ret_path, size_t size, const char *path, struct fm_error 
     }
     int length = snprintf(ret_path, size, "%s", real);
     free(real);
-    return length >= 0 && (size_t)length < size ? 0 : fm_error_set(reterr, FM_ETOOLARGE, "cannot resolve '%s': the path is too long", path);
+    return length >= 0 && (size_t)length < size
+               ? 0
+               : fm_error_set(reterr, FM_ETOOLARGE, "cannot resolve '%s': the path is too long",
+                              path);
 }
 
 const char *fm_path_base(const char *path)

@@ -1,7 +1,8 @@
 /*
  * Files: whole-file reading with limits, directory listing in a fixed order, durable writing.
  *
- * Every message names the path and the reason. Every descriptor is close-on-exec. Thread rule: no shared state.
+ * Every message names the path and the reason. Every descriptor is close-on-exec. Thread rule: no
+ * shared state.
  */
 #ifndef FM_HOST_OS_FILE_H
 #define FM_HOST_OS_FILE_H
@@ -21,21 +22,28 @@ struct fm_file_facts {
 };
 
 /* Absent is not an error: kind says so. */
-int FM_NODISCARD fm_file_stat(const char *path, struct fm_file_facts *ret_facts, struct fm_error *reterr);
+int FM_NODISCARD fm_file_stat(const char *path, struct fm_file_facts *ret_facts,
+                              struct fm_error *reterr);
 
 /*
- * The whole file in memory from fm_alloc (the caller fm_frees it), with a NUL behind it that size does not count. A directory, an unreadable
- * file and one above bytes_max are errors (EINVAL, EPERM, ETOOLARGE, ENOTFOUND, EIO).
+ * The whole file in memory from fm_alloc (the caller fm_frees it), with a NUL behind it that size
+ * does not count. A directory, an unreadable file and one above bytes_max are errors (EINVAL,
+ * EPERM, ETOOLARGE, ENOTFOUND, EIO).
  */
-int FM_NODISCARD fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr);
+int FM_NODISCARD fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
+                              struct fm_error *reterr);
 /* Standard input to its end, likewise. */
-int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr);
+int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size,
+                                    struct fm_error *reterr);
 
-/* Creates or replaces: writes path.tmp, fsyncs, renames, fsyncs the directory. On failure nothing of it is left. */
-int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr);
+/* Creates or replaces: writes path.tmp, fsyncs, renames, fsyncs the directory. On failure nothing
+ * of it is left. */
+int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size,
+                                      struct fm_error *reterr);
 
-int FM_NODISCARD fm_file_make_directories(const char *path, struct fm_error *reterr); /* as mkdir -p */
-int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr);           /* absent is fine */
+int FM_NODISCARD fm_file_make_directories(const char *path,
+                                          struct fm_error *reterr);         /* as mkdir -p */
+int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr); /* absent is fine */
 int FM_NODISCARD fm_file_rename(const char *from, const char *to, struct fm_error *reterr);
 int FM_NODISCARD fm_file_sync_directory(const char *path, struct fm_error *reterr);
 
@@ -46,26 +54,33 @@ struct fm_file_writer {
     uint64_t size;
     char path[4096];
 };
-int FM_NODISCARD fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr); /* truncates */
-int FM_NODISCARD fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size, struct fm_error *reterr);
+int FM_NODISCARD fm_file_writer_open(struct fm_file_writer *writer, const char *path,
+                                     struct fm_error *reterr); /* truncates */
+int FM_NODISCARD fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
+                                       struct fm_error *reterr);
 /* Flushes to the disk (fsync) and closes. The writer is closed in any case. */
 int FM_NODISCARD fm_file_writer_commit(struct fm_file_writer *writer, struct fm_error *reterr);
-void fm_file_writer_abandon(struct fm_file_writer *writer); /* closes and removes; fine when not open */
+void fm_file_writer_abandon(
+    struct fm_file_writer *writer); /* closes and removes; fine when not open */
 
-/* Names in a directory (without . and ..), in byte order. fm_free each and the array: fm_file_list_free. */
+/* Names in a directory (without . and ..), in byte order. fm_free each and the array:
+ * fm_file_list_free. */
 struct fm_file_list {
     char **names;
     size_t count;
 };
-int FM_NODISCARD fm_file_list(const char *directory, struct fm_file_list *ret_list, struct fm_error *reterr);
+int FM_NODISCARD fm_file_list(const char *directory, struct fm_file_list *ret_list,
+                              struct fm_error *reterr);
 void fm_file_list_free(struct fm_file_list *list);
 
-/* "a/b" + "c" -> "a/b/c"; an absolute second part replaces the first. FM_ETOOLARGE when it does not fit. */
+/* "a/b" + "c" -> "a/b/c"; an absolute second part replaces the first. FM_ETOOLARGE when it does not
+ * fit. */
 int FM_NODISCARD fm_path_join(char *ret_path, size_t size, const char *directory, const char *name);
 /* The directory part: "a/b.yaml" -> "a", "b.yaml" -> ".". */
 int FM_NODISCARD fm_path_directory(char *ret_path, size_t size, const char *path);
 /* The absolute path of something that exists, without symbolic links, "." and "..". */
-int FM_NODISCARD fm_path_real(char *ret_path, size_t size, const char *path, struct fm_error *reterr);
+int FM_NODISCARD fm_path_real(char *ret_path, size_t size, const char *path,
+                              struct fm_error *reterr);
 const char *fm_path_base(const char *path);
 const char *fm_path_extension(const char *path); /* ".jpg" or "" */
 

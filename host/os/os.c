@@ -42,13 +42,15 @@ uint64_t fm_os_entropy(void)
 {
     uint64_t value = 0;
     if (getrandom(&value, sizeof(value), 0) != (ssize_t)sizeof(value)) {
-        /* Only kernels before 3.17 come here; the clock and the pid still make seeds differ between runs. */
+        /* Only kernels before 3.17 come here; the clock and the pid still make seeds differ between
+         * runs. */
         value = fm_os_wall_ns() ^ ((uint64_t)getpid() << 32) ^ fm_os_now_ns();
     }
     return value;
 }
 
-/* CPUs that the cgroup's quota allows (rounded up), 0 when there is none. Reads version 2 and version 1 files. */
+/* CPUs that the cgroup's quota allows (rounded up), 0 when there is none. Reads version 2 and
+ * version 1 files. */
 static uint32_t cgroup_cpu_limit(void)
 {
     long long quota = -1;
@@ -60,7 +62,8 @@ static uint32_t cgroup_cpu_limit(void)
         }
         fclose(file);
     } else {
-        static const char *const paths[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
+        static const char *const paths[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                                             "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
         long long *values[2] = {&quota, &period};
         for (int i = 0; i < 2; i++) {
             file = fopen(paths[i], "re");

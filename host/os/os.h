@@ -1,5 +1,6 @@
 /*
- * What Fermata asks of the kernel: time, entropy, machine facts. Threads are in thread.h, files in file.h.
+ * What Fermata asks of the kernel: time, entropy, machine facts. Threads are in thread.h, files in
+ * file.h.
  *
  * Thread rule: every function is thread safe.
  */
@@ -12,13 +13,14 @@
 
 #include "fermata/status.h"
 
-uint64_t fm_os_now_ns(void);      /* monotonic */
-uint64_t fm_os_wall_ns(void);     /* since 1970, for records and logs */
-uint64_t fm_os_cpu_ns(void);      /* CPU time of this process, all threads */
+uint64_t fm_os_now_ns(void);  /* monotonic */
+uint64_t fm_os_wall_ns(void); /* since 1970, for records and logs */
+uint64_t fm_os_cpu_ns(void);  /* CPU time of this process, all threads */
 uint64_t fm_os_entropy(void);
-uint32_t fm_os_cpu_count(void);   /* usable by this process: affinity and cgroup quota considered, at least 1 */
-uint64_t fm_os_memory_peak(void); /* peak resident set of this process, bytes */
-uint64_t fm_os_memory_now(void);  /* resident set now, bytes */
+uint32_t fm_os_cpu_count(
+    void); /* usable by this process: affinity and cgroup quota considered, at least 1 */
+uint64_t fm_os_memory_peak(void);                /* peak resident set of this process, bytes */
+uint64_t fm_os_memory_now(void);                 /* resident set now, bytes */
 const char *fm_os_environment(const char *name); /* NULL when unset */
 bool fm_os_is_terminal(int descriptor);
 uint32_t fm_os_terminal_columns(int descriptor); /* 80 when unknown */

@@ -63,10 +63,12 @@ void fm_condition_wait(struct fm_condition *condition, struct fm_mutex *mutex)
 
 static struct timespec timespec_from_ns(uint64_t ns)
 {
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
 }
 
-bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mutex, uint64_t deadline_ns)
+bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mutex,
+                             uint64_t deadline_ns)
 {
     struct timespec deadline = timespec_from_ns(deadline_ns);
     int status = pthread_cond_timedwait(&condition->handle, &mutex->handle, &deadline);
@@ -101,7 +103,8 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
-int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void *argument), void *argument)
+int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void *argument),
+                    void *argument)
 {
     thread->running = false;
     struct thread_start *start = fm_alloc(sizeof(*start));
@@ -111,7 +114,8 @@ int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void
     start->run = run;
     start->argument = argument;
     (void)snprintf(start->name, sizeof(start->name), "%s", name);
-    /* Signals are for the loop or main thread: block them around creation, so that the new thread never has them open. */
+    /* Signals are for the loop or main thread: block them around creation, so that the new thread
+     * never has them open. */
     sigset_t all;
     sigset_t before;
     sigfillset(&all);

@@ -1,7 +1,8 @@
 /*
  * Threads, locks, conditions: pthreads behind names that say what they are for.
  *
- * Failures of lock operations are programmer errors and abort. Only thread creation can fail at run time.
+ * Failures of lock operations are programmer errors and abort. Only thread creation can fail at run
+ * time.
  */
 #ifndef FM_HOST_OS_THREAD_H
 #define FM_HOST_OS_THREAD_H
@@ -32,12 +33,15 @@ void fm_condition_init(struct fm_condition *condition);
 void fm_condition_deinit(struct fm_condition *condition);
 void fm_condition_wait(struct fm_condition *condition, struct fm_mutex *mutex);
 /* False when deadline_ns (monotonic, as fm_os_now_ns) passed first. */
-bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mutex, uint64_t deadline_ns);
+bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mutex,
+                             uint64_t deadline_ns);
 void fm_condition_signal(struct fm_condition *condition);
 void fm_condition_broadcast(struct fm_condition *condition);
 
-/* The name (cut to 15 characters) shows in ps and in traces. All signals are blocked in the new thread. */
-int FM_NODISCARD fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void *argument), void *argument);
+/* The name (cut to 15 characters) shows in ps and in traces. All signals are blocked in the new
+ * thread. */
+int FM_NODISCARD fm_thread_start(struct fm_thread *thread, const char *name,
+                                 void (*run)(void *argument), void *argument);
 void fm_thread_join(struct fm_thread *thread); /* no-op when not running */
 
 void fm_sleep_until(uint64_t deadline_ns);

@@ -9,21 +9,25 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 
-/* ---- life ----------------------------------------------------------------------------------------------------- */
+/* --- life --- */
 
 void fm_batch_init(struct fm_batch *batch, const struct fm_pipeline *pipeline, uint32_t stage,
                    uint32_t item_count, uint32_t rows)
 {
     const struct fm_pipeline_stage *info = &pipeline->stages[stage];
-    *batch = (struct fm_batch){.stage = info, .pipeline = pipeline, .item_count = item_count, .rows = rows,
-                               .input_count = info->input_count, .output_count = info->output_count};
+    *batch = (struct fm_batch){.stage = info,
+                               .pipeline = pipeline,
+                               .item_count = item_count,
+                               .rows = rows,
+                               .input_count = info->input_count,
+                               .output_count = info->output_count};
     batch->items = calloc((size_t)item_count * batch->input_count + 1, sizeof(*batch->items));
     batch->inputs = calloc((size_t)batch->input_count + 1, sizeof(*batch->inputs));
     batch->input_owners = calloc((size_t)batch->input_count + 1, sizeof(*batch->input_owners));
     batch->outputs = calloc((size_t)batch->output_count + 1, sizeof(*batch->outputs));
     batch->results = calloc((size_t)item_count * batch->output_count + 1, sizeof(*batch->results));
-    batch->ready = batch->items != NULL && batch->inputs != NULL && batch->input_owners != NULL && batch->outputs != NULL &&
-                   batch->results != NULL;
+    batch->ready = batch->items != NULL && batch->inputs != NULL && batch->input_owners != NULL &&
+                   batch->outputs != NULL && batch->results != NULL;
 }
 
 struct fm_value *fm_batch_item_input(struct fm_batch *batch, uint32_t item, uint32_t input)
@@ -39,7 +43,8 @@ void fm_batch_deinit(struct fm_batch *batch)
     for (uint32_t i = 0; batch->input_owners != NULL && i < batch->input_count; i++) {
         fm_value_unref(&batch->input_owners[i]);
     }
-    for (uint32_t i = 0; batch->results != NULL && i < batch->item_count * batch->output_count; i++) {
+    for (uint32_t i = 0; batch->results != NULL && i < batch->item_count * batch->output_count;
+         i++) {
         fm_value_unref(&batch->results[i]);
     }
     for (uint32_t i = 0; batch->outputs != NULL && i < batch->output_count; i++) {
@@ -55,7 +60,7 @@ void fm_batch_deinit(struct fm_batch *batch)
     *batch = (struct fm_batch){0};
 }
 
-/* ---- gather --------------------------------------------------------------------------------------------------- */
+/* --- gather --- */
 
 /* True when items lack the batch dimension that the model wants. */
 static bool adds_batch_dimension(const struct fm_batch *batch)
@@ -76,8 +81,9 @@ static int gather_single(struct fm_batch *batch, uint32_t input, struct fm_error
     *tensor = fm_batch_item_input(batch, 0, input)->tensor;
     if (tensor->dtype != FM_DTYPE_INVALID && adds_batch_dimension(batch)) {
         if (tensor->rank >= FM_RANK_MAX) {
-            return fm_error_set(reterr, FM_ETYPE, "stage '%s': no room for a batch dimension in %u dimensions", batch->stage->spec->name,
-                                tensor->rank);
+            return fm_error_set(reterr, FM_ETYPE,
+                                "stage '%s': no room for a batch dimension in %u dimensions",
+                                batch->stage->spec->name, tensor->rank);
         }
         tensor_add_dimension(tensor, 1);
     }
@@ -98,7 +104,8 @@ static int element_encode(uint32_t dtype, double value, unsigned char *ret_bytes
         return 0;
     case FM_DTYPE_FP16:
     case FM_DTYPE_BF16: {
-        uint16_t number = dtype == FM_DTYPE_FP16 ? fm_fp16_from_float((float)value) : fm_bf16_from_float((float)value);
+        uint16_t number = dtype == FM_DTYPE_FP16 ? fm_fp16_from_float((float)value)
+                                                 : fm_bf16_from_float((float)value);
         memcpy(ret_bytes, &number, *ret_size = sizeof(number));
         return 0;
     }
@@ -125,9 +132,10 @@ static int element_encode(uint32_t dtype, double value, unsigned char *ret_bytes
     }
 }
 
-/* Copies an item whose bucket axis is shorter than the batch's: rows along the axis, then padding. */
-static void copy_padded(const struct fm_tensor *item, uint32_t axis, int64_t target, size_t element_size, const unsigned char *pad,
-                        unsigned char *destination)
+/* Copies an item whose bucket axis is shorter than the batch's: rows along the axis, then padding.
+ */
+static void copy_padded(const struct fm_tensor *item, uint32_t axis, int64_t target,
+                        size_t element_size, const unsigned char *pad, unsigned char *destination)
 {
     size_t inner = element_size;
     size_t outer = 1;
@@ -152,7 +160,8 @@ static void copy_padded(const struct fm_tensor *item, uint32_t axis, int64_t tar
 }
 
 /* The shape that all items of the batch get, and the rows in all. */
-static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor *ret_shape, bool *ret_pads, struct fm_error *reterr)
+static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor *ret_shape,
+                       bool *ret_pads, struct fm_error *reterr)
 {
     const struct fm_batch_spec *spec = &batch->stage->spec->batch;
     bool pads = input == 0 && spec->bucket_step > 0;
@@ -174,7 +183,9 @@ static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor 
             }
         }
         if (!equal) {
-            return fm_error_set(reterr, FM_EINTERNAL, "stage '%s': items of different shapes in one batch", batch->stage->spec->name);
+            return fm_error_set(reterr, FM_EINTERNAL,
+                                "stage '%s': items of different shapes in one batch",
+                                batch->stage->spec->name);
         }
         rows += rows_inside ? item->shape[0] : 1;
     }
@@ -182,7 +193,8 @@ static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor 
         shape.shape[0] = rows;
     } else {
         if (shape.rank >= FM_RANK_MAX) {
-            return fm_error_set(reterr, FM_ETYPE, "stage '%s': no room for a batch dimension", batch->stage->spec->name);
+            return fm_error_set(reterr, FM_ETYPE, "stage '%s': no room for a batch dimension",
+                                batch->stage->spec->name);
         }
         tensor_add_dimension(&shape, rows);
     }
@@ -202,12 +214,13 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
     unsigned char pad[16] = {0};
     size_t element_size = bits / 8;
     if (shape.dtype != FM_DTYPE_BYTES && bits % 8 != 0) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "stage '%s': %s tensors cannot be batched", batch->stage->spec->name,
-                            fm_dtype_name(shape.dtype));
+        return fm_error_set(reterr, FM_EUNSUPPORTED, "stage '%s': %s tensors cannot be batched",
+                            batch->stage->spec->name, fm_dtype_name(shape.dtype));
     }
-    if (pads && element_encode(shape.dtype, batch->stage->spec->batch.pad_value, pad, &element_size) != 0) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "stage '%s': %s tensors cannot be padded", batch->stage->spec->name,
-                            fm_dtype_name(shape.dtype));
+    if (pads &&
+        element_encode(shape.dtype, batch->stage->spec->batch.pad_value, pad, &element_size) != 0) {
+        return fm_error_set(reterr, FM_EUNSUPPORTED, "stage '%s': %s tensors cannot be padded",
+                            batch->stage->spec->name, fm_dtype_name(shape.dtype));
     }
     size_t bytes = 0;
     for (uint32_t i = 0; i < batch->item_count; i++) {
@@ -216,11 +229,13 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
     struct fm_value *owner = &batch->input_owners[input];
     status = fm_value_alloc(owner, shape.dtype, shape.shape, shape.rank, bytes);
     if (status != 0) {
-        return fm_error_set(reterr, status, "stage '%s': cannot assemble a batch of %u: %s", batch->stage->spec->name, batch->item_count,
-                            fm_status_text(status));
+        return fm_error_set(reterr, status, "stage '%s': cannot assemble a batch of %u: %s",
+                            batch->stage->spec->name, batch->item_count, fm_status_text(status));
     }
     unsigned char *destination = owner->tensor.data;
-    uint32_t axis = (uint32_t)(batch->stage->spec->batch.bucket_axis < 0 ? 0 : batch->stage->spec->batch.bucket_axis);
+    uint32_t axis = (uint32_t)(batch->stage->spec->batch.bucket_axis < 0
+                                   ? 0
+                                   : batch->stage->spec->batch.bucket_axis);
     for (uint32_t i = 0; i < batch->item_count; i++) {
         const struct fm_tensor *item = &fm_batch_item_input(batch, i, input)->tensor;
         if (pads) {
@@ -238,11 +253,13 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
 int fm_batch_gather(struct fm_batch *batch, struct fm_error *reterr)
 {
     if (!batch->ready) {
-        return fm_error_set(reterr, FM_ENOMEM, "stage '%s': out of memory for a batch of %u", batch->stage->spec->name, batch->item_count);
+        return fm_error_set(reterr, FM_ENOMEM, "stage '%s': out of memory for a batch of %u",
+                            batch->stage->spec->name, batch->item_count);
     }
     for (uint32_t j = 0; j < batch->input_count; j++) {
         bool absent = fm_batch_item_input(batch, 0, j)->tensor.dtype == FM_DTYPE_INVALID;
-        int status = batch->item_count == 1 || absent ? gather_single(batch, j, reterr) : gather_many(batch, j, reterr);
+        int status = batch->item_count == 1 || absent ? gather_single(batch, j, reterr)
+                                                      : gather_many(batch, j, reterr);
         if (status != 0) {
             return status;
         }
@@ -254,12 +271,13 @@ int fm_batch_gather(struct fm_batch *batch, struct fm_error *reterr)
     return 0;
 }
 
-/* ---- scatter -------------------------------------------------------------------------------------------------- */
+/* --- scatter --- */
 
 /* Owns the backend's output: the buffer's release calls the backend's. */
 static int output_wrap(struct fm_output *output, struct fm_value *ret_value)
 {
-    struct fm_buffer *buffer = fm_buffer_wrap(output->tensor.data, output->tensor.size, output->release, output->release_context);
+    struct fm_buffer *buffer = fm_buffer_wrap(output->tensor.data, output->tensor.size,
+                                              output->release, output->release_context);
     if (buffer == NULL) {
         return FM_ENOMEM;
     }
@@ -269,7 +287,8 @@ static int output_wrap(struct fm_output *output, struct fm_value *ret_value)
 }
 
 /* Bytes of `rows` rows that start at `data` (BYTES: the lengths must be walked). */
-static size_t slice_bytes(const struct fm_tensor *whole, const unsigned char *data, uint64_t elements)
+static size_t slice_bytes(const struct fm_tensor *whole, const unsigned char *data,
+                          uint64_t elements)
 {
     if (whole->dtype != FM_DTYPE_BYTES) {
         return (size_t)(elements * fm_dtype_bits(whole->dtype) / 8);
@@ -291,13 +310,14 @@ static size_t slice_bytes(const struct fm_tensor *whole, const unsigned char *da
 }
 
 /* The view of item `item` into a batched output; moves *cursor on. */
-static int slice(const struct fm_batch *batch, const struct fm_value *whole, uint32_t item, const unsigned char **cursor,
-                 struct fm_value *ret_value)
+static int slice(const struct fm_batch *batch, const struct fm_value *whole, uint32_t item,
+                 const unsigned char **cursor, struct fm_value *ret_value)
 {
     int64_t rows = 1;
     if (batch->stage->spec->items_have_rows) {
         for (uint32_t j = 0; j < batch->input_count; j++) {
-            const struct fm_tensor *input = &batch->items[(size_t)item * batch->input_count + j].tensor;
+            const struct fm_tensor *input =
+                &batch->items[(size_t)item * batch->input_count + j].tensor;
             if (input->dtype != FM_DTYPE_INVALID && input->rank > 0) {
                 rows = input->shape[0];
                 break;
@@ -318,7 +338,8 @@ static int slice(const struct fm_batch *batch, const struct fm_value *whole, uin
     *cursor += view.tensor.size;
     if (adds_batch_dimension(batch)) {
         view.tensor.rank--;
-        memmove(&view.tensor.shape[0], &view.tensor.shape[1], view.tensor.rank * sizeof(view.tensor.shape[0]));
+        memmove(&view.tensor.shape[0], &view.tensor.shape[1],
+                view.tensor.rank * sizeof(view.tensor.shape[0]));
     } else {
         view.tensor.shape[0] = rows;
     }
@@ -334,12 +355,14 @@ static int scatter_output(struct fm_batch *batch, uint32_t output, struct fm_err
     const char *name = batch->stage->ports.outputs[output].name;
     bool batched = batch->stage->ports.batch_max > 0;
     if (batched && (tensor->rank == 0 || tensor->shape[0] != (int64_t)batch->rows)) {
-        return fm_error_set(reterr, FM_EINTERNAL, "model '%s' answered a batch of %u rows with output '%s' of shape %s",
+        return fm_error_set(reterr, FM_EINTERNAL,
+                            "model '%s' answered a batch of %u rows with output '%s' of shape %s",
                             batch->stage->spec->target, batch->rows, name,
                             fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)));
     }
     if (output_wrap(&batch->outputs[output], &whole) != 0) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for output '%s' of model '%s'", name, batch->stage->spec->target);
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for output '%s' of model '%s'", name,
+                            batch->stage->spec->target);
     }
     int status = 0;
     const unsigned char *cursor = whole.tensor.data;
@@ -353,8 +376,9 @@ static int scatter_output(struct fm_batch *batch, uint32_t output, struct fm_err
     }
     fm_value_unref(&whole);
     if (status != 0) {
-        return fm_error_set(reterr, status, "model '%s' answered with a malformed BYTES tensor for output '%s'", batch->stage->spec->target,
-                            name);
+        return fm_error_set(reterr, status,
+                            "model '%s' answered with a malformed BYTES tensor for output '%s'",
+                            batch->stage->spec->target, name);
     }
     return 0;
 }
@@ -376,11 +400,12 @@ int fm_batch_scatter(struct fm_batch *batch, struct fm_value **ret_items, struct
     return 0;
 }
 
-/* ---- stacking ------------------------------------------------------------------------------------------------- */
+/* --- stacking --- */
 
-/* The shape of the stacked tensor; an empty one takes what the type says, with 0 for what it leaves open. */
-static void stacked_shape(const struct fm_pipeline_output *output, const struct fm_tensor *element, uint32_t count,
-                          struct fm_tensor *ret_shape)
+/* The shape of the stacked tensor; an empty one takes what the type says, with 0 for what it leaves
+ * open. */
+static void stacked_shape(const struct fm_pipeline_output *output, const struct fm_tensor *element,
+                          uint32_t count, struct fm_tensor *ret_shape)
 {
     if (element != NULL) {
         *ret_shape = *element;
@@ -391,39 +416,46 @@ static void stacked_shape(const struct fm_pipeline_output *output, const struct 
         }
         return;
     }
-    *ret_shape = (struct fm_tensor){.dtype = output->type.dtype == FM_DTYPE_INVALID ? FM_DTYPE_UINT8 : output->type.dtype,
-                                    .rank = output->type.rank < 1 ? 1 : (uint32_t)output->type.rank};
+    *ret_shape = (struct fm_tensor){
+        .dtype = output->type.dtype == FM_DTYPE_INVALID ? FM_DTYPE_UINT8 : output->type.dtype,
+        .rank = output->type.rank < 1 ? 1 : (uint32_t)output->type.rank};
     for (uint32_t i = 1; i < ret_shape->rank; i++) {
         ret_shape->shape[i] = output->type.shape[i] < 0 ? 0 : output->type.shape[i];
     }
 }
 
-int fm_batch_stack(const struct fm_pipeline_output *output, const struct fm_value *const *elements, uint32_t count,
-                   struct fm_value *ret_value, struct fm_error *reterr)
+int fm_batch_stack(const struct fm_pipeline_output *output, const struct fm_value *const *elements,
+                   uint32_t count, struct fm_value *ret_value, struct fm_error *reterr)
 {
     struct fm_tensor shape;
     size_t bytes = 0;
     const struct fm_tensor *first = count > 0 ? &elements[0]->tensor : NULL;
-    if (first != NULL && (first->rank >= FM_RANK_MAX || (first->dtype != FM_DTYPE_BYTES && fm_dtype_bits(first->dtype) % 8 != 0))) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "output '%s': %s tensors of %u dimensions cannot be stacked", output->name,
-                            fm_dtype_name(first->dtype), first->rank);
+    if (first != NULL && (first->rank >= FM_RANK_MAX || (first->dtype != FM_DTYPE_BYTES &&
+                                                         fm_dtype_bits(first->dtype) % 8 != 0))) {
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "output '%s': %s tensors of %u dimensions cannot be stacked",
+                            output->name, fm_dtype_name(first->dtype), first->rank);
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct fm_tensor *element = &elements[i]->tensor;
         if (element->dtype != first->dtype || element->rank != first->rank ||
             memcmp(element->shape, first->shape, first->rank * sizeof(first->shape[0])) != 0) {
             char shapes[2][160];
-            return fm_error_set(reterr, FM_ETYPE,
-                                "output '%s': elements of shapes %s and %s cannot be stacked; collect them with an operator", output->name,
-                                fm_shape_format(first->shape, first->rank, shapes[0], sizeof(shapes[0])),
-                                fm_shape_format(element->shape, element->rank, shapes[1], sizeof(shapes[1])));
+            return fm_error_set(
+                reterr, FM_ETYPE,
+                "output '%s': elements of shapes %s and %s cannot be stacked; collect them with an "
+                "operator",
+                output->name,
+                fm_shape_format(first->shape, first->rank, shapes[0], sizeof(shapes[0])),
+                fm_shape_format(element->shape, element->rank, shapes[1], sizeof(shapes[1])));
         }
         bytes += element->size;
     }
     stacked_shape(output, first, count, &shape);
     int status = fm_value_alloc(ret_value, shape.dtype, shape.shape, shape.rank, bytes);
     if (status != 0) {
-        return fm_error_set(reterr, status, "output '%s': %s", output->name, fm_status_text(status));
+        return fm_error_set(reterr, status, "output '%s': %s", output->name,
+                            fm_status_text(status));
     }
     unsigned char *destination = ret_value->tensor.data;
     for (uint32_t i = 0; i < count; i++) {

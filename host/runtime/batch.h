@@ -1,8 +1,10 @@
 /*
- * One batch: item tensors gathered into the model's inputs, and the model's outputs scattered back to the items.
+ * One batch: item tensors gathered into the model's inputs, and the model's outputs scattered back
+ * to the items.
  *
- * Owns: assembly (a single item passes through without a copy; several are copied once), padding within a bucket, and the views into a batched
- * output (no copy). Does not own: which items go together (core/plan/flow). Thread rule: one batch, one thread at a time.
+ * Owns: assembly (a single item passes through without a copy; several are copied once), padding
+ * within a bucket, and the views into a batched output (no copy). Does not own: which items go
+ * together (core/plan/flow). Thread rule: one batch, one thread at a time.
  */
 #ifndef FM_HOST_RUNTIME_BATCH_H
 #define FM_HOST_RUNTIME_BATCH_H
@@ -33,12 +35,15 @@ void fm_batch_init(struct fm_batch *batch, const struct fm_pipeline *pipeline, u
 struct fm_value *fm_batch_item_input(struct fm_batch *batch, uint32_t item, uint32_t input);
 /* Fills batch->inputs and batch->outputs[].wanted. */
 int FM_NODISCARD fm_batch_gather(struct fm_batch *batch, struct fm_error *reterr);
-/* After the run: ret_items[i][j] is output j of item i (borrowed from the batch; take it by zeroing). Takes over the outputs' memory. */
-int FM_NODISCARD fm_batch_scatter(struct fm_batch *batch, struct fm_value **ret_items, struct fm_error *reterr);
+/* After the run: ret_items[i][j] is output j of item i (borrowed from the batch; take it by
+ * zeroing). Takes over the outputs' memory. */
+int FM_NODISCARD fm_batch_scatter(struct fm_batch *batch, struct fm_value **ret_items,
+                                  struct fm_error *reterr);
 void fm_batch_deinit(struct fm_batch *batch);
 
 /* Stacks the elements of an inner scope into one tensor, as struct fm_pipeline_output says. */
-int FM_NODISCARD fm_batch_stack(const struct fm_pipeline_output *output, const struct fm_value *const *elements, uint32_t count,
+int FM_NODISCARD fm_batch_stack(const struct fm_pipeline_output *output,
+                                const struct fm_value *const *elements, uint32_t count,
                                 struct fm_value *ret_value, struct fm_error *reterr);
 
 #endif

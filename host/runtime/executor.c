@@ -1,10 +1,11 @@
 /*
  * The executor: threads around core/plan/flow. See executor.h.
  *
- * HOW IT WORKS. One lock guards the flow. Whoever changes it (a submit, an operator thread, a backend's completion) calls pump() afterwards, which starts
- * model runs that have become possible and hands out finished requests, always outside the lock. A backend may complete inside
- * submit(); pump() therefore does not nest on one thread: the inner call returns and the outer loop finds the new work. Operator threads sleep until
- * the flow has an operator item.
+ * HOW IT WORKS. One lock guards the flow. Whoever changes it (a submit, an operator thread, a
+ * backend's completion) calls pump() afterwards, which starts model runs that have become possible
+ * and hands out finished requests, always outside the lock. A backend may complete inside submit();
+ * pump() therefore does not nest on one thread: the inner call returns and the outer loop finds the
+ * new work. Operator threads sleep until the flow has an operator item.
  */
 #include "host/runtime/executor.h"
 
@@ -40,7 +41,7 @@ struct fm_executor {
     uint32_t pumping; /* threads inside pump(): destroy waits for them */
     bool stopping;
     struct fm_mutex mutex;
-    struct fm_condition work;  /* operator threads wait here */
+    struct fm_condition work; /* operator threads wait here */
     struct fm_condition drained;
 };
 
@@ -59,7 +60,7 @@ static _Thread_local const struct fm_executor *pumping_here;
 
 static void pump(struct fm_executor *executor);
 
-/* ---- model runs ----------------------------------------------------------------------------------------------- */
+/* --- model runs --- */
 
 /* Gives every item of a failed run its verdict: a batch is taken apart, a single item fails. */
 static void run_fail_items(struct run *run, const struct fm_error *error)
@@ -77,7 +78,8 @@ static void run_fail_items(struct run *run, const struct fm_error *error)
 }
 
 /* Hands in the results and returns slot and instance; the lock is held. */
-static void run_finish_locked(struct run *run, int status, struct fm_value **item_values, const struct fm_error *error)
+static void run_finish_locked(struct run *run, int status, struct fm_value **item_values,
+                              const struct fm_error *error)
 {
     struct fm_executor *executor = run->executor;
     struct stage_slots *slots = &executor->stages[run->task.stage];
@@ -111,7 +113,8 @@ static void run_end(struct run *run, int status, struct fm_error *error)
     if (status == 0) {
         status = fm_batch_scatter(&run->batch, item_values, error);
     } else if (error->status == 0) {
-        (void)fm_error_set(error, status, "model '%s' failed: %s", stage->spec->target, fm_status_text(status));
+        (void)fm_error_set(error, status, "model '%s' failed: %s", stage->spec->target,
+                           fm_status_text(status));
     }
     fm_mutex_lock(&executor->mutex);
     run_finish_locked(run, status, item_values, error);
@@ -155,7 +158,8 @@ static void run_start(struct run *run)
     run_end(run, status, &error);
 }
 
-/* Without memory for a run its items fail: waiting would not bring any, and with nothing else running nobody would wake us. */
+/* Without memory for a run its items fail: waiting would not bring any, and with nothing else
+ * running nobody would wake us. */
 static void run_refuse_locked(struct fm_executor *executor)
 {
     struct fm_flow_task task;
@@ -175,7 +179,8 @@ static void run_refuse_locked(struct fm_executor *executor)
 static struct run *run_take_locked(struct fm_executor *executor)
 {
     struct run *run = NULL;
-    while (fm_flow_may_run(executor->flow, FM_STAGE_MODEL) && (run = calloc(1, sizeof(*run))) == NULL) {
+    while (fm_flow_may_run(executor->flow, FM_STAGE_MODEL) &&
+           (run = calloc(1, sizeof(*run))) == NULL) {
         run_refuse_locked(executor);
     }
     if (run == NULL) {
@@ -189,19 +194,22 @@ static struct run *run_take_locked(struct fm_executor *executor)
     struct stage_slots *slots = &executor->stages[run->task.stage];
     FM_ASSERT(slots->free_count > 0);
     run->instance = slots->free_instances[--slots->free_count];
-    fm_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count, run->task.rows);
+    fm_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
+                  run->task.rows);
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
     for (uint32_t i = 0; i < run->task.item_count && run->batch.ready; i++) {
         for (uint32_t j = 0; j < stage->input_count; j++) {
-            fm_flow_input_get(executor->flow, run->task.items[i], j, fm_batch_item_input(&run->batch, i, j));
+            fm_flow_input_get(executor->flow, run->task.items[i], j,
+                              fm_batch_item_input(&run->batch, i, j));
         }
     }
     return run;
 }
 
-/* ---- finished requests ---------------------------------------------------------------------------------------- */
+/* --- finished requests --- */
 
-static void request_assemble(struct fm_executor *executor, struct fm_flow_request *finished, struct fm_request *request)
+static void request_assemble(struct fm_executor *executor, struct fm_flow_request *finished,
+                             struct fm_request *request)
 {
     const struct fm_pipeline *pipeline = executor->pipeline;
     for (uint32_t i = 0; i < pipeline->output_count && request->error.status == 0; i++) {
@@ -213,13 +221,15 @@ static void request_assemble(struct fm_executor *executor, struct fm_flow_reques
         } else {
             const struct fm_value **elements = calloc(count == 0 ? 1 : count, sizeof(*elements));
             if (elements == NULL) {
-                status = fm_error_set(&request->error, FM_ENOMEM, "output '%s': out of memory", output->name);
+                status = fm_error_set(&request->error, FM_ENOMEM, "output '%s': out of memory",
+                                      output->name);
             }
             for (uint32_t e = 0; status == 0 && e < count; e++) {
                 elements[e] = fm_flow_output_get(finished, i, e);
             }
             if (status == 0) {
-                status = fm_batch_stack(output, elements, count, &request->outputs[i], &request->error);
+                status =
+                    fm_batch_stack(output, elements, count, &request->outputs[i], &request->error);
             }
             free(elements);
         }
@@ -242,8 +252,9 @@ static void request_finish(struct fm_executor *executor, struct fm_flow_request 
     if (request->timings != NULL) {
         const struct fm_flow_timing *timings = fm_flow_request_timings(finished);
         for (uint32_t i = 0; i < executor->pipeline->stage_count; i++) {
-            request->timings[i] = (struct fm_stage_timing){
-                .wait_ns = timings[i].wait_ns, .run_ns = timings[i].run_ns, .items = timings[i].items};
+            request->timings[i] = (struct fm_stage_timing){.wait_ns = timings[i].wait_ns,
+                                                           .run_ns = timings[i].run_ns,
+                                                           .items = timings[i].items};
         }
     }
     fm_flow_request_free(finished);
@@ -251,7 +262,7 @@ static void request_finish(struct fm_executor *executor, struct fm_flow_request 
     request->done(request);
 }
 
-/* ---- the pump ------------------------------------------------------------------------------------------------- */
+/* --- the pump --- */
 
 static void pump(struct fm_executor *executor)
 {
@@ -289,7 +300,7 @@ static void pump(struct fm_executor *executor)
     pumping_here = outer;
 }
 
-/* ---- operators ------------------------------------------------------------------------------------------------ */
+/* --- operators --- */
 
 struct operator_run {
     struct fm_flow_task task;
@@ -313,7 +324,9 @@ static void operator_gather_locked(struct fm_executor *executor, struct operator
         }
         run->inputs[j].items = fm_alloc_zero(count, sizeof(struct fm_value));
         if (run->inputs[j].items == NULL) {
-            run->status = fm_error_set(&run->error, FM_ENOMEM, "stage '%s': out of memory for its inputs", stage->spec->name);
+            run->status =
+                fm_error_set(&run->error, FM_ENOMEM, "stage '%s': out of memory for its inputs",
+                             stage->spec->name);
             continue;
         }
         run->inputs[j].count = count;
@@ -333,7 +346,8 @@ static void operator_finish_locked(struct fm_executor *executor, struct operator
             values[j] = run->outputs[j].items;
             counts[j] = (uint32_t)run->outputs[j].count;
         }
-        fm_flow_item_done(executor->flow, now_ns, run->task.items[0], now_ns - run->start_ns, values, counts);
+        fm_flow_item_done(executor->flow, now_ns, run->task.items[0], now_ns - run->start_ns,
+                          values, counts);
     } else {
         fm_flow_item_failed(executor->flow, now_ns, run->task.items[0], &run->error);
     }
@@ -350,10 +364,12 @@ static void operator_run_once(struct fm_executor *executor, struct operator_run 
     }
     if (run->status == 0) {
         run->error = (struct fm_error){0};
-        run->status = fm_operator_run(slots->operator_instance, run->inputs, stage->input_count, run->outputs, stage->output_count,
-                                      slots->fan_out_max, &run->error);
+        run->status =
+            fm_operator_run(slots->operator_instance, run->inputs, stage->input_count, run->outputs,
+                            stage->output_count, slots->fan_out_max, &run->error);
         if (run->status != 0 && run->error.status == 0) {
-            (void)fm_error_set(&run->error, run->status, "operator '%s' failed: %s", stage->spec->target, fm_status_text(run->status));
+            (void)fm_error_set(&run->error, run->status, "operator '%s' failed: %s",
+                               stage->spec->target, fm_status_text(run->status));
         }
     }
     for (uint32_t j = 0; j < stage->input_count; j++) {
@@ -393,9 +409,10 @@ static void operator_thread(void *argument)
     free(run);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------- */
+/* --- life --- */
 
-static int slots_create(struct fm_executor *executor, const struct fm_stage_binding *bindings, struct fm_error *reterr)
+static int slots_create(struct fm_executor *executor, const struct fm_stage_binding *bindings,
+                        struct fm_error *reterr)
 {
     const struct fm_pipeline *pipeline = executor->pipeline;
     executor->stages = calloc(pipeline->stage_count, sizeof(*executor->stages));
@@ -407,7 +424,8 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         slots->model = bindings[i].model;
         slots->operator_instance = bindings[i].operator_instance;
-        slots->fan_out_max = spec->fan_out_max > 0 ? spec->fan_out_max : FM_OPERATOR_FAN_OUT_DEFAULT;
+        slots->fan_out_max =
+            spec->fan_out_max > 0 ? spec->fan_out_max : FM_OPERATOR_FAN_OUT_DEFAULT;
         FM_ASSERT((slots->model != NULL) == (spec->kind == FM_STAGE_MODEL));
         FM_ASSERT((slots->operator_instance != NULL) == (spec->kind == FM_STAGE_OPERATOR));
         if (slots->model == NULL) {
@@ -427,7 +445,8 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
     return 0;
 }
 
-static int flow_create(struct fm_executor *executor, const struct fm_executor_options *options, struct fm_error *reterr)
+static int flow_create(struct fm_executor *executor, const struct fm_executor_options *options,
+                       struct fm_error *reterr)
 {
     const struct fm_pipeline *pipeline = executor->pipeline;
     uint32_t stage_slots[FM_PIPELINE_STAGES_MAX];
@@ -436,13 +455,15 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
         stage_slots[i] = executor->stages[i].instance_count;
-        batch_max[i] = spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
+        batch_max[i] =
+            spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
     }
-    struct fm_flow_options flow_options = {.requests_max = options->requests_max > 0 ? options->requests_max : REQUESTS_MAX_DEFAULT,
-                                           .operator_slots = executor->thread_count,
-                                           .accelerator_slots = options->accelerator_slots,
-                                           .stage_slots = stage_slots,
-                                           .batch_max = batch_max};
+    struct fm_flow_options flow_options = {
+        .requests_max = options->requests_max > 0 ? options->requests_max : REQUESTS_MAX_DEFAULT,
+        .operator_slots = executor->thread_count,
+        .accelerator_slots = options->accelerator_slots,
+        .stage_slots = stage_slots,
+        .batch_max = batch_max};
     if (fm_flow_create(pipeline, &flow_options, &executor->flow) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
     }
@@ -462,8 +483,10 @@ static int threads_start(struct fm_executor *executor, struct fm_error *reterr)
         (void)snprintf(name, sizeof(name), "fm-op-%u", i);
         int status = fm_thread_start(&executor->threads[i], name, operator_thread, executor);
         if (status != 0) {
-            return fm_error_set(reterr, status, "cannot start operator thread %u of %u: %s; lower the number of threads", i + 1, wanted,
-                                fm_status_text(status));
+            return fm_error_set(
+                reterr, status,
+                "cannot start operator thread %u of %u: %s; lower the number of threads", i + 1,
+                wanted, fm_status_text(status));
         }
         executor->thread_count++;
     }
@@ -481,7 +504,8 @@ static bool has_operators(const struct fm_pipeline *pipeline)
 }
 
 int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage_binding *bindings,
-                       const struct fm_executor_options *options, struct fm_executor **ret_executor, struct fm_error *reterr)
+                       const struct fm_executor_options *options, struct fm_executor **ret_executor,
+                       struct fm_error *reterr)
 {
     struct fm_executor *executor = calloc(1, sizeof(*executor));
     if (executor == NULL) {
@@ -491,8 +515,11 @@ int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage
     fm_mutex_init(&executor->mutex);
     fm_condition_init(&executor->work);
     fm_condition_init(&executor->drained);
-    uint32_t threads = options->operator_threads > 0 ? options->operator_threads : fm_os_cpu_count();
-    executor->thread_count = !has_operators(pipeline) ? 0 : threads < OPERATOR_THREADS_MAX ? threads : OPERATOR_THREADS_MAX;
+    uint32_t threads =
+        options->operator_threads > 0 ? options->operator_threads : fm_os_cpu_count();
+    executor->thread_count = !has_operators(pipeline)         ? 0
+                             : threads < OPERATOR_THREADS_MAX ? threads
+                                                              : OPERATOR_THREADS_MAX;
     int status = slots_create(executor, bindings, reterr);
     status = status != 0 ? status : flow_create(executor, options, reterr);
     status = status != 0 ? status : threads_start(executor, reterr);
@@ -510,7 +537,8 @@ void fm_executor_destroy(struct fm_executor *executor)
         return;
     }
     fm_mutex_lock(&executor->mutex);
-    while (executor->flow != NULL && (fm_flow_in_flight(executor->flow) > 0 || executor->pumping > 0)) {
+    while (executor->flow != NULL &&
+           (fm_flow_in_flight(executor->flow) > 0 || executor->pumping > 0)) {
         fm_condition_wait(&executor->drained, &executor->mutex);
     }
     executor->stopping = true;
@@ -531,9 +559,10 @@ void fm_executor_destroy(struct fm_executor *executor)
     free(executor);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------- */
+/* --- requests --- */
 
-static int input_check(const struct fm_port *port, const struct fm_value *value, struct fm_error *reterr)
+static int input_check(const struct fm_port *port, const struct fm_value *value,
+                       struct fm_error *reterr)
 {
     char wanted[160];
     char given[160];
@@ -545,17 +574,18 @@ static int input_check(const struct fm_port *port, const struct fm_value *value,
         return fm_error_set(reterr, FM_EINVAL, "input '%s' is missing", port->name);
     }
     if (port->dtype != FM_DTYPE_INVALID && port->dtype != tensor->dtype) {
-        return fm_error_set(reterr, FM_ETYPE, "input '%s' must be %s, but is %s", port->name, fm_dtype_name(port->dtype),
-                            fm_dtype_name(tensor->dtype));
+        return fm_error_set(reterr, FM_ETYPE, "input '%s' must be %s, but is %s", port->name,
+                            fm_dtype_name(port->dtype), fm_dtype_name(tensor->dtype));
     }
     int status = fm_tensor_check(tensor, reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "input '%s'", port->name);
     }
     if (!fm_shape_matches(port, tensor->shape, tensor->rank)) {
-        return fm_error_set(reterr, FM_ETYPE, "input '%s' must have shape %s, but has %s", port->name,
-                            fm_shape_format(port->shape, (uint32_t)port->rank, wanted, sizeof(wanted)),
-                            fm_shape_format(tensor->shape, tensor->rank, given, sizeof(given)));
+        return fm_error_set(
+            reterr, FM_ETYPE, "input '%s' must have shape %s, but has %s", port->name,
+            fm_shape_format(port->shape, (uint32_t)port->rank, wanted, sizeof(wanted)),
+            fm_shape_format(tensor->shape, tensor->rank, given, sizeof(given)));
     }
     return 0;
 }
@@ -575,14 +605,16 @@ static int rows_check(const struct fm_executor *executor, struct fm_request *req
             continue;
         }
         if (rows >= 0 && tensor->shape[0] != rows) {
-            return fm_error_set(&request->error, FM_EINVAL, "inputs disagree on the batch size: %lld and %lld rows", (long long)rows,
-                                (long long)tensor->shape[0]);
+            return fm_error_set(&request->error, FM_EINVAL,
+                                "inputs disagree on the batch size: %lld and %lld rows",
+                                (long long)rows, (long long)tensor->shape[0]);
         }
         rows = tensor->shape[0];
     }
     if (rows < 1 || rows > (int64_t)stage->ports.batch_max) {
-        return fm_error_set(&request->error, FM_EINVAL, "batch size %lld is not between 1 and the model's maximum of %u", (long long)rows,
-                            stage->ports.batch_max);
+        return fm_error_set(&request->error, FM_EINVAL,
+                            "batch size %lld is not between 1 and the model's maximum of %u",
+                            (long long)rows, stage->ports.batch_max);
     }
     request->rows = (uint32_t)rows;
     return 0;
@@ -606,16 +638,18 @@ int fm_executor_submit(struct fm_executor *executor, struct fm_request *request)
     request->submitted_ns = fm_os_now_ns();
     struct fm_flow_request *admitted = NULL;
     fm_mutex_lock(&executor->mutex);
-    status = fm_flow_admit(executor->flow, request->submitted_ns, request->inputs, request->rows, request->deadline_ns, request,
-                           &admitted);
+    status = fm_flow_admit(executor->flow, request->submitted_ns, request->inputs, request->rows,
+                           request->deadline_ns, request, &admitted);
     if (status == 0) {
         request->internal = admitted;
     }
     fm_mutex_unlock(&executor->mutex);
     if (status != 0) {
-        return fm_error_set(&request->error, status, "%s",
-                            status == FM_EAGAIN ? "Exceeds maximum queue size: too many requests in flight; try again later"
-                                                : "out of memory for the request");
+        return fm_error_set(
+            &request->error, status, "%s",
+            status == FM_EAGAIN
+                ? "Exceeds maximum queue size: too many requests in flight; try again later"
+                : "out of memory for the request");
     }
     pump(executor);
     return 0;
@@ -669,18 +703,20 @@ int fm_executor_run(struct fm_executor *executor, struct fm_request *request)
     return status;
 }
 
-void fm_executor_stats(struct fm_executor *executor, uint32_t stage, struct fm_executor_stage_stats *ret_stats)
+void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
+                       struct fm_executor_stage_stats *ret_stats)
 {
     struct fm_flow_stats stats;
     fm_mutex_lock(&executor->mutex);
     fm_flow_stats(executor->flow, stage, &stats);
     fm_mutex_unlock(&executor->mutex);
     bool model = executor->stages[stage].model != NULL;
-    *ret_stats = (struct fm_executor_stage_stats){.items = stats.items,
-                                                  .failures = stats.failures,
-                                                  .batches = stats.batches,
-                                                  .busy_ns = stats.busy_ns,
-                                                  .queued = stats.queued,
-                                                  .running = stats.running,
-                                                  .slots = model ? executor->stages[stage].instance_count : executor->thread_count};
+    *ret_stats = (struct fm_executor_stage_stats){
+        .items = stats.items,
+        .failures = stats.failures,
+        .batches = stats.batches,
+        .busy_ns = stats.busy_ns,
+        .queued = stats.queued,
+        .running = stats.running,
+        .slots = model ? executor->stages[stage].instance_count : executor->thread_count};
 }

@@ -1,10 +1,12 @@
 /*
- * Runs a linked pipeline: operators on a small pool of threads, models on their backend's instances, requests in, results out.
+ * Runs a linked pipeline: operators on a small pool of threads, models on their backend's
+ * instances, requests in, results out.
  *
- * Owns: threads, the tensors of requests in flight, batch assembly (one gather) and scatter (views, no copy). Decides nothing: what runs next is
- * decided by core/plan/flow. Does not own: models and operator instances (borrowed, must outlive it), protocols, files.
- * Thread rule: submit and stats from any thread. `done` is called once per accepted request, on a thread of the executor; it must not block
- * and may submit again.
+ * Owns: threads, the tensors of requests in flight, batch assembly (one gather) and scatter (views,
+ * no copy). Decides nothing: what runs next is decided by core/plan/flow. Does not own: models and
+ * operator instances (borrowed, must outlive it), protocols, files. Thread rule: submit and stats
+ * from any thread. `done` is called once per accepted request, on a thread of the executor; it must
+ * not block and may submit again.
  */
 #ifndef FM_HOST_RUNTIME_EXECUTOR_H
 #define FM_HOST_RUNTIME_EXECUTOR_H
@@ -21,9 +23,10 @@ struct fm_stage_binding {
 };
 
 struct fm_executor_options {
-    uint32_t operator_threads; /* 0: one per usable CPU */
-    uint32_t accelerator_slots; /* model runs at once, over all models that share this machine's CPUs; 0: bounded by instances only */
-    uint32_t requests_max;     /* accepted and not done; submit answers FM_EAGAIN beyond it; 0: 1024 */
+    uint32_t operator_threads;  /* 0: one per usable CPU */
+    uint32_t accelerator_slots; /* model runs at once, over all models that share this machine's
+                                   CPUs; 0: bounded by instances only */
+    uint32_t requests_max; /* accepted and not done; submit answers FM_EAGAIN beyond it; 0: 1024 */
 };
 
 /* Time a request spent in a stage, summed over its items. */
@@ -34,49 +37,56 @@ struct fm_stage_timing {
 };
 
 /*
- * One request. The caller owns the struct and keeps it in place until done. `inputs` are taken by a successful submit (and zeroed). For a pipeline
- * that is one model, tensors carry the batch dimension when the model batches, and `rows` is its size; for all others rows is 1.
+ * One request. The caller owns the struct and keeps it in place until done. `inputs` are taken by a
+ * successful submit (and zeroed). For a pipeline that is one model, tensors carry the batch
+ * dimension when the model batches, and `rows` is its size; for all others rows is 1.
  */
 struct fm_request {
     struct fm_value *inputs;  /* by pipeline input; zeroed value = absent optional */
-    struct fm_value *outputs; /* by pipeline output; zeroed by the caller; owned by the caller after done (fm_value_unref) */
+    struct fm_value *outputs; /* by pipeline output; zeroed by the caller; owned by the caller after
+                                 done (fm_value_unref) */
     struct fm_stage_timing *timings; /* by stage, zeroed by the caller; NULL: not wanted */
-    uint64_t deadline_ns;     /* absolute; 0: none. Work that has not started by then is dropped with FM_EDEADLINE */
+    uint64_t deadline_ns; /* absolute; 0: none. Work that has not started by then is dropped with
+                             FM_EDEADLINE */
     uint32_t rows;
-    uint64_t submitted_ns;    /* set by submit */
-    uint64_t done_ns;         /* set before done */
-    int failed_stage;         /* set when status < 0: index of the stage, -1 unknown */
-    struct fm_error error;    /* status 0: outputs are complete */
+    uint64_t submitted_ns; /* set by submit */
+    uint64_t done_ns;      /* set before done */
+    int failed_stage;      /* set when status < 0: index of the stage, -1 unknown */
+    struct fm_error error; /* status 0: outputs are complete */
     void (*done)(struct fm_request *request);
     void *user;
     void *internal;
 };
 
 struct fm_executor_stage_stats {
-    uint64_t items;    /* finished, good or bad */
+    uint64_t items; /* finished, good or bad */
     uint64_t failures;
-    uint64_t batches;  /* runs; items/batches = mean batch size */
-    uint64_t busy_ns;  /* summed over instances or threads */
-    uint32_t queued;   /* items ready and not started */
-    uint32_t running;  /* runs in progress */
-    uint32_t slots;    /* instances of the model, or operator threads */
+    uint64_t batches; /* runs; items/batches = mean batch size */
+    uint64_t busy_ns; /* summed over instances or threads */
+    uint32_t queued;  /* items ready and not started */
+    uint32_t running; /* runs in progress */
+    uint32_t slots;   /* instances of the model, or operator threads */
 };
 
 struct fm_executor;
 
-int FM_NODISCARD fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage_binding *bindings,
-                                    const struct fm_executor_options *options, struct fm_executor **ret_executor,
-                                    struct fm_error *reterr);
+int FM_NODISCARD fm_executor_create(const struct fm_pipeline *pipeline,
+                                    const struct fm_stage_binding *bindings,
+                                    const struct fm_executor_options *options,
+                                    struct fm_executor **ret_executor, struct fm_error *reterr);
 /* Waits until every accepted request is done, then frees. Accepts NULL. */
 void fm_executor_destroy(struct fm_executor *executor);
 
-/* FM_EAGAIN: requests_max reached. FM_ETYPE, FM_EINVAL: an input does not fit (request->error says which and why). */
+/* FM_EAGAIN: requests_max reached. FM_ETYPE, FM_EINVAL: an input does not fit (request->error says
+ * which and why). */
 int FM_NODISCARD fm_executor_submit(struct fm_executor *executor, struct fm_request *request);
-/* Asks for early end of a request: items not started are dropped; done still comes, with FM_ECANCELLED unless it had finished. */
+/* Asks for early end of a request: items not started are dropped; done still comes, with
+ * FM_ECANCELLED unless it had finished. */
 void fm_executor_cancel(struct fm_executor *executor, struct fm_request *request);
 /* Submits and waits, for one-shot use. Returns request->error.status. */
 int FM_NODISCARD fm_executor_run(struct fm_executor *executor, struct fm_request *request);
 
-void fm_executor_stats(struct fm_executor *executor, uint32_t stage, struct fm_executor_stage_stats *ret_stats);
+void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
+                       struct fm_executor_stage_stats *ret_stats);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * A loaded model: a backend's model plus its instances, as everything above the plug-in boundary sees it.
+ * A loaded model: a backend's model plus its instances, as everything above the plug-in boundary
+ * sees it.
  *
- * Owns: the model configuration record, loading, completing the configuration from what the backend reports, instances, and checking
- * tensors before they cross the boundary. Does not own: where configurations come from (repository.h), scheduling, queues.
- * Thread rule: load and free from one thread; submit per instance as in fermata/backend.h; everything else is read-only after loading.
+ * Owns: the model configuration record, loading, completing the configuration from what the backend
+ * reports, instances, and checking tensors before they cross the boundary. Does not own: where
+ * configurations come from (repository.h), scheduling, queues. Thread rule: load and free from one
+ * thread; submit per instance as in fermata/backend.h; everything else is read-only after loading.
  */
 #ifndef FM_HOST_RUNTIME_MODEL_H
 #define FM_HOST_RUNTIME_MODEL_H
@@ -14,14 +16,16 @@
 #include "core/util/memory.h"
 #include "fermata/backend.h"
 
-#define FM_MODEL_PORTS_MAX 1024
+#define FM_MODEL_PORTS_MAX     1024
 #define FM_MODEL_INSTANCES_MAX 256
 
-/* A tensor as a configuration declares it: everything but the name may be left to the model file. */
+/* A tensor as a configuration declares it: everything but the name may be left to the model file.
+ */
 struct fm_model_port_config {
     const char *name;
-    uint32_t dtype;     /* INVALID: not declared */
-    int32_t rank;       /* -1: not declared; Triton convention: without the batch dimension when max_batch_size > 0 */
+    uint32_t dtype; /* INVALID: not declared */
+    int32_t rank;   /* -1: not declared; Triton convention: without the batch dimension when
+                       max_batch_size > 0 */
     int64_t shape[FM_RANK_MAX];
     const char *label_path; /* labels, one a line; NULL: none */
     bool optional;
@@ -32,13 +36,15 @@ struct fm_model_config {
     struct fm_arena arena;
     const char *name;
     uint64_t version;
-    const char *path;    /* model file; NULL when the backend needs none */
-    const char *backend; /* "onnxruntime" */
-    int64_t max_batch_size; /* 0: the model does not batch; -1: complete from the model file (batchable -> default 8... see docs) */
+    const char *path;        /* model file; NULL when the backend needs none */
+    const char *backend;     /* "onnxruntime" */
+    int64_t max_batch_size;  /* 0: the model does not batch; -1: complete from the model file
+                                (batchable -> default 8... see docs) */
     uint32_t instance_count; /* 0: choose (CPU: one per usable CPU) */
     struct fm_setting *device_settings;
     size_t device_setting_count;
-    struct fm_setting *settings; /* backend parameters for model and instance: "threads", "graph_optimization", ... */
+    struct fm_setting *settings; /* backend parameters for model and instance: "threads",
+                                    "graph_optimization", ... */
     size_t setting_count;
     struct fm_model_port_config *inputs;
     size_t input_count;
@@ -47,24 +53,30 @@ struct fm_model_config {
     uint32_t *preferred_batch_sizes;
     size_t preferred_batch_size_count;
     uint64_t max_queue_delay_ns;
-    uint32_t warmup_count;  /* runs on zero-filled input before the model is ready */
-    uint32_t warmup_batch;  /* rows in each */
+    uint32_t warmup_count;    /* runs on zero-filled input before the model is ready */
+    uint32_t warmup_batch;    /* rows in each */
     const char *profile_path; /* latency profile written by `fermata profile`; NULL: none */
-    char **notes; /* fields that were read but mean nothing here, one sentence each: reported once by whoever loads the model */
+    char **notes; /* fields that were read but mean nothing here, one sentence each: reported once
+                     by whoever loads the model */
     size_t note_count;
 };
 
-void fm_model_config_init(struct fm_model_config *config); /* defaults; version 1, max_batch_size -1, rank -1 */
+void fm_model_config_init(
+    struct fm_model_config *config); /* defaults; version 1, max_batch_size -1, rank -1 */
 void fm_model_config_deinit(struct fm_model_config *config);
-int FM_NODISCARD fm_model_config_set(struct fm_model_config *config, const char *key, const char *value, struct fm_error *reterr); /* appends/replaces a setting; copies */
+int FM_NODISCARD
+fm_model_config_set(struct fm_model_config *config, const char *key, const char *value,
+                    struct fm_error *reterr); /* appends/replaces a setting; copies */
 
 struct fm_model;
 
 /*
- * Loads weights and creates all instances; runs the warm-up. Borrows config during the call and copies what it keeps. Compares declared and real
- * ports and reports every difference in one message.
+ * Loads weights and creates all instances; runs the warm-up. Borrows config during the call and
+ * copies what it keeps. Compares declared and real ports and reports every difference in one
+ * message.
  */
-int FM_NODISCARD fm_model_load(const struct fm_model_config *config, struct fm_model **ret_model, struct fm_error *reterr);
+int FM_NODISCARD fm_model_load(const struct fm_model_config *config, struct fm_model **ret_model,
+                               struct fm_error *reterr);
 void fm_model_free(struct fm_model *model); /* accepts NULL; nothing may be in flight */
 
 const char *fm_model_name(const struct fm_model *model);
@@ -74,7 +86,8 @@ const char *fm_model_backend_name(const struct fm_model *model);
 /* Ports with full shapes (batch dimension included, as -1, when max_batch_size > 0). */
 const struct fm_port *fm_model_inputs(const struct fm_model *model, uint32_t *ret_count);
 const struct fm_port *fm_model_outputs(const struct fm_model *model, uint32_t *ret_count);
-/* Rows that may be run at once; 0: the model does not batch (one request per run, shapes as they are). */
+/* Rows that may be run at once; 0: the model does not batch (one request per run, shapes as they
+ * are). */
 uint32_t fm_model_batch_max(const struct fm_model *model);
 uint32_t fm_model_instance_count(const struct fm_model *model);
 /* Labels of output `index`, NULL when it has none; *ret_count of them. */
@@ -82,8 +95,10 @@ const char *const *fm_model_labels(const struct fm_model *model, uint32_t index,
 uint64_t fm_model_memory(const struct fm_model *model);
 
 /* Hands a batch to instance `index`. The rules of struct fm_backend.submit hold. */
-int FM_NODISCARD fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution *execution);
+int FM_NODISCARD fm_model_submit(struct fm_model *model, uint32_t index,
+                                 struct fm_execution *execution);
 /* Submits and waits (warm-up, infer, profile, tests). Outputs' release is the caller's business. */
-int FM_NODISCARD fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *execution, struct fm_error *reterr);
+int FM_NODISCARD fm_model_run(struct fm_model *model, uint32_t index,
+                              struct fm_execution *execution, struct fm_error *reterr);
 
 #endif

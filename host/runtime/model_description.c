@@ -10,7 +10,8 @@
 #include "core/util/error.h"
 #include "host/os/file.h"
 
-void fm_model_description_init(struct fm_model_description *description, struct fm_model_config *config, const char *directory,
+void fm_model_description_init(struct fm_model_description *description,
+                               struct fm_model_config *config, const char *directory,
                                const char *expected_name)
 {
     *description = (struct fm_model_description){.config = config,
@@ -20,13 +21,15 @@ void fm_model_description_init(struct fm_model_description *description, struct 
                                                  .latest_count = 1};
 }
 
-int fm_model_description_copy(struct fm_model_description *description, const char *text, const char **ret_copy)
+int fm_model_description_copy(struct fm_model_description *description, const char *text,
+                              const char **ret_copy)
 {
     *ret_copy = fm_arena_strdup(&description->config->arena, text);
     return *ret_copy != NULL ? 0 : FM_ENOMEM;
 }
 
-int fm_model_description_path(struct fm_model_description *description, const char *text, const char **ret_path)
+int fm_model_description_path(struct fm_model_description *description, const char *text,
+                              const char **ret_path)
 {
     char path[4096];
     int status = fm_path_join(path, sizeof(path), description->directory, text);
@@ -65,9 +68,11 @@ int fm_model_description_note(struct fm_model_description *description, const ch
 }
 
 /* Replaces the setting or appends it. */
-static int setting_put(struct fm_arena *arena, struct fm_setting **settings, size_t *count, const char *key, const char *value)
+static int setting_put(struct fm_arena *arena, struct fm_setting **settings, size_t *count,
+                       const char *key, const char *value)
 {
-    struct fm_setting fresh = {.key = fm_arena_strdup(arena, key), .value = fm_arena_strdup(arena, value)};
+    struct fm_setting fresh = {.key = fm_arena_strdup(arena, key),
+                               .value = fm_arena_strdup(arena, value)};
     if (fresh.key == NULL || fresh.value == NULL) {
         return FM_ENOMEM;
     }
@@ -89,14 +94,17 @@ static int setting_put(struct fm_arena *arena, struct fm_setting **settings, siz
     return 0;
 }
 
-int fm_model_description_set(struct fm_model_description *description, const char *key, const char *value)
+int fm_model_description_set(struct fm_model_description *description, const char *key,
+                             const char *value)
 {
     struct fm_model_config *config = description->config;
     return setting_put(&config->arena, &config->settings, &config->setting_count, key, value);
 }
 
-int fm_model_description_set_device(struct fm_model_description *description, const char *key, const char *value)
+int fm_model_description_set_device(struct fm_model_description *description, const char *key,
+                                    const char *value)
 {
     struct fm_model_config *config = description->config;
-    return setting_put(&config->arena, &config->device_settings, &config->device_setting_count, key, value);
+    return setting_put(&config->arena, &config->device_settings, &config->device_setting_count, key,
+                       value);
 }

@@ -1,8 +1,10 @@
 /*
- * Triton's config.pbtxt into a model description. See model_description.h and docs/model-repository.md.
+ * Triton's config.pbtxt into a model description. See model_description.h and
+ * docs/model-repository.md.
  *
- * HOW IT WORKS. Each message of Triton's schema has a table of its fields: how to read one, or why it means nothing here. A field of the second kind becomes
- * a note. A field in no table becomes a note too, unless it looks like a misspelling of one that is.
+ * HOW IT WORKS. Each message of Triton's schema has a table of its fields: how to read one, or why
+ * it means nothing here. A field of the second kind becomes a note. A field in no table becomes a
+ * note too, unless it looks like a misspelling of one that is.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,13 +24,13 @@ struct reader {
     struct fm_model_description *description;
     const char *file;
     struct fm_error *reterr;
-    const struct fm_pbtxt_value *platform;       /* NULL: not given */
-    const struct fm_pbtxt_value *preferred;      /* the largest preferred batch size */
+    const struct fm_pbtxt_value *platform;  /* NULL: not given */
+    const struct fm_pbtxt_value *preferred; /* the largest preferred batch size */
     int64_t preferred_max;
-    const struct fm_pbtxt_value *kind;           /* of the first instance group that has one */
+    const struct fm_pbtxt_value *kind; /* of the first instance group that has one */
     bool has_max_batch_size;
     bool has_provider;
-    int64_t device_id;                           /* -1: not given */
+    int64_t device_id; /* -1: not given */
     uint32_t device_line;
     size_t parameter_count;
 };
@@ -41,16 +43,19 @@ struct rule {
     const char *reason;
 };
 
-static int fail(const struct reader *reader, const struct fm_pbtxt_value *value, const char *format, ...) FM_PRINTF(3, 4);
+static int fail(const struct reader *reader, const struct fm_pbtxt_value *value, const char *format,
+                ...) FM_PRINTF(3, 4);
 
-static int fail(const struct reader *reader, const struct fm_pbtxt_value *value, const char *format, ...)
+static int fail(const struct reader *reader, const struct fm_pbtxt_value *value, const char *format,
+                ...)
 {
     char message[FM_ERROR_TEXT_SIZE];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    return fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: %s", reader->file, value->line, value->column, message);
+    return fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: %s", reader->file, value->line,
+                        value->column, message);
 }
 
 static int out_of_memory(const struct reader *reader)
@@ -58,13 +63,16 @@ static int out_of_memory(const struct reader *reader)
     return fm_error_set(reader->reterr, FM_ENOMEM, "%s: out of memory", reader->file);
 }
 
-static int wrong_type(const struct reader *reader, const struct fm_pbtxt_field *field, const char *wanted)
+static int wrong_type(const struct reader *reader, const struct fm_pbtxt_field *field,
+                      const char *wanted)
 {
-    return fail(reader, &field->value, "'%s' must be %s, not %s", field->name, wanted, fm_pbtxt_kind_name(field->value.kind));
+    return fail(reader, &field->value, "'%s' must be %s, not %s", field->name, wanted,
+                fm_pbtxt_kind_name(field->value.kind));
 }
 
 /* "config.pbtxt:12: <text>" among the model's notes. */
-static int note(const struct reader *reader, uint32_t line, const char *format, ...) FM_PRINTF(3, 4);
+static int note(const struct reader *reader, uint32_t line, const char *format, ...)
+    FM_PRINTF(3, 4);
 
 static int note(const struct reader *reader, uint32_t line, const char *format, ...)
 {
@@ -73,11 +81,14 @@ static int note(const struct reader *reader, uint32_t line, const char *format, 
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
-    return fm_model_description_note(reader->description, "%s:%u: %s", reader->file, line, message) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_note(reader->description, "%s:%u: %s", reader->file, line,
+                                     message) == 0
+               ? 0
+               : out_of_memory(reader);
 }
 
-static int unknown_field(const struct reader *reader, const struct fm_pbtxt_field *field, const char *message, const struct rule *rules,
-                         size_t count)
+static int unknown_field(const struct reader *reader, const struct fm_pbtxt_field *field,
+                         const char *message, const struct rule *rules, size_t count)
 {
     const char *names[RULES_MAX];
     for (size_t i = 0; i < count; i++) {
@@ -85,15 +96,17 @@ static int unknown_field(const struct reader *reader, const struct fm_pbtxt_fiel
     }
     const char *nearest = fm_text_suggest(field->name, names, count);
     if (nearest != NULL) {
-        return fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: %s has no field '%.60s'; did you mean '%s'?", reader->file, field->line,
-                            field->column, message, field->name, nearest);
+        return fm_error_set(reader->reterr, FM_EINVAL,
+                            "%s:%u:%u: %s has no field '%.60s'; did you mean '%s'?", reader->file,
+                            field->line, field->column, message, field->name, nearest);
     }
-    return note(reader, field->line, "'%.60s' is ignored: %s has no such field", field->name, message);
+    return note(reader, field->line, "'%.60s' is ignored: %s has no such field", field->name,
+                message);
 }
 
 /* Reads every field of a message by its table. `message` names it for people. */
-static int read_fields(struct reader *reader, const struct fm_pbtxt_value *value, const char *message, const struct rule *rules,
-                       size_t count, void *target)
+static int read_fields(struct reader *reader, const struct fm_pbtxt_value *value,
+                       const char *message, const struct rule *rules, size_t count, void *target)
 {
     uint64_t seen = 0;
     FM_ASSERT(count <= RULES_MAX);
@@ -110,12 +123,13 @@ static int read_fields(struct reader *reader, const struct fm_pbtxt_value *value
             bool again = (seen >> index & 1) != 0;
             seen |= (uint64_t)1 << index;
             if (again && !rule->repeated && rule->read != NULL) {
-                status = fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: '%s' stands twice", reader->file, field->line, field->column,
-                                      field->name);
+                status = fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: '%s' stands twice",
+                                      reader->file, field->line, field->column, field->name);
             } else if (rule->read != NULL) {
                 status = rule->read(reader, field, target);
             } else if (!again) {
-                status = note(reader, field->line, "'%s' is ignored: %s", field->name, rule->reason);
+                status =
+                    note(reader, field->line, "'%s' is ignored: %s", field->name, rule->reason);
             }
         }
         if (status != 0) {
@@ -125,7 +139,8 @@ static int read_fields(struct reader *reader, const struct fm_pbtxt_value *value
     return 0;
 }
 
-static int read_message(struct reader *reader, const struct fm_pbtxt_field *field, const struct rule *rules, size_t count, void *target)
+static int read_message(struct reader *reader, const struct fm_pbtxt_field *field,
+                        const struct rule *rules, size_t count, void *target)
 {
     if (field->value.kind != FM_PBTXT_MESSAGE) {
         return wrong_type(reader, field, "a message { ... }");
@@ -140,20 +155,24 @@ static int read_string(struct reader *reader, const struct fm_pbtxt_field *field
     if (fm_pbtxt_string(&field->value, &text) != 0) {
         return wrong_type(reader, field, "a string");
     }
-    return fm_model_description_copy(reader->description, text, copy) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_copy(reader->description, text, copy) == 0 ? 0
+                                                                           : out_of_memory(reader);
 }
 
-static int read_integer(struct reader *reader, const struct fm_pbtxt_field *field, int64_t min, int64_t max, int64_t *ret_value)
+static int read_integer(struct reader *reader, const struct fm_pbtxt_field *field, int64_t min,
+                        int64_t max, int64_t *ret_value)
 {
     int64_t value = 0;
     if (fm_pbtxt_int64(&field->value, &value) != 0 || value < min || value > max) {
-        return fail(reader, &field->value, "'%s' must be a whole number from %lld to %lld", field->name, (long long)min, (long long)max);
+        return fail(reader, &field->value, "'%s' must be a whole number from %lld to %lld",
+                    field->name, (long long)min, (long long)max);
     }
     *ret_value = value;
     return 0;
 }
 
-static int read_path(struct reader *reader, const struct fm_pbtxt_field *field, const char **ret_path)
+static int read_path(struct reader *reader, const struct fm_pbtxt_field *field,
+                     const char **ret_path)
 {
     const char *text = NULL;
     if (fm_pbtxt_string(&field->value, &text) != 0) {
@@ -169,7 +188,7 @@ static int read_path(struct reader *reader, const struct fm_pbtxt_field *field, 
     return status == 0 ? 0 : out_of_memory(reader);
 }
 
-/* ---- identity -------------------------------------------------------------------------------------------------- */
+/* ---- identity ---- */
 
 static int read_name(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
@@ -181,23 +200,28 @@ static int read_name(struct reader *reader, const struct fm_pbtxt_field *field, 
         return status;
     }
     if (description->expected_name != NULL && strcmp(name, description->expected_name) != 0) {
-        return fail(reader, &field->value, "the model is called '%s' here but its directory '%s': make them equal, or leave 'name' out",
+        return fail(reader, &field->value,
+                    "the model is called '%s' here but its directory '%s': make them equal, or "
+                    "leave 'name' out",
                     name, description->expected_name);
     }
     description->name = name;
     return 0;
 }
 
-static int unsupported(const struct reader *reader, const struct fm_pbtxt_value *value, const char *what, const char *name)
+static int unsupported(const struct reader *reader, const struct fm_pbtxt_value *value,
+                       const char *what, const char *name)
 {
     if (strcmp(name, "ensemble") == 0) {
         return fm_error_set(reader->reterr, FM_EUNSUPPORTED,
-                            "%s:%u:%u: Triton ensembles are not read: describe the stages in a pipeline.yaml instead", reader->file,
-                            value->line, value->column);
+                            "%s:%u:%u: Triton ensembles are not read: describe the stages in a "
+                            "pipeline.yaml instead",
+                            reader->file, value->line, value->column);
     }
     return fm_error_set(reader->reterr, FM_EUNSUPPORTED,
-                        "%s:%u:%u: %s '%.60s' is not supported: export the model to ONNX and use backend: \"onnxruntime\"", reader->file,
-                        value->line, value->column, what, name);
+                        "%s:%u:%u: %s '%.60s' is not supported: export the model to ONNX and use "
+                        "backend: \"onnxruntime\"",
+                        reader->file, value->line, value->column, what, name);
 }
 
 static int read_platform(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -218,7 +242,9 @@ static int read_platform(struct reader *reader, const struct fm_pbtxt_field *fie
 static int read_backend(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     /* Backends that Triton has and that are no plug-ins of ours; any other name may be one. */
-    static const char *const foreign[] = {"tensorrt", "pytorch", "tensorflow", "python", "openvino", "dali", "fil", "vllm", "tensorrtllm"};
+    static const char *const foreign[] = {"tensorrt", "pytorch",  "tensorflow",
+                                          "python",   "openvino", "dali",
+                                          "fil",      "vllm",     "tensorrtllm"};
     const char *backend = NULL;
     (void)target;
     int status = read_string(reader, field, &backend);
@@ -240,7 +266,8 @@ static int read_ensemble(struct reader *reader, const struct fm_pbtxt_field *fie
     return unsupported(reader, &field->value, "", "ensemble");
 }
 
-static int read_model_filename(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_model_filename(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
 {
     const char *name = NULL;
     (void)target;
@@ -251,16 +278,19 @@ static int read_model_filename(struct reader *reader, const struct fm_pbtxt_fiel
     return status;
 }
 
-static int read_max_batch_size(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_max_batch_size(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
 {
     (void)target;
     reader->has_max_batch_size = true;
-    return read_integer(reader, field, 0, FM_MODEL_BATCH_MAX, &reader->description->config->max_batch_size);
+    return read_integer(reader, field, 0, FM_MODEL_BATCH_MAX,
+                        &reader->description->config->max_batch_size);
 }
 
-/* ---- version policy -------------------------------------------------------------------------------------------- */
+/* ---- version policy ---- */
 
-static int read_num_versions(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_num_versions(struct reader *reader, const struct fm_pbtxt_field *field,
+                             void *target)
 {
     int64_t count = 0;
     (void)target;
@@ -282,7 +312,8 @@ static int read_all(struct reader *reader, const struct fm_pbtxt_field *field, v
     return read_message(reader, field, NULL, 0, target);
 }
 
-static int read_specific_version(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_specific_version(struct reader *reader, const struct fm_pbtxt_field *field,
+                                 void *target)
 {
     struct fm_model_description *description = reader->description;
     int64_t version = 0;
@@ -295,7 +326,8 @@ static int read_specific_version(struct reader *reader, const struct fm_pbtxt_fi
         return status;
     }
     if (description->specific == NULL) {
-        description->specific = fm_arena_alloc(&description->config->arena, FM_MODEL_LIST_MAX * sizeof(*description->specific));
+        description->specific = fm_arena_alloc(&description->config->arena,
+                                               FM_MODEL_LIST_MAX * sizeof(*description->specific));
         if (description->specific == NULL) {
             return out_of_memory(reader);
         }
@@ -315,18 +347,21 @@ static int read_specific(struct reader *reader, const struct fm_pbtxt_field *fie
     return status;
 }
 
-static int read_version_policy(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_version_policy(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
 {
-    static const struct rule rules[] = {
-        {"latest", false, read_latest, NULL}, {"all", false, read_all, NULL}, {"specific", false, read_specific, NULL}};
+    static const struct rule rules[] = {{"latest", false, read_latest, NULL},
+                                        {"all", false, read_all, NULL},
+                                        {"specific", false, read_specific, NULL}};
     int status = read_message(reader, field, rules, FM_COUNT_OF(rules), target);
     if (status == 0 && field->value.fields != NULL && field->value.fields->next != NULL) {
-        status = fail(reader, &field->value, "a version policy is one of 'latest', 'all' and 'specific', not several");
+        status = fail(reader, &field->value,
+                      "a version policy is one of 'latest', 'all' and 'specific', not several");
     }
     return status;
 }
 
-/* ---- inputs and outputs ---------------------------------------------------------------------------------------- */
+/* ---- inputs and outputs ---- */
 
 /* A port and what shape the model itself sees. */
 struct port {
@@ -352,7 +387,8 @@ static int read_data_type(struct reader *reader, const struct fm_pbtxt_field *fi
     const struct fm_pbtxt_value *value = &field->value;
     for (uint32_t i = 0; value->kind == FM_PBTXT_IDENTIFIER && i < FM_COUNT_OF(names); i++) {
         if (strcmp(value->text, names[i]) == 0) {
-            port->config->dtype = i; /* the table is dense; TYPE_INVALID leaves it to the model file */
+            port->config->dtype =
+                i; /* the table is dense; TYPE_INVALID leaves it to the model file */
             return 0;
         }
     }
@@ -360,18 +396,22 @@ static int read_data_type(struct reader *reader, const struct fm_pbtxt_field *fi
         return wrong_type(reader, field, "a data type such as TYPE_FP32");
     }
     const char *nearest = fm_text_suggest(value->text, names + 1, FM_COUNT_OF(names) - 1);
-    return fail(reader, value, "'%.60s' is no data type%s%s%s", value->text, nearest != NULL ? "; did you mean '" : "",
-                nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    return fail(reader, value, "'%.60s' is no data type%s%s%s", value->text,
+                nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
+                nearest != NULL ? "'?" : "");
 }
 
-static int append_dimension(struct reader *reader, const struct fm_pbtxt_field *field, int64_t *shape, int32_t *rank)
+static int append_dimension(struct reader *reader, const struct fm_pbtxt_field *field,
+                            int64_t *shape, int32_t *rank)
 {
     int64_t dimension = 0;
     if (*rank >= FM_RANK_MAX) {
-        return fail(reader, &field->value, "'%s' has more than %d dimensions", field->name, FM_RANK_MAX);
+        return fail(reader, &field->value, "'%s' has more than %d dimensions", field->name,
+                    FM_RANK_MAX);
     }
     if (fm_pbtxt_int64(&field->value, &dimension) != 0 || dimension < -1 || dimension == 0) {
-        return fail(reader, &field->value, "a dimension must be a whole number of at least 1, or -1 where it varies");
+        return fail(reader, &field->value,
+                    "a dimension must be a whole number of at least 1, or -1 where it varies");
     }
     *rank = *rank < 0 ? 0 : *rank;
     shape[(*rank)++] = dimension;
@@ -384,7 +424,8 @@ static int read_dims(struct reader *reader, const struct fm_pbtxt_field *field, 
     return append_dimension(reader, field, port->config->shape, &port->config->rank);
 }
 
-static int read_reshape_shape(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_reshape_shape(struct reader *reader, const struct fm_pbtxt_field *field,
+                              void *target)
 {
     struct port *port = target;
     return append_dimension(reader, field, port->reshape, &port->reshape_rank);
@@ -402,10 +443,13 @@ static int read_reshape(struct reader *reader, const struct fm_pbtxt_field *fiel
 static int read_optional(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     struct port *port = target;
-    return fm_pbtxt_bool(&field->value, &port->config->optional) == 0 ? 0 : wrong_type(reader, field, "true or false");
+    return fm_pbtxt_bool(&field->value, &port->config->optional) == 0
+               ? 0
+               : wrong_type(reader, field, "true or false");
 }
 
-static int read_label_filename(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_label_filename(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
 {
     return read_path(reader, field, &((struct port *)target)->config->label_path);
 }
@@ -416,7 +460,9 @@ static int read_format(struct reader *reader, const struct fm_pbtxt_field *field
     if (field->value.kind == FM_PBTXT_IDENTIFIER && strcmp(field->value.text, "FORMAT_NONE") == 0) {
         return 0;
     }
-    return note(reader, field->line, "'format' is ignored: an input is bytes of its shape, images are prepared by operators");
+    return note(
+        reader, field->line,
+        "'format' is ignored: an input is bytes of its shape, images are prepared by operators");
 }
 
 static const char shape_tensor_reason[] = "only TensorRT models have such tensors";
@@ -444,15 +490,18 @@ static const struct rule output_rules[] = {
 };
 
 /* Appends one port to a list that doubles at every power of two. */
-static int read_port(struct reader *reader, const struct fm_pbtxt_field *field, const struct rule *rules, size_t rule_count,
+static int read_port(struct reader *reader, const struct fm_pbtxt_field *field,
+                     const struct rule *rules, size_t rule_count,
                      struct fm_model_port_config **ports, size_t *count)
 {
     if (*count == FM_MODEL_PORTS_MAX) {
-        return fail(reader, &field->value, "more than %d entries of '%s'", FM_MODEL_PORTS_MAX, field->name);
+        return fail(reader, &field->value, "more than %d entries of '%s'", FM_MODEL_PORTS_MAX,
+                    field->name);
     }
     if ((*count & (*count - 1)) == 0) {
         size_t capacity = *count == 0 ? 1 : *count * 2;
-        struct fm_model_port_config *grown = fm_arena_alloc(&reader->description->config->arena, capacity * sizeof(*grown));
+        struct fm_model_port_config *grown =
+            fm_arena_alloc(&reader->description->config->arena, capacity * sizeof(*grown));
         if (grown == NULL) {
             return out_of_memory(reader);
         }
@@ -469,14 +518,17 @@ static int read_port(struct reader *reader, const struct fm_pbtxt_field *field, 
     }
     for (size_t i = 0; status == 0 && i < *count; i++) {
         if (strcmp((*ports)[i].name, port.config->name) == 0) {
-            status = fail(reader, &field->value, "two entries of '%s' are called '%s'", field->name, port.config->name);
+            status = fail(reader, &field->value, "two entries of '%s' are called '%s'", field->name,
+                          port.config->name);
         }
     }
     if (status == 0 && port.reshape_rank >= 0) {
         memcpy(port.config->shape, port.reshape, sizeof(port.reshape));
         port.config->rank = port.reshape_rank;
-        status = note(reader, port.reshape_line, "'reshape' is ignored: requests carry '%s' in the shape that the model itself has",
-                      port.config->name);
+        status =
+            note(reader, port.reshape_line,
+                 "'reshape' is ignored: requests carry '%s' in the shape that the model itself has",
+                 port.config->name);
     }
     *count += status == 0;
     return status;
@@ -486,17 +538,19 @@ static int read_input(struct reader *reader, const struct fm_pbtxt_field *field,
 {
     struct fm_model_config *config = reader->description->config;
     (void)target;
-    return read_port(reader, field, input_rules, FM_COUNT_OF(input_rules), &config->inputs, &config->input_count);
+    return read_port(reader, field, input_rules, FM_COUNT_OF(input_rules), &config->inputs,
+                     &config->input_count);
 }
 
 static int read_output(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     struct fm_model_config *config = reader->description->config;
     (void)target;
-    return read_port(reader, field, output_rules, FM_COUNT_OF(output_rules), &config->outputs, &config->output_count);
+    return read_port(reader, field, output_rules, FM_COUNT_OF(output_rules), &config->outputs,
+                     &config->output_count);
 }
 
-/* ---- instances ------------------------------------------------------------------------------------------------- */
+/* ---- instances ---- */
 
 struct group {
     int64_t count;
@@ -519,7 +573,8 @@ static int read_group_kind(struct reader *reader, const struct fm_pbtxt_field *f
             return 0;
         }
     }
-    return fail(reader, &field->value, "'kind' must be one of KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL");
+    return fail(reader, &field->value,
+                "'kind' must be one of KIND_AUTO, KIND_GPU, KIND_CPU, KIND_MODEL");
 }
 
 static int read_group_gpu(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -536,22 +591,27 @@ static int read_group_gpu(struct reader *reader, const struct fm_pbtxt_field *fi
         reader->device_line = field->line;
         return 0;
     }
-    return group->gpu_count == 2 ? note(reader, field->line, "'gpus' after the first is ignored: all instances of a model share a device")
-                                 : 0;
+    return group->gpu_count == 2
+               ? note(reader, field->line,
+                      "'gpus' after the first is ignored: all instances of a model share a device")
+               : 0;
 }
 
-static int read_instance_group(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_instance_group(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
 {
     static const struct rule rules[] = {
         {"name", false, NULL, "instances have numbers, not names"},
         {"kind", false, read_group_kind, NULL},
         {"count", false, read_group_count, NULL},
         {"gpus", true, read_group_gpu, NULL},
-        {"rate_limiter", false, NULL, "the scheduler decides which model runs from latencies and deadlines"},
+        {"rate_limiter", false, NULL,
+         "the scheduler decides which model runs from latencies and deadlines"},
         {"secondary_devices", true, NULL, "only TensorRT models use them"},
         {"profile", true, NULL, "TensorRT optimisation profiles mean nothing to ONNX models"},
         {"passive", false, NULL, "every instance serves requests"},
-        {"host_policy", false, NULL, "placement on sockets and cores is left to the operating system"},
+        {"host_policy", false, NULL,
+         "placement on sockets and cores is left to the operating system"},
     };
     struct fm_model_config *config = reader->description->config;
     struct group group = {.count = 1};
@@ -568,29 +628,34 @@ static int read_instance_group(struct reader *reader, const struct fm_pbtxt_fiel
         return 0;
     }
     if (reader->kind != NULL && strcmp(reader->kind->text, group.kind->text) != 0) {
-        return note(reader, group.kind->line, "'kind: %s' is ignored: all instances of a model share a device, and an earlier group says %s",
+        return note(reader, group.kind->line,
+                    "'kind: %s' is ignored: all instances of a model share a device, and an "
+                    "earlier group says %s",
                     group.kind->text, reader->kind->text);
     }
     reader->kind = group.kind;
     return 0;
 }
 
-/* ---- batching and warm-up -------------------------------------------------------------------------------------- */
+/* ---- batching and warm-up ---- */
 
-static int read_preferred_batch_size(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_preferred_batch_size(struct reader *reader, const struct fm_pbtxt_field *field,
+                                     void *target)
 {
     struct fm_model_config *config = reader->description->config;
     int64_t size = 0;
     (void)target;
     int status = read_integer(reader, field, 1, FM_MODEL_BATCH_MAX, &size);
     if (status == 0 && config->preferred_batch_size_count == FM_MODEL_LIST_MAX) {
-        status = fail(reader, &field->value, "more than %d preferred batch sizes", FM_MODEL_LIST_MAX);
+        status =
+            fail(reader, &field->value, "more than %d preferred batch sizes", FM_MODEL_LIST_MAX);
     }
     if (status != 0) {
         return status;
     }
     if (config->preferred_batch_sizes == NULL) {
-        config->preferred_batch_sizes = fm_arena_alloc(&config->arena, FM_MODEL_LIST_MAX * sizeof(*config->preferred_batch_sizes));
+        config->preferred_batch_sizes = fm_arena_alloc(
+            &config->arena, FM_MODEL_LIST_MAX * sizeof(*config->preferred_batch_sizes));
         if (config->preferred_batch_sizes == NULL) {
             return out_of_memory(reader);
         }
@@ -603,7 +668,8 @@ static int read_preferred_batch_size(struct reader *reader, const struct fm_pbtx
     return 0;
 }
 
-static int read_max_queue_delay(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_max_queue_delay(struct reader *reader, const struct fm_pbtxt_field *field,
+                                void *target)
 {
     int64_t microseconds = 0;
     (void)target;
@@ -612,14 +678,16 @@ static int read_max_queue_delay(struct reader *reader, const struct fm_pbtxt_fie
     return status;
 }
 
-static int read_dynamic_batching(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_dynamic_batching(struct reader *reader, const struct fm_pbtxt_field *field,
+                                 void *target)
 {
     static const char priority_reason[] = "requests are ordered by deadline, not by priority";
     static const char queue_reason[] = "deadlines decide which requests are dropped";
     static const struct rule rules[] = {
         {"preferred_batch_size", true, read_preferred_batch_size, NULL},
         {"max_queue_delay_microseconds", false, read_max_queue_delay, NULL},
-        {"preserve_ordering", false, NULL, "every answer goes to its own request; clients see the order they ask in"},
+        {"preserve_ordering", false, NULL,
+         "every answer goes to its own request; clients see the order they ask in"},
         {"priority_levels", false, NULL, priority_reason},
         {"default_priority_level", false, NULL, priority_reason},
         {"default_queue_policy", false, NULL, queue_reason},
@@ -633,17 +701,21 @@ struct warmup {
     int64_t batch_size;
 };
 
-static int read_warmup_count(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_warmup_count(struct reader *reader, const struct fm_pbtxt_field *field,
+                             void *target)
 {
     return read_integer(reader, field, 0, 1000, &((struct warmup *)target)->count);
 }
 
-static int read_warmup_batch_size(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_warmup_batch_size(struct reader *reader, const struct fm_pbtxt_field *field,
+                                  void *target)
 {
-    return read_integer(reader, field, 0, FM_MODEL_BATCH_MAX, &((struct warmup *)target)->batch_size);
+    return read_integer(reader, field, 0, FM_MODEL_BATCH_MAX,
+                        &((struct warmup *)target)->batch_size);
 }
 
-static int read_model_warmup(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_model_warmup(struct reader *reader, const struct fm_pbtxt_field *field,
+                             void *target)
 {
     static const struct rule rules[] = {
         {"name", false, NULL, "warm-up runs have no names"},
@@ -668,7 +740,7 @@ static int read_model_warmup(struct reader *reader, const struct fm_pbtxt_field 
     return 0;
 }
 
-/* ---- parameters and optimisation ------------------------------------------------------------------------------- */
+/* ---- parameters and optimisation ---- */
 
 /* One entry of a map: `key: "k" value: { string_value: "v" }` or `key: "k" value: "v"`. */
 struct entry {
@@ -683,7 +755,8 @@ static int read_scalar(struct reader *reader, const struct fm_pbtxt_field *field
     if (fm_pbtxt_scalar(&field->value, &text) != 0) {
         return wrong_type(reader, field, "a string");
     }
-    return fm_model_description_copy(reader->description, text, copy) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_copy(reader->description, text, copy) == 0 ? 0
+                                                                           : out_of_memory(reader);
 }
 
 static int read_entry_key(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -695,13 +768,16 @@ static int read_entry_value(struct reader *reader, const struct fm_pbtxt_field *
 {
     static const struct rule rules[] = {{"string_value", false, read_scalar, NULL}};
     const char **value = &((struct entry *)target)->value;
-    return field->value.kind == FM_PBTXT_MESSAGE ? read_message(reader, field, rules, FM_COUNT_OF(rules), value)
-                                                 : read_scalar(reader, field, value);
+    return field->value.kind == FM_PBTXT_MESSAGE
+               ? read_message(reader, field, rules, FM_COUNT_OF(rules), value)
+               : read_scalar(reader, field, value);
 }
 
-static int read_entry(struct reader *reader, const struct fm_pbtxt_field *field, struct entry *entry)
+static int read_entry(struct reader *reader, const struct fm_pbtxt_field *field,
+                      struct entry *entry)
 {
-    static const struct rule rules[] = {{"key", false, read_entry_key, NULL}, {"value", false, read_entry_value, NULL}};
+    static const struct rule rules[] = {{"key", false, read_entry_key, NULL},
+                                        {"value", false, read_entry_value, NULL}};
     *entry = (struct entry){0};
     if (++reader->parameter_count > PARAMETERS_MAX) {
         return fail(reader, &field->value, "more than %d parameters", PARAMETERS_MAX);
@@ -729,7 +805,8 @@ static const struct {
     {"enable_mem_pattern", "memory_pattern", true},
 };
 
-static int read_onnx_parameter(struct reader *reader, const struct fm_pbtxt_field *field, const struct entry *entry)
+static int read_onnx_parameter(struct reader *reader, const struct fm_pbtxt_field *field,
+                               const struct entry *entry)
 {
     for (size_t i = 0; i < FM_COUNT_OF(onnx_parameters); i++) {
         if (strcmp(entry->key, onnx_parameters[i].triton) != 0) {
@@ -744,9 +821,14 @@ static int read_onnx_parameter(struct reader *reader, const struct fm_pbtxt_fiel
         } else if (zero) {
             return 0; /* 0 threads: the runtime's default */
         }
-        return fm_model_description_set(reader->description, onnx_parameters[i].ours, value) == 0 ? 0 : out_of_memory(reader);
+        return fm_model_description_set(reader->description, onnx_parameters[i].ours, value) == 0
+                   ? 0
+                   : out_of_memory(reader);
     }
-    return note(reader, field->line, "parameter '%.60s' is ignored: it is none that Fermata knows (its own begin with 'fermata.')", entry->key);
+    return note(reader, field->line,
+                "parameter '%.60s' is ignored: it is none that Fermata knows (its own begin with "
+                "'fermata.')",
+                entry->key);
 }
 
 static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -764,14 +846,17 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     }
     const char *key = entry.key + sizeof(prefix) - 1;
     if (strcmp(key, "profile") == 0) {
-        status = fm_model_description_path(description, entry.value, &description->config->profile_path);
+        status =
+            fm_model_description_path(description, entry.value, &description->config->profile_path);
     } else if (strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0) {
         reader->has_provider = true;
         status = fm_model_description_set_device(description, key, entry.value);
     } else {
         status = fm_model_description_set(description, key, entry.value);
     }
-    return status == 0 ? 0 : status == FM_ETOOLARGE ? fail(reader, &field->value, "the path is too long") : out_of_memory(reader);
+    return status == 0              ? 0
+           : status == FM_ETOOLARGE ? fail(reader, &field->value, "the path is too long")
+                                    : out_of_memory(reader);
 }
 
 static int read_graph_level(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -783,7 +868,10 @@ static int read_graph_level(struct reader *reader, const struct fm_pbtxt_field *
     if (status != 0 || level == 0) {
         return status;
     }
-    return fm_model_description_set(reader->description, "graph_optimization", levels[level + 1]) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_set(reader->description, "graph_optimization", levels[level + 1]) ==
+                   0
+               ? 0
+               : out_of_memory(reader);
 }
 
 static int read_graph(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
@@ -797,11 +885,14 @@ struct accelerator {
     bool chosen;
 };
 
-static int choose_accelerator(struct reader *reader, const struct fm_pbtxt_field *field, struct accelerator *accelerator)
+static int choose_accelerator(struct reader *reader, const struct fm_pbtxt_field *field,
+                              struct accelerator *accelerator)
 {
     static const char *const providers[] = {"tensorrt", "cuda", "openvino"};
-    for (const struct fm_pbtxt_field *inner = field->value.fields; inner != NULL; inner = inner->next) {
-        if (strcmp(inner->name, "name") == 0 && fm_pbtxt_string(&inner->value, &accelerator->name) != 0) {
+    for (const struct fm_pbtxt_field *inner = field->value.fields; inner != NULL;
+         inner = inner->next) {
+        if (strcmp(inner->name, "name") == 0 &&
+            fm_pbtxt_string(&inner->value, &accelerator->name) != 0) {
             return wrong_type(reader, inner, "a string");
         }
     }
@@ -810,18 +901,25 @@ static int choose_accelerator(struct reader *reader, const struct fm_pbtxt_field
             continue;
         }
         if (reader->has_provider) {
-            return note(reader, field->line, "accelerator '%s' is ignored: another one was chosen already", accelerator->name);
+            return note(reader, field->line,
+                        "accelerator '%s' is ignored: another one was chosen already",
+                        accelerator->name);
         }
         reader->has_provider = true;
         accelerator->chosen = true;
-        return fm_model_description_set_device(reader->description, "provider", accelerator->name) == 0 ? 0 : out_of_memory(reader);
+        return fm_model_description_set_device(reader->description, "provider",
+                                               accelerator->name) == 0
+                   ? 0
+                   : out_of_memory(reader);
     }
-    return note(reader, field->line, "accelerator '%.60s' is ignored: it is none of tensorrt, cuda, openvino",
+    return note(reader, field->line,
+                "accelerator '%.60s' is ignored: it is none of tensorrt, cuda, openvino",
                 accelerator->name != NULL ? accelerator->name : "");
 }
 
 /* An option of the chosen execution provider, under ONNX Runtime's name for it. */
-static int read_accelerator_parameter(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_accelerator_parameter(struct reader *reader, const struct fm_pbtxt_field *field,
+                                      void *target)
 {
     const struct accelerator *accelerator = target;
     struct entry entry;
@@ -835,10 +933,15 @@ static int read_accelerator_parameter(struct reader *reader, const struct fm_pbt
         if (strcmp(option, "max_workspace_size_bytes") == 0) {
             option = "trt_max_workspace_size";
         } else if (strcmp(option, "precision_mode") == 0) {
-            option = strcmp(entry.value, "FP16") == 0 ? "trt_fp16_enable" : strcmp(entry.value, "INT8") == 0 ? "trt_int8_enable" : NULL;
+            option = strcmp(entry.value, "FP16") == 0   ? "trt_fp16_enable"
+                     : strcmp(entry.value, "INT8") == 0 ? "trt_int8_enable"
+                                                        : NULL;
             entry.value = "1";
         } else if (strncmp(option, "trt_", 4) != 0) {
-            return note(reader, field->line, "parameter '%.60s' is ignored: give ONNX Runtime's own name for it (trt_...)", option);
+            return note(
+                reader, field->line,
+                "parameter '%.60s' is ignored: give ONNX Runtime's own name for it (trt_...)",
+                option);
         }
     }
     if (option == NULL) {
@@ -848,10 +951,13 @@ static int read_accelerator_parameter(struct reader *reader, const struct fm_pbt
     if (length < 0 || (size_t)length >= sizeof(key)) {
         return fail(reader, &field->value, "the key is too long");
     }
-    return fm_model_description_set_device(reader->description, key, entry.value) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_set_device(reader->description, key, entry.value) == 0
+               ? 0
+               : out_of_memory(reader);
 }
 
-static int read_accelerator_name(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_accelerator_name(struct reader *reader, const struct fm_pbtxt_field *field,
+                                 void *target)
 {
     /* Read ahead of the parameters, which may stand before it. */
     (void)reader;
@@ -868,11 +974,14 @@ static int read_accelerator(struct reader *reader, const struct fm_pbtxt_field *
     };
     struct accelerator accelerator = {0};
     (void)target;
-    int status = field->value.kind == FM_PBTXT_MESSAGE ? choose_accelerator(reader, field, &accelerator) : 0;
-    return status == 0 ? read_message(reader, field, rules, FM_COUNT_OF(rules), &accelerator) : status;
+    int status =
+        field->value.kind == FM_PBTXT_MESSAGE ? choose_accelerator(reader, field, &accelerator) : 0;
+    return status == 0 ? read_message(reader, field, rules, FM_COUNT_OF(rules), &accelerator)
+                       : status;
 }
 
-static int read_execution_accelerators(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_execution_accelerators(struct reader *reader, const struct fm_pbtxt_field *field,
+                                       void *target)
 {
     static const struct rule rules[] = {
         {"gpu_execution_accelerator", true, read_accelerator, NULL},
@@ -881,12 +990,14 @@ static int read_execution_accelerators(struct reader *reader, const struct fm_pb
     return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
 }
 
-static int read_optimization(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
+static int read_optimization(struct reader *reader, const struct fm_pbtxt_field *field,
+                             void *target)
 {
     static const struct rule rules[] = {
         {"graph", false, read_graph, NULL},
         {"execution_accelerators", false, read_execution_accelerators, NULL},
-        {"priority", false, NULL, "the scheduler decides which model runs from latencies and deadlines"},
+        {"priority", false, NULL,
+         "the scheduler decides which model runs from latencies and deadlines"},
         {"cuda", false, NULL, "CUDA graphs are not used"},
         {"input_pinned_memory", false, NULL, "pinned memory is not used"},
         {"output_pinned_memory", false, NULL, "pinned memory is not used"},
@@ -896,7 +1007,7 @@ static int read_optimization(struct reader *reader, const struct fm_pbtxt_field 
     return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static const struct rule model_rules[] = {
     {"name", false, read_name, NULL},
@@ -911,7 +1022,8 @@ static const struct rule model_rules[] = {
     {"batch_output", true, NULL, "outputs are split along the batch dimension"},
     {"optimization", false, read_optimization, NULL},
     {"dynamic_batching", false, read_dynamic_batching, NULL},
-    {"sequence_batching", false, NULL, "requests are independent here; the client sends the state tensors back itself"},
+    {"sequence_batching", false, NULL,
+     "requests are independent here; the client sends the state tensors back itself"},
     {"ensemble_scheduling", false, read_ensemble, NULL},
     {"instance_group", true, read_instance_group, NULL},
     {"default_model_filename", false, read_model_filename, NULL},
@@ -932,45 +1044,58 @@ static int finish_device(struct reader *reader)
     const struct fm_model_config *config = reader->description->config;
     const char *provider = NULL;
     char device[32];
-    if (reader->kind != NULL && strcmp(reader->kind->text, "KIND_GPU") == 0 && !reader->has_provider &&
+    if (reader->kind != NULL && strcmp(reader->kind->text, "KIND_GPU") == 0 &&
+        !reader->has_provider &&
         fm_model_description_set_device(reader->description, "provider", "cuda") != 0) {
         return out_of_memory(reader);
     }
     for (size_t i = 0; i < config->device_setting_count; i++) {
-        provider = strcmp(config->device_settings[i].key, "provider") == 0 ? config->device_settings[i].value : provider;
+        provider = strcmp(config->device_settings[i].key, "provider") == 0
+                       ? config->device_settings[i].value
+                       : provider;
     }
     if (reader->device_id < 0) {
         return 0;
     }
     if (provider == NULL || (strcmp(provider, "cuda") != 0 && strcmp(provider, "tensorrt") != 0)) {
-        return note(reader, reader->device_line, "'gpus' is ignored: the instances run on the CPU (kind: KIND_GPU puts them on a GPU)");
+        return note(
+            reader, reader->device_line,
+            "'gpus' is ignored: the instances run on the CPU (kind: KIND_GPU puts them on a GPU)");
     }
     (void)snprintf(device, sizeof(device), "%lld", (long long)reader->device_id);
-    return fm_model_description_set_device(reader->description, "provider.device_id", device) == 0 ? 0 : out_of_memory(reader);
+    return fm_model_description_set_device(reader->description, "provider.device_id", device) == 0
+               ? 0
+               : out_of_memory(reader);
 }
 
 /* What depends on several fields, whose order is free. */
 static int finish(struct reader *reader)
 {
     struct fm_model_config *config = reader->description->config;
-    if (config->backend != NULL && reader->platform != NULL && strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) != 0) {
-        return fail(reader, reader->platform, "platform 'onnxruntime_onnx' contradicts backend '%s'", config->backend);
+    if (config->backend != NULL && reader->platform != NULL &&
+        strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) != 0) {
+        return fail(reader, reader->platform,
+                    "platform 'onnxruntime_onnx' contradicts backend '%s'", config->backend);
     }
     if (config->backend == NULL) {
         config->backend = FM_MODEL_BACKEND_DEFAULT;
     }
-    /* As Triton: what is left out is completed from the model file unless inputs and outputs are both given. */
+    /* As Triton: what is left out is completed from the model file unless inputs and outputs are
+     * both given. */
     if (!reader->has_max_batch_size && config->input_count > 0 && config->output_count > 0) {
         config->max_batch_size = 0;
     }
-    if (reader->preferred != NULL && config->max_batch_size >= 0 && reader->preferred_max > config->max_batch_size) {
-        return fail(reader, reader->preferred, "the preferred batch size %lld is larger than 'max_batch_size' (%lld)",
+    if (reader->preferred != NULL && config->max_batch_size >= 0 &&
+        reader->preferred_max > config->max_batch_size) {
+        return fail(reader, reader->preferred,
+                    "the preferred batch size %lld is larger than 'max_batch_size' (%lld)",
                     (long long)reader->preferred_max, (long long)config->max_batch_size);
     }
     return strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0 ? finish_device(reader) : 0;
 }
 
-int fm_model_description_read_pbtxt(struct fm_model_description *description, const char *path, struct fm_error *reterr)
+int fm_model_description_read_pbtxt(struct fm_model_description *description, const char *path,
+                                    struct fm_error *reterr)
 {
     char *text = NULL;
     size_t size = 0;
@@ -980,12 +1105,14 @@ int fm_model_description_read_pbtxt(struct fm_model_description *description, co
     }
     struct fm_arena arena;
     struct fm_pbtxt_value root;
-    struct reader reader = {.description = description, .file = path, .reterr = reterr, .device_id = -1};
+    struct reader reader = {
+        .description = description, .file = path, .reterr = reterr, .device_id = -1};
     fm_arena_init(&arena, 0);
     status = fm_pbtxt_parse(path, text, size, &arena, &root, reterr);
     fm_free(text);
     if (status == 0) {
-        status = read_fields(&reader, &root, "a model configuration", model_rules, FM_COUNT_OF(model_rules), NULL);
+        status = read_fields(&reader, &root, "a model configuration", model_rules,
+                             FM_COUNT_OF(model_rules), NULL);
     }
     if (status == 0) {
         status = finish(&reader);

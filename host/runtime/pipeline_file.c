@@ -1,5 +1,6 @@
 /*
- * The pipeline file's syntax. See pipeline_file.h and docs/pipeline.md. What names mean is checked later, by fm_pipeline_link.
+ * The pipeline file's syntax. See pipeline_file.h and docs/pipeline.md. What names mean is checked
+ * later, by fm_pipeline_link.
  */
 #include "host/runtime/pipeline_file.h"
 
@@ -20,7 +21,8 @@ struct reader {
 
 static int out_of_memory(const struct reader *reader)
 {
-    return fm_error_set(reader->reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline", reader->file->spec.file);
+    return fm_error_set(reader->reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline",
+                        reader->file->spec.file);
 }
 
 static int copy_text(const struct reader *reader, const char *text, const char **ret_copy)
@@ -40,7 +42,8 @@ static struct fm_mark mark_of(const struct fm_config *node)
 }
 
 /* A required, non-empty text, copied. */
-static int read_name(const struct reader *reader, struct fm_config *mapping, const char *key, const char **ret_name)
+static int read_name(const struct reader *reader, struct fm_config *mapping, const char *key,
+                     const char **ret_name)
 {
     struct fm_config *node = NULL;
     int status = fm_config_require(mapping, key, &node, reader->reterr);
@@ -54,11 +57,13 @@ static int read_name(const struct reader *reader, struct fm_config *mapping, con
 }
 
 /* A path relative to the file, resolved and copied. */
-static int resolve_path(const struct reader *reader, const struct fm_config *node, const char *text, const char **ret_path)
+static int resolve_path(const struct reader *reader, const struct fm_config *node, const char *text,
+                        const char **ret_path)
 {
     char path[sizeof(reader->file->directory)];
     if (fm_path_join(path, sizeof(path), reader->file->directory, text) != 0) {
-        return fm_config_error(node, reader->reterr, "the path is longer than %zu bytes", sizeof(path) - 1);
+        return fm_config_error(node, reader->reterr, "the path is longer than %zu bytes",
+                               sizeof(path) - 1);
     }
     return copy_text(reader, path, ret_path);
 }
@@ -85,7 +90,8 @@ static int read_plugins(const struct reader *reader, struct fm_config *root)
         const char **plugin = &reader->file->plugins[reader->file->plugin_count++];
         status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
         if (status == 0 && node->text[0] == '\0') {
-            status = fm_config_error(node, reader->reterr, "the name of a plug-in must not be empty");
+            status =
+                fm_config_error(node, reader->reterr, "the name of a plug-in must not be empty");
         } else if (status == 0 && strchr(node->text, '/') != NULL) {
             status = resolve_path(reader, node, node->text, plugin);
         } else if (status == 0 && strcmp(fm_path_extension(node->text), ".so") == 0) {
@@ -100,7 +106,8 @@ static int read_plugins(const struct reader *reader, struct fm_config *root)
     return status;
 }
 
-/* One entry of the pipeline's inputs: all three keys are mandatory, because nothing else could supply them. */
+/* One entry of the pipeline's inputs: all three keys are mandatory, because nothing else could
+ * supply them. */
 static int read_port(const struct reader *reader, struct fm_config *node, struct fm_port *port)
 {
     struct fm_config *ignored = NULL;
@@ -110,10 +117,12 @@ static int read_port(const struct reader *reader, struct fm_config *node, struct
     status = status == 0 ? fm_config_require(node, "dtype", &ignored, reader->reterr) : status;
     status = status == 0 ? fm_config_dtype(node, "dtype", &port->dtype, reader->reterr) : status;
     status = status == 0 ? fm_config_require(node, "shape", &ignored, reader->reterr) : status;
-    status = status == 0 ? fm_config_shape(node, "shape", port->shape, &port->rank, reader->reterr) : status;
+    status = status == 0 ? fm_config_shape(node, "shape", port->shape, &port->rank, reader->reterr)
+                         : status;
     status = status == 0 ? fm_config_finish(node, reader->reterr) : status;
     if (status == 0 && (port->dtype == FM_DTYPE_INVALID || port->rank < 0)) {
-        status = fm_config_error(node, reader->reterr, "'dtype' and 'shape' of input '%s' must not be empty", port->name);
+        status = fm_config_error(node, reader->reterr,
+                                 "'dtype' and 'shape' of input '%s' must not be empty", port->name);
     }
     return status;
 }
@@ -127,8 +136,9 @@ static int read_inputs(const struct reader *reader, struct fm_config *root)
         status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr);
     }
     if (status == 0 && (list->count == 0 || list->count > FM_PIPELINE_PORTS_MAX)) {
-        status = fm_config_error(list, reader->reterr, "a pipeline has 1 to %d inputs, this one has %zu", FM_PIPELINE_PORTS_MAX,
-                                 list->count);
+        status =
+            fm_config_error(list, reader->reterr, "a pipeline has 1 to %d inputs, this one has %zu",
+                            FM_PIPELINE_PORTS_MAX, list->count);
     }
     if (status != 0) {
         return status;
@@ -143,7 +153,8 @@ static int read_inputs(const struct reader *reader, struct fm_config *root)
         status = read_port(reader, node, port);
         for (size_t j = 0; status == 0 && j < i; j++) {
             if (strcmp(spec->inputs[j].name, port->name) == 0) {
-                status = fm_config_error(node, reader->reterr, "two inputs are called '%s'", port->name);
+                status =
+                    fm_config_error(node, reader->reterr, "two inputs are called '%s'", port->name);
             }
         }
     }
@@ -151,11 +162,13 @@ static int read_inputs(const struct reader *reader, struct fm_config *root)
 }
 
 /* One "port: source". */
-static int read_binding(const struct reader *reader, const char *port, const struct fm_config *node, struct fm_binding_spec *binding)
+static int read_binding(const struct reader *reader, const char *port, const struct fm_config *node,
+                        struct fm_binding_spec *binding)
 {
     int status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
     if (status == 0 && node->text[0] == '\0') {
-        status = fm_config_error(node, reader->reterr, "the source must not be empty: name an input or a stage");
+        status = fm_config_error(node, reader->reterr,
+                                 "the source must not be empty: name an input or a stage");
     }
     if (status == 0 && port != NULL) {
         status = copy_text(reader, port, &binding->port);
@@ -167,12 +180,13 @@ static int read_binding(const struct reader *reader, const char *port, const str
     return status;
 }
 
-static int read_bindings(const struct reader *reader, const struct fm_config *map, struct fm_binding_spec **ret_bindings,
-                         size_t *ret_count)
+static int read_bindings(const struct reader *reader, const struct fm_config *map,
+                         struct fm_binding_spec **ret_bindings, size_t *ret_count)
 {
     int status = fm_config_expect(map, FM_CONFIG_MAPPING, reader->reterr);
     if (status == 0 && map->count > FM_PIPELINE_PORTS_MAX) {
-        status = fm_config_error(map, reader->reterr, "more than %d entries", FM_PIPELINE_PORTS_MAX);
+        status =
+            fm_config_error(map, reader->reterr, "more than %d entries", FM_PIPELINE_PORTS_MAX);
     }
     if (status != 0) {
         return status;
@@ -188,14 +202,17 @@ static int read_bindings(const struct reader *reader, const struct fm_config *ma
     return status;
 }
 
-static int read_stage_inputs(const struct reader *reader, struct fm_config *node, struct fm_stage_spec *stage)
+static int read_stage_inputs(const struct reader *reader, struct fm_config *node,
+                             struct fm_stage_spec *stage)
 {
     struct fm_config *inputs = fm_config_get(node, "inputs");
     if (inputs == NULL || inputs->kind == FM_CONFIG_NULL) {
         return 0;
     }
     if (inputs->kind == FM_CONFIG_SEQUENCE) {
-        return fm_config_error(inputs, reader->reterr, "'inputs' of a stage is a map {<input>: <source>}, or one source, not a list");
+        return fm_config_error(
+            inputs, reader->reterr,
+            "'inputs' of a stage is a map {<input>: <source>}, or one source, not a list");
     }
     if (inputs->kind == FM_CONFIG_MAPPING) {
         return read_bindings(reader, inputs, &stage->inputs, &stage->input_count);
@@ -208,7 +225,8 @@ static int read_stage_inputs(const struct reader *reader, struct fm_config *node
     return read_binding(reader, NULL, inputs, &stage->inputs[0]);
 }
 
-static int read_batch(const struct reader *reader, struct fm_config *node, struct fm_batch_spec *batch)
+static int read_batch(const struct reader *reader, struct fm_config *node,
+                      struct fm_batch_spec *batch)
 {
     *batch = (struct fm_batch_spec){.bucket_axis = -1};
     struct fm_config *map = fm_config_get(node, "batch");
@@ -221,10 +239,16 @@ static int read_batch(const struct reader *reader, struct fm_config *node, struc
     int64_t wait_for = 0;
     int status = fm_config_expect(map, FM_CONFIG_MAPPING, reader->reterr);
     status = status == 0 ? fm_config_int(map, "max", 1, ROWS_MAX, &max, reader->reterr) : status;
-    status = status == 0 ? fm_config_int(map, "bucket_axis", 0, FM_RANK_MAX - 1, &axis, reader->reterr) : status;
-    status = status == 0 ? fm_config_int(map, "bucket_step", 1, INT32_MAX, &step, reader->reterr) : status;
-    status = status == 0 ? fm_config_int(map, "wait_for", 0, ROWS_MAX, &wait_for, reader->reterr) : status;
-    status = status == 0 ? fm_config_double(map, "pad_value", -1e38, 1e38, &batch->pad_value, reader->reterr) : status;
+    status = status == 0
+                 ? fm_config_int(map, "bucket_axis", 0, FM_RANK_MAX - 1, &axis, reader->reterr)
+                 : status;
+    status = status == 0 ? fm_config_int(map, "bucket_step", 1, INT32_MAX, &step, reader->reterr)
+                         : status;
+    status = status == 0 ? fm_config_int(map, "wait_for", 0, ROWS_MAX, &wait_for, reader->reterr)
+                         : status;
+    status = status == 0 ? fm_config_double(map, "pad_value", -1e38, 1e38, &batch->pad_value,
+                                            reader->reterr)
+                         : status;
     status = status == 0 ? fm_config_finish(map, reader->reterr) : status;
     if (status != 0) {
         return status;
@@ -232,12 +256,14 @@ static int read_batch(const struct reader *reader, struct fm_config *node, struc
     struct fm_config *dependent = fm_config_get(map, "bucket_step");
     dependent = dependent != NULL ? dependent : fm_config_get(map, "pad_value");
     if (axis < 0 && dependent != NULL) {
-        return fm_config_error(dependent, reader->reterr, "'bucket_step' and 'pad_value' need a 'bucket_axis' to act on");
+        return fm_config_error(dependent, reader->reterr,
+                               "'bucket_step' and 'pad_value' need a 'bucket_axis' to act on");
     }
     struct fm_config *wait_node = fm_config_get(map, "wait_for");
     if (max > 0 && wait_for > max) {
-        return fm_config_error(wait_node, reader->reterr, "'wait_for' is larger than 'max' (%lld), so the wait would never end",
-                               (long long)max);
+        return fm_config_error(
+            wait_node, reader->reterr,
+            "'wait_for' is larger than 'max' (%lld), so the wait would never end", (long long)max);
     }
     batch->max = (uint32_t)max;
     batch->bucket_axis = (int32_t)axis;
@@ -247,59 +273,69 @@ static int read_batch(const struct reader *reader, struct fm_config *node, struc
 }
 
 /* Keys that belong to the other kind of stage get a message of their own. */
-static int refuse_keys(const struct reader *reader, struct fm_config *node, const char *const *keys, const char *advice)
+static int refuse_keys(const struct reader *reader, struct fm_config *node, const char *const *keys,
+                       const char *advice)
 {
     for (size_t i = 0; keys[i] != NULL; i++) {
         for (size_t j = 0; j < node->count; j++) {
             if (strcmp(node->keys[j], keys[i]) == 0) {
-                return fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: '%s' %s", node->file, node->key_lines[j],
-                                    node->key_columns[j], keys[i], advice);
+                return fm_error_set(reader->reterr, FM_EINVAL, "%s:%u:%u: '%s' %s", node->file,
+                                    node->key_lines[j], node->key_columns[j], keys[i], advice);
             }
         }
     }
     return 0;
 }
 
-static int read_model_stage(const struct reader *reader, struct fm_config *node, struct fm_stage_spec *stage,
-                            struct fm_stage_settings *settings)
+static int read_model_stage(const struct reader *reader, struct fm_config *node,
+                            struct fm_stage_spec *stage, struct fm_stage_settings *settings)
 {
     static const char *const foreign[] = {"parameters", "fan_out_max", NULL};
     int64_t version = 0;
     int64_t instances = 0;
     stage->kind = FM_STAGE_MODEL;
-    int status = refuse_keys(reader, node, foreign, "is for operators; a model takes 'settings', 'batch' and 'instances'");
+    int status = refuse_keys(reader, node, foreign,
+                             "is for operators; a model takes 'settings', 'batch' and 'instances'");
     status = status == 0 ? read_name(reader, node, "model", &stage->target) : status;
-    status = status == 0 ? fm_config_int(node, "version", 1, INT64_MAX, &version, reader->reterr) : status;
-    status = status == 0 ? fm_config_int(node, "instances", 1, FM_MODEL_INSTANCES_MAX, &instances, reader->reterr) : status;
+    status = status == 0 ? fm_config_int(node, "version", 1, INT64_MAX, &version, reader->reterr)
+                         : status;
+    status = status == 0 ? fm_config_int(node, "instances", 1, FM_MODEL_INSTANCES_MAX, &instances,
+                                         reader->reterr)
+                         : status;
     status = status == 0 ? read_batch(reader, node, &stage->batch) : status;
     if (status == 0) {
-        status = fm_config_settings(fm_config_get(node, "settings"), &reader->file->arena, &settings->parameters,
-                                    &settings->parameter_count, reader->reterr);
+        status =
+            fm_config_settings(fm_config_get(node, "settings"), &reader->file->arena,
+                               &settings->parameters, &settings->parameter_count, reader->reterr);
     }
     settings->model_version = (uint64_t)version;
     settings->instances = (uint32_t)instances;
     return status;
 }
 
-static int read_operator_stage(const struct reader *reader, struct fm_config *node, struct fm_stage_spec *stage,
-                               struct fm_stage_settings *settings)
+static int read_operator_stage(const struct reader *reader, struct fm_config *node,
+                               struct fm_stage_spec *stage, struct fm_stage_settings *settings)
 {
     static const char *const foreign[] = {"settings", "batch", "instances", "version", NULL};
     int64_t fan_out_max = 0;
     stage->kind = FM_STAGE_OPERATOR;
-    int status = refuse_keys(reader, node, foreign, "is for models; an operator takes 'parameters' and 'fan_out_max'");
+    int status = refuse_keys(reader, node, foreign,
+                             "is for models; an operator takes 'parameters' and 'fan_out_max'");
     status = status == 0 ? read_name(reader, node, "operator", &stage->target) : status;
-    status = status == 0 ? fm_config_int(node, "fan_out_max", 1, FAN_OUT_MAX, &fan_out_max, reader->reterr) : status;
+    status = status == 0
+                 ? fm_config_int(node, "fan_out_max", 1, FAN_OUT_MAX, &fan_out_max, reader->reterr)
+                 : status;
     if (status == 0) {
-        status = fm_config_settings(fm_config_get(node, "parameters"), &reader->file->arena, &settings->parameters,
-                                    &settings->parameter_count, reader->reterr);
+        status =
+            fm_config_settings(fm_config_get(node, "parameters"), &reader->file->arena,
+                               &settings->parameters, &settings->parameter_count, reader->reterr);
     }
     stage->fan_out_max = (uint32_t)fan_out_max;
     return status;
 }
 
-static int read_stage(const struct reader *reader, struct fm_config *node, struct fm_stage_spec *stage,
-                      struct fm_stage_settings *settings)
+static int read_stage(const struct reader *reader, struct fm_config *node,
+                      struct fm_stage_spec *stage, struct fm_stage_settings *settings)
 {
     stage->mark = mark_of(node);
     stage->batch.bucket_axis = -1;
@@ -313,7 +349,9 @@ static int read_stage(const struct reader *reader, struct fm_config *node, struc
     bool has_model = fm_config_get(node, "model") != NULL;
     bool has_operator = fm_config_get(node, "operator") != NULL;
     if (has_model && has_operator) {
-        return fm_config_error(node, reader->reterr, "stage '%s' has both 'model' and 'operator': it is one or the other", stage->name);
+        return fm_config_error(node, reader->reterr,
+                               "stage '%s' has both 'model' and 'operator': it is one or the other",
+                               stage->name);
     }
     if (has_model) {
         status = read_model_stage(reader, node, stage, settings);
@@ -328,8 +366,11 @@ static int read_stage(const struct reader *reader, struct fm_config *node, struc
         (void)fm_config_get(node, "parameters");
         (void)fm_config_get(node, "settings");
         status = fm_config_finish(node, reader->reterr);
-        return status != 0 ? status
-                           : fm_config_error(node, reader->reterr, "stage '%s' needs 'model: <name>' or 'operator: <name>'", stage->name);
+        return status != 0
+                   ? status
+                   : fm_config_error(node, reader->reterr,
+                                     "stage '%s' needs 'model: <name>' or 'operator: <name>'",
+                                     stage->name);
     }
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
@@ -343,8 +384,9 @@ static int read_stages(const struct reader *reader, struct fm_config *root)
         status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr);
     }
     if (status == 0 && (list->count == 0 || list->count > FM_PIPELINE_STAGES_MAX)) {
-        status = fm_config_error(list, reader->reterr, "a pipeline has 1 to %d stages, this one has %zu", FM_PIPELINE_STAGES_MAX,
-                                 list->count);
+        status =
+            fm_config_error(list, reader->reterr, "a pipeline has 1 to %d stages, this one has %zu",
+                            FM_PIPELINE_STAGES_MAX, list->count);
     }
     if (status != 0) {
         return status;
@@ -361,7 +403,8 @@ static int read_stages(const struct reader *reader, struct fm_config *root)
     return status;
 }
 
-/* The pipeline's name: as the file says, else its directory's for ".../<name>/pipeline.yaml", else the file's own without extension. */
+/* The pipeline's name: as the file says, else its directory's for ".../<name>/pipeline.yaml", else
+ * the file's own without extension. */
 static int read_pipeline_name(const struct reader *reader, struct fm_config *root, const char *path)
 {
     if (fm_config_get(root, "name") != NULL) {
@@ -370,7 +413,8 @@ static int read_pipeline_name(const struct reader *reader, struct fm_config *roo
     const char *base = fm_path_base(path);
     size_t length = strlen(base) - strlen(fm_path_extension(path));
     const char *directory = fm_path_base(reader->file->directory);
-    if (strcmp(base, "pipeline.yaml") == 0 && directory[0] != '\0' && strcmp(directory, ".") != 0 && strcmp(directory, "..") != 0) {
+    if (strcmp(base, "pipeline.yaml") == 0 && directory[0] != '\0' && strcmp(directory, ".") != 0 &&
+        strcmp(directory, "..") != 0) {
         return copy_text(reader, directory, &reader->file->spec.name);
     }
     reader->file->spec.name = fm_arena_strndup(&reader->file->arena, base, length);
@@ -382,41 +426,50 @@ static int read_root(const struct reader *reader, struct fm_config *root, const 
     struct fm_pipeline_spec *spec = &reader->file->spec;
     struct fm_config *outputs = NULL;
     if (root->kind == FM_CONFIG_NULL) {
-        return fm_config_error(root, reader->reterr, "the file is empty; a pipeline has 'inputs', 'stages' and 'outputs'");
+        return fm_config_error(
+            root, reader->reterr,
+            "the file is empty; a pipeline has 'inputs', 'stages' and 'outputs'");
     }
     int status = fm_config_expect(root, FM_CONFIG_MAPPING, reader->reterr);
     status = status == 0 ? read_pipeline_name(reader, root, path) : status;
     if (status == 0 && fm_config_get(root, "models") != NULL) {
         const char *models = NULL;
         status = read_name(reader, root, "models", &models);
-        status = status == 0 ? resolve_path(reader, fm_config_get(root, "models"), models, &reader->file->models) : status;
+        status = status == 0 ? resolve_path(reader, fm_config_get(root, "models"), models,
+                                            &reader->file->models)
+                             : status;
     }
     status = status == 0 ? read_plugins(reader, root) : status;
     status = status == 0 ? read_inputs(reader, root) : status;
     status = status == 0 ? read_stages(reader, root) : status;
     status = status == 0 ? fm_config_require(root, "outputs", &outputs, reader->reterr) : status;
-    status = status == 0 ? read_bindings(reader, outputs, &spec->outputs, &spec->output_count) : status;
+    status =
+        status == 0 ? read_bindings(reader, outputs, &spec->outputs, &spec->output_count) : status;
     if (status == 0 && spec->output_count == 0) {
         status = fm_config_error(outputs, reader->reterr, "a pipeline has at least one output");
     }
     return status == 0 ? fm_config_finish(root, reader->reterr) : status;
 }
 
-static int file_create(const char *path, struct fm_pipeline_file **ret_file, struct fm_error *reterr)
+static int file_create(const char *path, struct fm_pipeline_file **ret_file,
+                       struct fm_error *reterr)
 {
     struct fm_pipeline_file *file = fm_alloc_zero(1, sizeof(*file));
     if (file == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline", path);
+        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline",
+                            path);
     }
     fm_arena_init(&file->arena, 0);
     file->spec.file = fm_arena_strdup(&file->arena, path);
     if (file->spec.file == NULL) {
         fm_pipeline_file_free(file);
-        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline", path);
+        return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory while reading the pipeline",
+                            path);
     }
     if (fm_path_directory(file->directory, sizeof(file->directory), path) != 0) {
         fm_pipeline_file_free(file);
-        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the pipeline file is longer than %zu bytes",
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "the path of the pipeline file is longer than %zu bytes",
                             sizeof(file->directory) - 1);
     }
     *ret_file = file;
@@ -424,7 +477,8 @@ static int file_create(const char *path, struct fm_pipeline_file **ret_file, str
 }
 
 /* Takes the tree. */
-static int load_tree(const char *path, struct fm_config *root, struct fm_pipeline_file **ret_file, struct fm_error *reterr)
+static int load_tree(const char *path, struct fm_config *root, struct fm_pipeline_file **ret_file,
+                     struct fm_error *reterr)
 {
     struct fm_pipeline_file *file = NULL;
     int status = file_create(path, &file, reterr);
@@ -441,7 +495,8 @@ static int load_tree(const char *path, struct fm_config *root, struct fm_pipelin
     return 0;
 }
 
-int fm_pipeline_file_load(const char *path, struct fm_pipeline_file **ret_file, struct fm_error *reterr)
+int fm_pipeline_file_load(const char *path, struct fm_pipeline_file **ret_file,
+                          struct fm_error *reterr)
 {
     struct fm_config *root = NULL;
     *ret_file = NULL;
@@ -449,8 +504,8 @@ int fm_pipeline_file_load(const char *path, struct fm_pipeline_file **ret_file, 
     return status == 0 ? load_tree(path, root, ret_file, reterr) : status;
 }
 
-int fm_pipeline_file_load_text(const char *path, const char *text, size_t length, struct fm_pipeline_file **ret_file,
-                               struct fm_error *reterr)
+int fm_pipeline_file_load_text(const char *path, const char *text, size_t length,
+                               struct fm_pipeline_file **ret_file, struct fm_error *reterr)
 {
     struct fm_config *root = NULL;
     *ret_file = NULL;

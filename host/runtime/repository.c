@@ -1,8 +1,10 @@
 /*
  * Directories into model configurations. See repository.h and docs/model-repository.md.
  *
- * HOW IT WORKS. Exactly three levels are looked at (repository, model, version), by listing, so that loops of symbolic links end by themselves. What lies
- * in a model's directory decides what it is: pipeline.yaml makes a pipeline; model.yaml, config.pbtxt or a numeric directory makes a model.
+ * HOW IT WORKS. Exactly three levels are looked at (repository, model, version), by listing, so
+ * that loops of symbolic links end by themselves. What lies in a model's directory decides what it
+ * is: pipeline.yaml makes a pipeline; model.yaml, config.pbtxt or a numeric directory makes a
+ * model.
  */
 #include "host/runtime/repository.h"
 
@@ -19,8 +21,8 @@
 
 enum { PATH_SIZE = 4096, ENTRIES_MAX = 65536, VERSIONS_MAX = 4096 };
 
-#define MODEL_YAML "model.yaml"
-#define MODEL_PBTXT "config.pbtxt"
+#define MODEL_YAML    "model.yaml"
+#define MODEL_PBTXT   "config.pbtxt"
 #define PIPELINE_YAML "pipeline.yaml"
 
 /* Version numbers, ascending. */
@@ -39,19 +41,22 @@ struct contents {
 
 static int out_of_memory(const char *path, struct fm_error *reterr)
 {
-    return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory while reading the repository", path);
+    return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory while reading the repository",
+                        path);
 }
 
 static int join(char *ret_path, const char *directory, const char *name, struct fm_error *reterr)
 {
     if (fm_path_join(ret_path, PATH_SIZE, directory, name) != 0) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is longer than %d bytes", directory, PATH_SIZE - 1);
+        return fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is longer than %d bytes",
+                            directory, PATH_SIZE - 1);
     }
     return 0;
 }
 
 /* The kind of directory/name; symbolic links are followed. */
-static int kind_of(const char *directory, const char *name, enum fm_file_kind *ret_kind, struct fm_error *reterr)
+static int kind_of(const char *directory, const char *name, enum fm_file_kind *ret_kind,
+                   struct fm_error *reterr)
 {
     char path[PATH_SIZE];
     struct fm_file_facts facts;
@@ -67,7 +72,8 @@ static int kind_of(const char *directory, const char *name, enum fm_file_kind *r
 static uint64_t version_number(const char *name)
 {
     uint64_t number = 0;
-    if (name[0] < '1' || name[0] > '9' || strspn(name, "0123456789") != strlen(name) || fm_parse_uint64(name, &number) != 0) {
+    if (name[0] < '1' || name[0] > '9' || strspn(name, "0123456789") != strlen(name) ||
+        fm_parse_uint64(name, &number) != 0) {
         return 0;
     }
     return number;
@@ -86,7 +92,8 @@ static void contents_deinit(struct contents *contents)
     *contents = (struct contents){0};
 }
 
-static int contents_of_names(const char *directory, const struct fm_file_list *list, struct contents *contents, struct fm_error *reterr)
+static int contents_of_names(const char *directory, const struct fm_file_list *list,
+                             struct contents *contents, struct fm_error *reterr)
 {
     for (size_t i = 0; i < list->count; i++) {
         const char *name = list->names[i];
@@ -109,7 +116,8 @@ static int contents_of_names(const char *directory, const struct fm_file_list *l
             continue;
         }
         if (contents->versions.count == VERSIONS_MAX) {
-            return fm_error_set(reterr, FM_ETOOLARGE, "'%s' has more than %d versions", directory, VERSIONS_MAX);
+            return fm_error_set(reterr, FM_ETOOLARGE, "'%s' has more than %d versions", directory,
+                                VERSIONS_MAX);
         }
         contents->versions.numbers[contents->versions.count++] = number;
     }
@@ -126,14 +134,17 @@ static int contents_read(const char *directory, struct contents *contents, struc
     }
     size_t capacity = list.count < VERSIONS_MAX ? list.count : VERSIONS_MAX;
     contents->versions.numbers = fm_alloc(capacity * sizeof(*contents->versions.numbers));
-    status = contents->versions.numbers != NULL ? contents_of_names(directory, &list, contents, reterr) : out_of_memory(directory, reterr);
+    status = contents->versions.numbers != NULL
+                 ? contents_of_names(directory, &list, contents, reterr)
+                 : out_of_memory(directory, reterr);
     fm_file_list_free(&list);
     if (status != 0) {
         contents_deinit(contents);
         return status;
     }
     if (contents->versions.count > 1) {
-        qsort(contents->versions.numbers, contents->versions.count, sizeof(*contents->versions.numbers), compare_numbers);
+        qsort(contents->versions.numbers, contents->versions.count,
+              sizeof(*contents->versions.numbers), compare_numbers);
     }
     return 0;
 }
@@ -143,17 +154,21 @@ static bool contents_configured(const struct contents *contents)
     return contents->yaml || contents->pbtxt || contents->pipeline;
 }
 
-/* ---- one model ------------------------------------------------------------------------------------------------- */
+/* ---- one model ---- */
 
-/* Reads the configuration file of a model, if it has one. `config` is initialised here and freed by the caller. */
-static int read_description(const char *directory, const struct contents *contents, const char *expected_name,
-                            struct fm_model_config *config, struct fm_model_description *ret_description, struct fm_error *reterr)
+/* Reads the configuration file of a model, if it has one. `config` is initialised here and freed by
+ * the caller. */
+static int read_description(const char *directory, const struct contents *contents,
+                            const char *expected_name, struct fm_model_config *config,
+                            struct fm_model_description *ret_description, struct fm_error *reterr)
 {
     char path[PATH_SIZE];
     fm_model_config_init(config);
     fm_model_description_init(ret_description, config, directory, expected_name);
     if (contents->yaml && contents->pbtxt) {
-        return fm_error_set(reterr, FM_EINVAL, "'%s' has both " MODEL_YAML " and " MODEL_PBTXT ": keep one, they could contradict each other",
+        return fm_error_set(reterr, FM_EINVAL,
+                            "'%s' has both " MODEL_YAML " and " MODEL_PBTXT
+                            ": keep one, they could contradict each other",
                             directory);
     }
     config->backend = FM_MODEL_BACKEND_DEFAULT;
@@ -172,7 +187,8 @@ static int read_description(const char *directory, const struct contents *conten
 /* Whether the backend is one that loads a file. */
 static bool needs_file(const struct fm_model_description *description)
 {
-    return description->file_name != NULL || strcmp(description->config->backend, FM_MODEL_BACKEND_DEFAULT) == 0;
+    return description->file_name != NULL ||
+           strcmp(description->config->backend, FM_MODEL_BACKEND_DEFAULT) == 0;
 }
 
 static const char *file_name(const struct fm_model_description *description)
@@ -182,21 +198,27 @@ static const char *file_name(const struct fm_model_description *description)
 
 static bool has_version(const struct versions *versions, uint64_t number)
 {
-    return bsearch(&number, versions->numbers, versions->count, sizeof(number), compare_numbers) != NULL;
+    return bsearch(&number, versions->numbers, versions->count, sizeof(number), compare_numbers) !=
+           NULL;
 }
 
-static int no_versions(const char *directory, const struct fm_model_description *description, struct fm_error *reterr)
+static int no_versions(const char *directory, const struct fm_model_description *description,
+                       struct fm_error *reterr)
 {
     enum fm_file_kind kind = FM_FILE_ABSENT;
     const char *file = file_name(description);
     if (kind_of(directory, file, &kind, NULL) == 0 && kind == FM_FILE_REGULAR) {
-        return fm_error_set(reterr, FM_ENOTFOUND, "'%s' has '%s' but no version directory: move the file to '1/%s'", directory, file, file);
+        return fm_error_set(reterr, FM_ENOTFOUND,
+                            "'%s' has '%s' but no version directory: move the file to '1/%s'",
+                            directory, file, file);
     }
-    return fm_error_set(reterr, FM_ENOTFOUND, "'%s' has no version directory: expected '1/%s' in it", directory, file);
+    return fm_error_set(reterr, FM_ENOTFOUND,
+                        "'%s' has no version directory: expected '1/%s' in it", directory, file);
 }
 
 /* The versions that the policy selects, into `selected` (room for all of them, or for one). */
-static int select_versions(const char *directory, const struct contents *contents, const struct fm_model_description *description,
+static int select_versions(const char *directory, const struct contents *contents,
+                           const struct fm_model_description *description,
                            struct versions *selected, struct fm_error *reterr)
 {
     const struct versions *all = &contents->versions;
@@ -208,8 +230,9 @@ static int select_versions(const char *directory, const struct contents *content
         for (size_t i = 0; i < description->specific_count; i++) {
             uint64_t number = description->specific[i];
             if (!has_version(all, number) && (all->count > 0 || number != 1)) {
-                return fm_error_set(reterr, FM_ENOTFOUND, "'%s' has no version %llu, which its version policy asks for", directory,
-                                    (unsigned long long)number);
+                return fm_error_set(reterr, FM_ENOTFOUND,
+                                    "'%s' has no version %llu, which its version policy asks for",
+                                    directory, (unsigned long long)number);
             }
         }
     }
@@ -222,7 +245,8 @@ static int select_versions(const char *directory, const struct contents *content
         if (description->policy == FM_VERSIONS_LATEST) {
             wanted = all->count - i <= description->latest_count;
         }
-        for (size_t j = 0; description->policy == FM_VERSIONS_SPECIFIC && j < description->specific_count; j++) {
+        for (size_t j = 0;
+             description->policy == FM_VERSIONS_SPECIFIC && j < description->specific_count; j++) {
             wanted = wanted || description->specific[j] == all->numbers[i];
         }
         if (wanted) {
@@ -238,14 +262,15 @@ static void describe_other_file(const char *directory, char *text, size_t size)
     struct fm_file_list list = {0};
     text[0] = '\0';
     if (fm_file_list(directory, &list, NULL) == 0 && list.count > 0) {
-        (void)snprintf(text, size, "; the directory holds '%.100s'%s", list.names[0], list.count > 1 ? " and more" : "");
+        (void)snprintf(text, size, "; the directory holds '%.100s'%s", list.names[0],
+                       list.count > 1 ? " and more" : "");
     }
     fm_file_list_free(&list);
 }
 
 /* Completes a configuration that was read: name, version, path of the model file. */
-static int complete_version(const char *directory, const char *name, uint64_t version, struct fm_model_description *description,
-                            struct fm_error *reterr)
+static int complete_version(const char *directory, const char *name, uint64_t version,
+                            struct fm_model_description *description, struct fm_error *reterr)
 {
     struct fm_model_config *config = description->config;
     char version_directory[PATH_SIZE];
@@ -253,7 +278,8 @@ static int complete_version(const char *directory, const char *name, uint64_t ve
     char number[24];
     (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)version);
     config->version = version;
-    config->name = fm_arena_strdup(&config->arena, description->name != NULL ? description->name : name);
+    config->name =
+        fm_arena_strdup(&config->arena, description->name != NULL ? description->name : name);
     if (config->name == NULL) {
         return out_of_memory(directory, reterr);
     }
@@ -263,48 +289,58 @@ static int complete_version(const char *directory, const char *name, uint64_t ve
     enum fm_file_kind kind = FM_FILE_ABSENT;
     int status = join(version_directory, directory, number, reterr);
     status = status == 0 ? join(path, version_directory, file_name(description), reterr) : status;
-    status = status == 0 ? kind_of(version_directory, file_name(description), &kind, reterr) : status;
+    status =
+        status == 0 ? kind_of(version_directory, file_name(description), &kind, reterr) : status;
     if (status != 0) {
         return status;
     }
     if (kind == FM_FILE_ABSENT) {
         char other[160];
         describe_other_file(version_directory, other, sizeof(other));
-        return fm_error_set(reterr, FM_ENOTFOUND, "model '%s': '%s' does not exist%s", config->name, path, other);
+        return fm_error_set(reterr, FM_ENOTFOUND, "model '%s': '%s' does not exist%s", config->name,
+                            path, other);
     }
     if (kind != FM_FILE_REGULAR) {
-        return fm_error_set(reterr, FM_EINVAL, "model '%s': '%s' is not a file", config->name, path);
+        return fm_error_set(reterr, FM_EINVAL, "model '%s': '%s' is not a file", config->name,
+                            path);
     }
     config->path = fm_arena_strdup(&config->arena, path);
     return config->path != NULL ? 0 : out_of_memory(directory, reterr);
 }
 
-/* Fills in entry->versions. The file is read once for each version: configurations own their strings. */
-static int read_versions(struct fm_repository_entry *entry, const struct contents *contents, const char *expected_name,
-                         struct fm_error *reterr)
+/* Fills in entry->versions. The file is read once for each version: configurations own their
+ * strings. */
+static int read_versions(struct fm_repository_entry *entry, const struct contents *contents,
+                         const char *expected_name, struct fm_error *reterr)
 {
     struct fm_model_description description;
     struct fm_model_config first;
-    struct versions selected = {.numbers = fm_alloc((contents->versions.count + 1) * sizeof(uint64_t))};
-    int status = read_description(entry->path, contents, expected_name, &first, &description, reterr);
+    struct versions selected = {.numbers =
+                                    fm_alloc((contents->versions.count + 1) * sizeof(uint64_t))};
+    int status =
+        read_description(entry->path, contents, expected_name, &first, &description, reterr);
     if (status == 0 && selected.numbers == NULL) {
         status = out_of_memory(entry->path, reterr);
     }
-    status = status == 0 ? select_versions(entry->path, contents, &description, &selected, reterr) : status;
+    status = status == 0 ? select_versions(entry->path, contents, &description, &selected, reterr)
+                         : status;
     fm_model_config_deinit(&first);
     if (status == 0) {
         entry->versions = fm_alloc_zero(selected.count, sizeof(*entry->versions));
         status = entry->versions != NULL ? 0 : out_of_memory(entry->path, reterr);
     }
     for (size_t i = 0; status == 0 && i < selected.count; i++) {
-        status = read_description(entry->path, contents, expected_name, &entry->versions[entry->version_count++], &description, reterr);
-        status = status == 0 ? complete_version(entry->path, entry->name, selected.numbers[i], &description, reterr) : status;
+        status = read_description(entry->path, contents, expected_name,
+                                  &entry->versions[entry->version_count++], &description, reterr);
+        status = status == 0 ? complete_version(entry->path, entry->name, selected.numbers[i],
+                                                &description, reterr)
+                             : status;
     }
     fm_free(selected.numbers);
     return status;
 }
 
-/* ---- entries --------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static void versions_free(struct fm_repository_entry *entry)
 {
@@ -324,10 +360,11 @@ static void entry_deinit(struct fm_repository_entry *entry)
     *entry = (struct fm_repository_entry){0};
 }
 
-static int entry_init(struct fm_repository_entry *entry, const char *name, enum fm_repository_entry_kind kind, const char *path,
-                      struct fm_error *reterr)
+static int entry_init(struct fm_repository_entry *entry, const char *name,
+                      enum fm_repository_entry_kind kind, const char *path, struct fm_error *reterr)
 {
-    *entry = (struct fm_repository_entry){.kind = kind, .name = fm_strdup(name), .path = fm_strdup(path)};
+    *entry = (struct fm_repository_entry){
+        .kind = kind, .name = fm_strdup(name), .path = fm_strdup(path)};
     if (entry->name == NULL || entry->path == NULL) {
         entry_deinit(entry);
         return out_of_memory(path, reterr);
@@ -336,7 +373,8 @@ static int entry_init(struct fm_repository_entry *entry, const char *name, enum 
 }
 
 /* Takes over a name that a configuration gives to something opened by itself. */
-static int entry_rename(struct fm_repository_entry *entry, const char *name, struct fm_error *reterr)
+static int entry_rename(struct fm_repository_entry *entry, const char *name,
+                        struct fm_error *reterr)
 {
     char *copy = fm_strdup(name);
     if (copy == NULL) {
@@ -354,7 +392,8 @@ static int check_name(const char *name, struct fm_error *reterr)
     for (size_t i = 0; i < length;) {
         size_t sequence = fm_utf8_sequence(name + i, length - i);
         if (sequence == 0 || (unsigned char)name[i] < 0x20 || name[i] == 0x7F) {
-            return fm_error_set(reterr, FM_EINVAL, "the name '%s' is not printable UTF-8: rename the directory", name);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "the name '%s' is not printable UTF-8: rename the directory", name);
         }
         i += sequence;
     }
@@ -362,7 +401,8 @@ static int check_name(const char *name, struct fm_error *reterr)
 }
 
 /* A pipeline file: its syntax is checked here, its meaning when it is opened. */
-static int read_pipeline(struct fm_repository_entry *entry, const char *expected_name, struct fm_error *reterr)
+static int read_pipeline(struct fm_repository_entry *entry, const char *expected_name,
+                         struct fm_error *reterr)
 {
     struct fm_pipeline_file *file = NULL;
     int status = fm_pipeline_file_load(entry->path, &file, reterr);
@@ -373,7 +413,8 @@ static int read_pipeline(struct fm_repository_entry *entry, const char *expected
         status = entry_rename(entry, file->spec.name, reterr);
     } else if (strcmp(file->spec.name, expected_name) != 0) {
         status = fm_error_set(reterr, FM_EINVAL,
-                              "%s: the pipeline is called '%s' here but its directory '%s': make them equal, or leave 'name' out",
+                              "%s: the pipeline is called '%s' here but its directory '%s': make "
+                              "them equal, or leave 'name' out",
                               entry->path, file->spec.name, expected_name);
     }
     fm_pipeline_file_free(file);
@@ -381,7 +422,8 @@ static int read_pipeline(struct fm_repository_entry *entry, const char *expected
 }
 
 /* What lies in a directory, into an entry that was initialised. */
-static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed, struct fm_error *reterr)
+static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
+                          struct fm_error *reterr)
 {
     struct contents contents;
     char pipeline[PATH_SIZE];
@@ -392,7 +434,9 @@ static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
         return status;
     }
     if (contents.pipeline && (contents.yaml || contents.pbtxt)) {
-        status = fm_error_set(reterr, FM_EINVAL, "'%s' has both " PIPELINE_YAML " and a model's configuration: it is one or the other",
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "'%s' has both " PIPELINE_YAML
+                              " and a model's configuration: it is one or the other",
                               entry->path);
     } else if (contents.pipeline) {
         entry->kind = FM_REPOSITORY_PIPELINE;
@@ -407,10 +451,11 @@ static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
             status = read_pipeline(entry, expected_name, reterr);
         }
     } else if (!contents_configured(&contents) && contents.versions.count == 0) {
-        status = fm_error_set(reterr, FM_ENOTFOUND,
-                              "'%s' is no model: it has neither a version directory (1/" FM_MODEL_FILE_DEFAULT ") nor " MODEL_YAML
-                              ", " MODEL_PBTXT " or " PIPELINE_YAML,
-                              entry->path);
+        status = fm_error_set(
+            reterr, FM_ENOTFOUND,
+            "'%s' is no model: it has neither a version directory (1/" FM_MODEL_FILE_DEFAULT
+            ") nor " MODEL_YAML ", " MODEL_PBTXT " or " PIPELINE_YAML,
+            entry->path);
     } else {
         status = read_versions(entry, &contents, expected_name, reterr);
         if (status == 0 && expected_name == NULL) {
@@ -435,7 +480,8 @@ static int read_bare_file(struct fm_repository_entry *entry, struct fm_error *re
     config->backend = FM_MODEL_BACKEND_DEFAULT;
     config->name = fm_arena_strdup(&config->arena, entry->name);
     config->path = fm_arena_strdup(&config->arena, entry->path);
-    return config->name != NULL && config->path != NULL ? check_name(entry->name, reterr) : out_of_memory(entry->path, reterr);
+    return config->name != NULL && config->path != NULL ? check_name(entry->name, reterr)
+                                                        : out_of_memory(entry->path, reterr);
 }
 
 /* The file's name without its extension. */
@@ -447,11 +493,12 @@ static int stem_of(const char *path, char *ret_name, size_t size)
     return written >= 0 && (size_t)written < size ? 0 : FM_ETOOLARGE;
 }
 
-/* ---- the repository -------------------------------------------------------------------------------------------- */
+/* ---- the repository ---- */
 
 static int compare_entries(const void *a, const void *b)
 {
-    return strcmp(((const struct fm_repository_entry *)a)->name, ((const struct fm_repository_entry *)b)->name);
+    return strcmp(((const struct fm_repository_entry *)a)->name,
+                  ((const struct fm_repository_entry *)b)->name);
 }
 
 static bool is_hidden(const char *name)
@@ -459,8 +506,10 @@ static bool is_hidden(const char *name)
     return name[0] == '.';
 }
 
-/* One name of the repository's directory into the next entry. Names that are no models are passed over. */
-static int read_name(const char *path, const char *name, struct fm_repository *repository, struct fm_error *reterr)
+/* One name of the repository's directory into the next entry. Names that are no models are passed
+ * over. */
+static int read_name(const char *path, const char *name, struct fm_repository *repository,
+                     struct fm_error *reterr)
 {
     char entry_path[PATH_SIZE];
     char entry_name[PATH_SIZE];
@@ -486,7 +535,8 @@ static int read_name(const char *path, const char *name, struct fm_repository *r
     }
     repository->count++;
     if (kind_status == 0) {
-        kind_status = model_file ? read_bare_file(entry, &error) : read_directory(entry, true, &error);
+        kind_status =
+            model_file ? read_bare_file(entry, &error) : read_directory(entry, true, &error);
     }
     if (kind_status != 0) {
         versions_free(entry);
@@ -505,8 +555,9 @@ static void refuse_twins(struct fm_repository *repository, const char *path)
         if (kept > 0 && strcmp(repository->entries[kept - 1].name, entry->name) == 0) {
             struct fm_repository_entry *first = &repository->entries[kept - 1];
             versions_free(first);
-            (void)fm_error_set(&first->error, FM_EEXIST, "'%s' has both a directory and a file for model '%s': rename one", path,
-                               first->name);
+            (void)fm_error_set(&first->error, FM_EEXIST,
+                               "'%s' has both a directory and a file for model '%s': rename one",
+                               path, first->name);
             entry_deinit(entry);
         } else {
             if (kept != i) {
@@ -519,13 +570,16 @@ static void refuse_twins(struct fm_repository *repository, const char *path)
     repository->count = kept;
 }
 
-static int open_repository(const char *path, struct fm_repository *repository, struct fm_error *reterr)
+static int open_repository(const char *path, struct fm_repository *repository,
+                           struct fm_error *reterr)
 {
     struct fm_file_list list = {0};
     int status = fm_file_list(path, &list, reterr);
     if (status == 0 && list.count > ENTRIES_MAX) {
-        status = fm_error_set(reterr, FM_ETOOLARGE, "'%s' has more than %d entries: this does not look like a model repository", path,
-                              ENTRIES_MAX);
+        status = fm_error_set(
+            reterr, FM_ETOOLARGE,
+            "'%s' has more than %d entries: this does not look like a model repository", path,
+            ENTRIES_MAX);
     }
     if (status == 0) {
         repository->entries = fm_alloc_zero(list.count, sizeof(*repository->entries));
@@ -538,11 +592,15 @@ static int open_repository(const char *path, struct fm_repository *repository, s
     }
     fm_file_list_free(&list);
     if (status == 0 && repository->count == 0) {
-        status = fm_error_set(reterr, FM_ENOTFOUND,
-                              "'%s' has no models in it: expected <model>/<version>/" FM_MODEL_FILE_DEFAULT " or <name>/" PIPELINE_YAML, path);
+        status = fm_error_set(
+            reterr, FM_ENOTFOUND,
+            "'%s' has no models in it: expected <model>/<version>/" FM_MODEL_FILE_DEFAULT
+            " or <name>/" PIPELINE_YAML,
+            path);
     }
     if (status == 0 && repository->count > 1) {
-        qsort(repository->entries, repository->count, sizeof(*repository->entries), compare_entries);
+        qsort(repository->entries, repository->count, sizeof(*repository->entries),
+              compare_entries);
         refuse_twins(repository, path);
     }
     return status;
@@ -565,7 +623,8 @@ static int directory_name(const char *path, char *ret_name, struct fm_error *ret
 }
 
 /* An entry by itself: its error is the caller's. */
-static int open_single(const char *path, const char *name, int (*read)(struct fm_repository_entry *entry, struct fm_error *reterr),
+static int open_single(const char *path, const char *name,
+                       int (*read)(struct fm_repository_entry *entry, struct fm_error *reterr),
                        struct fm_repository *repository, struct fm_error *reterr)
 {
     repository->entries = fm_alloc_zero(1, sizeof(*repository->entries));
@@ -591,16 +650,19 @@ static int read_single_pipeline(struct fm_repository_entry *entry, struct fm_err
     return read_pipeline(entry, NULL, reterr);
 }
 
-static int open_model_directory(const char *path, struct fm_repository *repository, struct fm_error *reterr)
+static int open_model_directory(const char *path, struct fm_repository *repository,
+                                struct fm_error *reterr)
 {
     char name[PATH_SIZE];
     int status = directory_name(path, name, reterr);
-    return status == 0 ? open_single(path, name, read_single_directory, repository, reterr) : status;
+    return status == 0 ? open_single(path, name, read_single_directory, repository, reterr)
+                       : status;
 }
 
 /*
- * Whether a directory is one model's, not a repository: it is configured, or has a version directory. A numeric directory that itself holds a
- * configuration or numeric directories is a model with a number for a name.
+ * Whether a directory is one model's, not a repository: it is configured, or has a version
+ * directory. A numeric directory that itself holds a configuration or numeric directories is a
+ * model with a number for a name.
  */
 static int is_model_directory(const char *path, bool *ret_yes, struct fm_error *reterr)
 {
@@ -615,8 +677,10 @@ static int is_model_directory(const char *path, bool *ret_yes, struct fm_error *
         char version[PATH_SIZE];
         char number[24];
         struct contents inner;
-        (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)contents.versions.numbers[i]);
-        if (fm_path_join(version, sizeof(version), path, number) == 0 && contents_read(version, &inner, NULL) == 0) {
+        (void)snprintf(number, sizeof(number), "%llu",
+                       (unsigned long long)contents.versions.numbers[i]);
+        if (fm_path_join(version, sizeof(version), path, number) == 0 &&
+            contents_read(version, &inner, NULL) == 0) {
             *ret_yes = !contents_configured(&inner) && inner.versions.count == 0;
             contents_deinit(&inner);
         }
@@ -626,10 +690,12 @@ static int is_model_directory(const char *path, bool *ret_yes, struct fm_error *
 }
 
 /*
- * A model file. In <model>/<version>/ it is that version of that model, with the model's configuration, when it is the file which the configuration
- * means; otherwise it is a model of its own.
+ * A model file. In <model>/<version>/ it is that version of that model, with the model's
+ * configuration, when it is the file which the configuration means; otherwise it is a model of its
+ * own.
  */
-static int open_version_file(const char *path, struct fm_repository *repository, bool *ret_done, struct fm_error *reterr)
+static int open_version_file(const char *path, struct fm_repository *repository, bool *ret_done,
+                             struct fm_error *reterr)
 {
     char real[PATH_SIZE];
     char version[PATH_SIZE];
@@ -644,7 +710,8 @@ static int open_version_file(const char *path, struct fm_repository *repository,
         /* "model.onnx" and "../2/model.onnx" say where they are only when resolved. */
         const char *base = fm_path_base(version);
         bool relative = strcmp(base, ".") == 0 || strcmp(base, "..") == 0;
-        if (!relative || fm_path_real(real, sizeof(real), version, NULL) != 0 || version_number(fm_path_base(real)) == 0) {
+        if (!relative || fm_path_real(real, sizeof(real), version, NULL) != 0 ||
+            version_number(fm_path_base(real)) == 0) {
             return 0;
         }
         memcpy(version, real, sizeof(version));
@@ -658,13 +725,17 @@ static int open_version_file(const char *path, struct fm_repository *repository,
         return status;
     }
     status = read_description(model, &contents, NULL, &config, &description, reterr);
-    if (status == 0 && !contents.pipeline && strcmp(file_name(&description), fm_path_base(path)) == 0 && needs_file(&description)) {
+    if (status == 0 && !contents.pipeline &&
+        strcmp(file_name(&description), fm_path_base(path)) == 0 && needs_file(&description)) {
         *ret_done = true;
         repository->entries = fm_alloc_zero(1, sizeof(*repository->entries));
-        status = repository->entries != NULL ? entry_init(&repository->entries[0], name, FM_REPOSITORY_MODEL, path, reterr)
-                                             : out_of_memory(path, reterr);
+        status = repository->entries != NULL
+                     ? entry_init(&repository->entries[0], name, FM_REPOSITORY_MODEL, path, reterr)
+                     : out_of_memory(path, reterr);
         repository->count = status == 0 ? 1 : 0;
-        status = status == 0 ? complete_version(model, name, version_number(fm_path_base(version)), &description, reterr) : status;
+        status = status == 0 ? complete_version(model, name, version_number(fm_path_base(version)),
+                                                &description, reterr)
+                             : status;
         status = status == 0 ? entry_rename(&repository->entries[0], config.name, reterr) : status;
     }
     contents_deinit(&contents);
@@ -701,14 +772,18 @@ static int open_file(const char *path, struct fm_repository *repository, struct 
     }
     if (strcmp(extension, ".onnx") != 0) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "'%s' is neither a model file (.onnx), a pipeline file (.yaml), a model's directory nor a repository", path);
+                            "'%s' is neither a model file (.onnx), a pipeline file (.yaml), a "
+                            "model's directory nor a repository",
+                            path);
     }
     bool done = false;
     int status = open_version_file(path, repository, &done, reterr);
-    return status != 0 || done ? status : open_single(path, name, read_bare_file, repository, reterr);
+    return status != 0 || done ? status
+                               : open_single(path, name, read_bare_file, repository, reterr);
 }
 
-int fm_repository_open(const char *path, struct fm_repository *ret_repository, struct fm_error *reterr)
+int fm_repository_open(const char *path, struct fm_repository *ret_repository,
+                       struct fm_error *reterr)
 {
     char trimmed[PATH_SIZE];
     struct fm_file_facts facts;
@@ -721,7 +796,8 @@ int fm_repository_open(const char *path, struct fm_repository *ret_repository, s
         return fm_error_set(reterr, FM_EINVAL, "the path of the models is empty");
     }
     if (length >= sizeof(trimmed)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is longer than %d bytes", path, PATH_SIZE - 1);
+        return fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is longer than %d bytes",
+                            path, PATH_SIZE - 1);
     }
     memcpy(trimmed, path, length);
     trimmed[length] = '\0';
@@ -733,7 +809,8 @@ int fm_repository_open(const char *path, struct fm_repository *ret_repository, s
         bool model = false;
         status = is_model_directory(trimmed, &model, reterr);
         if (status == 0) {
-            status = model ? open_model_directory(trimmed, ret_repository, reterr) : open_repository(trimmed, ret_repository, reterr);
+            status = model ? open_model_directory(trimmed, ret_repository, reterr)
+                           : open_repository(trimmed, ret_repository, reterr);
         }
     } else if (facts.kind == FM_FILE_REGULAR) {
         status = open_file(trimmed, ret_repository, reterr);
@@ -757,9 +834,10 @@ void fm_repository_close(struct fm_repository *repository)
     *repository = (struct fm_repository){0};
 }
 
-/* ---- looking up ------------------------------------------------------------------------------------------------ */
+/* ---- looking up ---- */
 
-static int unknown_model(const struct fm_repository *repository, const char *name, struct fm_error *reterr)
+static int unknown_model(const struct fm_repository *repository, const char *name,
+                         struct fm_error *reterr)
 {
     const char **names = fm_alloc((repository->count + 1) * sizeof(*names));
     const char *nearest = NULL;
@@ -769,26 +847,31 @@ static int unknown_model(const struct fm_repository *repository, const char *nam
     if (names != NULL) {
         nearest = fm_text_suggest(name, names, repository->count);
     }
-    (void)fm_error_set(reterr, FM_ENOTFOUND, "there is no model '%.100s' in the repository%s%s%s", name,
-                       nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    (void)fm_error_set(reterr, FM_ENOTFOUND, "there is no model '%.100s' in the repository%s%s%s",
+                       name, nearest != NULL ? "; did you mean '" : "",
+                       nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     fm_free(names);
     return FM_ENOTFOUND;
 }
 
-static int unknown_version(const struct fm_repository_entry *entry, uint64_t version, struct fm_error *reterr)
+static int unknown_version(const struct fm_repository_entry *entry, uint64_t version,
+                           struct fm_error *reterr)
 {
     char text[200] = "";
     size_t length = 0;
     for (size_t i = 0; i < entry->version_count && length < sizeof(text) - 24; i++) {
-        length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%llu", i == 0 ? "" : ", ",
-                                   (unsigned long long)entry->versions[i].version);
+        length +=
+            (size_t)snprintf(text + length, sizeof(text) - length, "%s%llu", i == 0 ? "" : ", ",
+                             (unsigned long long)entry->versions[i].version);
     }
-    return fm_error_set(reterr, FM_ENOTFOUND, "model '%s' has no version %llu; its version policy selects %s", entry->name,
-                        (unsigned long long)version, text);
+    return fm_error_set(reterr, FM_ENOTFOUND,
+                        "model '%s' has no version %llu; its version policy selects %s",
+                        entry->name, (unsigned long long)version, text);
 }
 
-int fm_repository_find_model(const struct fm_repository *repository, const char *name, uint64_t version,
-                             const struct fm_model_config **ret_config, struct fm_error *reterr)
+int fm_repository_find_model(const struct fm_repository *repository, const char *name,
+                             uint64_t version, const struct fm_model_config **ret_config,
+                             struct fm_error *reterr)
 {
     const struct fm_repository_entry *entry = NULL;
     *ret_config = NULL;

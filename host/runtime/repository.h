@@ -1,8 +1,9 @@
 /*
  * The model repository: directories of models and pipelines turned into configurations.
  *
- * Owns: the layout <repository>/<model>/<version>/model.onnx, optional model.yaml, Triton's config.pbtxt, <model>/pipeline.yaml, version policies,
- * labels. Does not own: loading weights (model.h), serving. Reads files only; never writes. Thread rule: no shared state.
+ * Owns: the layout <repository>/<model>/<version>/model.onnx, optional model.yaml, Triton's
+ * config.pbtxt, <model>/pipeline.yaml, version policies, labels. Does not own: loading weights
+ * (model.h), serving. Reads files only; never writes. Thread rule: no shared state.
  */
 #ifndef FM_HOST_RUNTIME_REPOSITORY_H
 #define FM_HOST_RUNTIME_REPOSITORY_H
@@ -18,7 +19,8 @@ struct fm_repository_entry {
     char *path;                       /* model directory, model file, or pipeline file */
     struct fm_model_config *versions; /* models: one configuration per selected version */
     size_t version_count;
-    struct fm_error error; /* status != 0: this entry cannot be used, and why; the others still can */
+    struct fm_error
+        error; /* status != 0: this entry cannot be used, and why; the others still can */
 };
 
 struct fm_repository {
@@ -27,13 +29,18 @@ struct fm_repository {
 };
 
 /*
- * Reads any of: a repository directory, one model's directory, a model file (.onnx; named after the file, or after its model directory when it lies in
- * <model>/<version>/), a pipeline file (.yaml). A broken model inside a repository becomes an entry with an error; a broken path itself is an error.
+ * Reads any of: a repository directory, one model's directory, a model file (.onnx; named after the
+ * file, or after its model directory when it lies in <model>/<version>/), a pipeline file (.yaml).
+ * A broken model inside a repository becomes an entry with an error; a broken path itself is an
+ * error.
  */
-int FM_NODISCARD fm_repository_open(const char *path, struct fm_repository *ret_repository, struct fm_error *reterr);
+int FM_NODISCARD fm_repository_open(const char *path, struct fm_repository *ret_repository,
+                                    struct fm_error *reterr);
 void fm_repository_close(struct fm_repository *repository);
 /* ENOTFOUND suggests the nearest name. version 0: the highest. *ret_config is borrowed. */
-int FM_NODISCARD fm_repository_find_model(const struct fm_repository *repository, const char *name, uint64_t version,
-                                          const struct fm_model_config **ret_config, struct fm_error *reterr);
+int FM_NODISCARD fm_repository_find_model(const struct fm_repository *repository, const char *name,
+                                          uint64_t version,
+                                          const struct fm_model_config **ret_config,
+                                          struct fm_error *reterr);
 
 #endif

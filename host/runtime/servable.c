@@ -13,7 +13,8 @@
 #include "host/os/os.h"
 #include "host/runtime/pipeline_file.h"
 
-/* Model files are read for the fingerprint only; weights beyond this size are hashed by size and time instead. */
+/* Model files are read for the fingerprint only; weights beyond this size are hashed by size and
+ * time instead. */
 #define FINGERPRINT_BYTES_MAX ((size_t)256 << 20)
 
 struct hashed_file {
@@ -25,9 +26,9 @@ struct fm_servable {
     struct fm_arena arena;
     char *name;
     uint64_t version;
-    char *path; /* model or pipeline file; NULL: none */
-    struct hashed_file *files; /* whose bytes are part of the fingerprint, newest first */
-    struct fm_pipeline_file *file; /* pipelines */
+    char *path;                          /* model or pipeline file; NULL: none */
+    struct hashed_file *files;           /* whose bytes are part of the fingerprint, newest first */
+    struct fm_pipeline_file *file;       /* pipelines */
     struct fm_repository own_repository; /* the one a pipeline file names */
     struct fm_pipeline_spec model_spec;  /* one-model servables */
     struct fm_stage_spec model_stage;
@@ -38,14 +39,14 @@ struct fm_servable {
     struct fm_executor *executor;
     struct fm_port *outputs;
     uint64_t settings_hash;
-    bool cpu_only; /* every model computes on this machine's CPUs */
+    bool cpu_only;        /* every model computes on this machine's CPUs */
     uint32_t threads_max; /* largest number of threads of one instance */
 };
 
-/* ---- fingerprint ---------------------------------------------------------------------------------------------- */
+/* --- fingerprint --- */
 
 #define FNV_OFFSET 1469598103934665603u
-#define FNV_PRIME 1099511628211u
+#define FNV_PRIME  1099511628211u
 
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
@@ -76,7 +77,7 @@ static uint64_t hash_file(uint64_t hash, const char *path)
     return hash;
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------- */
+/* --- models --- */
 
 static void note(const struct fm_servable_options *options, const char *text)
 {
@@ -85,10 +86,12 @@ static void note(const struct fm_servable_options *options, const char *text)
     }
 }
 
-/* Backend settings that say how fast, not what: they do not change results, so a resumed job may change them. */
+/* Backend settings that say how fast, not what: they do not change results, so a resumed job may
+ * change them. */
 static bool setting_changes_results(const char *key)
 {
-    static const char *const speed_only[] = {"threads", "inter_op_threads", "spinning", "arena", "arena_extend", "memory_pattern"};
+    static const char *const speed_only[] = {"threads", "inter_op_threads", "spinning",
+                                             "arena",   "arena_extend",     "memory_pattern"};
     for (size_t i = 0; i < sizeof(speed_only) / sizeof(speed_only[0]); i++) {
         if (strcmp(key, speed_only[i]) == 0) {
             return false;
@@ -97,7 +100,8 @@ static bool setting_changes_results(const char *key)
     return true;
 }
 
-static void setting_put(struct fm_setting *settings, size_t *count, const char *key, const char *value)
+static void setting_put(struct fm_setting *settings, size_t *count, const char *key,
+                        const char *value)
 {
     for (size_t i = 0; i < *count; i++) {
         if (strcmp(settings[i].key, key) == 0) {
@@ -132,14 +136,17 @@ static int account_file(struct fm_servable *servable, const char *path)
 
 static int account_model(struct fm_servable *servable, const struct fm_model_config *config)
 {
-    const char *provider = setting_get(config->device_settings, config->device_setting_count, "provider");
-    provider = provider != NULL ? provider : setting_get(config->settings, config->setting_count, "provider");
+    const char *provider =
+        setting_get(config->device_settings, config->device_setting_count, "provider");
+    provider = provider != NULL ? provider
+                                : setting_get(config->settings, config->setting_count, "provider");
     const char *threads_text = setting_get(config->settings, config->setting_count, "threads");
     uint64_t threads = 1;
     if (threads_text != NULL && fm_parse_uint64(threads_text, &threads) != 0) {
         threads = 1;
     }
-    if (strcmp(config->backend, "onnxruntime") != 0 || (provider != NULL && strcmp(provider, "cpu") != 0)) {
+    if (strcmp(config->backend, "onnxruntime") != 0 ||
+        (provider != NULL && strcmp(provider, "cpu") != 0)) {
         servable->cpu_only = false;
     }
     if (threads > servable->threads_max && threads < 1024) {
@@ -149,21 +156,26 @@ static int account_model(struct fm_servable *servable, const struct fm_model_con
     for (size_t i = 0; i < config->setting_count; i++) {
         if (setting_changes_results(config->settings[i].key)) {
             servable->settings_hash = hash_string(servable->settings_hash, config->settings[i].key);
-            servable->settings_hash = hash_string(servable->settings_hash, config->settings[i].value);
+            servable->settings_hash =
+                hash_string(servable->settings_hash, config->settings[i].value);
         }
     }
     return config->path != NULL ? account_file(servable, config->path) : 0;
 }
 
 /*
- * Loads a model with the configuration's settings, those of the stage over them, and those of the command line over both.
+ * Loads a model with the configuration's settings, those of the stage over them, and those of the
+ * command line over both.
  */
-static int model_open(struct fm_servable *servable, const struct fm_model_config *config, const struct fm_stage_settings *stage,
-                      const struct fm_servable_options *options, struct fm_model **ret_model, struct fm_error *reterr)
+static int model_open(struct fm_servable *servable, const struct fm_model_config *config,
+                      const struct fm_stage_settings *stage,
+                      const struct fm_servable_options *options, struct fm_model **ret_model,
+                      struct fm_error *reterr)
 {
     struct fm_model_config merged = *config;
     size_t stage_count = stage != NULL ? stage->parameter_count : 0;
-    struct fm_setting *settings = fm_arena_alloc(&servable->arena, (config->setting_count + stage_count + 1) * sizeof(*settings));
+    struct fm_setting *settings = fm_arena_alloc(
+        &servable->arena, (config->setting_count + stage_count + 1) * sizeof(*settings));
     char *threads = fm_arena_alloc(&servable->arena, 16);
     if (settings == NULL || threads == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
@@ -199,10 +211,10 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
     return status;
 }
 
-/* ---- pieces common to both kinds ------------------------------------------------------------------------------ */
+/* --- pieces common to both kinds --- */
 
-static int servable_create(const char *name, uint64_t version, const char *path, struct fm_servable **ret_servable,
-                           struct fm_error *reterr)
+static int servable_create(const char *name, uint64_t version, const char *path,
+                           struct fm_servable **ret_servable, struct fm_error *reterr)
 {
     struct fm_servable *servable = calloc(1, sizeof(*servable));
     if (servable == NULL) {
@@ -241,14 +253,15 @@ static void model_ports(const struct fm_model *model, struct fm_stage_ports *ret
     ret_ports->batch_max = fm_model_batch_max(model);
 }
 
-static int servable_start(struct fm_servable *servable, const struct fm_pipeline_spec *spec, const struct fm_servable_options *options,
-                          struct fm_error *reterr)
+static int servable_start(struct fm_servable *servable, const struct fm_pipeline_spec *spec,
+                          const struct fm_servable_options *options, struct fm_error *reterr)
 {
     int status = fm_pipeline_link(spec, servable->ports, &servable->pipeline, reterr);
     if (status != 0) {
         return status;
     }
-    servable->outputs = fm_arena_alloc(&servable->arena, servable->pipeline->output_count * sizeof(*servable->outputs));
+    servable->outputs = fm_arena_alloc(&servable->arena, servable->pipeline->output_count *
+                                                             sizeof(*servable->outputs));
     if (servable->outputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
     }
@@ -258,18 +271,22 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
     if (options->check_only) {
         return 0;
     }
-    /* Models of one pipeline share the CPUs: more runs at once than CPUs only evict each other's caches. */
+    /* Models of one pipeline share the CPUs: more runs at once than CPUs only evict each other's
+     * caches. */
     uint32_t cpus = fm_os_cpu_count();
     uint32_t slots = servable->threads_max >= cpus ? 1 : cpus / servable->threads_max;
-    struct fm_executor_options executor_options = {.operator_threads = options->operator_threads,
-                                                   .requests_max = options->requests_max,
-                                                   .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};
-    return fm_executor_create(servable->pipeline, servable->bindings, &executor_options, &servable->executor, reterr);
+    struct fm_executor_options executor_options = {
+        .operator_threads = options->operator_threads,
+        .requests_max = options->requests_max,
+        .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};
+    return fm_executor_create(servable->pipeline, servable->bindings, &executor_options,
+                              &servable->executor, reterr);
 }
 
-/* ---- one model ------------------------------------------------------------------------------------------------ */
+/* --- one model --- */
 
-static int model_spec_build(struct fm_servable *servable, const struct fm_stage_ports *ports, struct fm_error *reterr)
+static int model_spec_build(struct fm_servable *servable, const struct fm_stage_ports *ports,
+                            struct fm_error *reterr)
 {
     struct fm_stage_spec *stage = &servable->model_stage;
     struct fm_pipeline_spec *spec = &servable->model_spec;
@@ -279,13 +296,19 @@ static int model_spec_build(struct fm_servable *servable, const struct fm_stage_
     if (stage->inputs == NULL || spec->inputs == NULL || spec->outputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
     }
-    /* The stage's name must differ from every port's, and the sources must be found whatever characters the ports' names have. */
-    *stage = (struct fm_stage_spec){.name = "@", .kind = FM_STAGE_MODEL, .target = servable->name, .inputs = stage->inputs,
-                                    .input_count = ports->input_count, .items_have_rows = true,
+    /* The stage's name must differ from every port's, and the sources must be found whatever
+     * characters the ports' names have. */
+    *stage = (struct fm_stage_spec){.name = "@",
+                                    .kind = FM_STAGE_MODEL,
+                                    .target = servable->name,
+                                    .inputs = stage->inputs,
+                                    .input_count = ports->input_count,
+                                    .items_have_rows = true,
                                     .batch = {.bucket_axis = -1}};
     for (uint32_t i = 0; i < ports->input_count; i++) {
         spec->inputs[i] = ports->inputs[i];
-        stage->inputs[i] = (struct fm_binding_spec){.port = ports->inputs[i].name, .source = ports->inputs[i].name};
+        stage->inputs[i] = (struct fm_binding_spec){.port = ports->inputs[i].name,
+                                                    .source = ports->inputs[i].name};
     }
     for (uint32_t i = 0; i < ports->output_count; i++) {
         size_t length = strlen(ports->outputs[i].name) + 3;
@@ -294,7 +317,8 @@ static int model_spec_build(struct fm_servable *servable, const struct fm_stage_
             return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
         }
         (void)snprintf(source, length, "@.%s", ports->outputs[i].name);
-        spec->outputs[i] = (struct fm_binding_spec){.port = ports->outputs[i].name, .source = source};
+        spec->outputs[i] =
+            (struct fm_binding_spec){.port = ports->outputs[i].name, .source = source};
     }
     spec->file = servable->path != NULL ? servable->path : servable->name;
     spec->name = servable->name;
@@ -305,7 +329,8 @@ static int model_spec_build(struct fm_servable *servable, const struct fm_stage_
     return 0;
 }
 
-static int open_model(const struct fm_model_config *config, const struct fm_servable_options *options, struct fm_servable **ret_servable,
+static int open_model(const struct fm_model_config *config,
+                      const struct fm_servable_options *options, struct fm_servable **ret_servable,
                       struct fm_error *reterr)
 {
     struct fm_servable *servable = NULL;
@@ -332,25 +357,27 @@ static int open_model(const struct fm_model_config *config, const struct fm_serv
     return 0;
 }
 
-/* ---- pipelines ------------------------------------------------------------------------------------------------ */
+/* --- pipelines --- */
 
 /* "file:line:column: stage 'x'" in front of what went wrong with the stage's target. */
-static int stage_error(const struct fm_servable *servable, uint32_t stage, int status, struct fm_error *reterr)
+static int stage_error(const struct fm_servable *servable, uint32_t stage, int status,
+                       struct fm_error *reterr)
 {
     const struct fm_stage_spec *spec = &servable->file->spec.stages[stage];
-    return fm_error_prefix(reterr, status, "%s:%u:%u: stage '%s'", servable->file->spec.file, spec->mark.line, spec->mark.column,
-                           spec->name);
+    return fm_error_prefix(reterr, status, "%s:%u:%u: stage '%s'", servable->file->spec.file,
+                           spec->mark.line, spec->mark.column, spec->name);
 }
 
-static int open_operator_stage(struct fm_servable *servable, uint32_t stage, struct fm_error *reterr)
+static int open_operator_stage(struct fm_servable *servable, uint32_t stage,
+                               struct fm_error *reterr)
 {
     const struct fm_operator *operator_ = NULL;
     struct fm_operator_instance *instance = NULL;
     const struct fm_stage_settings *settings = &servable->file->stages[stage];
     int status = fm_operator_find(servable->file->spec.stages[stage].target, &operator_, reterr);
     if (status == 0) {
-        status = fm_operator_create(operator_, settings->parameters, settings->parameter_count, servable->file->directory, &instance,
-                                    reterr);
+        status = fm_operator_create(operator_, settings->parameters, settings->parameter_count,
+                                    servable->file->directory, &instance, reterr);
     }
     if (status != 0) {
         return stage_error(servable, stage, status, reterr);
@@ -362,19 +389,23 @@ static int open_operator_stage(struct fm_servable *servable, uint32_t stage, str
     return 0;
 }
 
-static int open_model_stage(struct fm_servable *servable, uint32_t stage, const struct fm_repository *repository,
+static int open_model_stage(struct fm_servable *servable, uint32_t stage,
+                            const struct fm_repository *repository,
                             const struct fm_servable_options *options, struct fm_error *reterr)
 {
     const struct fm_model_config *config = NULL;
     const struct fm_stage_spec *spec = &servable->file->spec.stages[stage];
     int status = FM_ENOTFOUND;
     if (repository == NULL) {
-        (void)fm_error_set(reterr, status, "the file names no model repository: add 'models: <directory>'");
+        (void)fm_error_set(reterr, status,
+                           "the file names no model repository: add 'models: <directory>'");
     } else {
-        status = fm_repository_find_model(repository, spec->target, servable->file->stages[stage].model_version, &config, reterr);
+        status = fm_repository_find_model(
+            repository, spec->target, servable->file->stages[stage].model_version, &config, reterr);
     }
     if (status == 0) {
-        status = model_open(servable, config, &servable->file->stages[stage], options, &servable->bindings[stage].model, reterr);
+        status = model_open(servable, config, &servable->file->stages[stage], options,
+                            &servable->bindings[stage].model, reterr);
     }
     if (status != 0) {
         return stage_error(servable, stage, status, reterr);
@@ -383,8 +414,8 @@ static int open_model_stage(struct fm_servable *servable, uint32_t stage, const 
     return 0;
 }
 
-static int open_stages(struct fm_servable *servable, const struct fm_repository *repository, const struct fm_servable_options *options,
-                       struct fm_error *reterr)
+static int open_stages(struct fm_servable *servable, const struct fm_repository *repository,
+                       const struct fm_servable_options *options, struct fm_error *reterr)
 {
     const struct fm_pipeline_spec *spec = &servable->file->spec;
     for (size_t i = 0; i < servable->file->plugin_count; i++) {
@@ -402,14 +433,16 @@ static int open_stages(struct fm_servable *servable, const struct fm_repository 
     }
     int status = allocate_stages(servable, spec->stage_count, reterr);
     for (uint32_t i = 0; status == 0 && i < spec->stage_count; i++) {
-        status = spec->stages[i].kind == FM_STAGE_MODEL ? open_model_stage(servable, i, repository, options, reterr)
-                                                        : open_operator_stage(servable, i, reterr);
+        status = spec->stages[i].kind == FM_STAGE_MODEL
+                     ? open_model_stage(servable, i, repository, options, reterr)
+                     : open_operator_stage(servable, i, reterr);
     }
     return status;
 }
 
 static int open_pipeline(const char *path, const struct fm_repository *repository, const char *name,
-                         const struct fm_servable_options *options, struct fm_servable **ret_servable, struct fm_error *reterr)
+                         const struct fm_servable_options *options,
+                         struct fm_servable **ret_servable, struct fm_error *reterr)
 {
     struct fm_pipeline_file *file = NULL;
     struct fm_servable *servable = NULL;
@@ -438,10 +471,11 @@ static int open_pipeline(const char *path, const struct fm_repository *repositor
     return 0;
 }
 
-/* ---- public --------------------------------------------------------------------------------------------------- */
+/* --- public --- */
 
 int fm_servable_open(const struct fm_repository *repository, const char *name, uint64_t version,
-                     const struct fm_servable_options *options, struct fm_servable **ret_servable, struct fm_error *reterr)
+                     const struct fm_servable_options *options, struct fm_servable **ret_servable,
+                     struct fm_error *reterr)
 {
     for (size_t i = 0; i < repository->count; i++) {
         const struct fm_repository_entry *entry = &repository->entries[i];
@@ -461,8 +495,8 @@ int fm_servable_open(const struct fm_repository *repository, const char *name, u
     return status != 0 ? status : open_model(config, options, ret_servable, reterr);
 }
 
-int fm_servable_open_path(const char *path, const struct fm_servable_options *options, struct fm_servable **ret_servable,
-                          struct fm_error *reterr)
+int fm_servable_open_path(const char *path, const struct fm_servable_options *options,
+                          struct fm_servable **ret_servable, struct fm_error *reterr)
 {
     struct fm_repository repository = {0};
     int status = fm_repository_open(path, &repository, reterr);
@@ -470,10 +504,12 @@ int fm_servable_open_path(const char *path, const struct fm_servable_options *op
         return status;
     }
     if (repository.count != 1) {
-        status = fm_error_set(reterr, FM_EINVAL, "'%s' holds %zu models: say which one, for example '%s/%s'", path, repository.count, path,
-                              repository.count > 0 ? repository.entries[0].name : "<model>");
+        status = fm_error_set(
+            reterr, FM_EINVAL, "'%s' holds %zu models: say which one, for example '%s/%s'", path,
+            repository.count, path, repository.count > 0 ? repository.entries[0].name : "<model>");
     } else {
-        status = fm_servable_open(&repository, repository.entries[0].name, 0, options, ret_servable, reterr);
+        status = fm_servable_open(&repository, repository.entries[0].name, 0, options, ret_servable,
+                                  reterr);
     }
     fm_repository_close(&repository);
     return status;
@@ -508,7 +544,8 @@ uint64_t fm_servable_version(const struct fm_servable *servable)
 
 const char *fm_servable_platform(const struct fm_servable *servable)
 {
-    return servable->file != NULL ? "fermata_pipeline" : fm_model_platform(servable->bindings[0].model);
+    return servable->file != NULL ? "fermata_pipeline"
+                                  : fm_model_platform(servable->bindings[0].model);
 }
 
 const struct fm_pipeline *fm_servable_pipeline(const struct fm_servable *servable)

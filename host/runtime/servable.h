@@ -1,9 +1,10 @@
 /*
  * A servable: a model or a pipeline, loaded and ready for requests, whatever it was made of.
  *
- * Owns: everything behind it (repository records, models, operators, the linked pipeline, the executor), released in one call. This is what `serve`,
- * `batch` and `infer` use, so that a pipeline file means the same in all three. A model becomes a pipeline of one stage.
- * Thread rule: open and close from one thread; the executor's rules hold in between.
+ * Owns: everything behind it (repository records, models, operators, the linked pipeline, the
+ * executor), released in one call. This is what `serve`, `batch` and `infer` use, so that a
+ * pipeline file means the same in all three. A model becomes a pipeline of one stage. Thread rule:
+ * open and close from one thread; the executor's rules hold in between.
  */
 #ifndef FM_HOST_RUNTIME_SERVABLE_H
 #define FM_HOST_RUNTIME_SERVABLE_H
@@ -17,24 +18,29 @@ struct fm_servable_options {
     uint32_t instances;        /* instances per model; 0: as configured */
     uint32_t threads;          /* threads per instance; 0: as configured */
     int check_only;            /* load, link and check, but start nothing (for --dry-run) */
-    /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped. */
+    /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped.
+     */
     void (*note)(void *context, const char *text);
     void *note_context;
 };
 
 struct fm_servable;
 
-/* Loads the entry `entry` of `repository` (a model at `version`, 0 = highest; or a pipeline, whose models are found as its file says). */
-int FM_NODISCARD fm_servable_open(const struct fm_repository *repository, const char *name, uint64_t version,
-                                  const struct fm_servable_options *options, struct fm_servable **ret_servable, struct fm_error *reterr);
+/* Loads the entry `entry` of `repository` (a model at `version`, 0 = highest; or a pipeline, whose
+ * models are found as its file says). */
+int FM_NODISCARD fm_servable_open(const struct fm_repository *repository, const char *name,
+                                  uint64_t version, const struct fm_servable_options *options,
+                                  struct fm_servable **ret_servable, struct fm_error *reterr);
 /* Shortcut: a path to a pipeline file, a model file, or a model directory. */
-int FM_NODISCARD fm_servable_open_path(const char *path, const struct fm_servable_options *options, struct fm_servable **ret_servable,
-                                       struct fm_error *reterr);
-void fm_servable_close(struct fm_servable *servable); /* waits for requests in flight; accepts NULL */
+int FM_NODISCARD fm_servable_open_path(const char *path, const struct fm_servable_options *options,
+                                       struct fm_servable **ret_servable, struct fm_error *reterr);
+void fm_servable_close(
+    struct fm_servable *servable); /* waits for requests in flight; accepts NULL */
 
 const char *fm_servable_name(const struct fm_servable *servable);
 uint64_t fm_servable_version(const struct fm_servable *servable);
-const char *fm_servable_platform(const struct fm_servable *servable); /* "fermata_pipeline" for pipelines */
+const char *fm_servable_platform(
+    const struct fm_servable *servable); /* "fermata_pipeline" for pipelines */
 const struct fm_pipeline *fm_servable_pipeline(const struct fm_servable *servable);
 struct fm_executor *fm_servable_executor(const struct fm_servable *servable);
 /* What each stage runs, by stage: borrowed. */

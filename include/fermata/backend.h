@@ -1,17 +1,20 @@
 /*
- * The backend plug-in ABI: how Fermata runs models on a runtime (ONNX Runtime, an emulation, a GPU library, ...).
+ * The backend plug-in ABI: how Fermata runs models on a runtime (ONNX Runtime, an emulation, a GPU
+ * library, ...).
  *
- * A backend is a shared object that exports fm_backend_entry(). Objects form a chain: backend -> device -> model -> instance.
- * A device is where models live (a CPU, a GPU). A model is loaded weights. An instance executes one batch at a time: it is what
- * the scheduler calls an accelerator.
+ * A backend is a shared object that exports fm_backend_entry(). Objects form a chain: backend ->
+ * device -> model -> instance. A device is where models live (a CPU, a GPU). A model is loaded
+ * weights. An instance executes one batch at a time: it is what the scheduler calls an accelerator.
  *
- * Compatibility: every struct begins with its size as the side that filled it in knew it, tables carry abi_major and abi_minor. Fields are
- * only ever appended. A host refuses another major; it treats a field beyond struct_size as absent (NULL).
+ * Compatibility: every struct begins with its size as the side that filled it in knew it, tables
+ * carry abi_major and abi_minor. Fields are only ever appended. A host refuses another major; it
+ * treats a field beyond struct_size as absent (NULL).
  *
- * Thread rules: device_open, model_load, instance_create and their opposites may be called from any thread, not concurrently for the same
- * object. submit() is called by one thread at a time per instance; different instances run concurrently.
- * submit() never blocks on the computation: it hands over and returns; `complete` is called exactly once, from any thread, possibly from
- * within submit(). Destruction in reverse order of creation, only with no execution in flight.
+ * Thread rules: device_open, model_load, instance_create and their opposites may be called from any
+ * thread, not concurrently for the same object. submit() is called by one thread at a time per
+ * instance; different instances run concurrently. submit() never blocks on the computation: it
+ * hands over and returns; `complete` is called exactly once, from any thread, possibly from within
+ * submit(). Destruction in reverse order of creation, only with no execution in flight.
  */
 #ifndef FERMATA_BACKEND_H
 #define FERMATA_BACKEND_H
@@ -28,12 +31,13 @@ extern "C" {
 
 enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR };
 
-/* What the host offers a plug-in. Valid as long as the plug-in is loaded. Every function is thread safe. */
+/* What the host offers a plug-in. Valid as long as the plug-in is loaded. Every function is thread
+ * safe. */
 struct fm_host {
     uint32_t struct_size;
     uint16_t abi_major;
     uint16_t abi_minor;
-    uint64_t (*now_ns)(void);                             /* monotonic */
+    uint64_t (*now_ns)(void);                               /* monotonic */
     void (*log)(enum fm_log_level level, const char *text); /* text is copied */
 };
 
@@ -45,21 +49,25 @@ struct fm_model_source {
     const char *path;    /* file to load; NULL for backends that need none */
 };
 
-/* What a loaded model looks like. All pointers belong to the model and live until model_unload(). */
+/* What a loaded model looks like. All pointers belong to the model and live until model_unload().
+ */
 struct fm_model_info {
     uint32_t struct_size;
     uint32_t input_count;
     uint32_t output_count;
-    uint32_t batch_dimension; /* 1 where dimension 0 of every input and output is variable: requests can be batched */
+    uint32_t batch_dimension; /* 1 where dimension 0 of every input and output is variable: requests
+                                 can be batched */
     const struct fm_port *inputs;
     const struct fm_port *outputs;
     const char *platform; /* for metadata, e.g. "onnxruntime_onnx" */
 };
 
 /*
- * One output of an execution. Before submit the caller sets `wanted`, and either leaves tensor.data NULL (the backend allocates) or sets
- * tensor completely to a buffer of its own of exactly the right dtype, shape and size (bound output, no copy). After completion
- * with status 0 tensor is filled in; if `release` is set, the caller must call release(release_context) once when done with the bytes.
+ * One output of an execution. Before submit the caller sets `wanted`, and either leaves tensor.data
+ * NULL (the backend allocates) or sets tensor completely to a buffer of its own of exactly the
+ * right dtype, shape and size (bound output, no copy). After completion with status 0 tensor is
+ * filled in; if `release` is set, the caller must call release(release_context) once when done with
+ * the bytes.
  */
 struct fm_output {
     struct fm_tensor tensor;
@@ -70,8 +78,9 @@ struct fm_output {
 };
 
 /*
- * One batch. Owned by the caller, untouched by it between submit and complete. inputs[i] belongs to port i of the model's inputs; an
- * absent optional input has dtype FM_DTYPE_INVALID. Input bytes are borrowed until complete.
+ * One batch. Owned by the caller, untouched by it between submit and complete. inputs[i] belongs to
+ * port i of the model's inputs; an absent optional input has dtype FM_DTYPE_INVALID. Input bytes
+ * are borrowed until complete.
  */
 struct fm_execution {
     uint32_t struct_size;
@@ -82,9 +91,9 @@ struct fm_execution {
     struct fm_output *outputs;
     void (*complete)(struct fm_execution *execution, int status); /* set by the caller */
     void *user;                                                   /* the caller's */
-    uint64_t start_ns;                                            /* set by the backend: when computing began */
-    uint64_t end_ns;                                              /* and ended */
-    struct fm_error error;                                        /* set by the backend when status < 0 */
+    uint64_t start_ns;     /* set by the backend: when computing began */
+    uint64_t end_ns;       /* and ended */
+    struct fm_error error; /* set by the backend when status < 0 */
 };
 
 struct fm_backend {
@@ -95,31 +104,38 @@ struct fm_backend {
     const char *version;     /* of the runtime behind it */
     const char *description; /* one line */
 
-    /* Opens the device that the settings name. On success *ret_device is the backend's. Unknown settings are an error (FM_EINVAL). */
-    int (*device_open)(const struct fm_host *host, const struct fm_setting *settings, size_t setting_count, void **ret_device,
-                       struct fm_error *reterr);
+    /* Opens the device that the settings name. On success *ret_device is the backend's. Unknown
+     * settings are an error (FM_EINVAL). */
+    int (*device_open)(const struct fm_host *host, const struct fm_setting *settings,
+                       size_t setting_count, void **ret_device, struct fm_error *reterr);
     void (*device_close)(void *device); /* accepts NULL */
 
-    /* Loads weights. May take long; never called on a serving thread. Settings are the model's backend parameters. */
-    int (*model_load)(void *device, const struct fm_model_source *source, const struct fm_setting *settings, size_t setting_count,
-                      void **ret_model, struct fm_error *reterr);
+    /* Loads weights. May take long; never called on a serving thread. Settings are the model's
+     * backend parameters. */
+    int (*model_load)(void *device, const struct fm_model_source *source,
+                      const struct fm_setting *settings, size_t setting_count, void **ret_model,
+                      struct fm_error *reterr);
     void (*model_unload)(void *model); /* accepts NULL */
-    int (*model_info)(void *model, struct fm_model_info *ret_info); /* ret_info->struct_size set by the caller */
+    int (*model_info)(void *model,
+                      struct fm_model_info *ret_info); /* ret_info->struct_size set by the caller */
 
-    int (*instance_create)(void *model, const struct fm_setting *settings, size_t setting_count, void **ret_instance,
-                           struct fm_error *reterr);
+    int (*instance_create)(void *model, const struct fm_setting *settings, size_t setting_count,
+                           void **ret_instance, struct fm_error *reterr);
     void (*instance_destroy)(void *instance); /* accepts NULL */
 
-    /* Takes the batch. Non-zero: nothing was taken, complete will not be called, execution->error may say why. */
+    /* Takes the batch. Non-zero: nothing was taken, complete will not be called, execution->error
+     * may say why. */
     int (*submit)(void *instance, struct fm_execution *execution);
 
     /* Since 1.1. Bytes of weights and arenas held by the model, 0 when unknown. */
     uint64_t (*model_memory)(void *model);
 };
 
-/* The one exported symbol. Returns a table that lives as long as the shared object, or NULL when it cannot serve that host. */
+/* The one exported symbol. Returns a table that lives as long as the shared object, or NULL when it
+ * cannot serve that host. */
 #define FM_BACKEND_ENTRY_SYMBOL "fm_backend_entry"
-typedef const struct fm_backend *(*fm_backend_entry_function)(uint16_t host_abi_major, uint16_t host_abi_minor);
+typedef const struct fm_backend *(*fm_backend_entry_function)(uint16_t host_abi_major,
+                                                              uint16_t host_abi_minor);
 
 #if defined(__GNUC__)
 #define FM_PLUGIN_EXPORT __attribute__((visibility("default")))

@@ -1,5 +1,6 @@
 /*
- * Runs one operator outside a pipeline, for unit tests and fuzzers: parameters in, values in, values out.
+ * Runs one operator outside a pipeline, for unit tests and fuzzers: parameters in, values in,
+ * values out.
  *
  * Thread rule: one rig, one thread.
  */

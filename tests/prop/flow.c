@@ -1,21 +1,23 @@
 /*
- * Deterministic simulation of core/plan/flow: random pipelines, random fan-outs, failures, deadlines, cancels and allocation failures from a seed,
- * against what must hold whatever happens.
+ * Deterministic simulation of core/plan/flow: random pipelines, random fan-outs, failures,
+ * deadlines, cancels and allocation failures from a seed, against what must hold whatever happens.
  *
- * Safety: every admitted request finishes exactly once; a complete one has every output; outputs equal what a naive evaluation gives; no
- * value is lost or released twice; slots and batch limits are kept; one bucket a batch. Liveness: without runnable work nothing is in flight.
- * The same seed gives the same trace hash. Usage: flow [seed-count] [first-seed].
+ * Safety: every admitted request finishes exactly once; a complete one has every output; outputs
+ * equal what a naive evaluation gives; no value is lost or released twice; slots and batch limits
+ * are kept; one bucket a batch. Liveness: without runnable work nothing is in flight. The same seed
+ * gives the same trace hash. Usage: flow [seed-count] [first-seed].
  */
 #include "core/plan/flow.h"
 
-#include "core/util/error.h"
 #include "core/util/assert.h"
+#include "core/util/error.h"
 #include "core/util/random.h"
 #include "tests/harness/test.h"
 
 enum { STAGES_MAX = 9, REQUESTS = 30, TASKS_MAX = 64 };
 
-/* A random pipeline: every stage takes one or two values; kinds are operator, fan-out, fan-in, model. */
+/* A random pipeline: every stage takes one or two values; kinds are operator, fan-out, fan-in,
+ * model. */
 struct world {
     struct fm_random random;
     struct fm_pipeline_spec spec;
@@ -29,7 +31,8 @@ struct world {
     char sources[STAGES_MAX][2][16];
     struct fm_binding_spec outputs[STAGES_MAX];
     char output_names[STAGES_MAX][16];
-    uint32_t scopes[STAGES_MAX + 1]; /* of the value that stage i - 1 gives; 0: the request's input */
+    uint32_t
+        scopes[STAGES_MAX + 1]; /* of the value that stage i - 1 gives; 0: the request's input */
     int parents[STAGES_MAX + 1];
     uint32_t scope_count;
     struct fm_pipeline *pipeline;
@@ -66,8 +69,11 @@ static struct fm_value value_make(struct world *world, int64_t number)
     int64_t length = 1 + number % 2; /* two shapes, so that there are buckets */
     int64_t *memory = calloc(2, sizeof(*memory));
     *memory = number;
-    struct fm_value value = {
-        .tensor = {.dtype = FM_DTYPE_INT64, .rank = 1, .shape = {length}, .data = memory, .size = sizeof(*memory) * (size_t)length}};
+    struct fm_value value = {.tensor = {.dtype = FM_DTYPE_INT64,
+                                        .rank = 1,
+                                        .shape = {length},
+                                        .data = memory,
+                                        .size = sizeof(*memory) * (size_t)length}};
     (void)fm_memory_fail_at(0, 0);
     value.buffer = fm_buffer_wrap(memory, sizeof(*memory), value_release, memory);
     world->live_values++;
@@ -76,7 +82,8 @@ static struct fm_value value_make(struct world *world, int64_t number)
 
 static struct fm_port plain_port(const char *name, uint32_t flags)
 {
-    return (struct fm_port){.name = name, .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {-1}, .flags = flags};
+    return (struct fm_port){
+        .name = name, .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {-1}, .flags = flags};
 }
 
 static bool within(const struct world *world, uint32_t inner, uint32_t outer)
@@ -99,10 +106,12 @@ static void stage_make(struct world *world, uint32_t index)
     uint32_t first = (uint32_t)fm_random_below(&world->random, index + 1);
     uint32_t second = (uint32_t)fm_random_below(&world->random, index + 1);
     uint32_t scope = world->scopes[first];
-    uint32_t kind = (uint32_t)fm_random_below(&world->random, 4); /* 0 operator, 1 fan-out, 2 fan-in, 3 model */
+    uint32_t kind =
+        (uint32_t)fm_random_below(&world->random, 4); /* 0 operator, 1 fan-out, 2 fan-in, 3 model */
     bool collects = kind == 2 && scope > 0;
     bool two = !collects && second != first &&
-               (within(world, world->scopes[second], scope) || within(world, scope, world->scopes[second]));
+               (within(world, world->scopes[second], scope) ||
+                within(world, scope, world->scopes[second]));
     if (two && within(world, world->scopes[second], scope)) {
         scope = world->scopes[second];
     }
@@ -116,23 +125,27 @@ static void stage_make(struct world *world, uint32_t index)
     world->out_ports[index][0] = plain_port("out", kind == 1 ? FM_PORT_MANY : 0);
     if (model) {
         for (int i = 0; i < 2; i++) {
-            world->in_ports[index][i] = (struct fm_port){.name = i == 0 ? "a" : "b", .dtype = FM_DTYPE_INT64, .rank = 2, .shape = {-1, -1}};
+            world->in_ports[index][i] = (struct fm_port){
+                .name = i == 0 ? "a" : "b", .dtype = FM_DTYPE_INT64, .rank = 2, .shape = {-1, -1}};
         }
-        world->out_ports[index][0] = (struct fm_port){.name = "out", .dtype = FM_DTYPE_INT64, .rank = 2, .shape = {-1, -1}};
+        world->out_ports[index][0] =
+            (struct fm_port){.name = "out", .dtype = FM_DTYPE_INT64, .rank = 2, .shape = {-1, -1}};
     }
     world->bindings[index][0] = (struct fm_binding_spec){"a", world->sources[index][0], {0, 0}};
     world->bindings[index][1] = (struct fm_binding_spec){"b", world->sources[index][1], {0, 0}};
     world->batch[index] = 1 + (uint32_t)fm_random_below(&world->random, 6);
     world->slots[index] = 1 + (uint32_t)fm_random_below(&world->random, 3);
-    world->ports[index] = (struct fm_stage_ports){world->in_ports[index], two ? 2 : 1, world->out_ports[index], 1,
-                                                  model ? world->batch[index] : 0};
-    world->stages[index] = (struct fm_stage_spec){.name = world->names[index],
-                                                  .kind = model ? FM_STAGE_MODEL : FM_STAGE_OPERATOR,
-                                                  .target = "t",
-                                                  .inputs = world->bindings[index],
-                                                  .input_count = two ? 2 : 1,
-                                                  .batch = {.bucket_axis = -1,
-                                                            .wait_for = model ? (uint32_t)fm_random_below(&world->random, 4) : 0}};
+    world->ports[index] =
+        (struct fm_stage_ports){world->in_ports[index], two ? 2 : 1, world->out_ports[index], 1,
+                                model ? world->batch[index] : 0};
+    world->stages[index] = (struct fm_stage_spec){
+        .name = world->names[index],
+        .kind = model ? FM_STAGE_MODEL : FM_STAGE_OPERATOR,
+        .target = "t",
+        .inputs = world->bindings[index],
+        .input_count = two ? 2 : 1,
+        .batch = {.bucket_axis = -1,
+                  .wait_for = model ? (uint32_t)fm_random_below(&world->random, 4) : 0}};
     world->scopes[index + 1] = scope;
     if (kind == 1) {
         world->parents[world->scope_count] = (int)scope;
@@ -140,7 +153,8 @@ static void stage_make(struct world *world, uint32_t index)
     }
 }
 
-/* Every value nobody consumes becomes an output; those too deep to be stacked make the seed useless (false). */
+/* Every value nobody consumes becomes an output; those too deep to be stacked make the seed useless
+ * (false). */
 static bool world_create(struct world *world, uint64_t seed)
 {
     memset(world, 0, sizeof(*world));
@@ -159,15 +173,21 @@ static bool world_create(struct world *world, uint64_t seed)
             consumed[source[0] == 'i' ? 0 : source[1] - '0' + 1] = true;
         }
     }
-    world->spec = (struct fm_pipeline_spec){.file = "sim", .name = "sim", .inputs = world->inputs, .input_count = 1,
-                                            .stages = world->stages, .stage_count = count, .outputs = world->outputs};
+    world->spec = (struct fm_pipeline_spec){.file = "sim",
+                                            .name = "sim",
+                                            .inputs = world->inputs,
+                                            .input_count = 1,
+                                            .stages = world->stages,
+                                            .stage_count = count,
+                                            .outputs = world->outputs};
     for (uint32_t i = 0; i < count; i++) {
         if (!consumed[i + 1]) {
             if (world->scopes[i + 1] != 0 && world->parents[world->scopes[i + 1]] != 0) {
                 return false;
             }
             (void)snprintf(world->output_names[i], 16, "o%u", i);
-            world->outputs[world->spec.output_count++] = (struct fm_binding_spec){world->output_names[i], world->names[i], {0, 0}};
+            world->outputs[world->spec.output_count++] =
+                (struct fm_binding_spec){world->output_names[i], world->names[i], {0, 0}};
         }
     }
     struct fm_error error = {0};
@@ -177,11 +197,12 @@ static bool world_create(struct world *world, uint64_t seed)
         fm_test_failed = 1;
         return false;
     }
-    struct fm_flow_options options = {.requests_max = 1 + (uint32_t)fm_random_below(&world->random, 8),
-                                      .operator_slots = 1 + (uint32_t)fm_random_below(&world->random, 3),
-                                      .accelerator_slots = (uint32_t)fm_random_below(&world->random, 4),
-                                      .stage_slots = world->slots,
-                                      .batch_max = world->batch};
+    struct fm_flow_options options = {
+        .requests_max = 1 + (uint32_t)fm_random_below(&world->random, 8),
+        .operator_slots = 1 + (uint32_t)fm_random_below(&world->random, 3),
+        .accelerator_slots = (uint32_t)fm_random_below(&world->random, 4),
+        .stage_slots = world->slots,
+        .batch_max = world->batch};
     return fm_flow_create(world->pipeline, &options, &world->flow) == 0;
 }
 
@@ -219,10 +240,13 @@ static int64_t item_number(struct world *world, const struct fm_flow_item *item)
     return combine(item->stage, numbers, used);
 }
 
-/* The naive evaluation: value `value` (0 = input) for the given path of element indices, by recursion. */
-static int64_t naive(const struct world *world, uint32_t value, int64_t input, const uint32_t *path);
+/* The naive evaluation: value `value` (0 = input) for the given path of element indices, by
+ * recursion. */
+static int64_t naive(const struct world *world, uint32_t value, int64_t input,
+                     const uint32_t *path);
 
-static uint32_t naive_fan_out(const struct world *world, uint32_t scope, int64_t input, const uint32_t *path)
+static uint32_t naive_fan_out(const struct world *world, uint32_t scope, int64_t input,
+                              const uint32_t *path)
 {
     for (uint32_t i = 0; i < world->spec.stage_count; i++) {
         if (world->scopes[i + 1] == scope && (world->out_ports[i][0].flags & FM_PORT_MANY) != 0) {
@@ -273,7 +297,8 @@ static void item_finish(struct world *world, struct fm_flow_item *item)
     struct fm_value values[8];
     struct fm_value *ports[1] = {values};
     for (uint32_t i = 0; i < count; i++) {
-        /* Elements differ, but keep number % 5, so that the fan-out can be known from any of them. */
+        /* Elements differ, but keep number % 5, so that the fan-out can be known from any of them.
+         */
         values[i] = value_make(world, many ? number + i * 5 * 1000 : number);
     }
     fm_flow_item_done(world->flow, world->now_ns, item, 10, ports, &count);
@@ -325,7 +350,8 @@ static void outputs_check(struct world *world, struct fm_flow_request *request)
     }
 }
 
-/* A finished request holds nothing but its outputs: everything else was released when its last consumer had run. */
+/* A finished request holds nothing but its outputs: everything else was released when its last
+ * consumer had run. */
 static void leftovers_check(const struct world *world, const struct fm_flow_request *request)
 {
     int64_t held = 0;
@@ -342,7 +368,8 @@ static void collect_finished(struct world *world)
         world->finished++;
         int status = fm_flow_request_error(request)->status;
         note(world, (uint64_t)(status + 100));
-        FM_ASSERT(status == 0 || status == FM_EINTERNAL || status == FM_EDEADLINE || status == FM_ECANCELLED || status == FM_ENOMEM);
+        FM_ASSERT(status == 0 || status == FM_EINTERNAL || status == FM_EDEADLINE ||
+                  status == FM_ECANCELLED || status == FM_ENOMEM);
         FM_ASSERT(status == 0 || world->faults);
         if (status == 0) {
             world->complete++;
@@ -389,7 +416,8 @@ static void task_check(const struct world *world, const struct fm_flow_task *tas
 
 static bool start_some(struct world *world)
 {
-    enum fm_stage_kind kind = fm_random_below(&world->random, 2) == 0 ? FM_STAGE_MODEL : FM_STAGE_OPERATOR;
+    enum fm_stage_kind kind =
+        fm_random_below(&world->random, 2) == 0 ? FM_STAGE_MODEL : FM_STAGE_OPERATOR;
     struct fm_flow_task task;
     FM_ASSERT(world->task_count < TASKS_MAX);
     if (!fm_flow_next(world->flow, world->now_ns, kind, &task)) {
@@ -407,8 +435,10 @@ static bool start_some(struct world *world)
 static bool admit_one(struct world *world, uint32_t number, struct fm_flow_request **ret_request)
 {
     struct fm_value input = value_make(world, number);
-    uint64_t deadline_ns = world->faults && fm_random_below(&world->random, 4) == 0 ? world->now_ns + 200 : 0;
-    int status = fm_flow_admit(world->flow, world->now_ns, &input, 1, deadline_ns, (void *)(intptr_t)number, ret_request);
+    uint64_t deadline_ns =
+        world->faults && fm_random_below(&world->random, 4) == 0 ? world->now_ns + 200 : 0;
+    int status = fm_flow_admit(world->flow, world->now_ns, &input, 1, deadline_ns,
+                               (void *)(intptr_t)number, ret_request);
     FM_ASSERT(status == 0 || status == FM_EAGAIN);
     FM_ASSERT((input.buffer == NULL) == (status == 0));
     fm_value_unref(&input);
@@ -444,7 +474,8 @@ static uint64_t world_run(struct world *world)
         collect_finished(world);
         last = moved ? last : NULL;
         /* Liveness: with nothing running and nothing startable, every admitted request is done. */
-        if (world->task_count == 0 && !fm_flow_may_run(world->flow, FM_STAGE_MODEL) && !fm_flow_may_run(world->flow, FM_STAGE_OPERATOR)) {
+        if (world->task_count == 0 && !fm_flow_may_run(world->flow, FM_STAGE_MODEL) &&
+            !fm_flow_may_run(world->flow, FM_STAGE_OPERATOR)) {
             FM_ASSERT(fm_flow_in_flight(world->flow) == 0);
         }
     }
@@ -486,7 +517,8 @@ TEST(random_pipelines_keep_every_promise)
         used_count += used ? 1 : 0;
     }
     fprintf(stderr, "\n");
-    printf("# %llu of %llu seeds made a pipeline\n", (unsigned long long)used_count, (unsigned long long)seeds_wanted);
+    printf("# %llu of %llu seeds made a pipeline\n", (unsigned long long)used_count,
+           (unsigned long long)seeds_wanted);
     CHECK(used_count * 3 > seeds_wanted);
 }
 

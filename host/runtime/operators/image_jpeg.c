@@ -228,17 +228,15 @@ static int jpeg_open(const struct fm_decode_options *options, const uint8_t *dat
         jpeg_close(decoder);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for a JPEG decoder");
     }
-    int status = 0;
-    int failed = tjDecompressHeader3(decoder->handle, data, (unsigned long)size, &width, &height,
-                                     &subsampling, &colour_space);
-    if (failed != 0 && (tjGetErrorCode(decoder->handle) != TJERR_WARNING || width <= 0)) {
+    int status = segments_walk(data, size, &ret_decoded->orientation, reterr);
+    if (status == 0 &&
+        tjDecompressHeader3(decoder->handle, data, (unsigned long)size, &width, &height,
+                            &subsampling, &colour_space) != 0 &&
+        (tjGetErrorCode(decoder->handle) != TJERR_WARNING || width <= 0)) {
         status = library_error(decoder->handle, reterr);
     }
     if (status == 0) {
         status = fm_decode_limit(options, (uint64_t)width, (uint64_t)height, reterr);
-    }
-    if (status == 0) {
-        status = segments_walk(data, size, &ret_decoded->orientation, reterr);
     }
     if (status != 0) {
         jpeg_close(decoder);

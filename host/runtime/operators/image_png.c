@@ -2,7 +2,8 @@
  * PNG decoding with libspng: every colour type and bit depth to 8 bits, transparency on white, interlaced or not.
  *
  * 16-bit samples keep their high byte; gamma and colour profiles are not applied; eXIf orientation is not looked at. Checksums of the chunks that
- * make the image are checked, damaged ancillary chunks are skipped, what follows the image data is not read.
+ * make the image are checked, damaged ancillary chunks are skipped. The chunks are walked to the end chunk first, so that a truncated file is refused
+ * even where the missing bytes are none of the image's. What follows the end chunk is ignored.
  * Thread rule: one decoder, one thread.
  */
 #include <spng.h>
@@ -15,7 +16,6 @@
 
 /* Memory that text, profiles and other ancillary chunks of one file may take, unpacked. */
 #define ANCILLARY_BYTES_MAX ((size_t)16 << 20)
-#define CHUNK_BYTES_MAX ((size_t)0x7FFFFFFF)
 
 struct png_decoder {
     spng_ctx *context;
@@ -50,6 +50,27 @@ static int library_error(int code, struct fm_error *reterr)
                         spng_strerror(code));
 }
 
+/* Follows the chunks' lengths from the signature to IEND. */
+static int chunks_walk(const uint8_t *data, size_t size, struct fm_error *reterr)
+{
+    size_t at = 8;
+    while (at < size && size - at >= 12) {
+        size_t length = (size_t)data[at] << 24 | (size_t)data[at + 1] << 16 |
+                        (size_t)data[at + 2] << 8 | data[at + 3];
+        if (length > size - at - 12) {
+            break;
+        }
+        if (memcmp(data + at + 4, "IEND", 4) == 0) {
+            return 0;
+        }
+        at += 12 + length;
+    }
+    return fm_error_set(reterr, FM_ECORRUPT,
+                        "the PNG image is truncated: its %zu bytes end without an end chunk; copy "
+                        "the file again",
+                        size);
+}
+
 static void formats_choose(struct png_decoder *decoder, enum fm_decode_channels channels,
                            const struct spng_ihdr *header, bool transparent)
 {
@@ -75,7 +96,11 @@ static int headers_read(struct png_decoder *decoder, const struct fm_decode_opti
 {
     struct spng_ihdr header;
     struct spng_trns transparency;
-    int code = spng_set_chunk_limits(decoder->context, CHUNK_BYTES_MAX, ANCILLARY_BYTES_MAX);
+    int status = chunks_walk(data, size, reterr);
+    if (status != 0) {
+        return status;
+    }
+    int code = spng_set_chunk_limits(decoder->context, ANCILLARY_BYTES_MAX, ANCILLARY_BYTES_MAX);
     if (code == 0) {
         code = spng_set_png_buffer(decoder->context, data, size);
     }
@@ -85,7 +110,7 @@ static int headers_read(struct png_decoder *decoder, const struct fm_decode_opti
     if (code != 0) {
         return library_error(code, reterr);
     }
-    int status = fm_decode_limit(options, header.width, header.height, reterr);
+    status = fm_decode_limit(options, header.width, header.height, reterr);
     if (status != 0) {
         return status;
     }

@@ -98,8 +98,8 @@ static int rotate_run(void *state_, struct fm_operator_call *call)
                             (unsigned long long)state->class_index,
                             (long long)probabilities->shape[0]);
     }
-    double probability = ((const float *)probabilities->data)[state->class_index];
-    if (!(probability > state->threshold)) {
+    float probability = ((const float *)probabilities->data)[state->class_index];
+    if (!(probability > (float)state->threshold)) {
         return call->forward(call, 0, 0, 0);
     }
     uint8_t *pixels = NULL;

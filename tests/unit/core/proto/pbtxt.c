@@ -52,8 +52,10 @@ TEST(every_form_is_read)
         {"kind: KIND_CPU on: true", "{kind=KIND_CPU on=true}"},
         {"a: \"x\" 'y'\n # in between\n \"z\"", "{a=\"xyz\"}"},
         {"a: '\"' b: \"'\"", "{a=\"\"\" b=\"'\"}"},
-        {"a: \"\\x41\\102\\u00e9\\U0001F600\\ud83d\\ude00\\t\"", "{a=\"AB\xC3\xA9\xF0\x9F\x98\x80\xF0\x9F\x98\x80\t\"}"},
-        {"[com.example.ext]: 1 [type.example/x.Y] { a: 2 }", "{com.example.ext=1 type.example/x.Y={a=2}}"},
+        {"a: \"\\x41\\102\\u00e9\\U0001F600\\ud83d\\ude00\\t\"",
+         "{a=\"AB\xC3\xA9\xF0\x9F\x98\x80\xF0\x9F\x98\x80\t\"}"},
+        {"[com.example.ext]: 1 [type.example/x.Y] { a: 2 }",
+         "{com.example.ext=1 type.example/x.Y={a=2}}"},
         {"a\n:\n1", "{a=1}"},
         {"a{}b{}", "{a={} b={}}"},
     };
@@ -73,7 +75,8 @@ TEST(every_node_knows_its_place)
 {
     struct fm_pbtxt_value root;
     struct fm_error error;
-    CHECK_INT_EQ(parse("# \xC3\xA9\n  a { b: \"\xC3\xA9\" c:\n 7 }\nd: [ 1,\n  2 ]", &root, &error), 0);
+    CHECK_INT_EQ(parse("# \xC3\xA9\n  a { b: \"\xC3\xA9\" c:\n 7 }\nd: [ 1,\n  2 ]", &root, &error),
+                 0);
     const struct fm_pbtxt_field *a = root.fields;
     CHECK_UINT_EQ(a->line, 2);
     CHECK_UINT_EQ(a->column, 3);
@@ -121,7 +124,8 @@ TEST(mistakes_have_their_place)
         {"[a: 2", "config.pbtxt:1:3: ']' is expected here, not ':'"},
         {"a: 1 \xC3\xA9: 2", "config.pbtxt:1:6: a field name is expected here, not '\xC3\xA9'"},
         {"a: 1 \xFF", "config.pbtxt:1:6: a field name is expected here, not '?'"},
-        {"a: 1\n\n\x01", "config.pbtxt:3:1: a field name is expected here, not a control character"},
+        {"a: 1\n\n\x01",
+         "config.pbtxt:3:1: a field name is expected here, not a control character"},
         {"a: 1;; b: 2", "config.pbtxt:1:6: a field name is expected here, not ';'"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -158,7 +162,8 @@ TEST(limits)
     }
     CHECK_INT_EQ(parse(text.data, &root, &error), FM_EINVAL);
     CHECK_STR_EQ(error.text, "config.pbtxt:1:4: a number longer than 127 characters");
-    CHECK_INT_EQ(fm_pbtxt_parse("big", text.data, FM_PBTXT_BYTES_MAX + 1u, &arena, &root, &error), FM_ETOOLARGE);
+    CHECK_INT_EQ(fm_pbtxt_parse("big", text.data, FM_PBTXT_BYTES_MAX + 1u, &arena, &root, &error),
+                 FM_ETOOLARGE);
     fm_text_deinit(&text);
     fm_arena_deinit(&arena);
 }
@@ -170,20 +175,28 @@ TEST(values_are_typed_when_asked)
     int64_t integer = 0;
     bool flag = false;
     const char *string = NULL;
-    CHECK_INT_EQ(parse("v: [0, -9223372036854775808, 9223372036854775807, 0x10, 010, -0x1]", &root, &error), 0);
+    CHECK_INT_EQ(
+        parse("v: [0, -9223372036854775808, 9223372036854775807, 0x10, 010, -0x1]", &root, &error),
+        0);
     static const int64_t expected[] = {0, INT64_MIN, INT64_MAX, 16, 8, -1};
     size_t index = 0;
-    for (const struct fm_pbtxt_field *field = root.fields; field != NULL; field = field->next, index++) {
+    for (const struct fm_pbtxt_field *field = root.fields; field != NULL;
+         field = field->next, index++) {
         CHECK_INT_EQ(fm_pbtxt_int64(&field->value, &integer), 0);
         CHECK_INT_EQ(integer, expected[index]);
     }
-    CHECK_INT_EQ(parse("v: [9223372036854775808, 08, 1.5, 1f, x, 'y', -inf, 07777777777777777777777777] v {}", &root, &error), 0);
+    CHECK_INT_EQ(
+        parse(
+            "v: [9223372036854775808, 08, 1.5, 1f, x, 'y', -inf, 07777777777777777777777777] v {}",
+            &root, &error),
+        0);
     for (const struct fm_pbtxt_field *field = root.fields; field != NULL; field = field->next) {
         CHECK_INT_EQ(fm_pbtxt_int64(&field->value, &integer), FM_EINVAL);
     }
     CHECK_INT_EQ(parse("v: [true, t, True, 1, false, f, False, 0]", &root, &error), 0);
     index = 0;
-    for (const struct fm_pbtxt_field *field = root.fields; field != NULL; field = field->next, index++) {
+    for (const struct fm_pbtxt_field *field = root.fields; field != NULL;
+         field = field->next, index++) {
         CHECK_INT_EQ(fm_pbtxt_bool(&field->value, &flag), 0);
         CHECK_INT_EQ(flag, index < 4);
     }

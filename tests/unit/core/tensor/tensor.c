@@ -32,10 +32,12 @@ TEST(byte_counts)
     CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_BYTES, (int64_t[]){1}, 1, &size), FM_ETYPE);
     CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, (int64_t[]){-1}, 1, &size), FM_EINVAL);
     CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, (int64_t[]){INT64_MAX, 2}, 2, &size), FM_ETOOLARGE);
-    CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP64, (int64_t[]){INT64_MAX / 8}, 1, &size), FM_ETOOLARGE);
+    CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP64, (int64_t[]){INT64_MAX / 8}, 1, &size),
+                 FM_ETOOLARGE);
     CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, (int64_t[]){1}, FM_RANK_MAX + 1, &size), FM_EINVAL);
     /* A zero dimension anywhere makes the tensor empty, however large the others are. */
-    CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, (int64_t[]){INT64_MAX, INT64_MAX, 0}, 3, &size), FM_ETOOLARGE);
+    CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, (int64_t[]){INT64_MAX, INT64_MAX, 0}, 3, &size),
+                 FM_ETOOLARGE);
 }
 
 TEST(shapes_print_and_cut)
@@ -77,7 +79,8 @@ TEST(hostile_bytes_are_refused)
 {
     struct fm_error error = {0};
     unsigned char claims_too_much[] = {255, 255, 255, 255, 'a'};
-    struct fm_tensor tensor = {.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .data = claims_too_much, .size = 5};
+    struct fm_tensor tensor = {
+        .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .data = claims_too_much, .size = 5};
     CHECK_INT_EQ(fm_tensor_check(&tensor, &error), FM_ETYPE);
     CHECK_STR_CONTAINS(error.text, "claims 4294967295 bytes");
     tensor.size = 3;
@@ -99,7 +102,8 @@ TEST(wrong_sizes_are_refused)
 {
     struct fm_error error = {0};
     float numbers[4] = {0};
-    struct fm_tensor tensor = {.dtype = FM_DTYPE_FP32, .rank = 2, .shape = {2, 2}, .data = numbers, .size = 15};
+    struct fm_tensor tensor = {
+        .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {2, 2}, .data = numbers, .size = 15};
     CHECK_INT_EQ(fm_tensor_check(&tensor, &error), FM_ETYPE);
     CHECK_STR_CONTAINS(error.text, "FP32 [2,2] must have 16 bytes, but has 15");
     tensor.size = 16;
@@ -124,7 +128,9 @@ TEST(wrapped_bytes_are_released_once)
     char bytes[4];
     releases = 0;
     struct fm_buffer *buffer = fm_buffer_wrap(bytes, sizeof(bytes), count_release, &weight);
-    struct fm_value first = {.tensor = {.dtype = FM_DTYPE_UINT8, .rank = 1, .shape = {4}, .data = bytes, .size = 4}, .buffer = buffer};
+    struct fm_value first = {
+        .tensor = {.dtype = FM_DTYPE_UINT8, .rank = 1, .shape = {4}, .data = bytes, .size = 4},
+        .buffer = buffer};
     struct fm_value second = fm_value_ref(&first);
     fm_value_unref(&first);
     CHECK_INT_EQ(releases, 0);

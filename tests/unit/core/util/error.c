@@ -14,8 +14,8 @@ TEST(every_status_has_its_row)
     CHECK_INT_EQ(fm_status_grpc(FM_ENOTFOUND), 5);
     CHECK_INT_EQ(fm_status_retry(FM_EUNAVAILABLE), 1);
     CHECK_INT_EQ(fm_status_retry(FM_EINVAL), 0);
-#define CHECK_ROW(name, value, text, http, grpc, retry)                                                                \
-    CHECK_STR_EQ(fm_status_name(value), #name);                                                                        \
+#define CHECK_ROW(name, value, text, http, grpc, retry) \
+    CHECK_STR_EQ(fm_status_name(value), #name);         \
     CHECK_STR_EQ(fm_status_text(value), text);
     FM_STATUS_TABLE(CHECK_ROW)
 }

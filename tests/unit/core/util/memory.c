@@ -1,5 +1,6 @@
 /*
- * Tests of core/util/memory: alignment, limits, and that injected failures really happen and are counted.
+ * Tests of core/util/memory: alignment, limits, and that injected failures really happen and are
+ * counted.
  */
 #include "core/util/memory.h"
 

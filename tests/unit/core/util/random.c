@@ -1,5 +1,6 @@
 /*
- * Tests of core/util/random: reference values, bounds, rough shape. A change of any value breaks every recorded seed.
+ * Tests of core/util/random: reference values, bounds, rough shape. A change of any value breaks
+ * every recorded seed.
  */
 #include "core/util/random.h"
 

@@ -74,7 +74,8 @@ TEST(signed_numbers_reach_their_ends)
 
 TEST(doubles_round_trip)
 {
-    static const double values[] = {0.0, 1.0, -2.5, 0.1, 1e300, 1e-300, 3.141592653589793, 12345678.9};
+    static const double values[] = {0.0,       1.0, -2.5, 0.1, 1e300, 1e-300, 3.141592653589793,
+                                    12345678.9};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         char text[40];
         double value = 0;
@@ -83,7 +84,8 @@ TEST(doubles_round_trip)
         CHECK_NEAR(value, values[i], fabs(values[i]) * 4.5e-16);
     }
     double value = 0;
-    static const char *const bad[] = {"", ".", "e5", "1e", "1e+", "nan", "inf", "1e999", "1,5", "0x10", "1 "};
+    static const char *const bad[] = {"",    ".",     "e5",  "1e",   "1e+", "nan",
+                                      "inf", "1e999", "1,5", "0x10", "1 "};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         CHECK_INT_EQ(fm_parse_double(bad[i], &value), FM_EINVAL);
     }

@@ -19,7 +19,7 @@ TEST(a_u_is_one_component)
                            "####",
                            3, 4);
     struct ocr_components found;
-    CHECK_INT_EQ(ocr_components_find(map, 3, 4, 0.3f, &found), 0);
+    CHECK_INT_EQ(ocr_components_find(map, 3, 4, 0.3f, 1, &found), 0);
     CHECK_INT_EQ(found.count, 1);
     CHECK_INT_EQ(found.items[0].run_count, 5);
     CHECK_INT_EQ(found.items[0].left, 0);
@@ -38,7 +38,7 @@ TEST(corners_touch_and_order_is_that_of_first_pixels)
                            "#...#",
                            3, 5);
     struct ocr_components found;
-    CHECK_INT_EQ(ocr_components_find(map, 3, 5, 0.3f, &found), 0);
+    CHECK_INT_EQ(ocr_components_find(map, 3, 5, 0.3f, 1, &found), 0);
     CHECK_INT_EQ(found.count, 3);
     CHECK_INT_EQ(found.items[0].left, 0);
     CHECK_INT_EQ(found.items[0].run_count, 3);
@@ -53,14 +53,14 @@ TEST(odd_values_and_sizes)
 {
     float map[6] = {NAN, INFINITY, -INFINITY, 0.3f, 5.0f, NAN};
     struct ocr_components found;
-    CHECK_INT_EQ(ocr_components_find(map, 2, 3, 0.3f, &found), 0);
+    CHECK_INT_EQ(ocr_components_find(map, 2, 3, 0.3f, 1, &found), 0);
     CHECK_INT_EQ(found.count, 1); /* the infinity and the 5 below it; 0.3 is not above 0.3 */
     CHECK_NEAR(found.items[0].score, 1.0, 0);
     ocr_components_deinit(&found);
-    CHECK_INT_EQ(ocr_components_find(map, 0, 3, 0.3f, &found), FM_EINVAL);
-    CHECK_INT_EQ(ocr_components_find(map, 1, OCR_MAP_SIDE_MAX + 1, 0.3f, &found), FM_EINVAL);
+    CHECK_INT_EQ(ocr_components_find(map, 0, 3, 0.3f, 1, &found), FM_EINVAL);
+    CHECK_INT_EQ(ocr_components_find(map, 1, OCR_MAP_SIDE_MAX + 1, 0.3f, 1, &found), FM_EINVAL);
     map[1] = map[4] = 0;
-    CHECK_INT_EQ(ocr_components_find(map, 2, 3, 0.3f, &found), 0);
+    CHECK_INT_EQ(ocr_components_find(map, 2, 3, 0.3f, 1, &found), 0);
     CHECK_INT_EQ(found.count, 0);
     ocr_components_deinit(&found);
 }
@@ -92,7 +92,7 @@ TEST(every_map_of_4_by_4_as_flood_fill_has_it)
             }
         }
         struct ocr_components found;
-        CHECK_INT_EQ(ocr_components_find(map, 4, 4, 0.5f, &found), 0);
+        CHECK_INT_EQ(ocr_components_find(map, 4, 4, 0.5f, 1, &found), 0);
         CHECK_INT_EQ(found.count, count);
         for (size_t i = 0; i < found.count; i++) {
             for (size_t j = 0; j < found.items[i].run_count; j++) {

@@ -52,7 +52,8 @@ TEST(json_is_read)
 {
     struct fm_config *root = NULL;
     struct fm_error error;
-    CHECK_INT_EQ(load("{\"a\":[1,2.5,true,null],\n\t\"b\":{\"c\":\"\\u00e9\\n\"}}", &root, &error), 0);
+    CHECK_INT_EQ(load("{\"a\":[1,2.5,true,null],\n\t\"b\":{\"c\":\"\\u00e9\\n\"}}", &root, &error),
+                 0);
     CHECK_UINT_EQ(fm_config_get(root, "a")->count, 4);
     CHECK_INT_EQ(fm_config_get(root, "a")->children[3].kind, FM_CONFIG_NULL);
     CHECK_STR_EQ(fm_config_get(fm_config_get(root, "b"), "c")->text, "\xC3\xA9\n");
@@ -86,14 +87,20 @@ TEST(files_that_cannot_be_read_say_where)
         const char *message;
     } rows[] = {
         {"a: 1\na: 2\n", "job.yaml:2:1: key 'a' stands twice; the first one is at line 1"},
-        {"x: {b: 1,\n  c: 2, b: 3, c: 4}\n", "job.yaml:2:9: key 'b' stands twice; the first one is at line 1"},
-        {"a: [1, 2\nb: 3\n", "job.yaml:2:2: not readable as YAML: did not find expected ',' or ']'"},
-        {"a: 1\n  b: 2\n", "job.yaml:2:4: not readable as YAML: mapping values are not allowed in this context"},
-        {"a: \"x\n", "not readable as YAML: found unexpected end of stream (while scanning a quoted scalar that starts at line 1, "
+        {"x: {b: 1,\n  c: 2, b: 3, c: 4}\n",
+         "job.yaml:2:9: key 'b' stands twice; the first one is at line 1"},
+        {"a: [1, 2\nb: 3\n",
+         "job.yaml:2:2: not readable as YAML: did not find expected ',' or ']'"},
+        {"a: 1\n  b: 2\n",
+         "job.yaml:2:4: not readable as YAML: mapping values are not allowed in this context"},
+        {"a: \"x\n", "not readable as YAML: found unexpected end of stream (while scanning a "
+                     "quoted scalar that starts at line 1, "
                      "column 4)"},
-        {"a:\n\t- b\n", "job.yaml:2:1: not readable as YAML: found character that cannot start any token"},
+        {"a:\n\t- b\n",
+         "job.yaml:2:1: not readable as YAML: found character that cannot start any token"},
         {"a: 1\nb: x\xFFy\n", "job.yaml:2:5: not readable as YAML: invalid leading UTF-8 octet"},
-        {"a: 1\nb: x\x01y\n", "job.yaml:2:5: not readable as YAML: control characters are not allowed"},
+        {"a: 1\nb: x\x01y\n",
+         "job.yaml:2:5: not readable as YAML: control characters are not allowed"},
         {"a: *no\n", "job.yaml:1:4: alias '*no' has no anchor '&no' before it"},
         {"a: &x [*x]\n", "job.yaml:1:8: alias '*x' has no anchor '&x' before it"},
         {"a: &x {b: 1}\nc:\n  <<: *x\n", "job.yaml:3:3: merge keys ('<<') are not supported"},
@@ -101,7 +108,8 @@ TEST(files_that_cannot_be_read_say_where)
         {"a: 1\n---\nb: 2\n", "job.yaml:2:1: a second document begins here"},
         {"[a, b]: 1\n", "job.yaml:1:1: a key must be a text"},
         {"a: \"x\\0y\"\n", "job.yaml:1:4: a text with a NUL character in it"},
-        {"a: @b\n", "job.yaml:1:4: not readable as YAML: found character that cannot start any token"},
+        {"a: @b\n",
+         "job.yaml:1:4: not readable as YAML: found character that cannot start any token"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct fm_config *root = NULL;
@@ -110,7 +118,8 @@ TEST(files_that_cannot_be_read_say_where)
         CHECK_PTR_EQ(root, NULL);
         CHECK_STR_CONTAINS(error.text, rows[i].message);
         CHECK_INT_EQ(error.status, FM_EINVAL);
-        CHECK_INT_EQ(fm_config_load_text("x", rows[i].text, strlen(rows[i].text), &root, NULL), FM_EINVAL);
+        CHECK_INT_EQ(fm_config_load_text("x", rows[i].text, strlen(rows[i].text), &root, NULL),
+                     FM_EINVAL);
     }
 }
 
@@ -131,7 +140,8 @@ TEST(nesting_is_limited)
     for (int i = 1; i < 40; i++) {
         fm_text_append_format(&aliased, "a%d: &a%d [*a%d]\n", i, i, i - 1);
     }
-    CHECK_INT_EQ(fm_config_load_text("deep", aliased.data, aliased.length, &root, &error), FM_EINVAL);
+    CHECK_INT_EQ(fm_config_load_text("deep", aliased.data, aliased.length, &root, &error),
+                 FM_EINVAL);
     CHECK_STR_EQ(error.text, "deep:32:12: nested deeper than 32 levels");
     fm_text_deinit(&aliased);
 }
@@ -143,8 +153,9 @@ TEST(a_tree_that_explodes_by_aliases_is_refused)
     struct fm_error error;
     fm_text_append_string(&text, "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for (int i = 1; i < 10; i++) {
-        fm_text_append_format(&text, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1,
-                              i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+        fm_text_append_format(
+            &text, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1,
+            i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
     }
     CHECK_INT_EQ(fm_config_load_text("bomb", text.data, text.length, &root, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "more than 100000 values");
@@ -231,7 +242,9 @@ TEST(typed_values)
     uint64_t bytes = 7;
     uint64_t duration = 7;
     int colour = 7;
-    CHECK_INT_EQ(load("s: hello\ni: -5\nd: 2.5e3\nb: yes\nt: 250ms\nz: 64MiB\ne: green\nn: ~\n", &root, &error), 0);
+    CHECK_INT_EQ(load("s: hello\ni: -5\nd: 2.5e3\nb: yes\nt: 250ms\nz: 64MiB\ne: green\nn: ~\n",
+                      &root, &error),
+                 0);
     CHECK_INT_EQ(fm_config_string(root, "s", &text, &error), 0);
     CHECK_STR_EQ(text, "hello");
     CHECK_INT_EQ(fm_config_int(root, "i", -5, 5, &integer, &error), 0);
@@ -269,7 +282,8 @@ TEST(wrong_values_say_what_is_allowed)
     CHECK_INT_EQ(fm_config_int(root, "x", 1, 64, &integer, &error), FM_EINVAL);
     CHECK_STR_EQ(error.text, "job.yaml:1:4: 'x' must be a whole number from 1 to 64, not 'abc'");
     CHECK_INT_EQ(fm_config_int(root, "q", 1, INT64_MAX, &integer, &error), FM_EINVAL);
-    CHECK_STR_EQ(error.text, "job.yaml:2:4: 'q' must be a whole number of at least 1, not the text '5'");
+    CHECK_STR_EQ(error.text,
+                 "job.yaml:2:4: 'q' must be a whole number of at least 1, not the text '5'");
     CHECK_INT_EQ(fm_config_int(root, "l", INT64_MIN, INT64_MAX, &integer, &error), FM_EINVAL);
     CHECK_STR_EQ(error.text, "job.yaml:3:4: 'l' must be a whole number, not a list");
     CHECK_INT_EQ(fm_config_int(root, "big", 1, 64, &integer, &error), FM_EINVAL);
@@ -287,7 +301,8 @@ TEST(wrong_values_say_what_is_allowed)
     CHECK_INT_EQ(fm_config_bytes(root, "x", &value, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "job.yaml:1:4: 'x' must be a size such as");
     CHECK_INT_EQ(fm_config_enum(root, "c", colours, &colour, &error), FM_EINVAL);
-    CHECK_STR_EQ(error.text, "job.yaml:6:4: 'c' must be one of red, green, not 'grene'; did you mean 'green'?");
+    CHECK_STR_EQ(error.text,
+                 "job.yaml:6:4: 'c' must be one of red, green, not 'grene'; did you mean 'green'?");
     CHECK_INT_EQ(fm_config_expect(fm_config_get(root, "l"), FM_CONFIG_MAPPING, &error), FM_EINVAL);
     CHECK_STR_EQ(error.text, "job.yaml:3:4: a map is expected here, not a list");
     CHECK_INT_EQ(fm_config_finish(fm_config_get(root, "x"), &error), FM_EINVAL);

@@ -97,7 +97,8 @@ TEST(listings_are_sorted_by_bytes)
     char path[128];
     struct fm_error error = {0};
     struct fm_file_list list;
-    static const char *const names[] = {"list/b", "list/a", "list/B", "list/a.txt", "list/\xc3\xa9"};
+    static const char *const names[] = {"list/b", "list/a", "list/B", "list/a.txt",
+                                        "list/\xc3\xa9"};
     path_in(path, sizeof(path), "list");
     CHECK_INT_EQ(fm_file_make_directories(path, &error), 0);
     for (size_t i = 0; i < 5; i++) {

@@ -1,5 +1,6 @@
 /*
- * The log: both formats, escaping, levels, the rate limit of a place in the code, and many threads at once.
+ * The log: both formats, escaping, levels, the rate limit of a place in the code, and many threads
+ * at once.
  */
 #include "host/os/log.h"
 
@@ -39,24 +40,30 @@ TEST(text_records)
 {
     char text[4096];
     CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
-    fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", "ocr"), FM_LOG_UINT("version", 3), FM_LOG_NUMBER("load_s", 0.5),
-           FM_LOG_FLAG("warm", true), FM_LOG_INT("delta", -2));
+    fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", "ocr"), FM_LOG_UINT("version", 3),
+           FM_LOG_NUMBER("load_s", 0.5), FM_LOG_FLAG("warm", true), FM_LOG_INT("delta", -2));
     fm_log(FM_LOG_DEBUG, "hidden", FM_LOG_TEXT("x", "y"));
-    fm_log(FM_LOG_ERROR, "bad", FM_LOG_TEXT("why", "line\nbreak \"x\" =1"), FM_LOG_TEXT("none", NULL), FM_LOG_TEXT("e", "\xFF\x1b[2J"));
+    fm_log(FM_LOG_ERROR, "bad", FM_LOG_TEXT("why", "line\nbreak \"x\" =1"),
+           FM_LOG_TEXT("none", NULL), FM_LOG_TEXT("e", "\xFF\x1b[2J"));
     finish(text, sizeof(text));
-    CHECK_STR_CONTAINS(text, "Z info    model_ready model=ocr version=3 load_s=0.5 warm=true delta=-2\n");
+    CHECK_STR_CONTAINS(text,
+                       "Z info    model_ready model=ocr version=3 load_s=0.5 warm=true delta=-2\n");
     CHECK(strstr(text, "hidden") == NULL);
-    CHECK_STR_CONTAINS(text, "error   bad why=\"line\\nbreak \\\"x\\\" =1\" none=\"\" e=\"\xEF\xBF\xBD\\u001b[2J\"\n");
+    CHECK_STR_CONTAINS(
+        text,
+        "error   bad why=\"line\\nbreak \\\"x\\\" =1\" none=\"\" e=\"\xEF\xBF\xBD\\u001b[2J\"\n");
 }
 
 TEST(json_records)
 {
     char text[4096];
     CHECK_INT_EQ(start(FM_LOG_FORMAT_JSON, FM_LOG_DEBUG), 0);
-    fm_log(FM_LOG_WARNING, "odd", FM_LOG_TEXT("why", "a\"b"), FM_LOG_UINT("n", 18446744073709551615u));
+    fm_log(FM_LOG_WARNING, "odd", FM_LOG_TEXT("why", "a\"b"),
+           FM_LOG_UINT("n", 18446744073709551615u));
     finish(text, sizeof(text));
     CHECK_STR_CONTAINS(text, "{\"time\":\"2");
-    CHECK_STR_CONTAINS(text, "\",\"level\":\"warning\",\"event\":\"odd\",\"why\":\"a\\\"b\",\"n\":18446744073709551615}\n");
+    CHECK_STR_CONTAINS(text, "\",\"level\":\"warning\",\"event\":\"odd\",\"why\":\"a\\\"b\",\"n\":"
+                             "18446744073709551615}\n");
 }
 
 TEST(a_place_that_logs_too_much_is_limited)

@@ -1,5 +1,6 @@
 /*
- * Tests of host/os/thread and host/os/os: threads run and are joined, conditions time out, facts are plausible.
+ * Tests of host/os/thread and host/os/os: threads run and are joined, conditions time out, facts
+ * are plausible.
  */
 #include "host/os/thread.h"
 
@@ -30,7 +31,9 @@ TEST(threads_count_together)
     fm_mutex_init(&counter.mutex);
     fm_condition_init(&counter.condition);
     for (int i = 0; i < 4; i++) {
-        CHECK_INT_EQ(fm_thread_start(&threads[i], "a-name-that-is-too-long-for-linux", count_up, &counter), 0);
+        CHECK_INT_EQ(
+            fm_thread_start(&threads[i], "a-name-that-is-too-long-for-linux", count_up, &counter),
+            0);
     }
     fm_mutex_lock(&counter.mutex);
     while (counter.value < 4000) {

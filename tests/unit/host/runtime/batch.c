@@ -1,5 +1,6 @@
 /*
- * Tests of host/runtime/batch: one copy for several items and none for one, padding inside a bucket, views of the outputs, stacking.
+ * Tests of host/runtime/batch: one copy for several items and none for one, padding inside a
+ * bucket, views of the outputs, stacking.
  */
 #include "host/runtime/batch.h"
 
@@ -18,20 +19,36 @@ struct fixture {
     struct fm_pipeline *pipeline;
 };
 
-static void fixture_init(struct fixture *fixture, uint32_t dtype, bool items_have_rows, uint32_t bucket_step)
+static void fixture_init(struct fixture *fixture, uint32_t dtype, bool items_have_rows,
+                         uint32_t bucket_step)
 {
     memset(fixture, 0, sizeof(*fixture));
     int32_t item_rank = items_have_rows ? 3 : 2;
-    fixture->inputs[0] = (struct fm_port){.name = "in", .dtype = dtype, .rank = item_rank, .shape = {-1, -1, -1}};
-    fixture->model_in[0] = (struct fm_port){.name = "x", .dtype = dtype, .rank = 3, .shape = {-1, -1, -1}};
-    fixture->model_out[0] = (struct fm_port){.name = "y", .dtype = dtype, .rank = 2, .shape = {-1, -1}};
+    fixture->inputs[0] =
+        (struct fm_port){.name = "in", .dtype = dtype, .rank = item_rank, .shape = {-1, -1, -1}};
+    fixture->model_in[0] =
+        (struct fm_port){.name = "x", .dtype = dtype, .rank = 3, .shape = {-1, -1, -1}};
+    fixture->model_out[0] =
+        (struct fm_port){.name = "y", .dtype = dtype, .rank = 2, .shape = {-1, -1}};
     fixture->binding[0] = (struct fm_binding_spec){"x", "in", {0, 0}};
     fixture->output[0] = (struct fm_binding_spec){"y", "m", {0, 0}};
-    fixture->stage = (struct fm_stage_spec){.name = "m", .kind = FM_STAGE_MODEL, .target = "net", .inputs = fixture->binding,
-                                            .input_count = 1, .items_have_rows = items_have_rows,
-                                            .batch = {.bucket_axis = bucket_step > 0 ? 1 : -1, .bucket_step = bucket_step, .pad_value = 9}};
-    fixture->spec = (struct fm_pipeline_spec){.file = "t", .name = "t", .inputs = fixture->inputs, .input_count = 1,
-                                              .stages = &fixture->stage, .stage_count = 1, .outputs = fixture->output, .output_count = 1};
+    fixture->stage = (struct fm_stage_spec){.name = "m",
+                                            .kind = FM_STAGE_MODEL,
+                                            .target = "net",
+                                            .inputs = fixture->binding,
+                                            .input_count = 1,
+                                            .items_have_rows = items_have_rows,
+                                            .batch = {.bucket_axis = bucket_step > 0 ? 1 : -1,
+                                                      .bucket_step = bucket_step,
+                                                      .pad_value = 9}};
+    fixture->spec = (struct fm_pipeline_spec){.file = "t",
+                                              .name = "t",
+                                              .inputs = fixture->inputs,
+                                              .input_count = 1,
+                                              .stages = &fixture->stage,
+                                              .stage_count = 1,
+                                              .outputs = fixture->output,
+                                              .output_count = 1};
     struct fm_stage_ports ports = {fixture->model_in, 1, fixture->model_out, 1, 8};
     struct fm_error error = {0};
     if (fm_pipeline_link(&fixture->spec, &ports, &fixture->pipeline, &error) != 0) {
@@ -112,13 +129,15 @@ static void output_release(void *context)
     free(context);
 }
 
-static void output_set(struct fm_output *output, const int64_t *shape, uint32_t rank, const float *numbers)
+static void output_set(struct fm_output *output, const int64_t *shape, uint32_t rank,
+                       const float *numbers)
 {
     size_t size = 0;
     CHECK_INT_EQ(fm_tensor_bytes(FM_DTYPE_FP32, shape, rank, &size), 0);
     void *data = malloc(size);
     memcpy(data, numbers, size);
-    output->tensor = (struct fm_tensor){.dtype = FM_DTYPE_FP32, .rank = rank, .data = data, .size = size};
+    output->tensor =
+        (struct fm_tensor){.dtype = FM_DTYPE_FP32, .rank = rank, .data = data, .size = size};
     memcpy(output->tensor.shape, shape, rank * sizeof(shape[0]));
     output->release = output_release;
     output->release_context = data;
@@ -189,8 +208,11 @@ TEST(strings_are_gathered_and_cut_apart)
     CHECK_UINT_EQ(batch.inputs[0].size, 4 + 3 + 4 + 5);
     void *copy = malloc(16);
     memcpy(copy, batch.inputs[0].data, 16);
-    batch.outputs[0] = (struct fm_output){.tensor = {.dtype = FM_DTYPE_BYTES, .rank = 2, .shape = {2, 1}, .data = copy, .size = 16},
-                                          .release = output_release, .release_context = copy, .wanted = 1};
+    batch.outputs[0] = (struct fm_output){
+        .tensor = {.dtype = FM_DTYPE_BYTES, .rank = 2, .shape = {2, 1}, .data = copy, .size = 16},
+        .release = output_release,
+        .release_context = copy,
+        .wanted = 1};
     CHECK_INT_EQ(fm_batch_scatter(&batch, items, &error), 0);
     const char *data = NULL;
     size_t length = 0;
@@ -204,9 +226,13 @@ TEST(strings_are_gathered_and_cut_apart)
 
 TEST(stacking)
 {
-    struct fm_value elements[2] = {floats((int64_t[]){2, 1}, 2, (float[]){1, 2}), floats((int64_t[]){2, 1}, 2, (float[]){3, 4})};
+    struct fm_value elements[2] = {floats((int64_t[]){2, 1}, 2, (float[]){1, 2}),
+                                   floats((int64_t[]){2, 1}, 2, (float[]){3, 4})};
     const struct fm_value *pointers[2] = {&elements[0], &elements[1]};
-    struct fm_pipeline_output output = {.name = "o", .stacks = true, .type = {.dtype = FM_DTYPE_FP32, .rank = 3, .shape = {-1, 2, 1}}};
+    struct fm_pipeline_output output = {
+        .name = "o",
+        .stacks = true,
+        .type = {.dtype = FM_DTYPE_FP32, .rank = 3, .shape = {-1, 2, 1}}};
     struct fm_value stacked = {0};
     struct fm_error error = {0};
     CHECK_INT_EQ(fm_batch_stack(&output, pointers, 2, &stacked, &error), 0);

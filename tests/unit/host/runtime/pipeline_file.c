@@ -6,37 +6,39 @@
 #include "core/util/assert.h"
 #include "tests/harness/test.h"
 
-static int load(const char *path, const char *text, struct fm_pipeline_file **ret_file, struct fm_error *reterr)
+static int load(const char *path, const char *text, struct fm_pipeline_file **ret_file,
+                struct fm_error *reterr)
 {
     *reterr = (struct fm_error){0};
     return fm_pipeline_file_load_text(path, text, strlen(text), ret_file, reterr);
 }
 
-static const char whole[] = "name: ocr\n"
-                            "models: ../models\n"
-                            "plugins: [ocr_text, lib/libx.so, local.so, /abs/y.so]\n"
-                            "inputs:\n"
-                            "  - {name: image, dtype: BYTES, shape: [1]}\n"
-                            "  - {name: scale, dtype: FP32, shape: [-1, 3]}\n"
-                            "  - {name: one, dtype: TYPE_INT64, shape: []}\n"
-                            "stages:\n"
-                            "  - name: page\n"
-                            "    operator: image_decode\n"
-                            "    inputs: {bytes: image}\n"
-                            "    parameters: {max_pixels: 50000000, mean: [0.5, 0.25], tags: {a: 1, b: x}, none: ~}\n"
-                            "  - name: detect\n"
-                            "    model: det\n"
-                            "    version: 3\n"
-                            "    inputs: {x: page.image}\n"
-                            "    batch: {max: 4, bucket_axis: 2, bucket_step: 32, pad_value: -0.5, wait_for: 4}\n"
-                            "    instances: 2\n"
-                            "    settings: {threads: 1}\n"
-                            "  - name: lines\n"
-                            "    operator: ocr_boxes\n"
-                            "    inputs: detect\n"
-                            "    fan_out_max: 2000\n"
-                            "outputs:\n"
-                            "  text: lines.text\n";
+static const char whole[] =
+    "name: ocr\n"
+    "models: ../models\n"
+    "plugins: [ocr_text, lib/libx.so, local.so, /abs/y.so]\n"
+    "inputs:\n"
+    "  - {name: image, dtype: BYTES, shape: [1]}\n"
+    "  - {name: scale, dtype: FP32, shape: [-1, 3]}\n"
+    "  - {name: one, dtype: TYPE_INT64, shape: []}\n"
+    "stages:\n"
+    "  - name: page\n"
+    "    operator: image_decode\n"
+    "    inputs: {bytes: image}\n"
+    "    parameters: {max_pixels: 50000000, mean: [0.5, 0.25], tags: {a: 1, b: x}, none: ~}\n"
+    "  - name: detect\n"
+    "    model: det\n"
+    "    version: 3\n"
+    "    inputs: {x: page.image}\n"
+    "    batch: {max: 4, bucket_axis: 2, bucket_step: 32, pad_value: -0.5, wait_for: 4}\n"
+    "    instances: 2\n"
+    "    settings: {threads: 1}\n"
+    "  - name: lines\n"
+    "    operator: ocr_boxes\n"
+    "    inputs: detect\n"
+    "    fan_out_max: 2000\n"
+    "outputs:\n"
+    "  text: lines.text\n";
 
 TEST(everything_is_read)
 {
@@ -104,8 +106,8 @@ TEST(stages_are_read)
     fm_pipeline_file_free(file);
 }
 
-#define INPUTS "inputs: [{name: x, dtype: FP32, shape: [1]}]\n"
-#define STAGES "stages: [{name: s, operator: o, inputs: x}]\n"
+#define INPUTS  "inputs: [{name: x, dtype: FP32, shape: [1]}]\n"
+#define STAGES  "stages: [{name: s, operator: o, inputs: x}]\n"
 #define OUTPUTS "outputs: {y: s}\n"
 
 TEST(the_name_may_come_from_the_path)
@@ -114,8 +116,11 @@ TEST(the_name_may_come_from_the_path)
         const char *path;
         const char *name;
         const char *directory;
-    } rows[] = {{"repo/ocr/pipeline.yaml", "ocr", "repo/ocr"}, {"pages.yaml", "pages", "."}, {"pipeline.yaml", "pipeline", "."},
-                {"/pipeline.yaml", "pipeline", "/"},           {"../pipeline.yaml", "pipeline", ".."}};
+    } rows[] = {{"repo/ocr/pipeline.yaml", "ocr", "repo/ocr"},
+                {"pages.yaml", "pages", "."},
+                {"pipeline.yaml", "pipeline", "."},
+                {"/pipeline.yaml", "pipeline", "/"},
+                {"../pipeline.yaml", "pipeline", ".."}};
     for (size_t i = 0; i < FM_COUNT_OF(rows); i++) {
         struct fm_pipeline_file *file = NULL;
         struct fm_error error;
@@ -134,54 +139,82 @@ static const struct {
 } mistakes[] = {
     {"", "p.yaml:1:1: the file is empty"},
     {"[1]", "p.yaml:1:1: a map is expected here, not a list"},
-    {"stage: []\n" INPUTS OUTPUTS, "p.yaml:1:1: missing key 'stages'; is 'stage' a misspelling of it?"},
+    {"stage: []\n" INPUTS OUTPUTS,
+     "p.yaml:1:1: missing key 'stages'; is 'stage' a misspelling of it?"},
     {STAGES OUTPUTS, "p.yaml:1:1: missing key 'inputs'"},
     {INPUTS STAGES, "p.yaml:1:1: missing key 'outputs'"},
     {INPUTS STAGES "outputs: {}\n", "p.yaml:3:10: a pipeline has at least one output"},
-    {INPUTS STAGES OUTPUTS "plugin: [x]\n", "p.yaml:4:1: unknown key 'plugin'; did you mean 'plugins'?"},
+    {INPUTS STAGES OUTPUTS "plugin: [x]\n",
+     "p.yaml:4:1: unknown key 'plugin'; did you mean 'plugins'?"},
     {INPUTS STAGES OUTPUTS "plugins: x\n", "p.yaml:4:10: a list is expected here, not 'x'"},
-    {INPUTS STAGES OUTPUTS "plugins: ['']\n", "p.yaml:4:11: the name of a plug-in must not be empty"},
+    {INPUTS STAGES OUTPUTS "plugins: ['']\n",
+     "p.yaml:4:11: the name of a plug-in must not be empty"},
     {INPUTS STAGES OUTPUTS "name: ''\n", "p.yaml:4:7: 'name' must not be empty"},
-    {INPUTS STAGES OUTPUTS "models: [a]\n", "p.yaml:4:9: a single value is expected here, not a list"},
+    {INPUTS STAGES OUTPUTS "models: [a]\n",
+     "p.yaml:4:9: a single value is expected here, not a list"},
     {"inputs: []\n" STAGES OUTPUTS, "p.yaml:1:9: a pipeline has 1 to 1024 inputs, this one has 0"},
     {"inputs: [x]\n" STAGES OUTPUTS, "p.yaml:1:10: a map is expected here, not 'x'"},
-    {"inputs: [{name: x, dtype: FP3, shape: [1]}]\n" STAGES OUTPUTS, "p.yaml:1:27: 'FP3' is no data type; did you mean 'FP32'?"},
-    {"inputs: [{name: x, dtype: thing, shape: [1]}]\n" STAGES OUTPUTS, "p.yaml:1:27: 'thing' is no data type (FP32, INT64"},
+    {"inputs: [{name: x, dtype: FP3, shape: [1]}]\n" STAGES OUTPUTS,
+     "p.yaml:1:27: 'FP3' is no data type; did you mean 'FP32'?"},
+    {"inputs: [{name: x, dtype: thing, shape: [1]}]\n" STAGES OUTPUTS,
+     "p.yaml:1:27: 'thing' is no data type (FP32, INT64"},
     {"inputs: [{name: x, dtype: FP32}]\n" STAGES OUTPUTS, "p.yaml:1:10: missing key 'shape'"},
-    {"inputs: [{name: x, dtype: FP32, shape: [1, 0]}]\n" STAGES OUTPUTS, "p.yaml:1:44: a dimension must be a whole number of at least 1"},
-    {"inputs: [{name: x, dtype: FP32, shape: [a]}]\n" STAGES OUTPUTS, "p.yaml:1:41: a dimension must be"},
-    {"inputs: [{name: x, dtype: FP32, shape: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}]\n" STAGES OUTPUTS,
+    {"inputs: [{name: x, dtype: FP32, shape: [1, 0]}]\n" STAGES OUTPUTS,
+     "p.yaml:1:44: a dimension must be a whole number of at least 1"},
+    {"inputs: [{name: x, dtype: FP32, shape: [a]}]\n" STAGES OUTPUTS,
+     "p.yaml:1:41: a dimension must be"},
+    {"inputs: [{name: x, dtype: FP32, shape: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}]\n" STAGES
+         OUTPUTS,
      "p.yaml:1:40: a shape has at most 16 dimensions, this one has 17"},
-    {"inputs: [{name: x, dtype: FP32, shape: [1], optional: yes}]\n" STAGES OUTPUTS, "p.yaml:1:45: unknown key 'optional'"},
-    {"inputs: [{name: x, dtype: FP32, shape: [1]}, {name: x, dtype: FP32, shape: [1]}]\n" STAGES OUTPUTS,
+    {"inputs: [{name: x, dtype: FP32, shape: [1], optional: yes}]\n" STAGES OUTPUTS,
+     "p.yaml:1:45: unknown key 'optional'"},
+    {"inputs: [{name: x, dtype: FP32, shape: [1]}, {name: x, dtype: FP32, shape: [1]}]\n" STAGES
+         OUTPUTS,
      "p.yaml:1:46: two inputs are called 'x'"},
     {INPUTS "stages: []\n" OUTPUTS, "p.yaml:2:9: a pipeline has 1 to 256 stages, this one has 0"},
     {INPUTS "stages: [{operator: o}]\n" OUTPUTS, "p.yaml:2:10: missing key 'name'"},
-    {INPUTS "stages: [{name: s, inputs: x}]\n" OUTPUTS, "p.yaml:2:10: stage 's' needs 'model: <name>' or 'operator: <name>'"},
-    {INPUTS "stages: [{name: s, operater: o}]\n" OUTPUTS, "p.yaml:2:20: unknown key 'operater'; did you mean 'operator'?"},
-    {INPUTS "stages: [{name: s, operator: o, model: m}]\n" OUTPUTS, "p.yaml:2:10: stage 's' has both 'model' and 'operator'"},
-    {INPUTS "stages: [{name: s, model: m, parameters: {}}]\n" OUTPUTS, "p.yaml:2:30: 'parameters' is for operators"},
-    {INPUTS "stages: [{name: s, operator: o, settings: {}}]\n" OUTPUTS, "p.yaml:2:33: 'settings' is for models"},
-    {INPUTS "stages: [{name: s, operator: o, batch: {}}]\n" OUTPUTS, "p.yaml:2:33: 'batch' is for models"},
+    {INPUTS "stages: [{name: s, inputs: x}]\n" OUTPUTS,
+     "p.yaml:2:10: stage 's' needs 'model: <name>' or 'operator: <name>'"},
+    {INPUTS "stages: [{name: s, operater: o}]\n" OUTPUTS,
+     "p.yaml:2:20: unknown key 'operater'; did you mean 'operator'?"},
+    {INPUTS "stages: [{name: s, operator: o, model: m}]\n" OUTPUTS,
+     "p.yaml:2:10: stage 's' has both 'model' and 'operator'"},
+    {INPUTS "stages: [{name: s, model: m, parameters: {}}]\n" OUTPUTS,
+     "p.yaml:2:30: 'parameters' is for operators"},
+    {INPUTS "stages: [{name: s, operator: o, settings: {}}]\n" OUTPUTS,
+     "p.yaml:2:33: 'settings' is for models"},
+    {INPUTS "stages: [{name: s, operator: o, batch: {}}]\n" OUTPUTS,
+     "p.yaml:2:33: 'batch' is for models"},
     {INPUTS "stages: [{name: s, operator: o, parameter: {}}]\n" OUTPUTS,
      "p.yaml:2:33: unknown key 'parameter'; did you mean 'parameters'?"},
-    {INPUTS "stages: [{name: s, operator: o, parameters: [a]}]\n" OUTPUTS, "p.yaml:2:45: a map is expected here, not a list"},
+    {INPUTS "stages: [{name: s, operator: o, parameters: [a]}]\n" OUTPUTS,
+     "p.yaml:2:45: a map is expected here, not a list"},
     {INPUTS "stages: [{name: s, operator: o, parameters: {a: [[1]]}}]\n" OUTPUTS,
      "p.yaml:2:50: a list or map of settings holds single values only, not a list"},
-    {INPUTS "stages: [{name: s, operator: o, parameters: {a: ['1,2']}}]\n" OUTPUTS, "p.yaml:2:50: an element of a list"},
-    {INPUTS "stages: [{name: s, operator: o, parameters: {a: {'k=': 1}}}]\n" OUTPUTS, "p.yaml:2:56: a key of a map of settings"},
+    {INPUTS "stages: [{name: s, operator: o, parameters: {a: ['1,2']}}]\n" OUTPUTS,
+     "p.yaml:2:50: an element of a list"},
+    {INPUTS "stages: [{name: s, operator: o, parameters: {a: {'k=': 1}}}]\n" OUTPUTS,
+     "p.yaml:2:56: a key of a map of settings"},
     {INPUTS "stages: [{name: s, operator: o, fan_out_max: 0}]\n" OUTPUTS,
      "p.yaml:2:46: 'fan_out_max' must be a whole number from 1 to 16777216, not '0'"},
-    {INPUTS "stages: [{name: s, operator: o, inputs: [x]}]\n" OUTPUTS, "p.yaml:2:41: 'inputs' of a stage is a map"},
-    {INPUTS "stages: [{name: s, operator: o, inputs: {a: {b: c}}}]\n" OUTPUTS, "p.yaml:2:45: a single value is expected here, not a map"},
-    {INPUTS "stages: [{name: s, operator: o, inputs: {a: ''}}]\n" OUTPUTS, "p.yaml:2:45: the source must not be empty"},
-    {INPUTS "stages: [{name: s, model: m, version: 0}]\n" OUTPUTS, "p.yaml:2:39: 'version' must be a whole number of at least 1"},
-    {INPUTS "stages: [{name: s, model: m, instances: 300}]\n" OUTPUTS, "p.yaml:2:41: 'instances' must be a whole number from 1 to 256"},
-    {INPUTS "stages: [{name: s, model: m, batch: {maximum: 4}}]\n" OUTPUTS, "p.yaml:2:38: unknown key 'maximum'"},
+    {INPUTS "stages: [{name: s, operator: o, inputs: [x]}]\n" OUTPUTS,
+     "p.yaml:2:41: 'inputs' of a stage is a map"},
+    {INPUTS "stages: [{name: s, operator: o, inputs: {a: {b: c}}}]\n" OUTPUTS,
+     "p.yaml:2:45: a single value is expected here, not a map"},
+    {INPUTS "stages: [{name: s, operator: o, inputs: {a: ''}}]\n" OUTPUTS,
+     "p.yaml:2:45: the source must not be empty"},
+    {INPUTS "stages: [{name: s, model: m, version: 0}]\n" OUTPUTS,
+     "p.yaml:2:39: 'version' must be a whole number of at least 1"},
+    {INPUTS "stages: [{name: s, model: m, instances: 300}]\n" OUTPUTS,
+     "p.yaml:2:41: 'instances' must be a whole number from 1 to 256"},
+    {INPUTS "stages: [{name: s, model: m, batch: {maximum: 4}}]\n" OUTPUTS,
+     "p.yaml:2:38: unknown key 'maximum'"},
     {INPUTS "stages: [{name: s, model: m, batch: {bucket_step: 4}}]\n" OUTPUTS,
      "p.yaml:2:51: 'bucket_step' and 'pad_value' need a 'bucket_axis'"},
-    {INPUTS "stages: [{name: s, model: m, batch: {max: 2, wait_for: 3}}]\n" OUTPUTS, "p.yaml:2:56: 'wait_for' is larger than 'max' (2)"},
-    {INPUTS "stages: [{name: s, model: m, batch: 4}]\n" OUTPUTS, "p.yaml:2:37: a map is expected here, not '4'"},
+    {INPUTS "stages: [{name: s, model: m, batch: {max: 2, wait_for: 3}}]\n" OUTPUTS,
+     "p.yaml:2:56: 'wait_for' is larger than 'max' (2)"},
+    {INPUTS "stages: [{name: s, model: m, batch: 4}]\n" OUTPUTS,
+     "p.yaml:2:37: a map is expected here, not '4'"},
 };
 
 TEST(every_mistake_has_its_place)

@@ -1,10 +1,11 @@
 /*
- * Tests of host/runtime/repository and of both configuration files it reads (model.yaml, config.pbtxt). Repositories are made in a scratch directory,
- * so that a test shows the files it is about. Model files are empty: nothing here loads them.
+ * Tests of host/runtime/repository and of both configuration files it reads (model.yaml,
+ * config.pbtxt). Repositories are made in a scratch directory, so that a test shows the files it is
+ * about. Model files are empty: nothing here loads them.
  */
 #include "host/runtime/repository.h"
 
-#include <stdarg.h>
+#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,11 +24,17 @@ static void scratch_begin(void)
     }
 }
 
+static int remove_one(const char *path, const struct stat *facts, int kind, struct FTW *place)
+{
+    (void)facts;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
 static void scratch_end(void)
 {
-    char command[300];
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", root);
-    if (system(command) != 0) {
+    if (nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0) {
         abort();
     }
 }
@@ -53,7 +60,8 @@ static void put(const char *name, const char *text)
         }
         return;
     }
-    if (fm_path_directory(directory, sizeof(directory), path) != 0 || fm_file_make_directories(directory, NULL) != 0) {
+    if (fm_path_directory(directory, sizeof(directory), path) != 0 ||
+        fm_file_make_directories(directory, NULL) != 0) {
         abort();
     }
     FILE *file = fopen(path, "w");
@@ -79,7 +87,8 @@ static const char *relative(const char *text)
     return shown;
 }
 
-static const struct fm_repository_entry *find(const struct fm_repository *repository, const char *name)
+static const struct fm_repository_entry *find(const struct fm_repository *repository,
+                                              const char *name)
 {
     for (size_t i = 0; i < repository->count; i++) {
         if (strcmp(repository->entries[i].name, name) == 0) {
@@ -129,17 +138,22 @@ TEST(a_repository_of_everything)
     struct fm_repository repository;
     struct fm_error error = {0};
     CHECK_INT_EQ(fm_repository_open(root, &repository, &error), 0);
-    static const char *const names[] = {"bare", "broken", "configured", "emulated", "linked", "lonely", "pages", "self", "single", "triton",
-                                        "versions"};
+    static const char *const names[] = {"bare",   "broken", "configured", "emulated",
+                                        "linked", "lonely", "pages",      "self",
+                                        "single", "triton", "versions"};
     CHECK_UINT_EQ(repository.count, FM_COUNT_OF(names));
     for (size_t i = 0; i < FM_COUNT_OF(names); i++) {
         CHECK_STR_EQ(repository.entries[i].name, names[i]);
-        bool bad = strcmp(names[i], "broken") == 0 || strcmp(names[i], "lonely") == 0 || strcmp(names[i], "self") == 0;
+        bool bad = strcmp(names[i], "broken") == 0 || strcmp(names[i], "lonely") == 0 ||
+                   strcmp(names[i], "self") == 0;
         CHECK_INT_EQ(repository.entries[i].error.status != 0, bad);
-        CHECK_INT_EQ(repository.entries[i].kind, strcmp(names[i], "pages") == 0 ? FM_REPOSITORY_PIPELINE : FM_REPOSITORY_MODEL);
+        CHECK_INT_EQ(repository.entries[i].kind,
+                     strcmp(names[i], "pages") == 0 ? FM_REPOSITORY_PIPELINE : FM_REPOSITORY_MODEL);
     }
-    CHECK_STR_EQ(relative(find(&repository, "broken")->error.text), "broken/model.yaml:1:1: unknown key 'max_batch'");
-    CHECK_STR_CONTAINS(find(&repository, "lonely")->error.text, "is no model: it has neither a version directory (1/model.onnx)");
+    CHECK_STR_EQ(relative(find(&repository, "broken")->error.text),
+                 "broken/model.yaml:1:1: unknown key 'max_batch'");
+    CHECK_STR_CONTAINS(find(&repository, "lonely")->error.text,
+                       "is no model: it has neither a version directory (1/model.onnx)");
     CHECK_STR_CONTAINS(find(&repository, "self")->error.text, "self");
     CHECK_STR_EQ(relative(find(&repository, "pages")->path), "pages/pipeline.yaml");
     const struct fm_repository_entry *versions = find(&repository, "versions");
@@ -204,12 +218,14 @@ TEST(version_policies)
         {"model.yaml", "version_policy: {latest: 9}", "1 3 7"},
         {"model.yaml", "version_policy: all", "1 3 7"},
         {"model.yaml", "version_policy: {specific: [3, 1, 3]}", "1 3"},
-        {"model.yaml", "version_policy: {specific: [2]}", "'m' has no version 2, which its version policy asks for"},
+        {"model.yaml", "version_policy: {specific: [2]}",
+         "'m' has no version 2, which its version policy asks for"},
         {"config.pbtxt", "version_policy { latest { num_versions: 2 } }", "3 7"},
         {"config.pbtxt", "version_policy: { latest {} }", "7"},
         {"config.pbtxt", "version_policy { all {} }", "1 3 7"},
         {"config.pbtxt", "version_policy { specific { versions: [3, 7] } }", "3 7"},
-        {"config.pbtxt", "version_policy { specific { versions: 3 versions: 4 } }", "'m' has no version 4, which its version policy asks for"},
+        {"config.pbtxt", "version_policy { specific { versions: 3 versions: 4 } }",
+         "'m' has no version 4, which its version policy asks for"},
     };
     for (size_t i = 0; i < FM_COUNT_OF(rows); i++) {
         char name[64];
@@ -224,7 +240,8 @@ TEST(version_policies)
         struct fm_text text = {0};
         int status = fm_repository_open(in_root("m"), &repository, &error);
         for (size_t j = 0; status == 0 && j < repository.entries[0].version_count; j++) {
-            fm_text_append_format(&text, "%s%d", j == 0 ? "" : " ", (int)repository.entries[0].versions[j].version);
+            fm_text_append_format(&text, "%s%d", j == 0 ? "" : " ",
+                                  (int)repository.entries[0].versions[j].version);
         }
         CHECK_STR_EQ(status == 0 ? text.data : relative(error.text), rows[i].expected);
         fm_text_deinit(&text);
@@ -291,13 +308,16 @@ TEST(every_kind_of_path)
             continue;
         }
         const struct fm_repository_entry *entry = &repository.entries[0];
-        int length = snprintf(shown, sizeof(shown), "%s %s", entry->name, entry->kind == FM_REPOSITORY_MODEL ? "model" : "pipeline");
+        int length = snprintf(shown, sizeof(shown), "%s %s", entry->name,
+                              entry->kind == FM_REPOSITORY_MODEL ? "model" : "pipeline");
         if (entry->kind == FM_REPOSITORY_MODEL && entry->version_count == 1) {
-            length += snprintf(shown + length, sizeof(shown) - (size_t)length, " %d", (int)entry->versions[0].version);
+            length += snprintf(shown + length, sizeof(shown) - (size_t)length, " %d",
+                               (int)entry->versions[0].version);
             CHECK_STR_EQ(entry->versions[0].name, entry->name);
         }
         if (strstr(rows[i].expected, "entries") != NULL) {
-            (void)snprintf(shown + length, sizeof(shown) - (size_t)length, " (%zu entries)", repository.count);
+            (void)snprintf(shown + length, sizeof(shown) - (size_t)length, " (%zu entries)",
+                           repository.count);
         }
         CHECK_STR_EQ(shown, rows[i].expected);
         fm_repository_close(&repository);
@@ -313,8 +333,12 @@ TEST(paths_relative_to_the_inside)
     static const struct {
         const char *directory;
         const char *path;
-    } rows[] = {{"repo/det/1", "model.onnx"}, {"repo/det", "1/model.onnx"}, {"repo/det", "."}, {"repo/det/1", ".."},
-                {"repo/det/1", "../1/model.onnx"}, {"repo/det", "model.yaml"}};
+    } rows[] = {{"repo/det/1", "model.onnx"},
+                {"repo/det", "1/model.onnx"},
+                {"repo/det", "."},
+                {"repo/det/1", ".."},
+                {"repo/det/1", "../1/model.onnx"},
+                {"repo/det", "model.yaml"}};
     char before[1024];
     CHECK(getcwd(before, sizeof(before)) != NULL);
     scratch_begin();
@@ -350,7 +374,8 @@ TEST(layouts_that_contradict_themselves)
     put("direct/model.yaml", "");
     put("yaml/model.yaml", "name: other\nbackend: identity\n");
     put("pbtxt/config.pbtxt", "# x\nname: \"other\"\nbackend: \"identity\"\n");
-    put("line/pipeline.yaml", "name: other\ninputs: [{name: x, dtype: FP32, shape: [1]}]\nstages: [{name: s, model: b}]\noutputs: {y: s}\n");
+    put("line/pipeline.yaml", "name: other\ninputs: [{name: x, dtype: FP32, shape: [1]}]\nstages: "
+                              "[{name: s, model: b}]\noutputs: {y: s}\n");
     put("named/1/weights.onnx", "");
     put("named/model.yaml", "file: weights.onnx\n");
     put("twin/1/model.onnx", "");
@@ -365,13 +390,17 @@ TEST(layouts_that_contradict_themselves)
     } rows[] = {
         {"both", "'both' has both model.yaml and config.pbtxt"},
         {"mixed", "'mixed' has both pipeline.yaml and a model's configuration"},
-        {"nofile", "model 'nofile': 'nofile/1/model.onnx' does not exist; the directory holds 'model.plan'"},
+        {"nofile",
+         "model 'nofile': 'nofile/1/model.onnx' does not exist; the directory holds 'model.plan'"},
         {"empty", "model 'empty': 'empty/1/model.onnx' does not exist"},
         {"folder", "model 'folder': 'folder/1/model.onnx' is not a file"},
-        {"direct", "'direct' has 'model.onnx' but no version directory: move the file to '1/model.onnx'"},
+        {"direct",
+         "'direct' has 'model.onnx' but no version directory: move the file to '1/model.onnx'"},
         {"yaml", "yaml/model.yaml:1:7: the model is called 'other' here but its directory 'yaml'"},
-        {"pbtxt", "pbtxt/config.pbtxt:2:7: the model is called 'other' here but its directory 'pbtxt'"},
-        {"line", "line/pipeline.yaml: the pipeline is called 'other' here but its directory 'line'"},
+        {"pbtxt",
+         "pbtxt/config.pbtxt:2:7: the model is called 'other' here but its directory 'pbtxt'"},
+        {"line",
+         "line/pipeline.yaml: the pipeline is called 'other' here but its directory 'line'"},
         {"twin", "'' has both a directory and a file for model 'twin'"},
         {"control\x01", "the name 'control?' is not printable UTF-8"},
     };
@@ -430,8 +459,10 @@ TEST(model_yaml_in_full)
     CHECK_UINT_EQ(config->instance_count, 2);
     CHECK_STR_EQ(setting(config->settings, config->setting_count, "threads"), "4");
     CHECK_STR_EQ(setting(config->settings, config->setting_count, "graph_optimization"), "basic");
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider"), "cuda");
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider.device_id"), "1");
+    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider"),
+                 "cuda");
+    CHECK_STR_EQ(
+        setting(config->device_settings, config->device_setting_count, "provider.device_id"), "1");
     CHECK_UINT_EQ(config->preferred_batch_size_count, 2);
     CHECK_UINT_EQ(config->preferred_batch_sizes[1], 8);
     CHECK_UINT_EQ(config->max_queue_delay_ns, 5000000);
@@ -444,7 +475,8 @@ TEST(model_yaml_in_full)
 }
 
 /* One configuration file of a file-less model, opened by itself. */
-static int open_config(const char *file, const char *text, struct fm_repository *repository, struct fm_error *error)
+static int open_config(const char *file, const char *text, struct fm_repository *repository,
+                       struct fm_error *error)
 {
     char name[64];
     *error = (struct fm_error){0};
@@ -462,7 +494,8 @@ TEST(model_yaml_mistakes)
         {"[1]", "1:1: a map is expected here, not a list"},
         {"backend: ''", "1:10: 'backend' must not be empty"},
         {"instance: 2", "1:1: unknown key 'instance'; did you mean 'instances'?"},
-        {"max_batch_size: -1", "1:17: 'max_batch_size' must be a whole number from 0 to 1048576, not '-1'"},
+        {"max_batch_size: -1",
+         "1:17: 'max_batch_size' must be a whole number from 0 to 1048576, not '-1'"},
         {"inputs: {x: 1}", "1:9: a list is expected here, not a map"},
         {"inputs: [{dtype: FP32}]", "1:10: missing key 'name'"},
         {"inputs: [{name: ~}]", "1:17: 'name' must not be empty"},
@@ -476,21 +509,26 @@ TEST(model_yaml_mistakes)
         {"outputs: [{name: y, labels: a}]\nlabels: b", "2:9: output 'y' has labels already"},
         {"instances: 0", "1:12: 'instances' must be a whole number from 1 to 256, not '0'"},
         {"threads: two", "1:10: 'threads' must be a whole number from 1 to 1024, not 'two'"},
-        {"threads: 2\nsettings: {threads: 3}", "2:21: 'threads' stands both here and beside 'settings'"},
+        {"threads: 2\nsettings: {threads: 3}",
+         "2:21: 'threads' stands both here and beside 'settings'"},
         {"settings: [a]", "1:11: a map is expected here, not a list"},
         {"device: cuda", "1:9: a map is expected here, not 'cuda'"},
-        {"max_batch_size: 4\nbatching: {preferred_sizes: [2, 8]}", "2:33: a batch size must be a whole number from 1 to 4"},
-        {"max_batch_size: 0\nbatching: {}", "2:11: 'batching' has no effect with 'max_batch_size: 0'"},
+        {"max_batch_size: 4\nbatching: {preferred_sizes: [2, 8]}",
+         "2:33: a batch size must be a whole number from 1 to 4"},
+        {"max_batch_size: 0\nbatching: {}",
+         "2:11: 'batching' has no effect with 'max_batch_size: 0'"},
         {"batching: {max_queue_delay: soon}", "1:29: 'max_queue_delay' must be a duration"},
         {"batching: {max_delay: 1ms}", "1:12: unknown key 'max_delay'"},
-        {"version_policy: newest", "1:17: 'version_policy' must be one of latest, all, not 'newest'"},
+        {"version_policy: newest",
+         "1:17: 'version_policy' must be one of latest, all, not 'newest'"},
         {"version_policy: {specific: []}", "1:28: a list of 1 to 4096 versions is expected here"},
         {"version_policy: {specific: [0]}", "1:29: a version must be a whole number from 1"},
         {"version_policy: {latest: 1, specific: [1]}", "1:17: a version policy is 'latest', 'all'"},
         {"version_policy: {}", "1:17: a version policy is 'latest', 'all'"},
         {"warmup: [1]", "1:9: a map is expected here, not a list"},
         {"warmup: {rounds: 1}", "1:10: unknown key 'rounds'"},
-        {"max_batch_size: 4\nwarmup: {batch: 8}", "2:17: 'batch' must be a whole number from 1 to 4, not '8'"},
+        {"max_batch_size: 4\nwarmup: {batch: 8}",
+         "2:17: 'batch' must be a whole number from 1 to 4, not '8'"},
     };
     scratch_begin();
     for (size_t i = 0; i < FM_COUNT_OF(rows); i++) {
@@ -504,25 +542,29 @@ TEST(model_yaml_mistakes)
     scratch_end();
 }
 
-static const char triton_text[] = "name: \"m\"\n"
-                                  "platform: \"onnxruntime_onnx\"\n"
-                                  "max_batch_size: 8\n"
-                                  "input [ { name: \"x\" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 3, -1, 224 ] },\n"
-                                  "        { name: \"n\" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] } optional: true } ]\n"
-                                  "output { name: \"y\" data_type: TYPE_STRING dims: 1000 label_filename: \"labels.txt\" }\n"
-                                  "instance_group [ { count: 2 kind: KIND_GPU gpus: [ 1 ] }, { count: 1 host_policy: \"p\" } ]\n"
-                                  "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 priority_levels: 2 }\n"
-                                  "optimization { graph { level: -1 } cuda { graphs: true } }\n"
-                                  "parameters { key: \"intra_op_thread_count\" value: { string_value: \"4\" } }\n"
-                                  "parameters: { key: \"enable_mem_arena\" value { string_value: \"0\" } }\n"
-                                  "parameters { key: \"fermata.spinning\" value: { string_value: \"false\" } }\n"
-                                  "parameters { key: \"fermata.profile\" value: { string_value: \"p.yaml\" } }\n"
-                                  "parameters { key: \"unheard_of\" value: { string_value: \"1\" } }\n"
-                                  "model_warmup { name: \"w\" batch_size: 4 count: 2 inputs { key: \"x\" value: { zero_data: true } } }\n"
-                                  "model_warmup { batch_size: 1 }\n"
-                                  "sequence_batching { max_sequence_idle_microseconds: 5 }\n"
-                                  "a_field_from_the_future: 1\n"
-                                  "default_model_filename: \"net.onnx\"\n";
+static const char triton_text[] =
+    "name: \"m\"\n"
+    "platform: \"onnxruntime_onnx\"\n"
+    "max_batch_size: 8\n"
+    "input [ { name: \"x\" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 3, -1, 224 ] },\n"
+    "        { name: \"n\" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] } optional: true "
+    "} ]\n"
+    "output { name: \"y\" data_type: TYPE_STRING dims: 1000 label_filename: \"labels.txt\" }\n"
+    "instance_group [ { count: 2 kind: KIND_GPU gpus: [ 1 ] }, { count: 1 host_policy: \"p\" } ]\n"
+    "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 "
+    "priority_levels: 2 }\n"
+    "optimization { graph { level: -1 } cuda { graphs: true } }\n"
+    "parameters { key: \"intra_op_thread_count\" value: { string_value: \"4\" } }\n"
+    "parameters: { key: \"enable_mem_arena\" value { string_value: \"0\" } }\n"
+    "parameters { key: \"fermata.spinning\" value: { string_value: \"false\" } }\n"
+    "parameters { key: \"fermata.profile\" value: { string_value: \"p.yaml\" } }\n"
+    "parameters { key: \"unheard_of\" value: { string_value: \"1\" } }\n"
+    "model_warmup { name: \"w\" batch_size: 4 count: 2 inputs { key: \"x\" value: { zero_data: "
+    "true } } }\n"
+    "model_warmup { batch_size: 1 }\n"
+    "sequence_batching { max_sequence_idle_microseconds: 5 }\n"
+    "a_field_from_the_future: 1\n"
+    "default_model_filename: \"net.onnx\"\n";
 
 TEST(config_pbtxt_in_full)
 {
@@ -545,8 +587,10 @@ TEST(config_pbtxt_in_full)
     CHECK_UINT_EQ(config->outputs[0].dtype, FM_DTYPE_BYTES);
     CHECK_STR_EQ(relative(config->outputs[0].label_path), "m/labels.txt");
     CHECK_UINT_EQ(config->instance_count, 3);
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider"), "cuda");
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider.device_id"), "1");
+    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider"),
+                 "cuda");
+    CHECK_STR_EQ(
+        setting(config->device_settings, config->device_setting_count, "provider.device_id"), "1");
     CHECK_UINT_EQ(config->preferred_batch_size_count, 2);
     CHECK_UINT_EQ(config->max_queue_delay_ns, 100000);
     CHECK_STR_EQ(setting(config->settings, config->setting_count, "graph_optimization"), "basic");
@@ -558,7 +602,8 @@ TEST(config_pbtxt_in_full)
     CHECK_UINT_EQ(config->warmup_batch, 4);
     static const char *const notes[] = {
         "m/config.pbtxt:4: 'format' is ignored: an input is bytes of its shape",
-        "m/config.pbtxt:5: 'reshape' is ignored: requests carry 'n' in the shape that the model itself has",
+        "m/config.pbtxt:5: 'reshape' is ignored: requests carry 'n' in the shape that the model "
+        "itself has",
         "m/config.pbtxt:7: 'host_policy' is ignored: placement",
         "m/config.pbtxt:8: 'priority_levels' is ignored: requests are ordered by deadline",
         "m/config.pbtxt:9: 'cuda' is ignored: CUDA graphs are not used",
@@ -566,7 +611,8 @@ TEST(config_pbtxt_in_full)
         "m/config.pbtxt:15: 'name' is ignored: warm-up runs have no names",
         "m/config.pbtxt:15: 'inputs' is ignored: warm-up runs on zeros",
         "m/config.pbtxt:17: 'sequence_batching' is ignored: requests are independent here",
-        "m/config.pbtxt:18: 'a_field_from_the_future' is ignored: a model configuration has no such field",
+        "m/config.pbtxt:18: 'a_field_from_the_future' is ignored: a model configuration has no "
+        "such field",
     };
     CHECK_UINT_EQ(config->note_count, FM_COUNT_OF(notes));
     for (size_t i = 0; i < FM_COUNT_OF(notes); i++) {
@@ -589,10 +635,15 @@ TEST(config_pbtxt_defaults)
         {"input { name: \"x\" }", -1, NULL},
         {"instance_group { kind: KIND_CPU }", -1, NULL},
         {"instance_group { kind: KIND_GPU }", -1, "cuda"},
-        {"instance_group { kind: KIND_GPU } optimization { execution_accelerators { gpu_execution_accelerator: [ { name: \"tensorrt\" } ] } }",
+        {"instance_group { kind: KIND_GPU } optimization { execution_accelerators { "
+         "gpu_execution_accelerator: [ { name: \"tensorrt\" } ] } }",
          -1, "tensorrt"},
-        {"optimization { execution_accelerators { cpu_execution_accelerator { name: \"openvino\" } } }", -1, "openvino"},
-        {"parameters { key: \"fermata.provider\" value { string_value: \"cpu\" } } instance_group { kind: KIND_GPU }", -1, "cpu"},
+        {"optimization { execution_accelerators { cpu_execution_accelerator { name: \"openvino\" } "
+         "} }",
+         -1, "openvino"},
+        {"parameters { key: \"fermata.provider\" value { string_value: \"cpu\" } } instance_group "
+         "{ kind: KIND_GPU }",
+         -1, "cpu"},
     };
     scratch_begin();
     put("m/1/model.onnx", "");
@@ -604,8 +655,10 @@ TEST(config_pbtxt_defaults)
         CHECK_INT_EQ(status, 0);
         const struct fm_model_config *config = &repository.entries[0].versions[0];
         CHECK_INT_EQ(config->max_batch_size, rows[i].max_batch_size);
-        const char *provider = setting(config->device_settings, config->device_setting_count, "provider");
-        CHECK_STR_EQ(provider != NULL ? provider : "none", rows[i].provider != NULL ? rows[i].provider : "none");
+        const char *provider =
+            setting(config->device_settings, config->device_setting_count, "provider");
+        CHECK_STR_EQ(provider != NULL ? provider : "none",
+                     rows[i].provider != NULL ? rows[i].provider : "none");
         CHECK_UINT_EQ(config->note_count, 0);
         fm_repository_close(&repository);
     }
@@ -619,15 +672,20 @@ TEST(provider_options_of_accelerators)
     struct fm_repository repository;
     struct fm_error error;
     CHECK_INT_EQ(open_config("config.pbtxt",
-                             "optimization { execution_accelerators { gpu_execution_accelerator : [ { name : \"tensorrt\"\n"
+                             "optimization { execution_accelerators { gpu_execution_accelerator : "
+                             "[ { name : \"tensorrt\"\n"
                              "parameters { key: \"trt_dla_core\" value: \"1\" }\n"
                              "parameters { key: \"precision_mode\" value: \"FP16\" }\n"
                              "parameters { key: \"verbosity\" value: \"FP16\" } } ] } }",
                              &repository, &error),
                  0);
     const struct fm_model_config *config = &repository.entries[0].versions[0];
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider.trt_fp16_enable"), "1");
-    CHECK_STR_EQ(setting(config->device_settings, config->device_setting_count, "provider.trt_dla_core"), "1");
+    CHECK_STR_EQ(
+        setting(config->device_settings, config->device_setting_count, "provider.trt_fp16_enable"),
+        "1");
+    CHECK_STR_EQ(
+        setting(config->device_settings, config->device_setting_count, "provider.trt_dla_core"),
+        "1");
     CHECK_UINT_EQ(config->device_setting_count, 3);
     CHECK_UINT_EQ(config->note_count, 1);
     CHECK_STR_CONTAINS(config->notes[0], "config.pbtxt:4: parameter 'verbosity' is ignored");
@@ -642,34 +700,48 @@ TEST(config_pbtxt_mistakes)
         int status;
         const char *message;
     } rows[] = {
-        {"platform: \"tensorrt_plan\"", FM_EUNSUPPORTED, "1:11: platform 'tensorrt_plan' is not supported: export the model to ONNX"},
+        {"platform: \"tensorrt_plan\"", FM_EUNSUPPORTED,
+         "1:11: platform 'tensorrt_plan' is not supported: export the model to ONNX"},
         {"\nbackend: \"python\"", FM_EUNSUPPORTED, "2:10: backend 'python' is not supported"},
         {"platform: \"ensemble\"", FM_EUNSUPPORTED, "1:11: Triton ensembles are not read"},
-        {"ensemble_scheduling { step [ { } ] }", FM_EUNSUPPORTED, "1:21: Triton ensembles are not read"},
-        {"backend: \"identity\" platform: \"onnxruntime_onnx\"", FM_EINVAL, "1:31: platform 'onnxruntime_onnx' contradicts backend 'identity'"},
-        {"max_batch_sise: 8", FM_EINVAL, "1:1: a model configuration has no field 'max_batch_sise'; did you mean 'max_batch_size'?"},
+        {"ensemble_scheduling { step [ { } ] }", FM_EUNSUPPORTED,
+         "1:21: Triton ensembles are not read"},
+        {"backend: \"identity\" platform: \"onnxruntime_onnx\"", FM_EINVAL,
+         "1:31: platform 'onnxruntime_onnx' contradicts backend 'identity'"},
+        {"max_batch_sise: 8", FM_EINVAL,
+         "1:1: a model configuration has no field 'max_batch_sise'; did you mean "
+         "'max_batch_size'?"},
         {"input { nam: \"x\" }", FM_EINVAL, "1:9: input has no field 'nam'; did you mean 'name'?"},
         {"name: \"m\"\nname: \"m\"", FM_EINVAL, "2:1: 'name' stands twice"},
         {"name: 5", FM_EINVAL, "1:7: 'name' must be a string, not a number"},
-        {"max_batch_size: -1", FM_EINVAL, "1:17: 'max_batch_size' must be a whole number from 0 to 1048576"},
+        {"max_batch_size: -1", FM_EINVAL,
+         "1:17: 'max_batch_size' must be a whole number from 0 to 1048576"},
         {"max_batch_size: \"8\"", FM_EINVAL, "1:17: 'max_batch_size' must be a whole number"},
         {"input: 5", FM_EINVAL, "1:8: 'input' must be a message { ... }, not a number"},
         {"input { data_type: TYPE_FP32 }", FM_EINVAL, "1:7: this 'input' has no name"},
         {"input { name: \"x\" data_type: FP32 }", FM_EINVAL, "1:30: 'FP32' is no data type"},
-        {"input { name: \"x\" data_type: TYPE_FP33 }", FM_EINVAL, "1:30: 'TYPE_FP33' is no data type; did you mean 'TYPE_FP"},
-        {"input { name: \"x\" dims: [1, 0] }", FM_EINVAL, "1:29: a dimension must be a whole number of at least 1"},
+        {"input { name: \"x\" data_type: TYPE_FP33 }", FM_EINVAL,
+         "1:30: 'TYPE_FP33' is no data type; did you mean 'TYPE_FP"},
+        {"input { name: \"x\" dims: [1, 0] }", FM_EINVAL,
+         "1:29: a dimension must be a whole number of at least 1"},
         {"input { name: \"x\" optional: 2 }", FM_EINVAL, "1:29: 'optional' must be true or false"},
-        {"output [ { name: \"x\" }, { name: \"x\" } ]", FM_EINVAL, "1:25: two entries of 'output' are called 'x'"},
-        {"input { name: \"x\" dims: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] }", FM_EINVAL, "1:58: 'dims' has more than 16 dimensions"},
+        {"output [ { name: \"x\" }, { name: \"x\" } ]", FM_EINVAL,
+         "1:25: two entries of 'output' are called 'x'"},
+        {"input { name: \"x\" dims: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] }", FM_EINVAL,
+         "1:58: 'dims' has more than 16 dimensions"},
         {"instance_group { kind: KIND_TPU }", FM_EINVAL, "1:24: 'kind' must be one of KIND_AUTO"},
-        {"instance_group { count: 0 }", FM_EINVAL, "1:25: 'count' must be a whole number from 1 to 256"},
-        {"instance_group [ { count: 200 }, { count: 200 } ]", FM_EINVAL, "1:34: more than 256 instances"},
+        {"instance_group { count: 0 }", FM_EINVAL,
+         "1:25: 'count' must be a whole number from 1 to 256"},
+        {"instance_group [ { count: 200 }, { count: 200 } ]", FM_EINVAL,
+         "1:34: more than 256 instances"},
         {"max_batch_size: 4 dynamic_batching { preferred_batch_size: [2, 8] }", FM_EINVAL,
          "1:64: the preferred batch size 8 is larger than 'max_batch_size' (4)"},
         {"version_policy { all {} latest {} }", FM_EINVAL, "1:16: a version policy is one of"},
         {"version_policy { specific {} }", FM_EINVAL, "1:27: 'specific' names no versions"},
-        {"parameters { value { string_value: \"x\" } }", FM_EINVAL, "1:12: this entry of 'parameters' has no key"},
-        {"optimization { graph { level: 3 } }", FM_EINVAL, "1:31: 'level' must be a whole number from -1 to 2"},
+        {"parameters { value { string_value: \"x\" } }", FM_EINVAL,
+         "1:12: this entry of 'parameters' has no key"},
+        {"optimization { graph { level: 3 } }", FM_EINVAL,
+         "1:31: 'level' must be a whole number from -1 to 2"},
         {"input [", FM_EINVAL, "1:8: a value is expected here, not the end of the file"},
     };
     scratch_begin();
@@ -693,7 +765,8 @@ TEST(memory_may_fail_anywhere)
     put("m/2/net.onnx", "");
     put("m/config.pbtxt", triton_text);
     put("p/pipeline.yaml", pipeline_text);
-    put("y/model.yaml", "backend: identity\nlabels: {y: a}\nthreads: 2\nbatching: {preferred_sizes: [1]}\n");
+    put("y/model.yaml",
+        "backend: identity\nlabels: {y: a}\nthreads: 2\nbatching: {preferred_sizes: [1]}\n");
     for (uint64_t countdown = 1;; countdown++) {
         struct fm_repository repository;
         struct fm_error error = {0};

@@ -1,0 +1,564 @@
+/*
+ * The output directory. See output.h.
+ */
+#include "engines/batch/output.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/proto/json.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "engines/batch/checksum.h"
+#include "host/os/os.h"
+
+#define STATE_DIRECTORY ".fermata"
+#define STAGE_DIRECTORY "stage"
+#define ERRORS_DIRECTORY "errors"
+#define LEDGER_FILE "ledger.db"
+#define DISCARD_MARK "discarded"
+#define MANIFEST_FILE "_manifest.json"
+#define SUCCESS_FILE "_SUCCESS"
+
+/* --- Names --- */
+
+static int path_of(const char *directory, const char *folder, const char *name, char *ret_path, struct fm_error *reterr)
+{
+    int length = folder != NULL ? snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s/%s", directory, folder, name)
+                                : snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s", directory, name);
+    if (length < 0 || length >= FM_OUTPUT_PATH_MAX) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the output directory '%.200s...' is too long", directory);
+    }
+    return 0;
+}
+
+static void part_name(uint64_t number, char *ret_name, size_t size)
+{
+    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".jsonl", number);
+}
+
+static void attempt_name(uint64_t number, uint64_t epoch, bool letters, char *ret_name, size_t size)
+{
+    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".%" PRIu64 "%s.jsonl", number, epoch, letters ? ".errors" : "");
+}
+
+/* Digits at *cursor, which moves behind them. */
+static bool number_read(const char **cursor, uint64_t *ret_number)
+{
+    const char *text = *cursor;
+    uint64_t number = 0;
+    size_t digits = 0;
+    for (; text[digits] >= '0' && text[digits] <= '9' && digits < 19; digits++) {
+        number = number * 10 + (uint64_t)(text[digits] - '0');
+    }
+    *cursor = text + digits;
+    *ret_number = number;
+    return digits > 0;
+}
+
+static bool is_part_name(const char *name)
+{
+    uint64_t number = 0;
+    if (strncmp(name, "part-", 5) != 0) {
+        return false;
+    }
+    name += 5;
+    return number_read(&name, &number) && strcmp(name, ".jsonl") == 0;
+}
+
+static bool is_attempt_name(const char *name, uint64_t *ret_number, uint64_t *ret_epoch, bool *ret_letters)
+{
+    if (strncmp(name, "part-", 5) != 0) {
+        return false;
+    }
+    name += 5;
+    if (!number_read(&name, ret_number) || *name++ != '.' || !number_read(&name, ret_epoch)) {
+        return false;
+    }
+    *ret_letters = strcmp(name, ".errors.jsonl") == 0;
+    return *ret_letters || strcmp(name, ".jsonl") == 0;
+}
+
+int fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size, struct fm_error *reterr)
+{
+    int length = snprintf(ret_path, size, "%s/" STATE_DIRECTORY "/%s", directory, name);
+    if (length < 0 || (size_t)length >= size) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the output directory '%.200s...' is too long", directory);
+    }
+    return 0;
+}
+
+/* --- The directory as a whole --- */
+
+static int exists(const char *directory, const char *folder, const char *name, bool *ret_exists, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_file_facts facts = {0};
+    int status = path_of(directory, folder, name, path, reterr);
+    status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
+    *ret_exists = status == 0 && facts.kind != FM_FILE_ABSENT;
+    return status;
+}
+
+int fm_output_look(const char *directory, enum fm_output_state *ret_state, struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    bool discarded = false;
+    bool ledger = false;
+    int status = fm_file_stat(directory, &facts, reterr);
+    *ret_state = FM_OUTPUT_EMPTY;
+    if (status != 0 || facts.kind == FM_FILE_ABSENT) {
+        return status;
+    }
+    if (facts.kind != FM_FILE_DIRECTORY) {
+        return fm_error_set(reterr, FM_EEXIST, "the output '%s' must be a directory, but something else has that name", directory);
+    }
+    status = exists(directory, STATE_DIRECTORY, DISCARD_MARK, &discarded, reterr);
+    status = status != 0 ? status : exists(directory, STATE_DIRECTORY, LEDGER_FILE, &ledger, reterr);
+    if (status != 0 || discarded || ledger) {
+        *ret_state = discarded ? FM_OUTPUT_DISCARDED : FM_OUTPUT_JOB;
+        return status;
+    }
+    struct fm_file_list list;
+    status = fm_file_list(directory, &list, reterr);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        if (is_part_name(list.names[i]) || strcmp(list.names[i], SUCCESS_FILE) == 0 || strcmp(list.names[i], MANIFEST_FILE) == 0) {
+            *ret_state = FM_OUTPUT_FOREIGN;
+        }
+    }
+    fm_file_list_free(&list);
+    return 0;
+}
+
+int fm_output_prepare(const char *directory, struct fm_error *reterr)
+{
+    static const char *const folders[] = {STATE_DIRECTORY, STAGE_DIRECTORY, ERRORS_DIRECTORY};
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = fm_file_make_directories(directory, reterr);
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && status == 0; i++) {
+        status = path_of(directory, NULL, folders[i], path, reterr);
+        status = status != 0 ? status : fm_file_make_directories(path, reterr);
+    }
+    return status != 0 ? status : fm_file_sync_directory(directory, reterr);
+}
+
+static int remove_one(const char *directory, const char *folder, const char *name, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = path_of(directory, folder, name, path, reterr);
+    return status != 0 ? status : fm_file_remove(path, reterr);
+}
+
+/* Removes the files of a folder (NULL: the directory itself) whose names are a job's. A folder that is not there is fine. */
+static int remove_where(const char *directory, const char *folder, bool (*ours)(const char *name), struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_file_list list;
+    struct fm_file_facts facts;
+    int status = path_of(directory, NULL, folder != NULL ? folder : ".", path, reterr);
+    status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
+    if (status != 0 || facts.kind != FM_FILE_DIRECTORY) {
+        return status;
+    }
+    status = fm_file_list(path, &list, reterr);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        if (ours(list.names[i])) {
+            status = remove_one(directory, folder, list.names[i], reterr);
+        }
+    }
+    fm_file_list_free(&list);
+    return status;
+}
+
+static bool ours_in_stage(const char *name)
+{
+    uint64_t number = 0;
+    uint64_t epoch = 0;
+    bool letters = false;
+    return is_attempt_name(name, &number, &epoch, &letters);
+}
+
+static bool ours_in_state(const char *name)
+{
+    return strncmp(name, "inputs-", 7) == 0 || strncmp(name, LEDGER_FILE, strlen(LEDGER_FILE)) == 0;
+}
+
+int fm_output_reopen(const char *directory, struct fm_error *reterr)
+{
+    int status = remove_one(directory, NULL, SUCCESS_FILE, reterr);
+    status = status != 0 ? status : remove_one(directory, NULL, MANIFEST_FILE, reterr);
+    return status != 0 ? status : fm_file_sync_directory(directory, reterr);
+}
+
+int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_error *reterr)
+{
+    char mark[FM_OUTPUT_PATH_MAX];
+    int status = path_of(directory, STATE_DIRECTORY, DISCARD_MARK, mark, reterr);
+    status = status != 0 ? status : fm_file_write_atomic(mark, "", 0, reterr);
+    status = status != 0 ? status : fm_output_reopen(directory, reterr);
+    status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_DISCARDING, reterr);
+    status = status != 0 ? status : remove_where(directory, NULL, is_part_name, reterr);
+    status = status != 0 ? status : remove_where(directory, ERRORS_DIRECTORY, is_part_name, reterr);
+    status = status != 0 ? status : remove_where(directory, STAGE_DIRECTORY, ours_in_stage, reterr);
+    status = status != 0 ? status : remove_where(directory, STATE_DIRECTORY, ours_in_state, reterr);
+    status = status != 0 ? status : fm_file_remove(mark, reterr);
+    return status != 0 ? status : fm_file_sync_directory(directory, reterr);
+}
+
+/* --- Attempts --- */
+
+int fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number, uint64_t epoch, struct fm_error *reterr)
+{
+    char name[96];
+    char path[FM_OUTPUT_PATH_MAX];
+    *attempt = (struct fm_attempt){.directory = directory,
+                                   .number = number,
+                                   .epoch = epoch,
+                                   .part_checksum = FM_CHECKSUM_START,
+                                   .letters_checksum = FM_CHECKSUM_START};
+    attempt_name(number, epoch, false, name, sizeof(name));
+    int status = path_of(directory, STAGE_DIRECTORY, name, path, reterr);
+    return status != 0 ? status : fm_file_writer_open(&attempt->part, path, reterr);
+}
+
+static int letters_open(struct fm_attempt *attempt, struct fm_error *reterr)
+{
+    char name[96];
+    char path[FM_OUTPUT_PATH_MAX];
+    attempt_name(attempt->number, attempt->epoch, true, name, sizeof(name));
+    int status = path_of(attempt->directory, STAGE_DIRECTORY, name, path, reterr);
+    return status != 0 ? status : fm_file_writer_open(&attempt->letters, path, reterr);
+}
+
+int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length, struct fm_error *reterr)
+{
+    int status = 0;
+    if (good) {
+        status = fm_file_writer_append(&attempt->part, line, length, reterr);
+        attempt->part_checksum = fm_checksum_add(attempt->part_checksum, line, length);
+        attempt->rows_out++;
+        return status;
+    }
+    if (!attempt->letters.open) {
+        status = letters_open(attempt, reterr);
+    }
+    status = status != 0 ? status : fm_file_writer_append(&attempt->letters, line, length, reterr);
+    attempt->letters_checksum = fm_checksum_add(attempt->letters_checksum, line, length);
+    attempt->dead_letters++;
+    return status;
+}
+
+int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record, struct fm_error *reterr)
+{
+    char stage[FM_OUTPUT_PATH_MAX];
+    int status = fm_file_writer_commit(&attempt->part, reterr);
+    if (status == 0 && attempt->dead_letters > 0) {
+        status = fm_file_writer_commit(&attempt->letters, reterr);
+    }
+    status = status != 0 ? status : path_of(attempt->directory, NULL, STAGE_DIRECTORY, stage, reterr);
+    status = status != 0 ? status : fm_file_sync_directory(stage, reterr);
+    if (status != 0) {
+        return status;
+    }
+    ret_record->shard.row_count = attempt->rows_out + attempt->dead_letters;
+    ret_record->shard.rows_out = attempt->rows_out;
+    ret_record->shard.dead_letters = attempt->dead_letters;
+    ret_record->part_bytes = attempt->part.size;
+    ret_record->part_checksum = attempt->part_checksum;
+    ret_record->letters_bytes = attempt->dead_letters > 0 ? attempt->letters.size : 0;
+    ret_record->letters_checksum = attempt->dead_letters > 0 ? attempt->letters_checksum : 0;
+    return 0;
+}
+
+static int publish_file(const char *directory, uint64_t number, uint64_t epoch, bool letters, struct fm_error *reterr)
+{
+    char name[96];
+    char from[FM_OUTPUT_PATH_MAX];
+    char to[FM_OUTPUT_PATH_MAX];
+    attempt_name(number, epoch, letters, name, sizeof(name));
+    int status = path_of(directory, STAGE_DIRECTORY, name, from, reterr);
+    part_name(number, name, sizeof(name));
+    status = status != 0 ? status : path_of(directory, letters ? ERRORS_DIRECTORY : NULL, name, to, reterr);
+    return status != 0 ? status : fm_file_rename(from, to, reterr);
+}
+
+int fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault, struct fm_error *reterr)
+{
+    int status = 0;
+    /* The dead letters first: whoever sees a part can count on its dead letters being there. */
+    if (attempt->dead_letters > 0) {
+        status = publish_file(attempt->directory, attempt->number, attempt->epoch, true, reterr);
+        status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_LETTERS_PUBLISHED, reterr);
+    }
+    status = status != 0 ? status : publish_file(attempt->directory, attempt->number, attempt->epoch, false, reterr);
+    return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_PUBLISHED, reterr);
+}
+
+void fm_attempt_abandon(struct fm_attempt *attempt)
+{
+    for (int letters = 0; letters <= 1 && attempt->directory != NULL; letters++) {
+        char name[96];
+        fm_file_writer_abandon(letters ? &attempt->letters : &attempt->part);
+        attempt_name(attempt->number, attempt->epoch, letters == 1, name, sizeof(name));
+        /* A leftover is removed when the job is resumed. */
+        int ignored = remove_one(attempt->directory, STAGE_DIRECTORY, name, NULL);
+        (void)ignored;
+    }
+    attempt->directory = NULL;
+}
+
+/* --- Reconciling --- */
+
+static int reconcile_file(const char *directory, struct fm_job_store *store, const char *name, struct fm_error *reterr)
+{
+    uint64_t number = 0;
+    uint64_t epoch = 0;
+    bool letters = false;
+    struct fm_job_shard record = {0};
+    if (!is_attempt_name(name, &number, &epoch, &letters)) {
+        return 0;
+    }
+    int status = store->functions->shard(store, number, &record, reterr);
+    if (status != 0 && status != FM_ENOTFOUND) {
+        return status;
+    }
+    bool committed = status == 0 && record.shard.state == FM_SHARD_DONE && record.shard.epoch == epoch;
+    return committed ? publish_file(directory, number, epoch, letters, reterr) : remove_one(directory, STAGE_DIRECTORY, name, reterr);
+}
+
+static int part_check(const char *directory, const char *folder, uint64_t number, uint64_t bytes, struct fm_error *reterr)
+{
+    char name[96];
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_file_facts facts;
+    part_name(number, name, sizeof(name));
+    int status = path_of(directory, folder, name, path, reterr);
+    status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
+    if (status == 0 && facts.kind == FM_FILE_ABSENT) {
+        return fm_error_set(reterr, FM_ECORRUPT, "'%s' is missing, although the job has committed it: put it back, or --restart", path);
+    }
+    if (status == 0 && facts.size != bytes) {
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "'%s' has %" PRIu64 " bytes where the job has committed %" PRIu64 ": it was changed; put it back, or --restart", path,
+                            facts.size, bytes);
+    }
+    return status;
+}
+
+struct checker {
+    const char *directory;
+    struct fm_error *reterr;
+};
+
+static int check_each(void *context, const struct fm_job_shard *record)
+{
+    const struct checker *checker = context;
+    if (record->shard.state != FM_SHARD_DONE) {
+        return 0;
+    }
+    int status = part_check(checker->directory, NULL, record->shard.number, record->part_bytes, checker->reterr);
+    if (status == 0 && record->letters_bytes > 0) {
+        status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number, record->letters_bytes, checker->reterr);
+    }
+    return status;
+}
+
+int fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault, struct fm_error *reterr)
+{
+    char stage[FM_OUTPUT_PATH_MAX];
+    struct fm_file_list list;
+    struct checker checker = {.directory = directory, .reterr = reterr};
+    int status = path_of(directory, NULL, STAGE_DIRECTORY, stage, reterr);
+    status = status != 0 ? status : fm_file_list(stage, &list, reterr);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        status = reconcile_file(directory, store, list.names[i], reterr);
+    }
+    fm_file_list_free(&list);
+    status = status != 0 ? status : store->functions->shards(store, check_each, &checker, reterr);
+    return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_RECONCILED, reterr);
+}
+
+/* --- The end --- */
+
+struct manifest {
+    const char *directory;
+    struct fm_file_writer writer;
+    struct fm_text text;
+    struct fm_json_writer json;
+    uint64_t rows_out;
+    uint64_t dead_letters;
+    uint64_t parts;
+    struct fm_error *reterr;
+};
+
+static int manifest_flush(struct manifest *manifest, size_t threshold)
+{
+    if (manifest->text.failed) {
+        return fm_error_set(manifest->reterr, FM_ENOMEM, "out of memory for the manifest");
+    }
+    if (manifest->text.length < threshold) {
+        return 0;
+    }
+    int status = fm_file_writer_append(&manifest->writer, manifest->text.data, manifest->text.length, manifest->reterr);
+    fm_text_clear(&manifest->text);
+    return status;
+}
+
+static void checksum_write(struct fm_json_writer *json, const char *key, uint64_t checksum)
+{
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%016" PRIx64, checksum);
+    fm_json_key(json, key);
+    fm_json_string(json, text);
+}
+
+static int manifest_part(void *context, const struct fm_job_shard *record)
+{
+    struct manifest *manifest = context;
+    struct checker checker = {.directory = manifest->directory, .reterr = manifest->reterr};
+    struct fm_json_writer *json = &manifest->json;
+    char name[96];
+    if (record->shard.state != FM_SHARD_DONE) {
+        return 0;
+    }
+    int status = check_each(&checker, record);
+    if (status != 0) {
+        return status;
+    }
+    part_name(record->shard.number, name, sizeof(name));
+    fm_text_append_char(&manifest->text, '\n');
+    fm_json_object_begin(json);
+    fm_json_key(json, "part");
+    fm_json_string(json, name);
+    fm_json_key(json, "first_row");
+    fm_json_uint(json, record->shard.first_row);
+    fm_json_key(json, "rows_in");
+    fm_json_uint(json, record->shard.row_count);
+    fm_json_key(json, "rows");
+    fm_json_uint(json, record->shard.rows_out);
+    fm_json_key(json, "bytes");
+    fm_json_uint(json, record->part_bytes);
+    checksum_write(json, "checksum", record->part_checksum);
+    fm_json_key(json, "dead_letters");
+    fm_json_uint(json, record->shard.dead_letters);
+    if (record->letters_bytes > 0) {
+        fm_json_key(json, "dead_letter_bytes");
+        fm_json_uint(json, record->letters_bytes);
+        checksum_write(json, "dead_letter_checksum", record->letters_checksum);
+    }
+    fm_json_object_end(json);
+    manifest->rows_out += record->shard.rows_out;
+    manifest->dead_letters += record->shard.dead_letters;
+    manifest->parts++;
+    return manifest_flush(manifest, 1 << 16);
+}
+
+static void manifest_head(struct manifest *manifest, const struct fm_output_summary *summary)
+{
+    char time[32];
+    struct fm_json_writer *json = &manifest->json;
+    fm_os_format_time(summary->finished_wall_ns, time, sizeof(time));
+    fm_json_object_begin(json);
+    fm_json_key(json, "manifest_version");
+    fm_json_uint(json, 1);
+    fm_json_key(json, "job");
+    fm_json_string(json, summary->name);
+    fm_json_key(json, "finished");
+    fm_json_string(json, time);
+    fm_json_key(json, "complete");
+    fm_json_bool(json, summary->proof->complete);
+    fm_json_key(json, "rows_in");
+    fm_json_uint(json, summary->proof->rows_in);
+    fm_json_key(json, "rows_out");
+    fm_json_uint(json, summary->proof->rows_out);
+    fm_json_key(json, "dead_letters");
+    fm_json_uint(json, summary->proof->dead_letters);
+    fm_json_key(json, "inputs_found");
+    fm_json_uint(json, summary->rows_found);
+    fm_json_key(json, "order");
+    fm_json_string(json, "by first_row");
+    fm_json_key(json, "checksum_algorithm");
+    fm_json_string(json, "fnv1a64");
+    fm_json_key(json, "facts");
+    fm_json_object_begin(json);
+    for (size_t i = 0; i < summary->fact_count; i++) {
+        fm_json_key(json, summary->facts[i].key);
+        fm_json_string(json, summary->facts[i].value);
+    }
+    fm_json_object_end(json);
+    fm_json_key(json, "parts");
+    fm_json_array_begin(json);
+}
+
+static int manifest_write(struct manifest *manifest, struct fm_job_store *store, const struct fm_output_summary *summary, const char *path)
+{
+    int status = fm_file_writer_open(&manifest->writer, path, manifest->reterr);
+    if (status != 0) {
+        return status;
+    }
+    fm_json_writer_init(&manifest->json, &manifest->text);
+    manifest_head(manifest, summary);
+    status = store->functions->shards(store, manifest_part, manifest, manifest->reterr);
+    if (status == 0) {
+        fm_text_append_char(&manifest->text, '\n');
+        fm_json_array_end(&manifest->json);
+        fm_json_object_end(&manifest->json);
+        fm_text_append_char(&manifest->text, '\n');
+        status = manifest_flush(manifest, 0);
+    }
+    const struct fm_ledger_proof *proof = summary->proof;
+    if (status == 0 && (manifest->rows_out != proof->rows_out || manifest->dead_letters != proof->dead_letters ||
+                        manifest->rows_out + manifest->dead_letters != proof->rows_in)) {
+        status = fm_error_set(manifest->reterr, FM_ECORRUPT,
+                              "the parts do not add up: %" PRIu64 " results and %" PRIu64 " dead letters of %" PRIu64 " rows; --restart begins the job anew",
+                              manifest->rows_out, manifest->dead_letters, proof->rows_in);
+    }
+    if (status == 0) {
+        status = fm_file_writer_commit(&manifest->writer, manifest->reterr);
+    }
+    fm_file_writer_abandon(&manifest->writer);
+    return status;
+}
+
+static int directories_sync(const char *directory, struct fm_error *reterr)
+{
+    char errors[FM_OUTPUT_PATH_MAX];
+    int status = path_of(directory, NULL, ERRORS_DIRECTORY, errors, reterr);
+    status = status != 0 ? status : fm_file_sync_directory(errors, reterr);
+    return status != 0 ? status : fm_file_sync_directory(directory, reterr);
+}
+
+int fm_output_finish(const char *directory, struct fm_job_store *store, const struct fm_output_summary *summary, struct fm_fault *fault,
+                     struct fm_error *reterr)
+{
+    char temporary[FM_OUTPUT_PATH_MAX];
+    char path[FM_OUTPUT_PATH_MAX];
+    struct manifest manifest = {.directory = directory, .reterr = reterr};
+    int status = fm_fault_hit(fault, FM_FAULT_BEFORE_MANIFEST, reterr);
+    status = status != 0 ? status : path_of(directory, STATE_DIRECTORY, "manifest.tmp", temporary, reterr);
+    status = status != 0 ? status : path_of(directory, NULL, MANIFEST_FILE, path, reterr);
+    status = status != 0 ? status : directories_sync(directory, reterr);
+    status = status != 0 ? status : manifest_write(&manifest, store, summary, temporary);
+    fm_text_deinit(&manifest.text);
+    status = status != 0 ? status : fm_file_rename(temporary, path, reterr);
+    status = status != 0 ? status : fm_file_sync_directory(directory, reterr);
+    status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_AFTER_MANIFEST, reterr);
+    status = status != 0 ? status : path_of(directory, NULL, SUCCESS_FILE, path, reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_file_writer success = {0};
+    status = fm_file_writer_open(&success, path, reterr);
+    status = status != 0 ? status : fm_file_writer_commit(&success, reterr);
+    return status != 0 ? status : fm_file_sync_directory(directory, reterr);
+}

@@ -1,0 +1,87 @@
+/*
+ * The output directory: what lies where, and the steps by which a shard's results become visible.
+ *
+ *   part-00003.jsonl            results of shard 3, complete the moment it has this name
+ *   errors/part-00003.jsonl     its dead letters, when there are any
+ *   _manifest.json, _SUCCESS    the end, in this order
+ *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
+ *   .fermata/                   ledger.db, lock, inputs-0, inputs-1, ... (one for each segment)
+ *
+ * Owns: names, attempt files, the commit order, reconciling what a killed process left, the manifest, discarding a job. Does not own: what is in the rows, the
+ * ledger's decisions. Thread rule: an attempt belongs to one thread; everything else is called when nothing else runs.
+ */
+#ifndef FM_ENGINES_BATCH_OUTPUT_H
+#define FM_ENGINES_BATCH_OUTPUT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engines/batch/fault.h"
+#include "host/os/file.h"
+#include "host/store/job_store.h"
+
+#define FM_OUTPUT_PATH_MAX 4096
+
+enum fm_output_state {
+    FM_OUTPUT_EMPTY,     /* no job, and nothing that looks like one's results */
+    FM_OUTPUT_JOB,       /* a job's ledger */
+    FM_OUTPUT_FOREIGN,   /* results without a ledger */
+    FM_OUTPUT_DISCARDED, /* --restart was interrupted: only clearing is left to do */
+};
+
+/* Looks, and changes nothing. */
+int FM_NODISCARD fm_output_look(const char *directory, enum fm_output_state *ret_state, struct fm_error *reterr);
+/* Makes the directories. */
+int FM_NODISCARD fm_output_prepare(const char *directory, struct fm_error *reterr);
+/* ".fermata/<name>" */
+int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size, struct fm_error *reterr);
+/* Removes the job and its results, and nothing else. Can be interrupted at any point and called again. The ledger must not be open. */
+int FM_NODISCARD fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_error *reterr);
+/* Takes back _SUCCESS and _manifest.json, before a job that had ended goes on. */
+int FM_NODISCARD fm_output_reopen(const char *directory, struct fm_error *reterr);
+
+/* The files of one attempt at one shard. Zero-initialise. */
+struct fm_attempt {
+    const char *directory;
+    uint64_t number;
+    uint64_t epoch;
+    struct fm_file_writer part;
+    struct fm_file_writer letters; /* opened by the first dead letter */
+    uint64_t part_checksum;
+    uint64_t letters_checksum;
+    uint64_t rows_out;
+    uint64_t dead_letters;
+};
+
+int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number, uint64_t epoch, struct fm_error *reterr);
+/* Appends a finished row: `line` with its newline. */
+int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length, struct fm_error *reterr);
+/* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this only the ledger's commit is missing. */
+int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record, struct fm_error *reterr);
+/* After the ledger's commit: gives the files their final names. */
+int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault, struct fm_error *reterr);
+/* Closes and removes; accepts an attempt in any state before publish. */
+void fm_attempt_abandon(struct fm_attempt *attempt);
+
+/*
+ * At start: attempt files of committed shards are published, all others removed; then every committed part must be there with its size (FM_ECORRUPT otherwise).
+ */
+int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault, struct fm_error *reterr);
+
+struct fm_output_summary {
+    const char *name;
+    const struct fm_ledger_proof *proof;
+    const struct fm_job_fact *facts; /* what the job was; written as they are */
+    size_t fact_count;
+    uint64_t rows_found; /* inputs there are; more than rows_in when --limit left some out */
+    uint64_t finished_wall_ns;
+};
+
+/*
+ * The end of a job: checks that the committed parts add up to the proof and are there, writes _manifest.json, then _SUCCESS. FM_ECORRUPT when they do
+ * not add up: neither is written then.
+ */
+int FM_NODISCARD fm_output_finish(const char *directory, struct fm_job_store *store, const struct fm_output_summary *summary,
+                                  struct fm_fault *fault, struct fm_error *reterr);
+
+#endif

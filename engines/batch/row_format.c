@@ -1,0 +1,310 @@
+/*
+ * Rows as JSON lines. See row_format.h.
+ */
+#include "engines/batch/row_format.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/proto/json.h"
+#include "core/util/error.h"
+
+/* --- Pieces --- */
+
+static void base64_append(struct fm_text *text, const char *data, size_t length)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *bytes = (const unsigned char *)data;
+    char *out = fm_text_reserve(text, (length + 2) / 3 * 4);
+    if (out == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < length; i += 3) {
+        size_t left = length - i;
+        unsigned group = (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        *out++ = digits[group >> 18];
+        *out++ = digits[group >> 12 & 63];
+        *out++ = left > 1 ? digits[group >> 6 & 63] : '=';
+        *out++ = left > 2 ? digits[group & 63] : '=';
+    }
+}
+
+static int base64_write(struct fm_json_writer *json, const char *data, size_t length)
+{
+    struct fm_text encoded = {0};
+    fm_text_append_char(&encoded, '"');
+    base64_append(&encoded, data, length);
+    fm_text_append_char(&encoded, '"');
+    int status = encoded.failed ? FM_ENOMEM : 0;
+    if (status == 0) {
+        fm_json_raw(json, encoded.data, encoded.length);
+    }
+    fm_text_deinit(&encoded);
+    return status;
+}
+
+static bool is_utf8(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length;) {
+        size_t step = fm_utf8_sequence(text + i, length - i);
+        if (step == 0) {
+            return false;
+        }
+        i += step;
+    }
+    return true;
+}
+
+/* A file name that is not UTF-8 also comes in base64, so that it can be told from others and found again. */
+static int id_write(struct fm_json_writer *json, const char *id)
+{
+    fm_json_key(json, "id");
+    fm_json_string(json, id);
+    if (is_utf8(id, strlen(id))) {
+        return 0;
+    }
+    fm_json_key(json, "id_base64");
+    return base64_write(json, id, strlen(id));
+}
+
+/* --- Tensors --- */
+
+static bool type_has_form(uint32_t dtype)
+{
+    switch (dtype) {
+    case FM_DTYPE_BOOL:
+    case FM_DTYPE_UINT8:
+    case FM_DTYPE_UINT16:
+    case FM_DTYPE_UINT32:
+    case FM_DTYPE_UINT64:
+    case FM_DTYPE_INT8:
+    case FM_DTYPE_INT16:
+    case FM_DTYPE_INT32:
+    case FM_DTYPE_INT64:
+    case FM_DTYPE_FP16:
+    case FM_DTYPE_BF16:
+    case FM_DTYPE_FP32:
+    case FM_DTYPE_FP64:
+    case FM_DTYPE_BYTES:
+        return true;
+    default:
+        return false;
+    }
+}
+
+#define ELEMENT(type, name)                                                                                            \
+    type name;                                                                                                         \
+    memcpy(&name, data + index * sizeof(name), sizeof(name))
+
+static void number_write(struct fm_json_writer *json, uint32_t dtype, const char *data, uint64_t index)
+{
+    switch (dtype) {
+    case FM_DTYPE_BOOL: {
+        fm_json_bool(json, data[index] != 0);
+        break;
+    }
+    case FM_DTYPE_UINT8: {
+        ELEMENT(uint8_t, value);
+        fm_json_uint(json, value);
+        break;
+    }
+    case FM_DTYPE_UINT16: {
+        ELEMENT(uint16_t, value);
+        fm_json_uint(json, value);
+        break;
+    }
+    case FM_DTYPE_UINT32: {
+        ELEMENT(uint32_t, value);
+        fm_json_uint(json, value);
+        break;
+    }
+    case FM_DTYPE_UINT64: {
+        ELEMENT(uint64_t, value);
+        fm_json_uint(json, value);
+        break;
+    }
+    case FM_DTYPE_INT8: {
+        ELEMENT(int8_t, value);
+        fm_json_int(json, value);
+        break;
+    }
+    case FM_DTYPE_INT16: {
+        ELEMENT(int16_t, value);
+        fm_json_int(json, value);
+        break;
+    }
+    case FM_DTYPE_INT32: {
+        ELEMENT(int32_t, value);
+        fm_json_int(json, value);
+        break;
+    }
+    case FM_DTYPE_INT64: {
+        ELEMENT(int64_t, value);
+        fm_json_int(json, value);
+        break;
+    }
+    case FM_DTYPE_FP16: {
+        ELEMENT(uint16_t, value);
+        fm_json_float(json, fm_fp16_to_float(value));
+        break;
+    }
+    case FM_DTYPE_BF16: {
+        ELEMENT(uint16_t, value);
+        fm_json_float(json, fm_bf16_to_float(value));
+        break;
+    }
+    case FM_DTYPE_FP32: {
+        ELEMENT(float, value);
+        fm_json_float(json, value);
+        break;
+    }
+    case FM_DTYPE_FP64: {
+        ELEMENT(double, value);
+        fm_json_number(json, value);
+        break;
+    }
+    default:
+        fm_json_null(json);
+        break;
+    }
+}
+
+/* BYTES elements are read in order: `cursor` walks along. */
+static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tensor, size_t *cursor, enum fm_job_bytes form)
+{
+    const unsigned char *data = tensor->data;
+    if (tensor->size - *cursor < 4) {
+        return FM_ECORRUPT;
+    }
+    size_t length = (size_t)data[*cursor] | (size_t)data[*cursor + 1] << 8 | (size_t)data[*cursor + 2] << 16 | (size_t)data[*cursor + 3] << 24;
+    if (tensor->size - *cursor - 4 < length) {
+        return FM_ECORRUPT;
+    }
+    const char *text = (const char *)data + *cursor + 4;
+    *cursor += 4 + length;
+    if (form == FM_JOB_BYTES_BASE64) {
+        return base64_write(json, text, length);
+    }
+    fm_json_string_n(json, text, length);
+    return 0;
+}
+
+/* Nested arrays, row-major. `axis` from which on the shape is shown; the depth is bounded by FM_RANK_MAX. */
+static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *tensor, uint32_t axis, enum fm_job_bytes form, uint64_t *index,
+                        size_t *cursor)
+{
+    if (axis >= tensor->rank) {
+        if (tensor->dtype == FM_DTYPE_BYTES) {
+            return bytes_write(json, tensor, cursor, form);
+        }
+        number_write(json, tensor->dtype, tensor->data, (*index)++);
+        return 0;
+    }
+    int status = 0;
+    fm_json_array_begin(json);
+    for (int64_t i = 0; i < tensor->shape[axis] && status == 0; i++) {
+        status = tensor_write(json, tensor, axis + 1, form, index, cursor);
+    }
+    fm_json_array_end(json);
+    return status;
+}
+
+static int output_write(const struct fm_row_format *format, struct fm_json_writer *json, const struct fm_port *port,
+                        const struct fm_tensor *tensor)
+{
+    uint64_t index = 0;
+    size_t cursor = 0;
+    if (tensor->dtype == FM_DTYPE_INVALID) {
+        fm_json_null(json);
+        return 0;
+    }
+    if (!type_has_form(tensor->dtype)) {
+        return FM_EUNSUPPORTED;
+    }
+    uint32_t axis = format->strip_rows && tensor->rank > 0 ? 1 : 0;
+    /* One string is a string; whether it is one is said by the port, not by how many there happen to be. */
+    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == 1 && port->shape[0] == 1 && tensor->rank == 1 && tensor->shape[0] == 1;
+    return tensor_write(json, tensor, one ? 1 : axis, format->bytes, &index, &cursor);
+}
+
+/* --- Lines --- */
+
+int fm_row_format_check(const struct fm_row_format *format, struct fm_error *reterr)
+{
+    static const char *const keys[] = {"id", "id_base64", "timings"};
+    for (uint32_t i = 0; i < format->output_count; i++) {
+        const struct fm_port *port = &format->outputs[i];
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
+            if (strcmp(port->name, keys[k]) == 0) {
+                return fm_error_set(reterr, FM_EINVAL, "the pipeline's output '%s' has the name of a key that every line has: rename it", port->name);
+            }
+        }
+        if (port->dtype != FM_DTYPE_INVALID && !type_has_form(port->dtype)) {
+            return fm_error_set(reterr, FM_EUNSUPPORTED, "the pipeline's output '%s' is %s, which has no form in JSON: convert it in the pipeline",
+                                port->name, fm_dtype_name(port->dtype));
+        }
+    }
+    return 0;
+}
+
+/* Milliseconds with three digits behind the point: shorter, and nobody measures better. */
+static double milliseconds(uint64_t ns)
+{
+    return round((double)ns / 1000) / 1000;
+}
+
+int fm_row_format_result(const struct fm_row_format *format, const char *id, const struct fm_value *outputs, const uint64_t *stage_ns,
+                         uint64_t total_ns, struct fm_text *text, struct fm_error *reterr)
+{
+    struct fm_json_writer json;
+    fm_json_writer_init(&json, text);
+    fm_json_object_begin(&json);
+    int status = id_write(&json, id);
+    for (uint32_t i = 0; i < format->output_count && status == 0; i++) {
+        fm_json_key(&json, format->outputs[i].name);
+        status = output_write(format, &json, &format->outputs[i], &outputs[i].tensor);
+        if (status != 0) {
+            return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s", format->outputs[i].name, fm_status_text(status));
+        }
+    }
+    if (format->timings) {
+        fm_json_key(&json, "timings");
+        fm_json_object_begin(&json);
+        for (uint32_t i = 0; i < format->stage_count; i++) {
+            fm_json_key(&json, format->stage_names[i]);
+            fm_json_number(&json, milliseconds(stage_ns[i]));
+        }
+        fm_json_key(&json, "total_ms");
+        fm_json_number(&json, milliseconds(total_ns));
+        fm_json_object_end(&json);
+    }
+    fm_json_object_end(&json);
+    fm_text_append_char(text, '\n');
+    if (status != 0 || text->failed) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the row's line");
+    }
+    return 0;
+}
+
+int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
+{
+    struct fm_json_writer json;
+    fm_json_writer_init(&json, text);
+    fm_json_object_begin(&json);
+    int status = id_write(&json, letter->id);
+    fm_json_key(&json, "row");
+    fm_json_uint(&json, letter->row);
+    fm_json_key(&json, "source");
+    fm_json_string(&json, letter->source);
+    fm_json_key(&json, "stage");
+    fm_json_string(&json, letter->stage);
+    fm_json_key(&json, "code");
+    fm_json_string(&json, fm_status_name(letter->status));
+    fm_json_key(&json, "message");
+    fm_json_string(&json, letter->message);
+    fm_json_key(&json, "attempts");
+    fm_json_uint(&json, letter->attempts);
+    fm_json_object_end(&json);
+    fm_text_append_char(text, '\n');
+    return status != 0 || text->failed ? FM_ENOMEM : 0;
+}
