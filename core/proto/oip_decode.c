@@ -368,8 +368,9 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
     const struct fm_port *port = &decoder->signature->inputs[input->port];
     int status = has_json_form(decoder, "input", port, input->dtype);
     uint64_t count = 0;
-    if (status == 0) {
-        status = fm_shape_element_count(input->shape, input->rank, &count);
+    if (status == 0 && fm_shape_element_count(input->shape, input->rank, &count) != 0) {
+        /* No body holds so many. */
+        count = UINT64_MAX;
     }
     /* An element takes at least two characters, so a small body cannot ask for a large tensor. */
     if (status == 0 && count > reader->length / 2 + 1) {
@@ -435,8 +436,12 @@ static int read_binary_tensor(struct decoder *decoder, const struct input *input
     }
     size_t expected = (size_t)input->binary_size;
     int status = input->dtype == FM_DTYPE_BYTES ? 0 : fm_tensor_bytes(input->dtype, input->shape, input->rank, &expected);
-    if (status != 0 || expected != input->binary_size) {
-        char shape[128];
+    char shape[128];
+    if (status != 0) {
+        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': a tensor of shape %s is too large", name,
+                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
+    }
+    if (expected != input->binary_size) {
         return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': %s%s takes %zu bytes, but binary_data_size is %llu", name,
                             fm_dtype_name(input->dtype), fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
                             expected, (unsigned long long)input->binary_size);

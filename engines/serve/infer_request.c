@@ -81,13 +81,7 @@ static void failure_log(const struct inference *inference, const struct fm_error
 static void answer_failure(struct inference *inference, const struct fm_error *error)
 {
     failure_log(inference, error);
-    if (error->status == FM_EDEADLINE) {
-        char message[FM_ERROR_TEXT_SIZE + 64];
-        (void)snprintf(message, sizeof(message), "Request timeout expired: %s", error->text);
-        answer_error(inference, error->status, message);
-    } else {
-        answer_error(inference, error->status, error->text[0] != '\0' ? error->text : fm_status_text(error->status));
-    }
+    answer_error(inference, error->status, error->text[0] != '\0' ? error->text : fm_status_text(error->status));
 }
 
 static const char *const *labels_find(void *context, uint32_t port, size_t *ret_count)

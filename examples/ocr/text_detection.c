@@ -94,7 +94,7 @@ static const struct fm_operator_parameter boxes_parameters[] = {
     {"box_threshold", "0.6", "a box whose pixels' mean is below this is dropped; 0 to 1"},
     {"unclip", "1.5", "how far a box grows: area x this / perimeter on every side; 0 to 10"},
     {"side_min", "3", "a box with a shorter side, in map pixels, is dropped; 1 to 1000"},
-    {"stroke_min", "3",
+    {"stroke_min", "2",
      "upright strokes of fewer map pixels are cut away: they tie columns together; 1: none; 1 to "
      "1000"},
     {"boxes_max", "2000", "a page with more boxes is refused; 1 to 4000"},

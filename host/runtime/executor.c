@@ -264,6 +264,24 @@ static void request_finish(struct fm_executor *executor, struct fm_flow_request 
 
 /* --- the pump --- */
 
+/* Hands one finished request back, giving the lock up meanwhile. False when none is finished. */
+static bool finish_one_locked(struct fm_executor *executor)
+{
+    struct fm_flow_request *finished = fm_flow_finished(executor->flow);
+    if (finished == NULL) {
+        return false;
+    }
+    /* From here on a cancel finds nothing to cancel. */
+    ((struct fm_request *)fm_flow_request_user(finished))->internal = NULL;
+    executor->pumping++;
+    fm_mutex_unlock(&executor->mutex);
+    request_finish(executor, finished);
+    fm_mutex_lock(&executor->mutex);
+    executor->pumping--;
+    fm_condition_broadcast(&executor->drained);
+    return true;
+}
+
 static void pump(struct fm_executor *executor)
 {
     if (pumping_here == executor) {
@@ -274,22 +292,19 @@ static void pump(struct fm_executor *executor)
     fm_mutex_lock(&executor->mutex);
     executor->pumping++;
     for (;;) {
-        struct fm_flow_request *finished = fm_flow_finished(executor->flow);
-        if (finished != NULL) {
-            /* From here on a cancel finds nothing to cancel. */
-            ((struct fm_request *)fm_flow_request_user(finished))->internal = NULL;
+        if (finish_one_locked(executor)) {
+            continue;
         }
-        struct run *run = finished == NULL ? run_take_locked(executor) : NULL;
-        if (finished == NULL && run == NULL) {
+        struct run *run = run_take_locked(executor);
+        /* Choosing drops requests whose deadline has passed, which finishes them. */
+        if (run == NULL && !finish_one_locked(executor)) {
             break;
         }
-        fm_mutex_unlock(&executor->mutex);
-        if (finished != NULL) {
-            request_finish(executor, finished);
-        } else {
+        if (run != NULL) {
+            fm_mutex_unlock(&executor->mutex);
             run_start(run);
+            fm_mutex_lock(&executor->mutex);
         }
-        fm_mutex_lock(&executor->mutex);
     }
     if (executor->idle_threads > 0 && fm_flow_may_run(executor->flow, FM_STAGE_OPERATOR)) {
         fm_condition_signal(&executor->work);
@@ -391,6 +406,10 @@ static void operator_thread(void *argument)
     fm_mutex_lock(&executor->mutex);
     while (!executor->stopping) {
         if (!fm_flow_next(executor->flow, fm_os_now_ns(), FM_STAGE_OPERATOR, &run->task)) {
+            /* Choosing drops requests whose deadline has passed, which finishes them. */
+            if (finish_one_locked(executor)) {
+                continue;
+            }
             executor->idle_threads++;
             fm_condition_wait(&executor->work, &executor->mutex);
             executor->idle_threads--;

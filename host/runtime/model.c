@@ -215,6 +215,11 @@ static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint3
                 return fm_error_set(reterr, FM_EABI, "%s '%s' has a negative dimension", what, ports[i].name);
             }
         }
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(copy[k].name, ports[i].name) == 0) {
+                return fm_error_set(reterr, FM_EABI, "the backend reports two %ss called '%s'", what, ports[i].name);
+            }
+        }
         copy[i] = ports[i];
         copy[i].name = fm_arena_strdup(&model->arena, ports[i].name);
         if (copy[i].name == NULL) {
@@ -299,6 +304,7 @@ static void declared_check(const struct fm_model *model, const struct fm_model_p
         difference(text, "%s '%s' is declared %s, but is %s", what, declared->name, fm_dtype_name(declared->dtype),
                    fm_dtype_name(port->dtype));
     }
+    port->flags |= declared->optional ? FM_PORT_OPTIONAL : 0;
     if (declared->rank < 0) {
         return;
     }
@@ -322,7 +328,6 @@ static void declared_check(const struct fm_model *model, const struct fm_model_p
             port->shape[i + skip] = declared->shape[i];
         }
     }
-    port->flags |= declared->optional ? FM_PORT_OPTIONAL : 0;
 }
 
 static void declared_list_check(const struct fm_model *model, const struct fm_model_port_config *declared, size_t declared_count,
@@ -434,7 +439,7 @@ static size_t settings_split(const struct fm_model_config *config, struct fm_set
 static uint32_t instance_count_choose(const struct fm_model_config *config)
 {
     if (config->instance_count > 0) {
-        return config->instance_count < FM_MODEL_INSTANCES_MAX ? config->instance_count : FM_MODEL_INSTANCES_MAX;
+        return config->instance_count;
     }
     uint64_t threads = 1;
     const char *text = setting_get(config, "threads");
@@ -442,12 +447,16 @@ static uint32_t instance_count_choose(const struct fm_model_config *config)
         threads = 1;
     }
     uint32_t cpus = fm_os_cpu_count();
-    return threads >= cpus ? 1 : cpus / (uint32_t)threads;
+    uint32_t count = threads >= cpus ? 1 : cpus / (uint32_t)threads;
+    return count < FM_MODEL_INSTANCES_MAX ? count : FM_MODEL_INSTANCES_MAX;
 }
 
 static int instances_create(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
 {
     uint32_t wanted = instance_count_choose(config);
+    if (wanted > FM_MODEL_INSTANCES_MAX) {
+        return fm_error_set(reterr, FM_ELIMIT, "%u instances, but a model has at most %d", wanted, FM_MODEL_INSTANCES_MAX);
+    }
     model->instances = fm_arena_alloc(&model->arena, wanted * sizeof(*model->instances));
     if (model->instances == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
@@ -511,8 +520,9 @@ static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows
 static int warm_up(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
 {
     uint32_t rows = config->warmup_batch > 0 ? config->warmup_batch : 1;
-    if (model->batch_max > 0 && rows > model->batch_max) {
-        return fm_error_set(reterr, FM_EINVAL, "warm-up batch of %u rows, but the model takes at most %u", rows, model->batch_max);
+    uint32_t rows_max = model->batch_max > 0 ? model->batch_max : 1;
+    if (rows > rows_max) {
+        return fm_error_set(reterr, FM_EINVAL, "warm-up batch of %u rows, but the model takes at most %u", rows, rows_max);
     }
     for (uint32_t i = 0; i < config->warmup_count; i++) {
         for (uint32_t k = 0; k < model->instance_count; k++) {
@@ -666,6 +676,26 @@ static int input_check(const struct fm_model *model, const struct fm_port *port,
     return status != 0 ? fm_error_prefix(reterr, status, "model '%s': input '%s'", model->name, port->name) : 0;
 }
 
+/* A bound output must be exactly what the port says: backends write into it as it is. */
+static int bound_check(const struct fm_model *model, const struct fm_port *port, const struct fm_tensor *tensor,
+                       struct fm_error *reterr)
+{
+    char shape[160];
+    if (tensor->dtype == port->dtype && tensor->rank <= FM_RANK_MAX && fm_shape_matches(port, tensor->shape, tensor->rank)) {
+        size_t size = 0;
+        if (port->dtype == FM_DTYPE_BYTES) {
+            return fm_error_set(reterr, FM_EUNSUPPORTED, "model '%s': output '%s' holds strings, whose size is not known before: it cannot be bound",
+                                model->name, port->name);
+        }
+        if (fm_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &size) == 0 && size == tensor->size) {
+            return 0;
+        }
+    }
+    return fm_error_set(reterr, FM_ETYPE, "model '%s': the buffer bound to output '%s' is not %s%s of the right size", model->name,
+                        port->name, fm_dtype_name(port->dtype),
+                        fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
+}
+
 int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution *execution)
 {
     FM_ASSERT(index < model->instance_count);
@@ -679,6 +709,15 @@ int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution 
         int status = input_check(model, &model->inputs[i], &execution->inputs[i], error);
         if (status != 0) {
             return status;
+        }
+    }
+    for (uint32_t i = 0; i < model->output_count; i++) {
+        const struct fm_output *output = &execution->outputs[i];
+        if (output->wanted != 0 && output->tensor.data != NULL) {
+            int status = bound_check(model, &model->outputs[i], &output->tensor, error);
+            if (status != 0) {
+                return status;
+            }
         }
     }
     return model->backend->submit(model->instances[index], execution);

@@ -17,6 +17,8 @@
  * time instead. */
 #define FINGERPRINT_BYTES_MAX ((size_t)256 << 20)
 
+enum { PATH_SIZE = 4096 };
+
 struct hashed_file {
     const char *path;
     struct hashed_file *next;
@@ -414,6 +416,36 @@ static int open_model_stage(struct fm_servable *servable, uint32_t stage,
     return 0;
 }
 
+/*
+ * The repository of a pipeline's models: the one its file names, else the one it was found in, else
+ * (a file opened alone) the directory above its own when it lies there as
+ * <repository>/<name>/pipeline.yaml.
+ */
+static int models_open(struct fm_servable *servable, const struct fm_repository *found_in,
+                       const struct fm_repository **ret_models, struct fm_error *reterr)
+{
+    const struct fm_pipeline_file *file = servable->file;
+    char above[PATH_SIZE];
+    const char *path = file->models;
+    *ret_models = found_in;
+    bool alone = found_in->count == 1 && found_in->entries[0].kind == FM_REPOSITORY_PIPELINE;
+    if (path == NULL && alone && strcmp(fm_path_base(file->spec.file), "pipeline.yaml") == 0) {
+        if (fm_path_join(above, sizeof(above), file->directory, "..") != 0) {
+            return fm_error_set(reterr, FM_ETOOLARGE, "%s: the path is too long", file->spec.file);
+        }
+        path = above;
+    }
+    if (path == NULL) {
+        return 0;
+    }
+    int status = fm_repository_open(path, &servable->own_repository, reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "%s: models", file->spec.file);
+    }
+    *ret_models = &servable->own_repository;
+    return 0;
+}
+
 static int open_stages(struct fm_servable *servable, const struct fm_repository *repository,
                        const struct fm_servable_options *options, struct fm_error *reterr)
 {
@@ -424,17 +456,12 @@ static int open_stages(struct fm_servable *servable, const struct fm_repository 
             return fm_error_prefix(reterr, status, "%s", spec->file);
         }
     }
-    if (servable->file->models != NULL) {
-        int status = fm_repository_open(servable->file->models, &servable->own_repository, reterr);
-        if (status != 0) {
-            return fm_error_prefix(reterr, status, "%s: models", spec->file);
-        }
-        repository = &servable->own_repository;
-    }
-    int status = allocate_stages(servable, spec->stage_count, reterr);
+    const struct fm_repository *models = NULL;
+    int status = models_open(servable, repository, &models, reterr);
+    status = status != 0 ? status : allocate_stages(servable, spec->stage_count, reterr);
     for (uint32_t i = 0; status == 0 && i < spec->stage_count; i++) {
         status = spec->stages[i].kind == FM_STAGE_MODEL
-                     ? open_model_stage(servable, i, repository, options, reterr)
+                     ? open_model_stage(servable, i, models, options, reterr)
                      : open_operator_stage(servable, i, reterr);
     }
     return status;

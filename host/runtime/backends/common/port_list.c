@@ -63,6 +63,11 @@ static int port_parse(struct port_list *list, const char *setting, const char **
         return parse_error(setting, cursor, "NAME:TYPE[SHAPE]", reterr);
     }
     (void)snprintf(list->names[list->count], PORT_NAME_SIZE, "%.*s", (int)length, cursor);
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (strcmp(list->names[i], list->names[list->count]) == 0) {
+            return fm_error_set(reterr, FM_EINVAL, "setting '%s': '%s' is there twice", setting, list->names[i]);
+        }
+    }
     cursor += length + 1;
     length = strcspn(cursor, ":,[] \t");
     *port = (struct fm_port){.name = list->names[list->count], .dtype = fm_dtype_parse(cursor, length)};

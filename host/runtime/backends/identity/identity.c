@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "core/util/text.h"
 #include "host/runtime/backends/common/port_list.h"
 
 struct model {
@@ -32,23 +33,31 @@ static void device_close(void *device)
     (void)device;
 }
 
-/* Output names from a comma-separated list; types are the inputs'. */
+/* Output names from a comma-separated list, one for each input; types are the inputs'. */
 static int outputs_name(struct model *model, const char *names, struct fm_error *reterr)
 {
+    uint32_t count = model->inputs.count;
     model->outputs = model->inputs;
-    for (uint32_t i = 0; i < model->inputs.count; i++) {
-        char *name = model->outputs.names[i];
+    for (uint32_t i = 0; i < count; i++) {
+        char name[PORT_NAME_SIZE];
         if (names == NULL) {
-            (void)snprintf(name, PORT_NAME_SIZE, "out_%.50s", model->inputs.names[i]);
+            (void)snprintf(name, sizeof(name), "out_%.50s", model->inputs.names[i]);
         } else {
-            size_t length = strcspn(names, ",");
-            if (length == 0 || length >= PORT_NAME_SIZE) {
-                return fm_error_set(reterr, FM_EINVAL, "identity: 'outputs' must name %u outputs, separated by commas", model->inputs.count);
+            names += strspn(names, " ");
+            size_t length = strcspn(names, ", ");
+            const char *rest = names + length + strspn(names + length, " ");
+            bool last = i + 1 == count;
+            if (length == 0 || length >= sizeof(name) || *rest != (last ? '\0' : ',')) {
+                return fm_error_set(reterr, FM_EINVAL,
+                                    "identity: 'outputs' must be %u name%s of at most %d bytes, with commas between: "
+                                    "one for each input; see '%.40s'",
+                                    count, count == 1 ? "" : "s", PORT_NAME_SIZE - 1, names);
             }
-            (void)snprintf(name, PORT_NAME_SIZE, "%.*s", (int)length, names);
-            names += length + (names[length] == ',' ? 1 : 0);
+            (void)snprintf(name, sizeof(name), "%.*s", (int)length, names);
+            names = rest + (last ? 0 : 1);
         }
-        model->outputs.ports[i].name = name;
+        memcpy(model->outputs.names[i], name, sizeof(name));
+        model->outputs.ports[i].name = model->outputs.names[i];
     }
     return 0;
 }
@@ -65,7 +74,11 @@ static int model_load(void *device, const struct fm_model_source *source, const 
         } else if (strcmp(settings[i].key, "outputs") == 0) {
             outputs = settings[i].value;
         } else {
-            return fm_error_set(reterr, FM_EINVAL, "identity: unknown setting '%s'; there are 'inputs' and 'outputs'", settings[i].key);
+            static const char *const known[] = {"inputs", "outputs"};
+            const char *nearest = fm_text_suggest(settings[i].key, known, 2);
+            return fm_error_set(reterr, FM_EINVAL, "identity: unknown setting '%s'; %s%s%s", settings[i].key,
+                                nearest != NULL ? "did you mean '" : "there are 'inputs' and 'outputs",
+                                nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "'");
         }
     }
     struct model *model = calloc(1, sizeof(*model));
@@ -127,7 +140,9 @@ static int output_fill(const struct fm_tensor *input, struct fm_output *output, 
         if (output->tensor.size != input->size) {
             return fm_error_set(reterr, FM_ETYPE, "identity: the bound output has %zu bytes, the input %zu", output->tensor.size, input->size);
         }
-        memcpy(output->tensor.data, input->data, input->size);
+        if (input->size > 0) {
+            memcpy(output->tensor.data, input->data, input->size);
+        }
         return 0;
     }
     void *copy = malloc(input->size > 0 ? input->size : 1);

@@ -1,11 +1,11 @@
 /*
  * A backend as the conformance tests see it: how to get a model with given ports out of it, and what it answers.
  *
- * Owns: the table of backends under test, model files in a temporary folder, and shorthands for running a model. Thread rule: one test at a time; `run_once` and
- * `fm_subject_load` from the test's thread.
+ * Owns: the table of backends under test, model files in a temporary folder, and shorthands for running a model. Thread rule: the test's thread,
+ * except for tensors and runs, which are the caller's memory.
  */
-#ifndef FM_TESTS_CONFORMANCE_SUBJECT_H
-#define FM_TESTS_CONFORMANCE_SUBJECT_H
+#ifndef FM_TESTS_HARNESS_SUBJECT_H
+#define FM_TESTS_HARNESS_SUBJECT_H
 
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 /*
  * Backends under test. See subject.h.
  */
-#include "tests/conformance/subject.h"
+#include "tests/harness/subject.h"
 
 #include <stdio.h>
 #include <stdlib.h>
