@@ -18,7 +18,10 @@
     X(INCOMPLETE, 5, "stopped before the end; what is done is kept and can be resumed") \
     X(UNAVAILABLE, 6,                                                                   \
       "something needed is busy, full or not running; the same call may work later")    \
-    X(INTERRUPTED, 130, "interrupted (Ctrl-C) before there was anything to keep")
+    X(THRESHOLD, 7, "stopped because more rows failed than the job allows")             \
+    X(INTERRUPTED, 130,                                                                 \
+      "interrupted (Ctrl-C); `fermata batch` keeps what is finished and can resume")    \
+    X(TERMINATED, 143, "ended by SIGTERM, otherwise as 130")
 
 enum fm_exit_code {
 #define FM_EXIT_ENUM(name, code, meaning) FM_EXIT_##name = (code),

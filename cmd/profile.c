@@ -2,11 +2,9 @@
  * `fermata profile`: measures l(b), prints tables and charts, writes the profile file.
  *
  * Owns: options, progress, Ctrl-C, printing. Does not own: measuring (engines/profile), the file's
- * format (host/runtime/profile_file.h). Thread rule: the main thread; the signal flag is the only
- * thing others read.
+ * format (host/runtime/profile_file.h). Thread rule: the main thread.
  */
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +17,7 @@
 #include "engines/profile/plot.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
+#include "host/os/stop_signal.h"
 #include "host/runtime/profile_file.h"
 
 enum {
@@ -28,18 +27,10 @@ enum {
     PATH_SIZE = 4096
 };
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 static bool stop_asked(void *context)
 {
     (void)context;
-    return interrupted != 0;
+    return fm_stop_signal_get() != 0;
 }
 
 /* What the callbacks of the measurement need. */
@@ -553,9 +544,7 @@ static int run(const struct fm_call *call)
     if (settings == NULL || record == NULL) {
         return fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
     }
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
+    fm_stop_signal_install();
     int status = measure(call, settings, record, &error);
     if (status == 0) {
         machine_name(record->machine, sizeof record->machine);

@@ -1,11 +1,10 @@
 /*
  * `fermata serve`: models and pipelines answering over HTTP until told to stop.
  *
- * Owns: options, the log's life, exit codes. Does not own: serving (engines/serve). Thread rule: the main thread, which becomes the event loop's.
+ * Owns: options, the log's life, exit codes. Does not own: serving (engines/serve). Thread rule:
+ * the main thread, which becomes the event loop's.
  */
-#include <signal.h>
-#include <stdio.h>
-#include <unistd.h>
+#include <stdlib.h>
 
 #include "cmd/command.h"
 #include "engines/serve/serve.h"
@@ -14,12 +13,15 @@
 #include "host/os/os.h"
 #include "host/runtime/backend_registry.h"
 
+enum { STANDARD_ERROR = 2 };
+
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
 
 static const struct fm_positional positionals[] = {
     {.name = "PATH",
-     .help = "a model repository, a model's directory, a .onnx file, or a pipeline's .yaml file; several are served together",
+     .help = "a model repository, a model's directory, a .onnx file, or a pipeline's .yaml file; "
+             "several are served together",
      .repeat = true,
      .path = true},
     {.name = NULL},
@@ -32,7 +34,9 @@ static const struct fm_option options[] = {
      .value_name = "NAME",
      .repeat = true,
      .help = "serve only this model (may be repeated)"},
-    {.name = "strict", .kind = FM_OPTION_FLAG, .help = "end when a model does not load, instead of serving the others"},
+    {.name = "strict",
+     .kind = FM_OPTION_FLAG,
+     .help = "end when a model does not load, instead of serving the others"},
     {.name = "host",
      .kind = FM_OPTION_STRING,
      .value_name = "ADDRESS",
@@ -47,7 +51,10 @@ static const struct fm_option options[] = {
      .min = 0,
      .max = 65535,
      .help = "port for HTTP; 0 takes a free one and logs it"},
-    {.name = "unix-socket", .kind = FM_OPTION_PATH, .value_name = "FILE", .help = "listen on this socket too"},
+    {.name = "unix-socket",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "listen on this socket too"},
     {.name = "max-body",
      .kind = FM_OPTION_BYTES,
      .value_name = "SIZE",
@@ -69,7 +76,8 @@ static const struct fm_option options[] = {
      .kind = FM_OPTION_DURATION,
      .value_name = "TIME",
      .default_value = "30s",
-     .help = "after SIGTERM or Ctrl-C, wait so long for requests in flight; a second signal ends at once"},
+     .help = "after SIGTERM or Ctrl-C, wait so long for requests in flight; a second signal ends "
+             "at once"},
     {.name = "requests-max",
      .kind = FM_OPTION_INTEGER,
      .value_name = "N",
@@ -118,9 +126,11 @@ static const struct fm_example examples[] = {
     {"Serve a model repository, then ask it who it is",
      "fermata serve models & sleep 1; curl -s http://127.0.0.1:8000/v2/models/det"},
     {"Serve a pipeline, and send it a photo as it is",
-     "fermata serve examples/ocr/pipeline.yaml & sleep 1; curl -s -H 'Content-Type: image/jpeg' --data-binary @page.jpg "
+     "fermata serve examples/ocr/pipeline.yaml & sleep 1; curl -s -H 'Content-Type: image/jpeg' "
+     "--data-binary @page.jpg "
      "http://127.0.0.1:8000/v2/models/ocr/infer"},
-    {"In a container: reachable from outside, one JSON record a line", "fermata serve /models --host 0.0.0.0 --log-format json"},
+    {"In a container: reachable from outside, one JSON record a line",
+     "fermata serve /models --host 0.0.0.0 --log-format json"},
     {NULL, NULL},
 };
 
@@ -136,28 +146,28 @@ static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
     uint32_t model_count = 0;
-    const struct fm_log_options log = {.level = (enum fm_log_level)fm_call_choice(call, "log-level"),
-                                       .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
-                                       .descriptor = STDERR_FILENO};
-    const struct fm_serve_options serve = {.paths = call->positionals,
-                                           .path_count = call->positional_count,
-                                           .models = fm_call_strings(call, "model", &model_count),
-                                           .model_count = model_count,
-                                           .server_version = FM_BUILD_VERSION,
-                                           .host = fm_call_string(call, "host"),
-                                           .port = (uint16_t)fm_call_integer(call, "http-port"),
-                                           .unix_path = fm_call_string(call, "unix-socket"),
-                                           .strict = fm_call_flag(call, "strict"),
-                                           .exit_timeout_ns = fm_call_duration_ns(call, "exit-timeout"),
-                                           .body_bytes_max = fm_call_bytes(call, "max-body"),
-                                           .connections_max = (uint32_t)fm_call_integer(call, "max-connections"),
-                                           .idle_timeout_ns = fm_call_duration_ns(call, "idle-timeout"),
-                                           .requests_max = (uint32_t)fm_call_integer(call, "requests-max"),
-                                           .operator_threads = (uint32_t)fm_call_integer(call, "operator-threads"),
-                                           .instances = (uint32_t)fm_call_integer(call, "instances"),
-                                           .threads = (uint32_t)fm_call_integer(call, "threads")};
-    /* A client that leaves is an error of that write, not a signal. */
-    (void)signal(SIGPIPE, SIG_IGN);
+    const struct fm_log_options log = {
+        .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
+        .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
+        .descriptor = STANDARD_ERROR};
+    const struct fm_serve_options serve = {
+        .paths = call->positionals,
+        .path_count = call->positional_count,
+        .models = fm_call_strings(call, "model", &model_count),
+        .model_count = model_count,
+        .server_version = FM_BUILD_VERSION,
+        .host = fm_call_string(call, "host"),
+        .port = (uint16_t)fm_call_integer(call, "http-port"),
+        .unix_path = fm_call_string(call, "unix-socket"),
+        .strict = fm_call_flag(call, "strict"),
+        .exit_timeout_ns = fm_call_duration_ns(call, "exit-timeout"),
+        .body_bytes_max = fm_call_bytes(call, "max-body"),
+        .connections_max = (uint32_t)fm_call_integer(call, "max-connections"),
+        .idle_timeout_ns = fm_call_duration_ns(call, "idle-timeout"),
+        .requests_max = (uint32_t)fm_call_integer(call, "requests-max"),
+        .operator_threads = (uint32_t)fm_call_integer(call, "operator-threads"),
+        .instances = (uint32_t)fm_call_integer(call, "instances"),
+        .threads = (uint32_t)fm_call_integer(call, "threads")};
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);
     }
@@ -165,9 +175,10 @@ static int run(const struct fm_call *call)
     enum fm_serve_end end = FM_SERVE_DRAINED;
     int status = fm_serve_run(&serve, &end, &error);
     if (status == 0 && end != FM_SERVE_DRAINED) {
-        /* Models may still be computing on threads of their own, so nothing is released: the process ends here. */
+        /* Models may still be computing on threads of their own, so nothing is released: the
+         * process ends here. */
         fm_log_flush(UINT64_C(1000000000));
-        _exit(end == FM_SERVE_FORCED ? FM_EXIT_INTERRUPTED : FM_EXIT_FAILURE);
+        _Exit(end == FM_SERVE_FORCED ? FM_EXIT_INTERRUPTED : FM_EXIT_FAILURE);
     }
     fm_host_set_log(NULL);
     fm_log_stop();
@@ -177,12 +188,14 @@ static int run(const struct fm_call *call)
 const struct fm_command fm_command_serve = {
     .name = "serve",
     .summary = "answer inference requests over HTTP",
-    .description =
-        "Speaks the Open Inference Protocol v2 (REST, with Triton's binary tensors): any client of that protocol works, and so does curl. "
-        "A pipeline is a model there too.\n\n"
-        "It listens at once and is ready when all models are loaded (GET /v2/health/ready). A model that does not load is logged, "
-        "listed by POST /v2/repository/index with the reason, and the others are served. SIGTERM and Ctrl-C end it gracefully: no "
-        "new connections, every request in flight is answered.",
+    .description = "Speaks the Open Inference Protocol v2 (REST, with Triton's binary tensors): "
+                   "any client of that protocol works, and so does curl. "
+                   "A pipeline is a model there too.\n\n"
+                   "It listens at once and is ready when all models are loaded (GET "
+                   "/v2/health/ready). A model that does not load is logged, "
+                   "listed by POST /v2/repository/index with the reason, and the others are "
+                   "served. SIGTERM and Ctrl-C end it gracefully: no "
+                   "new connections, every request in flight is answered.",
     .positionals = positionals,
     .options = options,
     .examples = examples,

@@ -2,16 +2,20 @@
  * Decimal text to binary floating point and back. See decimal.h. Pure.
  *
  * HOW IT WORKS
- * Reading gathers up to 19 significant digits into a 64-bit integer w and a decimal exponent e: the value is w * 10^e. Three routes, each exact:
- *   1. w < 2^53 and |e| <= 22: both are doubles without error, so one multiplication or division rounds correctly (Clinger's fast path).
- *   2. at most 19 digits and |e| <= 27: 5^|e| fits 63 bits, so w * 5^e fits 128 bits, and the quotient w * 2^64 / 5^-e with its remainder decides
- *      the rounding; the powers of two only move the exponent.
- *   3. everything else: the same quotient with big integers, bit by bit. 800 digits are kept; what follows them can only break a tie, so it
- *      counts as one more digit 1.
- * Writing tries few digits first and keeps the first text that reads back the same.
+ * Reading gathers up to 19 significant digits into a 64-bit integer w and a decimal exponent e: the
+ * value is w * 10^e. Three routes, each exact:
+ *   1. w < 2^53 and |e| <= 22: both are doubles without error, so one multiplication or division
+ * rounds correctly (Clinger's fast path).
+ *   2. at most 19 digits and |e| <= 27: 5^|e| fits 63 bits, so w * 5^e fits 128 bits, and the
+ * quotient w * 2^64 / 5^-e with its remainder decides the rounding; the powers of two only move the
+ * exponent.
+ *   3. everything else: the same quotient with big integers, bit by bit. 800 digits are kept; what
+ * follows them can only break a tie, so it counts as one more digit 1. Writing tries few digits
+ * first and keeps the first text that reads back the same.
  *
  * LIMITATIONS
- * Route 3 costs some microseconds. It is met only by numbers that people do not write and programs hardly print.
+ * Route 3 costs some microseconds. It is met only by numbers that people do not write and programs
+ * hardly print.
  */
 #include "core/proto/decimal.h"
 
@@ -33,9 +37,9 @@ enum {
     POWER_FIVE_MAX = 27,
 };
 
-static const double powers_of_ten[POWER_EXACT_MAX + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                                          1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                                          1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+static const double powers_of_ten[POWER_EXACT_MAX + 1] = {
+    1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 /* The number as scanned: value = 0.d1d2d3... * 10^point, digits without leading zeros. */
 struct decimal {
@@ -106,12 +110,13 @@ static void decimal_scan(struct decimal *decimal, const char *text, const char *
 }
 
 /*
- * The double nearest to (quotient + fraction) * 2^exponent, where quotient has its top bit set and `sticky` says that the fraction is not zero.
- * Infinity when it is too large.
+ * The double nearest to (quotient + fraction) * 2^exponent, where quotient has its top bit set and
+ * `sticky` says that the fraction is not zero. Infinity when it is too large.
  */
 static double assemble(uint64_t quotient, bool sticky, int exponent)
 {
-    /* The value lies in [2^(exponent + 63), 2^(exponent + 64)); below 2^-1022 a double keeps fewer bits. */
+    /* The value lies in [2^(exponent + 63), 2^(exponent + 64)); below 2^-1022 a double keeps fewer
+     * bits. */
     int dropped = 11;
     if (exponent + 63 < -1022) {
         dropped += -1022 - (exponent + 63);
@@ -299,7 +304,8 @@ int fm_decimal_read(const char *text, size_t length, double *ret_value)
         value = 0.0;
     } else if (decimal.point > 310) {
         return FM_ETYPE;
-    } else if (complete && decimal.leading < (UINT64_C(1) << 53) && e >= -POWER_EXACT_MAX && e <= POWER_EXACT_MAX) {
+    } else if (complete && decimal.leading < (UINT64_C(1) << 53) && e >= -POWER_EXACT_MAX &&
+               e <= POWER_EXACT_MAX) {
         value = (double)decimal.leading;
         value = e < 0 ? value / powers_of_ten[-e] : value * powers_of_ten[e];
     } else if (complete && e >= -POWER_FIVE_MAX && e <= POWER_FIVE_MAX) {
@@ -314,7 +320,8 @@ int fm_decimal_read(const char *text, size_t length, double *ret_value)
     return 0;
 }
 
-/* Lays out w * 10^e (w without trailing zeros unless it is 0) as JSON, always with a point or an exponent. Returns the length. */
+/* Lays out w * 10^e (w without trailing zeros unless it is 0) as JSON, always with a point or an
+ * exponent. Returns the length. */
 static size_t layout(bool negative, uint64_t w, int e, char text[FM_DECIMAL_SIZE])
 {
     char digits[24];
@@ -370,10 +377,12 @@ static double read_back(uint64_t w, int e)
 }
 
 /*
- * Tries to say `magnitude` with `digits_min` to `digits_max` (at most 15) digits. The scaled integer may be one off when the scaling rounds; reading
- * back decides, so a wrong one is never used. False when none reads back the same, or the value is out of the exact range.
+ * Tries to say `magnitude` with `digits_min` to `digits_max` (at most 15) digits. The scaled
+ * integer may be one off when the scaling rounds; reading back decides, so a wrong one is never
+ * used. False when none reads back the same, or the value is out of the exact range.
  */
-static bool write_short(double magnitude, bool single, int digits_min, int digits_max, uint64_t *ret_w, int *ret_e)
+static bool write_short(double magnitude, bool single, int digits_min, int digits_max,
+                        uint64_t *ret_w, int *ret_e)
 {
     /* Nearly log10; the loop below corrects it. */
     int exponent10 = (int)floor(log10(magnitude));
@@ -398,7 +407,8 @@ static bool write_short(double magnitude, bool single, int digits_min, int digit
     return false;
 }
 
-/* "-d.ddde+xx" as printf makes it, whatever the locale's point, turned into digits without trailing zeros and an exponent. */
+/* "-d.ddde+xx" as printf makes it, whatever the locale's point, turned into digits without trailing
+ * zeros and an exponent. */
 static void take_apart(const char *text, size_t length, uint64_t *ret_w, int *ret_e)
 {
     const char *exponent = memchr(text, 'e', length);
@@ -429,7 +439,8 @@ static size_t write_long(double magnitude, bool single, bool negative, char text
 {
     size_t length = 0;
     int digits_max = single ? 9 : 17;
-    /* A normal number keeps any 6 (15) digits, so nothing is gained by trying fewer and removing zeros does the rest. */
+    /* A normal number keeps any 6 (15) digits, so nothing is gained by trying fewer and removing
+     * zeros does the rest. */
     bool subnormal = magnitude < (single ? (double)FLT_MIN : DBL_MIN);
     for (int digits = subnormal ? 1 : single ? 6 : 15; digits <= digits_max; digits++) {
         char scientific[FM_DECIMAL_SIZE];

@@ -1,5 +1,6 @@
 /*
- * The JSON pull reader and the writer. See json.h. Pure: works in place, allocates only what the writer's text needs.
+ * The JSON pull reader and the writer. See json.h. Pure: works in place, allocates only what the
+ * writer's text needs.
  */
 #include "core/proto/json.h"
 
@@ -46,7 +47,8 @@ static enum fm_json_token fail(struct fm_json_reader *reader, size_t offset, con
             line_start = i + 1;
         }
     }
-    (void)fm_error_set(&reader->error, FM_EINVAL, "line %zu, column %zu: %s", line, offset - line_start + 1, what);
+    (void)fm_error_set(&reader->error, FM_EINVAL, "line %zu, column %zu: %s", line,
+                       offset - line_start + 1, what);
     reader->expect = EXPECT_NOTHING;
     return FM_JSON_ERROR;
 }
@@ -55,8 +57,8 @@ static void skip_space(struct fm_json_reader *reader)
 {
     const char *data = reader->data;
     size_t offset = reader->offset;
-    while (offset < reader->length &&
-           (data[offset] == ' ' || data[offset] == '\n' || data[offset] == '\t' || data[offset] == '\r')) {
+    while (offset < reader->length && (data[offset] == ' ' || data[offset] == '\n' ||
+                                       data[offset] == '\t' || data[offset] == '\r')) {
         offset++;
     }
     reader->offset = offset;
@@ -121,7 +123,7 @@ static bool scan_string(struct fm_json_reader *reader)
         }
         if (step == 0) {
             (void)fail(reader, offset,
-                       character == '\\'    ? "unknown escape in a string"
+                       character == '\\'  ? "unknown escape in a string"
                        : character < 0x20 ? "unescaped control character in a string"
                                           : "malformed UTF-8 in a string");
             return false;
@@ -264,7 +266,8 @@ static bool read_comma(struct fm_json_reader *reader, enum fm_json_token *ret_to
         return false;
     }
     if (character != ',') {
-        *ret_token = fail(reader, reader->offset, object ? "',' or '}' was expected here" : "',' or ']' was expected here");
+        *ret_token = fail(reader, reader->offset,
+                          object ? "',' or '}' was expected here" : "',' or ']' was expected here");
         return false;
     }
     reader->offset++;
@@ -286,7 +289,9 @@ enum fm_json_token fm_json_next(struct fm_json_reader *reader)
         }
     }
     if (reader->offset >= reader->length) {
-        return reader->expect == EXPECT_TEXT_END ? FM_JSON_END : fail(reader, reader->length, "the text ends too early");
+        return reader->expect == EXPECT_TEXT_END
+                   ? FM_JSON_END
+                   : fail(reader, reader->length, "the text ends too early");
     }
     switch ((enum expect)reader->expect) {
     case EXPECT_TEXT_END:
@@ -327,7 +332,8 @@ static uint32_t hex_value(const char *text)
     uint32_t value = 0;
     for (int i = 0; i < 4; i++) {
         char character = text[i];
-        uint32_t digit = character <= '9' ? (uint32_t)(character - '0') : ((uint32_t)character | 0x20u) - 'a' + 10;
+        uint32_t digit = character <= '9' ? (uint32_t)(character - '0')
+                                          : ((uint32_t)character | 0x20u) - 'a' + 10;
         value = value << 4 | digit;
     }
     return value;
@@ -441,7 +447,8 @@ int fm_json_int64(const struct fm_json_reader *reader, int64_t *ret_value)
 {
     bool negative = reader->text[0] == '-';
     uint64_t magnitude = 0;
-    int status = read_magnitude(reader->text + negative, reader->text_length - negative, &magnitude);
+    int status =
+        read_magnitude(reader->text + negative, reader->text_length - negative, &magnitude);
     if (status != 0 || magnitude > (uint64_t)INT64_MAX + negative) {
         return FM_ETYPE;
     }
@@ -453,7 +460,8 @@ int fm_json_uint64(const struct fm_json_reader *reader, uint64_t *ret_value)
 {
     bool negative = reader->text[0] == '-';
     uint64_t magnitude = 0;
-    int status = read_magnitude(reader->text + negative, reader->text_length - negative, &magnitude);
+    int status =
+        read_magnitude(reader->text + negative, reader->text_length - negative, &magnitude);
     if (status != 0 || (negative && magnitude != 0)) {
         return FM_ETYPE;
     }
@@ -543,7 +551,8 @@ static void append_quoted(struct fm_text *text, const char *string, size_t lengt
     while (i < length) {
         unsigned char character = (unsigned char)string[i];
         size_t step = character < 0x80 ? 1 : fm_utf8_sequence(string + i, length - i);
-        if (step != 0 && character >= 0x20 && character != '"' && character != '\\' && character != 0x7F) {
+        if (step != 0 && character >= 0x20 && character != '"' && character != '\\' &&
+            character != 0x7F) {
             i += step;
             continue;
         }

@@ -1,8 +1,10 @@
 /*
- * Infer requests to tensors. See oip.h. JSON numbers go straight into the tensor's memory; no tree is built. Pure.
+ * Infer requests to tensors. See oip.h. JSON numbers go straight into the tensor's memory; no tree
+ * is built. Pure.
  *
- * The members of an object may come in any order. When "data" comes before the shape and the type are known, the reader's state is kept, the
- * value is skipped, and it is read at the end of the object.
+ * The members of an object may come in any order. When "data" comes before the shape and the type
+ * are known, the reader's state is kept, the value is skipped, and it is read at the end of the
+ * object.
  */
 #include <math.h>
 #include <string.h>
@@ -12,7 +14,8 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "binary tensors are little-endian, as the wire is");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "binary tensors are little-endian, as the wire is");
 
 struct decoder {
     const struct fm_oip_signature *signature;
@@ -40,11 +43,13 @@ struct input {
 
 static int malformed(struct decoder *decoder)
 {
-    const char *text = decoder->reader.error.status != 0 ? decoder->reader.error.text : "unexpected value";
+    const char *text =
+        decoder->reader.error.status != 0 ? decoder->reader.error.text : "unexpected value";
     return fm_error_set(decoder->reterr, FM_EINVAL, "the request's JSON is malformed: %s", text);
 }
 
-static int wrong_kind(struct decoder *decoder, enum fm_json_token token, const char *where, const char *expected)
+static int wrong_kind(struct decoder *decoder, enum fm_json_token token, const char *where,
+                      const char *expected)
 {
     if (token == FM_JSON_ERROR) {
         return malformed(decoder);
@@ -54,7 +59,8 @@ static int wrong_kind(struct decoder *decoder, enum fm_json_token token, const c
 
 static int no_memory(struct decoder *decoder)
 {
-    return fm_error_set(decoder->reterr, FM_ENOMEM, "out of memory while reading the request for model '%s'",
+    return fm_error_set(decoder->reterr, FM_ENOMEM,
+                        "out of memory while reading the request for model '%s'",
                         decoder->signature->name);
 }
 
@@ -92,7 +98,8 @@ static int64_t port_find(const struct decoder *decoder, const struct fm_port *po
     return -1;
 }
 
-static int port_unknown(const struct decoder *decoder, const char *what, const struct fm_port *ports, uint32_t count)
+static int port_unknown(const struct decoder *decoder, const char *what,
+                        const struct fm_port *ports, uint32_t count)
 {
     char name[NAME_SIZE];
     current_name(decoder, name, sizeof(name));
@@ -111,10 +118,13 @@ static int port_unknown(const struct decoder *decoder, const char *what, const s
     }
     int status =
         nearest != NULL
-            ? fm_error_set(decoder->reterr, FM_EINVAL, "model '%s' has no %s '%s'; did you mean '%s'?",
+            ? fm_error_set(decoder->reterr, FM_EINVAL,
+                           "model '%s' has no %s '%s'; did you mean '%s'?",
                            decoder->signature->name, what, name, nearest)
-            : fm_error_set(decoder->reterr, FM_EINVAL, "model '%s' has no %s '%s'; it has: %s%s", decoder->signature->name,
-                           what, name, known.data != NULL && !known.failed ? known.data : "none", count > 8 ? ", ..." : "");
+            : fm_error_set(decoder->reterr, FM_EINVAL, "model '%s' has no %s '%s'; it has: %s%s",
+                           decoder->signature->name, what, name,
+                           known.data != NULL && !known.failed ? known.data : "none",
+                           count > 8 ? ", ..." : "");
     fm_text_deinit(&known);
     return status;
 }
@@ -137,16 +147,17 @@ static int read_uint(struct decoder *decoder, const char *where, uint64_t max, u
         return malformed(decoder);
     }
     uint64_t value = 0;
-    bool number = (token == FM_JSON_NUMBER || token == FM_JSON_STRING) && decoder->reader.text_length > 0;
+    bool number =
+        (token == FM_JSON_NUMBER || token == FM_JSON_STRING) && decoder->reader.text_length > 0;
     if (!number || fm_json_uint64(&decoder->reader, &value) != 0 || value > max) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "%s must be a whole number from 0 to %llu", where,
-                            (unsigned long long)max);
+        return fm_error_set(decoder->reterr, FM_EINVAL, "%s must be a whole number from 0 to %llu",
+                            where, (unsigned long long)max);
     }
     *ret_value = value;
     return 0;
 }
 
-/* --- Tensor data in JSON ------------------------------------------------------------------------------------------- */
+/* --- Tensor data in JSON --- */
 
 struct element_sink {
     uint32_t dtype;
@@ -154,9 +165,12 @@ struct element_sink {
     struct fm_text *text; /* BYTES */
 };
 
-static int store_signed(const struct fm_json_reader *reader, int64_t min, int64_t max, int64_t *ret_value)
+static int store_signed(const struct fm_json_reader *reader, int64_t min, int64_t max,
+                        int64_t *ret_value)
 {
-    return fm_json_int64(reader, ret_value) == 0 && *ret_value >= min && *ret_value <= max ? 0 : FM_ETYPE;
+    return fm_json_int64(reader, ret_value) == 0 && *ret_value >= min && *ret_value <= max
+               ? 0
+               : FM_ETYPE;
 }
 
 static int store_unsigned(const struct fm_json_reader *reader, uint64_t max, uint64_t *ret_value)
@@ -200,14 +214,16 @@ static int store_float(const struct fm_json_reader *reader, uint32_t dtype, unsi
     return isfinite(single) ? 0 : FM_ETYPE;
 }
 
-static int store_bool(const struct fm_json_reader *reader, enum fm_json_token token, unsigned char *out)
+static int store_bool(const struct fm_json_reader *reader, enum fm_json_token token,
+                      unsigned char *out)
 {
     uint64_t value = token == FM_JSON_TRUE;
     if (token == FM_JSON_NUMBER && store_unsigned(reader, 1, &value) != 0) {
         return FM_ETYPE;
     }
     *out = (unsigned char)value;
-    return token == FM_JSON_NUMBER || token == FM_JSON_TRUE || token == FM_JSON_FALSE ? 0 : FM_ETYPE;
+    return token == FM_JSON_NUMBER || token == FM_JSON_TRUE || token == FM_JSON_FALSE ? 0
+                                                                                      : FM_ETYPE;
 }
 
 static int store_bytes(const struct fm_json_reader *reader, struct fm_text *text)
@@ -230,7 +246,8 @@ static int store_bytes(const struct fm_json_reader *reader, struct fm_text *text
 }
 
 /* Puts the current token behind what is already in the sink. */
-static int store(const struct fm_json_reader *reader, enum fm_json_token token, struct element_sink *sink)
+static int store(const struct fm_json_reader *reader, enum fm_json_token token,
+                 struct element_sink *sink)
 {
     int status = FM_ETYPE;
     if (sink->dtype == FM_DTYPE_BYTES) {
@@ -239,45 +256,52 @@ static int store(const struct fm_json_reader *reader, enum fm_json_token token, 
     if (sink->dtype == FM_DTYPE_BOOL) {
         status = store_bool(reader, token, sink->out);
     } else if (token == FM_JSON_NUMBER) {
-        status = sink->dtype == FM_DTYPE_FP32 || sink->dtype == FM_DTYPE_FP64 ? store_float(reader, sink->dtype, sink->out)
-                                                                            : store_integer(reader, sink->dtype, sink->out);
+        status = sink->dtype == FM_DTYPE_FP32 || sink->dtype == FM_DTYPE_FP64
+                     ? store_float(reader, sink->dtype, sink->out)
+                     : store_integer(reader, sink->dtype, sink->out);
     }
     sink->out += fm_dtype_bits(sink->dtype) / 8;
     return status;
 }
 
-static int element_error(struct decoder *decoder, const struct fm_json_reader *reader, const struct input *input,
-                         enum fm_json_token token, uint64_t index, int status)
+static int element_error(struct decoder *decoder, const struct fm_json_reader *reader,
+                         const struct input *input, enum fm_json_token token, uint64_t index,
+                         int status)
 {
     const char *name = decoder->signature->inputs[input->port].name;
     if (token == FM_JSON_ERROR) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "the request's JSON is malformed: %s", reader->error.text);
+        return fm_error_set(decoder->reterr, FM_EINVAL, "the request's JSON is malformed: %s",
+                            reader->error.text);
     }
     if (status == FM_ENOMEM) {
         return no_memory(decoder);
     }
-    bool shown = token == FM_JSON_NUMBER || token == FM_JSON_TRUE || token == FM_JSON_FALSE || token == FM_JSON_NULL;
+    bool shown = token == FM_JSON_NUMBER || token == FM_JSON_TRUE || token == FM_JSON_FALSE ||
+                 token == FM_JSON_NULL;
     int length = shown && reader->text_length < 40 ? (int)reader->text_length : 0;
-    return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': element %llu%s%.*s is not a value of type %s", name,
-                        (unsigned long long)index, length > 0 ? ", " : "", length, length > 0 ? reader->text : "",
-                        fm_dtype_name(input->dtype));
+    return fm_error_set(decoder->reterr, FM_ETYPE,
+                        "input '%s': element %llu%s%.*s is not a value of type %s", name,
+                        (unsigned long long)index, length > 0 ? ", " : "", length,
+                        length > 0 ? reader->text : "", fm_dtype_name(input->dtype));
 }
 
 static int structure_error(struct decoder *decoder, const struct input *input)
 {
     char shape[128];
-    return fm_error_set(decoder->reterr, FM_ETYPE,
-                        "input '%s': the nesting of its data is neither flat nor that of its shape %s",
-                        decoder->signature->inputs[input->port].name,
-                        fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
+    return fm_error_set(
+        decoder->reterr, FM_ETYPE,
+        "input '%s': the nesting of its data is neither flat nor that of its shape %s",
+        decoder->signature->inputs[input->port].name,
+        fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
 }
 
 /*
- * Reads the array (or, for rank 0, the bare value) that comes next into the sink. Flat data may stand for any shape; nested data must have the shape's
- * own structure, so that a transposed tensor is noticed.
+ * Reads the array (or, for rank 0, the bare value) that comes next into the sink. Flat data may
+ * stand for any shape; nested data must have the shape's own structure, so that a transposed tensor
+ * is noticed.
  */
-static int read_elements(struct decoder *decoder, struct fm_json_reader *reader, const struct input *input, uint64_t count,
-                         struct element_sink *sink)
+static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
+                         const struct input *input, uint64_t count, struct element_sink *sink)
 {
     uint64_t seen[FM_RANK_MAX + 1] = {0}; /* children of the open array at each depth */
     uint32_t depth = 0;
@@ -299,8 +323,9 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
             depth--;
         } else {
             if (nested && depth != input->rank) {
-                return token == FM_JSON_ERROR ? element_error(decoder, reader, input, token, index, 0)
-                                              : structure_error(decoder, input);
+                return token == FM_JSON_ERROR
+                           ? element_error(decoder, reader, input, token, index, 0)
+                           : structure_error(decoder, input);
             }
             if (token != FM_JSON_ERROR && index == count) {
                 index++;
@@ -316,21 +341,24 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
     } while (depth > 0);
     if (index != count) {
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': shape %s needs %llu elements, but its data has %s",
+        return fm_error_set(decoder->reterr, FM_ETYPE,
+                            "input '%s': shape %s needs %llu elements, but its data has %s",
                             decoder->signature->inputs[input->port].name,
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)), (unsigned long long)count,
-                            index > count ? "more" : "fewer");
+                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
+                            (unsigned long long)count, index > count ? "more" : "fewer");
     }
     return 0;
 }
 
-static int has_json_form(struct decoder *decoder, const char *what, const struct fm_port *port, uint32_t dtype)
+static int has_json_form(struct decoder *decoder, const char *what, const struct fm_port *port,
+                         uint32_t dtype)
 {
-    if ((dtype >= FM_DTYPE_BOOL && dtype <= FM_DTYPE_INT64) || dtype == FM_DTYPE_FP32 || dtype == FM_DTYPE_FP64 ||
-        dtype == FM_DTYPE_BYTES) {
+    if ((dtype >= FM_DTYPE_BOOL && dtype <= FM_DTYPE_INT64) || dtype == FM_DTYPE_FP32 ||
+        dtype == FM_DTYPE_FP64 || dtype == FM_DTYPE_BYTES) {
         return 0;
     }
-    return fm_error_set(decoder->reterr, FM_EINVAL, "%s '%s' is %s, which has no JSON form; use the binary tensor extension",
+    return fm_error_set(decoder->reterr, FM_EINVAL,
+                        "%s '%s' is %s, which has no JSON form; use the binary tensor extension",
                         what, port->name, fm_dtype_name(dtype));
 }
 
@@ -339,9 +367,10 @@ static void text_release(void *context)
     fm_free(context);
 }
 
-/* BYTES: the size is known only at the end, so the elements are gathered in a text whose memory becomes the tensor's. */
-static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reader, const struct input *input, uint64_t count,
-                           struct fm_value *ret_value)
+/* BYTES: the size is known only at the end, so the elements are gathered in a text whose memory
+ * becomes the tensor's. */
+static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reader,
+                           const struct input *input, uint64_t count, struct fm_value *ret_value)
 {
     struct fm_text text = {0};
     struct element_sink sink = {.dtype = FM_DTYPE_BYTES, .text = &text};
@@ -349,21 +378,23 @@ static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reade
     if (status == 0) {
         size_t size = text.length;
         char *data = fm_text_take(&text);
-        struct fm_buffer *buffer = data != NULL ? fm_buffer_wrap(data, size, text_release, data) : NULL;
+        struct fm_buffer *buffer =
+            data != NULL ? fm_buffer_wrap(data, size, text_release, data) : NULL;
         if (buffer == NULL) {
             fm_free(data);
             return no_memory(decoder);
         }
-        *ret_value = (struct fm_value){.tensor = {.dtype = FM_DTYPE_BYTES, .rank = input->rank, .data = data, .size = size},
-                                       .buffer = buffer};
+        *ret_value = (struct fm_value){
+            .tensor = {.dtype = FM_DTYPE_BYTES, .rank = input->rank, .data = data, .size = size},
+            .buffer = buffer};
         memcpy(ret_value->tensor.shape, input->shape, sizeof(input->shape));
     }
     fm_text_deinit(&text);
     return status;
 }
 
-static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *reader, const struct input *input,
-                            struct fm_value *ret_value)
+static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *reader,
+                            const struct input *input, struct fm_value *ret_value)
 {
     const struct fm_port *port = &decoder->signature->inputs[input->port];
     int status = has_json_form(decoder, "input", port, input->dtype);
@@ -375,8 +406,10 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
     /* An element takes at least two characters, so a small body cannot ask for a large tensor. */
     if (status == 0 && count > reader->length / 2 + 1) {
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': shape %s needs %llu elements, but its data has fewer",
-                            port->name, fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
+        return fm_error_set(decoder->reterr, FM_ETYPE,
+                            "input '%s': shape %s needs %llu elements, but its data has fewer",
+                            port->name,
+                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
                             (unsigned long long)count);
     }
     if (status != 0 || input->dtype == FM_DTYPE_BYTES) {
@@ -396,11 +429,12 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
     return 0;
 }
 
-/* --- Binary tensors ------------------------------------------------------------------------------------------------ */
+/* --- Binary tensors --- */
 
-/* A tensor over `size` bytes of the body: refers to them where ownership and alignment allow, else copies. */
-static int value_from_body(struct decoder *decoder, const struct input *input, const char *data, size_t size,
-                           struct fm_value *ret_value)
+/* A tensor over `size` bytes of the body: refers to them where ownership and alignment allow, else
+ * copies. */
+static int value_from_body(struct decoder *decoder, const struct input *input, const char *data,
+                           size_t size, struct fm_value *ret_value)
 {
     struct fm_value value = {0};
     if (decoder->body->buffer != NULL && ((uintptr_t)data & 15u) == 0) {
@@ -418,32 +452,39 @@ static int value_from_body(struct decoder *decoder, const struct input *input, c
     int status = fm_tensor_check(&value.tensor, &error);
     if (status != 0) {
         fm_value_unref(&value);
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': %s", decoder->signature->inputs[input->port].name,
-                            error.text);
+        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': %s",
+                            decoder->signature->inputs[input->port].name, error.text);
     }
     *ret_value = value;
     return 0;
 }
 
-static int read_binary_tensor(struct decoder *decoder, const struct input *input, struct fm_value *ret_value)
+static int read_binary_tensor(struct decoder *decoder, const struct input *input,
+                              struct fm_value *ret_value)
 {
     const char *name = decoder->signature->inputs[input->port].name;
     size_t left = decoder->body->size - decoder->binary_offset;
     if (input->binary_size > left) {
-        return fm_error_set(decoder->reterr, FM_EINVAL,
-                            "input '%s': binary_data_size is %llu, but only %zu bytes are left in the body", name,
-                            (unsigned long long)input->binary_size, left);
+        return fm_error_set(
+            decoder->reterr, FM_EINVAL,
+            "input '%s': binary_data_size is %llu, but only %zu bytes are left in the body", name,
+            (unsigned long long)input->binary_size, left);
     }
     size_t expected = (size_t)input->binary_size;
-    int status = input->dtype == FM_DTYPE_BYTES ? 0 : fm_tensor_bytes(input->dtype, input->shape, input->rank, &expected);
+    int status = input->dtype == FM_DTYPE_BYTES
+                     ? 0
+                     : fm_tensor_bytes(input->dtype, input->shape, input->rank, &expected);
     char shape[128];
     if (status != 0) {
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': a tensor of shape %s is too large", name,
+        return fm_error_set(decoder->reterr, FM_ETYPE,
+                            "input '%s': a tensor of shape %s is too large", name,
                             fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
     }
     if (expected != input->binary_size) {
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': %s%s takes %zu bytes, but binary_data_size is %llu", name,
-                            fm_dtype_name(input->dtype), fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
+        return fm_error_set(decoder->reterr, FM_ETYPE,
+                            "input '%s': %s%s takes %zu bytes, but binary_data_size is %llu", name,
+                            fm_dtype_name(input->dtype),
+                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
                             expected, (unsigned long long)input->binary_size);
     }
     const char *data = decoder->body->data + decoder->binary_offset;
@@ -451,7 +492,7 @@ static int read_binary_tensor(struct decoder *decoder, const struct input *input
     return value_from_body(decoder, input, data, (size_t)input->binary_size, ret_value);
 }
 
-/* --- The members of an input --------------------------------------------------------------------------------------- */
+/* --- The members of an input --- */
 
 static int read_shape(struct decoder *decoder, struct input *input)
 {
@@ -463,15 +504,19 @@ static int read_shape(struct decoder *decoder, struct input *input)
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_NUMBER) {
         int64_t dimension = 0;
         if (fm_json_int64(&decoder->reader, &dimension) != 0 || dimension < 0) {
-            return fm_error_set(decoder->reterr, FM_EINVAL, "an input's shape must hold whole numbers of at least 0");
+            return fm_error_set(decoder->reterr, FM_EINVAL,
+                                "an input's shape must hold whole numbers of at least 0");
         }
         if (input->rank == FM_RANK_MAX) {
-            return fm_error_set(decoder->reterr, FM_ETOOLARGE, "an input's shape has more than %d dimensions", FM_RANK_MAX);
+            return fm_error_set(decoder->reterr, FM_ETOOLARGE,
+                                "an input's shape has more than %d dimensions", FM_RANK_MAX);
         }
         input->shape[input->rank++] = dimension;
     }
     input->has_shape = true;
-    return token == FM_JSON_ARRAY_END ? 0 : wrong_kind(decoder, token, "an input's shape", "an array of numbers");
+    return token == FM_JSON_ARRAY_END
+               ? 0
+               : wrong_kind(decoder, token, "an input's shape", "an array of numbers");
 }
 
 static int read_input_parameters(struct decoder *decoder, struct input *input)
@@ -484,9 +529,11 @@ static int read_input_parameters(struct decoder *decoder, struct input *input)
         int status = 0;
         if (fm_json_equals(&decoder->reader, "binary_data_size")) {
             input->has_binary = true;
-            status = read_uint(decoder, "an input's binary_data_size", INT64_MAX, &input->binary_size);
+            status =
+                read_uint(decoder, "an input's binary_data_size", INT64_MAX, &input->binary_size);
         } else if (fm_json_equals(&decoder->reader, "shared_memory_region")) {
-            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED, "shared memory tensors are not supported by this server");
+            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
+                                "shared memory tensors are not supported by this server");
         } else {
             status = skip(decoder);
         }
@@ -509,7 +556,8 @@ static int read_input_name(struct decoder *decoder, struct input *input)
         return port_unknown(decoder, "input", signature->inputs, signature->input_count);
     }
     if (decoder->request->inputs[input->port].tensor.dtype != FM_DTYPE_INVALID) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' is given twice", signature->inputs[input->port].name);
+        return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' is given twice",
+                            signature->inputs[input->port].name);
     }
     return 0;
 }
@@ -524,8 +572,11 @@ static int read_input_datatype(struct decoder *decoder, struct input *input)
     current_name(decoder, name, sizeof(name));
     input->dtype = fm_dtype_parse(name, strlen(name));
     if (input->dtype == FM_DTYPE_INVALID) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "unknown datatype '%s'; use one of BOOL, UINT8 to UINT64, INT8 to INT64, "
-                                                        "FP16, BF16, FP32, FP64, BYTES", name);
+        return fm_error_set(
+            decoder->reterr, FM_EINVAL,
+            "unknown datatype '%s'; use one of BOOL, UINT8 to UINT64, INT8 to INT64, "
+            "FP16, BF16, FP32, FP64, BYTES",
+            name);
     }
     return 0;
 }
@@ -542,18 +593,21 @@ static int check_input(struct decoder *decoder, const struct input *input)
                             input->has_shape ? "datatype" : "shape");
     }
     if (port->dtype != FM_DTYPE_INVALID && port->dtype != input->dtype) {
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s' of model '%s' is %s, but the request sends %s", port->name,
-                            decoder->signature->name, fm_dtype_name(port->dtype), fm_dtype_name(input->dtype));
+        return fm_error_set(decoder->reterr, FM_ETYPE,
+                            "input '%s' of model '%s' is %s, but the request sends %s", port->name,
+                            decoder->signature->name, fm_dtype_name(port->dtype),
+                            fm_dtype_name(input->dtype));
     }
     if (!fm_shape_matches(port, input->shape, input->rank)) {
         char expected[128];
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE,
-                            "input '%s' of model '%s' has shape %s%s, but the request sends %s", port->name,
-                            decoder->signature->name,
-                            fm_shape_format(port->shape, (uint32_t)port->rank, expected, sizeof(expected)),
-                            decoder->signature->batch_max > 0 ? " (batch first)" : "",
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
+        return fm_error_set(
+            decoder->reterr, FM_ETYPE,
+            "input '%s' of model '%s' has shape %s%s, but the request sends %s", port->name,
+            decoder->signature->name,
+            fm_shape_format(port->shape, (uint32_t)port->rank, expected, sizeof(expected)),
+            decoder->signature->batch_max > 0 ? " (batch first)" : "",
+            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
     }
     return 0;
 }
@@ -567,7 +621,8 @@ static int finish_input(struct decoder *decoder, struct input *input)
     struct fm_value *value = &decoder->request->inputs[input->port];
     if (input->has_binary) {
         if (input->has_data) {
-            return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' has both data and binary_data_size",
+            return fm_error_set(decoder->reterr, FM_EINVAL,
+                                "input '%s' has both data and binary_data_size",
                                 decoder->signature->inputs[input->port].name);
         }
         return read_binary_tensor(decoder, input, value);
@@ -576,7 +631,9 @@ static int finish_input(struct decoder *decoder, struct input *input)
         return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' has no data",
                             decoder->signature->inputs[input->port].name);
     }
-    return value->tensor.dtype != FM_DTYPE_INVALID ? 0 : read_json_tensor(decoder, &input->data, input, value);
+    return value->tensor.dtype != FM_DTYPE_INVALID
+               ? 0
+               : read_json_tensor(decoder, &input->data, input, value);
 }
 
 /* "data": at once when everything it needs is known, else remembered and skipped. */
@@ -586,10 +643,12 @@ static int read_input_data(struct decoder *decoder, struct input *input)
         return fm_error_set(decoder->reterr, FM_EINVAL, "an input has data twice");
     }
     input->has_data = true;
-    if (input->port >= 0 && input->has_shape && input->dtype != FM_DTYPE_INVALID && !input->has_binary) {
+    if (input->port >= 0 && input->has_shape && input->dtype != FM_DTYPE_INVALID &&
+        !input->has_binary) {
         int status = check_input(decoder, input);
         return status != 0 ? status
-                           : read_json_tensor(decoder, &decoder->reader, input, &decoder->request->inputs[input->port]);
+                           : read_json_tensor(decoder, &decoder->reader, input,
+                                              &decoder->request->inputs[input->port]);
     }
     input->data = decoder->reader;
     return skip(decoder);
@@ -621,7 +680,7 @@ static int read_input(struct decoder *decoder)
     return token == FM_JSON_OBJECT_END ? finish_input(decoder, &input) : malformed(decoder);
 }
 
-/* --- The members of an output -------------------------------------------------------------------------------------- */
+/* --- The members of an output --- */
 
 struct output {
     int64_t port;
@@ -642,9 +701,11 @@ static int read_output_parameters(struct decoder *decoder, struct output *output
             output->binary_given = true;
             status = read_bool(decoder, "an output's binary_data", &output->binary);
         } else if (fm_json_equals(&decoder->reader, "classification")) {
-            status = read_uint(decoder, "an output's classification", FM_OIP_CLASSES_MAX, &output->classes);
+            status = read_uint(decoder, "an output's classification", FM_OIP_CLASSES_MAX,
+                               &output->classes);
         } else if (fm_json_equals(&decoder->reader, "shared_memory_region")) {
-            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED, "shared memory tensors are not supported by this server");
+            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
+                                "shared memory tensors are not supported by this server");
         } else {
             status = skip(decoder);
         }
@@ -655,7 +716,8 @@ static int read_output_parameters(struct decoder *decoder, struct output *output
     return token == FM_JSON_OBJECT_END ? 0 : malformed(decoder);
 }
 
-/* An output that does not say whether it is binary is settled at the end, when the request's own default is known. */
+/* An output that does not say whether it is binary is settled at the end, when the request's own
+ * default is known. */
 static int add_output(struct decoder *decoder, const struct output *output, bool *binary_given)
 {
     struct fm_oip_request *request = decoder->request;
@@ -667,8 +729,10 @@ static int add_output(struct decoder *decoder, const struct output *output, bool
     }
     /* Each port comes once, so the array, made for all ports, suffices. */
     binary_given[request->output_count] = output->binary_given;
-    request->outputs[request->output_count++] = (struct fm_oip_output){
-        .port = (uint32_t)output->port, .binary = output->binary, .classes = (uint32_t)output->classes};
+    request->outputs[request->output_count++] =
+        (struct fm_oip_output){.port = (uint32_t)output->port,
+                               .binary = output->binary,
+                               .classes = (uint32_t)output->classes};
     return 0;
 }
 
@@ -683,9 +747,11 @@ static int read_output(struct decoder *decoder, bool *binary_given)
             if (token != FM_JSON_STRING) {
                 return wrong_kind(decoder, token, "an output's name", "a string");
             }
-            output.port = port_find(decoder, decoder->signature->outputs, decoder->signature->output_count);
+            output.port =
+                port_find(decoder, decoder->signature->outputs, decoder->signature->output_count);
             if (output.port < 0) {
-                return port_unknown(decoder, "output", decoder->signature->outputs, decoder->signature->output_count);
+                return port_unknown(decoder, "output", decoder->signature->outputs,
+                                    decoder->signature->output_count);
             }
         } else if (fm_json_equals(&decoder->reader, "parameters")) {
             status = read_output_parameters(decoder, &output);
@@ -705,7 +771,7 @@ static int read_output(struct decoder *decoder, bool *binary_given)
     return add_output(decoder, &output, binary_given);
 }
 
-/* --- The request ---------------------------------------------------------------------------------------------------- */
+/* --- The request --- */
 
 static int read_sequence_id(struct decoder *decoder)
 {
@@ -714,9 +780,12 @@ static int read_sequence_id(struct decoder *decoder)
         return malformed(decoder);
     }
     uint64_t id = 0;
-    bool none = (token == FM_JSON_NUMBER && fm_json_uint64(&decoder->reader, &id) == 0 && id == 0) ||
-                (token == FM_JSON_STRING && decoder->reader.text_length == 0);
-    return none ? 0 : fm_error_set(decoder->reterr, FM_EUNSUPPORTED, "sequences (sequence_id) are not supported by this server");
+    bool none =
+        (token == FM_JSON_NUMBER && fm_json_uint64(&decoder->reader, &id) == 0 && id == 0) ||
+        (token == FM_JSON_STRING && decoder->reader.text_length == 0);
+    return none ? 0
+                : fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
+                               "sequences (sequence_id) are not supported by this server");
 }
 
 static int read_parameters(struct decoder *decoder)
@@ -728,9 +797,11 @@ static int read_parameters(struct decoder *decoder)
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_KEY) {
         int status = 0;
         if (fm_json_equals(&decoder->reader, "timeout")) {
-            status = read_uint(decoder, "parameter timeout (microseconds)", INT64_MAX, &decoder->request->timeout_us);
+            status = read_uint(decoder, "parameter timeout (microseconds)", INT64_MAX,
+                               &decoder->request->timeout_us);
         } else if (fm_json_equals(&decoder->reader, "priority")) {
-            status = read_uint(decoder, "parameter priority", INT64_MAX, &decoder->request->priority);
+            status =
+                read_uint(decoder, "parameter priority", INT64_MAX, &decoder->request->priority);
         } else if (fm_json_equals(&decoder->reader, "binary_data_output")) {
             status = read_bool(decoder, "parameter binary_data_output", &decoder->binary_default);
         } else if (fm_json_equals(&decoder->reader, "sequence_id")) {
@@ -758,7 +829,8 @@ static int read_id(struct decoder *decoder)
         return no_memory(decoder);
     }
     if (decoder->request->id.length > FM_OIP_ID_BYTES_MAX) {
-        return fm_error_set(decoder->reterr, FM_ETOOLARGE, "the request's id is longer than %d bytes", FM_OIP_ID_BYTES_MAX);
+        return fm_error_set(decoder->reterr, FM_ETOOLARGE,
+                            "the request's id is longer than %d bytes", FM_OIP_ID_BYTES_MAX);
     }
     return 0;
 }
@@ -808,13 +880,16 @@ static int read_request(struct decoder *decoder, bool *binary_given)
     }
     size_t left = decoder->body->size - decoder->binary_offset;
     if (left > 0) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "%zu bytes at the end of the body belong to no input; check "
-                                                        "Inference-Header-Content-Length and the inputs' binary_data_size", left);
+        return fm_error_set(decoder->reterr, FM_EINVAL,
+                            "%zu bytes at the end of the body belong to no input; check "
+                            "Inference-Header-Content-Length and the inputs' binary_data_size",
+                            left);
     }
     return 0;
 }
 
-/* All outputs when none were named; the default form for those that did not say; and what JSON cannot carry is refused before any work is done. */
+/* All outputs when none were named; the default form for those that did not say; and what JSON
+ * cannot carry is refused before any work is done. */
 static int settle_outputs(struct decoder *decoder, const bool *binary_given)
 {
     struct fm_oip_request *request = decoder->request;
@@ -850,8 +925,9 @@ static int settle_inputs(struct decoder *decoder)
         const struct fm_tensor *tensor = &request->inputs[i].tensor;
         if (tensor->dtype == FM_DTYPE_INVALID) {
             if ((signature->inputs[i].flags & FM_PORT_OPTIONAL) == 0) {
-                return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' of model '%s' is missing", signature->inputs[i].name,
-                                    signature->name);
+                return fm_error_set(decoder->reterr, FM_EINVAL,
+                                    "input '%s' of model '%s' is missing",
+                                    signature->inputs[i].name, signature->name);
             }
             continue;
         }
@@ -859,13 +935,17 @@ static int settle_inputs(struct decoder *decoder)
             continue;
         }
         if (tensor->shape[0] < 1 || tensor->shape[0] > (int64_t)signature->batch_max) {
-            return fm_error_set(decoder->reterr, FM_ETYPE,
-                                "input '%s' has a batch of %lld, but model '%s' takes batches of 1 to %u", signature->inputs[i].name,
-                                (long long)tensor->shape[0], signature->name, signature->batch_max);
+            return fm_error_set(
+                decoder->reterr, FM_ETYPE,
+                "input '%s' has a batch of %lld, but model '%s' takes batches of 1 to %u",
+                signature->inputs[i].name, (long long)tensor->shape[0], signature->name,
+                signature->batch_max);
         }
         if (!first && tensor->shape[0] != (int64_t)request->rows) {
-            return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s' has a batch of %lld, but the inputs before it have %u",
-                                signature->inputs[i].name, (long long)tensor->shape[0], request->rows);
+            return fm_error_set(decoder->reterr, FM_ETYPE,
+                                "input '%s' has a batch of %lld, but the inputs before it have %u",
+                                signature->inputs[i].name, (long long)tensor->shape[0],
+                                request->rows);
         }
         request->rows = (uint32_t)tensor->shape[0];
         first = false;
@@ -873,15 +953,17 @@ static int settle_inputs(struct decoder *decoder)
     return 0;
 }
 
-/* --- The raw form ---------------------------------------------------------------------------------------------------- */
+/* --- The raw form --- */
 
 static int raw_error(struct decoder *decoder, const char *why)
 {
-    return fm_error_set(decoder->reterr, FM_EINVAL, "the raw request form does not fit model '%s': %s", decoder->signature->name,
-                        why);
+    return fm_error_set(decoder->reterr, FM_EINVAL,
+                        "the raw request form does not fit model '%s': %s",
+                        decoder->signature->name, why);
 }
 
-/* The shape of the one tensor that the whole body is: the batch is 1, and one variable dimension follows from the size. */
+/* The shape of the one tensor that the whole body is: the batch is 1, and one variable dimension
+ * follows from the size. */
 static int raw_shape(struct decoder *decoder, struct input *input)
 {
     const struct fm_port *port = &decoder->signature->inputs[0];
@@ -902,7 +984,8 @@ static int raw_shape(struct decoder *decoder, struct input *input)
             continue;
         }
         if (variable >= 0) {
-            return raw_error(decoder, "its input has more than one variable dimension; send its shape in JSON");
+            return raw_error(
+                decoder, "its input has more than one variable dimension; send its shape in JSON");
         }
         variable = i;
     }
@@ -917,9 +1000,10 @@ static int raw_shape(struct decoder *decoder, struct input *input)
         input->shape[variable] = (int64_t)(decoder->body->size / unit);
     } else if (unit != decoder->body->size) {
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE, "the raw body has %zu bytes, but input '%s' is %s%s", decoder->body->size,
-                            port->name, fm_dtype_name(port->dtype),
-                            fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
+        return fm_error_set(
+            decoder->reterr, FM_ETYPE, "the raw body has %zu bytes, but input '%s' is %s%s",
+            decoder->body->size, port->name, fm_dtype_name(port->dtype),
+            fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
     }
     return 0;
 }
@@ -948,7 +1032,8 @@ static int decode_raw(struct decoder *decoder)
         return raw_error(decoder, "its BYTES input has more than one element");
     }
     if (decoder->body->size > UINT32_MAX) {
-        return fm_error_set(decoder->reterr, FM_ETOOLARGE, "one BYTES element holds at most 4294967295 bytes");
+        return fm_error_set(decoder->reterr, FM_ETOOLARGE,
+                            "one BYTES element holds at most 4294967295 bytes");
     }
     if (fm_value_from_bytes(value, decoder->body->data, decoder->body->size) != 0) {
         return no_memory(decoder);
@@ -966,10 +1051,12 @@ static int decode(struct decoder *decoder)
     if (body->header_length == 0) {
         status = decode_raw(decoder);
     } else if (body->header_length != FM_OIP_HEADER_ABSENT && body->header_length > body->size) {
-        status = fm_error_set(decoder->reterr, FM_EINVAL, "Inference-Header-Content-Length is %llu, but the body has %zu bytes",
+        status = fm_error_set(decoder->reterr, FM_EINVAL,
+                              "Inference-Header-Content-Length is %llu, but the body has %zu bytes",
                               (unsigned long long)body->header_length, body->size);
     } else {
-        size_t length = body->header_length == FM_OIP_HEADER_ABSENT ? body->size : (size_t)body->header_length;
+        size_t length =
+            body->header_length == FM_OIP_HEADER_ABSENT ? body->size : (size_t)body->header_length;
         decoder->binary_offset = length;
         fm_json_reader_init(&decoder->reader, body->data, length);
         binary_given = fm_alloc_zero(decoder->signature->output_count, sizeof(*binary_given));
@@ -991,8 +1078,10 @@ int fm_oip_request_decode(const struct fm_oip_signature *signature, const struct
     struct fm_oip_request request = {.rows = 1, .input_count = signature->input_count};
     request.inputs = fm_alloc_zero(signature->input_count, sizeof(*request.inputs));
     request.outputs = fm_alloc_zero(signature->output_count, sizeof(*request.outputs));
-    struct decoder decoder = {.signature = signature, .body = body, .request = &request, .reterr = reterr};
-    int status = request.inputs == NULL || request.outputs == NULL ? no_memory(&decoder) : decode(&decoder);
+    struct decoder decoder = {
+        .signature = signature, .body = body, .request = &request, .reterr = reterr};
+    int status =
+        request.inputs == NULL || request.outputs == NULL ? no_memory(&decoder) : decode(&decoder);
     if (status != 0) {
         fm_oip_request_deinit(&request);
         return status;
@@ -1012,7 +1101,8 @@ void fm_oip_request_deinit(struct fm_oip_request *request)
     *request = (struct fm_oip_request){0};
 }
 
-int fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only, struct fm_error *reterr)
+int fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only,
+                        struct fm_error *reterr)
 {
     *ret_ready_only = false;
     if (size == 0) {
@@ -1039,6 +1129,7 @@ int fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only, str
             return 0;
         }
     }
-    return fm_error_set(reterr, FM_EINVAL, "the body must be empty or a JSON object like {\"ready\": true}%s%s",
-                        reader.error.status != 0 ? ": " : "", reader.error.status != 0 ? reader.error.text : "");
+    return fm_error_set(
+        reterr, FM_EINVAL, "the body must be empty or a JSON object like {\"ready\": true}%s%s",
+        reader.error.status != 0 ? ": " : "", reader.error.status != 0 ? reader.error.text : "");
 }

@@ -10,9 +10,10 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
-/* --- Tensor data as JSON ---------------------------------------------------------------------------------------------- */
+/* --- Tensor data as JSON --- */
 
-static void write_integers(struct fm_json_writer *writer, const struct fm_tensor *tensor, uint64_t count)
+static void write_integers(struct fm_json_writer *writer, const struct fm_tensor *tensor,
+                           uint64_t count)
 {
     const unsigned char *data = tensor->data;
     size_t size = fm_dtype_bits(tensor->dtype) / 8;
@@ -30,7 +31,8 @@ static void write_integers(struct fm_json_writer *writer, const struct fm_tensor
     }
 }
 
-static void write_bytes(struct fm_json_writer *writer, const struct fm_tensor *tensor, uint64_t count)
+static void write_bytes(struct fm_json_writer *writer, const struct fm_tensor *tensor,
+                        uint64_t count)
 {
     const char *at = tensor->data;
     for (uint64_t i = 0; i < count; i++) {
@@ -42,7 +44,8 @@ static void write_bytes(struct fm_json_writer *writer, const struct fm_tensor *t
 }
 
 /* The tensor passed fm_tensor_check. False when its type has no JSON form. */
-static bool write_data(struct fm_json_writer *writer, const struct fm_tensor *tensor, uint64_t count)
+static bool write_data(struct fm_json_writer *writer, const struct fm_tensor *tensor,
+                       uint64_t count)
 {
     const unsigned char *data = tensor->data;
     fm_json_array_begin(writer);
@@ -73,7 +76,7 @@ static bool write_data(struct fm_json_writer *writer, const struct fm_tensor *te
     return true;
 }
 
-/* --- Classification ----------------------------------------------------------------------------------------------------- */
+/* --- Classification --- */
 
 /* Element `index` of a numeric tensor as a double; NaN for types that cannot be ranked. */
 static double element(const struct fm_tensor *tensor, uint64_t index)
@@ -93,12 +96,14 @@ static double element(const struct fm_tensor *tensor, uint64_t index)
     if (tensor->dtype == FM_DTYPE_FP16 || tensor->dtype == FM_DTYPE_BF16) {
         uint16_t value;
         memcpy(&value, at, sizeof(value));
-        return (double)(tensor->dtype == FM_DTYPE_FP16 ? fm_fp16_to_float(value) : fm_bf16_to_float(value));
+        return (double)(tensor->dtype == FM_DTYPE_FP16 ? fm_fp16_to_float(value)
+                                                       : fm_bf16_to_float(value));
     }
     uint64_t value = 0;
     memcpy(&value, at, size);
     unsigned shift = (unsigned)(64 - 8 * size);
-    return tensor->dtype >= FM_DTYPE_INT8 ? (double)((int64_t)(value << shift) >> shift) : (double)value;
+    return tensor->dtype >= FM_DTYPE_INT8 ? (double)((int64_t)(value << shift) >> shift)
+                                          : (double)value;
 }
 
 struct ranked {
@@ -106,7 +111,8 @@ struct ranked {
     uint64_t index;
 };
 
-/* Puts a candidate into `best` (sorted, best first, `*count` of at most `max`). Ties: the lower index first. NaN ranks last. */
+/* Puts a candidate into `best` (sorted, best first, `*count` of at most `max`). Ties: the lower
+ * index first. NaN ranks last. */
 static void rank(struct ranked *best, uint32_t *count, uint32_t max, struct ranked candidate)
 {
     double key = isnan(candidate.value) ? -INFINITY : candidate.value;
@@ -126,11 +132,14 @@ static void rank(struct ranked *best, uint32_t *count, uint32_t max, struct rank
     best[at] = candidate;
 }
 
-static void append_class(struct fm_text *text, const struct ranked *ranked, const char *const *labels, size_t label_count)
+static void append_class(struct fm_text *text, const struct ranked *ranked,
+                         const char *const *labels, size_t label_count)
 {
     char value[400];
-    int length = snprintf(value, sizeof(value), "%f:%llu", ranked->value, (unsigned long long)ranked->index);
-    const char *label = labels != NULL && ranked->index < label_count ? labels[ranked->index] : NULL;
+    int length =
+        snprintf(value, sizeof(value), "%f:%llu", ranked->value, (unsigned long long)ranked->index);
+    const char *label =
+        labels != NULL && ranked->index < label_count ? labels[ranked->index] : NULL;
     size_t label_length = label != NULL ? strlen(label) : 0;
     uint32_t total = (uint32_t)((size_t)length + (label != NULL ? 1 + label_length : 0));
     fm_text_append(text, &total, sizeof(total));
@@ -147,8 +156,8 @@ struct label_list {
 };
 
 /* tensor [rows, classes...] to BYTES [rows, k], or without a batch [classes...] to [k]. */
-static int classify(const struct fm_tensor *tensor, bool batched, uint32_t k, const struct label_list *labels,
-                    struct fm_value *ret_value)
+static int classify(const struct fm_tensor *tensor, bool batched, uint32_t k,
+                    const struct label_list *labels, struct fm_value *ret_value)
 {
     uint64_t count = 0;
     if (fm_shape_element_count(tensor->shape, tensor->rank, &count) != 0) {
@@ -171,7 +180,8 @@ static int classify(const struct fm_tensor *tensor, bool batched, uint32_t k, co
     int64_t shape[2] = {(int64_t)rows, k};
     int status = best == NULL || text.failed
                      ? FM_ENOMEM
-                     : fm_value_alloc(ret_value, FM_DTYPE_BYTES, batched ? shape : shape + 1, batched ? 2 : 1, text.length);
+                     : fm_value_alloc(ret_value, FM_DTYPE_BYTES, batched ? shape : shape + 1,
+                                      batched ? 2 : 1, text.length);
     if (status == 0 && text.length > 0) {
         memcpy(ret_value->tensor.data, text.data, text.length);
     }
@@ -180,7 +190,7 @@ static int classify(const struct fm_tensor *tensor, bool batched, uint32_t k, co
     return status;
 }
 
-/* --- The response -------------------------------------------------------------------------------------------------------- */
+/* --- The response --- */
 
 struct encoder {
     const struct fm_oip_signature *signature;
@@ -200,14 +210,16 @@ static void write_shape(struct fm_json_writer *writer, const int64_t *shape, uin
     fm_json_array_end(writer);
 }
 
-static int encode_output(struct encoder *encoder, const struct fm_oip_output *wanted, const struct fm_tensor *tensor)
+static int encode_output(struct encoder *encoder, const struct fm_oip_output *wanted,
+                         const struct fm_tensor *tensor)
 {
     const char *name = encoder->signature->outputs[wanted->port].name;
     struct fm_json_writer *writer = &encoder->writer;
     uint64_t count = 0;
     int status = fm_shape_element_count(tensor->shape, tensor->rank, &count);
     if (status != 0) {
-        return fm_error_set(encoder->reterr, FM_EINTERNAL, "output '%s' has an impossible shape", name);
+        return fm_error_set(encoder->reterr, FM_EINTERNAL, "output '%s' has an impossible shape",
+                            name);
     }
     fm_json_object_begin(writer);
     fm_json_key(writer, "name");
@@ -223,13 +235,15 @@ static int encode_output(struct encoder *encoder, const struct fm_oip_output *wa
         fm_json_uint(writer, tensor->size);
         fm_json_object_end(writer);
         encoder->response->binary = true;
-        encoder->response->parts[encoder->response->part_count++] = (struct fm_oip_part){tensor->data, tensor->size};
+        encoder->response->parts[encoder->response->part_count++] =
+            (struct fm_oip_part){tensor->data, tensor->size};
     } else {
         fm_json_key(writer, "data");
         if (!write_data(writer, tensor, count)) {
-            return fm_error_set(encoder->reterr, FM_EINVAL,
-                                "output '%s' is %s, which has no JSON form; ask for it with \"binary_data\": true", name,
-                                fm_dtype_name(tensor->dtype));
+            return fm_error_set(
+                encoder->reterr, FM_EINVAL,
+                "output '%s' is %s, which has no JSON form; ask for it with \"binary_data\": true",
+                name, fm_dtype_name(tensor->dtype));
         }
     }
     fm_json_object_end(writer);
@@ -247,20 +261,25 @@ static int encode_outputs(struct encoder *encoder, fm_oip_labels labels, void *l
         const char *name = encoder->signature->outputs[wanted->port].name;
         struct fm_error error = {0};
         if (tensor->dtype == FM_DTYPE_INVALID || fm_tensor_check(tensor, &error) != 0) {
-            return fm_error_set(encoder->reterr, FM_EINTERNAL, "model '%s' gave no valid output '%s'%s%s", encoder->signature->name,
-                                name, error.status != 0 ? ": " : "", error.text);
+            return fm_error_set(
+                encoder->reterr, FM_EINTERNAL, "model '%s' gave no valid output '%s'%s%s",
+                encoder->signature->name, name, error.status != 0 ? ": " : "", error.text);
         }
         int status = 0;
         if (wanted->classes > 0) {
-            if (tensor->dtype == FM_DTYPE_BYTES || fm_dtype_bits(tensor->dtype) < 8 || tensor->dtype > FM_DTYPE_BF16) {
-                return fm_error_set(encoder->reterr, FM_EINVAL, "output '%s' is %s: classification needs numbers", name,
+            if (tensor->dtype == FM_DTYPE_BYTES || fm_dtype_bits(tensor->dtype) < 8 ||
+                tensor->dtype > FM_DTYPE_BF16) {
+                return fm_error_set(encoder->reterr, FM_EINVAL,
+                                    "output '%s' is %s: classification needs numbers", name,
                                     fm_dtype_name(tensor->dtype));
             }
             struct label_list list = {0};
             list.texts = labels != NULL ? labels(labels_context, wanted->port, &list.count) : NULL;
-            status = classify(tensor, encoder->signature->batch_max > 0, wanted->classes, &list, &response->classified[i]);
+            status = classify(tensor, encoder->signature->batch_max > 0, wanted->classes, &list,
+                              &response->classified[i]);
             if (status != 0) {
-                return fm_error_set(encoder->reterr, status, "classification of output '%s': %s", name, fm_status_text(status));
+                return fm_error_set(encoder->reterr, status, "classification of output '%s': %s",
+                                    name, fm_status_text(status));
             }
             tensor = &response->classified[i].tensor;
         }
@@ -280,15 +299,19 @@ static void write_version(struct fm_json_writer *writer, uint64_t version)
     fm_json_string_n(writer, text, (size_t)length);
 }
 
-int fm_oip_response_encode(const struct fm_oip_signature *signature, const struct fm_oip_request *request,
-                           const struct fm_value *outputs, fm_oip_labels labels, void *labels_context,
+int fm_oip_response_encode(const struct fm_oip_signature *signature,
+                           const struct fm_oip_request *request, const struct fm_value *outputs,
+                           fm_oip_labels labels, void *labels_context,
                            struct fm_oip_response *ret_response, struct fm_error *reterr)
 {
     struct fm_oip_response response = {.classified_count = request->output_count, .part_count = 1};
     response.parts = fm_alloc_zero((size_t)request->output_count + 1, sizeof(*response.parts));
     response.classified = fm_alloc_zero(request->output_count, sizeof(*response.classified));
-    struct encoder encoder = {
-        .signature = signature, .request = request, .outputs = outputs, .response = &response, .reterr = reterr};
+    struct encoder encoder = {.signature = signature,
+                              .request = request,
+                              .outputs = outputs,
+                              .response = &response,
+                              .reterr = reterr};
     fm_json_writer_init(&encoder.writer, &response.json);
     int status = FM_ENOMEM;
     if (response.parts != NULL && response.classified != NULL) {
@@ -305,7 +328,9 @@ int fm_oip_response_encode(const struct fm_oip_signature *signature, const struc
         fm_json_object_end(&encoder.writer);
     }
     if (status == FM_ENOMEM || response.json.failed) {
-        status = fm_error_set(reterr, FM_ENOMEM, "out of memory while writing the answer of model '%s'", signature->name);
+        status =
+            fm_error_set(reterr, FM_ENOMEM, "out of memory while writing the answer of model '%s'",
+                         signature->name);
     }
     if (status != 0) {
         fm_oip_response_deinit(&response);
@@ -330,7 +355,7 @@ void fm_oip_response_deinit(struct fm_oip_response *response)
     *response = (struct fm_oip_response){0};
 }
 
-/* --- Documents ----------------------------------------------------------------------------------------------------------- */
+/* --- Documents --- */
 
 void fm_oip_write_error(struct fm_text *text, const char *message)
 {
@@ -345,7 +370,8 @@ void fm_oip_write_error(struct fm_text *text, const char *message)
 void fm_oip_write_server(struct fm_text *text, const char *name, const char *version)
 {
     /* Only what works: clients decide by this list what to ask for. */
-    static const char *const extensions[] = {"classification", "model_repository", "schedule_policy", "model_configuration",
+    static const char *const extensions[] = {"classification",     "model_repository",
+                                             "schedule_policy",    "model_configuration",
                                              "binary_tensor_data", "parameters"};
     struct fm_json_writer writer;
     fm_json_writer_init(&writer, text);
@@ -363,7 +389,8 @@ void fm_oip_write_server(struct fm_text *text, const char *name, const char *ver
     fm_json_object_end(&writer);
 }
 
-static void write_ports(struct fm_json_writer *writer, const char *key, const struct fm_port *ports, uint32_t count)
+static void write_ports(struct fm_json_writer *writer, const char *key, const struct fm_port *ports,
+                        uint32_t count)
 {
     fm_json_key(writer, key);
     fm_json_array_begin(writer);
@@ -380,8 +407,8 @@ static void write_ports(struct fm_json_writer *writer, const char *key, const st
     fm_json_array_end(writer);
 }
 
-void fm_oip_write_model(struct fm_text *text, const struct fm_oip_signature *signature, const char *platform,
-                        const uint64_t *versions, size_t version_count)
+void fm_oip_write_model(struct fm_text *text, const struct fm_oip_signature *signature,
+                        const char *platform, const uint64_t *versions, size_t version_count)
 {
     struct fm_json_writer writer;
     fm_json_writer_init(&writer, text);
@@ -414,8 +441,8 @@ void fm_oip_write_model_ready(struct fm_text *text, const char *name, bool ready
 }
 
 /* Tensors as a model configuration states them: without the batch dimension. */
-static void write_config_ports(struct fm_json_writer *writer, const char *key, const struct fm_port *ports, uint32_t count,
-                               bool batched)
+static void write_config_ports(struct fm_json_writer *writer, const char *key,
+                               const struct fm_port *ports, uint32_t count, bool batched)
 {
     fm_json_key(writer, key);
     fm_json_array_begin(writer);
@@ -438,8 +465,8 @@ static void write_config_ports(struct fm_json_writer *writer, const char *key, c
     fm_json_array_end(writer);
 }
 
-void fm_oip_write_config(struct fm_text *text, const struct fm_oip_signature *signature, const char *platform, const char *backend,
-                         uint32_t instance_count)
+void fm_oip_write_config(struct fm_text *text, const struct fm_oip_signature *signature,
+                         const char *platform, const char *backend, uint32_t instance_count)
 {
     struct fm_json_writer writer;
     bool batched = signature->batch_max > 0;

@@ -223,8 +223,9 @@ static int output_write(const struct fm_row_format *format, struct fm_json_write
     }
     uint32_t axis = format->strip_rows && tensor->rank > 0 ? 1 : 0;
     /* One string is a string; whether it is one is said by the port, not by how many there happen to be. */
-    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == 1 && port->shape[0] == 1 && tensor->rank == 1 && tensor->shape[0] == 1;
-    return tensor_write(json, tensor, one ? 1 : axis, format->bytes, &index, &cursor);
+    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == (int32_t)axis + 1 && port->shape[axis] == 1 && tensor->rank == axis + 1 &&
+               tensor->shape[axis] == 1;
+    return tensor_write(json, tensor, one ? axis + 1 : axis, format->bytes, &index, &cursor);
 }
 
 /* --- Lines --- */

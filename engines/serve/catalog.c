@@ -12,7 +12,7 @@
 #include "core/util/text.h"
 #include "host/os/os.h"
 
-/* --- Reading the paths ----------------------------------------------------------------------------------------------- */
+/* --- Reading the paths --- */
 
 static bool is_wanted(const struct fm_catalog_options *options, const char *name)
 {
@@ -26,7 +26,10 @@ static bool is_wanted(const struct fm_catalog_options *options, const char *name
 
 static size_t versions_of(const struct fm_repository_entry *entry)
 {
-    return entry->kind == FM_REPOSITORY_MODEL && entry->error.status == 0 && entry->version_count > 0 ? entry->version_count : 1;
+    return entry->kind == FM_REPOSITORY_MODEL && entry->error.status == 0 &&
+                   entry->version_count > 0
+               ? entry->version_count
+               : 1;
 }
 
 static int entry_compare(const void *a, const void *b)
@@ -34,19 +37,23 @@ static int entry_compare(const void *a, const void *b)
     const struct fm_catalog_entry *left = a;
     const struct fm_catalog_entry *right = b;
     int names = strcmp(left->name, right->name);
-    return names != 0 ? names : left->version < right->version ? -1 : left->version > right->version;
+    return names != 0                       ? names
+           : left->version < right->version ? -1
+                                            : left->version > right->version;
 }
 
 static void entries_add(struct fm_catalog *catalog, const struct fm_repository *repository)
 {
     for (size_t i = 0; i < repository->count; i++) {
         const struct fm_repository_entry *source = &repository->entries[i];
-        for (size_t v = 0; is_wanted(&catalog->options, source->name) && v < versions_of(source); v++) {
+        for (size_t v = 0; is_wanted(&catalog->options, source->name) && v < versions_of(source);
+             v++) {
             struct fm_catalog_entry *entry = &catalog->entries[catalog->entry_count++];
-            *entry = (struct fm_catalog_entry){.catalog = catalog,
-                                               .name = source->name,
-                                               .version = source->version_count > 0 ? source->versions[v].version : 1,
-                                               .repository = repository};
+            *entry = (struct fm_catalog_entry){
+                .catalog = catalog,
+                .name = source->name,
+                .version = source->version_count > 0 ? source->versions[v].version : 1,
+                .repository = repository};
             if (source->error.status != 0) {
                 entry->error = source->error;
             }
@@ -61,7 +68,9 @@ static int entries_check(const struct fm_catalog *catalog, struct fm_error *rete
     for (size_t i = 1; i < catalog->entry_count; i++) {
         const struct fm_catalog_entry *entry = &catalog->entries[i];
         if (strcmp(entry->name, entry[-1].name) == 0 && entry->repository != entry[-1].repository) {
-            return fm_error_set(reterr, FM_EEXIST, "model '%s' comes from two of the given paths; names must be unique", entry->name);
+            return fm_error_set(
+                reterr, FM_EEXIST,
+                "model '%s' comes from two of the given paths; names must be unique", entry->name);
         }
     }
     for (uint32_t m = 0; m < options->model_count; m++) {
@@ -70,15 +79,19 @@ static int entries_check(const struct fm_catalog *catalog, struct fm_error *rete
             found = strcmp(catalog->entries[i].name, options->models[m]) == 0;
         }
         if (!found) {
-            return fm_error_set(reterr, FM_ENOTFOUND, "none of the given paths holds a model '%s'", options->models[m]);
+            return fm_error_set(reterr, FM_ENOTFOUND, "none of the given paths holds a model '%s'",
+                                options->models[m]);
         }
     }
-    return catalog->entry_count > 0 ? 0
-                                    : fm_error_set(reterr, FM_ENOTFOUND, "'%s' holds no model; a model lies in <name>/<version>/model.onnx",
-                                                   options->paths[0]);
+    return catalog->entry_count > 0
+               ? 0
+               : fm_error_set(reterr, FM_ENOTFOUND,
+                              "'%s' holds no model; a model lies in <name>/<version>/model.onnx",
+                              options->paths[0]);
 }
 
-int fm_catalog_open(struct fm_catalog *catalog, const struct fm_catalog_options *options, struct fm_error *reterr)
+int fm_catalog_open(struct fm_catalog *catalog, const struct fm_catalog_options *options,
+                    struct fm_error *reterr)
 {
     *catalog = (struct fm_catalog){.options = *options};
     catalog->repositories = fm_alloc_zero(options->path_count, sizeof(*catalog->repositories));
@@ -94,7 +107,8 @@ int fm_catalog_open(struct fm_catalog *catalog, const struct fm_catalog_options 
         }
     }
     if (status == 0 && count > FM_CATALOG_ENTRIES_MAX) {
-        status = fm_error_set(reterr, FM_ETOOLARGE, "%zu models are more than the %d that one server takes", count,
+        status = fm_error_set(reterr, FM_ETOOLARGE,
+                              "%zu models are more than the %d that one server takes", count,
                               FM_CATALOG_ENTRIES_MAX);
     }
     if (status == 0) {
@@ -119,7 +133,7 @@ int fm_catalog_open(struct fm_catalog *catalog, const struct fm_catalog_options 
     return status;
 }
 
-/* --- Loading --------------------------------------------------------------------------------------------------------- */
+/* --- Loading --- */
 
 /* On the loop: the entry becomes what the loading thread found out. */
 static void entry_loaded(struct fm_loop_task *task)
@@ -154,7 +168,8 @@ static void loader_run(void *argument)
         struct fm_catalog_entry *entry = &catalog->entries[i];
         uint64_t start_ns = fm_os_now_ns();
         if (entry->error.status == 0 &&
-            fm_servable_open(entry->repository, entry->name, entry->version, &catalog->options.servable, &entry->loaded_servable,
+            fm_servable_open(entry->repository, entry->name, entry->version,
+                             &catalog->options.servable, &entry->loaded_servable,
                              &entry->error) != 0) {
             entry->loaded_servable = NULL;
         }
@@ -199,7 +214,7 @@ void fm_catalog_close(struct fm_catalog *catalog)
     *catalog = (struct fm_catalog){0};
 }
 
-/* --- Finding --------------------------------------------------------------------------------------------------------- */
+/* --- Finding --- */
 
 const char *fm_catalog_state_name(enum fm_catalog_state state)
 {
@@ -234,13 +249,17 @@ static int not_found(const struct fm_catalog *catalog, const char *name, struct 
             nearest_distance = distance;
         }
     }
-    return nearest != NULL ? fm_error_set(reterr, FM_ENOTFOUND, "Request for unknown model: '%.200s' is not found; did you mean '%s'?",
-                                          name, nearest)
-                           : fm_error_set(reterr, FM_ENOTFOUND, "Request for unknown model: '%.200s' is not found", name);
+    return nearest != NULL
+               ? fm_error_set(
+                     reterr, FM_ENOTFOUND,
+                     "Request for unknown model: '%.200s' is not found; did you mean '%s'?", name,
+                     nearest)
+               : fm_error_set(reterr, FM_ENOTFOUND,
+                              "Request for unknown model: '%.200s' is not found", name);
 }
 
-int fm_catalog_find(struct fm_catalog *catalog, const char *name, uint64_t version, struct fm_catalog_entry **ret_entry,
-                    struct fm_error *reterr)
+int fm_catalog_find(struct fm_catalog *catalog, const char *name, uint64_t version,
+                    struct fm_catalog_entry **ret_entry, struct fm_error *reterr)
 {
     struct fm_catalog_entry *found = NULL;
     bool name_known = false;
@@ -250,22 +269,28 @@ int fm_catalog_find(struct fm_catalog *catalog, const char *name, uint64_t versi
             continue;
         }
         name_known = true;
-        /* Versions ascend: the last that fits is the highest. A ready one is never replaced by one that is not. */
-        if (version == 0 ? found == NULL || entry->state == FM_CATALOG_READY || found->state != FM_CATALOG_READY
+        /* Versions ascend: the last that fits is the highest. A ready one is never replaced by one
+         * that is not. */
+        if (version == 0 ? found == NULL || entry->state == FM_CATALOG_READY ||
+                               found->state != FM_CATALOG_READY
                          : entry->version == version) {
             found = entry;
         }
     }
     if (found == NULL) {
-        return name_known ? fm_error_set(reterr, FM_ENOTFOUND, "Request for unknown model: '%.200s' version %llu is not found", name,
-                                         (unsigned long long)version)
-                          : not_found(catalog, name, reterr);
+        return name_known
+                   ? fm_error_set(reterr, FM_ENOTFOUND,
+                                  "Request for unknown model: '%.200s' version %llu is not found",
+                                  name, (unsigned long long)version)
+                   : not_found(catalog, name, reterr);
     }
     *ret_entry = found;
     if (found->state == FM_CATALOG_READY) {
         return 0;
     }
     return found->state == FM_CATALOG_LOADING
-               ? fm_error_set(reterr, FM_EUNAVAILABLE, "model '%s' is not ready: it is being loaded", found->name)
-               : fm_error_set(reterr, FM_EUNAVAILABLE, "model '%s' is not ready: %s", found->name, found->error.text);
+               ? fm_error_set(reterr, FM_EUNAVAILABLE,
+                              "model '%s' is not ready: it is being loaded", found->name)
+               : fm_error_set(reterr, FM_EUNAVAILABLE, "model '%s' is not ready: %s", found->name,
+                              found->error.text);
 }

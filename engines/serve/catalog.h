@@ -1,8 +1,9 @@
 /*
- * What is served: the entries of all repositories, their loading on a thread of its own, and the look-up by name and version.
+ * What is served: the entries of all repositories, their loading on a thread of its own, and the
+ * look-up by name and version.
  *
- * Owns: repositories and servables. Does not own: HTTP. An entry's state changes on the loop's thread only.
- * Thread rule: the loop's thread, apart from the loading thread inside.
+ * Owns: repositories and servables. Does not own: HTTP. An entry's state changes on the loop's
+ * thread only. Thread rule: the loop's thread, apart from the loading thread inside.
  */
 #ifndef FM_ENGINES_SERVE_CATALOG_H
 #define FM_ENGINES_SERVE_CATALOG_H
@@ -26,8 +27,8 @@ struct fm_catalog_entry {
     const char *name;
     uint64_t version; /* pipelines: 1 */
     enum fm_catalog_state state;
-    struct fm_error error; /* UNAVAILABLE: why */
-    struct fm_servable *servable; /* READY */
+    struct fm_error error;             /* UNAVAILABLE: why */
+    struct fm_servable *servable;      /* READY */
     struct fm_oip_signature signature; /* READY */
     /* The loading thread's result, handed over by the task. */
     const struct fm_repository *repository;
@@ -61,17 +62,19 @@ struct fm_catalog {
 };
 
 /* Reads the paths; loads nothing yet. `catalog` stays in place. On failure nothing is left. */
-int FM_NODISCARD fm_catalog_open(struct fm_catalog *catalog, const struct fm_catalog_options *options, struct fm_error *reterr);
+int FM_NODISCARD fm_catalog_open(struct fm_catalog *catalog,
+                                 const struct fm_catalog_options *options, struct fm_error *reterr);
 /* Loads on another thread; results arrive by `loaded`. */
-int FM_NODISCARD fm_catalog_load(struct fm_catalog *catalog, struct fm_loop *loop, struct fm_error *reterr);
+int FM_NODISCARD fm_catalog_load(struct fm_catalog *catalog, struct fm_loop *loop,
+                                 struct fm_error *reterr);
 /* Loads nothing further after the entry that is being loaded. */
 void fm_catalog_stop(struct fm_catalog *catalog);
 /* Waits for the loading thread and for requests in flight, then releases everything. */
 void fm_catalog_close(struct fm_catalog *catalog);
 
 /*
- * version 0: the highest that is ready. FM_ENOTFOUND in the words clients look for, with a suggestion; FM_EUNAVAILABLE when it is there but not
- * ready (*ret_entry is set then too).
+ * version 0: the highest that is ready. FM_ENOTFOUND in the words clients look for, with a
+ * suggestion; FM_EUNAVAILABLE when it is there but not ready (*ret_entry is set then too).
  */
 int FM_NODISCARD fm_catalog_find(struct fm_catalog *catalog, const char *name, uint64_t version,
                                  struct fm_catalog_entry **ret_entry, struct fm_error *reterr);

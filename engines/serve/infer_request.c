@@ -1,9 +1,11 @@
 /*
- * One inference: HTTP body to tensors, to the executor, back to an HTTP answer. See serve_internal.h.
+ * One inference: HTTP body to tensors, to the executor, back to an HTTP answer. See
+ * serve_internal.h.
  *
- * Bodies are decoded on the loop's thread; answers are encoded on the executor's thread that finished the request and go back to the loop as pieces that
- * refer to the output tensors. The struct below is freed on the loop's thread when the last byte was written, or when it is clear that
- * nobody wants the answer.
+ * Bodies are decoded on the loop's thread; answers are encoded on the executor's thread that
+ * finished the request and go back to the loop as pieces that refer to the output tensors. The
+ * struct below is freed on the loop's thread when the last byte was written, or when it is clear
+ * that nobody wants the answer.
  */
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +35,8 @@ static void inference_free(void *context)
 {
     struct inference *inference = context;
     struct fm_serve *serve = inference->serve;
-    for (uint32_t i = 0; inference->outputs != NULL && i < inference->entry->signature.output_count; i++) {
+    for (uint32_t i = 0; inference->outputs != NULL && i < inference->entry->signature.output_count;
+         i++) {
         fm_value_unref(&inference->outputs[i]);
     }
     fm_oip_response_deinit(&inference->response);
@@ -46,15 +49,18 @@ static void inference_free(void *context)
     fm_serve_stop_when_done(serve);
 }
 
-/* --- The answer ------------------------------------------------------------------------------------------------------ */
+/* --- The answer --- */
 
 static void answer_error(struct inference *inference, int status, const char *message)
 {
-    struct fm_http_answer answer = {
-        .status = fm_status_http(status), .content_type = "application/json", .release = inference_free, .context = inference};
+    struct fm_http_answer answer = {.status = fm_status_http(status),
+                                    .content_type = "application/json",
+                                    .release = inference_free,
+                                    .context = inference};
     fm_oip_write_error(&inference->error_body, message);
     if (!inference->error_body.failed) {
-        inference->error_part = (struct fm_http_part){inference->error_body.data, inference->error_body.length};
+        inference->error_part =
+            (struct fm_http_part){inference->error_body.data, inference->error_body.length};
         answer.parts = &inference->error_part;
         answer.part_count = 1;
     }
@@ -67,13 +73,15 @@ static void answer_error(struct inference *inference, int status, const char *me
 /* Conditions that a busy server meets every day are no news; a model that fails is. */
 static void failure_log(const struct inference *inference, const struct fm_error *error)
 {
-    if (fm_status_http(error->status) < 500 || error->status == FM_EAGAIN || error->status == FM_EDEADLINE ||
+    if (fm_status_http(error->status) < 500 || error->status == FM_EUNSUPPORTED ||
+        error->status == FM_EAGAIN || error->status == FM_EDEADLINE ||
         error->status == FM_ECANCELLED || error->status == FM_EUNAVAILABLE) {
         return;
     }
     fm_log(FM_LOG_ERROR, "inference_failed", FM_LOG_TEXT("model", inference->entry->name),
            FM_LOG_UINT("version", inference->entry->version),
-           FM_LOG_TEXT("request_id", inference->decoded.id.data != NULL ? inference->decoded.id.data : ""),
+           FM_LOG_TEXT("request_id",
+                       inference->decoded.id.data != NULL ? inference->decoded.id.data : ""),
            FM_LOG_TEXT("status", fm_status_name(error->status)), FM_LOG_TEXT("reason", error->text),
            FM_LOG_TEXT("next", "answered with an error"));
 }
@@ -81,7 +89,8 @@ static void failure_log(const struct inference *inference, const struct fm_error
 static void answer_failure(struct inference *inference, const struct fm_error *error)
 {
     failure_log(inference, error);
-    answer_error(inference, error->status, error->text[0] != '\0' ? error->text : fm_status_text(error->status));
+    answer_error(inference, error->status,
+                 error->text[0] != '\0' ? error->text : fm_status_text(error->status));
 }
 
 static const char *const *labels_find(void *context, uint32_t port, size_t *ret_count)
@@ -95,8 +104,9 @@ static const char *const *labels_find(void *context, uint32_t port, size_t *ret_
 static int response_make(struct inference *inference, struct fm_error *reterr)
 {
     struct fm_oip_response *response = &inference->response;
-    int status = fm_oip_response_encode(&inference->entry->signature, &inference->decoded, inference->outputs, labels_find,
-                                        inference->entry, response, reterr);
+    int status =
+        fm_oip_response_encode(&inference->entry->signature, &inference->decoded,
+                               inference->outputs, labels_find, inference->entry, response, reterr);
     if (status != 0) {
         return status;
     }
@@ -105,7 +115,8 @@ static int response_make(struct inference *inference, struct fm_error *reterr)
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the answer");
     }
     for (uint32_t i = 0; i < response->part_count; i++) {
-        inference->parts[i] = (struct fm_http_part){response->parts[i].data, response->parts[i].size};
+        inference->parts[i] =
+            (struct fm_http_part){response->parts[i].data, response->parts[i].size};
     }
     return 0;
 }
@@ -126,14 +137,16 @@ static void inference_done(struct fm_request *request)
                                     .release = inference_free,
                                     .context = inference};
     if (inference->response.binary) {
-        (void)snprintf(inference->header_length, sizeof(inference->header_length), "%zu", inference->response.json.length);
+        (void)snprintf(inference->header_length, sizeof(inference->header_length), "%zu",
+                       inference->response.json.length);
         answer.content_type = "application/octet-stream";
-        answer.headers[answer.header_count++] = (struct fm_http_header){"Inference-Header-Content-Length", inference->header_length};
+        answer.headers[answer.header_count++] =
+            (struct fm_http_header){"Inference-Header-Content-Length", inference->header_length};
     }
     fm_http_answer(inference->http, &answer);
 }
 
-/* --- The request ----------------------------------------------------------------------------------------------------- */
+/* --- The request --- */
 
 static void client_left(struct fm_http_request *http)
 {
@@ -142,7 +155,8 @@ static void client_left(struct fm_http_request *http)
 }
 
 /* How the body is to be read, from the header fields. */
-static int body_describe(const struct fm_http_request *http, struct fm_oip_body *ret_body, struct fm_error *reterr)
+static int body_describe(const struct fm_http_request *http, struct fm_oip_body *ret_body,
+                         struct fm_error *reterr)
 {
     *ret_body = (struct fm_oip_body){.data = http->body,
                                      .size = http->body_size,
@@ -150,14 +164,19 @@ static int body_describe(const struct fm_http_request *http, struct fm_oip_body 
                                      .header_length = FM_OIP_HEADER_ABSENT};
     const char *encoding = fm_http_header_find(http, "Content-Encoding");
     if (encoding != NULL && strcasecmp(encoding, "identity") != 0) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED, "compressed request bodies (Content-Encoding: %.40s) are not supported", encoding);
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "compressed request bodies (Content-Encoding: %.40s) are not supported",
+                            encoding);
     }
     const char *header_length = fm_http_header_find(http, "Inference-Header-Content-Length");
     const char *type = fm_http_header_find(http, "Content-Type");
     if (header_length != NULL) {
-        if (header_length[0] < '0' || header_length[0] > '9' || fm_parse_uint64(header_length, &ret_body->header_length) != 0 ||
+        if (header_length[0] < '0' || header_length[0] > '9' ||
+            fm_parse_uint64(header_length, &ret_body->header_length) != 0 ||
             ret_body->header_length == FM_OIP_HEADER_ABSENT) {
-            return fm_error_set(reterr, FM_EINVAL, "Inference-Header-Content-Length must be a number, not '%.40s'", header_length);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "Inference-Header-Content-Length must be a number, not '%.40s'",
+                                header_length);
         }
     } else if (type != NULL && strncasecmp(type, "image/", 6) == 0) {
         /* A file as it is, for people with curl; they want to read the answer. */
@@ -189,21 +208,24 @@ static int inference_start(struct inference *inference, struct fm_error *reterr)
         return status;
     }
     if (signature->output_count + 1 > FM_HTTP_PARTS_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "model '%s' has more outputs than one answer holds", signature->name);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "model '%s' has more outputs than one answer holds", signature->name);
     }
     inference->outputs = fm_alloc_zero(signature->output_count, sizeof(*inference->outputs));
     if (inference->outputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the request's outputs");
     }
-    inference->request = (struct fm_request){.inputs = inference->decoded.inputs,
-                                             .outputs = inference->outputs,
-                                             .deadline_ns = deadline_after(inference->decoded.timeout_us),
-                                             .rows = inference->decoded.rows,
-                                             .done = inference_done,
-                                             .user = inference};
+    inference->request =
+        (struct fm_request){.inputs = inference->decoded.inputs,
+                            .outputs = inference->outputs,
+                            .deadline_ns = deadline_after(inference->decoded.timeout_us),
+                            .rows = inference->decoded.rows,
+                            .done = inference_done,
+                            .user = inference};
     inference->http->user = inference;
     inference->http->cancelled = client_left;
-    status = fm_executor_submit(fm_servable_executor(inference->entry->servable), &inference->request);
+    status =
+        fm_executor_submit(fm_servable_executor(inference->entry->servable), &inference->request);
     if (status != 0) {
         *reterr = inference->request.error;
         reterr->status = status;
@@ -211,7 +233,8 @@ static int inference_start(struct inference *inference, struct fm_error *reterr)
     return status;
 }
 
-void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry, struct fm_http_request *http)
+void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry,
+                    struct fm_http_request *http)
 {
     struct inference *inference = fm_alloc_zero(1, sizeof(*inference));
     if (inference == NULL) {

@@ -9,9 +9,9 @@
 #include "engines/serve/serve_internal.h"
 
 #define NAME_BYTES_MAX 1024
-#define SEGMENTS_MAX 8
+#define SEGMENTS_MAX   8
 
-/* --- Answers --------------------------------------------------------------------------------------------------------- */
+/* --- Answers --- */
 
 /* A text that goes out as one part and is freed afterwards. */
 struct document {
@@ -33,7 +33,8 @@ static void answer_bare(struct fm_http_request *http, int status)
 }
 
 /* Answers with `document` (which may be NULL: out of memory) and takes it. */
-static void answer_document(struct fm_http_request *http, int status, struct document *document, const char *allow)
+static void answer_document(struct fm_http_request *http, int status, struct document *document,
+                            const char *allow)
 {
     if (document == NULL || document->text.failed) {
         if (document != NULL) {
@@ -86,7 +87,7 @@ static void answer_not_allowed(struct fm_http_request *http, const char *allow)
     answer_document(http, 405, document, allow);
 }
 
-/* --- Documents ------------------------------------------------------------------------------------------------------- */
+/* --- Documents --- */
 
 static void answer_flag(struct fm_http_request *http, const char *key, bool value)
 {
@@ -98,10 +99,12 @@ static void answer_flag(struct fm_http_request *http, const char *key, bool valu
     answer_document(http, value ? 200 : 400, document, NULL);
 }
 
-/* Loading is over, something can be served, and the end has not begun. Entries that failed show in the index and in their own readiness. */
+/* Loading is over, something can be served, and the end has not begun. Entries that failed show in
+ * the index and in their own readiness. */
 static bool is_ready(const struct fm_serve *serve)
 {
-    return !serve->draining && !serve->catalog.loading && fm_catalog_count(&serve->catalog, FM_CATALOG_READY) > 0;
+    return !serve->draining && !serve->catalog.loading &&
+           fm_catalog_count(&serve->catalog, FM_CATALOG_READY) > 0;
 }
 
 static void answer_server(struct fm_serve *serve, struct fm_http_request *http)
@@ -113,8 +116,8 @@ static void answer_server(struct fm_serve *serve, struct fm_http_request *http)
     answer_document(http, 200, document, NULL);
 }
 
-static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http, const struct fm_catalog_entry *entry,
-                            bool all_versions)
+static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http,
+                            const struct fm_catalog_entry *entry, bool all_versions)
 {
     struct document *document = document_create();
     uint64_t *versions = fm_alloc_zero(serve->catalog.entry_count, sizeof(*versions));
@@ -122,11 +125,13 @@ static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http
         size_t count = 0;
         for (size_t i = 0; i < serve->catalog.entry_count; i++) {
             const struct fm_catalog_entry *other = &serve->catalog.entries[i];
-            if (strcmp(other->name, entry->name) == 0 && (all_versions || other == entry) && other->state == FM_CATALOG_READY) {
+            if (strcmp(other->name, entry->name) == 0 && (all_versions || other == entry) &&
+                other->state == FM_CATALOG_READY) {
                 versions[count++] = other->version;
             }
         }
-        fm_oip_write_model(&document->text, &entry->signature, fm_servable_platform(entry->servable), versions, count);
+        fm_oip_write_model(&document->text, &entry->signature,
+                           fm_servable_platform(entry->servable), versions, count);
     } else if (document != NULL) {
         document->text.failed = true;
     }
@@ -139,7 +144,8 @@ static void answer_config(struct fm_http_request *http, const struct fm_catalog_
     struct document *document = document_create();
     const struct fm_model *model = fm_servable_model(entry->servable);
     if (document != NULL) {
-        fm_oip_write_config(&document->text, &entry->signature, fm_servable_platform(entry->servable),
+        fm_oip_write_config(&document->text, &entry->signature,
+                            fm_servable_platform(entry->servable),
                             model != NULL ? fm_model_backend_name(model) : "fermata",
                             model != NULL ? fm_model_instance_count(model) : 0);
     }
@@ -173,7 +179,7 @@ static void answer_index(struct fm_serve *serve, struct fm_http_request *http)
     answer_document(http, 200, document, NULL);
 }
 
-/* --- Routes ---------------------------------------------------------------------------------------------------------- */
+/* --- Routes --- */
 
 /* A path cut at its slashes, each piece percent-decoded. */
 struct route {
@@ -191,7 +197,8 @@ static int hex_digit(char character)
     return lowered >= 'a' && lowered <= 'f' ? lowered - 'a' + 10 : -1;
 }
 
-/* False for a path that no route can have: too long, too deep, a bad escape, a NUL, a slash at the end. */
+/* False for a path that no route can have: too long, too deep, a bad escape, a NUL, a slash at the
+ * end. */
 static bool route_parse(struct route *route, const char *path)
 {
     size_t used = 0;
@@ -253,7 +260,8 @@ static bool is_get(const struct fm_http_request *http)
     return strcmp(http->method, "GET") == 0 || strcmp(http->method, "HEAD") == 0;
 }
 
-static void answer_model_ready(struct fm_http_request *http, const struct fm_catalog_entry *entry, bool ready)
+static void answer_model_ready(struct fm_http_request *http, const struct fm_catalog_entry *entry,
+                               bool ready)
 {
     struct document *document = document_create();
     if (document != NULL) {
@@ -263,7 +271,8 @@ static void answer_model_ready(struct fm_http_request *http, const struct fm_cat
 }
 
 /* /v2/models/NAME[/versions/VERSION][/ready|/config|/infer] */
-static void handle_model(struct fm_serve *serve, struct fm_http_request *http, const struct route *route)
+static void handle_model(struct fm_serve *serve, struct fm_http_request *http,
+                         const struct route *route)
 {
     uint64_t version = 0;
     uint32_t next = 3;
@@ -271,7 +280,9 @@ static void handle_model(struct fm_serve *serve, struct fm_http_request *http, c
     if (versioned) {
         if (route->count < 5 || route->segments[4][0] < '0' || route->segments[4][0] > '9' ||
             fm_parse_uint64(route->segments[4], &version) != 0 || version == 0) {
-            fm_serve_answer_error(http, 400, "a model version in a path is a positive number, as in /v2/models/NAME/versions/1");
+            fm_serve_answer_error(
+                http, 400,
+                "a model version in a path is a positive number, as in /v2/models/NAME/versions/1");
             return;
         }
         next = 5;
@@ -314,9 +325,12 @@ void fm_serve_handle(void *context, struct fm_http_request *http)
         handle_model(serve, http, &route);
         return;
     }
-    bool index = route.count == 3 && segment_is(&route, 1, "repository") && segment_is(&route, 2, "index");
-    bool live = route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "live");
-    bool ready = route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "ready");
+    bool index =
+        route.count == 3 && segment_is(&route, 1, "repository") && segment_is(&route, 2, "index");
+    bool live =
+        route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "live");
+    bool ready =
+        route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "ready");
     if (!index && !live && !ready && route.count != 1) {
         fm_serve_answer_error(http, 404, "Not Found");
     } else if (index ? strcmp(http->method, "POST") != 0 : !is_get(http)) {

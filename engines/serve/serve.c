@@ -18,7 +18,8 @@
 
 void fm_serve_stop_when_done(struct fm_serve *serve)
 {
-    if (serve->draining && serve->http_drained && serve->in_flight == 0 && !serve->catalog.loading) {
+    if (serve->draining && serve->http_drained && serve->in_flight == 0 &&
+        !serve->catalog.loading) {
         fm_loop_stop(serve->loop);
     }
 }
@@ -34,7 +35,8 @@ static void on_exit_timeout(void *context)
 {
     struct fm_serve *serve = context;
     fm_log(FM_LOG_ERROR, "exit_timeout", FM_LOG_UINT("requests_in_flight", serve->in_flight),
-           FM_LOG_FLAG("loading", serve->catalog.loading), FM_LOG_TEXT("next", "ending without their answers"));
+           FM_LOG_FLAG("loading", serve->catalog.loading),
+           FM_LOG_TEXT("next", "ending without their answers"));
     serve->end = FM_SERVE_TIMED_OUT;
     fm_loop_stop(serve->loop);
 }
@@ -52,12 +54,14 @@ static void on_signal(void *context, int signal_number)
     struct fm_serve *serve = context;
     if (serve->draining) {
         fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
-               FM_LOG_UINT("requests_in_flight", serve->in_flight), FM_LOG_TEXT("next", "ending at once"));
+               FM_LOG_UINT("requests_in_flight", serve->in_flight),
+               FM_LOG_TEXT("next", "ending at once"));
         serve->end = FM_SERVE_FORCED;
         fm_loop_stop(serve->loop);
         return;
     }
-    fm_log(FM_LOG_INFO, "draining", FM_LOG_INT("signal", signal_number), FM_LOG_UINT("requests_in_flight", serve->in_flight),
+    fm_log(FM_LOG_INFO, "draining", FM_LOG_INT("signal", signal_number),
+           FM_LOG_UINT("requests_in_flight", serve->in_flight),
            FM_LOG_NUMBER("exit_timeout_s", (double)serve->options->exit_timeout_ns / 1e9));
     drain(serve);
 }
@@ -65,12 +69,15 @@ static void on_signal(void *context, int signal_number)
 static void entry_log(const struct fm_catalog_entry *entry)
 {
     if (entry->state == FM_CATALOG_READY) {
-        fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", entry->name), FM_LOG_UINT("version", entry->version),
-               FM_LOG_TEXT("platform", fm_servable_platform(entry->servable)), FM_LOG_UINT("batch_max", entry->signature.batch_max),
+        fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", entry->name),
+               FM_LOG_UINT("version", entry->version),
+               FM_LOG_TEXT("platform", fm_servable_platform(entry->servable)),
+               FM_LOG_UINT("batch_max", entry->signature.batch_max),
                FM_LOG_NUMBER("load_s", (double)(entry->load_ns / 1000000) / 1e3));
     } else {
-        fm_log(FM_LOG_ERROR, "model_failed", FM_LOG_TEXT("model", entry->name), FM_LOG_UINT("version", entry->version),
-               FM_LOG_TEXT("reason", entry->error.text), FM_LOG_TEXT("next", "serving without it"));
+        fm_log(FM_LOG_ERROR, "model_failed", FM_LOG_TEXT("model", entry->name),
+               FM_LOG_UINT("version", entry->version), FM_LOG_TEXT("reason", entry->error.text),
+               FM_LOG_TEXT("next", "serving without it"));
     }
 }
 
@@ -102,11 +109,13 @@ static void on_loaded(void *context, struct fm_catalog_entry *entry)
     size_t failed = fm_catalog_count(&serve->catalog, FM_CATALOG_UNAVAILABLE);
     if (ready == 0 && !serve->draining) {
         struct fm_error error = {0};
-        (void)fm_error_set(&error, FM_EINVAL, "none of the %zu models loads, so there is nothing to serve", failed);
+        (void)fm_error_set(&error, FM_EINVAL,
+                           "none of the %zu models loads, so there is nothing to serve", failed);
         give_up(serve, &error);
     } else if (!serve->draining) {
-        fm_log(FM_LOG_INFO, "ready", FM_LOG_UINT("models", ready), FM_LOG_UINT("failed", failed),
-               FM_LOG_NUMBER("after_s", (double)((fm_os_now_ns() - serve->start_ns) / 1000000) / 1e3));
+        fm_log(
+            FM_LOG_INFO, "ready", FM_LOG_UINT("models", ready), FM_LOG_UINT("failed", failed),
+            FM_LOG_NUMBER("after_s", (double)((fm_os_now_ns() - serve->start_ns) / 1000000) / 1e3));
     }
     fm_serve_stop_when_done(serve);
 }
@@ -120,17 +129,18 @@ static void on_note(void *context, const char *text)
 static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = serve->options;
-    const struct fm_catalog_options catalog = {.paths = options->paths,
-                                               .path_count = options->path_count,
-                                               .models = options->models,
-                                               .model_count = options->model_count,
-                                               .servable = {.operator_threads = options->operator_threads,
-                                                            .requests_max = options->requests_max,
-                                                            .instances = options->instances,
-                                                            .threads = options->threads,
-                                                            .note = on_note},
-                                               .loaded = on_loaded,
-                                               .context = serve};
+    const struct fm_catalog_options catalog = {
+        .paths = options->paths,
+        .path_count = options->path_count,
+        .models = options->models,
+        .model_count = options->model_count,
+        .servable = {.operator_threads = options->operator_threads,
+                     .requests_max = options->requests_max,
+                     .instances = options->instances,
+                     .threads = options->threads,
+                     .note = on_note},
+        .loaded = on_loaded,
+        .context = serve};
     return fm_catalog_open(&serve->catalog, &catalog, reterr);
 }
 
@@ -143,8 +153,9 @@ static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
     http.port = options->port;
     http.unix_path = options->unix_path;
     http.body_bytes_max = options->body_bytes_max;
-    http.body_bytes_total_max =
-        http.body_bytes_total_max < options->body_bytes_max ? options->body_bytes_max : http.body_bytes_total_max;
+    http.body_bytes_total_max = http.body_bytes_total_max < options->body_bytes_max
+                                    ? options->body_bytes_max
+                                    : http.body_bytes_total_max;
     http.connections_max = options->connections_max;
     http.idle_timeout_ns = options->idle_timeout_ns;
     http.handle = fm_serve_handle;
@@ -156,10 +167,12 @@ static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
     if (status == 0) {
         char url[300];
         bool ipv6 = strchr(options->host, ':') != NULL;
-        (void)snprintf(url, sizeof(url), "http://%s%s%s:%u", ipv6 ? "[" : "", options->host, ipv6 ? "]" : "",
-                       (unsigned)fm_http_server_port(serve->http));
-        fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("url", url),
-               FM_LOG_TEXT("socket", options->unix_path != NULL ? options->unix_path : ""));
+        (void)snprintf(url, sizeof(url), "http://%s%s%s:%u", ipv6 ? "[" : "", options->host,
+                       ipv6 ? "]" : "", (unsigned)fm_http_server_port(serve->http));
+        fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("url", url));
+        if (options->unix_path != NULL) {
+            fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("socket", options->unix_path));
+        }
     }
     return status;
 }
@@ -194,14 +207,17 @@ static void stopped_log(const struct fm_serve *serve)
 {
     struct fm_http_stats stats;
     fm_http_server_stats(serve->http, &stats);
-    fm_log(FM_LOG_INFO, "stopped", FM_LOG_UINT("requests", stats.requests), FM_LOG_UINT("connections", stats.connections_accepted),
+    fm_log(FM_LOG_INFO, "stopped", FM_LOG_UINT("requests", stats.requests),
+           FM_LOG_UINT("connections", stats.connections_accepted),
            FM_LOG_UINT("cancelled", stats.cancelled), FM_LOG_UINT("rejected", stats.rejected));
 }
 
-int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end, struct fm_error *reterr)
+int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end,
+                 struct fm_error *reterr)
 {
     FM_ASSERT(options->path_count > 0 && options->host != NULL);
-    /* Not on the stack: when the end is forced, threads go on using it after this function returned. */
+    /* Not on the stack: when the end is forced, threads go on using it after this function
+     * returned. */
     struct fm_serve *serve = fm_alloc_zero(1, sizeof(*serve));
     if (serve == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");

@@ -1,9 +1,10 @@
 /*
  * Online inference: models and pipelines behind the Open Inference Protocol v2 over HTTP.
  *
- * Owns: what is served (loading, readiness, the index), routes, requests from body to answer, drain. Does not own: the protocol's bodies
- * (core/proto/oip), connections (host/net), running models (host/runtime). Options come from cmd/serve.c.
- * Thread rule: fm_serve_run is called once, on the main thread, which becomes the loop's thread.
+ * Owns: what is served (loading, readiness, the index), routes, requests from body to answer,
+ * drain. Does not own: the protocol's bodies (core/proto/oip), connections (host/net), running
+ * models (host/runtime). Options come from cmd/serve.c. Thread rule: fm_serve_run is called once,
+ * on the main thread, which becomes the loop's thread.
  */
 #ifndef FM_ENGINES_SERVE_SERVE_H
 #define FM_ENGINES_SERVE_SERVE_H
@@ -36,14 +37,17 @@ struct fm_serve_options {
 
 enum fm_serve_end {
     FM_SERVE_DRAINED,   /* every request was answered; everything is released */
-    FM_SERVE_TIMED_OUT, /* exit_timeout passed with requests in flight: memory and threads are still in use, the process has to end */
+    FM_SERVE_TIMED_OUT, /* exit_timeout passed with requests in flight: memory and threads are still
+                           in use, the process has to end */
     FM_SERVE_FORCED,    /* a second signal came: likewise */
 };
 
 /*
- * Serves until SIGTERM or SIGINT. An error (status < 0, reterr) comes before anything was served: a path that cannot be read, an address that cannot
- * be had, no model that loads, or, with strict, one that does not.
+ * Serves until SIGTERM or SIGINT. An error (status < 0, reterr) comes before anything was served: a
+ * path that cannot be read, an address that cannot be had, no model that loads, or, with strict,
+ * one that does not.
  */
-int FM_NODISCARD fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end, struct fm_error *reterr);
+int FM_NODISCARD fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end,
+                              struct fm_error *reterr);
 
 #endif

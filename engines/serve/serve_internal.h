@@ -1,6 +1,6 @@
 /*
- * What the files of the serve engine share: serve.c (life), routes.c (paths and documents), infer_request.c (one inference).
- * Thread rule: the loop's thread.
+ * What the files of the serve engine share: serve.c (life), routes.c (paths and documents),
+ * infer_request.c (one inference). Thread rule: the loop's thread.
  */
 #ifndef FM_ENGINES_SERVE_SERVE_INTERNAL_H
 #define FM_ENGINES_SERVE_SERVE_INTERNAL_H
@@ -15,7 +15,7 @@ struct fm_serve {
     struct fm_http_server *http;
     struct fm_catalog catalog;
     uint64_t start_ns;
-    uint32_t in_flight;   /* inferences not yet answered and released */
+    uint32_t in_flight; /* inferences not yet answered and released */
     bool draining;
     bool http_drained;
     enum fm_serve_end end;
@@ -31,6 +31,7 @@ void fm_serve_handle(void *context, struct fm_http_request *http);
 void fm_serve_answer_error(struct fm_http_request *http, int http_status, const char *message);
 
 /* infer_request.c: takes the request to its answer. */
-void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry, struct fm_http_request *http);
+void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry,
+                    struct fm_http_request *http);
 
 #endif

@@ -8,7 +8,7 @@ PAGES is the folder of fetch-pages, OUTPUT what the job wrote for it. For lines 
 the box that the job found, and gives out its crop, the network's input, the network's output and the text. The reference starts from the same
 crop and does the rest by itself. It checks that
   - the inputs of the network are equal to 1e-6,
-  - the probabilities are equal to 1e-4 (two builds of ONNX Runtime may round differently),
+  - the probabilities are equal to 5e-4 (two builds of ONNX Runtime may round differently),
   - the texts are equal, the reference's, line.yaml's and the job's.
 Not part of any other target: it needs packages from PyPI.
 """
@@ -113,7 +113,7 @@ def main():
             wanted = text_of(probabilities, classes)
             worst_input = max(worst_input, input_error)
             worst_output = max(worst_output, output_error)
-            if input_error > 1e-6 or output_error > 1e-4 or not wanted == text == job_text:
+            if input_error > 1e-6 or output_error > 5e-4 or not wanted == text == job_text:
                 failures += 1
                 print("%s: input off by %g, output by %g\n  reference %r\n  line.yaml %r\n  job       %r"
                       % (page, input_error, output_error, wanted, text, job_text))

@@ -1,8 +1,9 @@
 /*
- * The life of one connection: bytes in, requests to the handler, answers out, time limits, the end. See http_internal.h.
+ * The life of one connection: bytes in, requests to the handler, answers out, time limits, the end.
+ * See http_internal.h.
  *
- * Where a connection stands is `state`; fm_http_connection_close is the only way to FM_HTTP_CLOSING. Memory goes in the close callback of
- * its last handle.
+ * Where a connection stands is `state`; fm_http_connection_close is the only way to
+ * FM_HTTP_CLOSING. Memory goes in the close callback of its last handle.
  */
 #include <string.h>
 
@@ -11,19 +12,21 @@
 #include "host/net/http_internal.h"
 #include "host/os/os.h"
 
-/* Bytes of later requests that are kept while one is worked on; then the kernel's buffers have to do. */
+/* Bytes of later requests that are kept while one is worked on; then the kernel's buffers have to
+ * do. */
 #define PENDING_BYTES_MAX 65536u
-#define LINGER_NS UINT64_C(1000000000)
-#define LINGER_BYTES_MAX (16u << 20)
-/* After the client closed its half: how soon, and then how often, to find out whether the other half is open. */
-#define PROBE_FIRST_NS UINT64_C(100000000)
-#define PROBE_NS UINT64_C(1000000000)
+#define LINGER_NS         UINT64_C(1000000000)
+#define LINGER_BYTES_MAX  (16u << 20)
+/* After the client closed its half: how soon, and then how often, to find out whether the other
+ * half is open. */
+#define PROBE_FIRST_NS        UINT64_C(100000000)
+#define PROBE_NS              UINT64_C(1000000000)
 #define BODY_BYTES_PER_SECOND 65536u
 
 static void arm(struct fm_http_connection *connection, uint64_t delay_ns);
 static void advance(struct fm_http_connection *connection);
 
-/* --- The end --------------------------------------------------------------------------------------------------------- */
+/* --- The end --- */
 
 static void handle_closed(uv_handle_t *handle)
 {
@@ -73,13 +76,14 @@ void fm_http_connection_close(struct fm_http_connection *connection)
     }
 }
 
-/* --- Answers --------------------------------------------------------------------------------------------------------- */
+/* --- Answers --- */
 
 static void write_start(struct fm_http_connection *connection)
 {
     struct fm_http_exchange *exchange = connection->exchange;
-    exchange->keep_alive = exchange->keep_alive && !connection->server->draining &&
-                           !(connection->end_of_input && connection->pending_offset == connection->pending.length);
+    exchange->keep_alive =
+        exchange->keep_alive && !connection->server->draining &&
+        !(connection->end_of_input && connection->pending_offset == connection->pending.length);
     connection->state = FM_HTTP_WRITING;
     if (!fm_http_exchange_write(exchange, !exchange->keep_alive)) {
         fm_http_connection_written(connection, UV_ENOMEM);
@@ -111,7 +115,8 @@ static void linger(struct fm_http_connection *connection)
     fm_text_clear(&connection->pending);
     connection->pending_offset = 0;
     connection->shutdown.data = connection;
-    if (connection->end_of_input || uv_shutdown(&connection->shutdown, &connection->socket.stream, shut_down) != 0) {
+    if (connection->end_of_input ||
+        uv_shutdown(&connection->shutdown, &connection->socket.stream, shut_down) != 0) {
         fm_http_connection_close(connection);
         return;
     }
@@ -161,7 +166,7 @@ static void reject(struct fm_http_connection *connection, int status, const char
     write_start(connection);
 }
 
-/* --- Time limits ----------------------------------------------------------------------------------------------------- */
+/* --- Time limits --- */
 
 /* A client that closed its half may be gone altogether: only writing tells. */
 static void probe(struct fm_http_connection *connection)
@@ -233,7 +238,7 @@ static void arm(struct fm_http_connection *connection, uint64_t delay_ns)
     FM_ASSERT(result == 0);
 }
 
-/* --- Requests -------------------------------------------------------------------------------------------------------- */
+/* --- Requests --- */
 
 static void dispatch(struct fm_http_connection *connection)
 {
@@ -291,7 +296,8 @@ static size_t feed(struct fm_http_connection *connection, const char *data, size
 
 static bool wants_bytes(const struct fm_http_connection *connection)
 {
-    return connection->state == FM_HTTP_IDLE || connection->state == FM_HTTP_HEAD || connection->state == FM_HTTP_BODY;
+    return connection->state == FM_HTTP_IDLE || connection->state == FM_HTTP_HEAD ||
+           connection->state == FM_HTTP_BODY;
 }
 
 static void keep(struct fm_http_connection *connection, const char *data, size_t length)
@@ -313,7 +319,8 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer
     (void)suggested;
     struct fm_http_connection *connection = handle->data;
     /* One buffer for all: what was read is used up before the next read. */
-    *ret_buffer = uv_buf_init(connection->server->read_buffer, sizeof(connection->server->read_buffer));
+    *ret_buffer =
+        uv_buf_init(connection->server->read_buffer, sizeof(connection->server->read_buffer));
 }
 
 static void on_end_of_input(struct fm_http_connection *connection)
@@ -373,8 +380,8 @@ static void advance(struct fm_http_connection *connection)
 {
     struct fm_text *pending = &connection->pending;
     while (wants_bytes(connection) && connection->pending_offset < pending->length) {
-        connection->pending_offset +=
-            feed(connection, pending->data + connection->pending_offset, pending->length - connection->pending_offset);
+        connection->pending_offset += feed(connection, pending->data + connection->pending_offset,
+                                           pending->length - connection->pending_offset);
     }
     if (connection->state == FM_HTTP_CLOSING) {
         return;
@@ -398,14 +405,16 @@ static void advance(struct fm_http_connection *connection)
     }
 }
 
-/* --- The beginning --------------------------------------------------------------------------------------------------- */
+/* --- The beginning --- */
 
 /* Makes room by closing the connection that has been idle longest. */
 static bool evict_idle(struct fm_http_server *server)
 {
     struct fm_http_connection *oldest = NULL;
-    for (struct fm_http_connection *connection = server->connections; connection != NULL; connection = connection->next) {
-        if (connection->state == FM_HTTP_IDLE && (oldest == NULL || connection->since_ns < oldest->since_ns)) {
+    for (struct fm_http_connection *connection = server->connections; connection != NULL;
+         connection = connection->next) {
+        if (connection->state == FM_HTTP_IDLE &&
+            (oldest == NULL || connection->since_ns < oldest->since_ns)) {
             oldest = connection;
         }
     }
@@ -418,9 +427,11 @@ static bool evict_idle(struct fm_http_server *server)
 void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener)
 {
     struct fm_http_connection *connection = fm_alloc_zero(1, sizeof(*connection));
-    struct fm_http_parser *parser = connection != NULL ? fm_http_parser_create(&fm_http_events, connection) : NULL;
+    struct fm_http_parser *parser =
+        connection != NULL ? fm_http_parser_create(&fm_http_events, connection) : NULL;
     if (parser == NULL) {
-        /* libuv holds it until somebody accepts: tried again when a connection's memory comes back. */
+        /* libuv holds it until somebody accepts: tried again when a connection's memory comes back.
+         */
         fm_free(connection);
         server->waiting = listener;
         return;

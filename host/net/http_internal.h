@@ -1,6 +1,7 @@
 /*
- * What the files of the HTTP server share: http_server.c (listening, drain), http_connection.c (the life of a connection) and http_message.c
- * (one request put together, one answer written). Thread rule: the loop's thread.
+ * What the files of the HTTP server share: http_server.c (listening, drain), http_connection.c (the
+ * life of a connection) and http_message.c (one request put together, one answer written). Thread
+ * rule: the loop's thread.
  */
 #ifndef FM_HOST_NET_HTTP_INTERNAL_H
 #define FM_HOST_NET_HTTP_INTERNAL_H
@@ -13,12 +14,14 @@
 
 struct fm_http_connection;
 
-/* A request and its answer. Lives until the answer was written, or released because the client is gone. */
+/* A request and its answer. Lives until the answer was written, or released because the client is
+ * gone. */
 struct fm_http_exchange {
     struct fm_http_request request; /* first: handlers see only this */
     struct fm_http_server *server;
     struct fm_http_connection *connection; /* NULL: the client is gone */
-    /* Reading: head holds NUL-terminated texts, starts where each begins: the target, then name and value in turn. */
+    /* Reading: head holds NUL-terminated texts, starts where each begins: the target, then name and
+     * value in turn. */
     struct fm_text head;
     uint32_t *starts;
     uint32_t start_count;
@@ -43,7 +46,12 @@ struct fm_http_exchange {
     uv_write_t write;
 };
 
-enum fm_http_piece { FM_HTTP_PIECE_NONE, FM_HTTP_PIECE_TARGET, FM_HTTP_PIECE_NAME, FM_HTTP_PIECE_VALUE };
+enum fm_http_piece {
+    FM_HTTP_PIECE_NONE,
+    FM_HTTP_PIECE_TARGET,
+    FM_HTTP_PIECE_NAME,
+    FM_HTTP_PIECE_VALUE
+};
 
 enum fm_http_state {
     FM_HTTP_IDLE,      /* waiting for the first byte of a request */
@@ -51,7 +59,8 @@ enum fm_http_state {
     FM_HTTP_BODY,      /* inside its body */
     FM_HTTP_IN_FLIGHT, /* the handler has the request */
     FM_HTTP_WRITING,   /* the answer is going out */
-    FM_HTTP_LINGER,    /* answered and shut down; what still comes is thrown away, so that the answer is not lost in a reset */
+    FM_HTTP_LINGER, /* answered and shut down; what still comes is thrown away, so that the answer
+                       is not lost in a reset */
     FM_HTTP_CLOSING,
 };
 
@@ -73,12 +82,12 @@ struct fm_http_connection {
     struct fm_http_exchange *exchange; /* the one being read, worked on, or answered */
     struct fm_text pending;            /* bytes received and not parsed yet */
     size_t pending_offset;
-    bool reading;       /* libuv reads */
-    bool end_of_input;  /* the client closed its sending half */
-    int reject_status;  /* why an event ended the parsing */
+    bool reading;      /* libuv reads */
+    bool end_of_input; /* the client closed its sending half */
+    int reject_status; /* why an event ended the parsing */
     const char *reject_reason;
-    uint64_t since_ns;  /* the present phase began */
-    size_t unwritten;   /* at the last look */
+    uint64_t since_ns; /* the present phase began */
+    size_t unwritten;  /* at the last look */
 };
 
 struct fm_http_server {
@@ -92,7 +101,7 @@ struct fm_http_server {
     bool pipe_open;
     bool grace_open;
     uv_stream_t *waiting; /* has a connection for which there was no memory */
-    int handles_open; /* listeners, grace timer and connections */
+    int handles_open;     /* listeners, grace timer and connections */
     bool draining;
     bool closed_to_new;
     bool drained;

@@ -1,10 +1,10 @@
 /*
- * One HTTP request put together from the parser's pieces, and one answer written. See http_internal.h.
+ * One HTTP request put together from the parser's pieces, and one answer written. See
+ * http_internal.h.
  */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "core/util/assert.h"
 #include "core/util/memory.h"
@@ -38,7 +38,7 @@ void fm_http_exchange_free(struct fm_http_exchange *exchange)
     fm_free(exchange);
 }
 
-/* --- Reading --------------------------------------------------------------------------------------------------------- */
+/* --- Reading --- */
 
 static int reject(struct fm_http_connection *connection, int status, const char *reason)
 {
@@ -56,13 +56,15 @@ static int event_begin(void *context)
 }
 
 /* Appends a piece of the head; a piece of another kind than the last begins a new text. */
-static int head_append(struct fm_http_connection *connection, enum fm_http_piece piece, const char *data, size_t length)
+static int head_append(struct fm_http_connection *connection, enum fm_http_piece piece,
+                       const char *data, size_t length)
 {
     struct fm_http_exchange *exchange = connection->exchange;
     const struct fm_http_options *options = &connection->server->options;
     if (exchange->head.length + length + 2 > options->header_bytes_max) {
-        return piece == FM_HTTP_PIECE_TARGET ? reject(connection, 414, "the request's target is too long")
-                                             : reject(connection, 431, "the request's header fields are too large");
+        return piece == FM_HTTP_PIECE_TARGET
+                   ? reject(connection, 414, "the request's target is too long")
+                   : reject(connection, 431, "the request's header fields are too large");
     }
     if (exchange->piece != (int)piece) {
         uint32_t max = 1 + 2 * options->header_count_max;
@@ -183,7 +185,8 @@ static bool body_reserve(struct fm_http_exchange *exchange, size_t size)
         return true;
     }
     size_t capacity = exchange->body_capacity < 4096 ? 4096 : exchange->body_capacity * 2;
-    /* A body whose length is known and moderate is given room at once; larger ones must first show that they are coming. */
+    /* A body whose length is known and moderate is given room at once; larger ones must first show
+     * that they are coming. */
     uint64_t announced = fm_http_parser_content_length(exchange->connection->parser);
     if (exchange->body_capacity == 0 && announced <= (1u << 20)) {
         capacity = (size_t)announced;
@@ -207,7 +210,8 @@ static int event_body(void *context, const char *data, size_t length)
         return reject(connection, 413, "the request's body is larger than this server accepts");
     }
     if (length > server->options.body_bytes_total_max - server->body_bytes) {
-        return reject(connection, 503, "the server holds as many request bytes as it may; try again later");
+        return reject(connection, 503,
+                      "the server holds as many request bytes as it may; try again later");
     }
     if (!body_reserve(exchange, exchange->body_size + length)) {
         return reject(connection, 503, "out of memory");
@@ -270,7 +274,8 @@ int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **re
         return 400;
     }
     if (exchange->body_size > 0) {
-        request->body_buffer = fm_buffer_wrap(exchange->body, exchange->body_size, body_release, exchange->body);
+        request->body_buffer =
+            fm_buffer_wrap(exchange->body, exchange->body_size, body_release, exchange->body);
         if (request->body_buffer == NULL) {
             *ret_reason = "out of memory";
             return 503;
@@ -282,17 +287,28 @@ int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **re
     return 0;
 }
 
-/* --- Writing --------------------------------------------------------------------------------------------------------- */
+/* --- Writing --- */
 
 static const char *status_reason(int status)
 {
     static const struct {
         int status;
         const char *reason;
-    } rows[] = {{200, "OK"}, {400, "Bad Request"}, {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
-                {408, "Request Timeout"}, {409, "Conflict"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-                {415, "Unsupported Media Type"}, {417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
-                {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
+    } rows[] = {{200, "OK"},
+                {400, "Bad Request"},
+                {403, "Forbidden"},
+                {404, "Not Found"},
+                {405, "Method Not Allowed"},
+                {408, "Request Timeout"},
+                {409, "Conflict"},
+                {413, "Content Too Large"},
+                {414, "URI Too Long"},
+                {415, "Unsupported Media Type"},
+                {417, "Expectation Failed"},
+                {431, "Request Header Fields Too Large"},
+                {500, "Internal Server Error"},
+                {501, "Not Implemented"},
+                {503, "Service Unavailable"},
                 {507, "Insufficient Storage"}};
     for (size_t i = 0; i < FM_COUNT_OF(rows); i++) {
         if (rows[i].status == status) {
@@ -306,15 +322,17 @@ static const char *status_reason(int status)
 static const char *date_now(struct fm_http_server *server)
 {
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     uint64_t second = fm_os_wall_ns() / 1000000000u;
     if (second != server->date_second) {
-        time_t now = (time_t)second;
-        struct tm tm = {0};
-        (void)gmtime_r(&now, &tm);
-        (void)snprintf(server->date, sizeof(server->date), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday % 7],
-                       tm.tm_mday % 100, months[tm.tm_mon % 12], (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100,
-                       tm.tm_sec % 100);
+        /* "2026-01-31T12:00:00.123Z" holds all but the day of the week; 1970 began on a Thursday. */
+        char iso[40];
+        fm_os_format_time(second * 1000000000u, iso, sizeof(iso));
+        unsigned month = (unsigned)(iso[5] - '0') * 10 + (unsigned)(iso[6] - '0');
+        (void)snprintf(server->date, sizeof(server->date), "%s, %.2s %s %.4s %.8s GMT",
+                       days[(second / 86400 + 4) % 7], iso + 8, months[(month + 11) % 12], iso,
+                       iso + 11);
         server->date_second = second;
     }
     return server->date;
@@ -324,14 +342,15 @@ static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool
 {
     const struct fm_http_answer *answer = &exchange->answer;
     struct fm_text *text = &exchange->answer_head;
-    fm_text_append_format(text, "HTTP/1.1 %d %s\r\nDate: %s\r\n", answer->status, status_reason(answer->status),
-                          date_now(exchange->server));
+    fm_text_append_format(text, "HTTP/1.1 %d %s\r\nDate: %s\r\n", answer->status,
+                          status_reason(answer->status), date_now(exchange->server));
     if (answer->content_type != NULL) {
         fm_text_append_format(text, "Content-Type: %s\r\n", answer->content_type);
     }
     fm_text_append_format(text, "Content-Length: %zu\r\n", body_size);
     for (uint32_t i = 0; i < answer->header_count; i++) {
-        fm_text_append_format(text, "%s: %s\r\n", answer->headers[i].name, answer->headers[i].value);
+        fm_text_append_format(text, "%s: %s\r\n", answer->headers[i].name,
+                              answer->headers[i].value);
     }
     if (close) {
         fm_text_append_string(text, "Connection: close\r\n");
@@ -361,16 +380,18 @@ bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
         return false;
     }
     unsigned count = 1;
-    exchange->buffers[0] = (uv_buf_t){.base = exchange->answer_head.data, .len = exchange->answer_head.length};
+    exchange->buffers[0] =
+        (uv_buf_t){.base = exchange->answer_head.data, .len = exchange->answer_head.length};
     for (uint32_t i = 0; i < answer->part_count && !exchange->is_head; i++) {
         if (answer->parts[i].size > 0) {
             /* libuv only reads them; its type has no const. */
-            exchange->buffers[count++] =
-                (uv_buf_t){.base = (char *)(uintptr_t)answer->parts[i].data, .len = answer->parts[i].size};
+            exchange->buffers[count++] = (uv_buf_t){
+                .base = (char *)(uintptr_t)answer->parts[i].data, .len = answer->parts[i].size};
         }
     }
     exchange->write.data = exchange;
-    return uv_write(&exchange->write, &exchange->connection->socket.stream, exchange->buffers, count, on_written) == 0;
+    return uv_write(&exchange->write, &exchange->connection->socket.stream, exchange->buffers,
+                    count, on_written) == 0;
 }
 
 void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, const char *reason)
@@ -381,17 +402,19 @@ void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, cons
     if (exchange->error_body.failed || exchange->error_body.data == NULL) {
         fm_text_clear(&exchange->error_body);
     }
-    exchange->error_part = (struct fm_http_part){exchange->error_body.data, exchange->error_body.length};
+    exchange->error_part =
+        (struct fm_http_part){exchange->error_body.data, exchange->error_body.length};
     exchange->answer = (struct fm_http_answer){.status = status,
                                                .content_type = options->error_type,
                                                .parts = &exchange->error_part,
                                                .part_count = 1};
     if (status == 503) {
-        exchange->answer.headers[exchange->answer.header_count++] = (struct fm_http_header){"Retry-After", "1"};
+        exchange->answer.headers[exchange->answer.header_count++] =
+            (struct fm_http_header){"Retry-After", "1"};
     }
 }
 
-/* --- Answers from any thread --------------------------------------------------------------------------------------- */
+/* --- Answers from any thread --- */
 
 static void answered(struct fm_loop_task *task)
 {

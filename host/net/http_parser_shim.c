@@ -1,6 +1,6 @@
 /*
- * The shim over llhttp and http-parser. See http_parser_shim.h. Both libraries have the same callbacks; they differ in how they are called,
- * how they pause and how they report errors.
+ * The shim over llhttp and http-parser. See http_parser_shim.h. Both libraries have the same
+ * callbacks; they differ in how they are called, how they pause and how they report errors.
  */
 #include "host/net/http_parser_shim.h"
 
@@ -92,7 +92,8 @@ static int on_complete(parser_t *parser)
 #endif
 }
 
-struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events, void *context)
+struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events,
+                                             void *context)
 {
     struct fm_http_parser *shim = fm_alloc_zero(1, sizeof(*shim));
     if (shim == NULL) {
@@ -129,7 +130,8 @@ void fm_http_parser_free(struct fm_http_parser *parser)
 
 #if FM_HAVE_LLHTTP
 
-int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t length, size_t *ret_consumed)
+int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t length,
+                        size_t *ret_consumed)
 {
     shim->complete = false;
     llhttp_errno_t error = llhttp_execute(&shim->parser, data, length);
@@ -149,7 +151,8 @@ int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t le
 const char *fm_http_parser_problem(const struct fm_http_parser *shim)
 {
     const char *reason = llhttp_get_error_reason(&shim->parser);
-    return reason != NULL && reason[0] != '\0' ? reason : llhttp_errno_name(llhttp_get_errno(&shim->parser));
+    return reason != NULL && reason[0] != '\0' ? reason
+                                               : llhttp_errno_name(llhttp_get_errno(&shim->parser));
 }
 
 const char *fm_http_parser_method(const struct fm_http_parser *shim)
@@ -164,7 +167,8 @@ bool fm_http_parser_keep_alive(const struct fm_http_parser *shim)
 
 #else
 
-int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t length, size_t *ret_consumed)
+int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t length,
+                        size_t *ret_consumed)
 {
     shim->complete = false;
     *ret_consumed = http_parser_execute(&shim->parser, &shim->settings, data, length);
@@ -201,7 +205,8 @@ bool fm_http_parser_keep_alive(const struct fm_http_parser *shim)
 
 bool fm_http_parser_is_1_0(const struct fm_http_parser *shim)
 {
-    return shim->parser.http_major < 1 || (shim->parser.http_major == 1 && shim->parser.http_minor == 0);
+    return shim->parser.http_major < 1 ||
+           (shim->parser.http_major == 1 && shim->parser.http_minor == 0);
 }
 
 bool fm_http_parser_is_chunked(const struct fm_http_parser *shim)

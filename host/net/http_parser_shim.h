@@ -1,7 +1,8 @@
 /*
  * HTTP/1.1 request parsing, over llhttp or its predecessor http-parser, whichever the system has.
  *
- * Owns: the only contact with either library. Does not own: limits, buffers, sockets. Thread rule: one parser, one thread.
+ * Owns: the only contact with either library. Does not own: limits, buffers, sockets. Thread rule:
+ * one parser, one thread.
  */
 #ifndef FM_HOST_NET_HTTP_PARSER_SHIM_H
 #define FM_HOST_NET_HTTP_PARSER_SHIM_H
@@ -12,7 +13,8 @@
 
 #include "fermata/status.h"
 
-/* Texts may come in pieces. Each returns 0, or -1 to end the parsing: fm_http_parser_feed then returns FM_ECANCELLED. */
+/* Texts may come in pieces. Each returns 0, or -1 to end the parsing: fm_http_parser_feed then
+ * returns FM_ECANCELLED. */
 struct fm_http_parser_events {
     int (*begin)(void *context);
     int (*target)(void *context, const char *data, size_t length);
@@ -26,15 +28,17 @@ struct fm_http_parser_events {
 struct fm_http_parser;
 
 /* NULL when out of memory. `events` must outlive the parser. */
-struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events, void *context)
-    __attribute__((warn_unused_result));
+struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events,
+                                             void *context) __attribute__((warn_unused_result));
 void fm_http_parser_free(struct fm_http_parser *parser); /* accepts NULL */
 
 /*
- * Feeds bytes; *ret_consumed of them were used. 0: all used, the message goes on. FM_EAGAIN: a message is complete; feed the rest for the
- * next one. FM_ECANCELLED: an event said so. FM_ETOOLARGE: the library's own header limit. FM_EINVAL: malformed; the parser is unusable.
+ * Feeds bytes; *ret_consumed of them were used. 0: all used, the message goes on. FM_EAGAIN: a
+ * message is complete; feed the rest for the next one. FM_ECANCELLED: an event said so.
+ * FM_ETOOLARGE: the library's own header limit. FM_EINVAL: malformed; the parser is unusable.
  */
-int FM_NODISCARD fm_http_parser_feed(struct fm_http_parser *parser, const char *data, size_t length, size_t *ret_consumed);
+int FM_NODISCARD fm_http_parser_feed(struct fm_http_parser *parser, const char *data, size_t length,
+                                     size_t *ret_consumed);
 /* What is wrong after FM_EINVAL. */
 const char *fm_http_parser_problem(const struct fm_http_parser *parser);
 

@@ -61,23 +61,27 @@ static void handle_closed(uv_handle_t *handle)
 static void on_connection(uv_stream_t *listener, int result)
 {
     struct fm_http_server *server = listener->data;
-    /* A failed accept (out of descriptors, or the client is gone already) concerns that client only. */
+    /* A failed accept (out of descriptors, or the client is gone already) concerns that client
+     * only. */
     if (result == 0) {
         fm_http_connection_accept(server, listener);
     }
 }
 
-static int resolve(struct fm_http_server *server, struct sockaddr_storage *ret_address, struct fm_error *reterr)
+static int resolve(struct fm_http_server *server, struct sockaddr_storage *ret_address,
+                   struct fm_error *reterr)
 {
     const struct fm_http_options *options = &server->options;
     char port[8];
     (void)snprintf(port, sizeof(port), "%u", (unsigned)options->port);
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     uv_getaddrinfo_t request;
     /* Without a callback it answers at once; that is fine before the loop runs. */
     int result = uv_getaddrinfo(server->uv, &request, NULL, options->host, port, &hints);
     if (result != 0) {
-        return fm_error_set(reterr, FM_EINVAL, "cannot listen on host '%s': %s", options->host, uv_strerror(result));
+        return fm_error_set(reterr, FM_EINVAL, "cannot listen on host '%s': %s", options->host,
+                            uv_strerror(result));
     }
     FM_ASSERT(request.addrinfo->ai_addrlen <= sizeof(*ret_address));
     memcpy(ret_address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
@@ -107,12 +111,15 @@ static int listen_tcp(struct fm_http_server *server, struct fm_error *reterr)
         result = uv_tcp_getsockname(&server->tcp, (struct sockaddr *)&address, &length);
     }
     if (result != 0) {
-        return fm_error_set(reterr, result == UV_EACCES ? FM_EPERM : FM_EUNAVAILABLE, "cannot listen on %s port %u: %s%s",
-                            server->options.host, (unsigned)server->options.port, uv_strerror(result),
-                            result == UV_EADDRINUSE ? "; another program uses this port, choose another one" : "");
+        return fm_error_set(
+            reterr, result == UV_EACCES ? FM_EPERM : FM_EUNAVAILABLE,
+            "cannot listen on %s port %u: %s%s", server->options.host,
+            (unsigned)server->options.port, uv_strerror(result),
+            result == UV_EADDRINUSE ? "; another program uses this port, choose another one" : "");
     }
-    server->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                                       : ((struct sockaddr_in *)&address)->sin_port);
+    server->port =
+        ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                            : ((struct sockaddr_in *)&address)->sin_port);
     return 0;
 }
 
@@ -129,9 +136,11 @@ static int listen_unix(struct fm_http_server *server, struct fm_error *reterr)
         result = uv_listen((uv_stream_t *)&server->pipe, BACKLOG, on_connection);
     }
     if (result != 0) {
-        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on socket '%s': %s%s", server->options.unix_path,
-                            uv_strerror(result),
-                            result == UV_EADDRINUSE ? "; another server uses it, or died and left it: then remove it" : "");
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on socket '%s': %s%s",
+                            server->options.unix_path, uv_strerror(result),
+                            result == UV_EADDRINUSE
+                                ? "; another server uses it, or died and left it: then remove it"
+                                : "");
     }
     return 0;
 }
@@ -148,8 +157,8 @@ static void listeners_close(struct fm_http_server *server)
     }
 }
 
-int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *options, struct fm_http_server **ret_server,
-                          struct fm_error *reterr)
+int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *options,
+                          struct fm_http_server **ret_server, struct fm_error *reterr)
 {
     FM_ASSERT(options->handle != NULL && options->write_error != NULL);
     struct fm_http_server *server = fm_alloc_zero(1, sizeof(*server));
@@ -185,7 +194,8 @@ static void grace_over(uv_timer_t *timer)
     struct fm_http_server *server = timer->data;
     listeners_close(server);
     server->closed_to_new = true;
-    for (struct fm_http_connection *connection = server->connections; connection != NULL; connection = connection->next) {
+    for (struct fm_http_connection *connection = server->connections; connection != NULL;
+         connection = connection->next) {
         if (connection->state == FM_HTTP_IDLE) {
             fm_http_connection_close(connection);
         }
@@ -208,7 +218,8 @@ void fm_http_server_abort(struct fm_http_server *server)
     listeners_close(server);
     server->draining = true;
     server->closed_to_new = true;
-    for (struct fm_http_connection *connection = server->connections; connection != NULL; connection = connection->next) {
+    for (struct fm_http_connection *connection = server->connections; connection != NULL;
+         connection = connection->next) {
         fm_http_connection_close(connection);
     }
     drained_check(server);

@@ -1,13 +1,15 @@
 /*
  * An HTTP/1.1 server on an event loop: connections, limits, timeouts, ordered answers, drain.
  *
- * Owns: listening, parsing, buffering whole request bodies, writing answers without copying them, and noticing clients that leave. Does not
- * own: routes and what bodies mean (engines/serve). No TLS, no compression, no HTTP/2.
- * Thread rule: everything on the loop's thread, except fm_http_answer, which any thread may call.
+ * Owns: listening, parsing, buffering whole request bodies, writing answers without copying them,
+ * and noticing clients that leave. Does not own: routes and what bodies mean (engines/serve). No
+ * TLS, no compression, no HTTP/2. Thread rule: everything on the loop's thread, except
+ * fm_http_answer, which any thread may call.
  *
- * One request of a connection is worked on at a time; pipelined ones wait in order. A client that closes its connection makes its request
- * cancelled; one that closes only its sending half still gets its answer (HTTP/1.1 clients are told apart by sending them interim
- * "100 Continue" answers, which a closed connection refuses).
+ * One request of a connection is worked on at a time; pipelined ones wait in order. A client that
+ * closes its connection makes its request cancelled; one that closes only its sending half still
+ * gets its answer (HTTP/1.1 clients are told apart by sending them interim "100 Continue" answers,
+ * which a closed connection refuses).
  */
 #ifndef FM_HOST_NET_HTTP_SERVER_H
 #define FM_HOST_NET_HTTP_SERVER_H
@@ -21,7 +23,7 @@
 #include "fermata/status.h"
 #include "host/net/loop.h"
 
-#define FM_HTTP_PARTS_MAX 1100 /* pieces of one answer's body */
+#define FM_HTTP_PARTS_MAX  1100 /* pieces of one answer's body */
 #define FM_HTTP_CHUNKS_MAX 65536
 
 struct fm_http_header {
@@ -29,7 +31,8 @@ struct fm_http_header {
     const char *value;
 };
 
-/* A complete request. Made and freed by the server; valid until fm_http_answer was called for it. */
+/* A complete request. Made and freed by the server; valid until fm_http_answer was called for it.
+ */
 struct fm_http_request {
     const char *method;
     const char *path;  /* of the target, still percent-encoded, without the query */
@@ -39,7 +42,8 @@ struct fm_http_request {
     const char *body; /* body_size bytes */
     size_t body_size;
     struct fm_buffer *body_buffer; /* owner of body; NULL when it is empty */
-    /* Set by the handler: called once on the loop's thread when the client left before the answer. The answer is due all the same. */
+    /* Set by the handler: called once on the loop's thread when the client left before the answer.
+     * The answer is due all the same. */
     void (*cancelled)(struct fm_http_request *request);
     void *user;
 };
@@ -52,7 +56,8 @@ struct fm_http_part {
     size_t size;
 };
 
-/* An answer. Everything is borrowed until `release` is called (on the loop's thread), which happens exactly once. */
+/* An answer. Everything is borrowed until `release` is called (on the loop's thread), which happens
+ * exactly once. */
 struct fm_http_answer {
     int status;
     const char *content_type; /* NULL: no body */
@@ -88,34 +93,38 @@ struct fm_http_options {
     void *context;
 };
 
-void fm_http_options_init(struct fm_http_options *options); /* the defaults of docs/serving.md; no address, no handlers */
+void fm_http_options_init(
+    struct fm_http_options *options); /* the defaults of docs/serving.md; no address, no handlers */
 
 struct fm_http_server;
 
-/* Binds and listens; borrows the loop and copies options (not what they point to, except addresses). */
+/* Binds and listens; borrows the loop and copies options (not what they point to, except
+ * addresses). */
 int FM_NODISCARD fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *options,
                                        struct fm_http_server **ret_server, struct fm_error *reterr);
 /* The port in use; 0 without TCP. */
 uint16_t fm_http_server_port(const struct fm_http_server *server);
 
 /*
- * Begins the end: new connections are taken for another `grace_ns`, so that a client that is just connecting is not turned away with a reset, then no
- * more; every answer says "Connection: close"; `drained` is called when all is done.
+ * Begins the end: new connections are taken for another `grace_ns`, so that a client that is just
+ * connecting is not turned away with a reset, then no more; every answer says "Connection: close";
+ * `drained` is called when all is done.
  */
 void fm_http_server_drain(struct fm_http_server *server, uint64_t grace_ns);
 /* Cancels what is in flight and closes every connection now. */
 void fm_http_server_abort(struct fm_http_server *server);
-/* Closes whatever is open, runs the loop until that is done, frees. Every request must have been answered. Accepts NULL. */
+/* Closes whatever is open, runs the loop until that is done, frees. Every request must have been
+ * answered. Accepts NULL. */
 void fm_http_server_destroy(struct fm_http_server *server);
 
 struct fm_http_stats {
     uint64_t connections_accepted;
     uint64_t connections_refused; /* connections_max was reached */
     uint64_t requests;            /* complete ones, handed to the handler */
-    uint64_t rejected;            /* answered by the server itself: malformed, too large, too slow */
-    uint64_t cancelled;           /* the client left before the answer */
-    uint32_t connections;         /* open now */
-    uint32_t in_flight;           /* requests with the handler now */
+    uint64_t rejected;    /* answered by the server itself: malformed, too large, too slow */
+    uint64_t cancelled;   /* the client left before the answer */
+    uint32_t connections; /* open now */
+    uint32_t in_flight;   /* requests with the handler now */
 };
 void fm_http_server_stats(const struct fm_http_server *server, struct fm_http_stats *ret_stats);
 

@@ -1,5 +1,6 @@
 /*
- * The event loop. See loop.h. Thread rule: the task list is behind a mutex; all else belongs to the loop's thread.
+ * The event loop. See loop.h. Thread rule: the task list is behind a mutex; all else belongs to the
+ * loop's thread.
  */
 #include "host/net/loop.h"
 
@@ -37,6 +38,7 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     if (loop == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the event loop");
     }
+    (void)signal(SIGPIPE, SIG_IGN);
     int result = uv_loop_init(&loop->uv);
     if (result != 0) {
         fm_free(loop);
@@ -46,7 +48,8 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     if (result != 0) {
         (void)uv_loop_close(&loop->uv);
         fm_free(loop);
-        return fm_error_set(reterr, FM_EIO, "cannot make the event loop's wake-up handle: %s", uv_strerror(result));
+        return fm_error_set(reterr, FM_EIO, "cannot make the event loop's wake-up handle: %s",
+                            uv_strerror(result));
     }
     loop->wake.data = loop;
     (void)uv_timer_init(&loop->uv, &loop->alarm);
@@ -96,7 +99,8 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
         loop->last->next = task;
     }
     loop->last = task;
-    /* Under the lock, so that the loop cannot run the task and be destroyed before the wake-up was written. */
+    /* Under the lock, so that the loop cannot run the task and be destroyed before the wake-up was
+     * written. */
     if (first) {
         (void)uv_async_send(&loop->wake);
     }
@@ -124,8 +128,8 @@ static void signalled(uv_signal_t *handle, int signal_number)
     loop->on_signal(loop->signal_context, signal_number);
 }
 
-int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number), void *context,
-                          struct fm_error *reterr)
+int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number),
+                          void *context, struct fm_error *reterr)
 {
     static const int numbers[2] = {SIGTERM, SIGINT};
     FM_ASSERT(!loop->watching);
@@ -145,7 +149,9 @@ int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, i
     for (int i = 0; i < 2 && result == 0; i++) {
         result = uv_signal_start(&loop->signals[i], signalled, numbers[i]);
     }
-    return result == 0 ? 0 : fm_error_set(reterr, FM_EIO, "cannot watch signals: %s", uv_strerror(result));
+    return result == 0
+               ? 0
+               : fm_error_set(reterr, FM_EIO, "cannot watch signals: %s", uv_strerror(result));
 }
 
 static void alarmed(uv_timer_t *timer)
@@ -154,7 +160,8 @@ static void alarmed(uv_timer_t *timer)
     loop->on_alarm(loop->alarm_context);
 }
 
-void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context), void *context)
+void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context),
+                   void *context)
 {
     loop->on_alarm = handler;
     loop->alarm_context = context;

@@ -1,8 +1,10 @@
 /*
- * The event loop: one thread, libuv underneath, tasks posted to it from any thread, termination signals as events.
+ * The event loop: one thread, libuv underneath, tasks posted to it from any thread, termination
+ * signals as events.
  *
- * Owns: the libuv loop, the wake-up handle, the signal watchers. Does not own: what runs on it (http_server.h).
- * Thread rule: fm_loop_post from any thread; everything else from the thread that runs the loop.
+ * Owns: the libuv loop, the wake-up handle, the signal watchers. Does not own: what runs on it
+ * (http_server.h). Thread rule: fm_loop_post from any thread; everything else from the thread that
+ * runs the loop.
  */
 #ifndef FM_HOST_NET_LOOP_H
 #define FM_HOST_NET_LOOP_H
@@ -15,14 +17,18 @@
 struct uv_loop_s;
 struct fm_loop;
 
-/* Something to run once on the loop's thread. Embedded in its owner; may be posted again once it ran. */
+/* Something to run once on the loop's thread. Embedded in its owner; may be posted again once it
+ * ran. */
 struct fm_loop_task {
     struct fm_loop_task *next;
     void (*run)(struct fm_loop_task *task);
 };
 
+/* From here on SIGPIPE is ignored in the whole process: a client that leaves is an error of one
+ * write. */
 int FM_NODISCARD fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr);
-/* Runs what is still posted, then frees. Everything else on the loop must be closed or closing. Accepts NULL. */
+/* Runs what is still posted, then frees. Everything else on the loop must be closed or closing.
+ * Accepts NULL. */
 void fm_loop_destroy(struct fm_loop *loop);
 
 /* Runs until fm_loop_stop. */
@@ -30,14 +36,17 @@ void fm_loop_run(struct fm_loop *loop);
 void fm_loop_stop(struct fm_loop *loop);
 /* Tasks run in the order in which they were posted. Never fails and never blocks for long. */
 void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task);
-/* Runs what is posted now. For code on the loop's thread that wants its own posts done before it returns. */
+/* Runs what is posted now. For code on the loop's thread that wants its own posts done before it
+ * returns. */
 void fm_loop_run_posted(struct fm_loop *loop);
 
 /* SIGTERM and SIGINT become calls of handler on the loop's thread. */
-int FM_NODISCARD fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number), void *context,
-                                       struct fm_error *reterr);
+int FM_NODISCARD fm_loop_watch_signals(struct fm_loop *loop,
+                                       void (*handler)(void *context, int signal_number),
+                                       void *context, struct fm_error *reterr);
 /* Calls handler once after delay_ns, instead of what was set before. There is one such alarm. */
-void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context), void *context);
+void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context),
+                   void *context);
 
 /* For the other files of host/net. */
 struct uv_loop_s *fm_loop_uv(struct fm_loop *loop);

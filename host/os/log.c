@@ -1,5 +1,6 @@
 /*
- * The log. See log.h. Callers format into a shared text under a mutex, briefly; one thread takes the whole text and writes it.
+ * The log. See log.h. Callers format into a shared text under a mutex, briefly; one thread takes
+ * the whole text and writes it.
  */
 #include "host/os/log.h"
 
@@ -26,7 +27,7 @@ static struct {
 
 static atomic_bool running;
 
-/* --- Writing --------------------------------------------------------------------------------------------------------- */
+/* --- Writing --- */
 
 static void write_all(const char *data, size_t length)
 {
@@ -116,7 +117,7 @@ void fm_log_flush(uint64_t timeout_ns)
     fm_mutex_unlock(&log_.mutex);
 }
 
-/* --- Formatting ------------------------------------------------------------------------------------------------------ */
+/* --- Formatting --- */
 
 static const char *level_name(enum fm_log_level level)
 {
@@ -146,13 +147,16 @@ static size_t text_length(const char *text)
     return length;
 }
 
-/* Words stand as they are, everything else in JSON's quotes: a value can neither end its line nor look like another key. */
-static void append_plain(struct fm_text *text, struct fm_json_writer *writer, const char *value, size_t length)
+/* Words stand as they are, everything else in JSON's quotes: a value can neither end its line nor
+ * look like another key. */
+static void append_plain(struct fm_text *text, struct fm_json_writer *writer, const char *value,
+                         size_t length)
 {
     bool word = length > 0;
     for (size_t i = 0; i < length && word; i++) {
         unsigned char character = (unsigned char)value[i];
-        word = character > ' ' && character < 0x7F && character != '"' && character != '=' && character != '\\';
+        word = character > ' ' && character < 0x7F && character != '"' && character != '=' &&
+               character != '\\';
     }
     if (word) {
         fm_text_append(text, value, length);
@@ -204,14 +208,15 @@ static void append_field(struct fm_text *text, const struct fm_log_field *field,
     append_value(text, field, json);
 }
 
-static void append_record(struct fm_text *text, enum fm_log_level level, const char *event, const struct fm_log_field *fields,
-                          size_t count, uint64_t suppressed)
+static void append_record(struct fm_text *text, enum fm_log_level level, const char *event,
+                          const struct fm_log_field *fields, size_t count, uint64_t suppressed)
 {
     char when[40];
     fm_os_format_time(fm_os_wall_ns(), when, sizeof(when));
     bool json = log_.options.format == FM_LOG_FORMAT_JSON;
     if (json) {
-        fm_text_append_format(text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"", when, level_name(level), event);
+        fm_text_append_format(text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"", when,
+                              level_name(level), event);
     } else {
         fm_text_append_format(text, "%s %-7s %s", when, level_name(level), event);
     }
@@ -224,11 +229,11 @@ static void append_record(struct fm_text *text, enum fm_log_level level, const c
     fm_text_append_string(text, json ? "}\n" : "\n");
 }
 
-/* --- The rate limit -------------------------------------------------------------------------------------------------- */
+/* --- The rate limit --- */
 
 /*
- * A token bucket in one word: the tenth of a second in which it was last filled (high 48 bits) and the tokens (low 16). A tenth is the time
- * of one token.
+ * A token bucket in one word: the tenth of a second in which it was last filled (high 48 bits) and
+ * the tokens (low 16). A tenth is the time of one token.
  */
 static bool site_allows(struct fm_log_site *site)
 {
@@ -245,8 +250,8 @@ static bool site_allows(struct fm_log_site *site)
     }
 }
 
-void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event, const struct fm_log_field *fields,
-                  size_t count)
+void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event,
+                  const struct fm_log_field *fields, size_t count)
 {
     if (!atomic_load_explicit(&running, memory_order_acquire) || level < log_.options.level) {
         return;
@@ -260,7 +265,8 @@ void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char 
     size_t before = log_.pending.length;
     if (before < FM_LOG_PENDING_BYTES_MAX) {
         if (log_.dropped > 0) {
-            append_record(&log_.pending, FM_LOG_WARNING, "log_dropped", &FM_LOG_UINT("records", log_.dropped), 1, 0);
+            append_record(&log_.pending, FM_LOG_WARNING, "log_dropped",
+                          &FM_LOG_UINT("records", log_.dropped), 1, 0);
         }
         append_record(&log_.pending, level, event, fields, count, suppressed);
         log_.dropped = 0;

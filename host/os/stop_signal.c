@@ -4,10 +4,11 @@
 #include "host/os/stop_signal.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t received;
+static atomic_int received; /* lock-free: the handler may write it, any thread may read it */
 static struct sigaction before_interrupt;
 static struct sigaction before_terminate;
 

@@ -53,11 +53,13 @@ struct fm_model {
     uint32_t batch_max;
 };
 
-/* ---- configuration -------------------------------------------------------------------------------------------- */
+/* ---- configuration
+ * -------------------------------------------------------------------------------------------- */
 
 void fm_model_config_init(struct fm_model_config *config)
 {
-    *config = (struct fm_model_config){.version = 1, .max_batch_size = -1, .backend = "onnxruntime"};
+    *config =
+        (struct fm_model_config){.version = 1, .max_batch_size = -1, .backend = "onnxruntime"};
     fm_arena_init(&config->arena, 0);
 }
 
@@ -67,10 +69,12 @@ void fm_model_config_deinit(struct fm_model_config *config)
     *config = (struct fm_model_config){0};
 }
 
-int fm_model_config_set(struct fm_model_config *config, const char *key, const char *value, struct fm_error *reterr)
+int fm_model_config_set(struct fm_model_config *config, const char *key, const char *value,
+                        struct fm_error *reterr)
 {
     char *copy = fm_arena_strdup(&config->arena, value);
-    struct fm_setting *settings = fm_arena_alloc(&config->arena, (config->setting_count + 1) * sizeof(*settings));
+    struct fm_setting *settings =
+        fm_arena_alloc(&config->arena, (config->setting_count + 1) * sizeof(*settings));
     char *key_copy = fm_arena_strdup(&config->arena, key);
     if (copy == NULL || settings == NULL || key_copy == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "setting '%s': out of memory", key);
@@ -82,7 +86,8 @@ int fm_model_config_set(struct fm_model_config *config, const char *key, const c
         }
     }
     if (config->setting_count == SETTINGS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "setting '%s': a model has at most %d settings", key, SETTINGS_MAX);
+        return fm_error_set(reterr, FM_ELIMIT, "setting '%s': a model has at most %d settings", key,
+                            SETTINGS_MAX);
     }
     if (config->setting_count > 0) {
         memcpy(settings, config->settings, config->setting_count * sizeof(*settings));
@@ -96,7 +101,8 @@ int fm_model_config_set(struct fm_model_config *config, const char *key, const c
 /* Settings that choose and set up the device rather than the model. */
 static bool is_device_setting(const char *key)
 {
-    return strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0 || strncmp(key, "device.", 7) == 0;
+    return strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0 ||
+           strncmp(key, "device.", 7) == 0;
 }
 
 static const char *setting_get(const struct fm_model_config *config, const char *key)
@@ -109,7 +115,9 @@ static const char *setting_get(const struct fm_model_config *config, const char 
     return NULL;
 }
 
-/* ---- devices -------------------------------------------------------------------------------------------------- */
+/* ---- devices
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static struct fm_mutex devices_mutex = {PTHREAD_MUTEX_INITIALIZER};
 static struct device *devices;
@@ -135,8 +143,9 @@ static void device_release(struct device *device)
     fm_mutex_unlock(&devices_mutex);
 }
 
-static int device_open_locked(const struct fm_backend *backend, const struct fm_setting *settings, size_t count, char *take_key,
-                              struct device **ret_device, struct fm_error *reterr)
+static int device_open_locked(const struct fm_backend *backend, const struct fm_setting *settings,
+                              size_t count, char *take_key, struct device **ret_device,
+                              struct fm_error *reterr)
 {
     struct device *device = calloc(1, sizeof(*device));
     if (device == NULL) {
@@ -155,8 +164,8 @@ static int device_open_locked(const struct fm_backend *backend, const struct fm_
     return 0;
 }
 
-static int device_acquire(const struct fm_backend *backend, const struct fm_setting *settings, size_t count, struct device **ret_device,
-                          struct fm_error *reterr)
+static int device_acquire(const struct fm_backend *backend, const struct fm_setting *settings,
+                          size_t count, struct device **ret_device, struct fm_error *reterr)
 {
     struct fm_text text = {0};
     fm_text_append_string(&text, backend->name);
@@ -170,7 +179,8 @@ static int device_acquire(const struct fm_backend *backend, const struct fm_sett
     struct device *device = NULL;
     int status = 0;
     fm_mutex_lock(&devices_mutex);
-    for (struct device *candidate = devices; candidate != NULL && device == NULL; candidate = candidate->next) {
+    for (struct device *candidate = devices; candidate != NULL && device == NULL;
+         candidate = candidate->next) {
         device = strcmp(candidate->key, key) == 0 ? candidate : NULL;
     }
     if (device == NULL) {
@@ -186,14 +196,16 @@ static int device_acquire(const struct fm_backend *backend, const struct fm_sett
     return status;
 }
 
-/* ---- what the backend says of the model ----------------------------------------------------------------------- */
+/* ---- what the backend says of the model
+ * ----------------------------------------------------------------------- */
 
-static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint32_t count, const char *what, struct fm_port **ret_ports,
-                      struct fm_error *reterr)
+static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint32_t count,
+                      const char *what, struct fm_port **ret_ports, struct fm_error *reterr)
 {
     if (count > FM_MODEL_PORTS_MAX || (count > 0 && ports == NULL)) {
         return fm_error_set(reterr, FM_EABI, "the backend reports %u %ss%s", count, what,
-                            count > FM_MODEL_PORTS_MAX ? ", more than the 1024 allowed" : " without saying which");
+                            count > FM_MODEL_PORTS_MAX ? ", more than the 1024 allowed"
+                                                       : " without saying which");
     }
     struct fm_port *copy = fm_arena_alloc(&model->arena, (count + 1) * sizeof(*copy));
     if (copy == NULL) {
@@ -201,23 +213,27 @@ static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint3
     }
     for (uint32_t i = 0; i < count; i++) {
         if (ports[i].name == NULL || ports[i].name[0] == '\0') {
-            return fm_error_set(reterr, FM_EABI, "the backend reports %s %u without a name", what, i);
+            return fm_error_set(reterr, FM_EABI, "the backend reports %s %u without a name", what,
+                                i);
         }
         if (ports[i].rank < 0 || ports[i].rank > FM_RANK_MAX) {
-            return fm_error_set(reterr, FM_EABI, "%s '%s' has %d dimensions; 0 to %d are supported", what, ports[i].name, ports[i].rank,
-                                FM_RANK_MAX);
+            return fm_error_set(reterr, FM_EABI, "%s '%s' has %d dimensions; 0 to %d are supported",
+                                what, ports[i].name, ports[i].rank, FM_RANK_MAX);
         }
         if (ports[i].dtype == FM_DTYPE_INVALID || ports[i].dtype >= FM_DTYPE_COUNT_) {
-            return fm_error_set(reterr, FM_EABI, "%s '%s' has an unknown data type (%u)", what, ports[i].name, ports[i].dtype);
+            return fm_error_set(reterr, FM_EABI, "%s '%s' has an unknown data type (%u)", what,
+                                ports[i].name, ports[i].dtype);
         }
         for (int32_t axis = 0; axis < ports[i].rank; axis++) {
             if (ports[i].shape[axis] < -1) {
-                return fm_error_set(reterr, FM_EABI, "%s '%s' has a negative dimension", what, ports[i].name);
+                return fm_error_set(reterr, FM_EABI, "%s '%s' has a negative dimension", what,
+                                    ports[i].name);
             }
         }
         for (uint32_t k = 0; k < i; k++) {
             if (strcmp(copy[k].name, ports[i].name) == 0) {
-                return fm_error_set(reterr, FM_EABI, "the backend reports two %ss called '%s'", what, ports[i].name);
+                return fm_error_set(reterr, FM_EABI, "the backend reports two %ss called '%s'",
+                                    what, ports[i].name);
             }
         }
         copy[i] = ports[i];
@@ -230,15 +246,19 @@ static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint3
     return 0;
 }
 
-static int describe(struct fm_model *model, const struct fm_model_config *config, bool *ret_batchable, struct fm_error *reterr)
+static int describe(struct fm_model *model, const struct fm_model_config *config,
+                    bool *ret_batchable, struct fm_error *reterr)
 {
     struct fm_model_info info = {.struct_size = sizeof(info)};
     int status = model->backend->model_info(model->handle, &info);
     if (status != 0) {
-        return fm_error_set(reterr, status, "the backend cannot describe the model: %s", fm_status_text(status));
+        return fm_error_set(reterr, status, "the backend cannot describe the model: %s",
+                            fm_status_text(status));
     }
     status = ports_copy(model, info.inputs, info.input_count, "input", &model->inputs, reterr);
-    status = status != 0 ? status : ports_copy(model, info.outputs, info.output_count, "output", &model->outputs, reterr);
+    status = status != 0 ? status
+                         : ports_copy(model, info.outputs, info.output_count, "output",
+                                      &model->outputs, reterr);
     if (status != 0) {
         return status;
     }
@@ -247,30 +267,40 @@ static int describe(struct fm_model *model, const struct fm_model_config *config
     if (info.output_count == 0) {
         return fm_error_set(reterr, FM_EINVAL, "the model has no outputs");
     }
-    model->platform = fm_arena_strdup(&model->arena, info.platform != NULL ? info.platform : model->backend->name);
+    model->platform = fm_arena_strdup(&model->arena,
+                                      info.platform != NULL ? info.platform : model->backend->name);
     model->name = fm_arena_strdup(&model->arena, config->name);
     model->version = config->version;
     *ret_batchable = info.batch_dimension != 0;
     for (uint32_t i = 0; i < model->input_count + model->output_count; i++) {
-        const struct fm_port *port = i < model->input_count ? &model->inputs[i] : &model->outputs[i - model->input_count];
+        const struct fm_port *port =
+            i < model->input_count ? &model->inputs[i] : &model->outputs[i - model->input_count];
         *ret_batchable = *ret_batchable && port->rank > 0 && port->shape[0] < 0;
     }
-    return model->platform == NULL || model->name == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : 0;
+    return model->platform == NULL || model->name == NULL
+               ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
+               : 0;
 }
 
-/* ---- declared against real ------------------------------------------------------------------------------------ */
+/* ---- declared against real
+ * ------------------------------------------------------------------------------------ */
 
-static int complete_batch(struct fm_model *model, const struct fm_model_config *config, bool batchable, struct fm_error *reterr)
+static int complete_batch(struct fm_model *model, const struct fm_model_config *config,
+                          bool batchable, struct fm_error *reterr)
 {
     if (config->max_batch_size > 0 && !batchable) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "max_batch_size is %lld, but the model has a fixed dimension 0 and cannot batch; set max_batch_size to 0",
+                            "max_batch_size is %lld, but the model has a fixed dimension 0 and "
+                            "cannot batch; set max_batch_size to 0",
                             (long long)config->max_batch_size);
     }
     if (config->max_batch_size > UINT32_MAX) {
-        return fm_error_set(reterr, FM_EINVAL, "max_batch_size %lld is too large", (long long)config->max_batch_size);
+        return fm_error_set(reterr, FM_EINVAL, "max_batch_size %lld is too large",
+                            (long long)config->max_batch_size);
     }
-    model->batch_max = config->max_batch_size >= 0 ? (uint32_t)config->max_batch_size : batchable ? BATCH_MAX_DEFAULT : 0;
+    model->batch_max = config->max_batch_size >= 0 ? (uint32_t)config->max_batch_size
+                       : batchable                 ? BATCH_MAX_DEFAULT
+                                                   : 0;
     return 0;
 }
 
@@ -297,12 +327,13 @@ static struct fm_port *port_find(struct fm_port *ports, uint32_t count, const ch
 }
 
 /* Compares one declaration and, where it is narrower than the model (224 for -1), takes it over. */
-static void declared_check(const struct fm_model *model, const struct fm_model_port_config *declared, struct fm_port *port,
+static void declared_check(const struct fm_model *model,
+                           const struct fm_model_port_config *declared, struct fm_port *port,
                            const char *what, struct fm_text *text)
 {
     if (declared->dtype != FM_DTYPE_INVALID && declared->dtype != port->dtype) {
-        difference(text, "%s '%s' is declared %s, but is %s", what, declared->name, fm_dtype_name(declared->dtype),
-                   fm_dtype_name(port->dtype));
+        difference(text, "%s '%s' is declared %s, but is %s", what, declared->name,
+                   fm_dtype_name(declared->dtype), fm_dtype_name(port->dtype));
     }
     port->flags |= declared->optional ? FM_PORT_OPTIONAL : 0;
     if (declared->rank < 0) {
@@ -317,10 +348,12 @@ static void declared_check(const struct fm_model *model, const struct fm_model_p
     }
     if (!same) {
         char shapes[2][160];
-        difference(text, "%s '%s' is declared %s%s, but is %s", what, declared->name,
-                   fm_shape_format(declared->shape, (uint32_t)declared->rank, shapes[0], sizeof(shapes[0])),
-                   skip ? " (without the batch dimension)" : "",
-                   fm_shape_format(port->shape, (uint32_t)port->rank, shapes[1], sizeof(shapes[1])));
+        difference(
+            text, "%s '%s' is declared %s%s, but is %s", what, declared->name,
+            fm_shape_format(declared->shape, (uint32_t)declared->rank, shapes[0],
+                            sizeof(shapes[0])),
+            skip ? " (without the batch dimension)" : "",
+            fm_shape_format(port->shape, (uint32_t)port->rank, shapes[1], sizeof(shapes[1])));
         return;
     }
     for (int32_t i = 0; i < declared->rank; i++) {
@@ -330,8 +363,10 @@ static void declared_check(const struct fm_model *model, const struct fm_model_p
     }
 }
 
-static void declared_list_check(const struct fm_model *model, const struct fm_model_port_config *declared, size_t declared_count,
-                                struct fm_port *ports, uint32_t port_count, const char *what, struct fm_text *text)
+static void declared_list_check(const struct fm_model *model,
+                                const struct fm_model_port_config *declared, size_t declared_count,
+                                struct fm_port *ports, uint32_t port_count, const char *what,
+                                struct fm_text *text)
 {
     const char *names[FM_MODEL_PORTS_MAX];
     for (uint32_t i = 0; i < port_count; i++) {
@@ -345,29 +380,41 @@ static void declared_list_check(const struct fm_model *model, const struct fm_mo
         }
         const char *nearest = fm_text_suggest(declared[i].name, names, port_count);
         difference(text, "the model has no %s '%s'%s%s%s", what, declared[i].name,
-                   nearest != NULL ? "; did you mean '" : port_count > 0 ? "; it has '" : "",
-                   nearest != NULL ? nearest : port_count > 0 ? names[0] : "", port_count > 0 ? "'" : "");
+                   nearest != NULL  ? "; did you mean '"
+                   : port_count > 0 ? "; it has '"
+                                    : "",
+                   nearest != NULL  ? nearest
+                   : port_count > 0 ? names[0]
+                                    : "",
+                   port_count > 0 ? "'" : "");
     }
 }
 
-static int declarations_check(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
+static int declarations_check(struct fm_model *model, const struct fm_model_config *config,
+                              struct fm_error *reterr)
 {
     struct fm_text text = {0};
-    declared_list_check(model, config->inputs, config->input_count, model->inputs, model->input_count, "input", &text);
-    declared_list_check(model, config->outputs, config->output_count, model->outputs, model->output_count, "output", &text);
+    declared_list_check(model, config->inputs, config->input_count, model->inputs,
+                        model->input_count, "input", &text);
+    declared_list_check(model, config->outputs, config->output_count, model->outputs,
+                        model->output_count, "output", &text);
     int status = 0;
     if (text.failed) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
     } else if (text.length > 0) {
-        status = fm_error_set(reterr, FM_ETYPE, "the configuration does not fit the model: %s", text.data);
+        status = fm_error_set(reterr, FM_ETYPE, "the configuration does not fit the model: %s",
+                              text.data);
     }
     fm_text_deinit(&text);
     return status;
 }
 
-/* ---- labels --------------------------------------------------------------------------------------------------- */
+/* ---- labels
+ * ---------------------------------------------------------------------------------------------------
+ */
 
-static int labels_read(struct fm_model *model, const char *path, struct labels *ret_labels, struct fm_error *reterr)
+static int labels_read(struct fm_model *model, const char *path, struct labels *ret_labels,
+                       struct fm_error *reterr)
 {
     char *data = NULL;
     size_t size = 0;
@@ -389,19 +436,25 @@ static int labels_read(struct fm_model *model, const char *path, struct labels *
         start += length + 1;
     }
     fm_free(data);
-    return ret_labels->count == count ? 0 : fm_error_set(reterr, FM_ENOMEM, "labels '%s': out of memory", path);
+    return ret_labels->count == count
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM, "labels '%s': out of memory", path);
 }
 
-static int labels_load(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
+static int labels_load(struct fm_model *model, const struct fm_model_config *config,
+                       struct fm_error *reterr)
 {
-    model->labels = fm_arena_alloc(&model->arena, (model->output_count + 1) * sizeof(*model->labels));
+    model->labels =
+        fm_arena_alloc(&model->arena, (model->output_count + 1) * sizeof(*model->labels));
     if (model->labels == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     for (size_t i = 0; i < config->output_count; i++) {
-        const struct fm_port *port = port_find(model->outputs, model->output_count, config->outputs[i].name);
+        const struct fm_port *port =
+            port_find(model->outputs, model->output_count, config->outputs[i].name);
         if (port != NULL && config->outputs[i].label_path != NULL) {
-            int status = labels_read(model, config->outputs[i].label_path, &model->labels[port - model->outputs], reterr);
+            int status = labels_read(model, config->outputs[i].label_path,
+                                     &model->labels[port - model->outputs], reterr);
             if (status != 0) {
                 return status;
             }
@@ -410,17 +463,20 @@ static int labels_load(struct fm_model *model, const struct fm_model_config *con
     return 0;
 }
 
-/* ---- loading -------------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* Device settings as given, then those among the model's settings; the later one of a name wins. */
-static size_t settings_split(const struct fm_model_config *config, struct fm_setting *ret_device, size_t *ret_device_count,
-                             struct fm_setting *ret_model)
+static size_t settings_split(const struct fm_model_config *config, struct fm_setting *ret_device,
+                             size_t *ret_device_count, struct fm_setting *ret_model)
 {
     size_t device_count = 0;
     size_t model_count = 0;
     for (size_t i = 0; i < config->device_setting_count + config->setting_count; i++) {
         bool own = i < config->device_setting_count;
-        const struct fm_setting *setting = own ? &config->device_settings[i] : &config->settings[i - config->device_setting_count];
+        const struct fm_setting *setting =
+            own ? &config->device_settings[i] : &config->settings[i - config->device_setting_count];
         if (!own && !is_device_setting(setting->key)) {
             ret_model[model_count++] = *setting;
             continue;
@@ -451,18 +507,21 @@ static uint32_t instance_count_choose(const struct fm_model_config *config)
     return count < FM_MODEL_INSTANCES_MAX ? count : FM_MODEL_INSTANCES_MAX;
 }
 
-static int instances_create(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
+static int instances_create(struct fm_model *model, const struct fm_model_config *config,
+                            struct fm_error *reterr)
 {
     uint32_t wanted = instance_count_choose(config);
     if (wanted > FM_MODEL_INSTANCES_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "%u instances, but a model has at most %d", wanted, FM_MODEL_INSTANCES_MAX);
+        return fm_error_set(reterr, FM_ELIMIT, "%u instances, but a model has at most %d", wanted,
+                            FM_MODEL_INSTANCES_MAX);
     }
     model->instances = fm_arena_alloc(&model->arena, wanted * sizeof(*model->instances));
     if (model->instances == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     for (uint32_t i = 0; i < wanted; i++) {
-        int status = model->backend->instance_create(model->handle, NULL, 0, &model->instances[i], reterr);
+        int status =
+            model->backend->instance_create(model->handle, NULL, 0, &model->instances[i], reterr);
         if (status != 0) {
             return fm_error_prefix(reterr, status, "instance %u of %u", i + 1, wanted);
         }
@@ -472,7 +531,8 @@ static int instances_create(struct fm_model *model, const struct fm_model_config
 }
 
 /* Runs once on zeros; variable dimensions are 1, but for the batch. */
-static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows, struct fm_error *reterr)
+static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows,
+                        struct fm_error *reterr)
 {
     struct fm_tensor *inputs = calloc((size_t)model->input_count + 1, sizeof(*inputs));
     struct fm_value *values = calloc((size_t)model->input_count + 1, sizeof(*values));
@@ -482,12 +542,16 @@ static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows
         const struct fm_port *port = &model->inputs[i];
         int64_t shape[FM_RANK_MAX];
         for (int32_t axis = 0; axis < port->rank; axis++) {
-            shape[axis] = axis == 0 && model->batch_max > 0 ? (int64_t)rows : port->shape[axis] < 0 ? 1 : port->shape[axis];
+            shape[axis] = axis == 0 && model->batch_max > 0 ? (int64_t)rows
+                          : port->shape[axis] < 0           ? 1
+                                                            : port->shape[axis];
         }
         uint64_t elements = 0;
         status = fm_shape_element_count(shape, (uint32_t)port->rank, &elements);
         /* An empty string is four zero bytes, so zeros are right for BYTES too. */
-        status = status != 0 ? status : fm_value_alloc(&values[i], port->dtype, shape, (uint32_t)port->rank, (size_t)elements * 4);
+        status = status != 0 ? status
+                             : fm_value_alloc(&values[i], port->dtype, shape, (uint32_t)port->rank,
+                                              (size_t)elements * 4);
         if (status == 0) {
             memset(values[i].tensor.data, 0, values[i].tensor.size);
             inputs[i] = values[i].tensor;
@@ -497,8 +561,12 @@ static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows
         outputs[i].wanted = 1;
     }
     if (status == 0) {
-        struct fm_execution execution = {.struct_size = sizeof(execution), .input_count = model->input_count,
-                                         .output_count = model->output_count, .batch_size = rows, .inputs = inputs, .outputs = outputs};
+        struct fm_execution execution = {.struct_size = sizeof(execution),
+                                         .input_count = model->input_count,
+                                         .output_count = model->output_count,
+                                         .batch_size = rows,
+                                         .inputs = inputs,
+                                         .outputs = outputs};
         status = fm_model_run(model, instance, &execution, reterr);
     } else {
         status = fm_error_set(reterr, status, "%s", fm_status_text(status));
@@ -517,12 +585,15 @@ static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows
     return status;
 }
 
-static int warm_up(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
+static int warm_up(struct fm_model *model, const struct fm_model_config *config,
+                   struct fm_error *reterr)
 {
     uint32_t rows = config->warmup_batch > 0 ? config->warmup_batch : 1;
     uint32_t rows_max = model->batch_max > 0 ? model->batch_max : 1;
     if (rows > rows_max) {
-        return fm_error_set(reterr, FM_EINVAL, "warm-up batch of %u rows, but the model takes at most %u", rows, rows_max);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "warm-up batch of %u rows, but the model takes at most %u", rows,
+                            rows_max);
     }
     for (uint32_t i = 0; i < config->warmup_count; i++) {
         for (uint32_t k = 0; k < model->instance_count; k++) {
@@ -535,7 +606,8 @@ static int warm_up(struct fm_model *model, const struct fm_model_config *config,
     return 0;
 }
 
-static int load_into(struct fm_model *model, const struct fm_model_config *config, struct fm_error *reterr)
+static int load_into(struct fm_model *model, const struct fm_model_config *config,
+                     struct fm_error *reterr)
 {
     if (config->setting_count + config->device_setting_count > SETTINGS_MAX) {
         return fm_error_set(reterr, FM_ELIMIT, "more than %d settings", SETTINGS_MAX);
@@ -546,11 +618,18 @@ static int load_into(struct fm_model *model, const struct fm_model_config *confi
     size_t count = settings_split(config, device_settings, &device_count, settings);
     char version[24];
     (void)snprintf(version, sizeof(version), "%llu", (unsigned long long)config->version);
-    struct fm_model_source source = {.struct_size = sizeof(source), .name = config->name, .version = version, .path = config->path};
+    struct fm_model_source source = {.struct_size = sizeof(source),
+                                     .name = config->name,
+                                     .version = version,
+                                     .path = config->path};
     bool batchable = false;
     int status = fm_backend_find(config->backend, &model->backend, reterr);
-    status = status != 0 ? status : device_acquire(model->backend, device_settings, device_count, &model->device, reterr);
-    status = status != 0 ? status : model->backend->model_load(model->device->handle, &source, settings, count, &model->handle, reterr);
+    status = status != 0 ? status
+                         : device_acquire(model->backend, device_settings, device_count,
+                                          &model->device, reterr);
+    status = status != 0 ? status
+                         : model->backend->model_load(model->device->handle, &source, settings,
+                                                      count, &model->handle, reterr);
     status = status != 0 ? status : describe(model, config, &batchable, reterr);
     status = status != 0 ? status : complete_batch(model, config, batchable, reterr);
     status = status != 0 ? status : declarations_check(model, config, reterr);
@@ -559,7 +638,8 @@ static int load_into(struct fm_model *model, const struct fm_model_config *confi
     return status != 0 ? status : warm_up(model, config, reterr);
 }
 
-int fm_model_load(const struct fm_model_config *config, struct fm_model **ret_model, struct fm_error *reterr)
+int fm_model_load(const struct fm_model_config *config, struct fm_model **ret_model,
+                  struct fm_error *reterr)
 {
     struct fm_error error = {0};
     struct fm_model *model = calloc(1, sizeof(*model));
@@ -573,7 +653,8 @@ int fm_model_load(const struct fm_model_config *config, struct fm_model **ret_mo
         if (error.status == 0) {
             (void)fm_error_set(&error, status, "%s", fm_status_text(status));
         }
-        return fm_error_set(reterr, status, "model '%s' version %llu: %s", config->name, (unsigned long long)config->version, error.text);
+        return fm_error_set(reterr, status, "model '%s' version %llu: %s", config->name,
+                            (unsigned long long)config->version, error.text);
     }
     *ret_model = model;
     return 0;
@@ -595,7 +676,9 @@ void fm_model_free(struct fm_model *model)
     free(model);
 }
 
-/* ---- facts ---------------------------------------------------------------------------------------------------- */
+/* ---- facts
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 const char *fm_model_name(const struct fm_model *model)
 {
@@ -647,52 +730,68 @@ const char *const *fm_model_labels(const struct fm_model *model, uint32_t index,
 
 uint64_t fm_model_memory(const struct fm_model *model)
 {
-    bool known = model->backend->struct_size >= offsetof(struct fm_backend, model_memory) + sizeof(model->backend->model_memory) &&
+    bool known = model->backend->struct_size >= offsetof(struct fm_backend, model_memory) +
+                                                    sizeof(model->backend->model_memory) &&
                  model->backend->model_memory != NULL;
     return known ? model->backend->model_memory(model->handle) : 0;
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * --------------------------------------------------------------------------------------------------
+ */
 
-static int input_check(const struct fm_model *model, const struct fm_port *port, const struct fm_tensor *tensor, struct fm_error *reterr)
+static int input_check(const struct fm_model *model, const struct fm_port *port,
+                       const struct fm_tensor *tensor, struct fm_error *reterr)
 {
     char shapes[2][160];
     if (tensor->dtype == FM_DTYPE_INVALID) {
         return (port->flags & FM_PORT_OPTIONAL) != 0
                    ? 0
-                   : fm_error_set(reterr, FM_EINVAL, "model '%s': input '%s' is missing", model->name, port->name);
+                   : fm_error_set(reterr, FM_EINVAL, "model '%s': input '%s' is missing",
+                                  model->name, port->name);
     }
     if (tensor->dtype != port->dtype) {
-        return fm_error_set(reterr, FM_ETYPE, "model '%s': input '%s' must be %s, but is %s", model->name, port->name,
-                            fm_dtype_name(port->dtype), fm_dtype_name(tensor->dtype));
+        return fm_error_set(reterr, FM_ETYPE, "model '%s': input '%s' must be %s, but is %s",
+                            model->name, port->name, fm_dtype_name(port->dtype),
+                            fm_dtype_name(tensor->dtype));
     }
     if (tensor->rank > FM_RANK_MAX || !fm_shape_matches(port, tensor->shape, tensor->rank)) {
-        return fm_error_set(reterr, FM_ETYPE, "model '%s': input '%s' must have shape %s, but has %s", model->name, port->name,
-                            fm_shape_format(port->shape, (uint32_t)port->rank, shapes[0], sizeof(shapes[0])),
-                            tensor->rank > FM_RANK_MAX ? "too many dimensions"
-                                                       : fm_shape_format(tensor->shape, tensor->rank, shapes[1], sizeof(shapes[1])));
+        return fm_error_set(
+            reterr, FM_ETYPE, "model '%s': input '%s' must have shape %s, but has %s", model->name,
+            port->name,
+            fm_shape_format(port->shape, (uint32_t)port->rank, shapes[0], sizeof(shapes[0])),
+            tensor->rank > FM_RANK_MAX
+                ? "too many dimensions"
+                : fm_shape_format(tensor->shape, tensor->rank, shapes[1], sizeof(shapes[1])));
     }
     int status = fm_tensor_check(tensor, reterr);
-    return status != 0 ? fm_error_prefix(reterr, status, "model '%s': input '%s'", model->name, port->name) : 0;
+    return status != 0
+               ? fm_error_prefix(reterr, status, "model '%s': input '%s'", model->name, port->name)
+               : 0;
 }
 
 /* A bound output must be exactly what the port says: backends write into it as it is. */
-static int bound_check(const struct fm_model *model, const struct fm_port *port, const struct fm_tensor *tensor,
-                       struct fm_error *reterr)
+static int bound_check(const struct fm_model *model, const struct fm_port *port,
+                       const struct fm_tensor *tensor, struct fm_error *reterr)
 {
     char shape[160];
-    if (tensor->dtype == port->dtype && tensor->rank <= FM_RANK_MAX && fm_shape_matches(port, tensor->shape, tensor->rank)) {
+    if (tensor->dtype == port->dtype && tensor->rank <= FM_RANK_MAX &&
+        fm_shape_matches(port, tensor->shape, tensor->rank)) {
         size_t size = 0;
         if (port->dtype == FM_DTYPE_BYTES) {
-            return fm_error_set(reterr, FM_EUNSUPPORTED, "model '%s': output '%s' holds strings, whose size is not known before: it cannot be bound",
+            return fm_error_set(reterr, FM_EUNSUPPORTED,
+                                "model '%s': output '%s' holds strings, whose size is not known "
+                                "before: it cannot be bound",
                                 model->name, port->name);
         }
-        if (fm_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &size) == 0 && size == tensor->size) {
+        if (fm_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &size) == 0 &&
+            size == tensor->size) {
             return 0;
         }
     }
-    return fm_error_set(reterr, FM_ETYPE, "model '%s': the buffer bound to output '%s' is not %s%s of the right size", model->name,
-                        port->name, fm_dtype_name(port->dtype),
+    return fm_error_set(reterr, FM_ETYPE,
+                        "model '%s': the buffer bound to output '%s' is not %s%s of the right size",
+                        model->name, port->name, fm_dtype_name(port->dtype),
                         fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
 }
 
@@ -701,9 +800,12 @@ int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution 
     FM_ASSERT(index < model->instance_count);
     struct fm_error *error = &execution->error;
     error->status = 0;
-    if (execution->input_count != model->input_count || execution->output_count != model->output_count) {
-        return fm_error_set(error, FM_EINVAL, "model '%s' has %u inputs and %u outputs, but %u and %u were given", model->name,
-                            model->input_count, model->output_count, execution->input_count, execution->output_count);
+    if (execution->input_count != model->input_count ||
+        execution->output_count != model->output_count) {
+        return fm_error_set(error, FM_EINVAL,
+                            "model '%s' has %u inputs and %u outputs, but %u and %u were given",
+                            model->name, model->input_count, model->output_count,
+                            execution->input_count, execution->output_count);
     }
     for (uint32_t i = 0; i < model->input_count; i++) {
         int status = input_check(model, &model->inputs[i], &execution->inputs[i], error);
@@ -740,7 +842,8 @@ static void waiter_complete(struct fm_execution *execution, int status)
     fm_mutex_unlock(&waiter->mutex);
 }
 
-int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *execution, struct fm_error *reterr)
+int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *execution,
+                 struct fm_error *reterr)
 {
     struct waiter waiter = {.done = false};
     fm_mutex_init(&waiter.mutex);
@@ -759,7 +862,9 @@ int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *ex
     fm_condition_deinit(&waiter.condition);
     fm_mutex_deinit(&waiter.mutex);
     if (status != 0) {
-        return fm_error_set(reterr, status, "%s", execution->error.status != 0 ? execution->error.text : fm_status_text(status));
+        return fm_error_set(reterr, status, "%s",
+                            execution->error.status != 0 ? execution->error.text
+                                                         : fm_status_text(status));
     }
     return 0;
 }

@@ -1,7 +1,9 @@
 /*
- * Operators by name, instances, and the call machinery between the host and an operator. See operator_registry.h.
+ * Operators by name, instances, and the call machinery between the host and an operator. See
+ * operator_registry.h.
  *
- * The list of known operators only grows: a lock serialises those who add, and readers see a count that is published last.
+ * The list of known operators only grows: a lock serialises those who add, and readers see a count
+ * that is published last.
  */
 #include "host/runtime/operator_registry.h"
 
@@ -19,7 +21,8 @@
 #include "host/runtime/backend_registry.h"
 #include "host/runtime/operators/table.h"
 
-/* Limits on what a plug-in may declare: far above anything sensible, so that a wild count is an error and not a crash. */
+/* Limits on what a plug-in may declare: far above anything sensible, so that a wild count is an
+ * error and not a crash. */
 enum {
     PLUGIN_OPERATORS_MAX = 256,
     OPERATORS_MAX = 1024,
@@ -63,9 +66,8 @@ static int parameters_check(const struct fm_operator *operator_, const char *ori
                                 origin, operator_->name, PARAMETERS_MAX);
         }
         if (!name_is_good(parameters[i].name) || parameters[i].help == NULL) {
-            return fm_error_set(reterr, FM_EABI,
-                                "%s: parameter %zu of operator '%s' has %s", origin, i,
-                                operator_->name,
+            return fm_error_set(reterr, FM_EABI, "%s: parameter %zu of operator '%s' has %s",
+                                origin, i, operator_->name,
                                 parameters[i].help == NULL ? "no help text"
                                                            : "a name that is not [a-z][a-z0-9_]*");
         }
@@ -144,10 +146,9 @@ int fm_operator_plugin_check(const struct fm_operator_plugin *plugin, const char
     }
     if (plugin->operators == NULL || plugin->operator_count == 0 ||
         plugin->operator_count > PLUGIN_OPERATORS_MAX) {
-        return fm_error_set(reterr, FM_EABI,
-                            "%s: the plug-in lists %zu operators; 1 to %d are possible", origin,
-                            plugin->operators == NULL ? 0 : plugin->operator_count,
-                            PLUGIN_OPERATORS_MAX);
+        return fm_error_set(
+            reterr, FM_EABI, "%s: the plug-in lists %zu operators; 1 to %d are possible", origin,
+            plugin->operators == NULL ? 0 : plugin->operator_count, PLUGIN_OPERATORS_MAX);
     }
     for (size_t i = 0; i < plugin->operator_count; i++) {
         int status = operator_check(plugin->operators[i], i, origin, reterr);
@@ -168,8 +169,8 @@ int fm_operator_plugin_check(const struct fm_operator_plugin *plugin, const char
 static const struct registered *registered_at(size_t index, struct registered *builtin)
 {
     if (index < fm_operators_builtin.operator_count) {
-        *builtin = (struct registered){fm_operators_builtin.operators[index],
-                                       &fm_operators_builtin};
+        *builtin =
+            (struct registered){fm_operators_builtin.operators[index], &fm_operators_builtin};
         return builtin;
     }
     index -= fm_operators_builtin.operator_count;
@@ -247,9 +248,8 @@ static int library_load(const char *path, struct fm_error *reterr)
     bool known = false;
     int status = 0;
     if (entry == NULL) {
-        status = fm_error_set(reterr, FM_EABI,
-                              "%s is no operator plug-in: it does not export %s()", path,
-                              FM_OPERATOR_ENTRY_SYMBOL);
+        status = fm_error_set(reterr, FM_EABI, "%s is no operator plug-in: it does not export %s()",
+                              path, FM_OPERATOR_ENTRY_SYMBOL);
     } else {
         const struct fm_operator_plugin *plugin =
             entry(FM_OPERATOR_ABI_MAJOR, FM_OPERATOR_ABI_MINOR);
@@ -270,8 +270,9 @@ int fm_operator_plugin_load(const char *name_or_path, struct fm_error *reterr)
     char path[PATH_SIZE];
     if (strchr(name_or_path, '/') != NULL) {
         if (strlen(name_or_path) >= sizeof(path)) {
-            return fm_error_set(reterr, FM_ETOOLARGE, "the path of an operator plug-in is longer "
-                                                      "than %zu bytes",
+            return fm_error_set(reterr, FM_ETOOLARGE,
+                                "the path of an operator plug-in is longer "
+                                "than %zu bytes",
                                 sizeof(path) - 1);
         }
         memcpy(path, name_or_path, strlen(name_or_path) + 1);
@@ -346,8 +347,8 @@ static int settings_known(const struct fm_operator *operator_, const struct fm_s
         for (size_t j = 0; j < i; j++) {
             if (strcmp(settings[i].key, settings[j].key) == 0) {
                 return fm_error_set(reterr, FM_EINVAL,
-                                    "operator '%s': parameter '%s' is given twice",
-                                    operator_->name, settings[i].key);
+                                    "operator '%s': parameter '%s' is given twice", operator_->name,
+                                    settings[i].key);
             }
         }
         if (!found) {
@@ -361,7 +362,8 @@ static int settings_known(const struct fm_operator *operator_, const struct fm_s
     return 0;
 }
 
-/* Every declared parameter in order, from the settings or its default, paths resolved; strings live in the arena or are borrowed. */
+/* Every declared parameter in order, from the settings or its default, paths resolved; strings live
+ * in the arena or are borrowed. */
 static int settings_complete(const struct fm_operator *operator_, const struct fm_setting *settings,
                              size_t setting_count, const char *base_directory,
                              struct fm_arena *arena, struct fm_setting *complete,
@@ -586,9 +588,9 @@ static int output_check(struct call_state *state, uint32_t port, const struct fm
             &state->error, FM_ETYPE, "output '%s' is declared as %s%s, but was given %s%s",
             declared->name,
             declared->dtype == FM_DTYPE_INVALID ? "any type" : fm_dtype_name(declared->dtype),
-            declared->rank < 0 ? " of any shape"
-                               : fm_shape_format(declared->shape, (uint32_t)declared->rank, want,
-                                                 sizeof(want)),
+            declared->rank < 0
+                ? " of any shape"
+                : fm_shape_format(declared->shape, (uint32_t)declared->rank, want, sizeof(want)),
             fm_dtype_name(like->dtype),
             fm_shape_format(like->shape, like->rank, have, sizeof(have)));
     }
@@ -637,9 +639,9 @@ static int call_forward(struct fm_operator_call *call, uint32_t port, uint32_t i
 {
     struct call_state *state = call->host_private;
     if (input >= state->instance->input_count || index >= state->inputs[input].count) {
-        int status = fm_error_set(&state->error, FM_EINVAL,
-                                  "it forwards element %zu of input %u, which does not exist",
-                                  index, input);
+        int status =
+            fm_error_set(&state->error, FM_EINVAL,
+                         "it forwards element %zu of input %u, which does not exist", index, input);
         return call_fail(state, call, status);
     }
     const struct fm_value *source = &state->inputs[input].items[index];
@@ -653,8 +655,7 @@ static int call_forward(struct fm_operator_call *call, uint32_t port, uint32_t i
     } else {
         /* Borrowed bytes may not outlive the call: here "without copying" has to give way. */
         const struct fm_tensor *tensor = &source->tensor;
-        status =
-            fm_value_alloc(&value, tensor->dtype, tensor->shape, tensor->rank, tensor->size);
+        status = fm_value_alloc(&value, tensor->dtype, tensor->shape, tensor->rank, tensor->size);
         if (status == 0 && tensor->size > 0) {
             memcpy(value.tensor.data, tensor->data, tensor->size);
         }
@@ -695,9 +696,9 @@ static int inputs_check(const struct fm_operator_instance *instance,
                 return fm_error_set(
                     reterr, FM_ETYPE, "input '%s' takes %s%s, but was given %s%s", port->name,
                     port->dtype == FM_DTYPE_INVALID ? "any type" : fm_dtype_name(port->dtype),
-                    port->rank < 0 ? " of any shape"
-                                   : fm_shape_format(port->shape, (uint32_t)port->rank, want,
-                                                     sizeof(want)),
+                    port->rank < 0
+                        ? " of any shape"
+                        : fm_shape_format(port->shape, (uint32_t)port->rank, want, sizeof(want)),
                     fm_dtype_name(tensor->dtype),
                     fm_shape_format(tensor->shape, tensor->rank, have, sizeof(have)));
             }
@@ -726,7 +727,8 @@ static int outputs_check(const struct call_state *state, struct fm_error *reterr
                                 "it gave %zu elements for output '%s', but %zu for '%s'",
                                 many_count, many->name, list->count, port->name);
         }
-        /* Fixed-size elements were sized by the host; the lengths inside BYTES are the operator's work. */
+        /* Fixed-size elements were sized by the host; the lengths inside BYTES are the operator's
+         * work. */
         for (size_t j = 0; j < list->count; j++) {
             if (list->items[j].tensor.dtype == FM_DTYPE_BYTES) {
                 int status = fm_tensor_check(&list->items[j].tensor, reterr);

@@ -1,5 +1,6 @@
 /*
- * The conformance suite: what every backend must do, run over all of ours. A new backend is one more line in EVERY_BACKEND.
+ * The conformance suite: what every backend must do, run over all of ours. A new backend is one
+ * more line in EVERY_BACKEND.
  */
 #include <stdatomic.h>
 
@@ -9,21 +10,22 @@
 #include "tests/harness/subject.h"
 #include "tests/harness/test.h"
 
-#define EVERY_BACKEND(check)                                                                       \
-    TEST(onnxruntime_##check)                                                                      \
-    {                                                                                              \
-        check(&fm_subject_onnxruntime);                                                            \
-    }                                                                                              \
-    TEST(emulated_##check)                                                                         \
-    {                                                                                              \
-        check(&fm_subject_emulated);                                                               \
-    }                                                                                              \
-    TEST(identity_##check)                                                                         \
-    {                                                                                              \
-        check(&fm_subject_identity);                                                               \
+#define EVERY_BACKEND(check)            \
+    TEST(onnxruntime_##check)           \
+    {                                   \
+        check(&fm_subject_onnxruntime); \
+    }                                   \
+    TEST(emulated_##check)              \
+    {                                   \
+        check(&fm_subject_emulated);    \
+    }                                   \
+    TEST(identity_##check)              \
+    {                                   \
+        check(&fm_subject_identity);    \
     }
 
-static const struct fm_port vector_port = {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
+static const struct fm_port vector_port = {
+    .name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
 
 /* A loaded model of one FP32[-1,4] input. */
 static struct fm_model *vector_model(const struct fm_subject *subject, uint32_t instances)
@@ -38,7 +40,8 @@ static struct fm_model *vector_model(const struct fm_subject *subject, uint32_t 
 }
 
 /* Compares an output with what the subject makes of `input`. */
-static bool answers(const struct fm_subject *subject, const struct fm_tensor *input, const struct fm_tensor *output)
+static bool answers(const struct fm_subject *subject, const struct fm_tensor *input,
+                    const struct fm_tensor *output)
 {
     static const char zeros[4096];
     if (output->dtype != input->dtype || output->rank != input->rank ||
@@ -46,9 +49,11 @@ static bool answers(const struct fm_subject *subject, const struct fm_tensor *in
         return false;
     }
     if (subject->echoes) {
-        return output->size == input->size && (input->size == 0 || memcmp(output->data, input->data, input->size) == 0);
+        return output->size == input->size &&
+               (input->size == 0 || memcmp(output->data, input->data, input->size) == 0);
     }
-    return output->size <= sizeof(zeros) && (output->size == 0 || memcmp(output->data, zeros, output->size) == 0);
+    return output->size <= sizeof(zeros) &&
+           (output->size == 0 || memcmp(output->data, zeros, output->size) == 0);
 }
 
 /* --- Life cycle --- */
@@ -65,10 +70,13 @@ static void life_cycle(const struct fm_subject *subject)
         void *device = NULL;
         void *model = NULL;
         void *instances[2] = {NULL, NULL};
-        struct fm_model_source source = {.struct_size = sizeof(source), .name = "m", .version = "1", .path = config.path};
+        struct fm_model_source source = {
+            .struct_size = sizeof(source), .name = "m", .version = "1", .path = config.path};
         struct fm_model_info info = {.struct_size = sizeof(info)};
         CHECK_INT_EQ(backend->device_open(fm_host_table(), NULL, 0, &device, NULL), 0);
-        CHECK_INT_EQ(backend->model_load(device, &source, config.settings, config.setting_count, &model, NULL), 0);
+        CHECK_INT_EQ(backend->model_load(device, &source, config.settings, config.setting_count,
+                                         &model, NULL),
+                     0);
         CHECK_INT_EQ(backend->model_info(model, &info), 0);
         CHECK_INT_EQ(info.input_count, 1);
         CHECK_INT_EQ(info.output_count, 1);
@@ -103,11 +111,14 @@ static void settings_unknown(const struct fm_subject *subject)
     CHECK_STR_CONTAINS(error.text, "no_such_setting");
     CHECK_INT_EQ(backend->device_open(fm_host_table(), NULL, 0, &device, NULL), 0);
     CHECK_INT_EQ(fm_subject_config(subject, &vector_port, 1, 1, &config), 0);
-    struct fm_model_source source = {.struct_size = sizeof(source), .name = "m", .version = "1", .path = config.path};
+    struct fm_model_source source = {
+        .struct_size = sizeof(source), .name = "m", .version = "1", .path = config.path};
     error = (struct fm_error){0};
     CHECK_INT_EQ(backend->model_load(device, &source, &wrong, 1, &model, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "no_such_setting");
-    CHECK_INT_EQ(backend->model_load(device, &source, config.settings, config.setting_count, &model, NULL), 0);
+    CHECK_INT_EQ(
+        backend->model_load(device, &source, config.settings, config.setting_count, &model, NULL),
+        0);
     error = (struct fm_error){0};
     CHECK_INT_EQ(backend->instance_create(model, &wrong, 1, &instance, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "no_such_setting");
@@ -127,7 +138,8 @@ static void settings_misspelt(const struct fm_subject *subject)
     CHECK_INT_EQ(fm_model_config_set(&config, is_onnxruntime ? "thraeds" : "input", "1", NULL), 0);
     CHECK_INT_EQ(fm_model_load(&config, &model, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "model 'subject' version 3: ");
-    CHECK_STR_CONTAINS(error.text, is_onnxruntime ? "did you mean 'threads'?" : "did you mean 'inputs'?");
+    CHECK_STR_CONTAINS(error.text,
+                       is_onnxruntime ? "did you mean 'threads'?" : "did you mean 'inputs'?");
     fm_model_config_deinit(&config);
 }
 EVERY_BACKEND(settings_misspelt)
@@ -164,7 +176,8 @@ EVERY_BACKEND(ports)
 
 static void ports_fixed_batch(const struct fm_subject *subject)
 {
-    static const struct fm_port input = {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {2, 4}};
+    static const struct fm_port input = {
+        .name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {2, 4}};
     struct fm_model *model = NULL;
     float values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     struct fm_subject_run run;
@@ -182,16 +195,18 @@ EVERY_BACKEND(ports_fixed_batch)
 static void ports_many(const struct fm_subject *subject)
 {
     struct fm_port inputs[SUBJECT_PORTS_MAX];
-    char names[SUBJECT_PORTS_MAX][16];
+    char names[SUBJECT_PORTS_MAX][24];
     float values[SUBJECT_PORTS_MAX];
     struct fm_model *model = NULL;
     struct fm_subject_run run;
     fm_subject_run_init(&run, SUBJECT_PORTS_MAX, SUBJECT_PORTS_MAX, 1);
     for (int i = 0; i < SUBJECT_PORTS_MAX; i++) {
         (void)snprintf(names[i], sizeof(names[i]), "port_%d", i);
-        inputs[i] = (struct fm_port){.name = names[i], .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {-1}};
+        inputs[i] =
+            (struct fm_port){.name = names[i], .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {-1}};
         values[i] = (float)i;
-        run.inputs[i] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1}, 1, &values[i], sizeof(float));
+        run.inputs[i] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1}, 1, &values[i], sizeof(float));
     }
     CHECK_INT_EQ(fm_subject_load(subject, inputs, SUBJECT_PORTS_MAX, 1, &model, NULL), 0);
     CHECK_INT_EQ(fm_model_run(model, 0, &run.execution, NULL), 0);
@@ -215,7 +230,8 @@ static void batches_of_any_size(const struct fm_subject *subject)
     }
     for (int64_t rows = 0; rows <= 32 && model != NULL; rows++) { /* 0: an empty batch is a batch */
         fm_subject_run_init(&run, 1, 1, (uint32_t)rows);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){rows, 4}, 2, values, (size_t)rows * 16);
+        run.inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){rows, 4}, 2, values, (size_t)rows * 16);
         CHECK_INT_EQ(fm_model_run(model, 0, &run.execution, NULL), 0);
         CHECK(answers(subject, &run.inputs[0], &run.outputs[0].tensor));
         CHECK(run.execution.start_ns > 0 && run.execution.start_ns <= run.execution.end_ns);
@@ -286,7 +302,8 @@ static void ranks(const struct fm_subject *subject)
         }
         CHECK_INT_EQ(fm_model_batch_max(model), 0);
         fm_subject_run_init(&run, 1, 1, 1);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_INT64, input.shape, (uint32_t)input.rank, &value, sizeof(value));
+        run.inputs[0] = fm_subject_tensor(FM_DTYPE_INT64, input.shape, (uint32_t)input.rank, &value,
+                                          sizeof(value));
         CHECK_INT_EQ(fm_model_run(model, 0, &run.execution, NULL), 0);
         CHECK(answers(subject, &run.inputs[0], &run.outputs[0].tensor));
         fm_subject_run_release(&run);
@@ -335,7 +352,8 @@ static void outputs_bound(const struct fm_subject *subject)
     CHECK(model != NULL);
     fm_subject_run_init(&run, 1, 1, 2);
     run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){2, 4}, 2, values, sizeof(values));
-    run.outputs[0].tensor = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){2, 4}, 2, target, sizeof(target));
+    run.outputs[0].tensor =
+        fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){2, 4}, 2, target, sizeof(target));
     CHECK_INT_EQ(fm_model_run(model, 0, &run.execution, NULL), 0);
     CHECK_PTR_EQ(run.outputs[0].tensor.data, target);
     CHECK(run.outputs[0].release == NULL);
@@ -361,7 +379,8 @@ static void outputs_bound_wrongly(const struct fm_subject *subject)
         struct fm_subject_run run;
         struct fm_error error = {0};
         fm_subject_run_init(&run, 1, 1, 1);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
+        run.inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
         run.outputs[0].tensor = wrong[i];
         CHECK_INT_NE(fm_model_run(model, 0, &run.execution, &error), 0);
         CHECK_STR_CONTAINS(error.text, "out_x");
@@ -414,7 +433,8 @@ static void outputs_outlive_the_run(const struct fm_subject *subject)
     CHECK(model != NULL);
     for (int i = 0; i < 2; i++) {
         fm_subject_run_init(&runs[i], 1, 1, 1);
-        runs[i].inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values[i], sizeof(values[i]));
+        runs[i].inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values[i], sizeof(values[i]));
         CHECK_INT_EQ(fm_model_run(model, 0, &runs[i].execution, NULL), 0);
     }
     CHECK(answers(subject, &runs[0].inputs[0], &runs[0].outputs[0].tensor));
@@ -435,9 +455,12 @@ static void inputs_refused(const struct fm_subject *subject)
         int status;
         const char *words;
     } wrong[] = {
-        {fm_subject_tensor(FM_DTYPE_INT32, (int64_t[]){1, 4}, 2, values, 16), FM_ETYPE, "must be FP32, but is INT32"},
-        {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 5}, 2, values, 20), FM_ETYPE, "shape [-1,4], but has [1,5]"},
-        {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4}, 1, values, 16), FM_ETYPE, "shape [-1,4], but has [4]"},
+        {fm_subject_tensor(FM_DTYPE_INT32, (int64_t[]){1, 4}, 2, values, 16), FM_ETYPE,
+         "must be FP32, but is INT32"},
+        {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 5}, 2, values, 20), FM_ETYPE,
+         "shape [-1,4], but has [1,5]"},
+        {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4}, 1, values, 16), FM_ETYPE,
+         "shape [-1,4], but has [4]"},
         {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, 12), 0, "'x'"},
         {fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){-1, 4}, 2, values, 16), 0, "'x'"},
         {{.dtype = FM_DTYPE_INVALID}, FM_EINVAL, "input 'x' is missing"},
@@ -502,7 +525,8 @@ static void completes_once(const struct fm_subject *subject)
         fm_mutex_init(&observed.mutex);
         fm_condition_init(&observed.condition);
         fm_subject_run_init(&run, 1, 1, 1);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
+        run.inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
         run.execution.complete = observe;
         run.execution.user = &observed;
         submitting = true;
@@ -539,7 +563,8 @@ static void caller_main(void *argument)
         float values[4] = {(float)i, (float)caller->index, 3, 4};
         struct fm_subject_run run;
         fm_subject_run_init(&run, 1, 1, 1);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
+        run.inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
         if (fm_model_run(caller->model, caller->index, &run.execution, NULL) != 0 ||
             !answers(caller->subject, &run.inputs[0], &run.outputs[0].tensor)) {
             atomic_fetch_add(&caller->wrong, 1);
@@ -580,7 +605,8 @@ static void load_main(void *argument)
         config.name = "concurrent";
         config.backend = caller->subject->backend;
         config.instance_count = 1;
-        config.path = strcmp(config.backend, "onnxruntime") == 0 ? fm_model_name(caller->model) : NULL;
+        config.path =
+            strcmp(config.backend, "onnxruntime") == 0 ? fm_model_name(caller->model) : NULL;
         if (fm_model_load(&config, &model, NULL) != 0) {
             atomic_fetch_add(&caller->wrong, 1);
         }

@@ -47,7 +47,7 @@ class Server:
                                         stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.port = int(re.search(r":(\d+)\b", self.wait_log("listening url=").split("url=")[1]).group(1))
+        self.port = int(re.search(r":(\d+)\b", self.wait_log("http://").split("http://")[1]).group(1))
         if wait:
             self.wait_log(" ready models=")
 

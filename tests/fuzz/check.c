@@ -1,5 +1,6 @@
 /*
- * Failing of fuzz targets. See check.h. Apart from the driver, because libFuzzer brings a driver of its own.
+ * Failing of fuzz targets. See check.h. Apart from the driver, because libFuzzer brings a driver of
+ * its own.
  */
 #include "tests/fuzz/check.h"
 

@@ -1,11 +1,13 @@
 /*
- * Runs any LLVMFuzzerTestOneInput as a plain program: seeds, then mutations of them that depend on nothing but --seed. Prints TAP.
+ * Runs any LLVMFuzzerTestOneInput as a plain program: seeds, then mutations of them that depend on
+ * nothing but --seed. Prints TAP.
  *
  *   fuzz_x [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]
  *
- * FILEs replace the built-in seeds. --only runs one mutation, for a debugger. --smoke is what meson runs: the defaults. --canary runs only
- * the proof that the target can fail. When the target crashes, the last line says how to repeat that one run.
- * With -Dlibfuzzer=true the linker takes libFuzzer's main() instead of this one. Thread rule: one thread.
+ * FILEs replace the built-in seeds. --only runs one mutation, for a debugger. --smoke is what meson
+ * runs: the defaults. --canary runs only the proof that the target can fail. When the target
+ * crashes, the last line says how to repeat that one run. With -Dlibfuzzer=true the linker takes
+ * libFuzzer's main() instead of this one. Thread rule: one thread.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -112,15 +114,16 @@ static void seeds_add_built_in(uint8_t *scratch)
 
 static void bytes_number(struct fm_random *random, uint8_t *data, size_t size)
 {
-    static const uint32_t interesting[] = {0,          1,          0x7F,       0x80,       0xFF,
-                                           0x7FFF,     0x8000,     0xFFFF,     0x10000,    0x7FFFFFFF,
-                                           0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0x01000000, 0x40000000};
+    static const uint32_t interesting[] = {
+        0,       1,          0x7F,       0x80,       0xFF,       0x7FFF,     0x8000,    0xFFFF,
+        0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0x01000000, 0x40000000};
     size_t width = (size_t)1 << fm_random_below(random, 3);
     if (size < width) {
         return;
     }
     size_t at = fm_random_below(random, size - width + 1);
-    uint32_t value = interesting[fm_random_below(random, sizeof(interesting) / sizeof(interesting[0]))];
+    uint32_t value =
+        interesting[fm_random_below(random, sizeof(interesting) / sizeof(interesting[0]))];
     bool little = fm_random_below(random, 2) == 0;
     for (size_t i = 0; i < width; i++) {
         size_t shift = 8 * (little ? i : width - 1 - i);
@@ -285,7 +288,8 @@ static int options_read(int argc, char **argv, struct options *options, uint8_t 
         }
         char *end = NULL;
         if (i >= argc || (number != NULL && i + 1 >= argc)) {
-            fputs("usage: [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]\n", stderr);
+            fputs("usage: [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]\n",
+                  stderr);
             return 2;
         }
         if (number != NULL) {

@@ -1,7 +1,9 @@
 /*
- * Fuzzes crop_warp: any quad on any small image gives a crop within the limits, whose bytes lie between the image's least and greatest, or EINVAL.
+ * Fuzzes crop_warp: any quad on any small image gives a crop within the limits, whose bytes lie
+ * between the image's least and greatest, or EINVAL.
  *
- * Input: 8 floats, then height, width, channels and the crop's height as one byte each, then pixels (repeated as needed).
+ * Input: 8 floats, then height, width, channels and the crop's height as one byte each, then pixels
+ * (repeated as needed).
  */
 #include <math.h>
 #include <string.h>
@@ -19,12 +21,9 @@ int fm_fuzz_has_canary(void)
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
 {
     static const float quads[][8] = {
-        {0, 0, 20, 0, 20, 10, 0, 10},
-        {3.5f, 2.25f, 17, 2.25f, 17, 8, 3.5f, 8},
-        {5, 0, 20, 5, 15, 15, 0, 10},
-        {2, 2, 18, 4, 15, 9, 1, 8},
-        {10, 1, 10, 9, 4, 9, 4, 1},
-        {-100, -50, 300, -60, 250, 80, -120, 90},
+        {0, 0, 20, 0, 20, 10, 0, 10}, {3.5f, 2.25f, 17, 2.25f, 17, 8, 3.5f, 8},
+        {5, 0, 20, 5, 15, 15, 0, 10}, {2, 2, 18, 4, 15, 9, 1, 8},
+        {10, 1, 10, 9, 4, 9, 4, 1},   {-100, -50, 300, -60, 250, 80, -120, 90},
     };
     if (index >= sizeof(quads) / sizeof(quads[0]) || capacity < HEAD_SIZE + 16) {
         return 0;

@@ -1,8 +1,9 @@
 /*
- * Fuzzes ctc_decode: any scores give UTF-8 text made of the keys, with rising steps and, for probabilities, a confidence within the scores' range; or
- * an error. Also any bytes as key file.
+ * Fuzzes ctc_decode: any scores give UTF-8 text made of the keys, with rising steps and, for
+ * probabilities, a confidence within the scores' range; or an error. Also any bytes as key file.
  *
- * Input: one byte of choices, then floats: the scores of 6 classes a step. When the first byte is odd, the rest is a key file.
+ * Input: one byte of choices, then floats: the scores of 6 classes a step. When the first byte is
+ * odd, the rest is a key file.
  */
 #include <math.h>
 #include <stdio.h>
@@ -29,7 +30,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         return 0;
     }
     if (index == 5) {
-        static const char keys[] = "\x01" "a\n\xc3\xa9\r\n\xe4\xb8\x80";
+        static const char keys[] = "\x01"
+                                   "a\n\xc3\xa9\r\n\xe4\xb8\x80";
         memcpy(data, keys, sizeof(keys) - 1);
         return sizeof(keys) - 1;
     }
@@ -56,7 +58,8 @@ static const char *temporary_path(void)
 static struct fm_rig *rig_for(unsigned choice)
 {
     static struct fm_rig rigs[3];
-    static const char *const more[3] = {"", ";input=logits", ";blank=5;space=true;space_threshold=0"};
+    static const char *const more[3] = {"", ";input=logits",
+                                        ";blank=5;space=true;space_threshold=0"};
     struct fm_rig *rig = &rigs[choice % 3];
     if (rig->instance == NULL) {
         static const char keys[] = "a\nb\n\xc3\xa9\n\xe4\xb8\x80\n";

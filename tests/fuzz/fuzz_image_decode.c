@@ -1,7 +1,9 @@
 /*
- * Fuzzes image_decode: any bytes are an image of the promised shape or one clear error. Never a crash, never a leak.
+ * Fuzzes image_decode: any bytes are an image of the promised shape or one clear error. Never a
+ * crash, never a leak.
  *
- * PNG inputs run twice: as they are, and with the chunks' checksums put right, so that mutations reach what lies behind the checksums.
+ * PNG inputs run twice: as they are, and with the chunks' checksums put right, so that mutations
+ * reach what lies behind the checksums.
  */
 #include <spng.h>
 #include <stdlib.h>
@@ -67,7 +69,8 @@ static size_t seed_png(uint8_t colour_type, uint8_t depth, size_t row_bytes, uin
         (void)spng_set_plte(context, &palette);
         (void)spng_set_trns(context, &transparency);
     }
-    if (spng_encode_image(context, pixels, row_bytes * 20, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE) == 0) {
+    if (spng_encode_image(context, pixels, row_bytes * 20, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE) ==
+        0) {
         file = spng_get_png_buffer(context, &size, &code);
     }
     spng_ctx_free(context);

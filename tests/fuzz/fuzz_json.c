@@ -1,5 +1,6 @@
 /*
- * Fuzzes core/proto/json: any bytes are read to a clean end or to an error with a place; what was read can be written, and reads back the same.
+ * Fuzzes core/proto/json: any bytes are read to a clean end or to an error with a place; what was
+ * read can be written, and reads back the same.
  */
 #include "core/proto/json.h"
 
@@ -30,7 +31,8 @@ static bool copy(const char *data, size_t size, struct fm_text *text)
         if (token == FM_JSON_KEY || token == FM_JSON_STRING) {
             fm_text_append(&decoded, "", 0);
             fm_json_decode(&reader, &decoded);
-            FM_ASSERT(strlen(decoded.data) != decoded.length || fm_json_equals(&reader, decoded.data));
+            FM_ASSERT(strlen(decoded.data) != decoded.length ||
+                      fm_json_equals(&reader, decoded.data));
         }
         if (token == FM_JSON_KEY && strlen(decoded.data) == decoded.length) {
             fm_json_key(&writer, decoded.data);
@@ -72,7 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (copy((const char *)data, size, &first)) {
         bool good = copy(first.data, first.length, &second);
         FM_ASSERT(good);
-        FM_ASSERT(first.length == second.length && memcmp(first.data, second.data, first.length) == 0);
+        FM_ASSERT(first.length == second.length &&
+                  memcmp(first.data, second.data, first.length) == 0);
     }
     fm_text_deinit(&first);
     fm_text_deinit(&second);

@@ -1,6 +1,7 @@
 /*
- * Fuzzes core/proto/oip: any body either decodes into tensors that are whole and fit the model, and whose echo can be encoded, or gives an error.
- * The first byte chooses the model, the second how long the JSON is said to be.
+ * Fuzzes core/proto/oip: any body either decodes into tensors that are whole and fit the model, and
+ * whose echo can be encoded, or gives an error. The first byte chooses the model, the second how
+ * long the JSON is said to be.
  */
 #include <string.h>
 
@@ -29,7 +30,8 @@ static void check(const struct fm_oip_signature *signature, const struct fm_oip_
     }
     FM_ASSERT(request->output_count <= signature->output_count);
     struct fm_oip_response response;
-    if (fm_oip_response_encode(signature, request, request->inputs, NULL, NULL, &response, &error) == 0) {
+    if (fm_oip_response_encode(signature, request, request->inputs, NULL, NULL, &response,
+                               &error) == 0) {
         size_t total = 0;
         for (uint32_t i = 0; i < response.part_count; i++) {
             total += response.parts[i].size;
@@ -45,16 +47,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     uint32_t count = 1 + data[0] % 4u;
-    const struct fm_oip_signature signature = {.name = "m",
-                                               .version = 1,
-                                               .inputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
-                                               .input_count = count,
-                                               .outputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
-                                               .output_count = count,
-                                               .batch_max = (data[0] & 128u) != 0 && (data[0] & 64u) == 0 && count == 1 ? 4 : 0};
-    struct fm_oip_body body = {.data = (const char *)data + 2, .size = size - 2, .header_length = FM_OIP_HEADER_ABSENT};
+    const struct fm_oip_signature signature = {
+        .name = "m",
+        .version = 1,
+        .inputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
+        .input_count = count,
+        .outputs = (data[0] & 64u) != 0 ? ports + 4 - count : ports,
+        .output_count = count,
+        .batch_max = (data[0] & 128u) != 0 && (data[0] & 64u) == 0 && count == 1 ? 4 : 0};
+    struct fm_oip_body body = {
+        .data = (const char *)data + 2, .size = size - 2, .header_length = FM_OIP_HEADER_ABSENT};
     if (data[1] != 0) {
-        body.header_length = data[1] == 255 ? 0 : data[1] < 128 ? (uint64_t)data[1] * 4 : size - 2 - (255u - data[1]) % (size - 1);
+        body.header_length = data[1] == 255  ? 0
+                             : data[1] < 128 ? (uint64_t)data[1] * 4
+                                             : size - 2 - (255u - data[1]) % (size - 1);
     }
     body.raw_answers_json = (data[0] & 32u) != 0;
     /* With an owner too, so that tensors refer to the body. */

@@ -244,7 +244,12 @@ int fm_onnx_save_identity(const char *path, const struct fm_port *inputs, size_t
         output.name = name;
         fm_onnx_input(&writer, &inputs[i]);
         fm_onnx_output(&writer, &output);
-        fm_onnx_node(&writer, "Identity", inputs[i].name, name);
+        if (inputs[i].dtype == FM_DTYPE_UINT4 || inputs[i].dtype == FM_DTYPE_INT4) {
+            fm_onnx_node_int(&writer, "Cast", inputs[i].name, name, "to",
+                             fm_onnx_element_type(inputs[i].dtype));
+        } else {
+            fm_onnx_node(&writer, "Identity", inputs[i].name, name);
+        }
     }
     int status = fm_onnx_save(&writer, path);
     fm_onnx_deinit(&writer);

@@ -53,7 +53,8 @@ void fm_onnx_finish(struct fm_onnx_writer *writer, struct fm_text *ret_bytes);
 int fm_onnx_save(struct fm_onnx_writer *writer, const char *path) FM_NODISCARD;
 void fm_onnx_deinit(struct fm_onnx_writer *writer);
 
-/* An Identity model: output i is inputs[i] under the name "out_<name>". */
+/* Output i is inputs[i] under the name "out_<name>", by Identity (4-bit types, for which ONNX
+ * Runtime has none: by Cast to the same type). */
 int fm_onnx_save_identity(const char *path, const struct fm_port *inputs,
                           size_t count) FM_NODISCARD;
 

@@ -23,8 +23,10 @@ static bool supports_real(uint32_t dtype)
     return dtype != FM_DTYPE_INVALID && dtype != FM_DTYPE_COMPLEX64 && dtype != FM_DTYPE_COMPLEX128;
 }
 
-const struct fm_subject fm_subject_onnxruntime = {.backend = "onnxruntime", .echoes = true, .supports = supports_real};
-const struct fm_subject fm_subject_emulated = {.backend = "emulated", .supports = supports_everything};
+const struct fm_subject fm_subject_onnxruntime = {
+    .backend = "onnxruntime", .echoes = true, .supports = supports_real};
+const struct fm_subject fm_subject_emulated = {.backend = "emulated",
+                                               .supports = supports_everything};
 const struct fm_subject fm_subject_identity = {
     .backend = "identity", .echoes = true, .inlines = true, .supports = supports_everything};
 
@@ -66,20 +68,24 @@ static char *port_list(const struct fm_port *ports, size_t count, const char *pr
     struct fm_text text = {0};
     for (size_t i = 0; i < count; i++) {
         char shape[400];
-        fm_text_append_format(&text, "%s%s%s:%s%s", i > 0 ? ", " : "", prefix, ports[i].name, fm_dtype_name(ports[i].dtype),
-                              fm_shape_format(ports[i].shape, (uint32_t)ports[i].rank, shape, sizeof(shape)));
+        fm_text_append_format(
+            &text, "%s%s%s:%s%s", i > 0 ? ", " : "", prefix, ports[i].name,
+            fm_dtype_name(ports[i].dtype),
+            fm_shape_format(ports[i].shape, (uint32_t)ports[i].rank, shape, sizeof(shape)));
     }
     return fm_text_take(&text);
 }
 
-static int config_fill(const struct fm_subject *subject, const struct fm_port *inputs, size_t count, struct fm_model_config *config)
+static int config_fill(const struct fm_subject *subject, const struct fm_port *inputs, size_t count,
+                       struct fm_model_config *config)
 {
     static unsigned serial;
     if (strcmp(subject->backend, "onnxruntime") == 0) {
         char name[40];
         (void)snprintf(name, sizeof(name), "identity-%u.onnx", serial++);
         config->path = fm_arena_strdup(&config->arena, fm_subject_path(name));
-        return config->path == NULL ? FM_ENOMEM : fm_onnx_save_identity(config->path, inputs, count);
+        return config->path == NULL ? FM_ENOMEM
+                                    : fm_onnx_save_identity(config->path, inputs, count);
     }
     char *list = port_list(inputs, count, "");
     int status = list == NULL ? FM_ENOMEM : fm_model_config_set(config, "inputs", list, NULL);
@@ -92,8 +98,8 @@ static int config_fill(const struct fm_subject *subject, const struct fm_port *i
     return status;
 }
 
-int fm_subject_config(const struct fm_subject *subject, const struct fm_port *inputs, size_t count, uint32_t instances,
-                      struct fm_model_config *ret_config)
+int fm_subject_config(const struct fm_subject *subject, const struct fm_port *inputs, size_t count,
+                      uint32_t instances, struct fm_model_config *ret_config)
 {
     fm_model_config_init(ret_config);
     ret_config->name = "subject";
@@ -107,8 +113,8 @@ int fm_subject_config(const struct fm_subject *subject, const struct fm_port *in
     return status;
 }
 
-int fm_subject_load(const struct fm_subject *subject, const struct fm_port *inputs, size_t count, uint32_t instances,
-                    struct fm_model **ret_model, struct fm_error *reterr)
+int fm_subject_load(const struct fm_subject *subject, const struct fm_port *inputs, size_t count,
+                    uint32_t instances, struct fm_model **ret_model, struct fm_error *reterr)
 {
     struct fm_model_config config;
     int status = fm_subject_config(subject, inputs, count, instances, &config);
@@ -120,7 +126,8 @@ int fm_subject_load(const struct fm_subject *subject, const struct fm_port *inpu
     return status;
 }
 
-void fm_subject_run_init(struct fm_subject_run *run, uint32_t input_count, uint32_t output_count, uint32_t rows)
+void fm_subject_run_init(struct fm_subject_run *run, uint32_t input_count, uint32_t output_count,
+                         uint32_t rows)
 {
     *run = (struct fm_subject_run){.execution = {.struct_size = sizeof(run->execution),
                                                  .input_count = input_count,
@@ -144,7 +151,8 @@ void fm_subject_run_release(struct fm_subject_run *run)
     }
 }
 
-struct fm_tensor fm_subject_tensor(uint32_t dtype, const int64_t *shape, uint32_t rank, void *data, size_t size)
+struct fm_tensor fm_subject_tensor(uint32_t dtype, const int64_t *shape, uint32_t rank, void *data,
+                                   size_t size)
 {
     struct fm_tensor tensor = {.dtype = dtype, .rank = rank, .data = data, .size = size};
     for (uint32_t i = 0; i < rank; i++) {

@@ -1,8 +1,10 @@
 /*
- * A backend as the conformance tests see it: how to get a model with given ports out of it, and what it answers.
+ * A backend as the conformance tests see it: how to get a model with given ports out of it, and
+ * what it answers.
  *
- * Owns: the table of backends under test, model files in a temporary folder, and shorthands for running a model. Thread rule: the test's thread,
- * except for tensors and runs, which are the caller's memory.
+ * Owns: the table of backends under test, model files in a temporary folder, and shorthands for
+ * running a model. Thread rule: the test's thread, except for tensors and runs, which are the
+ * caller's memory.
  */
 #ifndef FM_TESTS_HARNESS_SUBJECT_H
 #define FM_TESTS_HARNESS_SUBJECT_H
@@ -25,15 +27,18 @@ extern const struct fm_subject fm_subject_onnxruntime;
 extern const struct fm_subject fm_subject_emulated;
 extern const struct fm_subject fm_subject_identity;
 
-/* A path in this process's temporary folder, which is removed at exit. Valid until the next call but seven. */
+/* A path in this process's temporary folder, which is removed at exit. Valid until the next call
+ * but seven. */
 const char *fm_subject_path(const char *name);
 
-/* A configuration for a model of these inputs, and outputs called out_<input>. `instances` of it. */
-int fm_subject_config(const struct fm_subject *subject, const struct fm_port *inputs, size_t count, uint32_t instances,
-                      struct fm_model_config *ret_config) FM_NODISCARD;
+/* A configuration for a model of these inputs, and outputs called out_<input>. `instances` of it.
+ */
+int fm_subject_config(const struct fm_subject *subject, const struct fm_port *inputs, size_t count,
+                      uint32_t instances, struct fm_model_config *ret_config) FM_NODISCARD;
 /* Configures and loads. */
-int fm_subject_load(const struct fm_subject *subject, const struct fm_port *inputs, size_t count, uint32_t instances,
-                    struct fm_model **ret_model, struct fm_error *reterr) FM_NODISCARD;
+int fm_subject_load(const struct fm_subject *subject, const struct fm_port *inputs, size_t count,
+                    uint32_t instances, struct fm_model **ret_model,
+                    struct fm_error *reterr) FM_NODISCARD;
 
 /* One execution with its tensors: fill inputs, run, look at outputs, release. */
 struct fm_subject_run {
@@ -43,10 +48,12 @@ struct fm_subject_run {
 };
 
 /* Every output wanted, none bound; inputs absent. */
-void fm_subject_run_init(struct fm_subject_run *run, uint32_t input_count, uint32_t output_count, uint32_t rows);
+void fm_subject_run_init(struct fm_subject_run *run, uint32_t input_count, uint32_t output_count,
+                         uint32_t rows);
 void fm_subject_run_release(struct fm_subject_run *run);
 
 /* A tensor over the caller's bytes. */
-struct fm_tensor fm_subject_tensor(uint32_t dtype, const int64_t *shape, uint32_t rank, void *data, size_t size);
+struct fm_tensor fm_subject_tensor(uint32_t dtype, const int64_t *shape, uint32_t rank, void *data,
+                                   size_t size);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Operators softmax, argmax and top_k: scores of classes along the last axis.
  *
- * A row without a greatest value (all NaN or minus infinity) is an error: it means that the model failed, and no class would be right.
- * Thread rule: the states are constant.
+ * A row without a greatest value (all NaN or minus infinity) is an error: it means that the model
+ * failed, and no class would be right. Thread rule: the states are constant.
  */
 #include <math.h>
 #include <string.h>
@@ -97,8 +97,9 @@ static int softmax_run(void *state, struct fm_operator_call *call)
             return row_failed(call, i);
         }
         if (isinf(maximum)) {
-            return fm_error_set(&call->error, FM_ECORRUPT, "row %zu of the scores has an infinite "
-                                                           "value",
+            return fm_error_set(&call->error, FM_ECORRUPT,
+                                "row %zu of the scores has an infinite "
+                                "value",
                                 i);
         }
         float factor = (float)(1 / fm_row_exp_sum(values, rows.length, maximum));
@@ -157,8 +158,8 @@ static int argmax_run(void *state, struct fm_operator_call *call)
         status = call->emit(call, 1, &like, &values);
     }
     for (size_t i = 0; status == 0 && i < rows.count; i++) {
-        size_t index = fm_row_maximum(rows.values + i * rows.length, rows.length,
-                                      (float *)values + i);
+        size_t index =
+            fm_row_maximum(rows.values + i * rows.length, rows.length, (float *)values + i);
         if (index == SIZE_MAX) {
             status = row_failed(call, i);
         }
@@ -247,7 +248,8 @@ static int top_k_ports(void *state_, const struct fm_port **ret_inputs, uint32_t
     return 0;
 }
 
-/* The k greatest in falling order, equal ones in rising index, by insertion: k is small and most values fail the first comparison. */
+/* The k greatest in falling order, equal ones in rising index, by insertion: k is small and most
+ * values fail the first comparison. */
 static size_t top_select(const float *scores, size_t length, size_t k, float *values,
                          int64_t *indices)
 {

@@ -1,10 +1,11 @@
 /*
  * Operator crop_warp: a quadrilateral cut out of an image and straightened.
  *
- * HOW IT WORKS. The quad's corners go to the corners of the crop. An axis-parallel rectangle is sampled by rows (image.h). For all others the
- * homography of the crop's rectangle to the quad (Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989, section 2.2.3) gives for each
- * pixel centre the place in the image, and four pixels are mixed; outside the image its edge is repeated.
- * Thread rule: the state is constant.
+ * HOW IT WORKS. The quad's corners go to the corners of the crop. An axis-parallel rectangle is
+ * sampled by rows (image.h). For all others the homography of the crop's rectangle to the quad
+ * (Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989, section 2.2.3) gives for
+ * each pixel centre the place in the image, and four pixels are mixed; outside the image its edge
+ * is repeated. Thread rule: the state is constant.
  */
 #include <math.h>
 #include <string.h>
@@ -59,8 +60,8 @@ static int warp_create(const struct fm_host *host, const struct fm_setting *sett
     uint64_t values[4] = {0};
     double tall = 0;
     for (int i = PARAMETER_HEIGHT; i <= PARAMETER_MAX_HEIGHT; i++) {
-        int status = fm_option_uint(&settings[i], i == PARAMETER_HEIGHT ? 0 : 1, 65536, &values[i],
-                                    reterr);
+        int status =
+            fm_option_uint(&settings[i], i == PARAMETER_HEIGHT ? 0 : 1, 65536, &values[i], reterr);
         if (status != 0) {
             return status;
         }
@@ -155,8 +156,8 @@ static int crop_size(const struct warp_state *state, struct quad *quad, uint32_t
         height = swap;
     }
     if (width < SIDE_MIN || height < SIDE_MIN) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "the quad is degenerate: %g pixels wide and %g high", width, height);
+        return fm_error_set(reterr, FM_EINVAL, "the quad is degenerate: %g pixels wide and %g high",
+                            width, height);
     }
     if (state->height > 0) {
         width = ceil(state->height * width / height);
@@ -172,7 +173,8 @@ static int crop_size(const struct warp_state *state, struct quad *quad, uint32_t
     return 0;
 }
 
-/* x = (a u + b v + c) / (g u + h v + 1), y = (d u + e v + f) / (same), for u, v from 0 to 1 across the crop. */
+/* x = (a u + b v + c) / (g u + h v + 1), y = (d u + e v + f) / (same), for u, v from 0 to 1 across
+ * the crop. */
 struct homography {
     double a, b, c, d, e, f, g, h;
 };
@@ -195,7 +197,8 @@ static int homography_solve(const struct quad *quad, struct homography *ret_map,
     }
     double g = (x3 * y2 - x2 * y3) / determinant;
     double h = (x1 * y3 - x3 * y1) / determinant;
-    /* The denominator is linear, so inside the crop it is positive when it is at the corners: true for convex quads only. */
+    /* The denominator is linear, so inside the crop it is positive when it is at the corners: true
+     * for convex quads only. */
     if (1 + g < 1e-3 || 1 + h < 1e-3 || 1 + g + h < 1e-3) {
         return fm_error_set(reterr, FM_EINVAL,
                             "the quad is not convex, or its corners are not in order");
@@ -245,7 +248,8 @@ static int sample_rows(const struct fm_image *image, const struct quad *quad, ui
     return status;
 }
 
-/* The lower of the two indices that are mixed, and the share of the upper one, for a coordinate of pixel centres; the edge is repeated. */
+/* The lower of the two indices that are mixed, and the share of the upper one, for a coordinate of
+ * pixel centres; the edge is repeated. */
 static uint32_t split(float at, uint32_t length, float *ret_fraction)
 {
     float last = (float)(length - 1);

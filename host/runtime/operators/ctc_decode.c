@@ -1,11 +1,12 @@
 /*
  * Operator ctc_decode: the class scores of a text recogniser, step by step along a line, to text.
  *
- * HOW IT WORKS. Greedy CTC (Graves et al., 2006): the best class of each step, runs of the same class taken once, blanks dropped. The confidence is the
- * mean, over the characters, of the probability at the first step of their run.
- * Recognisers trained on languages without spaces seldom let the space win. So between two characters a space is put in when its own probability,
- * at any step from the last of the first character's run to the first of the second's, exceeds space_threshold. Such spaces do not count for the
- * confidence and have no step of their own.
+ * HOW IT WORKS. Greedy CTC (Graves et al., 2006): the best class of each step, runs of the same
+ * class taken once, blanks dropped. The confidence is the mean, over the characters, of the
+ * probability at the first step of their run. Recognisers trained on languages without spaces
+ * seldom let the space win. So between two characters a space is put in when its own probability,
+ * at any step from the last of the first character's run to the first of the second's, exceeds
+ * space_threshold. Such spaces do not count for the confidence and have no step of their own.
  * Thread rule: the state is constant.
  */
 #include <math.h>
@@ -31,7 +32,8 @@ static const struct fm_operator_parameter parameters[] = {
     [PARAMETER_KEYS] = {"keys_file", NULL,
                         "text file with the character of one class on each line, in order, without "
                         "the blank"},
-    [PARAMETER_BLANK] = {"blank", "0", "class that means nothing; the keys are the others in order"},
+    [PARAMETER_BLANK] = {"blank", "0",
+                         "class that means nothing; the keys are the others in order"},
     [PARAMETER_SPACE] = {"space", "true",
                          "the space is one more class, behind those of the key file"},
     [PARAMETER_THRESHOLD] = {"space_threshold", "0.05",
@@ -72,8 +74,7 @@ static int classes_make(struct ctc_state *state, uint64_t blank, bool space,
     }
     state->texts = fm_alloc(state->class_count * sizeof(state->texts[0]));
     if (state->texts == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for %zu classes",
-                            state->class_count);
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for %zu classes", state->class_count);
     }
     size_t key = 0;
     for (size_t i = 0; i < state->class_count; i++) {
@@ -107,8 +108,8 @@ static int ctc_create(const struct fm_host *host, const struct fm_setting *setti
         status = fm_option_bool(&settings[PARAMETER_SPACE], &space, reterr);
     }
     if (status == 0) {
-        status = fm_option_double(&settings[PARAMETER_THRESHOLD], 0, 1, &state->space_threshold,
-                                  reterr);
+        status =
+            fm_option_double(&settings[PARAMETER_THRESHOLD], 0, 1, &state->space_threshold, reterr);
     }
     if (status == 0) {
         status = fm_option_choice(&settings[PARAMETER_INPUT], inputs, &input, reterr);
@@ -156,7 +157,7 @@ struct reading {
     int32_t *steps; /* of the characters kept */
     size_t count;
     double confidence_sum;
-    size_t run_class; /* of the step before; SIZE_MAX at the start */
+    size_t run_class;  /* of the step before; SIZE_MAX at the start */
     size_t last_class; /* of the last character kept */
     size_t last_step;  /* the last step of its run */
 };

@@ -1,10 +1,11 @@
 /*
  * Image views and separable resampling. See image.h.
  *
- * HOW IT WORKS. Both axes are described by taps (which source elements, which weights). A source row is resampled across once, into planar
- * floats, and kept while the rows below need it: two such rows are enough for bilinear sampling in any direction. A result row is their weighted
- * sum, which the compiler turns into vector code because planes are contiguous.
- * LIMITATIONS. AREA downwards with a fractional factor resamples the shared border rows twice.
+ * HOW IT WORKS. Both axes are described by taps (which source elements, which weights). A source
+ * row is resampled across once, into planar floats, and kept while the rows below need it: two such
+ * rows are enough for bilinear sampling in any direction. A result row is their weighted sum, which
+ * the compiler turns into vector code because planes are contiguous. LIMITATIONS. AREA downwards
+ * with a fractional factor resamples the shared border rows twice.
  */
 #include "host/runtime/operators/image.h"
 
@@ -47,9 +48,8 @@ int fm_image_emit(struct fm_operator_call *call, uint32_t port, uint64_t height,
                             "the limits",
                             (unsigned long long)width, (unsigned long long)height);
     }
-    const struct fm_tensor like = {.dtype = FM_DTYPE_UINT8,
-                                   .rank = 3,
-                                   .shape = {(int64_t)height, (int64_t)width, channels}};
+    const struct fm_tensor like = {
+        .dtype = FM_DTYPE_UINT8, .rank = 3, .shape = {(int64_t)height, (int64_t)width, channels}};
     void *data = NULL;
     int status = call->emit(call, port, &like, &data);
     *ret_pixels = data;
@@ -83,7 +83,8 @@ static void taps_nearest(struct fm_taps *taps, uint32_t source_length, double or
     }
 }
 
-/* The overlap of [low, high) with each source pixel, as a share of the whole; beyond the edge the edge pixel stands in. */
+/* The overlap of [low, high) with each source pixel, as a share of the whole; beyond the edge the
+ * edge pixel stands in. */
 static void taps_area(struct fm_taps *taps, uint32_t source_length, double origin, double step)
 {
     for (uint32_t i = 0; i < taps->length; i++) {
@@ -242,7 +243,8 @@ static void across_any(const struct fm_taps *taps, const uint8_t *source, uint32
     }
 }
 
-/* Source row y resampled across, from one of the two kept rows when it is there; else it replaces the older one. */
+/* Source row y resampled across, from one of the two kept rows when it is there; else it replaces
+ * the older one. */
 static const float *row_get(struct fm_resampler *resampler, uint32_t y)
 {
     for (int slot = 0; slot < 2; slot++) {

@@ -1,5 +1,6 @@
 /*
- * What image_decode asks of a decoder: the facts first, then the pixels into memory that the caller provides.
+ * What image_decode asks of a decoder: the facts first, then the pixels into memory that the caller
+ * provides.
  *
  * Thread rule: decoders belong to one thread; the codecs themselves are constant.
  */
@@ -30,8 +31,9 @@ struct fm_decoded {
 
 struct fm_codec {
     /*
-     * Reads the headers and fills *ret_decoded. data is borrowed until close(). Allocates no memory that depends on the image's size before the
-     * limit of options is checked. FM_ECORRUPT, FM_ETOOLARGE, FM_EUNSUPPORTED, FM_ENOMEM.
+     * Reads the headers and fills *ret_decoded. data is borrowed until close(). Allocates no memory
+     * that depends on the image's size before the limit of options is checked. FM_ECORRUPT,
+     * FM_ETOOLARGE, FM_EUNSUPPORTED, FM_ENOMEM.
      */
     int (*open)(const struct fm_decode_options *options, const uint8_t *data, size_t size,
                 void **ret_decoder, struct fm_decoded *ret_decoded, struct fm_error *reterr);
@@ -43,7 +45,8 @@ struct fm_codec {
 extern const struct fm_codec fm_codec_jpeg;
 extern const struct fm_codec fm_codec_png;
 
-/* FM_ETOOLARGE with the dimensions in the text when the file has more pixels than allowed, FM_ECORRUPT for none. */
+/* FM_ETOOLARGE with the dimensions in the text when the file has more pixels than allowed,
+ * FM_ECORRUPT for none. */
 int FM_NODISCARD fm_decode_limit(const struct fm_decode_options *options, uint64_t width,
                                  uint64_t height, struct fm_error *reterr);
 

@@ -1,8 +1,9 @@
 /*
  * Operator image_decode: the bytes of a JPEG or PNG file to UINT8 [height, width, channels].
  *
- * Owns: recognition of formats, limits, scale selection, orientation. The two decoders are in image_jpeg.c and image_png.c.
- * Thread rule: the state is constant; every run has decoder objects of its own.
+ * Owns: recognition of formats, limits, scale selection, orientation. The two decoders are in
+ * image_jpeg.c and image_png.c. Thread rule: the state is constant; every run has decoder objects
+ * of its own.
  */
 #include <string.h>
 
@@ -51,19 +52,17 @@ static int decode_create(const struct fm_host *host, const struct fm_setting *se
     if (state == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    int status =
-        fm_option_choice(&settings[PARAMETER_CHANNELS], channel_names, &channels, reterr);
+    int status = fm_option_choice(&settings[PARAMETER_CHANNELS], channel_names, &channels, reterr);
     if (status == 0) {
         status = fm_option_uint(&settings[PARAMETER_MAX_PIXELS], 1, 1000000000,
                                 &state->options.pixels_max, reterr);
     }
     if (status == 0) {
-        status = fm_option_uint(&settings[PARAMETER_SCALE_TO], 0, FM_IMAGE_SIDE_MAX, &scale_to,
-                                reterr);
+        status =
+            fm_option_uint(&settings[PARAMETER_SCALE_TO], 0, FM_IMAGE_SIDE_MAX, &scale_to, reterr);
     }
     if (status == 0) {
-        status =
-            fm_option_bool(&settings[PARAMETER_ORIENTATION], &state->orientation, reterr);
+        status = fm_option_bool(&settings[PARAMETER_ORIENTATION], &state->orientation, reterr);
     }
     if (status != 0) {
         fm_free(state);
@@ -74,8 +73,8 @@ static int decode_create(const struct fm_host *host, const struct fm_setting *se
     int64_t depth = channels == FM_DECODE_NATIVE ? -1 : channels == FM_DECODE_GRAY ? 1 : 3;
     state->output[0] = (struct fm_port){
         .name = "image", .dtype = FM_DTYPE_UINT8, .rank = 3, .shape = {-1, -1, depth}};
-    state->output[1] = (struct fm_port){
-        .name = "source_size", .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {2}};
+    state->output[1] =
+        (struct fm_port){.name = "source_size", .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {2}};
     *ret_state = state;
     return 0;
 }
@@ -101,7 +100,10 @@ struct magic {
     size_t length;
 };
 
-#define MAGIC(name, offset, bytes) {name, offset, bytes, sizeof(bytes) - 1}
+#define MAGIC(name, offset, bytes)             \
+    {                                          \
+        name, offset, bytes, sizeof(bytes) - 1 \
+    }
 
 /* Files that people send by mistake, so that the message can name them. */
 static const struct magic magics[] = {
@@ -121,7 +123,9 @@ static const struct magic magics[] = {
     MAGIC("a Photoshop file", 0, "8BPS"),
     MAGIC("a zip archive", 0, "PK\3\4"),
     MAGIC("gzip data", 0, "\x1f\x8b"),
-    MAGIC("a program", 0, "\x7f" "ELF"),
+    MAGIC("a program", 0,
+          "\x7f"
+          "ELF"),
     MAGIC("an HTML page", 0, "<!DOCTYPE"),
     MAGIC("an HTML page", 0, "<!doctype"),
     MAGIC("an HTML page", 0, "<html"),
@@ -181,8 +185,8 @@ int fm_decode_limit(const struct fm_decode_options *options, uint64_t width, uin
 /* --- Orientation --- */
 
 /*
- * EXIF's eight orientations: where the stored row 0 and column 0 are on the real image. Pixel (y, x) of the upright image comes from the stored
- * image at origin + y * down + x * across, in pixels.
+ * EXIF's eight orientations: where the stored row 0 and column 0 are on the real image. Pixel (y,
+ * x) of the upright image comes from the stored image at origin + y * down + x * across, in pixels.
  */
 static void orient(const uint8_t *source, uint32_t source_height, uint32_t source_width,
                    uint32_t channels, int orientation, uint8_t *result)
@@ -201,8 +205,7 @@ static void orient(const uint8_t *source, uint32_t source_height, uint32_t sourc
             bool flip_x = swapped ? from_bottom : from_right;
             source_y = flip_y ? source_height - 1 - source_y : source_y;
             source_x = flip_x ? source_width - 1 - source_x : source_x;
-            const uint8_t *pixel =
-                source + ((size_t)source_y * source_width + source_x) * channels;
+            const uint8_t *pixel = source + ((size_t)source_y * source_width + source_x) * channels;
             for (uint32_t c = 0; c < channels; c++) {
                 *result++ = pixel[c];
             }

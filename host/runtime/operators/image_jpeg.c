@@ -1,11 +1,12 @@
 /*
  * JPEG decoding with libturbojpeg, at 1/1, 1/2, 1/4 or 1/8.
  *
- * WHAT COUNTS AS AN ERROR. libjpeg paints what it cannot read gray and only warns; here that is an error. Before decoding, the file's segments are
- * walked to its end marker, so a truncated file is refused whatever the decoder would make of it. After decoding, a warning is an error unless it
- * is known to lose nothing (see harmless_warnings): odd metadata, or extra bytes before the end marker. libturbojpeg keeps only the first warning of
- * an image: damage behind a harmless warning in the same file can pass.
- * Thread rule: one decoder, one thread.
+ * WHAT COUNTS AS AN ERROR. libjpeg paints what it cannot read gray and only warns; here that is an
+ * error. Before decoding, the file's segments are walked to its end marker, so a truncated file is
+ * refused whatever the decoder would make of it. After decoding, a warning is an error unless it is
+ * known to lose nothing (see harmless_warnings): odd metadata, or extra bytes before the end
+ * marker. libturbojpeg keeps only the first warning of an image: damage behind a harmless warning
+ * in the same file can pass. Thread rule: one decoder, one thread.
  */
 #include <string.h>
 #include <turbojpeg.h>
@@ -170,16 +171,17 @@ static bool warning_is_harmless(const char *text)
 static int library_error(tjhandle handle, struct fm_error *reterr)
 {
     const char *text = tjGetErrorStr2(handle);
-    int status = strstr(text, "nsupported") != NULL || strstr(text, "not supported") != NULL
-                     ? FM_EUNSUPPORTED
-                 : strstr(text, "nsufficient memory") != NULL ||
-                         strstr(text, "Memory allocation") != NULL
-                     ? FM_ENOMEM
-                     : FM_ECORRUPT;
+    int status =
+        strstr(text, "nsupported") != NULL || strstr(text, "not supported") != NULL
+            ? FM_EUNSUPPORTED
+        : strstr(text, "nsufficient memory") != NULL || strstr(text, "Memory allocation") != NULL
+            ? FM_ENOMEM
+            : FM_ECORRUPT;
     return fm_error_set(reterr, status, "the JPEG image cannot be decoded: %s", text);
 }
 
-/* 8, 4, 2 or 1: the strongest reduction that leaves the longest side at least `wanted` pixels long. */
+/* 8, 4, 2 or 1: the strongest reduction that leaves the longest side at least `wanted` pixels long.
+ */
 static uint32_t reduction_choose(uint32_t longest, uint32_t wanted)
 {
     for (uint32_t by = 8; wanted > 0 && by > 1; by /= 2) {
@@ -205,13 +207,13 @@ static void jpeg_close(void *decoder_)
 static void formats_choose(struct jpeg_decoder *decoder, enum fm_decode_channels channels,
                            int colour_space)
 {
-    bool gray = channels == FM_DECODE_GRAY ||
-                (channels == FM_DECODE_NATIVE && colour_space == TJCS_GRAY);
+    bool gray =
+        channels == FM_DECODE_GRAY || (channels == FM_DECODE_NATIVE && colour_space == TJCS_GRAY);
     decoder->bgr = channels == FM_DECODE_BGR;
     decoder->channels = gray ? 1 : 3;
     decoder->cmyk = colour_space == TJCS_CMYK || colour_space == TJCS_YCCK;
-    decoder->pixel_format = decoder->cmyk ? TJPF_CMYK
-                            : gray        ? TJPF_GRAY
+    decoder->pixel_format = decoder->cmyk  ? TJPF_CMYK
+                            : gray         ? TJPF_GRAY
                             : decoder->bgr ? TJPF_BGR
                                            : TJPF_RGB;
 }
@@ -257,7 +259,8 @@ static int jpeg_open(const struct fm_decode_options *options, const uint8_t *dat
     return 0;
 }
 
-/* Print colours as Adobe stores them, inverted: 255 is no ink. Good enough to read by; no colour profile is applied. */
+/* Print colours as Adobe stores them, inverted: 255 is no ink. Good enough to read by; no colour
+ * profile is applied. */
 static void from_cmyk(const struct jpeg_decoder *decoder, const uint8_t *cmyk, uint8_t *pixels)
 {
     size_t count = (size_t)decoder->height * decoder->width;

@@ -1,10 +1,12 @@
 /*
- * PNG decoding with libspng: every colour type and bit depth to 8 bits, transparency on white, interlaced or not.
+ * PNG decoding with libspng: every colour type and bit depth to 8 bits, transparency on white,
+ * interlaced or not.
  *
- * 16-bit samples keep their high byte; gamma and colour profiles are not applied; eXIf orientation is not looked at. Checksums of the chunks that
- * make the image are checked, damaged ancillary chunks are skipped. The chunks are walked to the end chunk first, so that a truncated file is refused
- * even where the missing bytes are none of the image's. What follows the end chunk is ignored.
- * Thread rule: one decoder, one thread.
+ * 16-bit samples keep their high byte; gamma and colour profiles are not applied; eXIf orientation
+ * is not looked at. Checksums of the chunks that make the image are checked, damaged ancillary
+ * chunks are skipped. The chunks are walked to the end chunk first, so that a truncated file is
+ * refused even where the missing bytes are none of the image's. What follows the end chunk is
+ * ignored. Thread rule: one decoder, one thread.
  */
 #include <spng.h>
 #include <string.h>
@@ -27,6 +29,33 @@ struct png_decoder {
     bool bgr;
 };
 
+/*
+ * libspng reports a failed allocation inside zlib as damaged data, and its allocator hooks have no
+ * context: so the hooks leave word here, for the decoder that this thread is running.
+ */
+static _Thread_local bool allocation_failed;
+
+static void *hook_alloc(size_t size)
+{
+    void *memory = fm_alloc(size);
+    allocation_failed = allocation_failed || memory == NULL;
+    return memory;
+}
+
+static void *hook_realloc(void *old, size_t size)
+{
+    void *memory = fm_realloc(old, size);
+    allocation_failed = allocation_failed || memory == NULL;
+    return memory;
+}
+
+static void *hook_alloc_zero(size_t count, size_t size)
+{
+    void *memory = fm_alloc_zero(count, size);
+    allocation_failed = allocation_failed || memory == NULL;
+    return memory;
+}
+
 static void png_close(void *decoder_)
 {
     struct png_decoder *decoder = decoder_;
@@ -38,7 +67,7 @@ static void png_close(void *decoder_)
 
 static int library_error(int code, struct fm_error *reterr)
 {
-    if (code == SPNG_EMEM) {
+    if (code == SPNG_EMEM || allocation_failed) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the PNG image");
     }
     if (code == SPNG_EOF || code == SPNG_EIDAT_TOO_SHORT) {
@@ -138,7 +167,8 @@ static int headers_read(struct png_decoder *decoder, const struct fm_decode_opti
 static int png_open(const struct fm_decode_options *options, const uint8_t *data, size_t size,
                     void **ret_decoder, struct fm_decoded *ret_decoded, struct fm_error *reterr)
 {
-    struct spng_alloc allocator = {fm_alloc, fm_realloc, fm_alloc_zero, fm_free};
+    struct spng_alloc allocator = {hook_alloc, hook_realloc, hook_alloc_zero, fm_free};
+    allocation_failed = false;
     struct png_decoder *decoder = fm_alloc_zero(1, sizeof(*decoder));
     if (decoder == NULL || (decoder->context = spng_ctx_new2(&allocator, 0)) == NULL) {
         png_close(decoder);
@@ -194,8 +224,7 @@ static int png_decode(void *decoder_, uint8_t *pixels, struct fm_error *reterr)
         }
     }
     int status = 0;
-    int code =
-        spng_decode_image(decoder->context, target, size, decoder->format, SPNG_DECODE_TRNS);
+    int code = spng_decode_image(decoder->context, target, size, decoder->format, SPNG_DECODE_TRNS);
     if (code != 0) {
         status = library_error(code, reterr);
     } else if (!decoder->direct) {

@@ -1,9 +1,11 @@
 /*
- * Operator image_tensor: an image to the tensor a model takes: resized, padded, normalised, laid out.
+ * Operator image_tensor: an image to the tensor a model takes: resized, padded, normalised, laid
+ * out.
  *
- * HOW IT WORKS. plan() turns the image's size and the parameters into a placement: how large the scaled image is, where it lies in the result,
- * which source window it shows. Then one pass over the rows: sample, normalise, store, with all row buffers in the nearest cache.
- * Thread rule: the state is constant.
+ * HOW IT WORKS. plan() turns the image's size and the parameters into a placement: how large the
+ * scaled image is, where it lies in the result, which source window it shows. Then one pass over
+ * the rows: sample, normalise, store, with all row buffers in the nearest cache. Thread rule: the
+ * state is constant.
  */
 #include <math.h>
 #include <string.h>
@@ -217,8 +219,8 @@ static int sizes_check(const struct tensor_state *state, struct fm_error *reterr
     const char *fit = fit_names[state->fit];
     bool both = state->width > 0 && state->height > 0;
     bool limits = state->fit == FIT_LIMIT_LONGEST || state->fit == FIT_LIMIT_SHORTEST;
-    if (!both && (state->fit == FIT_STRETCH || state->fit == FIT_LETTERBOX ||
-                  state->fit == FIT_COVER)) {
+    if (!both &&
+        (state->fit == FIT_STRETCH || state->fit == FIT_LETTERBOX || state->fit == FIT_COVER)) {
         return fm_error_set(reterr, FM_EINVAL, "fit %s needs width and height", fit);
     }
     if (limits && (state->limit == 0 || state->width > 0 || state->height > 0)) {
@@ -245,10 +247,10 @@ static void ports_describe(struct tensor_state *state)
     shape[0] = state->planes ? channels : height;
     shape[1] = state->planes ? height : width;
     shape[2] = state->planes ? width : channels;
-    state->output[1] = (struct fm_port){
-        .name = "scale", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}};
-    state->output[2] = (struct fm_port){
-        .name = "offset", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}};
+    state->output[1] =
+        (struct fm_port){.name = "scale", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}};
+    state->output[2] =
+        (struct fm_port){.name = "offset", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}};
 }
 
 static int tensor_create(const struct fm_host *host, const struct fm_setting *settings,
@@ -293,7 +295,8 @@ static int tensor_ports(void *state, const struct fm_port **ret_inputs, uint32_t
 
 /* --- Placement --- */
 
-/* The result, and the rectangle of it that shows the image; source x = origin_x + (x + 0.5) * step_x - 0.5 for x from the rectangle's left. */
+/* The result, and the rectangle of it that shows the image; source x = origin_x + (x + 0.5) *
+ * step_x - 0.5 for x from the rectangle's left. */
 struct placement {
     uint64_t height;
     uint64_t width;
@@ -336,18 +339,22 @@ static void plan_limit(const struct tensor_state *state, const struct fm_image *
 static void plan_letterbox(const struct tensor_state *state, const struct fm_image *image,
                            struct placement *placement)
 {
-    double factor = fmin((double)state->width / image->width, (double)state->height / image->height);
+    double factor =
+        fmin((double)state->width / image->width, (double)state->height / image->height);
     placement->height = state->height;
     placement->width = state->width;
-    placement->shown_height = (uint32_t)at_least(fmin(round(image->height * factor), state->height), 1);
-    placement->shown_width = (uint32_t)at_least(fmin(round(image->width * factor), state->width), 1);
+    placement->shown_height =
+        (uint32_t)at_least(fmin(round(image->height * factor), state->height), 1);
+    placement->shown_width =
+        (uint32_t)at_least(fmin(round(image->width * factor), state->width), 1);
 }
 
 /* The largest window of the result's proportions from the middle of the image. */
 static void plan_cover(const struct tensor_state *state, const struct fm_image *image,
                        struct placement *placement)
 {
-    double factor = fmax((double)state->width / image->width, (double)state->height / image->height);
+    double factor =
+        fmax((double)state->width / image->width, (double)state->height / image->height);
     placement->height = state->height;
     placement->width = state->width;
     placement->step_x = 1 / factor;
@@ -363,7 +370,8 @@ static void plan_height(const struct tensor_state *state, const struct fm_image 
     double shown = fmin(at_least(wanted, 1), state->max_width);
     uint64_t width = round_up((uint64_t)shown, state->multiple);
     placement->height = state->height;
-    placement->width = width > state->min_width ? width : round_up(state->min_width, state->multiple);
+    placement->width =
+        width > state->min_width ? width : round_up(state->min_width, state->multiple);
     placement->shown_width = (uint32_t)shown;
     placement->shown_height = state->height;
 }
@@ -372,7 +380,8 @@ static void plan_none(const struct tensor_state *state, const struct fm_image *i
                       struct placement *placement)
 {
     uint64_t width = image->width > state->min_width ? image->width : state->min_width;
-    placement->height = state->height > 0 ? state->height : round_up(image->height, state->multiple);
+    placement->height =
+        state->height > 0 ? state->height : round_up(image->height, state->multiple);
     placement->width = state->width > 0 ? state->width : round_up(width, state->multiple);
     placement->shown_height = (uint32_t)fmin(image->height, (double)placement->height);
     placement->shown_width = (uint32_t)fmin(image->width, (double)placement->width);

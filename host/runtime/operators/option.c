@@ -42,9 +42,8 @@ int fm_option_double(const struct fm_setting *setting, double minimum, double ma
 int fm_option_bool(const struct fm_setting *setting, bool *ret_value, struct fm_error *reterr)
 {
     if (fm_parse_bool(setting->value, ret_value) != 0) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "parameter '%s' is '%s', but must be true or false", setting->key,
-                            setting->value);
+        return fm_error_set(reterr, FM_EINVAL, "parameter '%s' is '%s', but must be true or false",
+                            setting->key, setting->value);
     }
     return 0;
 }
@@ -64,11 +63,10 @@ int fm_option_choice(const struct fm_setting *setting, const char *const *choice
         fm_text_append_format(&list, "%s%s", i == 0 ? "" : ", ", choices[i]);
     }
     const char *near = fm_text_suggest(setting->value, choices, count);
-    int status = fm_error_set(reterr, FM_EINVAL,
-                              "parameter '%s' is '%s', but must be one of: %s%s%s%s", setting->key,
-                              setting->value, list.failed ? "(out of memory)" : list.data,
-                              near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
-                              near != NULL ? "'?" : "");
+    int status = fm_error_set(
+        reterr, FM_EINVAL, "parameter '%s' is '%s', but must be one of: %s%s%s%s", setting->key,
+        setting->value, list.failed ? "(out of memory)" : list.data,
+        near != NULL ? "; did you mean '" : "", near != NULL ? near : "", near != NULL ? "'?" : "");
     fm_text_deinit(&list);
     return status;
 }
@@ -168,8 +166,8 @@ int fm_option_lines_read(const struct fm_setting *setting, struct fm_option_line
     }
     lines.lines = fm_alloc(lines.count * sizeof(lines.lines[0]));
     if (lines.lines == NULL) {
-        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the lines of %s",
-                              setting->value);
+        status =
+            fm_error_set(reterr, FM_ENOMEM, "out of memory for the lines of %s", setting->value);
         goto out;
     }
     (void)lines_cut(lines.data, size, lines.lines);

@@ -1,7 +1,9 @@
 /*
- * Parameters of operators from text to values, with messages that name the parameter, the value and what is allowed.
+ * Parameters of operators from text to values, with messages that name the parameter, the value and
+ * what is allowed.
  *
- * A built-in operator's create() gets every declared parameter in order, so it reads them by index. Thread rule: caller's memory.
+ * A built-in operator's create() gets every declared parameter in order, so it reads them by index.
+ * Thread rule: caller's memory.
  */
 #ifndef FM_HOST_RUNTIME_OPERATORS_OPTION_H
 #define FM_HOST_RUNTIME_OPERATORS_OPTION_H
@@ -21,13 +23,14 @@ int FM_NODISCARD fm_option_bool(const struct fm_setting *setting, bool *ret_valu
 int FM_NODISCARD fm_option_choice(const struct fm_setting *setting, const char *const *choices,
                                   int *ret_index, struct fm_error *reterr);
 /*
- * One to count_max numbers separated by commas, spaces or both, with or without brackets. The rest of `values` repeats the last one,
- * so that a single number stands for all.
+ * One to count_max numbers separated by commas, spaces or both, with or without brackets. The rest
+ * of `values` repeats the last one, so that a single number stands for all.
  */
 int FM_NODISCARD fm_option_doubles(const struct fm_setting *setting, double minimum, double maximum,
                                    size_t count_max, double *values, struct fm_error *reterr);
 
-/* A text file cut into lines without their ends (\n or \r\n); a last line without an end counts, an empty file has none. */
+/* A text file cut into lines without their ends (\n or \r\n); a last line without an end counts, an
+ * empty file has none. */
 struct fm_option_lines {
     char *data; /* the file, lines NUL-terminated */
     char **lines;

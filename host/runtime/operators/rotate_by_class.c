@@ -1,5 +1,6 @@
 /*
- * Operator rotate_by_class: an image turned by 180 degrees when a classifier is sure enough that it is upside down; else handed on without a copy.
+ * Operator rotate_by_class: an image turned by 180 degrees when a classifier is sure enough that it
+ * is upside down; else handed on without a copy.
  *
  * Thread rule: the state is constant.
  */
@@ -33,8 +34,7 @@ static int rotate_create(const struct fm_host *host, const struct fm_setting *se
     struct rotate_state made = {0};
     int status = fm_option_uint(&settings[PARAMETER_CLASS], 0, 1000000, &made.class_index, reterr);
     if (status == 0) {
-        status =
-            fm_option_double(&settings[PARAMETER_THRESHOLD], 0, 1, &made.threshold, reterr);
+        status = fm_option_double(&settings[PARAMETER_THRESHOLD], 0, 1, &made.threshold, reterr);
     }
     if (status != 0) {
         return status;
@@ -93,10 +93,9 @@ static int rotate_run(void *state_, struct fm_operator_call *call)
         return status;
     }
     if (state->class_index >= (uint64_t)probabilities->shape[0]) {
-        return fm_error_set(&call->error, FM_ETYPE,
-                            "class_index is %llu, but there are only %lld classes",
-                            (unsigned long long)state->class_index,
-                            (long long)probabilities->shape[0]);
+        return fm_error_set(
+            &call->error, FM_ETYPE, "class_index is %llu, but there are only %lld classes",
+            (unsigned long long)state->class_index, (long long)probabilities->shape[0]);
     }
     float probability = ((const float *)probabilities->data)[state->class_index];
     if (!(probability > (float)state->threshold)) {

@@ -9,7 +9,8 @@ enum { LANES = 16 };
 
 size_t fm_row_maximum(const float *values, size_t count, float *ret_value)
 {
-    /* One running maximum per lane keeps the loop free of a chain of comparisons. NaN compares false and is never taken. */
+    /* One running maximum per lane keeps the loop free of a chain of comparisons. NaN compares
+     * false and is never taken. */
     float lanes[LANES];
     for (size_t j = 0; j < LANES; j++) {
         lanes[j] = -INFINITY;

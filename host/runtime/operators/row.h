@@ -1,5 +1,6 @@
 /*
- * Rows of scores: maximum and softmax over the last axis, in loops that the compiler turns into vector code.
+ * Rows of scores: maximum and softmax over the last axis, in loops that the compiler turns into
+ * vector code.
  *
  * Thread rule: pure functions.
  */
@@ -10,8 +11,8 @@
 #include <stdint.h>
 
 /*
- * The index of the first greatest value; NaNs are passed over. SIZE_MAX when there is none (count 0, nothing but NaN or minus infinity).
- * ret_value may be NULL.
+ * The index of the first greatest value; NaNs are passed over. SIZE_MAX when there is none (count
+ * 0, nothing but NaN or minus infinity). ret_value may be NULL.
  */
 size_t fm_row_maximum(const float *values, size_t count, float *ret_value);
 /* The sum of exp(values[i] - maximum). */

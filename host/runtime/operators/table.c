@@ -1,5 +1,6 @@
 /*
- * The table of built-in operators. Adding one: a file, a line here, a test and a section in docs/operators.md.
+ * The table of built-in operators. Adding one: a file, a line here, a test and a section in
+ * docs/operators.md.
  */
 #include "host/runtime/operators/table.h"
 

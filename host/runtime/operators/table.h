@@ -1,5 +1,6 @@
 /*
- * The operators that are part of the program: one table, one entry per operator, one file per family.
+ * The operators that are part of the program: one table, one entry per operator, one file per
+ * family.
  *
  * Thread rule: constant data.
  */

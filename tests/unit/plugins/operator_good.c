@@ -1,5 +1,6 @@
 /*
- * A well-made operator plug-in for the tests of the registry: test_repeat gives each number of its input as an element.
+ * A well-made operator plug-in for the tests of the registry: test_repeat gives each number of its
+ * input as an element.
  */
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /*
- * An operator plug-in of a future major version, with nothing else in its table that this version could read.
+ * An operator plug-in of a future major version, with nothing else in its table that this version
+ * could read.
  */
 #include "fermata/operator.h"
 

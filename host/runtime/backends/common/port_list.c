@@ -15,14 +15,18 @@ static const char *spaces_skip(const char *text)
     return text + strspn(text, " \t");
 }
 
-static int parse_error(const char *setting, const char *rest, const char *wanted, struct fm_error *reterr)
+static int parse_error(const char *setting, const char *rest, const char *wanted,
+                       struct fm_error *reterr)
 {
-    return fm_error_set(reterr, FM_EINVAL, "setting '%s': expected %s at '%.40s'; write it as \"x:FP32[-1,4], y:BYTES[-1]\"", setting, wanted,
-                        rest);
+    return fm_error_set(
+        reterr, FM_EINVAL,
+        "setting '%s': expected %s at '%.40s'; write it as \"x:FP32[-1,4], y:BYTES[-1]\"", setting,
+        wanted, rest);
 }
 
 /* "[-1,4]" into the port; *text moves behind it. */
-static int shape_parse(const char *setting, const char **text, struct fm_port *port, struct fm_error *reterr)
+static int shape_parse(const char *setting, const char **text, struct fm_port *port,
+                       struct fm_error *reterr)
 {
     const char *cursor = *text + 1;
     port->rank = 0;
@@ -51,10 +55,12 @@ static int shape_parse(const char *setting, const char **text, struct fm_port *p
     return 0;
 }
 
-static int port_parse(struct port_list *list, const char *setting, const char **text, struct fm_error *reterr)
+static int port_parse(struct port_list *list, const char *setting, const char **text,
+                      struct fm_error *reterr)
 {
     if (list->count == PORT_LIST_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "setting '%s': more than %d entries", setting, PORT_LIST_MAX);
+        return fm_error_set(reterr, FM_ELIMIT, "setting '%s': more than %d entries", setting,
+                            PORT_LIST_MAX);
     }
     const char *cursor = spaces_skip(*text);
     struct fm_port *port = &list->ports[list->count];
@@ -65,12 +71,14 @@ static int port_parse(struct port_list *list, const char *setting, const char **
     (void)snprintf(list->names[list->count], PORT_NAME_SIZE, "%.*s", (int)length, cursor);
     for (uint32_t i = 0; i < list->count; i++) {
         if (strcmp(list->names[i], list->names[list->count]) == 0) {
-            return fm_error_set(reterr, FM_EINVAL, "setting '%s': '%s' is there twice", setting, list->names[i]);
+            return fm_error_set(reterr, FM_EINVAL, "setting '%s': '%s' is there twice", setting,
+                                list->names[i]);
         }
     }
     cursor += length + 1;
     length = strcspn(cursor, ":,[] \t");
-    *port = (struct fm_port){.name = list->names[list->count], .dtype = fm_dtype_parse(cursor, length)};
+    *port =
+        (struct fm_port){.name = list->names[list->count], .dtype = fm_dtype_parse(cursor, length)};
     if (port->dtype == FM_DTYPE_INVALID) {
         return parse_error(setting, cursor, "a data type such as FP32, INT64 or BYTES", reterr);
     }
@@ -83,7 +91,8 @@ static int port_parse(struct port_list *list, const char *setting, const char **
     return shape_parse(setting, text, port, reterr);
 }
 
-int port_list_parse(struct port_list *ret_list, const char *setting, const char *text, struct fm_error *reterr)
+int port_list_parse(struct port_list *ret_list, const char *setting, const char *text,
+                    struct fm_error *reterr)
 {
     ret_list->count = 0;
     for (;;) {

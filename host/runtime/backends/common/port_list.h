@@ -1,5 +1,6 @@
 /*
- * Ports from a setting: "x:FP32[-1,4], y:BYTES[-1]". Shared by the backends whose models have no file (emulated, identity).
+ * Ports from a setting: "x:FP32[-1,4], y:BYTES[-1]". Shared by the backends whose models have no
+ * file (emulated, identity).
  *
  * Thread rule: caller's memory.
  */
@@ -18,8 +19,10 @@ struct port_list {
     uint32_t count;
 };
 
-/* Reads the list into *ret_list. Errors name the setting and show where the text stops making sense. */
-int port_list_parse(struct port_list *ret_list, const char *setting, const char *text, struct fm_error *reterr);
+/* Reads the list into *ret_list. Errors name the setting and show where the text stops making
+ * sense. */
+int port_list_parse(struct port_list *ret_list, const char *setting, const char *text,
+                    struct fm_error *reterr);
 /* True when dimension 0 of every port is variable. */
 bool port_list_is_batchable(const struct port_list *list);
 

@@ -1,15 +1,17 @@
 /*
- * The emulated backend: takes l(b) to answer with zeros. For scale tests of everything above a model, and for faults on purpose.
+ * The emulated backend: takes l(b) to answer with zeros. For scale tests of everything above a
+ * model, and for faults on purpose.
  *
  * Settings of a model:
  *   inputs, outputs   ports, see port_list.h; default "x:FP32[-1,4]" and "y:FP32[-1,4]"
- *   latency           table "1:2ms, 4:3.5ms, 8:6ms", interpolated, extrapolated along its last piece; or
- *   alpha, beta       durations: l(b) = alpha * b + beta; default 1ms and 0
- *   spread            coefficient of variation of a log-normal factor, 0 to 2; default 0
- *   fail_rate         share of batches that fail, 0 to 1; fail_every N: the N-th, 2N-th, ... batch of an instance fails
+ *   latency           table "1:2ms, 4:3.5ms, 8:6ms", interpolated, extrapolated along its last
+ * piece; or alpha, beta       durations: l(b) = alpha * b + beta; default 1ms and 0 spread
+ * coefficient of variation of a log-normal factor, 0 to 2; default 0 fail_rate         share of
+ * batches that fail, 0 to 1; fail_every N: the N-th, 2N-th, ... batch of an instance fails
  *   hang_every N      likewise, but the batch takes `hang` (default 1h) instead of l(b)
  *   seed              of spread and fail_rate; default 1
- * One thread per instance sleeps until start + l(b), in absolute time. Thread rule: as fermata/backend.h.
+ * One thread per instance sleeps until start + l(b), in absolute time. Thread rule: as
+ * fermata/backend.h.
  */
 #include <errno.h>
 #include <math.h>
@@ -61,13 +63,17 @@ struct instance {
     bool stopping;
 };
 
-/* ---- settings ------------------------------------------------------------------------------------------------- */
+/* ---- settings
+ * -------------------------------------------------------------------------------------------------
+ */
 
-static int device_open(const struct fm_host *host, const struct fm_setting *settings, size_t setting_count, void **ret_device,
-                       struct fm_error *reterr)
+static int device_open(const struct fm_host *host, const struct fm_setting *settings,
+                       size_t setting_count, void **ret_device, struct fm_error *reterr)
 {
     if (setting_count > 0) {
-        return fm_error_set(reterr, FM_EINVAL, "emulated: a device has no settings, but '%s' was given", settings[0].key);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "emulated: a device has no settings, but '%s' was given",
+                            settings[0].key);
     }
     *ret_device = (void *)(uintptr_t)host;
     return 0;
@@ -99,30 +105,39 @@ static int table_parse(struct model *model, const char *text, struct fm_error *r
             *colon++ = '\0';
             colon += strspn(colon, " ");
         }
-        if (colon == NULL || fm_parse_uint64(point, &batch) != 0 || batch == 0 || fm_parse_duration_ns(colon, &ns) != 0 ||
-            model->table_count == TABLE_MAX ||
-            (model->table_count > 0 && (double)batch <= model->table[model->table_count - 1].batch)) {
+        if (colon == NULL || fm_parse_uint64(point, &batch) != 0 || batch == 0 ||
+            fm_parse_duration_ns(colon, &ns) != 0 || model->table_count == TABLE_MAX ||
+            (model->table_count > 0 &&
+             (double)batch <= model->table[model->table_count - 1].batch)) {
             return fm_error_set(reterr, FM_EINVAL,
-                                "emulated: 'latency' makes no sense at '%.40s'; write growing batch sizes, as \"1:2ms, 4:3.5ms\" (at most %d)",
+                                "emulated: 'latency' makes no sense at '%.40s'; write growing "
+                                "batch sizes, as \"1:2ms, 4:3.5ms\" (at most %d)",
                                 start, TABLE_MAX);
         }
-        model->table[model->table_count++] = (struct latency_point){.batch = (double)batch, .ns = (double)ns};
+        model->table[model->table_count++] =
+            (struct latency_point){.batch = (double)batch, .ns = (double)ns};
         text += length + (text[length] == ',' ? 1 : 0);
     }
     return 0;
 }
 
-static int setting_bad(const struct fm_setting *setting, const char *wanted, struct fm_error *reterr)
+static int setting_bad(const struct fm_setting *setting, const char *wanted,
+                       struct fm_error *reterr)
 {
-    return fm_error_set(reterr, FM_EINVAL, "emulated: setting '%s' must be %s, but is '%s'", setting->key, wanted, setting->value);
+    return fm_error_set(reterr, FM_EINVAL, "emulated: setting '%s' must be %s, but is '%s'",
+                        setting->key, wanted, setting->value);
 }
 
-static int read_duration(const struct fm_setting *setting, uint64_t *ret_ns, struct fm_error *reterr)
+static int read_duration(const struct fm_setting *setting, uint64_t *ret_ns,
+                         struct fm_error *reterr)
 {
-    return fm_parse_duration_ns(setting->value, ret_ns) == 0 ? 0 : setting_bad(setting, "a duration such as 5ms", reterr);
+    return fm_parse_duration_ns(setting->value, ret_ns) == 0
+               ? 0
+               : setting_bad(setting, "a duration such as 5ms", reterr);
 }
 
-static int read_number(const struct fm_setting *setting, double max, double *ret_value, struct fm_error *reterr)
+static int read_number(const struct fm_setting *setting, double max, double *ret_value,
+                       struct fm_error *reterr)
 {
     if (fm_parse_double(setting->value, ret_value) == 0 && *ret_value >= 0 && *ret_value <= max) {
         return 0;
@@ -130,15 +145,20 @@ static int read_number(const struct fm_setting *setting, double max, double *ret
     return setting_bad(setting, max > 1 ? "a number from 0 to 2" : "a number from 0 to 1", reterr);
 }
 
-static int read_count(const struct fm_setting *setting, uint64_t *ret_value, struct fm_error *reterr)
+static int read_count(const struct fm_setting *setting, uint64_t *ret_value,
+                      struct fm_error *reterr)
 {
-    return fm_parse_uint64(setting->value, ret_value) == 0 ? 0 : setting_bad(setting, "a number", reterr);
+    return fm_parse_uint64(setting->value, ret_value) == 0
+               ? 0
+               : setting_bad(setting, "a number", reterr);
 }
 
-static int setting_read(struct model *model, const struct fm_setting *setting, struct fm_error *reterr)
+static int setting_read(struct model *model, const struct fm_setting *setting,
+                        struct fm_error *reterr)
 {
-    static const char *const names[] = {"inputs", "outputs",    "latency",    "alpha", "beta", "spread",
-                                        "fail_rate", "fail_every", "hang_every", "hang",  "seed"};
+    static const char *const names[] = {"inputs",     "outputs", "latency",   "alpha",
+                                        "beta",       "spread",  "fail_rate", "fail_every",
+                                        "hang_every", "hang",    "seed"};
     size_t index = 0;
     while (index < sizeof(names) / sizeof(names[0]) && strcmp(names[index], setting->key) != 0) {
         index++;
@@ -170,17 +190,20 @@ static int setting_read(struct model *model, const struct fm_setting *setting, s
         break;
     }
     const char *nearest = fm_text_suggest(setting->key, names, sizeof(names) / sizeof(names[0]));
-    return fm_error_set(reterr, FM_EINVAL, "emulated: unknown setting '%s'%s%s%s", setting->key, nearest != NULL ? "; did you mean '" : "",
-                        nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+    return fm_error_set(reterr, FM_EINVAL, "emulated: unknown setting '%s'%s%s%s", setting->key,
+                        nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
+                        nearest != NULL ? "'?" : "");
 }
 
-/* Outputs need a size for every dimension but those that an input gives: dimension 0 is the batch, others must be fixed. */
+/* Outputs need a size for every dimension but those that an input gives: dimension 0 is the batch,
+ * others must be fixed. */
 static int outputs_check(const struct model *model, struct fm_error *reterr)
 {
     for (uint32_t i = 0; i < model->outputs.count; i++) {
         for (int32_t axis = 1; axis < model->outputs.ports[i].rank; axis++) {
             if (model->outputs.ports[i].shape[axis] < 0) {
-                return fm_error_set(reterr, FM_EINVAL, "emulated: output '%s' may be variable in dimension 0 only",
+                return fm_error_set(reterr, FM_EINVAL,
+                                    "emulated: output '%s' may be variable in dimension 0 only",
                                     model->outputs.names[i]);
             }
         }
@@ -188,8 +211,9 @@ static int outputs_check(const struct model *model, struct fm_error *reterr)
     return 0;
 }
 
-static int model_load(void *device, const struct fm_model_source *source, const struct fm_setting *settings, size_t setting_count,
-                      void **ret_model, struct fm_error *reterr)
+static int model_load(void *device, const struct fm_model_source *source,
+                      const struct fm_setting *settings, size_t setting_count, void **ret_model,
+                      struct fm_error *reterr)
 {
     (void)source;
     struct model *model = calloc(1, sizeof(*model));
@@ -201,7 +225,8 @@ static int model_load(void *device, const struct fm_model_source *source, const 
     model->hang_ns = 3600u * 1000000000ull;
     model->seed = 1;
     int status = port_list_parse(&model->inputs, "inputs", "x:FP32[-1,4]", reterr);
-    status = status != 0 ? status : port_list_parse(&model->outputs, "outputs", "y:FP32[-1,4]", reterr);
+    status =
+        status != 0 ? status : port_list_parse(&model->outputs, "outputs", "y:FP32[-1,4]", reterr);
     for (size_t i = 0; status == 0 && i < setting_count; i++) {
         status = setting_read(model, &settings[i], reterr);
     }
@@ -226,12 +251,15 @@ static int model_info(void *handle, struct fm_model_info *ret_info)
     ret_info->output_count = model->outputs.count;
     ret_info->inputs = model->inputs.ports;
     ret_info->outputs = model->outputs.ports;
-    ret_info->batch_dimension = port_list_is_batchable(&model->inputs) && port_list_is_batchable(&model->outputs) ? 1 : 0;
+    ret_info->batch_dimension =
+        port_list_is_batchable(&model->inputs) && port_list_is_batchable(&model->outputs) ? 1 : 0;
     ret_info->platform = "emulated";
     return 0;
 }
 
-/* ---- latency -------------------------------------------------------------------------------------------------- */
+/* ---- latency
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static double latency_of(const struct model *model, double batch)
 {
@@ -267,7 +295,9 @@ static uint64_t duration_draw(struct instance *instance, uint32_t batch)
     return (uint64_t)ns;
 }
 
-/* ---- instances ------------------------------------------------------------------------------------------------ */
+/* ---- instances
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static int outputs_fill(const struct model *model, struct fm_execution *execution)
 {
@@ -288,10 +318,13 @@ static int outputs_fill(const struct model *model, struct fm_execution *executio
         }
         uint64_t count = 0;
         int status = fm_shape_element_count(output->tensor.shape, output->tensor.rank, &count);
-        output->tensor.size = port->dtype == FM_DTYPE_BYTES ? (size_t)count * 4 : (size_t)((count * fm_dtype_bits(port->dtype) + 7) / 8);
+        output->tensor.size = port->dtype == FM_DTYPE_BYTES
+                                  ? (size_t)count * 4
+                                  : (size_t)((count * fm_dtype_bits(port->dtype) + 7) / 8);
         void *zeros = status == 0 ? calloc(1, output->tensor.size + 1) : NULL;
         if (zeros == NULL) {
-            return fm_error_set(&execution->error, FM_ENOMEM, "emulated: out of memory for %zu bytes", output->tensor.size);
+            return fm_error_set(&execution->error, FM_ENOMEM,
+                                "emulated: out of memory for %zu bytes", output->tensor.size);
         }
         output->tensor.data = zeros;
         output->release = free;
@@ -311,10 +344,12 @@ static void outputs_drop(struct fm_execution *execution)
     }
 }
 
-/* Waits until `until_ns`, or until the instance is destroyed: a hanging batch must not keep the process. The lock is held. */
+/* Waits until `until_ns`, or until the instance is destroyed: a hanging batch must not keep the
+ * process. The lock is held. */
 static bool wait_locked(struct instance *instance, uint64_t until_ns)
 {
-    struct timespec deadline = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    struct timespec deadline = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                                .tv_nsec = (long)(until_ns % 1000000000u)};
     while (!instance->stopping) {
         if (pthread_cond_timedwait(&instance->wake, &instance->mutex, &deadline) == ETIMEDOUT) {
             return true;
@@ -334,10 +369,12 @@ static int execute_locked(struct instance *instance, struct fm_execution *execut
     bool waited = wait_locked(instance, execution->start_ns + duration_ns);
     execution->end_ns = model->host->now_ns();
     if (!waited) {
-        return fm_error_set(&execution->error, FM_ECANCELLED, "emulated: stopped while a batch was running");
+        return fm_error_set(&execution->error, FM_ECANCELLED,
+                            "emulated: stopped while a batch was running");
     }
     if (fails) {
-        return fm_error_set(&execution->error, FM_EINTERNAL, "emulated: injected failure of batch %llu",
+        return fm_error_set(&execution->error, FM_EINTERNAL,
+                            "emulated: injected failure of batch %llu",
                             (unsigned long long)instance->batch_count);
     }
     int status = outputs_fill(model, execution);
@@ -369,12 +406,14 @@ static void *instance_main(void *argument)
     return NULL;
 }
 
-static int instance_create(void *handle, const struct fm_setting *settings, size_t setting_count, void **ret_instance,
-                           struct fm_error *reterr)
+static int instance_create(void *handle, const struct fm_setting *settings, size_t setting_count,
+                           void **ret_instance, struct fm_error *reterr)
 {
     struct model *model = handle;
     if (setting_count > 0) {
-        return fm_error_set(reterr, FM_EINVAL, "emulated: an instance has no settings, but '%s' was given", settings[0].key);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "emulated: an instance has no settings, but '%s' was given",
+                            settings[0].key);
     }
     struct instance *instance = calloc(1, sizeof(*instance));
     if (instance == NULL) {
@@ -398,7 +437,8 @@ static int instance_create(void *handle, const struct fm_setting *settings, size
         pthread_cond_destroy(&instance->wake);
         pthread_mutex_destroy(&instance->mutex);
         free(instance);
-        return fm_error_set(reterr, FM_ELIMIT, "emulated: cannot start a thread: %s", strerror(error));
+        return fm_error_set(reterr, FM_ELIMIT, "emulated: cannot start a thread: %s",
+                            strerror(error));
     }
     *ret_instance = instance;
     return 0;
@@ -426,7 +466,8 @@ static int submit(void *handle, struct fm_execution *execution)
     int status = 0;
     pthread_mutex_lock(&instance->mutex);
     if (instance->pending != NULL) {
-        status = fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
+        status =
+            fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
     } else {
         instance->pending = execution;
         pthread_cond_broadcast(&instance->wake);
@@ -441,23 +482,25 @@ static uint64_t model_memory(void *model)
     return sizeof(struct model);
 }
 
-static const struct fm_backend table = {.struct_size = sizeof(struct fm_backend),
-                                        .abi_major = FM_BACKEND_ABI_MAJOR,
-                                        .abi_minor = FM_BACKEND_ABI_MINOR,
-                                        .name = "emulated",
-                                        .version = "1",
-                                        .description = "sleeps l(b) and answers zeros; injects failures and hangs",
-                                        .device_open = device_open,
-                                        .device_close = device_close,
-                                        .model_load = model_load,
-                                        .model_unload = model_unload,
-                                        .model_info = model_info,
-                                        .instance_create = instance_create,
-                                        .instance_destroy = instance_destroy,
-                                        .submit = submit,
-                                        .model_memory = model_memory};
+static const struct fm_backend table = {
+    .struct_size = sizeof(struct fm_backend),
+    .abi_major = FM_BACKEND_ABI_MAJOR,
+    .abi_minor = FM_BACKEND_ABI_MINOR,
+    .name = "emulated",
+    .version = "1",
+    .description = "sleeps l(b) and answers zeros; injects failures and hangs",
+    .device_open = device_open,
+    .device_close = device_close,
+    .model_load = model_load,
+    .model_unload = model_unload,
+    .model_info = model_info,
+    .instance_create = instance_create,
+    .instance_destroy = instance_destroy,
+    .submit = submit,
+    .model_memory = model_memory};
 
-FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor);
+FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major,
+                                                           uint16_t host_abi_minor);
 
 const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor)
 {

@@ -1,8 +1,10 @@
 /*
- * The identity backend: gives back what it gets, inside submit(). It measures what Fermata itself costs, and serves tests as a model of any type.
+ * The identity backend: gives back what it gets, inside submit(). It measures what Fermata itself
+ * costs, and serves tests as a model of any type.
  *
- * Settings of a model: `inputs` (default "x:FP32[-1,-1]"), see port_list.h. Output i is called like input i with "out_" in front, unless `outputs` lists
- * names. The bytes are copied: they are the caller's only until completion. Thread rule: as fermata/backend.h.
+ * Settings of a model: `inputs` (default "x:FP32[-1,-1]"), see port_list.h. Output i is called like
+ * input i with "out_" in front, unless `outputs` lists names. The bytes are copied: they are the
+ * caller's only until completion. Thread rule: as fermata/backend.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,11 +20,13 @@ struct model {
     struct port_list outputs;
 };
 
-static int device_open(const struct fm_host *host, const struct fm_setting *settings, size_t setting_count, void **ret_device,
-                       struct fm_error *reterr)
+static int device_open(const struct fm_host *host, const struct fm_setting *settings,
+                       size_t setting_count, void **ret_device, struct fm_error *reterr)
 {
     if (setting_count > 0) {
-        return fm_error_set(reterr, FM_EINVAL, "identity: a device has no settings, but '%s' was given", settings[0].key);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "identity: a device has no settings, but '%s' was given",
+                            settings[0].key);
     }
     *ret_device = (void *)(uintptr_t)host;
     return 0;
@@ -49,7 +53,8 @@ static int outputs_name(struct model *model, const char *names, struct fm_error 
             bool last = i + 1 == count;
             if (length == 0 || length >= sizeof(name) || *rest != (last ? '\0' : ',')) {
                 return fm_error_set(reterr, FM_EINVAL,
-                                    "identity: 'outputs' must be %u name%s of at most %d bytes, with commas between: "
+                                    "identity: 'outputs' must be %u name%s of at most %d bytes, "
+                                    "with commas between: "
                                     "one for each input; see '%.40s'",
                                     count, count == 1 ? "" : "s", PORT_NAME_SIZE - 1, names);
             }
@@ -62,8 +67,9 @@ static int outputs_name(struct model *model, const char *names, struct fm_error 
     return 0;
 }
 
-static int model_load(void *device, const struct fm_model_source *source, const struct fm_setting *settings, size_t setting_count,
-                      void **ret_model, struct fm_error *reterr)
+static int model_load(void *device, const struct fm_model_source *source,
+                      const struct fm_setting *settings, size_t setting_count, void **ret_model,
+                      struct fm_error *reterr)
 {
     const char *inputs = "x:FP32[-1,-1]";
     const char *outputs = NULL;
@@ -76,9 +82,10 @@ static int model_load(void *device, const struct fm_model_source *source, const 
         } else {
             static const char *const known[] = {"inputs", "outputs"};
             const char *nearest = fm_text_suggest(settings[i].key, known, 2);
-            return fm_error_set(reterr, FM_EINVAL, "identity: unknown setting '%s'; %s%s%s", settings[i].key,
-                                nearest != NULL ? "did you mean '" : "there are 'inputs' and 'outputs",
-                                nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "'");
+            return fm_error_set(
+                reterr, FM_EINVAL, "identity: unknown setting '%s'; %s%s%s", settings[i].key,
+                nearest != NULL ? "did you mean '" : "there are 'inputs' and 'outputs",
+                nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "'");
         }
     }
     struct model *model = calloc(1, sizeof(*model));
@@ -119,11 +126,13 @@ static uint64_t model_memory(void *model)
     return sizeof(struct model);
 }
 
-static int instance_create(void *model, const struct fm_setting *settings, size_t setting_count, void **ret_instance,
-                           struct fm_error *reterr)
+static int instance_create(void *model, const struct fm_setting *settings, size_t setting_count,
+                           void **ret_instance, struct fm_error *reterr)
 {
     if (setting_count > 0) {
-        return fm_error_set(reterr, FM_EINVAL, "identity: an instance has no settings, but '%s' was given", settings[0].key);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "identity: an instance has no settings, but '%s' was given",
+                            settings[0].key);
     }
     *ret_instance = model;
     return 0;
@@ -134,11 +143,14 @@ static void instance_destroy(void *instance)
     (void)instance;
 }
 
-static int output_fill(const struct fm_tensor *input, struct fm_output *output, struct fm_error *reterr)
+static int output_fill(const struct fm_tensor *input, struct fm_output *output,
+                       struct fm_error *reterr)
 {
     if (output->tensor.data != NULL) {
         if (output->tensor.size != input->size) {
-            return fm_error_set(reterr, FM_ETYPE, "identity: the bound output has %zu bytes, the input %zu", output->tensor.size, input->size);
+            return fm_error_set(reterr, FM_ETYPE,
+                                "identity: the bound output has %zu bytes, the input %zu",
+                                output->tensor.size, input->size);
         }
         if (input->size > 0) {
             memcpy(output->tensor.data, input->data, input->size);
@@ -147,7 +159,8 @@ static int output_fill(const struct fm_tensor *input, struct fm_output *output, 
     }
     void *copy = malloc(input->size > 0 ? input->size : 1);
     if (copy == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "identity: out of memory for %zu bytes", input->size);
+        return fm_error_set(reterr, FM_ENOMEM, "identity: out of memory for %zu bytes",
+                            input->size);
     }
     if (input->size > 0) {
         memcpy(copy, input->data, input->size);
@@ -186,7 +199,8 @@ static const struct fm_backend table = {.struct_size = sizeof(struct fm_backend)
                                         .abi_minor = FM_BACKEND_ABI_MINOR,
                                         .name = "identity",
                                         .version = "1",
-                                        .description = "gives back its inputs: measures our own overhead",
+                                        .description =
+                                            "gives back its inputs: measures our own overhead",
                                         .device_open = device_open,
                                         .device_close = device_close,
                                         .model_load = model_load,
@@ -197,7 +211,8 @@ static const struct fm_backend table = {.struct_size = sizeof(struct fm_backend)
                                         .submit = submit,
                                         .model_memory = model_memory};
 
-FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor);
+FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major,
+                                                           uint16_t host_abi_minor);
 
 const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor)
 {

@@ -1,6 +1,6 @@
 /*
- * The onnxruntime backend: ONNX models through ONNX Runtime's C API, on any execution provider that its build has. The table only; see device.c,
- * model.c, instance.c, tensor.c.
+ * The onnxruntime backend: ONNX models through ONNX Runtime's C API, on any execution provider that
+ * its build has. The table only; see device.c, model.c, instance.c, tensor.c.
  */
 #include "host/runtime/backends/onnxruntime/ort.h"
 
@@ -19,7 +19,8 @@ static struct fm_backend table = {.struct_size = sizeof(struct fm_backend),
                                   .submit = ort_instance_submit,
                                   .model_memory = ort_model_memory};
 
-FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor);
+FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major,
+                                                           uint16_t host_abi_minor);
 
 const struct fm_backend *fm_backend_entry(uint16_t host_abi_major, uint16_t host_abi_minor)
 {

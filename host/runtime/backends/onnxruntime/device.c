@@ -1,5 +1,6 @@
 /*
- * The device: ONNX Runtime's environment, and the execution provider that models on this device use.
+ * The device: ONNX Runtime's environment, and the execution provider that models on this device
+ * use.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +11,13 @@
 #include "core/util/text.h"
 #include "host/runtime/backends/onnxruntime/ort.h"
 
-static void ORT_API_CALL log_forward(void *context, OrtLoggingLevel severity, const char *category, const char *id, const char *place,
-                                     const char *message)
+static void ORT_API_CALL log_forward(void *context, OrtLoggingLevel severity, const char *category,
+                                     const char *id, const char *place, const char *message)
 {
     const struct fm_host *host = context;
-    enum fm_log_level level = severity >= ORT_LOGGING_LEVEL_ERROR      ? FM_LOG_ERROR
-                              : severity == ORT_LOGGING_LEVEL_WARNING ? FM_LOG_WARNING
-                                                                      : FM_LOG_DEBUG;
+    /* Errors also come back as statuses, and whoever stops those logs them: here they are detail.
+     */
+    enum fm_log_level level = severity == ORT_LOGGING_LEVEL_FATAL ? FM_LOG_ERROR : FM_LOG_DEBUG;
     char text[512];
     (void)category;
     (void)id;
@@ -49,17 +50,20 @@ static int status_code(OrtErrorCode code)
     }
 }
 
-int ort_status(const struct ort_device *device, OrtStatus *take_status, const char *what, struct fm_error *reterr)
+int ort_status(const struct ort_device *device, OrtStatus *take_status, const char *what,
+               struct fm_error *reterr)
 {
     if (take_status == NULL) {
         return 0;
     }
     const char *message = device->api->GetErrorMessage(take_status);
     int status = status_code(device->api->GetErrorCode(take_status));
-    if (strstr(message, "Failed to allocate memory") != NULL || strstr(message, "bad_alloc") != NULL) {
+    if (strstr(message, "Failed to allocate memory") != NULL ||
+        strstr(message, "bad_alloc") != NULL) {
         status = FM_ENOMEM;
     }
-    /* Messages of run-time failures begin with a source file and a C++ function; the sense comes behind the last ") ". */
+    /* Messages of run-time failures begin with a source file and a C++ function; the sense comes
+     * behind the last ") ". */
     const char *sense = message;
     if (message[0] == '/' && strstr(message, ") ") != NULL) {
         for (const char *next = message; (next = strstr(next, ") ")) != NULL; next += 2) {
@@ -77,18 +81,22 @@ static int provider_missing(const struct ort_device *device, struct fm_error *re
     char **names = NULL;
     int count = 0;
     struct fm_text text = {0};
-    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) == 0) {
+    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) ==
+        0) {
         for (int i = 0; i < count; i++) {
             size_t length = strcspn(names[i], "E");
             const char *end = strstr(names[i], "ExecutionProvider");
             length = end != NULL ? (size_t)(end - names[i]) : length;
             fm_text_append_format(&text, "%s%.*s", i > 0 ? ", " : "", (int)length, names[i]);
         }
-        (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers", NULL);
+        (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers",
+                         NULL);
     }
-    int status = fm_error_set(reterr, FM_EUNSUPPORTED,
-                              "this ONNX Runtime has no execution provider '%s'; it has %s. Use 'provider: cpu', or an ONNX Runtime built with it",
-                              device->provider, text.data != NULL ? text.data : "none that it names");
+    int status =
+        fm_error_set(reterr, FM_EUNSUPPORTED,
+                     "this ONNX Runtime has no execution provider '%s'; it has %s. Use 'provider: "
+                     "cpu', or an ONNX Runtime built with it",
+                     device->provider, text.data != NULL ? text.data : "none that it names");
     fm_text_deinit(&text);
     return status;
 }
@@ -98,52 +106,66 @@ static bool provider_available(const struct ort_device *device)
     char **names = NULL;
     int count = 0;
     bool found = false;
-    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) != 0) {
+    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) !=
+        0) {
         return false;
     }
     size_t length = strlen(device->provider);
     for (int i = 0; i < count && !found; i++) {
-        found = strncasecmp(names[i], device->provider, length) == 0 && strcmp(names[i] + length, "ExecutionProvider") == 0;
+        found = strncasecmp(names[i], device->provider, length) == 0 &&
+                strcmp(names[i] + length, "ExecutionProvider") == 0;
     }
-    (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers", NULL);
+    (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers",
+                     NULL);
     return found;
 }
 
-static int append_cuda(const struct ort_device *device, OrtSessionOptions *options, const char *const *keys, const char *const *values,
-                       struct fm_error *reterr)
+static int append_cuda(const struct ort_device *device, OrtSessionOptions *options,
+                       const char *const *keys, const char *const *values, struct fm_error *reterr)
 {
     OrtCUDAProviderOptionsV2 *cuda = NULL;
-    int status = ort_status(device, device->api->CreateCUDAProviderOptions(&cuda), "provider cuda", reterr);
+    int status =
+        ort_status(device, device->api->CreateCUDAProviderOptions(&cuda), "provider cuda", reterr);
     if (status == 0 && device->option_count > 0) {
-        status = ort_status(device, device->api->UpdateCUDAProviderOptions(cuda, keys, values, device->option_count),
-                            "provider cuda", reterr);
+        status = ort_status(
+            device,
+            device->api->UpdateCUDAProviderOptions(cuda, keys, values, device->option_count),
+            "provider cuda", reterr);
     }
     if (status == 0) {
-        status = ort_status(device, device->api->SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda), "provider cuda",
-                            reterr);
+        status = ort_status(
+            device, device->api->SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda),
+            "provider cuda", reterr);
     }
     device->api->ReleaseCUDAProviderOptions(cuda);
     return status;
 }
 
-static int append_tensorrt(const struct ort_device *device, OrtSessionOptions *options, const char *const *keys,
-                           const char *const *values, struct fm_error *reterr)
+static int append_tensorrt(const struct ort_device *device, OrtSessionOptions *options,
+                           const char *const *keys, const char *const *values,
+                           struct fm_error *reterr)
 {
     OrtTensorRTProviderOptionsV2 *tensorrt = NULL;
-    int status = ort_status(device, device->api->CreateTensorRTProviderOptions(&tensorrt), "provider tensorrt", reterr);
+    int status = ort_status(device, device->api->CreateTensorRTProviderOptions(&tensorrt),
+                            "provider tensorrt", reterr);
     if (status == 0 && device->option_count > 0) {
-        status = ort_status(device, device->api->UpdateTensorRTProviderOptions(tensorrt, keys, values, device->option_count),
+        status = ort_status(device,
+                            device->api->UpdateTensorRTProviderOptions(tensorrt, keys, values,
+                                                                       device->option_count),
                             "provider tensorrt", reterr);
     }
     if (status == 0) {
-        status = ort_status(device, device->api->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt),
-                            "provider tensorrt", reterr);
+        status = ort_status(
+            device,
+            device->api->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt),
+            "provider tensorrt", reterr);
     }
     device->api->ReleaseTensorRTProviderOptions(tensorrt);
     return status;
 }
 
-int ort_provider_append(const struct ort_device *device, OrtSessionOptions *options, struct fm_error *reterr)
+int ort_provider_append(const struct ort_device *device, OrtSessionOptions *options,
+                        struct fm_error *reterr)
 {
     const char *const *keys = (const char *const *)device->option_keys;
     const char *const *values = (const char *const *)device->option_values;
@@ -158,17 +180,20 @@ int ort_provider_append(const struct ort_device *device, OrtSessionOptions *opti
     }
     if (strcasecmp(device->provider, "openvino") == 0) {
         return ort_status(device,
-                          device->api->SessionOptionsAppendExecutionProvider_OpenVINO_V2(options, keys, values, device->option_count),
+                          device->api->SessionOptionsAppendExecutionProvider_OpenVINO_V2(
+                              options, keys, values, device->option_count),
                           "provider openvino", reterr);
     }
     char what[80];
     (void)snprintf(what, sizeof(what), "provider %.60s", device->provider);
     return ort_status(device,
-                      device->api->SessionOptionsAppendExecutionProvider(options, device->provider, keys, values, device->option_count),
+                      device->api->SessionOptionsAppendExecutionProvider(
+                          options, device->provider, keys, values, device->option_count),
                       what, reterr);
 }
 
-static int settings_read(struct ort_device *device, const struct fm_setting *settings, size_t count, struct fm_error *reterr)
+static int settings_read(struct ort_device *device, const struct fm_setting *settings, size_t count,
+                         struct fm_error *reterr)
 {
     static const char *const known[] = {"provider", "provider.<option>"};
     device->provider = strdup("cpu");
@@ -176,7 +201,8 @@ static int settings_read(struct ort_device *device, const struct fm_setting *set
         if (strcmp(settings[i].key, "provider") == 0) {
             free(device->provider);
             device->provider = strdup(settings[i].value);
-        } else if (strncmp(settings[i].key, "provider.", 9) == 0 && device->option_count < ORT_OPTIONS_MAX) {
+        } else if (strncmp(settings[i].key, "provider.", 9) == 0 &&
+                   device->option_count < ORT_OPTIONS_MAX) {
             size_t at = device->option_count++;
             device->option_keys[at] = strdup(settings[i].key + 9);
             device->option_values[at] = strdup(settings[i].value);
@@ -184,15 +210,79 @@ static int settings_read(struct ort_device *device, const struct fm_setting *set
                 return fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
             }
         } else {
-            return fm_error_set(reterr, FM_EINVAL, "onnxruntime: unknown device setting '%s'; there are '%s' and '%s'", settings[i].key,
-                                known[0], known[1]);
+            return fm_error_set(
+                reterr, FM_EINVAL,
+                "onnxruntime: unknown device setting '%s'; there are '%s' and up to %d of '%s'",
+                settings[i].key, known[0], ORT_OPTIONS_MAX, known[1]);
         }
     }
-    return device->provider != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
+    return device->provider != NULL ? 0
+                                    : fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
 }
 
-int ort_device_open(const struct fm_host *host, const struct fm_setting *settings, size_t setting_count, void **ret_device,
-                    struct fm_error *reterr)
+/*
+ * ONNX Runtime has one environment per process and counts who holds it; what was registered with it
+ * goes when the last one lets go. This is our count beside its own, for the shared arena.
+ */
+static pthread_mutex_t environment_mutex = PTHREAD_MUTEX_INITIALIZER;
+static unsigned environment_users;
+static enum { ARENA_ABSENT, ARENA_POWER_OF_TWO, ARENA_AS_REQUESTED } environment_arena;
+
+static int environment_open(struct ort_device *device, struct fm_error *reterr)
+{
+    pthread_mutex_lock(&environment_mutex);
+    int status = ort_status(device,
+                            device->api->CreateEnvWithCustomLogger(
+                                log_forward, (void *)(uintptr_t)device->host,
+                                ORT_LOGGING_LEVEL_ERROR, "fermata", &device->environment),
+                            "onnxruntime", reterr);
+    environment_users += status == 0 ? 1 : 0;
+    pthread_mutex_unlock(&environment_mutex);
+    return status;
+}
+
+static void environment_close(struct ort_device *device)
+{
+    pthread_mutex_lock(&environment_mutex);
+    device->api->ReleaseEnv(device->environment);
+    environment_users--;
+    environment_arena = environment_users == 0 ? ARENA_ABSENT : environment_arena;
+    pthread_mutex_unlock(&environment_mutex);
+}
+
+int ort_arena_share(const struct ort_device *device, bool as_requested, struct fm_error *reterr)
+{
+    const char *key = "arena_extend_strategy";
+    size_t value = as_requested ? 1 : 0;
+    OrtArenaCfg *arena = NULL;
+    int status = 0;
+    pthread_mutex_lock(&environment_mutex);
+    if (environment_arena == ARENA_ABSENT) {
+        status = ort_status(device, device->api->CreateArenaCfgV2(&key, &value, 1, &arena),
+                            "arena_extend", reterr);
+        status = status != 0 ? status
+                             : ort_status(device,
+                                          device->api->CreateAndRegisterAllocator(
+                                              device->environment, device->cpu_memory, arena),
+                                          "arena_extend", reterr);
+        environment_arena = status != 0    ? ARENA_ABSENT
+                            : as_requested ? ARENA_AS_REQUESTED
+                                           : ARENA_POWER_OF_TWO;
+    } else if ((environment_arena == ARENA_AS_REQUESTED) != as_requested) {
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "onnxruntime: models that set arena_extend share one arena, and "
+                              "another model has set it to the "
+                              "other value; use the same for all");
+    }
+    pthread_mutex_unlock(&environment_mutex);
+    if (arena != NULL) {
+        device->api->ReleaseArenaCfg(arena);
+    }
+    return status;
+}
+
+int ort_device_open(const struct fm_host *host, const struct fm_setting *settings,
+                    size_t setting_count, void **ret_device, struct fm_error *reterr)
 {
     struct ort_device *device = calloc(1, sizeof(*device));
     if (device == NULL) {
@@ -204,19 +294,22 @@ int ort_device_open(const struct fm_host *host, const struct fm_setting *setting
     if (device->api == NULL) {
         free(device);
         return fm_error_set(reterr, FM_EABI,
-                            "ONNX Runtime %s is too old: this plug-in was built for API %d; install version 1.%d or newer",
+                            "ONNX Runtime %s is too old: this plug-in was built for API %d; "
+                            "install version 1.%d or newer",
                             OrtGetApiBase()->GetVersionString(), ORT_API_VERSION, ORT_API_VERSION);
     }
-    /* One environment per process inside ONNX Runtime: later ones share the first one's logger. */
-    status = ort_status(device,
-                        device->api->CreateEnvWithCustomLogger(log_forward, (void *)(uintptr_t)host, ORT_LOGGING_LEVEL_ERROR, "fermata",
-                                                               &device->environment),
-                        "onnxruntime", reterr);
-    status = status != 0 ? status
-                         : ort_status(device, device->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &device->cpu_memory),
-                                      "onnxruntime", reterr);
-    status = status != 0 ? status
-                         : ort_status(device, device->api->GetAllocatorWithDefaultOptions(&device->allocator), "onnxruntime", reterr);
+    status = environment_open(device, reterr);
+    status = status != 0
+                 ? status
+                 : ort_status(device,
+                              device->api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault,
+                                                               &device->cpu_memory),
+                              "onnxruntime", reterr);
+    status =
+        status != 0
+            ? status
+            : ort_status(device, device->api->GetAllocatorWithDefaultOptions(&device->allocator),
+                         "onnxruntime", reterr);
     status = status != 0 ? status : settings_read(device, settings, setting_count, reterr);
     if (status == 0 && !provider_available(device)) {
         status = provider_missing(device, reterr);
@@ -239,7 +332,7 @@ void ort_device_close(void *handle)
         device->api->ReleaseMemoryInfo(device->cpu_memory);
     }
     if (device->environment != NULL) {
-        device->api->ReleaseEnv(device->environment);
+        environment_close(device);
     }
     for (size_t i = 0; i < device->option_count; i++) {
         free(device->option_keys[i]);

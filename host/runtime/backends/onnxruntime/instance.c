@@ -1,5 +1,6 @@
 /*
- * The instance: one thread that runs one batch at a time through an IO binding. submit() hands over and returns.
+ * The instance: one thread that runs one batch at a time through an IO binding. submit() hands over
+ * and returns.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 #include "core/util/error.h"
 #include "host/runtime/backends/onnxruntime/ort.h"
 
-static int bind_inputs(struct ort_instance *instance, const struct fm_execution *execution, struct fm_error *reterr)
+static int bind_inputs(struct ort_instance *instance, const struct fm_execution *execution,
+                       struct fm_error *reterr)
 {
     const struct ort_model *model = instance->model;
     const OrtApi *api = model->device->api;
@@ -18,10 +20,13 @@ static int bind_inputs(struct ort_instance *instance, const struct fm_execution 
         if (execution->inputs[i].dtype == FM_DTYPE_INVALID) {
             continue; /* an optional input that is absent */
         }
-        int status = ort_value_from_tensor(model->device, &execution->inputs[i], &instance->inputs[i], reterr);
+        int status = ort_value_from_tensor(model->device, &execution->inputs[i],
+                                           &instance->inputs[i], reterr);
         if (status == 0) {
-            status = ort_status(model->device, api->BindInput(instance->binding, model->inputs[i].name, instance->inputs[i]),
-                                model->inputs[i].name, reterr);
+            status = ort_status(
+                model->device,
+                api->BindInput(instance->binding, model->inputs[i].name, instance->inputs[i]),
+                model->inputs[i].name, reterr);
         }
         if (status != 0) {
             return status;
@@ -30,11 +35,26 @@ static int bind_inputs(struct ort_instance *instance, const struct fm_execution 
     return 0;
 }
 
-/* Bound outputs are written in place; the others are left to ONNX Runtime, in CPU memory. Unwanted ones are not bound at all. */
-static int bind_outputs(struct ort_instance *instance, const struct fm_execution *execution, struct fm_error *reterr)
+/* ONNX Runtime runs nothing for nobody: without a wanted output it computes the first one, which
+ * outputs_read then drops. */
+static int bind_any_output(struct ort_instance *instance, struct fm_error *reterr)
+{
+    const struct ort_model *model = instance->model;
+    const char *name = model->outputs[0].name;
+    return ort_status(
+        model->device,
+        model->device->api->BindOutputToDevice(instance->binding, name, model->device->cpu_memory),
+        name, reterr);
+}
+
+/* Bound outputs are written in place; the others are left to ONNX Runtime, in CPU memory. Unwanted
+ * ones are not bound at all. */
+static int bind_outputs(struct ort_instance *instance, const struct fm_execution *execution,
+                        struct fm_error *reterr)
 {
     const struct ort_model *model = instance->model;
     const OrtApi *api = model->device->api;
+    bool any = false;
     for (uint32_t i = 0; i < model->output_count; i++) {
         const struct fm_output *output = &execution->outputs[i];
         const char *name = model->outputs[i].name;
@@ -43,22 +63,29 @@ static int bind_outputs(struct ort_instance *instance, const struct fm_execution
         if (output->wanted == 0) {
             continue;
         }
+        any = true;
         if (output->tensor.data != NULL && output->tensor.dtype != FM_DTYPE_BYTES) {
             status = ort_value_from_tensor(model->device, &output->tensor, &value, reterr);
             if (status == 0) {
-                status = ort_status(model->device, api->BindOutput(instance->binding, name, value), name, reterr);
+                status = ort_status(model->device, api->BindOutput(instance->binding, name, value),
+                                    name, reterr);
                 api->ReleaseValue(value);
             }
         } else if (output->tensor.data != NULL) {
-            status = fm_error_set(reterr, FM_EUNSUPPORTED, "output '%s': strings cannot be written into the caller's buffer", name);
+            status = fm_error_set(reterr, FM_EUNSUPPORTED,
+                                  "output '%s': strings cannot be written into the caller's buffer",
+                                  name);
         } else {
-            status = ort_status(model->device, api->BindOutputToDevice(instance->binding, name, model->device->cpu_memory), name, reterr);
+            status = ort_status(
+                model->device,
+                api->BindOutputToDevice(instance->binding, name, model->device->cpu_memory), name,
+                reterr);
         }
         if (status != 0) {
             return status;
         }
     }
-    return 0;
+    return any ? 0 : bind_any_output(instance, reterr);
 }
 
 static void outputs_drop(struct fm_execution *execution)
@@ -73,15 +100,18 @@ static void outputs_drop(struct fm_execution *execution)
     }
 }
 
-static int outputs_read(struct ort_instance *instance, struct fm_execution *execution, struct fm_error *reterr)
+static int outputs_read(struct ort_instance *instance, struct fm_execution *execution,
+                        struct fm_error *reterr)
 {
     const struct ort_model *model = instance->model;
     const OrtApi *api = model->device->api;
     OrtValue **values = NULL;
     size_t count = 0;
     size_t next = 0;
-    int status = ort_status(model->device, api->GetBoundOutputValues(instance->binding, model->device->allocator, &values, &count), "outputs",
-                            reterr);
+    int status = ort_status(
+        model->device,
+        api->GetBoundOutputValues(instance->binding, model->device->allocator, &values, &count),
+        "outputs", reterr);
     for (uint32_t i = 0; status == 0 && i < model->output_count; i++) {
         struct fm_output *output = &execution->outputs[i];
         if (output->wanted == 0) {
@@ -89,7 +119,8 @@ static int outputs_read(struct ort_instance *instance, struct fm_execution *exec
         }
         OrtValue *value = next < count ? values[next] : NULL;
         if (value == NULL) {
-            status = fm_error_set(reterr, FM_EINTERNAL, "output '%s' did not come", model->outputs[i].name);
+            status = fm_error_set(reterr, FM_EINTERNAL, "output '%s' did not come",
+                                  model->outputs[i].name);
         } else if (output->tensor.data == NULL) {
             status = ort_value_to_output(model->device, value, output, reterr);
             values[next] = status == 0 ? NULL : value;
@@ -102,7 +133,8 @@ static int outputs_read(struct ort_instance *instance, struct fm_execution *exec
         }
     }
     if (values != NULL) {
-        (void)ort_status(model->device, api->AllocatorFree(model->device->allocator, values), "outputs", NULL);
+        (void)ort_status(model->device, api->AllocatorFree(model->device->allocator, values),
+                         "outputs", NULL);
     }
     if (status != 0) {
         outputs_drop(execution);
@@ -118,8 +150,10 @@ static int execute(struct ort_instance *instance, struct fm_execution *execution
     int status = bind_inputs(instance, execution, &execution->error);
     status = status != 0 ? status : bind_outputs(instance, execution, &execution->error);
     if (status == 0) {
-        status = ort_status(model->device, api->RunWithBinding(model->session, instance->run_options, instance->binding), "run",
-                            &execution->error);
+        status = ort_status(
+            model->device,
+            api->RunWithBinding(model->session, instance->run_options, instance->binding), "run",
+            &execution->error);
     }
     status = status != 0 ? status : outputs_read(instance, execution, &execution->error);
     api->ClearBoundInputs(instance->binding);
@@ -166,7 +200,8 @@ static int thread_start(struct ort_instance *instance, struct fm_error *reterr)
     int error = pthread_create(&instance->thread, NULL, instance_main, instance);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {
-        return fm_error_set(reterr, FM_ELIMIT, "cannot start a thread for the instance: %s", strerror(error));
+        return fm_error_set(reterr, FM_ELIMIT, "cannot start a thread for the instance: %s",
+                            strerror(error));
     }
     (void)pthread_setname_np(instance->thread, "fm-onnxruntime");
     return 0;
@@ -187,12 +222,14 @@ static void instance_free(struct ort_instance *instance)
     free(instance);
 }
 
-int ort_instance_create(void *handle, const struct fm_setting *settings, size_t setting_count, void **ret_instance,
-                        struct fm_error *reterr)
+int ort_instance_create(void *handle, const struct fm_setting *settings, size_t setting_count,
+                        void **ret_instance, struct fm_error *reterr)
 {
     struct ort_model *model = handle;
     if (setting_count > 0) {
-        return fm_error_set(reterr, FM_EINVAL, "onnxruntime: an instance has no settings, but '%s' was given", settings[0].key);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "onnxruntime: an instance has no settings, but '%s' was given",
+                            settings[0].key);
     }
     struct ort_instance *instance = calloc(1, sizeof(*instance));
     if (instance == NULL) {
@@ -202,10 +239,17 @@ int ort_instance_create(void *handle, const struct fm_setting *settings, size_t 
     pthread_mutex_init(&instance->mutex, NULL);
     pthread_cond_init(&instance->wake, NULL);
     instance->inputs = calloc((size_t)model->input_count + 1, sizeof(OrtValue *));
-    int status = instance->inputs == NULL ? fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory") : 0;
+    int status = instance->inputs == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory")
+                     : 0;
     const OrtApi *api = model->device->api;
-    status = status != 0 ? status : ort_status(model->device, api->CreateIoBinding(model->session, &instance->binding), "binding", reterr);
-    status = status != 0 ? status : ort_status(model->device, api->CreateRunOptions(&instance->run_options), "run options", reterr);
+    status = status != 0 ? status
+                         : ort_status(model->device,
+                                      api->CreateIoBinding(model->session, &instance->binding),
+                                      "binding", reterr);
+    status = status != 0 ? status
+                         : ort_status(model->device, api->CreateRunOptions(&instance->run_options),
+                                      "run options", reterr);
     status = status != 0 ? status : thread_start(instance, reterr);
     if (status != 0) {
         instance_free(instance);
@@ -235,7 +279,8 @@ int ort_instance_submit(void *handle, struct fm_execution *execution)
     int status = 0;
     pthread_mutex_lock(&instance->mutex);
     if (instance->pending != NULL) {
-        status = fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
+        status =
+            fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
     } else {
         instance->pending = execution;
         pthread_cond_signal(&instance->wake);

@@ -1,5 +1,6 @@
 /*
- * Tensors across the border: element types, values over the caller's bytes, outputs handed out without a copy, strings.
+ * Tensors across the border: element types, values over the caller's bytes, outputs handed out
+ * without a copy, strings.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,8 @@ ONNXTensorElementDataType ort_dtype_to(uint32_t dtype)
 }
 
 /* Strings have to be copied: ONNX Runtime keeps them as C++ objects. */
-static int strings_fill(const struct ort_device *device, const struct fm_tensor *tensor, OrtValue *value, struct fm_error *reterr)
+static int strings_fill(const struct ort_device *device, const struct fm_tensor *tensor,
+                        OrtValue *value, struct fm_error *reterr)
 {
     uint64_t count = 0;
     int status = fm_shape_element_count(tensor->shape, tensor->rank, &count);
@@ -66,7 +68,9 @@ static int strings_fill(const struct ort_device *device, const struct fm_tensor 
         uint32_t length = 0;
         char *target = NULL;
         memcpy(&length, cursor, sizeof(length));
-        status = ort_status(device, device->api->GetResizedStringTensorElementBuffer(value, i, length, &target), "strings", reterr);
+        status = ort_status(
+            device, device->api->GetResizedStringTensorElementBuffer(value, i, length, &target),
+            "strings", reterr);
         if (status == 0 && length > 0) {
             memcpy(target, cursor + sizeof(length), length);
         }
@@ -75,20 +79,24 @@ static int strings_fill(const struct ort_device *device, const struct fm_tensor 
     return status;
 }
 
-int ort_value_from_tensor(const struct ort_device *device, const struct fm_tensor *tensor, OrtValue **ret_value, struct fm_error *reterr)
+int ort_value_from_tensor(const struct ort_device *device, const struct fm_tensor *tensor,
+                          OrtValue **ret_value, struct fm_error *reterr)
 {
     static char nothing[64]; /* an empty tensor still needs an address */
     ONNXTensorElementDataType type = ort_dtype_to(tensor->dtype);
     if (type == ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING) {
-        int status = ort_status(device,
-                                device->api->CreateTensorAsOrtValue(device->allocator, tensor->shape, tensor->rank, type, ret_value),
-                                "strings", reterr);
+        int status =
+            ort_status(device,
+                       device->api->CreateTensorAsOrtValue(device->allocator, tensor->shape,
+                                                           tensor->rank, type, ret_value),
+                       "strings", reterr);
         return status != 0 ? status : strings_fill(device, tensor, *ret_value, reterr);
     }
     void *data = tensor->size > 0 ? tensor->data : nothing;
     return ort_status(device,
-                      device->api->CreateTensorWithDataAsOrtValue(device->cpu_memory, data, tensor->size, tensor->shape, tensor->rank, type,
-                                                                  ret_value),
+                      device->api->CreateTensorWithDataAsOrtValue(device->cpu_memory, data,
+                                                                  tensor->size, tensor->shape,
+                                                                  tensor->rank, type, ret_value),
                       "tensor", reterr);
 }
 
@@ -105,10 +113,12 @@ static void held_release(void *context)
     free(held);
 }
 
-static int strings_read(const struct ort_device *device, OrtValue *value, uint64_t count, struct fm_output *output, struct fm_error *reterr)
+static int strings_read(const struct ort_device *device, OrtValue *value, uint64_t count,
+                        struct fm_output *output, struct fm_error *reterr)
 {
     size_t total = 0;
-    int status = ort_status(device, device->api->GetStringTensorDataLength(value, &total), "strings", reterr);
+    int status = ort_status(device, device->api->GetStringTensorDataLength(value, &total),
+                            "strings", reterr);
     if (status != 0) {
         return status;
     }
@@ -118,7 +128,9 @@ static int strings_read(const struct ort_device *device, OrtValue *value, uint64
     if (offsets == NULL || text == NULL || wire == NULL) {
         status = fm_error_set(reterr, FM_ENOMEM, "strings: out of memory");
     } else if (count > 0) {
-        status = ort_status(device, device->api->GetStringTensorContent(value, text, total, offsets, count), "strings", reterr);
+        status = ort_status(device,
+                            device->api->GetStringTensorContent(value, text, total, offsets, count),
+                            "strings", reterr);
     }
     if (status == 0) {
         char *cursor = wire;
@@ -142,20 +154,29 @@ static int strings_read(const struct ort_device *device, OrtValue *value, uint64
 }
 
 /* dtype and shape of a value into ret_tensor. */
-static int value_describe(const struct ort_device *device, const OrtValue *value, struct fm_tensor *ret_tensor, struct fm_error *reterr)
+static int value_describe(const struct ort_device *device, const OrtValue *value,
+                          struct fm_tensor *ret_tensor, struct fm_error *reterr)
 {
     OrtTensorTypeAndShapeInfo *info = NULL;
     ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
     size_t rank = 0;
-    int status = ort_status(device, device->api->GetTensorTypeAndShape(value, &info), "output", reterr);
-    status = status != 0 ? status : ort_status(device, device->api->GetTensorElementType(info, &type), "output", reterr);
-    status = status != 0 ? status : ort_status(device, device->api->GetDimensionsCount(info, &rank), "output", reterr);
+    int status =
+        ort_status(device, device->api->GetTensorTypeAndShape(value, &info), "output", reterr);
+    status = status != 0 ? status
+                         : ort_status(device, device->api->GetTensorElementType(info, &type),
+                                      "output", reterr);
+    status = status != 0 ? status
+                         : ort_status(device, device->api->GetDimensionsCount(info, &rank),
+                                      "output", reterr);
     if (status == 0 && rank > FM_RANK_MAX) {
-        status = fm_error_set(reterr, FM_EUNSUPPORTED, "output: %zu dimensions, at most %d are supported", rank, FM_RANK_MAX);
+        status =
+            fm_error_set(reterr, FM_EUNSUPPORTED,
+                         "output: %zu dimensions, at most %d are supported", rank, FM_RANK_MAX);
     }
     if (status == 0) {
         *ret_tensor = (struct fm_tensor){.dtype = ort_dtype_from(type), .rank = (uint32_t)rank};
-        status = ort_status(device, device->api->GetDimensions(info, ret_tensor->shape, rank), "output", reterr);
+        status = ort_status(device, device->api->GetDimensions(info, ret_tensor->shape, rank),
+                            "output", reterr);
     }
     if (info != NULL) {
         device->api->ReleaseTensorTypeAndShapeInfo(info);
@@ -163,7 +184,8 @@ static int value_describe(const struct ort_device *device, const OrtValue *value
     return status;
 }
 
-int ort_value_to_output(const struct ort_device *device, OrtValue *take_value, struct fm_output *output, struct fm_error *reterr)
+int ort_value_to_output(const struct ort_device *device, OrtValue *take_value,
+                        struct fm_output *output, struct fm_error *reterr)
 {
     struct fm_tensor tensor;
     uint64_t count = 0;
@@ -183,11 +205,13 @@ int ort_value_to_output(const struct ort_device *device, OrtValue *take_value, s
         return status;
     }
     struct held_value *held = malloc(sizeof(*held));
-    if (held == NULL || fm_tensor_bytes(tensor.dtype, tensor.shape, tensor.rank, &output->tensor.size) != 0) {
+    if (held == NULL ||
+        fm_tensor_bytes(tensor.dtype, tensor.shape, tensor.rank, &output->tensor.size) != 0) {
         free(held);
         return fm_error_set(reterr, FM_ENOMEM, "output: out of memory");
     }
-    status = ort_status(device, device->api->GetTensorMutableData(take_value, &output->tensor.data), "output", reterr);
+    status = ort_status(device, device->api->GetTensorMutableData(take_value, &output->tensor.data),
+                        "output", reterr);
     if (status != 0) {
         free(held);
         return status;

@@ -1,5 +1,6 @@
 /*
- * Decimal text and binary floating point: hard cases by name, and random ones against the C library, which rounds correctly in the C locale.
+ * Decimal text and binary floating point: hard cases by name, and random ones against the C
+ * library, which rounds correctly in the C locale.
  */
 #include "core/proto/decimal.h"
 
@@ -35,13 +36,46 @@ static int agrees_with_strtod(const char *text)
 TEST(hard_cases)
 {
     static const char *const texts[] = {
-        "0", "-0", "0.0e5", "1", "0.1", "1e22", "1e23", "9007199254740993", "9007199254740992.5", "9007199254740993.0000000000000000000000000000001",
-        "1.7976931348623157e308", "1.7976931348623158e308", "1.7976931348623159e308", "1e309", "1e-309", "4.9e-324", "2.4703282292062327e-324",
-        "2.4703282292062328e-324", "2.2250738585072011e-308", "2.2250738585072014e-308", "6.631236846766476e-316", "3.2378839133029012895883524125015321748630094990e-319",
-        "8.5e-324", "1e-1000", "1e1000", "0e99999999999", "0.00000000000000000000000000000000000000000000000000000000001", "1e99999999999", "1e-99999999999",
-        "123456789012345678901234567890", "5e-324", "1.00000000000000011102230246251565404236316680908203125",
-        "1.00000000000000011102230246251565404236316680908203124", "1.00000000000000011102230246251565404236316680908203126", "-1e-7", "9214843084008499",
-        "30078505129381147446200", "2.2250738585072012e-308", "17976931348623157e292", "0.500000000000000166533453693773481063544750213623046875",
+        "0",
+        "-0",
+        "0.0e5",
+        "1",
+        "0.1",
+        "1e22",
+        "1e23",
+        "9007199254740993",
+        "9007199254740992.5",
+        "9007199254740993.0000000000000000000000000000001",
+        "1.7976931348623157e308",
+        "1.7976931348623158e308",
+        "1.7976931348623159e308",
+        "1e309",
+        "1e-309",
+        "4.9e-324",
+        "2.4703282292062327e-324",
+        "2.4703282292062328e-324",
+        "2.2250738585072011e-308",
+        "2.2250738585072014e-308",
+        "6.631236846766476e-316",
+        "3.2378839133029012895883524125015321748630094990e-319",
+        "8.5e-324",
+        "1e-1000",
+        "1e1000",
+        "0e99999999999",
+        "0.00000000000000000000000000000000000000000000000000000000001",
+        "1e99999999999",
+        "1e-99999999999",
+        "123456789012345678901234567890",
+        "5e-324",
+        "1.00000000000000011102230246251565404236316680908203125",
+        "1.00000000000000011102230246251565404236316680908203124",
+        "1.00000000000000011102230246251565404236316680908203126",
+        "-1e-7",
+        "9214843084008499",
+        "30078505129381147446200",
+        "2.2250738585072012e-308",
+        "17976931348623157e292",
+        "0.500000000000000166533453693773481063544750213623046875",
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         CHECK(agrees_with_strtod(texts[i]));
@@ -77,7 +111,8 @@ TEST(random_texts_agree_with_the_c_library)
             text[length++] = (char)('0' + random_next() % 10);
         }
         int range = i % 3 == 0 ? 330 : 30;
-        (void)snprintf(text + length, 20, "e%d", (int)(random_next() % (unsigned)(2 * range)) - range);
+        (void)snprintf(text + length, 20, "e%d",
+                       (int)(random_next() % (unsigned)(2 * range)) - range);
         CHECK(agrees_with_strtod(text));
     }
 }
@@ -87,7 +122,8 @@ static int float_round_trip(float value)
     char text[FM_DECIMAL_SIZE];
     size_t length = fm_decimal_write_float(value, text);
     double back = 0;
-    if (length != strlen(text) || fm_decimal_read(text, length, &back) != 0 || (float)back != value || strtof(text, NULL) != value) {
+    if (length != strlen(text) || fm_decimal_read(text, length, &back) != 0 ||
+        (float)back != value || strtof(text, NULL) != value) {
         printf("# %a written as %s\n", (double)value, text);
         return 0;
     }
@@ -99,7 +135,8 @@ static int double_round_trip(double value)
     char text[FM_DECIMAL_SIZE];
     size_t length = fm_decimal_write_double(value, text);
     double back = 0;
-    if (length != strlen(text) || fm_decimal_read(text, length, &back) != 0 || back != value || strtod(text, NULL) != value) {
+    if (length != strlen(text) || fm_decimal_read(text, length, &back) != 0 || back != value ||
+        strtod(text, NULL) != value) {
         printf("# %a written as %s\n", value, text);
         return 0;
     }
@@ -111,9 +148,19 @@ TEST(writes_short_forms)
     static const struct {
         double value;
         const char *text;
-    } rows[] = {{0, "0.0"},         {1, "1.0"},        {-2.5, "-2.5"},     {0.1, "0.1"},     {1e15, "1000000000000000.0"}, {1e16, "1e+16"},
-                {1e-4, "0.0001"},   {1e-7, "1e-7"},   {1e300, "1e+300"},  {1.5e300, "1.5e+300"}, {123456.789, "123456.789"},
-                {1.0 / 3, "0.3333333333333333"},       {5e-324, "5e-324"}};
+    } rows[] = {{0, "0.0"},
+                {1, "1.0"},
+                {-2.5, "-2.5"},
+                {0.1, "0.1"},
+                {1e15, "1000000000000000.0"},
+                {1e16, "1e+16"},
+                {1e-4, "0.0001"},
+                {1e-7, "1e-7"},
+                {1e300, "1e+300"},
+                {1.5e300, "1.5e+300"},
+                {123456.789, "123456.789"},
+                {1.0 / 3, "0.3333333333333333"},
+                {5e-324, "5e-324"}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char text[FM_DECIMAL_SIZE];
         (void)fm_decimal_write_double(rows[i].value, text);

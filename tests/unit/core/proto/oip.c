@@ -1,5 +1,6 @@
 /*
- * Infer requests and responses: every type in JSON and binary, both ways; every mistake named; classification; the raw form; documents.
+ * Infer requests and responses: every type in JSON and binary, both ways; every mistake named;
+ * classification; the raw form; documents.
  */
 #include "core/proto/oip.h"
 
@@ -8,17 +9,27 @@
 
 static const struct fm_port two_ports[] = {
     {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 3}},
-    {.name = "ids", .dtype = FM_DTYPE_INT64, .rank = 2, .shape = {-1, 1}, .flags = FM_PORT_OPTIONAL},
+    {.name = "ids",
+     .dtype = FM_DTYPE_INT64,
+     .rank = 2,
+     .shape = {-1, 1},
+     .flags = FM_PORT_OPTIONAL},
 };
 static const struct fm_port out_ports[] = {
     {.name = "y", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 3}},
     {.name = "half", .dtype = FM_DTYPE_FP16, .rank = 2, .shape = {-1, 2}},
 };
-static const struct fm_oip_signature two = {
-    .name = "m", .version = 3, .inputs = two_ports, .input_count = 2, .outputs = out_ports, .output_count = 2, .batch_max = 4};
+static const struct fm_oip_signature two = {.name = "m",
+                                            .version = 3,
+                                            .inputs = two_ports,
+                                            .input_count = 2,
+                                            .outputs = out_ports,
+                                            .output_count = 2,
+                                            .batch_max = 4};
 
-static int decode(const struct fm_oip_signature *signature, const char *json, const void *tail, size_t tail_size, int binary,
-                  struct fm_oip_request *ret_request, struct fm_error *error)
+static int decode(const struct fm_oip_signature *signature, const char *json, const void *tail,
+                  size_t tail_size, int binary, struct fm_oip_request *ret_request,
+                  struct fm_error *error)
 {
     size_t length = strlen(json);
     char *data = malloc(length + tail_size + 1);
@@ -26,8 +37,9 @@ static int decode(const struct fm_oip_signature *signature, const char *json, co
     if (tail_size > 0) {
         memcpy(data + length, tail, tail_size);
     }
-    struct fm_oip_body body = {
-        .data = data, .size = length + tail_size, .header_length = binary ? length : FM_OIP_HEADER_ABSENT};
+    struct fm_oip_body body = {.data = data,
+                               .size = length + tail_size,
+                               .header_length = binary ? length : FM_OIP_HEADER_ABSENT};
     *error = (struct fm_error){0};
     int status = fm_oip_request_decode(signature, &body, ret_request, error);
     free(data);
@@ -39,9 +51,12 @@ static int decode(const struct fm_oip_signature *signature, const char *json, co
 TEST(json_flat_nested_and_in_any_order)
 {
     static const char *const bodies[] = {
-        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":[1,2.5,-3e0,4,5,6]}]" Y_ONLY "}",
-        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":[[1,2.5,-3],[4,5,6]]}]" Y_ONLY "}",
-        "{\"inputs\":[{\"data\":[[1,2.5,-3],[4,5,6]],\"datatype\":\"FP32\",\"x\":{\"y\":[]},\"shape\":[2,3],\"name\":\"x\"}]" Y_ONLY ",\"more\":1}",
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":[1,2.5,-3e0,4,"
+        "5,6]}]" Y_ONLY "}",
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2,3],\"datatype\":\"FP32\",\"data\":[[1,2.5,-3],["
+        "4,5,6]]}]" Y_ONLY "}",
+        "{\"inputs\":[{\"data\":[[1,2.5,-3],[4,5,6]],\"datatype\":\"FP32\",\"x\":{\"y\":[]},"
+        "\"shape\":[2,3],\"name\":\"x\"}]" Y_ONLY ",\"more\":1}",
     };
     static const float expected[] = {1, 2.5f, -3, 4, 5, 6};
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
@@ -66,9 +81,12 @@ TEST(parameters_and_outputs)
     struct fm_oip_request request;
     struct fm_error error;
     CHECK_INT_EQ(decode(&two,
-                        "{\"id\":\"a\\u00e9\",\"parameters\":{\"timeout\":1500,\"priority\":2,\"binary_data_output\":true,\"sequence_id\":0,"
-                        "\"own\":[1]},\"outputs\":[{\"name\":\"half\"},{\"name\":\"y\",\"parameters\":{\"binary_data\":false,"
-                        "\"classification\":2}}],\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\","
+                        "{\"id\":\"a\\u00e9\",\"parameters\":{\"timeout\":1500,\"priority\":2,"
+                        "\"binary_data_output\":true,\"sequence_id\":0,"
+                        "\"own\":[1]},\"outputs\":[{\"name\":\"half\"},{\"name\":\"y\","
+                        "\"parameters\":{\"binary_data\":false,"
+                        "\"classification\":2}}],\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],"
+                        "\"datatype\":\"FP32\","
                         "\"parameters\":{\"binary_data_size\":12}}]}",
                         "\0\0\x80?\0\0\0@\0\0@@", 12, 1, &request, &error),
                  0);
@@ -108,30 +126,62 @@ TEST(mistakes_are_named)
         {X("\"name\":\"x\",\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_EINVAL, "has no shape"},
         {X("\"name\":\"x\",\"shape\":[1,3],\"data\":[1,2,3]"), FM_EINVAL, "has no datatype"},
         {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\""), FM_EINVAL, "has no data"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FLOAT\",\"data\":[]"), FM_EINVAL, "unknown datatype 'FLOAT'"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP64\",\"data\":[1,2,3]"), FM_ETYPE, "is FP32, but the request sends FP64"},
-        {X("\"name\":\"x\",\"shape\":[3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_ETYPE, "has shape [-1,3] (batch first), but the request sends [3]"},
-        {X("\"name\":\"x\",\"shape\":[1,-3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_EINVAL, "whole numbers of at least 0"},
-        {X("\"name\":\"x\",\"shape\":[9,3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_ETYPE, "27 elements, but its data has fewer"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2]"), FM_ETYPE, "fewer"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3,4]"), FM_ETYPE, "more"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[[1],[2],[3]]"), FM_ETYPE, "nesting"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,[2,3]]"), FM_ETYPE, "nesting"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[[[1,2,3]]]"), FM_ETYPE, "nesting"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,\"3\"]"), FM_ETYPE, "element 2 is not a value of type FP32"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,null,3]"), FM_ETYPE, "element 1, null is not"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,NaN,3]"), FM_EINVAL, "malformed"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,1e39,3]"), FM_ETYPE, "1e39"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3],\"data\":[1,2,3]"), FM_EINVAL, "twice"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":\"x\""), FM_EINVAL, "given twice"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":12}"), FM_EINVAL, "only 0 bytes are left"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":0}"), FM_ETYPE, "takes 12 bytes"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":-1}"), FM_EINVAL, "whole number"},
-        {X("\"name\":\"x\",\"parameters\":{\"shared_memory_region\":\"r\"}"), FM_EUNSUPPORTED, "shared memory"},
-        {X("\"name\":\"x\",\"shape\":[5,3],\"datatype\":\"FP32\",\"data\":[1,2,3,1,2,3,1,2,3,1,2,3,1,2,3]"), FM_ETYPE, "takes batches of 1 to 4"},
-        {X("\"name\":\"x\",\"shape\":[0,3],\"datatype\":\"FP32\",\"data\":[]"), FM_ETYPE, "takes batches of 1 to 4"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":\"ids\",\"shape\":[2,1],\"datatype\":\"INT64\",\"data\":[1,2]"), FM_ETYPE, "inputs before it have 1"},
-        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":\"ids\",\"shape\":[1,1],\"datatype\":\"INT64\",\"data\":[1.5]"), FM_ETYPE, "1.5 is not a value of type INT64"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FLOAT\",\"data\":[]"), FM_EINVAL,
+         "unknown datatype 'FLOAT'"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP64\",\"data\":[1,2,3]"), FM_ETYPE,
+         "is FP32, but the request sends FP64"},
+        {X("\"name\":\"x\",\"shape\":[3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_ETYPE,
+         "has shape [-1,3] (batch first), but the request sends [3]"},
+        {X("\"name\":\"x\",\"shape\":[1,-3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_EINVAL,
+         "whole numbers of at least 0"},
+        {X("\"name\":\"x\",\"shape\":[9,3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), FM_ETYPE,
+         "27 elements, but its data has fewer"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2]"), FM_ETYPE,
+         "fewer"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3,4]"), FM_ETYPE,
+         "more"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[[1],[2],[3]]"), FM_ETYPE,
+         "nesting"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,[2,3]]"), FM_ETYPE,
+         "nesting"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[[[1,2,3]]]"), FM_ETYPE,
+         "nesting"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,\"3\"]"), FM_ETYPE,
+         "element 2 is not a value of type FP32"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,null,3]"), FM_ETYPE,
+         "element 1, null is not"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,NaN,3]"), FM_EINVAL,
+         "malformed"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,1e39,3]"), FM_ETYPE,
+         "1e39"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3],\"data\":[1,2,"
+           "3]"),
+         FM_EINVAL, "twice"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":"
+           "\"x\""),
+         FM_EINVAL, "given twice"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_"
+           "size\":12}"),
+         FM_EINVAL, "only 0 bytes are left"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_"
+           "size\":0}"),
+         FM_ETYPE, "takes 12 bytes"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_"
+           "size\":-1}"),
+         FM_EINVAL, "whole number"},
+        {X("\"name\":\"x\",\"parameters\":{\"shared_memory_region\":\"r\"}"), FM_EUNSUPPORTED,
+         "shared memory"},
+        {X("\"name\":\"x\",\"shape\":[5,3],\"datatype\":\"FP32\",\"data\":[1,2,3,1,2,3,1,2,3,1,2,3,"
+           "1,2,3]"),
+         FM_ETYPE, "takes batches of 1 to 4"},
+        {X("\"name\":\"x\",\"shape\":[0,3],\"datatype\":\"FP32\",\"data\":[]"), FM_ETYPE,
+         "takes batches of 1 to 4"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":"
+           "\"ids\",\"shape\":[2,1],\"datatype\":\"INT64\",\"data\":[1,2]"),
+         FM_ETYPE, "inputs before it have 1"},
+        {X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]},{\"name\":"
+           "\"ids\",\"shape\":[1,1],\"datatype\":\"INT64\",\"data\":[1.5]"),
+         FM_ETYPE, "1.5 is not a value of type INT64"},
         {"{\"inputs\":[],\"outputs\":[{\"name\":\"z\"}]}", FM_EINVAL, "has no output 'z'"},
         {"{\"inputs\":[],\"outputs\":[{}]}", FM_EINVAL, "an output has no name"},
         {"{\"outputs\":[{\"name\":\"y\"},{\"name\":\"y\"}]}", FM_EINVAL, "asked for twice"},
@@ -139,7 +189,8 @@ TEST(mistakes_are_named)
         {"{\"parameters\":{\"timeout\":-5}}", FM_EINVAL, "timeout"},
         {"{\"parameters\":[]}", FM_EINVAL, "must be an object"},
         {"{\"id\":5}", FM_EINVAL, "id must be a string"},
-        {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}]}", FM_EINVAL, "'half' is FP16, which has no JSON form"},
+        {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]}]}",
+         FM_EINVAL, "'half' is FP16, which has no JSON form"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct fm_oip_request request;
@@ -153,7 +204,10 @@ TEST(mistakes_are_named)
     }
     struct fm_oip_request request;
     struct fm_error error;
-    CHECK_INT_EQ(decode(&two, X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]"), "zz", 2, 1, &request, &error), FM_EINVAL);
+    CHECK_INT_EQ(decode(&two,
+                        X("\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"data\":[1,2,3]"),
+                        "zz", 2, 1, &request, &error),
+                 FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "2 bytes at the end of the body belong to no input");
 }
 
@@ -161,30 +215,39 @@ TEST(mistakes_are_named)
 static void round_trip(uint32_t dtype, const void *data, size_t size, int binary_in, int binary_out)
 {
     struct fm_port port = {.name = "t", .dtype = dtype, .rank = 2, .shape = {2, -1}};
-    const struct fm_oip_signature signature = {
-        .name = "id", .version = 1, .inputs = &port, .input_count = 1, .outputs = &port, .output_count = 1};
-    struct fm_tensor tensor = {.dtype = dtype, .rank = 2, .shape = {2, 2}, .data = (void *)(uintptr_t)data, .size = size};
+    const struct fm_oip_signature signature = {.name = "id",
+                                               .version = 1,
+                                               .inputs = &port,
+                                               .input_count = 1,
+                                               .outputs = &port,
+                                               .output_count = 1};
+    struct fm_tensor tensor = {
+        .dtype = dtype, .rank = 2, .shape = {2, 2}, .data = (void *)(uintptr_t)data, .size = size};
     struct fm_value value = {.tensor = tensor};
     struct fm_oip_output wanted = {.port = 0, .binary = binary_in != 0};
     struct fm_oip_request asked = {.outputs = &wanted, .output_count = 1};
     struct fm_oip_response response;
     struct fm_error error = {0};
     /* A response's outputs array is an inputs array, so the encoder makes the request. */
-    CHECK_INT_EQ(fm_oip_response_encode(&signature, &asked, &value, NULL, NULL, &response, &error), 0);
+    CHECK_INT_EQ(fm_oip_response_encode(&signature, &asked, &value, NULL, NULL, &response, &error),
+                 0);
     struct fm_text json = {0};
     const char *outputs = strstr(response.json.data, "\"outputs\":");
     CHECK(outputs != NULL);
-    fm_text_append_format(&json, "{\"parameters\":{\"binary_data_output\":%s},\"inputs\":%s", binary_out ? "true" : "false", outputs + 10);
+    fm_text_append_format(&json, "{\"parameters\":{\"binary_data_output\":%s},\"inputs\":%s",
+                          binary_out ? "true" : "false", outputs + 10);
     struct fm_oip_request request;
-    int status = decode(&signature, json.data, binary_in ? response.parts[1].data : NULL, binary_in ? response.parts[1].size : 0, binary_in,
-                        &request, &error);
+    int status = decode(&signature, json.data, binary_in ? response.parts[1].data : NULL,
+                        binary_in ? response.parts[1].size : 0, binary_in, &request, &error);
     CHECK_STR_EQ(error.text, "");
     CHECK_INT_EQ(status, 0);
     CHECK_INT_EQ(request.inputs[0].tensor.size, size);
     CHECK_MEM_EQ(request.inputs[0].tensor.data, data, size);
     CHECK_INT_EQ(request.outputs[0].binary, binary_out);
     struct fm_oip_response again;
-    CHECK_INT_EQ(fm_oip_response_encode(&signature, &request, request.inputs, NULL, NULL, &again, &error), 0);
+    CHECK_INT_EQ(
+        fm_oip_response_encode(&signature, &request, request.inputs, NULL, NULL, &again, &error),
+        0);
     CHECK_INT_EQ(again.part_count, binary_out ? 2 : 1);
     CHECK_INT_EQ(again.binary, binary_out);
     if (binary_out) {
@@ -244,23 +307,32 @@ TEST(integer_ranges)
         uint32_t dtype;
         const char *good;
         const char *bad;
-    } rows[] = {{FM_DTYPE_UINT8, "[0,255]", "[0,256]"},       {FM_DTYPE_INT8, "[-128,127]", "[-129,0]"},
-                {FM_DTYPE_UINT16, "[0,65535]", "[-1,0]"},     {FM_DTYPE_INT16, "[-32768,32767]", "[0,32768]"},
-                {FM_DTYPE_UINT32, "[0,4294967295]", "[0,4294967296]"},
-                {FM_DTYPE_INT32, "[-2147483648,2147483647]", "[0,2147483648]"},
-                {FM_DTYPE_UINT64, "[0,18446744073709551615]", "[0,18446744073709551616]"},
-                {FM_DTYPE_INT64, "[-9223372036854775808,9223372036854775807]", "[0,9223372036854775808]"},
-                {FM_DTYPE_BOOL, "[true,0]", "[2,0]"},
-                {FM_DTYPE_BYTES, "[\"\",\"x\"]", "[1,2]"},
-                {FM_DTYPE_FP64, "[1e308,-5e-324]", "[1e309,0]"}};
+    } rows[] = {
+        {FM_DTYPE_UINT8, "[0,255]", "[0,256]"},
+        {FM_DTYPE_INT8, "[-128,127]", "[-129,0]"},
+        {FM_DTYPE_UINT16, "[0,65535]", "[-1,0]"},
+        {FM_DTYPE_INT16, "[-32768,32767]", "[0,32768]"},
+        {FM_DTYPE_UINT32, "[0,4294967295]", "[0,4294967296]"},
+        {FM_DTYPE_INT32, "[-2147483648,2147483647]", "[0,2147483648]"},
+        {FM_DTYPE_UINT64, "[0,18446744073709551615]", "[0,18446744073709551616]"},
+        {FM_DTYPE_INT64, "[-9223372036854775808,9223372036854775807]", "[0,9223372036854775808]"},
+        {FM_DTYPE_BOOL, "[true,0]", "[2,0]"},
+        {FM_DTYPE_BYTES, "[\"\",\"x\"]", "[1,2]"},
+        {FM_DTYPE_FP64, "[1e308,-5e-324]", "[1e309,0]"}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct fm_port port = {.name = "t", .dtype = rows[i].dtype, .rank = 1, .shape = {2}};
-        const struct fm_oip_signature signature = {
-            .name = "id", .version = 1, .inputs = &port, .input_count = 1, .outputs = &port, .output_count = 1};
+        const struct fm_oip_signature signature = {.name = "id",
+                                                   .version = 1,
+                                                   .inputs = &port,
+                                                   .input_count = 1,
+                                                   .outputs = &port,
+                                                   .output_count = 1};
         for (int bad = 0; bad < 2; bad++) {
             char json[256];
-            (void)snprintf(json, sizeof(json), "{\"inputs\":[{\"name\":\"t\",\"shape\":[2],\"datatype\":\"%s\",\"data\":%s}]}",
-                           fm_dtype_name(rows[i].dtype), bad ? rows[i].bad : rows[i].good);
+            (void)snprintf(
+                json, sizeof(json),
+                "{\"inputs\":[{\"name\":\"t\",\"shape\":[2],\"datatype\":\"%s\",\"data\":%s}]}",
+                fm_dtype_name(rows[i].dtype), bad ? rows[i].bad : rows[i].good);
             struct fm_oip_request request;
             struct fm_error error;
             int status = decode(&signature, json, NULL, 0, 0, &request, &error);
@@ -278,8 +350,12 @@ TEST(integer_ranges)
 TEST(raw_requests)
 {
     struct fm_port image = {.name = "image", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}};
-    const struct fm_oip_signature ocr = {
-        .name = "ocr", .version = 1, .inputs = &image, .input_count = 1, .outputs = &image, .output_count = 1};
+    const struct fm_oip_signature ocr = {.name = "ocr",
+                                         .version = 1,
+                                         .inputs = &image,
+                                         .input_count = 1,
+                                         .outputs = &image,
+                                         .output_count = 1};
     struct fm_oip_body body = {.data = "jpeg", .size = 4, .header_length = 0};
     struct fm_oip_request request;
     struct fm_error error = {0};
@@ -294,10 +370,16 @@ TEST(raw_requests)
     fm_oip_request_deinit(&request);
 
     struct fm_port row = {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, -1}};
-    const struct fm_oip_signature batched = {
-        .name = "b", .version = 1, .inputs = &row, .input_count = 1, .outputs = &row, .output_count = 1, .batch_max = 8};
+    const struct fm_oip_signature batched = {.name = "b",
+                                             .version = 1,
+                                             .inputs = &row,
+                                             .input_count = 1,
+                                             .outputs = &row,
+                                             .output_count = 1,
+                                             .batch_max = 8};
     float numbers[6] = {1, 2, 3, 4, 5, 6};
-    body = (struct fm_oip_body){.data = (const char *)numbers, .size = sizeof(numbers), .header_length = 0};
+    body = (struct fm_oip_body){
+        .data = (const char *)numbers, .size = sizeof(numbers), .header_length = 0};
     CHECK_INT_EQ(fm_oip_request_decode(&batched, &body, &request, &error), 0);
     CHECK_INT_EQ(request.inputs[0].tensor.shape[0], 1);
     CHECK_INT_EQ(request.inputs[0].tensor.shape[1], 6);
@@ -324,15 +406,21 @@ static const char *const *label_list(void *context, uint32_t port, size_t *ret_c
 TEST(classification)
 {
     float scores[6] = {0.25f, 0.5f, -1, 7, NAN, 8};
-    struct fm_value values[2] = {
-        {.tensor = {.dtype = FM_DTYPE_FP32, .rank = 2, .shape = {2, 3}, .data = scores, .size = sizeof(scores)}}};
+    struct fm_value values[2] = {{.tensor = {.dtype = FM_DTYPE_FP32,
+                                             .rank = 2,
+                                             .shape = {2, 3},
+                                             .data = scores,
+                                             .size = sizeof(scores)}}};
     struct fm_oip_output wanted = {.port = 0, .classes = 2};
     struct fm_oip_request request = {.outputs = &wanted, .output_count = 1};
     struct fm_oip_response response;
     struct fm_error error = {0};
-    CHECK_INT_EQ(fm_oip_response_encode(&two, &request, values, label_list, NULL, &response, &error), 0);
-    CHECK_STR_EQ(response.json.data, "{\"model_name\":\"m\",\"model_version\":\"3\",\"outputs\":[{\"name\":\"y\",\"datatype\":\"BYTES\","
-                                     "\"shape\":[2,2],\"data\":[\"0.500000:1:dog\",\"0.250000:0:cat\",\"8.000000:2\",\"7.000000:0:cat\"]}]}");
+    CHECK_INT_EQ(
+        fm_oip_response_encode(&two, &request, values, label_list, NULL, &response, &error), 0);
+    CHECK_STR_EQ(response.json.data, "{\"model_name\":\"m\",\"model_version\":\"3\",\"outputs\":[{"
+                                     "\"name\":\"y\",\"datatype\":\"BYTES\","
+                                     "\"shape\":[2,2],\"data\":[\"0.500000:1:dog\",\"0.250000:0:"
+                                     "cat\",\"8.000000:2\",\"7.000000:0:cat\"]}]}");
     fm_oip_response_deinit(&response);
     wanted.classes = 1000;
     CHECK_INT_EQ(fm_oip_response_encode(&two, &request, values, NULL, NULL, &response, &error), 0);
@@ -348,20 +436,26 @@ TEST(documents)
     fm_text_clear(&text);
     uint64_t versions[] = {1, 3};
     fm_oip_write_model(&text, &two, "onnxruntime_onnx", versions, 2);
-    CHECK_STR_EQ(text.data, "{\"name\":\"m\",\"versions\":[\"1\",\"3\"],\"platform\":\"onnxruntime_onnx\",\"inputs\":[{\"name\":\"x\",\"datatype\":"
-                            "\"FP32\",\"shape\":[-1,3]},{\"name\":\"ids\",\"datatype\":\"INT64\",\"shape\":[-1,1]}],\"outputs\":[{\"name\":\"y\","
-                            "\"datatype\":\"FP32\",\"shape\":[-1,3]},{\"name\":\"half\",\"datatype\":\"FP16\",\"shape\":[-1,2]}]}");
+    CHECK_STR_EQ(text.data, "{\"name\":\"m\",\"versions\":[\"1\",\"3\"],\"platform\":\"onnxruntime_"
+                            "onnx\",\"inputs\":[{\"name\":\"x\",\"datatype\":"
+                            "\"FP32\",\"shape\":[-1,3]},{\"name\":\"ids\",\"datatype\":\"INT64\","
+                            "\"shape\":[-1,1]}],\"outputs\":[{\"name\":\"y\","
+                            "\"datatype\":\"FP32\",\"shape\":[-1,3]},{\"name\":\"half\","
+                            "\"datatype\":\"FP16\",\"shape\":[-1,2]}]}");
     fm_text_clear(&text);
     fm_oip_write_config(&text, &two, "p", "onnxruntime", 2);
-    CHECK_STR_CONTAINS(text.data, "\"max_batch_size\":4,\"input\":[{\"name\":\"x\",\"data_type\":\"TYPE_FP32\",\"dims\":[3]}");
+    CHECK_STR_CONTAINS(text.data, "\"max_batch_size\":4,\"input\":[{\"name\":\"x\",\"data_type\":"
+                                  "\"TYPE_FP32\",\"dims\":[3]}");
     CHECK_STR_CONTAINS(text.data, "\"dynamic_batching\":{}");
     fm_text_clear(&text);
     fm_oip_write_server(&text, "fermata", "1");
     CHECK_STR_CONTAINS(text.data, "\"binary_tensor_data\"");
     fm_text_clear(&text);
-    const struct fm_oip_index_row rows[] = {{"a", 1, "READY", ""}, {"b", 0, "UNAVAILABLE", "no file"}};
+    const struct fm_oip_index_row rows[] = {{"a", 1, "READY", ""},
+                                            {"b", 0, "UNAVAILABLE", "no file"}};
     fm_oip_write_index(&text, rows, 2);
-    CHECK_STR_EQ(text.data, "[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\"},{\"name\":\"b\",\"state\":\"UNAVAILABLE\",\"reason\":\"no file\"}]");
+    CHECK_STR_EQ(text.data, "[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\"},{\"name\":"
+                            "\"b\",\"state\":\"UNAVAILABLE\",\"reason\":\"no file\"}]");
     fm_text_clear(&text);
     fm_oip_write_model_ready(&text, "a", true);
     CHECK_STR_EQ(text.data, "{\"name\":\"a\",\"ready\":true}");

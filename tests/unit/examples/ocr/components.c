@@ -49,6 +49,28 @@ TEST(corners_touch_and_order_is_that_of_first_pixels)
     free(map);
 }
 
+TEST(thin_bridges_fall)
+{
+    float *map = map_parse("##...##"
+                           "#######"
+                           "##...##"
+                           ".......",
+                           4, 7);
+    struct ocr_components found;
+    CHECK_INT_EQ(ocr_components_find(map, 4, 7, 0.3f, 1, &found), 0);
+    CHECK_INT_EQ(found.count, 1);
+    ocr_components_deinit(&found);
+    CHECK_INT_EQ(ocr_components_find(map, 4, 7, 0.3f, 2, &found), 0);
+    CHECK_INT_EQ(found.count, 2);
+    CHECK_INT_EQ(found.items[0].right, 2);
+    CHECK_INT_EQ(found.items[1].left, 5);
+    ocr_components_deinit(&found);
+    CHECK_INT_EQ(ocr_components_find(map, 4, 7, 0.3f, 4, &found), 0);
+    CHECK_INT_EQ(found.count, 0);
+    ocr_components_deinit(&found);
+    free(map);
+}
+
 TEST(odd_values_and_sizes)
 {
     float map[6] = {NAN, INFINITY, -INFINITY, 0.3f, 5.0f, NAN};

@@ -1,6 +1,7 @@
 /*
- * The HTTP server through real sockets: answers from this and other threads, keep-alive, pipelining, chunked bodies, every limit, slow and leaving
- * clients, drain. The server runs on a thread of its own; the test is the client.
+ * The HTTP server through real sockets: answers from this and other threads, keep-alive,
+ * pipelining, chunked bodies, every limit, slow and leaving clients, drain. The server runs on a
+ * thread of its own; the test is the client.
  */
 #include "host/net/http_server.h"
 
@@ -48,7 +49,8 @@ static void on_cancelled(struct fm_http_request *request)
 
 static void answer_text(struct fm_http_request *request, int status)
 {
-    struct fm_http_answer answer = {.status = status, .content_type = "text/plain", .parts = &hello, .part_count = 1};
+    struct fm_http_answer answer = {
+        .status = status, .content_type = "text/plain", .parts = &hello, .part_count = 1};
     fm_http_answer(request, &answer);
 }
 
@@ -59,7 +61,10 @@ static void handle(void *context, struct fm_http_request *request)
         /* The answer refers to the request's own bytes, which the buffer keeps. */
         static _Thread_local struct fm_http_part part;
         part = (struct fm_http_part){request->body, request->body_size};
-        struct fm_http_answer answer = {.status = 200, .content_type = "application/octet-stream", .parts = &part, .part_count = 1};
+        struct fm_http_answer answer = {.status = 200,
+                                        .content_type = "application/octet-stream",
+                                        .parts = &part,
+                                        .part_count = 1};
         if (request->body_buffer != NULL) {
             answer.release = unref;
             answer.context = fm_buffer_ref(request->body_buffer);
@@ -122,7 +127,8 @@ static int start(struct fixture *fixture, void (*adjust)(struct fm_http_options 
         adjust(&options);
     }
     struct fm_error error = {0};
-    if (fm_loop_create(&fixture->loop, &error) != 0 || fm_http_server_create(fixture->loop, &options, &fixture->server, &error) != 0 ||
+    if (fm_loop_create(&fixture->loop, &error) != 0 ||
+        fm_http_server_create(fixture->loop, &options, &fixture->server, &error) != 0 ||
         fm_thread_start(&fixture->thread, "http", run_loop, fixture) != 0) {
         printf("# %s\n", error.text);
         return -1;
@@ -164,7 +170,8 @@ static struct fm_http_stats stats_get(struct fixture *fixture)
 
 static int dial(struct fixture *fixture)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(fm_http_server_port(fixture->server))};
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(fm_http_server_port(fixture->server))};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client >= 0 && connect(client, (struct sockaddr *)&address, sizeof(address)) != 0) {
@@ -193,7 +200,8 @@ static void put(int client, const char *text)
     put_n(client, text, strlen(text));
 }
 
-/* Reads until `text` holds `wanted`, the other side closes, or 5 s went by. Returns the text's length, negative when closed. */
+/* Reads until `text` holds `wanted`, the other side closes, or 5 s went by. Returns the text's
+ * length, negative when closed. */
 static ssize_t get_until(int client, const char *wanted, char *text, size_t size)
 {
     size_t length = 0;
@@ -277,7 +285,8 @@ TEST(bodies_by_length_and_in_chunks_at_every_split)
     CHECK_INT_EQ(start(&fixture, NULL), 0);
     static const char *const requests[] = {
         "POST /echo?x=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello world",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n0\r\nTrailer: y\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello "
+        "\r\n5\r\nworld\r\n0\r\nTrailer: y\r\n\r\n",
     };
     for (size_t r = 0; r < 2; r++) {
         int client = dial(&fixture);
@@ -342,11 +351,15 @@ TEST(limits_have_their_answers)
     (void)snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n", filler);
     exchange(&fixture, request, text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 431 ");
-    exchange(&fixture, "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\n\r\n", text, sizeof(text));
+    exchange(&fixture, "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1\r\nE: 1\r\n\r\n",
+             text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 431 ");
-    exchange(&fixture, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", text, sizeof(text));
+    exchange(&fixture, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", text,
+             sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 413 ");
-    (void)snprintf(request, sizeof(request), "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n%s\r\n0\r\n\r\n",
+    (void)snprintf(request, sizeof(request),
+                   "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                   "chunked\r\n\r\n7d0\r\n%s\r\n0\r\n\r\n",
                    filler);
     exchange(&fixture, request, text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 413 ");
@@ -376,13 +389,18 @@ TEST(malformed_requests_are_refused)
         CHECK_STR_CONTAINS(text, "Connection: close");
     }
     char text[2048];
-    exchange(&fixture, "GET http://host:1/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", text, sizeof(text));
+    exchange(&fixture, "GET http://host:1/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", text,
+             sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 200 ");
     exchange(&fixture, "GET / HTTP/1.0\r\n\r\n", text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 200 ");
-    exchange(&fixture, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n", text, sizeof(text));
+    exchange(&fixture,
+             "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n",
+             text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 200 ");
-    exchange(&fixture, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nContent-Length: 2\r\n\r\nhi", text, sizeof(text));
+    exchange(&fixture,
+             "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nContent-Length: 2\r\n\r\nhi",
+             text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 417 ");
     stop(&fixture);
 }
@@ -393,7 +411,8 @@ TEST(continue_is_said_when_asked_for)
     CHECK_INT_EQ(start(&fixture, NULL), 0);
     int client = dial(&fixture);
     char text[2048];
-    put(client, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    put(client,
+        "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
     CHECK_INT_LT(0, get_until(client, "HTTP/1.1 100 Continue\r\n\r\n", text, sizeof(text)));
     put(client, "body");
     CHECK_INT_LT(0, get_until(client, "\r\n\r\nbody", text, sizeof(text)));
@@ -424,7 +443,8 @@ TEST(a_client_that_closes_only_its_half_gets_its_answers)
     struct fixture fixture;
     CHECK_INT_EQ(start(&fixture, NULL), 0);
     int client = dial(&fixture);
-    put(client, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\ntwo");
+    put(client, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: "
+                "x\r\nContent-Length: 3\r\n\r\ntwo");
     CHECK_INT_EQ(wait_held(&fixture, 1), 0);
     (void)shutdown(client, SHUT_WR);
     fm_sleep_until(fm_os_now_ns() + 300 * 1000000);
@@ -454,7 +474,8 @@ TEST(slow_clients_are_given_up)
     char text[2048];
     exchange(&fixture, "GET / HT", text, sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 408 ");
-    exchange(&fixture, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", text, sizeof(text));
+    exchange(&fixture, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", text,
+             sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 408 ");
     exchange(&fixture, "", text, sizeof(text));
     CHECK_STR_EQ(text, "");
@@ -477,7 +498,8 @@ TEST(connections_are_limited)
     release_all(&fixture);
     CHECK_INT_LT(0, get_until(first, "hello", text, sizeof(text)));
     /* The idle ones make room. */
-    exchange(&fixture, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", text, sizeof(text));
+    exchange(&fixture, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", text,
+             sizeof(text));
     CHECK_STR_CONTAINS(text, "HTTP/1.1 200 ");
     (void)close(first);
     (void)close(second);
@@ -527,7 +549,10 @@ TEST(large_bodies_go_both_ways)
     }
     int client = dial(&fixture);
     char head[128];
-    (void)snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", LARGE_SIZE);
+    (void)snprintf(
+        head, sizeof(head),
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+        LARGE_SIZE);
     put(client, head);
     put_n(client, large, LARGE_SIZE);
     size_t length = 0;

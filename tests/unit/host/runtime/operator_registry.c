@@ -1,5 +1,6 @@
 /*
- * Unit tests of the operator registry: loading, table checks, parameters, and what emit and forward refuse.
+ * Unit tests of the operator registry: loading, table checks, parameters, and what emit and forward
+ * refuse.
  */
 #include "host/runtime/operator_registry.h"
 
@@ -89,16 +90,16 @@ static const struct fm_operator odd_operator = {
 static void odd_reset(void)
 {
     memset(&odd, 0, sizeof(odd));
-    odd.inputs[0] = (struct fm_port){
-        .name = "x", .dtype = FM_DTYPE_INT32, .rank = 1, .shape = {-1}};
+    odd.inputs[0] =
+        (struct fm_port){.name = "x", .dtype = FM_DTYPE_INT32, .rank = 1, .shape = {-1}};
     odd.inputs[1] = (struct fm_port){
         .name = "extra", .dtype = FM_DTYPE_INVALID, .rank = -1, .flags = FM_PORT_OPTIONAL};
-    odd.outputs[0] = (struct fm_port){
-        .name = "y", .dtype = FM_DTYPE_INT32, .rank = 1, .shape = {2}};
+    odd.outputs[0] =
+        (struct fm_port){.name = "y", .dtype = FM_DTYPE_INT32, .rank = 1, .shape = {2}};
     odd.outputs[1] = (struct fm_port){
         .name = "m", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .flags = FM_PORT_MANY};
-    odd.outputs[2] = (struct fm_port){
-        .name = "n", .dtype = FM_DTYPE_INVALID, .rank = -1, .flags = FM_PORT_MANY};
+    odd.outputs[2] =
+        (struct fm_port){.name = "n", .dtype = FM_DTYPE_INVALID, .rank = -1, .flags = FM_PORT_MANY};
     odd.input_count = 2;
     odd.output_count = 3;
 }
@@ -123,14 +124,14 @@ static void plugin_reset(void)
                                          .operator_count = 1};
 }
 
-#define CHECK_TABLE(change, text)                                                                  \
-    do {                                                                                           \
-        struct fm_error error = {0};                                                               \
-        plugin_reset();                                                                            \
-        change;                                                                                    \
-        CHECK_INT_EQ(fm_operator_plugin_check(&plugin, "here", &error), FM_EABI);                  \
-        CHECK_STR_CONTAINS(error.text, text);                                                      \
-        CHECK_STR_CONTAINS(error.text, "here: ");                                                  \
+#define CHECK_TABLE(change, words)                                                \
+    do {                                                                          \
+        struct fm_error error = {0};                                              \
+        plugin_reset();                                                           \
+        change;                                                                   \
+        CHECK_INT_EQ(fm_operator_plugin_check(&plugin, "here", &error), FM_EABI); \
+        CHECK_STR_CONTAINS(error.text, words);                                    \
+        CHECK_STR_CONTAINS(error.text, "here: ");                                 \
     } while (0)
 
 TEST(good_table_passes)
@@ -148,7 +149,7 @@ TEST(hostile_tables_are_refused)
     static const struct fm_operator_parameter unnamed[] = {{"A b", "", "h"}, {0}};
     static const struct fm_operator_parameter helpless[] = {{"a", "", NULL}, {0}};
     static struct fm_operator_parameter endless[70];
-    static char names[70][4];
+    static char names[70][16];
     const struct fm_operator *pair[2] = {&changed, &changed};
     for (int i = 0; i < 70; i++) {
         (void)snprintf(names[i], sizeof(names[i]), "p%d", i);
@@ -198,6 +199,7 @@ TEST(plugins_load_once_and_work)
     const struct fm_operator *found = NULL;
     CHECK_INT_EQ(fm_operator_find("test_repeat", &found, &error), FM_ENOTFOUND);
     for (int i = 0; i < 2; i++) {
+        error = (struct fm_error){0};
         int status = fm_operator_plugin_load(plugin_path("fm_operator_test_good"), &error);
         CHECK_STR_EQ(error.text, "");
         CHECK_INT_EQ(status, 0);
@@ -233,7 +235,8 @@ TEST(hostile_plugins_are_refused_with_the_reason)
     if (getenv("FM_TEST_PLUGINS") == NULL) {
         TEST_SKIP("FM_TEST_PLUGINS is not set");
     }
-    check_load(plugin_path("fm_operator_test_no_entry"), FM_EABI, "does not export fm_operator_entry()");
+    check_load(plugin_path("fm_operator_test_no_entry"), FM_EABI,
+               "does not export fm_operator_entry()");
     check_load(plugin_path("fm_operator_test_refuses"), FM_EABI, "refused operator ABI 1.0");
     check_load(plugin_path("fm_operator_test_other_major"), FM_EABI, "operator ABI 2.0");
     check_load("/nonexistent/plugin.so", FM_ENOTFOUND, "/nonexistent/plugin.so");
@@ -243,6 +246,19 @@ TEST(hostile_plugins_are_refused_with_the_reason)
     memset(path, '/', sizeof(path) - 1);
     path[sizeof(path) - 1] = '\0';
     check_load(path, FM_ETOOLARGE, "longer than");
+}
+
+TEST(plugins_are_found_along_the_search_path)
+{
+    const char *folder = getenv("FM_TEST_PLUGINS");
+    if (folder == NULL) {
+        TEST_SKIP("FM_TEST_PLUGINS is not set");
+    }
+    CHECK_INT_EQ(setenv("FERMATA_PLUGIN_PATH", folder, 1), 0);
+    struct fm_error error = {0};
+    int status = fm_operator_plugin_load("test_good", &error);
+    CHECK_STR_EQ(error.text, "");
+    CHECK_INT_EQ(status, 0);
 }
 
 TEST(find_suggests)
@@ -276,7 +292,8 @@ TEST(parameters_are_completed_in_order)
     fm_operator_destroy(instance);
 }
 
-static void check_create(const struct fm_setting *settings, size_t count, int want, const char *text)
+static void check_create(const struct fm_setting *settings, size_t count, int want,
+                         const char *text)
 {
     struct fm_operator_instance *instance = NULL;
     struct fm_error error = {0};
@@ -300,11 +317,11 @@ TEST(bad_parameters_are_refused)
     check_create(&needed, 1, FM_EIO, "operator 'odd': no luck today");
 }
 
-#define CHECK_PORTS(change, text)                                                                  \
-    do {                                                                                           \
-        odd_reset();                                                                               \
-        change;                                                                                    \
-        check_create(&needed, 1, FM_EABI, text);                                                   \
+#define CHECK_PORTS(change, words)                \
+    do {                                          \
+        odd_reset();                              \
+        change;                                   \
+        check_create(&needed, 1, FM_EABI, words); \
     } while (0)
 
 TEST(bad_ports_are_refused)
@@ -322,7 +339,8 @@ TEST(bad_ports_are_refused)
 /* --- Calls --- */
 
 static const struct fm_tensor pair_like = {.dtype = FM_DTYPE_INT32, .rank = 1, .shape = {2}};
-static const struct fm_tensor text_like = {.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .size = 6};
+static const struct fm_tensor text_like = {
+    .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}, .size = 6};
 
 static int emit_pair(struct fm_operator_call *call)
 {
@@ -388,7 +406,8 @@ static int run_emit_no_port(struct fm_operator_call *call)
 
 static int run_emit_huge(struct fm_operator_call *call)
 {
-    struct fm_tensor like = {.dtype = FM_DTYPE_FP64, .rank = 3, .shape = {1 << 30, 1 << 30, 1 << 30}};
+    struct fm_tensor like = {
+        .dtype = FM_DTYPE_FP64, .rank = 3, .shape = {1 << 30, 1 << 30, 1 << 30}};
     void *data = NULL;
     return call->emit(call, 2, &like, &data);
 }
@@ -514,7 +533,8 @@ TEST(misbehaviour_is_an_error_and_leaves_nothing)
         int status;
         const char *text;
     } rows[] = {
-        {run_emit_other_type, FM_ETYPE, "output 'y' is declared as INT32[2], but was given FP32[2]"},
+        {run_emit_other_type, FM_ETYPE,
+         "output 'y' is declared as INT32[2], but was given FP32[2]"},
         {run_emit_other_shape, FM_ETYPE, "INT32[3]"},
         {run_emit_twice, FM_EINVAL, "takes one element"},
         {run_emit_no_port, FM_EINVAL, "no output 3"},

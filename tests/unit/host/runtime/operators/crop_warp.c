@@ -1,10 +1,12 @@
 /*
- * Unit tests of crop_warp and rotate_by_class: identity, rotation, perspective, size rules, hostile quads.
+ * Unit tests of crop_warp and rotate_by_class: identity, rotation, perspective, size rules, hostile
+ * quads.
  */
 #include "tests/harness/operator_rig.h"
 #include "tests/harness/test.h"
 
-/* A smooth picture: the value at pixel centre (x, y) is linear, so bilinear sampling is exact inside. */
+/* A smooth picture: the value at pixel centre (x, y) is linear, so bilinear sampling is exact
+ * inside. */
 static uint8_t ramp(double x, double y)
 {
     return (uint8_t)lround(20 + 2 * x + y);
@@ -108,7 +110,8 @@ TEST(perspective_hits_the_diagonals_crossing)
 
 TEST(rows_and_pixels_agree)
 {
-    /* The fast path for upright rectangles against the general one, by a corner just beyond its tolerance. */
+    /* The fast path for upright rectangles against the general one, by a corner just beyond its
+     * tolerance. */
     struct fm_rig fast;
     struct fm_rig slow;
     rig_make(&fast, "height=48", 60, 80, 3,
@@ -141,7 +144,8 @@ TEST(sizes_are_bounded)
     CHECK_INT_EQ(fm_rig_output(&rig, 0)->shape[1], 16);
     fm_rig_destroy(&rig);
     /* Far beyond the image: the edge is repeated, and the size is limited. */
-    rig_make(&rig, NULL, 30, 40, 1, (const float[]){-1e6f, -1e6f, 1e6f, -1e6f, 1e6f, 1e6f, -1e6f, 1e6f});
+    rig_make(&rig, NULL, 30, 40, 1,
+             (const float[]){-1e6f, -1e6f, 1e6f, -1e6f, 1e6f, 1e6f, -1e6f, 1e6f});
     CHECK_INT_EQ(fm_rig_run(&rig), 0);
     CHECK_INT_EQ(fm_rig_output(&rig, 0)->shape[0], 8192);
     CHECK_INT_EQ(fm_rig_output(&rig, 0)->shape[1], 8192);
@@ -178,7 +182,8 @@ TEST(rotate_by_class_turns_or_forwards)
     for (int upside_down = 0; upside_down < 2; upside_down++) {
         struct fm_rig rig;
         CHECK_INT_EQ(fm_rig_create(&rig, "rotate_by_class", "threshold=0.6"), 0);
-        memcpy(fm_rig_input(&rig, 0, FM_DTYPE_UINT8, 3, shape), (const uint8_t[]){1, 2, 3, 4, 5, 6}, 6);
+        memcpy(fm_rig_input(&rig, 0, FM_DTYPE_UINT8, 3, shape), (const uint8_t[]){1, 2, 3, 4, 5, 6},
+               6);
         ((float *)fm_rig_input(&rig, 1, FM_DTYPE_FP32, 1, two))[1] = upside_down ? 0.7f : 0.6f;
         CHECK_INT_EQ(fm_rig_run(&rig), 0);
         const struct fm_tensor *result = fm_rig_output(&rig, 0);

@@ -36,7 +36,8 @@ static float *scores_input(struct fm_rig *rig, int64_t steps, int64_t classes)
     return fm_rig_input(rig, 0, FM_DTYPE_FP32, 2, shape);
 }
 
-/* Each letter of `line` is the winner of one step, '-' the blank, 'e' the third key, '_' the space; its probability is 0.9, others share. */
+/* Each letter of `line` is the winner of one step, '-' the blank, 'e' the third key, '_' the space;
+ * its probability is 0.9, others share. */
 static void line_input(struct fm_rig *rig, const char *line)
 {
     static const char classes[] = "-abe_";
@@ -153,7 +154,8 @@ TEST(blank_may_be_the_last_class)
     scores[1 * 4 + 3] = 1;
     scores[2 * 4 + 0] = 1;
     CHECK_INT_EQ(fm_rig_run(&rig), 0);
-    check_text(&rig, "\xc3\xa9" "a");
+    check_text(&rig, "\xc3\xa9"
+                     "a");
     fm_rig_destroy(&rig);
 }
 

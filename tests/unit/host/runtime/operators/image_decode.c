@@ -1,5 +1,6 @@
 /*
- * Unit tests of image_decode: files made here by the libraries' encoders, decoded back; limits; everything that is not such a file.
+ * Unit tests of image_decode: files made here by the libraries' encoders, decoded back; limits;
+ * everything that is not such a file.
  */
 #include <spng.h>
 #include <turbojpeg.h>
@@ -175,10 +176,12 @@ TEST(jpeg_scales_but_never_below_the_wanted_size)
 /* The file with an Exif segment behind its first marker. */
 static struct file with_orientation(const struct file *file, uint8_t orientation, bool little)
 {
-    uint8_t big_segment[] = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8,
-                             0,    1,    1, 18, 0,   3,   0,   0,   0, 1, 0,   0,   0, 0,  0, 0, 0, 0};
-    uint8_t little_segment[] = {0xFF, 0xE1, 0,  34, 'E', 'x', 'i', 'f', 0, 0, 'I', 'I', 42, 0, 8, 0, 0, 0,
-                                1,    0,    18, 1,  3,   0,   1,   0,   0, 0, 0,   0,   0,  0, 0, 0, 0, 0};
+    uint8_t big_segment[] = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0, 0,  'M', 'M',
+                             0,    42,   0, 0,  0,   8,   0,   1,   1, 18, 0,   3,
+                             0,    0,    0, 1,  0,   0,   0,   0,   0, 0,  0,   0};
+    uint8_t little_segment[] = {0xFF, 0xE1, 0, 34, 'E', 'x', 'i', 'f', 0,  0, 'I', 'I',
+                                42,   0,    8, 0,  0,   0,   1,   0,   18, 1, 3,   0,
+                                1,    0,    0, 0,  0,   0,   0,   0,   0,  0, 0,   0};
     big_segment[29] = orientation;
     little_segment[28] = orientation;
     size_t length = sizeof(big_segment);
@@ -191,7 +194,8 @@ static struct file with_orientation(const struct file *file, uint8_t orientation
 
 TEST(jpeg_orientation_is_honoured)
 {
-    /* Red grows to the right, green downwards, in the stored image; where each orientation puts the stored origin. */
+    /* Red grows to the right, green downwards, in the stored image; where each orientation puts the
+     * stored origin. */
     static const struct {
         bool swapped, right, bottom;
     } rows[9] = {{0},
@@ -325,7 +329,8 @@ TEST(png_colour_types)
         .width = 2, .height = 1, .bit_depth = 8, .color_type = SPNG_COLOR_TYPE_TRUECOLOR};
     const uint8_t pixels[6] = {1, 2, 3, 250, 0, 100};
     png_check(&rgb, pixels, 6, NULL, NULL, NULL, pixels, 3);
-    png_check(&rgb, pixels, 6, NULL, NULL, "channels=bgr", (const uint8_t[]){3, 2, 1, 100, 0, 250}, 3);
+    png_check(&rgb, pixels, 6, NULL, NULL, "channels=bgr", (const uint8_t[]){3, 2, 1, 100, 0, 250},
+              3);
     png_check(&rgb, pixels, 6, NULL, NULL, "channels=gray", (const uint8_t[]){2, 87}, 1);
     const struct spng_ihdr gray = {
         .width = 3, .height = 1, .bit_depth = 8, .color_type = SPNG_COLOR_TYPE_GRAYSCALE};
@@ -347,7 +352,8 @@ TEST(png_palette_and_transparency)
 {
     const struct spng_ihdr indexed = {
         .width = 2, .height = 1, .bit_depth = 8, .color_type = SPNG_COLOR_TYPE_INDEXED};
-    const struct spng_plte palette = {.n_entries = 2, .entries = {{10, 20, 30, 255}, {200, 0, 0, 255}}};
+    const struct spng_plte palette = {.n_entries = 2,
+                                      .entries = {{10, 20, 30, 255}, {200, 0, 0, 255}}};
     const struct spng_trns half = {.n_type3_entries = 2, .type3_alpha = {255, 51}};
     png_check(&indexed, (const uint8_t[]){0, 1}, 2, &palette, NULL, NULL,
               (const uint8_t[]){10, 20, 30, 200, 0, 0}, 3);
@@ -382,9 +388,11 @@ static struct file png_ramp(uint32_t width, uint32_t height)
 TEST(png_interlaced)
 {
     struct fm_rig rig;
-    /* Scanlines, each behind its filter byte: passes 1, 4, 5, 6 and 7 have pixels in an image of this size; 2 and 3 have none. */
-    static const uint8_t scanlines[] = {0, 0x00, 0, 0x02, 0, 0x20, 0x22, 0, 0x01, 0x03, 0, 0x21, 0x23,
-                                        0, 0x10, 0x11, 0x12, 0x13, 0, 0x30, 0x31, 0x32, 0x33};
+    /* Scanlines, each behind its filter byte: passes 1, 4, 5, 6 and 7 have pixels in an image of
+     * this size; 2 and 3 have none. */
+    static const uint8_t scanlines[] = {0,    0x00, 0, 0x02, 0,    0x20, 0x22, 0,
+                                        0x01, 0x03, 0, 0x21, 0x23, 0,    0x10, 0x11,
+                                        0x12, 0x13, 0, 0x30, 0x31, 0x32, 0x33};
     uint8_t data[256];
     size_t size = 0;
     uint32_t crc_table[256];
@@ -401,7 +409,7 @@ TEST(png_interlaced)
         a = (a + scanlines[i]) % 65521;
         b = (b + a) % 65521;
     }
-    uint8_t zlib[64] = {0x78, 0x01, 0x01, sizeof(scanlines), 0, (uint8_t)~sizeof(scanlines), 0xFF};
+    uint8_t zlib[64] = {0x78, 0x01, 0x01, sizeof(scanlines), 0, (uint8_t) ~sizeof(scanlines), 0xFF};
     memcpy(zlib + 7, scanlines, sizeof(scanlines));
     size_t zlib_size = 7 + sizeof(scanlines) + 4;
     const uint8_t sum[4] = {(uint8_t)(b >> 8), (uint8_t)b, (uint8_t)(a >> 8), (uint8_t)a};

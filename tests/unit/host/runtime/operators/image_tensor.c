@@ -1,5 +1,6 @@
 /*
- * Unit tests of image_tensor: sizes, sampling, normalisation and layout against values worked out by hand.
+ * Unit tests of image_tensor: sizes, sampling, normalisation and layout against values worked out
+ * by hand.
  */
 #include "core/tensor/tensor.h"
 #include "tests/harness/operator_rig.h"
@@ -42,7 +43,8 @@ TEST(stretch_same_size_is_a_copy)
 
 TEST(bilinear_enlarges_with_half_pixel_centres)
 {
-    /* Source coordinates -0.25, 0.25, 0.75, 1.25: the outer two lie beyond the edge pixels' centres. */
+    /* Source coordinates -0.25, 0.25, 0.75, 1.25: the outer two lie beyond the edge pixels'
+     * centres. */
     check_result("width=4;height=1;scale=1", (const uint8_t[]){0, 100}, 2,
                  (const float[]){0, 25, 75, 100}, 4);
 }
@@ -93,8 +95,7 @@ TEST(rows_are_sampled_like_columns)
 TEST(area_of_rows_and_columns_keeps_the_mean)
 {
     struct fm_rig rig;
-    CHECK_INT_EQ(fm_rig_create(&rig, "image_tensor",
-                               "width=3;height=3;scale=1;interpolation=area"),
+    CHECK_INT_EQ(fm_rig_create(&rig, "image_tensor", "width=3;height=3;scale=1;interpolation=area"),
                  0);
     uint8_t *pixels = image_input(&rig, 7, 11, 3);
     double sum = 0;
@@ -130,9 +131,8 @@ TEST(normalisation_and_channel_order)
 TEST(gray_is_repeated_and_colour_is_weighted)
 {
     struct fm_rig rig;
-    CHECK_INT_EQ(fm_rig_create(&rig, "image_tensor",
-                               "width=1;height=1;channels=3;scale=1;mean=0,1,2"),
-                 0);
+    CHECK_INT_EQ(
+        fm_rig_create(&rig, "image_tensor", "width=1;height=1;channels=3;scale=1;mean=0,1,2"), 0);
     image_input(&rig, 1, 1, 1)[0] = 50;
     CHECK_INT_EQ(fm_rig_run(&rig), 0);
     const float *result = fm_rig_output(&rig, 0)->data;

@@ -1,0 +1,525 @@
+/*
+ * One batch job from beginning to end. See batch.h.
+ */
+#include "engines/batch/batch.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "engines/batch/output.h"
+#include "host/os/file_lock.h"
+#include "host/os/os.h"
+#include "host/store/sqlite_store.h"
+
+/* What a line looks like: raised when it changes, so that a job is not continued in another form. */
+#define LINE_FORMAT "1"
+#define SHARD_ROWS_MIN 16
+#define SHARD_ROWS_MAX 1000
+#define SHARDS_WANTED 200
+
+enum { FACT_COUNT = 6, FACT_SIZE = 256 };
+
+/* Everything that lives as long as the job runs. */
+struct batch {
+    const struct fm_job *job;
+    const struct fm_batch_options *options;
+    struct fm_listing listing;
+    bool has_listing;
+    struct fm_servable *servable;
+    uint32_t input;
+    struct fm_file_lock lock;
+    struct fm_job_store *store;
+    struct fm_ledger *ledger;
+    struct fm_row_source source;
+    uint64_t rows_found;
+    uint32_t segment_count;
+    char fact_values[FACT_COUNT][FACT_SIZE];
+    struct fm_job_fact facts[FACT_COUNT];
+};
+
+static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
+
+static void note(const struct batch *batch, const char *format, ...)
+{
+    char text[FM_ERROR_TEXT_SIZE];
+    va_list arguments;
+    if (batch->options->note == NULL) {
+        return;
+    }
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    batch->options->note(batch->options->context, text);
+}
+
+/* --- The pipeline --- */
+
+static int tensor_check(const struct fm_job *job, const struct fm_port *port, struct fm_error *reterr)
+{
+    bool one = port->rank != 0;
+    for (int32_t i = 0; i < port->rank; i++) {
+        one = one && (port->shape[i] == 1 || port->shape[i] == -1);
+    }
+    if (port->dtype != FM_DTYPE_BYTES && port->dtype != FM_DTYPE_INVALID) {
+        return fm_error_set(reterr, FM_ETYPE, "%s: the input '%s' of '%s' is %s, but files come as BYTES: begin the pipeline with an operator that decodes them",
+                            job->file, port->name, job->pipeline, fm_dtype_name(port->dtype));
+    }
+    return one ? 0
+               : fm_error_set(reterr, FM_ETYPE, "%s: the input '%s' of '%s' takes more than one element, but a row is one file", job->file, port->name,
+                              job->pipeline);
+}
+
+/* Which input gets the file's bytes: the named one, or the only one that must have a value. */
+static int tensor_choose(struct batch *batch, struct fm_error *reterr)
+{
+    const struct fm_job *job = batch->job;
+    const char *names[FM_PIPELINE_PORTS_MAX];
+    uint32_t count = 0;
+    uint32_t required = 0;
+    uint32_t chosen = UINT32_MAX;
+    const struct fm_port *ports = fm_servable_inputs(batch->servable, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        names[i] = ports[i].name;
+        bool optional = (ports[i].flags & FM_PORT_OPTIONAL) != 0;
+        bool named = job->tensor != NULL && strcmp(job->tensor, ports[i].name) == 0;
+        if (named || (job->tensor == NULL && (!optional || count == 1))) {
+            chosen = i;
+        }
+        required += optional || named ? 0 : 1;
+    }
+    if (chosen == UINT32_MAX && job->tensor != NULL) {
+        const char *near = fm_text_suggest(job->tensor, names, count);
+        return fm_error_set(reterr, FM_EINVAL, "%s: input.tensor: '%s' has no input '%s'%s%s%s", job->file, job->pipeline, job->tensor,
+                            near != NULL ? "; did you mean '" : "", near != NULL ? near : "", near != NULL ? "'" : "");
+    }
+    if (chosen == UINT32_MAX || required > (job->tensor == NULL ? 1 : 0)) {
+        return fm_error_set(reterr, FM_EINVAL, "%s: '%s' has %u inputs and a job fills one: name it with input.tensor, and make the others optional", job->file,
+                            job->pipeline, count);
+    }
+    batch->input = chosen;
+    return tensor_check(job, &ports[chosen], reterr);
+}
+
+static int pipeline_open(struct batch *batch, bool check_only, struct fm_error *reterr)
+{
+    struct fm_servable_options options = {.operator_threads = batch->job->operator_threads,
+                                          .requests_max = FM_JOB_ROWS_IN_FLIGHT_MAX,
+                                          .check_only = check_only,
+                                          .note = batch->options->note,
+                                          .note_context = batch->options->context};
+    int status = fm_servable_open_path(batch->job->pipeline, &options, &batch->servable, reterr);
+    return status != 0 ? status : tensor_choose(batch, reterr);
+}
+
+/* Enough rows that every instance of the stages that see whole rows has a batch in work and one waiting, and every CPU has something to decode. */
+static uint32_t rows_in_flight(const struct batch *batch)
+{
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(batch->servable);
+    const struct fm_stage_binding *bindings = fm_servable_bindings(batch->servable);
+    uint32_t wanted = 2 * fm_os_cpu_count() + 2;
+    if (batch->job->rows_in_flight > 0) {
+        return batch->job->rows_in_flight;
+    }
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        const struct fm_pipeline_stage *stage = &pipeline->stages[i];
+        if (bindings[i].model == NULL || stage->scope != 0) {
+            continue;
+        }
+        uint32_t rows = stage->ports.batch_max > 0 ? stage->ports.batch_max : 1;
+        if (stage->spec->batch.max > 0 && stage->spec->batch.max < rows) {
+            rows = stage->spec->batch.max;
+        }
+        uint32_t both = 2 * rows * fm_model_instance_count(bindings[i].model);
+        wanted = both > wanted ? both : wanted;
+    }
+    return wanted < 512 ? wanted : 512;
+}
+
+/* --- Facts --- */
+
+static void facts_make(struct batch *batch)
+{
+    static const char *const keys[FACT_COUNT] = {"line format", "pipeline and models", "input.tensor", "output.bytes", "output.timings",
+                                                 "limits.file_bytes"};
+    const struct fm_job *job = batch->job;
+    uint32_t count = 0;
+    const struct fm_port *ports = fm_servable_inputs(batch->servable, &count);
+    (void)snprintf(batch->fact_values[0], FACT_SIZE, "%s", LINE_FORMAT);
+    (void)snprintf(batch->fact_values[1], FACT_SIZE, "%016" PRIx64, fm_servable_fingerprint(batch->servable));
+    (void)snprintf(batch->fact_values[2], FACT_SIZE, "%.200s", ports[batch->input].name);
+    (void)snprintf(batch->fact_values[3], FACT_SIZE, "%s", job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
+    (void)snprintf(batch->fact_values[4], FACT_SIZE, "%s", job->timings ? "true" : "false");
+    (void)snprintf(batch->fact_values[5], FACT_SIZE, "%" PRIu64, job->file_bytes_max);
+    for (size_t i = 0; i < FACT_COUNT; i++) {
+        batch->facts[i] = (struct fm_job_fact){.key = keys[i], .value = batch->fact_values[i]};
+    }
+}
+
+static int facts_compare(struct batch *batch, struct fm_error *reterr)
+{
+    struct fm_text differences = {0};
+    int status = 0;
+    for (size_t i = 0; i < FACT_COUNT && status == 0; i++) {
+        struct fm_text value = {0};
+        status = batch->store->functions->fact(batch->store, batch->facts[i].key, &value, reterr);
+        if (status == 0 && strcmp(value.data, batch->facts[i].value) != 0) {
+            fm_text_append_format(&differences, "%s%s was '%s' and is '%s'", differences.length > 0 ? "; " : "", batch->facts[i].key, value.data,
+                                  batch->facts[i].value);
+        }
+        fm_text_deinit(&value);
+    }
+    if (status == 0 && differences.length > 0) {
+        status = fm_error_set(reterr, FM_EINVAL, "cannot resume '%s', because the results would differ: %s. Put it back, or --restart",
+                              batch->job->output, differences.data);
+    }
+    fm_text_deinit(&differences);
+    return status;
+}
+
+/* --- Listing and ledger --- */
+
+static int listing_make(struct batch *batch, struct fm_error *reterr)
+{
+    int status = fm_listing_build(batch->job, batch->job->output, &batch->listing, reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "%s", batch->job->file);
+    }
+    batch->has_listing = true;
+    batch->rows_found = batch->listing.count;
+    if (batch->listing.hidden_count > 0) {
+        note(batch, "%" PRIu64 " names that begin with a dot were left out", batch->listing.hidden_count);
+    }
+    if (batch->listing.duplicate_count > 0) {
+        note(batch, "%" PRIu64 " inputs were named more than once and count once", batch->listing.duplicate_count);
+    }
+    return 0;
+}
+
+static uint64_t shard_rows_for(const struct batch *batch, uint64_t rows)
+{
+    if (batch->job->shard_rows > 0) {
+        return batch->job->shard_rows;
+    }
+    uint64_t wanted = rows / SHARDS_WANTED;
+    return wanted < SHARD_ROWS_MIN ? SHARD_ROWS_MIN : wanted > SHARD_ROWS_MAX ? SHARD_ROWS_MAX : wanted;
+}
+
+static int listing_path(const struct batch *batch, uint32_t segment, char *ret_path, size_t size, struct fm_error *reterr)
+{
+    char name[32];
+    (void)snprintf(name, sizeof(name), "inputs-%" PRIu32, segment);
+    return fm_output_state_path(batch->job->output, name, ret_path, size, reterr);
+}
+
+/* Records entries of the listing as a new segment: file first, then the ledger. */
+static int segment_add(struct batch *batch, const size_t *order, size_t count, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_job_segment segment = {0};
+    bool first = batch->segment_count == 0;
+    const struct fm_job_store_functions *store = batch->store->functions;
+    int status = listing_path(batch, batch->segment_count, path, sizeof(path), reterr);
+    status = status != 0 ? status : fm_listing_write(&batch->listing, order, count, path, &segment.listing_checksum, reterr);
+    status = status != 0 ? status : fm_fault_hit(batch->options->fault, first ? FM_FAULT_LISTED : FM_FAULT_GROWN_LISTED, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = fm_ledger_add_rows(batch->ledger, count, shard_rows_for(batch, count), &segment.rows);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count, fm_status_text(status));
+    }
+    status = first ? store->create(batch->store, batch->facts, FACT_COUNT, &segment, reterr) : store->grow(batch->store, NULL, 0, &segment, reterr);
+    status = status != 0 ? status : fm_fault_hit(batch->options->fault, first ? FM_FAULT_CREATED : FM_FAULT_GROWN, reterr);
+    status = status != 0 ? status
+                         : fm_row_source_add(&batch->source, path, segment.rows.first_row, segment.rows.row_count, segment.listing_checksum, reterr);
+    batch->segment_count++;
+    return status;
+}
+
+struct restorer {
+    struct batch *batch;
+    struct fm_error *reterr;
+};
+
+static int restore_segment(void *context, const struct fm_job_segment *segment)
+{
+    struct restorer *restorer = context;
+    struct batch *batch = restorer->batch;
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = fm_ledger_restore_segment(batch->ledger, &segment->rows);
+    if (status != 0) {
+        return status;
+    }
+    status = listing_path(batch, batch->segment_count++, path, sizeof(path), restorer->reterr);
+    return status != 0 ? status
+                       : fm_row_source_add(&batch->source, path, segment->rows.first_row, segment->rows.row_count, segment->listing_checksum,
+                                           restorer->reterr);
+}
+
+static int restore_shard(void *context, const struct fm_job_shard *record)
+{
+    const struct restorer *restorer = context;
+    return fm_ledger_restore_shard(restorer->batch->ledger, &record->shard);
+}
+
+/* The ledger from the store. This process holds the lock, so all former holders of shards are gone. */
+static int ledger_restore(struct batch *batch, struct fm_error *reterr)
+{
+    struct restorer restorer = {.batch = batch, .reterr = reterr};
+    const struct fm_job_store_functions *store = batch->store->functions;
+    int status = store->release_all(batch->store, reterr);
+    status = status != 0 ? status : store->segments(batch->store, restore_segment, &restorer, reterr);
+    status = status != 0 ? status : store->shards(batch->store, restore_shard, &restorer, reterr);
+    status = status != 0 ? status : fm_ledger_restore_finish(batch->ledger);
+    if (status != 0 && reterr->status == 0) {
+        return fm_error_set(reterr, status, "the ledger of '%s' does not fit together: %s; --restart begins the job anew", batch->job->output,
+                            fm_status_text(status));
+    }
+    return status;
+}
+
+/* New inputs become new shards. */
+static int job_grow(struct batch *batch, struct fm_error *reterr)
+{
+    size_t *added = NULL;
+    size_t count = 0;
+    uint64_t limit = batch->options->limit;
+    uint64_t recorded = fm_ledger_row_count(batch->ledger);
+    int status = fm_listing_compare(&batch->listing, &batch->source, recorded, &added, &count, reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "cannot resume '%s'", batch->job->output);
+    }
+    if (limit > 0 && limit < recorded + count) {
+        count = limit > recorded ? (size_t)(limit - recorded) : 0;
+        if (limit < recorded) {
+            note(batch, "the job has %" PRIu64 " rows already; --limit %" PRIu64 " adds none and takes none away", recorded, limit);
+        }
+    }
+    if (count > 0) {
+        note(batch, "%zu new inputs since the job was begun", count);
+        status = fm_output_reopen(batch->job->output, reterr);
+        status = status != 0 ? status : segment_add(batch, added, count, reterr);
+    }
+    fm_free(added);
+    return status;
+}
+
+static int job_resume(struct batch *batch, struct fm_error *reterr)
+{
+    int status = facts_compare(batch, reterr);
+    status = status != 0 ? status : ledger_restore(batch, reterr);
+    status = status != 0 ? status : fm_output_reconcile(batch->job->output, batch->store, batch->options->fault, reterr);
+    return status != 0 ? status : job_grow(batch, reterr);
+}
+
+/* --- The output directory --- */
+
+static int output_permits(const struct batch *batch, enum fm_output_state state, struct fm_error *reterr)
+{
+    const char *output = batch->job->output;
+    bool asked = batch->options->resume || batch->options->restart;
+    if (state == FM_OUTPUT_JOB && !asked) {
+        return fm_error_set(reterr, FM_EEXIST, "'%s' already holds a job: continue it with --resume, begin anew with --restart, or choose another directory with --output",
+                            output);
+    }
+    if (state == FM_OUTPUT_FOREIGN) {
+        return fm_error_set(reterr, FM_EEXIST, "'%s' holds results but no ledger, so they are not touched: choose another directory with --output", output);
+    }
+    return 0;
+}
+
+static int output_lock(struct batch *batch, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    long holder = 0;
+    int status = fm_output_state_path(batch->job->output, "lock", path, sizeof(path), reterr);
+    status = status != 0 ? status : fm_file_lock_acquire(&batch->lock, path, &holder, reterr);
+    if (status == FM_EUNAVAILABLE) {
+        return fm_error_set(reterr, status, "'%s' is being worked on by process %ld: wait for it, or stop it", batch->job->output, holder);
+    }
+    return status;
+}
+
+/* Lock, then look again: what was seen before the lock may have changed. */
+static int output_open(struct batch *batch, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_text value = {0};
+    enum fm_output_state state = FM_OUTPUT_EMPTY;
+    struct fm_ledger_options ledger_options = {.leases_max = FM_RUN_SHARDS_MAX};
+    const char *output = batch->job->output;
+    int status = fm_output_prepare(output, reterr);
+    status = status != 0 ? status : output_lock(batch, reterr);
+    status = status != 0 ? status : fm_output_look(output, &state, reterr);
+    status = status != 0 ? status : output_permits(batch, state, reterr);
+    if (status == 0 && ((state == FM_OUTPUT_JOB && batch->options->restart) || state == FM_OUTPUT_DISCARDED)) {
+        status = fm_output_discard(output, batch->options->fault, reterr);
+    }
+    status = status != 0 ? status : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
+    status = status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (fm_ledger_create(&ledger_options, &batch->ledger) != 0) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger");
+    }
+    /* A store without facts is one whose creation was cut short: nothing was claimed yet. */
+    status = batch->store->functions->fact(batch->store, batch->facts[0].key, &value, reterr);
+    fm_text_deinit(&value);
+    if (status == 0) {
+        return job_resume(batch, reterr);
+    }
+    if (status != FM_ENOTFOUND) {
+        return status;
+    }
+    *reterr = (struct fm_error){0};
+    uint64_t limit = batch->options->limit;
+    size_t count = limit > 0 && limit < batch->listing.count ? (size_t)limit : batch->listing.count;
+    return segment_add(batch, NULL, count, reterr);
+}
+
+/* --- Running --- */
+
+static void batch_close(struct batch *batch)
+{
+    fm_servable_close(batch->servable);
+    fm_row_source_deinit(&batch->source);
+    fm_ledger_destroy(batch->ledger);
+    if (batch->store != NULL) {
+        batch->store->functions->close(batch->store);
+    }
+    fm_file_lock_release(&batch->lock);
+    if (batch->has_listing) {
+        fm_listing_deinit(&batch->listing);
+    }
+}
+
+static int job_finish(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
+{
+    fm_ledger_prove(batch->ledger, &report->proof);
+    if (!report->proof.complete) {
+        report->verdict = FM_BATCH_INCOMPLETE;
+        return 0;
+    }
+    struct fm_output_summary summary = {.name = batch->job->name,
+                                        .proof = &report->proof,
+                                        .facts = batch->facts,
+                                        .fact_count = FACT_COUNT,
+                                        .rows_found = batch->rows_found,
+                                        .finished_wall_ns = fm_os_wall_ns()};
+    report->verdict = report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
+    return fm_output_finish(batch->job->output, batch->store, &summary, batch->options->fault, reterr);
+}
+
+static int job_run(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
+{
+    struct fm_run_progress progress = {0};
+    enum fm_run_end end = FM_RUN_FINISHED;
+    struct fm_run_options options = {.job = batch->job,
+                                     .base = batch->listing.base,
+                                     .servable = batch->servable,
+                                     .ledger = batch->ledger,
+                                     .store = batch->store,
+                                     .source = &batch->source,
+                                     .input = batch->input,
+                                     .rows_in_flight = rows_in_flight(batch),
+                                     .owner = fm_os_entropy(),
+                                     .fault = batch->options->fault,
+                                     .hooks = batch->options->hooks};
+    fm_ledger_prove(batch->ledger, &report->proof);
+    report->rows_before = report->proof.rows_out + report->proof.dead_letters;
+    progress = (struct fm_run_progress){.rows_total = report->proof.rows_in,
+                                        .rows_done = report->rows_before,
+                                        .rows_committed = report->rows_before,
+                                        .dead_letters = report->proof.dead_letters};
+    if (batch->options->begin != NULL) {
+        batch->options->begin(batch->options->context, &progress);
+    }
+    uint64_t start_ns = fm_os_now_ns();
+    int status = fm_run(&options, &end, &progress, reterr);
+    report->elapsed_ns = fm_os_now_ns() - start_ns;
+    if (status != 0) {
+        return status;
+    }
+    switch (end) {
+    case FM_RUN_STOPPED:
+        report->verdict = FM_BATCH_STOPPED;
+        break;
+    case FM_RUN_THRESHOLD:
+        report->verdict = FM_BATCH_THRESHOLD;
+        report->error = *reterr;
+        *reterr = (struct fm_error){0};
+        break;
+    case FM_RUN_FINISHED:
+    case FM_RUN_FAILED:
+    default:
+        return job_finish(batch, report, reterr);
+    }
+    fm_ledger_prove(batch->ledger, &report->proof);
+    return 0;
+}
+
+int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_report *ret_report, struct fm_error *reterr)
+{
+    struct batch batch = {.job = job, .options = options};
+    struct fm_error local = {0};
+    struct fm_error *error = reterr != NULL ? reterr : &local;
+    enum fm_output_state state = FM_OUTPUT_EMPTY;
+    *ret_report = (struct fm_batch_report){0};
+    *error = (struct fm_error){0};
+    /* The cheap refusals first; models are loaded when nothing else can go wrong. */
+    int status = fm_output_look(job->output, &state, error);
+    status = status != 0 ? status : output_permits(&batch, state, error);
+    status = status != 0 ? status : listing_make(&batch, error);
+    status = status != 0 ? status : pipeline_open(&batch, false, error);
+    if (status == 0) {
+        facts_make(&batch);
+        status = output_open(&batch, error);
+    }
+    if (status == 0) {
+        fm_free(batch.listing.entries); /* recorded now: memory stays flat whatever the number of rows */
+        fm_arena_deinit(&batch.listing.arena);
+        fm_arena_init(&batch.listing.arena, 0);
+        batch.listing.entries = NULL;
+        batch.listing.count = 0;
+        ret_report->rows_found = batch.rows_found;
+        status = job_run(&batch, ret_report, error);
+    }
+    batch_close(&batch);
+    ret_report->memory_peak = fm_os_memory_peak();
+    return status;
+}
+
+int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_plan *ret_plan, struct fm_error *reterr)
+{
+    struct batch batch = {.job = job, .options = options};
+    enum fm_output_state state = FM_OUTPUT_EMPTY;
+    *ret_plan = (struct fm_batch_plan){0};
+    int status = fm_output_look(job->output, &state, reterr);
+    status = status != 0 ? status : listing_make(&batch, reterr);
+    status = status != 0 ? status : pipeline_open(&batch, true, reterr);
+    if (status == 0) {
+        uint32_t count = 0;
+        uint64_t rows = options->limit > 0 && options->limit < batch.rows_found ? options->limit : batch.rows_found;
+        ret_plan->rows_found = batch.rows_found;
+        ret_plan->rows = rows;
+        for (uint64_t i = 0; i < rows; i++) {
+            uint64_t size = batch.listing.entries[i].size;
+            ret_plan->bytes += size != FM_LISTING_SIZE_UNKNOWN ? size : 0;
+        }
+        ret_plan->shard_rows = shard_rows_for(&batch, rows);
+        ret_plan->shards = rows == 0 ? 0 : (rows - 1) / ret_plan->shard_rows + 1;
+        ret_plan->hidden_count = batch.listing.hidden_count;
+        ret_plan->duplicate_count = batch.listing.duplicate_count;
+        ret_plan->stages = fm_servable_pipeline(batch.servable)->stage_count;
+        ret_plan->rows_in_flight = rows_in_flight(&batch);
+        ret_plan->output_holds_job = state == FM_OUTPUT_JOB;
+        (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s", fm_servable_name(batch.servable));
+        (void)snprintf(ret_plan->tensor, sizeof(ret_plan->tensor), "%.120s", fm_servable_inputs(batch.servable, &count)[batch.input].name);
+    }
+    batch_close(&batch);
+    return status;
+}

@@ -1,0 +1,71 @@
+/*
+ * The batch engine: one job from its file to its proof.
+ *
+ * Owns: the order of things: checks, lock, ledger, reconciling, running, manifest. Does not own: printing, signals, exit codes (cmd/batch.c).
+ * Thread rule: one job per process at a time, from one thread.
+ */
+#ifndef FM_ENGINES_BATCH_BATCH_H
+#define FM_ENGINES_BATCH_BATCH_H
+
+#include "engines/batch/fault.h"
+#include "engines/batch/job_file.h"
+#include "engines/batch/run.h"
+
+struct fm_batch_options {
+    bool resume;
+    bool restart;
+    uint64_t limit; /* at most so many rows in the job; 0: all */
+    struct fm_fault *fault;
+    struct fm_run_hooks hooks;
+    void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */
+    void (*begin)(void *context, const struct fm_run_progress *progress); /* loaded and about to run; NULL: not wanted */
+    void *context; /* of note and begin */
+};
+
+enum fm_batch_verdict {
+    FM_BATCH_COMPLETE,
+    FM_BATCH_COMPLETE_WITH_LETTERS,
+    FM_BATCH_STOPPED,    /* resumable */
+    FM_BATCH_THRESHOLD,  /* resumable, once the cause is mended */
+    FM_BATCH_INCOMPLETE, /* shards were given up */
+};
+
+struct fm_batch_report {
+    enum fm_batch_verdict verdict;
+    struct fm_ledger_proof proof;
+    uint64_t rows_before; /* done by earlier runs */
+    uint64_t rows_found;  /* inputs there are */
+    uint64_t elapsed_ns;  /* of the running part */
+    uint64_t memory_peak;
+    struct fm_error error; /* THRESHOLD: what happened */
+};
+
+/*
+ * Runs the job. 0: *ret_report says how it ended. Negative: it could not begin, or input/output failed (FM_ENOSPC, FM_EIO: what is committed stays, and resume goes
+ * on); FM_EUNAVAILABLE: another process runs it; FM_EEXIST: the directory holds a job and neither resume nor restart was asked for; FM_EINVAL: resume refused, with
+ * the differences.
+ */
+int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_report *ret_report,
+                              struct fm_error *reterr);
+
+/* What --dry-run tells. */
+struct fm_batch_plan {
+    uint64_t rows_found;
+    uint64_t rows; /* of the job: limit applied */
+    uint64_t bytes; /* of the inputs whose size is known */
+    uint64_t shard_rows;
+    uint64_t shards;
+    uint64_t hidden_count;
+    uint64_t duplicate_count;
+    uint32_t stages;
+    uint32_t rows_in_flight;
+    bool output_holds_job;
+    char pipeline[128];
+    char tensor[128];
+};
+
+/* Lists the inputs and loads and checks the pipeline; writes nothing. */
+int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_plan *ret_plan,
+                               struct fm_error *reterr);
+
+#endif

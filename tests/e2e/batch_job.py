@@ -1,0 +1,82 @@
+"""What the batch tests share: small jobs over files and the check that every input has exactly one line."""
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+ECHO_MODEL = """backend: identity
+max_batch_size: 8
+settings: {inputs: "x:BYTES[-1,1]"}
+"""
+SLOW_MODEL = """backend: emulated
+max_batch_size: 4
+instances: 2
+settings: {inputs: "x:BYTES[-1,1]", outputs: "y:FP32[-1,2]", alpha: 1ms, beta: 40ms}
+"""
+
+
+class Job:
+    """A directory with a model, inputs and a job file; removed at the end of `with`."""
+
+    def __init__(self, count=40, model=ECHO_MODEL, keys="shard_rows: 7\nrows_in_flight: 16\n", input="{files: in}", output="{directory: out, timings: false}",
+                 directory=None):
+        self.path = pathlib.Path(directory or tempfile.mkdtemp(prefix="fermata-batch-"))
+        (self.path / "model").mkdir()
+        (self.path / "in").mkdir()
+        (self.path / "model" / "1").mkdir()
+        (self.path / "model" / "model.yaml").write_text(model)
+        self.file = self.path / "job.yaml"
+        self.file.write_text("name: test\npipeline: model\ninput: %s\noutput: %s\n%s" % (input, output, keys))
+        self.out = self.path / "out"
+        self.add(0, count)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def add(self, first, count):
+        for i in range(first, first + count):
+            (self.path / "in" / ("row-%04d" % i)).write_text("text of row %d" % i)
+
+    def lines(self, folder=""):
+        found = []
+        for part in sorted((self.out / folder).glob("part-*.jsonl")):
+            text = part.read_bytes()
+            assert text == b"" or text.endswith(b"\n"), "%s ends in the middle of a line" % part
+            found += [json.loads(line) for line in text.splitlines()]
+        return found
+
+    def manifest(self):
+        return json.loads((self.out / "_manifest.json").read_text())
+
+    def check_complete(self, inputs=None):
+        """Every input once, as a line or as a dead letter; the manifest says the same; nothing is left over."""
+        expected = sorted(inputs if inputs is not None else (str(p.relative_to(self.path / "in")) for p in (self.path / "in").rglob("*") if not p.is_dir()))
+        good = [line["id"] for line in self.lines()]
+        bad = [line["id"] for line in self.lines("errors")]
+        assert sorted(good + bad) == expected, "lines %d + %d, inputs %d" % (len(good), len(bad), len(expected))
+        manifest = self.manifest()
+        assert manifest["complete"] and manifest["rows_in"] == len(expected)
+        assert manifest["rows_out"] == len(good) and manifest["dead_letters"] == len(bad)
+        assert (self.out / "_SUCCESS").exists()
+        assert os.listdir(self.out / "stage") == []
+        rows = 0
+        for part in manifest["parts"]:
+            text = (self.out / part["part"]).read_bytes()
+            assert part["bytes"] == len(text) and part["checksum"] == "%016x" % fnv1a64(text), part
+            assert part["first_row"] == rows, "the parts of the manifest leave a hole before row %d" % part["first_row"]
+            rows += part["rows_in"]
+        assert len(list(self.out.glob("part-*.jsonl"))) == len(manifest["parts"])
+        for line in self.lines():
+            if "out_x" in line:
+                assert line["out_x"] == (self.path / "in" / line["id"]).read_text(), line
+
+
+def fnv1a64(data):
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return value

@@ -1,0 +1,178 @@
+"""`fermata serve` from start to end: bad paths and ports, loading, strictness, drain, second signal, exit timeout, the log's format."""
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+
+import serving
+import tap
+from serving import ECHO, Server, sleeper, tensor
+from tap import contains, fermata, test
+
+directory = serving.temporary()
+repo = serving.repository(os.path.join(directory.name, "good"), echo=ECHO, slow=sleeper("1s", instances=8, batch=1),
+                          hang=sleeper("1ms", more="  hang_every: 1\n"))
+mixed = serving.repository(os.path.join(directory.name, "mixed"), echo=ECHO, bad="backend: nosuch\nmax_batch_size: 1\n")
+only_bad = serving.repository(os.path.join(directory.name, "bad"), bad="backend: nosuch\nmax_batch_size: 1\n")
+BODY = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
+
+
+@test
+def paths_that_cannot_be_served():
+    contains(fermata("serve", os.path.join(directory.name, "absent"), "--http-port", "0", code=3)[1], "absent")
+    empty = os.path.join(directory.name, "empty")
+    os.makedirs(empty)
+    contains(fermata("serve", empty, "--http-port", "0", code=3)[1], "empty")
+    contains(fermata("serve", repo, "--model", "nothing", "--http-port", "0", code=3)[1], "nothing")
+    contains(fermata("serve", repo, repo, "--http-port", "0", code=None)[1], "names must be unique")
+    fermata("serve", code=2)
+    fermata("serve", repo, "--http-port", "99999", code=2)
+
+
+@test
+def addresses_that_cannot_be_used():
+    with Server(repo) as server:
+        contains(fermata("serve", repo, "--http-port", server.port, code=6)[1], "another program uses this port")
+    contains(fermata("serve", repo, "--http-port", "0", "--host", "no.such.host.invalid", code=3)[1], "no.such.host.invalid")
+
+
+@test
+def strict_ends_when_a_model_does_not_load():
+    contains(fermata("serve", mixed, "--strict", "--http-port", "0", code=None)[1], "model 'bad' does not load", "nosuch")
+    contains(fermata("serve", only_bad, "--http-port", "0", code=3)[1], "nothing to serve")
+    with Server(mixed) as server:
+        assert server.get("/v2/health/ready") == {"ready": True}
+        server.get("/v2/models/bad/ready", 400)
+
+
+@test
+def only_the_models_asked_for_are_served():
+    with Server(repo, "--model", "echo") as server:
+        server.get("/v2/models/slow", 404)
+        assert server.get("/v2/models/echo")["name"] == "echo"
+
+
+@test
+def a_drain_answers_everything_in_flight():
+    with Server(repo) as server:
+        results = []
+
+        def one():
+            results.append(server.request("POST", "/v2/models/slow/infer", BODY)[0])
+
+        threads = [threading.Thread(target=one) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        server.signal()
+        server.wait_log("draining")
+        for thread in threads:
+            thread.join()
+        log = server.ended(0)
+        assert results == [200] * 16, results
+        contains(log, "requests_in_flight=16", "stopped", "requests=16")
+
+
+@test
+def a_drain_loses_no_request_of_busy_clients():
+    """Clients send one request after the other; whatever was sent is answered, and the connection is closed only where it was announced."""
+    with Server(repo) as server:
+        lost = []
+        done = []
+        stop = threading.Event()
+
+        def one():
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            while not stop.is_set():
+                try:
+                    connection.request("POST", "/v2/models/echo/infer", BODY)
+                    answer = connection.getresponse()
+                    answer.read()
+                    done.append(answer.status)
+                    if answer.getheader("Connection") == "close":
+                        return
+                except ConnectionRefusedError:
+                    return
+                except (OSError, http.client.HTTPException) as problem:
+                    lost.append(repr(problem))
+                    return
+
+        threads = [threading.Thread(target=one) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.signal(signal.SIGINT)
+        for thread in threads:
+            thread.join(30)
+        stop.set()
+        server.ended(0)
+        assert lost == [], lost
+        assert len(done) > 50 and set(done) == {200}, (len(done), set(done))
+
+
+@test
+def not_ready_while_it_drains():
+    with Server(repo) as server:
+        waiting = threading.Thread(target=server.request, args=("POST", "/v2/models/slow/infer", BODY))
+        waiting.start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.connect()
+        time.sleep(0.2)
+        server.signal()
+        server.wait_log("draining")
+        connection.request("GET", "/v2/health/ready")
+        answer = connection.getresponse()
+        assert answer.status == 400 and answer.getheader("Connection") == "close" and json.loads(answer.read()) == {"ready": False}
+        waiting.join()
+        server.ended(0)
+
+
+@test
+def a_second_signal_ends_at_once():
+    with Server(repo) as server:
+        client = server.connect()
+        client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
+        time.sleep(0.2)
+        server.signal()
+        server.wait_log("draining")
+        start = time.monotonic()
+        server.signal()
+        contains(server.ended(130), "second_signal", "requests_in_flight=1")
+        assert time.monotonic() - start < 5
+        client.close()
+
+
+@test
+def the_exit_timeout_ends_a_server_whose_model_hangs():
+    with Server(repo, "--exit-timeout", "0.5s") as server:
+        client = server.connect()
+        client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
+        time.sleep(0.2)
+        server.signal()
+        contains(server.ended(1), "exit_timeout", "requests_in_flight=1")
+        client.close()
+
+
+@test
+def json_log_lines():
+    with Server(repo, "--log-format", "json", wait=False) as server:
+        server.wait_log('"event":"ready"')
+        server.stop()
+        records = [json.loads(line) for line in server.log if line != "END"]
+    events = [record["event"] for record in records]
+    assert events[0] == "listening" and events[-1] == "stopped", events
+    assert all(record["time"].endswith("Z") and record["level"] == "info" for record in records), records
+    assert records[0]["url"] == "http://127.0.0.1:%d" % server.port
+
+
+@test
+def an_idle_server_stops_within_a_second():
+    with Server(repo) as server:
+        start = time.monotonic()
+        server.stop()
+        assert time.monotonic() - start < 1 * serving.SLOW
+
+
+tap.run()
