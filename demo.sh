@@ -37,7 +37,7 @@ step "3/4 getting pages: PDFs of Debian's documentation packages, rasterised"
 FERMATA_CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/fermata/pages examples/ocr/fetch-pages demo $pages
 
 step "4/4 reading $limit pages: detection -> orientation -> recognition"
-build/fermata batch examples/ocr/job.yaml --limit "$limit"
+build/fermata batch examples/ocr/job.yaml --limit "$limit" --restart
 
 step "what was read (the beginning of the first pages; all of it: $text)"
 # Meson is written in Python, so there is one.

@@ -22,7 +22,7 @@
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
-#include "host/runtime/batch.h"
+#include "host/runtime/model_batch.h"
 #include "host/runtime/servable.h"
 
 enum { THREADS_MAX = 64, STAGES_MAX = 16 };
@@ -116,15 +116,15 @@ static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline,
                       struct page *page)
 {
     const struct fm_pipeline_stage *stage = &pipeline->stages[task->stage];
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     struct fm_value *results[1];
-    fm_batch_init(&batch, pipeline, task->stage, 1, 1);
+    fm_model_batch_init(&batch, pipeline, task->stage, 1, 1);
     if (!batch.ready || stage->input_count != 1 || stage->output_count != 1) {
         die(stage->spec->name, "only models with one input and one output are measured");
     }
-    fm_flow_input_get(flow, task->items[0], 0, fm_batch_item_input(&batch, 0, 0));
-    int status = fm_batch_gather(&batch, &error);
+    fm_flow_input_get(flow, task->items[0], 0, fm_model_batch_item_input(&batch, 0, 0));
+    int status = fm_model_batch_gather(&batch, &error);
     struct fm_execution execution = {.struct_size = sizeof(execution),
                                      .input_count = 1,
                                      .output_count = 1,
@@ -135,13 +135,13 @@ static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline,
         page_record(page, task->stage, &batch.inputs[0]);
         status = fm_model_run(bindings[task->stage].model, 0, &execution, &error);
     }
-    status = status != 0 ? status : fm_batch_scatter(&batch, results, &error);
+    status = status != 0 ? status : fm_model_batch_scatter(&batch, results, &error);
     if (status != 0) {
         die(stage->spec->name, error.text);
     }
     uint32_t count = 1;
     fm_flow_item_done(flow, 0, task->items[0], 0, results, &count);
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
 }
 
 /* The pipeline on one file, on this thread. */

@@ -23,6 +23,9 @@ enum {
     NEAR_BEST_PERCENT = 90
 };
 
+/* Median over the points of (fastest - slowest round) / median: a quiet machine stays below 0.1. */
+#define BUSY_SPREAD 0.3
+
 /* Latencies of one point. When full, every other one is dropped and from then on only every
  * stride-th kept: even over time, fixed memory. */
 struct samples {
@@ -708,6 +711,38 @@ static void text_copy(char *field, size_t size, const char *text)
     (void)snprintf(field, size, "%s", text);
 }
 
+/* Says so when rounds of one point differ so much that something else must be using the CPUs. */
+static void busy_note(const struct measurement *measurement)
+{
+    const struct fm_measure_options *options = measurement->options;
+    double spreads[CELLS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < measurement->cell_count; i++) {
+        const struct cell *cell = &measurement->cells[i];
+        double low = cell->rate_count >= 3 ? cell->rates[0] : 0;
+        double high = low;
+        for (uint32_t j = 1; low > 0 && j < cell->rate_count; j++) {
+            low = cell->rates[j] < low ? cell->rates[j] : low;
+            high = cell->rates[j] > high ? cell->rates[j] : high;
+        }
+        if (low > 0) {
+            spreads[count++] = (high - low) / median_rate(cell);
+        }
+    }
+    if (count == 0 || options->note == NULL) {
+        return;
+    }
+    qsort(spreads, count, sizeof *spreads, compare_double);
+    if (spreads[count / 2] > BUSY_SPREAD) {
+        char text[192];
+        (void)snprintf(text, sizeof text,
+                       "the machine is busy: rates of one point differ by %.0f%% between rounds; "
+                       "the recommendation is a guess until measured on a quiet machine",
+                       spreads[count / 2] * 100);
+        options->note(options->context, text);
+    }
+}
+
 static int record_finish(struct measurement *measurement, struct fm_error *reterr)
 {
     struct fm_profile_record *record = measurement->record;
@@ -716,6 +751,7 @@ static int record_finish(struct measurement *measurement, struct fm_error *reter
     text_copy(record->backend, sizeof record->backend, fm_model_backend_name(model));
     record->version = fm_model_version(model);
     record->complete = !measurement->stopped;
+    busy_note(measurement);
     uint32_t points = 0;
     for (uint32_t i = 0; i < measurement->cell_count; i++) {
         int status = cell_record(measurement, &measurement->cells[i], reterr);

@@ -326,7 +326,8 @@ static const char *date_now(struct fm_http_server *server)
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     uint64_t second = fm_os_wall_ns() / 1000000000u;
     if (second != server->date_second) {
-        /* "2026-01-31T12:00:00.123Z" holds all but the day of the week; 1970 began on a Thursday. */
+        /* "2026-01-31T12:00:00.123Z" holds all but the day of the week; 1970 began on a Thursday.
+         */
         char iso[40];
         fm_os_format_time(second * 1000000000u, iso, sizeof(iso));
         unsigned month = (unsigned)(iso[5] - '0') * 10 + (unsigned)(iso[6] - '0');

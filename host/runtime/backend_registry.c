@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/util/error.h"
 #include "core/util/text.h"
@@ -53,9 +52,7 @@ void fm_host_set_log(void (*handler)(enum fm_log_level level, const char *text))
     atomic_store(&log_handler, handler);
 }
 
-/* ---- locating
- * -------------------------------------------------------------------------------------------------
- */
+/* --- locating --- */
 
 /* Tries <directory>/lib<prefix><name>.so; `searched` collects the directories for the message. */
 static bool locate_in(const char *directory, size_t length, const char *prefix, const char *name,
@@ -73,12 +70,8 @@ static bool executable_plugins(char *ret_directory, size_t size)
 {
     char program[PATH_SIZE];
     char directory[PATH_SIZE];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof(program) - 1);
-    if (length <= 0) {
-        return false;
-    }
-    program[length] = '\0';
-    return fm_path_directory(directory, sizeof(directory), program) == 0 &&
+    return fm_path_real(program, sizeof(program), "/proc/self/exe", NULL) == 0 &&
+           fm_path_directory(directory, sizeof(directory), program) == 0 &&
            fm_path_join(ret_directory, size, directory, "plugins") == 0;
 }
 
@@ -129,9 +122,7 @@ int fm_plugin_locate(const char *prefix, const char *name, char *ret_path, size_
     return status;
 }
 
-/* ---- checking
- * -------------------------------------------------------------------------------------------------
- */
+/* --- checking --- */
 
 /* What every backend must have: the table up to and including submit (model_memory came with 1.1).
  */
@@ -185,9 +176,7 @@ int fm_backend_check(const struct fm_backend *backend, const char *origin, struc
     return 0;
 }
 
-/* ---- loading
- * --------------------------------------------------------------------------------------------------
- */
+/* --- loading --- */
 
 struct loaded {
     const struct fm_backend *backend;

@@ -18,7 +18,7 @@
 #include "core/util/error.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
-#include "host/runtime/batch.h"
+#include "host/runtime/model_batch.h"
 
 enum { REQUESTS_MAX_DEFAULT = 1024, OPERATOR_THREADS_MAX = 256 };
 
@@ -49,7 +49,7 @@ struct fm_executor {
 struct run {
     struct fm_executor *executor;
     struct fm_flow_task task;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     uint32_t instance;
     uint64_t start_ns;
     struct fm_execution execution;
@@ -111,7 +111,7 @@ static void run_end(struct run *run, int status, struct fm_error *error)
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
     struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX] = {NULL};
     if (status == 0) {
-        status = fm_batch_scatter(&run->batch, item_values, error);
+        status = fm_model_batch_scatter(&run->batch, item_values, error);
     } else if (error->status == 0) {
         (void)fm_error_set(error, status, "model '%s' failed: %s", stage->spec->target,
                            fm_status_text(status));
@@ -119,7 +119,7 @@ static void run_end(struct run *run, int status, struct fm_error *error)
     fm_mutex_lock(&executor->mutex);
     run_finish_locked(run, status, item_values, error);
     fm_mutex_unlock(&executor->mutex);
-    fm_batch_deinit(&run->batch);
+    fm_model_batch_deinit(&run->batch);
     free(run);
 }
 
@@ -139,7 +139,7 @@ static void run_start(struct run *run)
     struct stage_slots *slots = &executor->stages[run->task.stage];
     struct fm_error error = {0};
     run->start_ns = fm_os_now_ns();
-    int status = fm_batch_gather(&run->batch, &error);
+    int status = fm_model_batch_gather(&run->batch, &error);
     if (status == 0) {
         run->execution = (struct fm_execution){.struct_size = sizeof(run->execution),
                                                .input_count = run->batch.input_count,
@@ -194,13 +194,13 @@ static struct run *run_take_locked(struct fm_executor *executor)
     struct stage_slots *slots = &executor->stages[run->task.stage];
     FM_ASSERT(slots->free_count > 0);
     run->instance = slots->free_instances[--slots->free_count];
-    fm_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
-                  run->task.rows);
+    fm_model_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
+                        run->task.rows);
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
     for (uint32_t i = 0; i < run->task.item_count && run->batch.ready; i++) {
         for (uint32_t j = 0; j < stage->input_count; j++) {
             fm_flow_input_get(executor->flow, run->task.items[i], j,
-                              fm_batch_item_input(&run->batch, i, j));
+                              fm_model_batch_item_input(&run->batch, i, j));
         }
     }
     return run;
@@ -228,8 +228,8 @@ static void request_assemble(struct fm_executor *executor, struct fm_flow_reques
                 elements[e] = fm_flow_output_get(finished, i, e);
             }
             if (status == 0) {
-                status =
-                    fm_batch_stack(output, elements, count, &request->outputs[i], &request->error);
+                status = fm_model_batch_stack(output, elements, count, &request->outputs[i],
+                                              &request->error);
             }
             free(elements);
         }

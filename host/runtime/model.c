@@ -115,9 +115,7 @@ static const char *setting_get(const struct fm_model_config *config, const char 
     return NULL;
 }
 
-/* ---- devices
- * --------------------------------------------------------------------------------------------------
- */
+/* --- devices --- */
 
 static struct fm_mutex devices_mutex = {PTHREAD_MUTEX_INITIALIZER};
 static struct device *devices;
@@ -409,9 +407,7 @@ static int declarations_check(struct fm_model *model, const struct fm_model_conf
     return status;
 }
 
-/* ---- labels
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- labels --- */
 
 static int labels_read(struct fm_model *model, const char *path, struct labels *ret_labels,
                        struct fm_error *reterr)
@@ -421,6 +417,13 @@ static int labels_read(struct fm_model *model, const char *path, struct labels *
     int status = fm_file_read(path, LABELS_BYTES_MAX, &data, &size, reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "labels");
+    }
+    if (memchr(data, '\0', size) != NULL) {
+        fm_free(data);
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "labels '%s': the file holds a NUL byte; it must be text, one label a "
+                            "line",
+                            path);
     }
     size_t count = 0;
     for (size_t i = 0; i < size; i++) {
@@ -463,9 +466,7 @@ static int labels_load(struct fm_model *model, const struct fm_model_config *con
     return 0;
 }
 
-/* ---- loading
- * --------------------------------------------------------------------------------------------------
- */
+/* --- loading --- */
 
 /* Device settings as given, then those among the model's settings; the later one of a name wins. */
 static size_t settings_split(const struct fm_model_config *config, struct fm_setting *ret_device,
@@ -676,9 +677,7 @@ void fm_model_free(struct fm_model *model)
     free(model);
 }
 
-/* ---- facts
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- facts --- */
 
 const char *fm_model_name(const struct fm_model *model)
 {
@@ -736,9 +735,7 @@ uint64_t fm_model_memory(const struct fm_model *model)
     return known ? model->backend->model_memory(model->handle) : 0;
 }
 
-/* ---- running
- * --------------------------------------------------------------------------------------------------
- */
+/* --- running --- */
 
 static int input_check(const struct fm_model *model, const struct fm_port *port,
                        const struct fm_tensor *tensor, struct fm_error *reterr)

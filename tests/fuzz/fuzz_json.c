@@ -6,9 +6,7 @@
 
 #include <string.h>
 
-#include "core/util/assert.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/check.h"
 
 /* Reads everything and writes the same values. False: the text is bad. */
 static bool copy(const char *data, size_t size, struct fm_text *text)
@@ -20,10 +18,10 @@ static bool copy(const char *data, size_t size, struct fm_text *text)
     fm_json_writer_init(&writer, text);
     for (;;) {
         enum fm_json_token token = fm_json_next(&reader);
-        FM_ASSERT(reader.offset <= size);
+        FUZZ_CHECK(reader.offset <= size);
         if (token == FM_JSON_END || token == FM_JSON_ERROR) {
             fm_text_deinit(&decoded);
-            FM_ASSERT((token == FM_JSON_ERROR) == (reader.error.status != 0));
+            FUZZ_CHECK((token == FM_JSON_ERROR) == (reader.error.status != 0));
             return token == FM_JSON_END;
         }
         fm_text_clear(&decoded);
@@ -31,8 +29,8 @@ static bool copy(const char *data, size_t size, struct fm_text *text)
         if (token == FM_JSON_KEY || token == FM_JSON_STRING) {
             fm_text_append(&decoded, "", 0);
             fm_json_decode(&reader, &decoded);
-            FM_ASSERT(strlen(decoded.data) != decoded.length ||
-                      fm_json_equals(&reader, decoded.data));
+            FUZZ_CHECK(strlen(decoded.data) != decoded.length ||
+                       fm_json_equals(&reader, decoded.data));
         }
         if (token == FM_JSON_KEY && strlen(decoded.data) == decoded.length) {
             fm_json_key(&writer, decoded.data);
@@ -73,9 +71,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fm_text second = {0};
     if (copy((const char *)data, size, &first)) {
         bool good = copy(first.data, first.length, &second);
-        FM_ASSERT(good);
-        FM_ASSERT(first.length == second.length &&
-                  memcmp(first.data, second.data, first.length) == 0);
+        FUZZ_CHECK(good);
+        FUZZ_CHECK(first.length == second.length &&
+                   memcmp(first.data, second.data, first.length) == 0 && !fm_fuzz_canary);
     }
     fm_text_deinit(&first);
     fm_text_deinit(&second);
@@ -83,4 +81,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fm_json_reader_init(&reader, (const char *)data, size);
     (void)!fm_json_skip(&reader);
     return 0;
+}
+
+int fm_fuzz_has_canary(void)
+{
+    return 1;
+}
+
+size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
+{
+    static const char *const seeds[] = {
+        "{\"a\":[1,-2.5e10,\"x\\u00e9\\ud83d\\ude00\\n\",true,false,null,{\"b\":{}}],\"c\":[]}",
+        "[0.1,1e-7,123456789012345678901234567890,4.9e-324,1.7976931348623157e308,-0,"
+        "18446744073709551615]",
+        "\"\xE2\x82\xAC \\ud800 \\\" \\u0000\"",
+    };
+    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
+    if (length == 0 || length > capacity) {
+        return 0;
+    }
+    memcpy(data, seeds[index], length);
+    return length;
 }

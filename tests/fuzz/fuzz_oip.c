@@ -6,9 +6,7 @@
 #include <string.h>
 
 #include "core/proto/oip.h"
-#include "core/util/assert.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/check.h"
 
 static const struct fm_port ports[] = {
     {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 3}},
@@ -23,12 +21,12 @@ static void check(const struct fm_oip_signature *signature, const struct fm_oip_
     for (uint32_t i = 0; i < signature->input_count; i++) {
         const struct fm_tensor *tensor = &request->inputs[i].tensor;
         if (tensor->dtype != FM_DTYPE_INVALID) {
-            FM_ASSERT(tensor->dtype == signature->inputs[i].dtype);
-            FM_ASSERT(fm_tensor_check(tensor, &error) == 0);
-            FM_ASSERT(fm_shape_matches(&signature->inputs[i], tensor->shape, tensor->rank));
+            FUZZ_CHECK(tensor->dtype == signature->inputs[i].dtype);
+            FUZZ_CHECK(fm_tensor_check(tensor, &error) == 0);
+            FUZZ_CHECK(fm_shape_matches(&signature->inputs[i], tensor->shape, tensor->rank));
         }
     }
-    FM_ASSERT(request->output_count <= signature->output_count);
+    FUZZ_CHECK(request->output_count <= signature->output_count);
     struct fm_oip_response response;
     if (fm_oip_response_encode(signature, request, request->inputs, NULL, NULL, &response,
                                &error) == 0) {
@@ -36,7 +34,7 @@ static void check(const struct fm_oip_signature *signature, const struct fm_oip_
         for (uint32_t i = 0; i < response.part_count; i++) {
             total += response.parts[i].size;
         }
-        FM_ASSERT(total == response.body_size);
+        FUZZ_CHECK(total == response.body_size && !fm_fuzz_canary);
         fm_oip_response_deinit(&response);
     }
 }
@@ -80,9 +78,44 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(&signature, &request);
         fm_oip_request_deinit(&request);
     } else {
-        FM_ASSERT(error.status == status && error.text[0] != '\0');
+        FUZZ_CHECK(error.status == status && error.text[0] != '\0');
     }
     bool ready = false;
     (void)!fm_oip_index_decode((const char *)data, size, &ready, NULL);
     return 0;
+}
+
+int fm_fuzz_has_canary(void)
+{
+    return 1;
+}
+
+size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
+{
+    static const char head[] =
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",";
+    static const char *const bodies[] = {
+        "\"data\":[[1,2.5,3]]}],\"outputs\":[{\"name\":\"x\",\"parameters\":{\"classification\":2}}"
+        "],"
+        "\"parameters\":{\"timeout\":5},\"id\":\"a\"}",
+        "\"data\":[1,2,3]},{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"a\","
+        "\"b\\u0041\"]},"
+        "{\"name\":\"i\",\"shape\":[2],\"datatype\":\"INT8\",\"data\":[1,-128]}]}",
+        "\"parameters\":{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}"
+        "0123456789ab",
+    };
+    /* Model and length: one input; three of them; one whose tensor is the last 12 bytes. */
+    static const uint8_t choices[][2] = {{0, 0}, {2, 0}, {16, 243}};
+    if (index >= sizeof(bodies) / sizeof(bodies[0])) {
+        return 0;
+    }
+    size_t head_length = sizeof(head) - 1;
+    size_t length = strlen(bodies[index]);
+    if (2 + head_length + length > capacity) {
+        return 0;
+    }
+    memcpy(data, choices[index], 2);
+    memcpy(data + 2, head, head_length);
+    memcpy(data + 2 + head_length, bodies[index], length);
+    return 2 + head_length + length;
 }

@@ -292,6 +292,7 @@ static int labels_emit(struct fm_operator_call *call, const struct fm_option_lin
         for (int b = 0; b < 4; b++) {
             *out++ = (unsigned char)(length >> (8 * b));
         }
+        /* BYTES elements carry their length and no terminator. NOLINTNEXTLINE */
         memcpy(out, label, length);
         out += length;
     }

@@ -63,9 +63,7 @@ struct instance {
     bool stopping;
 };
 
-/* ---- settings
- * -------------------------------------------------------------------------------------------------
- */
+/* --- settings --- */
 
 static int device_open(const struct fm_host *host, const struct fm_setting *settings,
                        size_t setting_count, void **ret_device, struct fm_error *reterr)
@@ -257,9 +255,7 @@ static int model_info(void *handle, struct fm_model_info *ret_info)
     return 0;
 }
 
-/* ---- latency
- * --------------------------------------------------------------------------------------------------
- */
+/* --- latency --- */
 
 static double latency_of(const struct model *model, double batch)
 {
@@ -295,9 +291,7 @@ static uint64_t duration_draw(struct instance *instance, uint32_t batch)
     return (uint64_t)ns;
 }
 
-/* ---- instances
- * ------------------------------------------------------------------------------------------------
- */
+/* --- instances --- */
 
 static int outputs_fill(const struct model *model, struct fm_execution *execution)
 {

@@ -50,6 +50,33 @@ static int status_code(OrtErrorCode code)
     }
 }
 
+/*
+ * The part of ONNX Runtime's message that a user can use. Before it may stand "Load model from PATH
+ * failed:" and, for exceptions, a source file with a C++ function: "/src/x.cc:187
+ * ns::Class::f(args) text"; behind it line ends and a stack.
+ */
+static const char *message_sense(const char *message, size_t *ret_length)
+{
+    static const char failed[] = " failed:";
+    const char *sense = message;
+    const char *behind = strstr(message, failed);
+    if (strncmp(message, "Load model from ", 16) == 0 && behind != NULL) {
+        sense = behind + sizeof(failed) - 1;
+    }
+    behind = strstr(sense, ") ");
+    if (sense[0] == '/' && behind != NULL) {
+        sense = behind + 2;
+    }
+    sense += strspn(sense, " \r\n");
+    *ret_length = strcspn(sense, "\r\n");
+    if (*ret_length == 0) {
+        sense = message;
+        *ret_length = strcspn(message, "\r\n");
+    }
+    *ret_length = *ret_length < 380 ? *ret_length : 380;
+    return sense;
+}
+
 int ort_status(const struct ort_device *device, OrtStatus *take_status, const char *what,
                struct fm_error *reterr)
 {
@@ -62,41 +89,58 @@ int ort_status(const struct ort_device *device, OrtStatus *take_status, const ch
         strstr(message, "bad_alloc") != NULL) {
         status = FM_ENOMEM;
     }
-    /* Messages of run-time failures begin with a source file and a C++ function; the sense comes
-     * behind the last ") ". */
-    const char *sense = message;
-    if (message[0] == '/' && strstr(message, ") ") != NULL) {
-        for (const char *next = message; (next = strstr(next, ") ")) != NULL; next += 2) {
-            sense = next + 2;
-        }
-    }
-    status = fm_error_set(reterr, status, "%s: %.380s", what, sense[0] != '\0' ? sense : message);
+    size_t length = 0;
+    const char *sense = message_sense(message, &length);
+    status = fm_error_set(reterr, status, "%s: %.*s", what, (int)length, sense);
     device->api->ReleaseStatus(take_status);
     return status;
 }
 
-/* Lists what this build of ONNX Runtime has, so that a missing provider is understood at once. */
-static int provider_missing(const struct ort_device *device, struct fm_error *reterr)
+/* "CUDA, CPU": what this build of ONNX Runtime names, so that a missing provider is understood at
+ * once. */
+static void providers_list(const struct ort_device *device, struct fm_text *ret_text)
 {
     char **names = NULL;
     int count = 0;
-    struct fm_text text = {0};
-    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) ==
+    if (ort_status(device, device->api->GetAvailableProviders(&names, &count), "providers", NULL) !=
         0) {
-        for (int i = 0; i < count; i++) {
-            size_t length = strcspn(names[i], "E");
-            const char *end = strstr(names[i], "ExecutionProvider");
-            length = end != NULL ? (size_t)(end - names[i]) : length;
-            fm_text_append_format(&text, "%s%.*s", i > 0 ? ", " : "", (int)length, names[i]);
-        }
-        (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers",
-                         NULL);
+        return;
     }
-    int status =
-        fm_error_set(reterr, FM_EUNSUPPORTED,
-                     "this ONNX Runtime has no execution provider '%s'; it has %s. Use 'provider: "
-                     "cpu', or an ONNX Runtime built with it",
-                     device->provider, text.data != NULL ? text.data : "none that it names");
+    for (int i = 0; i < count; i++) {
+        const char *end = strstr(names[i], "ExecutionProvider");
+        size_t length = end != NULL ? (size_t)(end - names[i]) : strlen(names[i]);
+        fm_text_append_format(ret_text, "%s%.*s", i > 0 ? ", " : "", (int)length, names[i]);
+    }
+    (void)ort_status(device, device->api->ReleaseAvailableProviders(names, count), "providers",
+                     NULL);
+}
+
+static int provider_missing(const struct ort_device *device, struct fm_error *reterr)
+{
+    struct fm_text text = {0};
+    providers_list(device, &text);
+    int status = fm_error_set(reterr, FM_EUNSUPPORTED,
+                              "this ONNX Runtime has no execution provider '%.60s'; it has %s. Use "
+                              "'provider: cpu', or an ONNX Runtime built with it",
+                              device->provider, text.length > 0 ? text.data : "none that it names");
+    fm_text_deinit(&text);
+    return status;
+}
+
+/* ONNX Runtime knows the provider but cannot have it: typically its library or the vendor's is not
+ * installed. */
+static int provider_failed(const struct ort_device *device, int status, struct fm_error *reterr)
+{
+    struct fm_text text = {0};
+    char cause[FM_ERROR_TEXT_SIZE] = "";
+    providers_list(device, &text);
+    if (reterr != NULL) {
+        memcpy(cause, reterr->text, sizeof(cause));
+    }
+    status = fm_error_set(reterr, status == FM_EINVAL ? FM_EINVAL : FM_EUNSUPPORTED,
+                          "%.300s. ONNX Runtime was built with %s, but their libraries must be "
+                          "installed too; 'provider: cpu' needs none",
+                          cause, text.length > 0 ? text.data : "no provider that it names");
     fm_text_deinit(&text);
     return status;
 }
@@ -164,8 +208,8 @@ static int append_tensorrt(const struct ort_device *device, OrtSessionOptions *o
     return status;
 }
 
-int ort_provider_append(const struct ort_device *device, OrtSessionOptions *options,
-                        struct fm_error *reterr)
+static int provider_append(const struct ort_device *device, OrtSessionOptions *options,
+                           struct fm_error *reterr)
 {
     const char *const *keys = (const char *const *)device->option_keys;
     const char *const *values = (const char *const *)device->option_values;
@@ -190,6 +234,13 @@ int ort_provider_append(const struct ort_device *device, OrtSessionOptions *opti
                       device->api->SessionOptionsAppendExecutionProvider(
                           options, device->provider, keys, values, device->option_count),
                       what, reterr);
+}
+
+int ort_provider_append(const struct ort_device *device, OrtSessionOptions *options,
+                        struct fm_error *reterr)
+{
+    int status = provider_append(device, options, reterr);
+    return status != 0 ? provider_failed(device, status, reterr) : 0;
 }
 
 static int settings_read(struct ort_device *device, const struct fm_setting *settings, size_t count,

@@ -6,14 +6,14 @@
  * within a bucket, and the views into a batched output (no copy). Does not own: which items go
  * together (core/plan/flow). Thread rule: one batch, one thread at a time.
  */
-#ifndef FM_HOST_RUNTIME_BATCH_H
-#define FM_HOST_RUNTIME_BATCH_H
+#ifndef FM_HOST_RUNTIME_MODEL_BATCH_H
+#define FM_HOST_RUNTIME_MODEL_BATCH_H
 
 #include "core/plan/pipeline.h"
 #include "core/tensor/tensor.h"
 #include "fermata/backend.h"
 
-struct fm_batch {
+struct fm_model_batch {
     const struct fm_pipeline_stage *stage;
     const struct fm_pipeline *pipeline;
     struct fm_value *items;        /* [item][input] */
@@ -29,21 +29,22 @@ struct fm_batch {
 };
 
 /* Never fails: without memory `ready` stays false, and gather reports it. */
-void fm_batch_init(struct fm_batch *batch, const struct fm_pipeline *pipeline, uint32_t stage,
-                   uint32_t item_count, uint32_t rows);
+void fm_model_batch_init(struct fm_model_batch *batch, const struct fm_pipeline *pipeline,
+                         uint32_t stage, uint32_t item_count, uint32_t rows);
 /* Where to put (with a reference) input `input` of item `item`. */
-struct fm_value *fm_batch_item_input(struct fm_batch *batch, uint32_t item, uint32_t input);
+struct fm_value *fm_model_batch_item_input(struct fm_model_batch *batch, uint32_t item,
+                                           uint32_t input);
 /* Fills batch->inputs and batch->outputs[].wanted. */
-int FM_NODISCARD fm_batch_gather(struct fm_batch *batch, struct fm_error *reterr);
+int FM_NODISCARD fm_model_batch_gather(struct fm_model_batch *batch, struct fm_error *reterr);
 /* After the run: ret_items[i][j] is output j of item i (borrowed from the batch; take it by
  * zeroing). Takes over the outputs' memory. */
-int FM_NODISCARD fm_batch_scatter(struct fm_batch *batch, struct fm_value **ret_items,
-                                  struct fm_error *reterr);
-void fm_batch_deinit(struct fm_batch *batch);
+int FM_NODISCARD fm_model_batch_scatter(struct fm_model_batch *batch, struct fm_value **ret_items,
+                                        struct fm_error *reterr);
+void fm_model_batch_deinit(struct fm_model_batch *batch);
 
 /* Stacks the elements of an inner scope into one tensor, as struct fm_pipeline_output says. */
-int FM_NODISCARD fm_batch_stack(const struct fm_pipeline_output *output,
-                                const struct fm_value *const *elements, uint32_t count,
-                                struct fm_value *ret_value, struct fm_error *reterr);
+int FM_NODISCARD fm_model_batch_stack(const struct fm_pipeline_output *output,
+                                      const struct fm_value *const *elements, uint32_t count,
+                                      struct fm_value *ret_value, struct fm_error *reterr);
 
 #endif

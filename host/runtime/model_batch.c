@@ -1,7 +1,7 @@
 /*
- * Gather and scatter. See batch.h.
+ * Gather and scatter. See model_batch.h.
  */
-#include "host/runtime/batch.h"
+#include "host/runtime/model_batch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,16 +11,16 @@
 
 /* --- life --- */
 
-void fm_batch_init(struct fm_batch *batch, const struct fm_pipeline *pipeline, uint32_t stage,
-                   uint32_t item_count, uint32_t rows)
+void fm_model_batch_init(struct fm_model_batch *batch, const struct fm_pipeline *pipeline,
+                         uint32_t stage, uint32_t item_count, uint32_t rows)
 {
     const struct fm_pipeline_stage *info = &pipeline->stages[stage];
-    *batch = (struct fm_batch){.stage = info,
-                               .pipeline = pipeline,
-                               .item_count = item_count,
-                               .rows = rows,
-                               .input_count = info->input_count,
-                               .output_count = info->output_count};
+    *batch = (struct fm_model_batch){.stage = info,
+                                     .pipeline = pipeline,
+                                     .item_count = item_count,
+                                     .rows = rows,
+                                     .input_count = info->input_count,
+                                     .output_count = info->output_count};
     batch->items = calloc((size_t)item_count * batch->input_count + 1, sizeof(*batch->items));
     batch->inputs = calloc((size_t)batch->input_count + 1, sizeof(*batch->inputs));
     batch->input_owners = calloc((size_t)batch->input_count + 1, sizeof(*batch->input_owners));
@@ -30,12 +30,13 @@ void fm_batch_init(struct fm_batch *batch, const struct fm_pipeline *pipeline, u
                    batch->outputs != NULL && batch->results != NULL;
 }
 
-struct fm_value *fm_batch_item_input(struct fm_batch *batch, uint32_t item, uint32_t input)
+struct fm_value *fm_model_batch_item_input(struct fm_model_batch *batch, uint32_t item,
+                                           uint32_t input)
 {
     return &batch->items[(size_t)item * batch->input_count + input];
 }
 
-void fm_batch_deinit(struct fm_batch *batch)
+void fm_model_batch_deinit(struct fm_model_batch *batch)
 {
     for (uint32_t i = 0; batch->items != NULL && i < batch->item_count * batch->input_count; i++) {
         fm_value_unref(&batch->items[i]);
@@ -57,13 +58,13 @@ void fm_batch_deinit(struct fm_batch *batch)
     free(batch->input_owners);
     free(batch->outputs);
     free(batch->results);
-    *batch = (struct fm_batch){0};
+    *batch = (struct fm_model_batch){0};
 }
 
 /* --- gather --- */
 
 /* True when items lack the batch dimension that the model wants. */
-static bool adds_batch_dimension(const struct fm_batch *batch)
+static bool adds_batch_dimension(const struct fm_model_batch *batch)
 {
     return batch->stage->ports.batch_max > 0 && !batch->stage->spec->items_have_rows;
 }
@@ -75,10 +76,10 @@ static void tensor_add_dimension(struct fm_tensor *tensor, int64_t size)
     tensor->rank++;
 }
 
-static int gather_single(struct fm_batch *batch, uint32_t input, struct fm_error *reterr)
+static int gather_single(struct fm_model_batch *batch, uint32_t input, struct fm_error *reterr)
 {
     struct fm_tensor *tensor = &batch->inputs[input];
-    *tensor = fm_batch_item_input(batch, 0, input)->tensor;
+    *tensor = fm_model_batch_item_input(batch, 0, input)->tensor;
     if (tensor->dtype != FM_DTYPE_INVALID && adds_batch_dimension(batch)) {
         if (tensor->rank >= FM_RANK_MAX) {
             return fm_error_set(reterr, FM_ETYPE,
@@ -160,17 +161,17 @@ static void copy_padded(const struct fm_tensor *item, uint32_t axis, int64_t tar
 }
 
 /* The shape that all items of the batch get, and the rows in all. */
-static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor *ret_shape,
+static int batch_shape(struct fm_model_batch *batch, uint32_t input, struct fm_tensor *ret_shape,
                        bool *ret_pads, struct fm_error *reterr)
 {
     const struct fm_batch_spec *spec = &batch->stage->spec->batch;
     bool pads = input == 0 && spec->bucket_step > 0;
     bool rows_inside = batch->stage->spec->items_have_rows;
-    struct fm_tensor shape = fm_batch_item_input(batch, 0, input)->tensor;
+    struct fm_tensor shape = fm_model_batch_item_input(batch, 0, input)->tensor;
     int64_t rows = 0;
     *ret_pads = false;
     for (uint32_t i = 0; i < batch->item_count; i++) {
-        const struct fm_tensor *item = &fm_batch_item_input(batch, i, input)->tensor;
+        const struct fm_tensor *item = &fm_model_batch_item_input(batch, i, input)->tensor;
         bool equal = item->rank == shape.rank && item->dtype == shape.dtype;
         for (uint32_t axis = 0; equal && axis < item->rank; axis++) {
             if (item->shape[axis] == shape.shape[axis] || (rows_inside && axis == 0)) {
@@ -202,7 +203,7 @@ static int batch_shape(struct fm_batch *batch, uint32_t input, struct fm_tensor 
     return 0;
 }
 
-static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *reterr)
+static int gather_many(struct fm_model_batch *batch, uint32_t input, struct fm_error *reterr)
 {
     struct fm_tensor shape;
     bool pads = false;
@@ -224,7 +225,7 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
     }
     size_t bytes = 0;
     for (uint32_t i = 0; i < batch->item_count; i++) {
-        bytes += fm_batch_item_input(batch, i, input)->tensor.size;
+        bytes += fm_model_batch_item_input(batch, i, input)->tensor.size;
     }
     struct fm_value *owner = &batch->input_owners[input];
     status = fm_value_alloc(owner, shape.dtype, shape.shape, shape.rank, bytes);
@@ -237,7 +238,7 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
                                    ? 0
                                    : batch->stage->spec->batch.bucket_axis);
     for (uint32_t i = 0; i < batch->item_count; i++) {
-        const struct fm_tensor *item = &fm_batch_item_input(batch, i, input)->tensor;
+        const struct fm_tensor *item = &fm_model_batch_item_input(batch, i, input)->tensor;
         if (pads) {
             copy_padded(item, axis, shape.shape[axis + 1], element_size, pad, destination);
             destination += owner->tensor.size / batch->item_count;
@@ -250,14 +251,14 @@ static int gather_many(struct fm_batch *batch, uint32_t input, struct fm_error *
     return 0;
 }
 
-int fm_batch_gather(struct fm_batch *batch, struct fm_error *reterr)
+int fm_model_batch_gather(struct fm_model_batch *batch, struct fm_error *reterr)
 {
     if (!batch->ready) {
         return fm_error_set(reterr, FM_ENOMEM, "stage '%s': out of memory for a batch of %u",
                             batch->stage->spec->name, batch->item_count);
     }
     for (uint32_t j = 0; j < batch->input_count; j++) {
-        bool absent = fm_batch_item_input(batch, 0, j)->tensor.dtype == FM_DTYPE_INVALID;
+        bool absent = fm_model_batch_item_input(batch, 0, j)->tensor.dtype == FM_DTYPE_INVALID;
         int status = batch->item_count == 1 || absent ? gather_single(batch, j, reterr)
                                                       : gather_many(batch, j, reterr);
         if (status != 0) {
@@ -310,7 +311,7 @@ static size_t slice_bytes(const struct fm_tensor *whole, const unsigned char *da
 }
 
 /* The view of item `item` into a batched output; moves *cursor on. */
-static int slice(const struct fm_batch *batch, const struct fm_value *whole, uint32_t item,
+static int slice(const struct fm_model_batch *batch, const struct fm_value *whole, uint32_t item,
                  const unsigned char **cursor, struct fm_value *ret_value)
 {
     int64_t rows = 1;
@@ -347,7 +348,7 @@ static int slice(const struct fm_batch *batch, const struct fm_value *whole, uin
     return 0;
 }
 
-static int scatter_output(struct fm_batch *batch, uint32_t output, struct fm_error *reterr)
+static int scatter_output(struct fm_model_batch *batch, uint32_t output, struct fm_error *reterr)
 {
     struct fm_value whole = {0};
     char shape[160];
@@ -383,7 +384,8 @@ static int scatter_output(struct fm_batch *batch, uint32_t output, struct fm_err
     return 0;
 }
 
-int fm_batch_scatter(struct fm_batch *batch, struct fm_value **ret_items, struct fm_error *reterr)
+int fm_model_batch_scatter(struct fm_model_batch *batch, struct fm_value **ret_items,
+                           struct fm_error *reterr)
 {
     for (uint32_t j = 0; j < batch->output_count; j++) {
         if (batch->outputs[j].wanted == 0) {
@@ -424,8 +426,9 @@ static void stacked_shape(const struct fm_pipeline_output *output, const struct 
     }
 }
 
-int fm_batch_stack(const struct fm_pipeline_output *output, const struct fm_value *const *elements,
-                   uint32_t count, struct fm_value *ret_value, struct fm_error *reterr)
+int fm_model_batch_stack(const struct fm_pipeline_output *output,
+                         const struct fm_value *const *elements, uint32_t count,
+                         struct fm_value *ret_value, struct fm_error *reterr)
 {
     struct fm_tensor shape;
     size_t bytes = 0;

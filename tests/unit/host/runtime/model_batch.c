@@ -2,7 +2,7 @@
  * Tests of host/runtime/batch: one copy for several items and none for one, padding inside a
  * bucket, views of the outputs, stacking.
  */
-#include "host/runtime/batch.h"
+#include "host/runtime/model_batch.h"
 
 #include "core/util/memory.h"
 #include "tests/harness/test.h"
@@ -70,54 +70,55 @@ static struct fm_value floats(const int64_t *shape, uint32_t rank, const float *
 TEST(one_item_is_not_copied)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     fixture_init(&fixture, FM_DTYPE_FP32, false, 0);
-    fm_batch_init(&batch, fixture.pipeline, 0, 1, 1);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 1, 1);
     CHECK(batch.ready);
     struct fm_value item = floats((int64_t[]){2, 2}, 2, (float[]){1, 2, 3, 4});
-    *fm_batch_item_input(&batch, 0, 0) = fm_value_ref(&item);
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), 0);
+    *fm_model_batch_item_input(&batch, 0, 0) = fm_value_ref(&item);
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), 0);
     CHECK_PTR_EQ(batch.inputs[0].data, item.tensor.data);
     CHECK_UINT_EQ(batch.inputs[0].rank, 3);
     CHECK_INT_EQ(batch.inputs[0].shape[0], 1);
     CHECK_INT_EQ(batch.inputs[0].shape[2], 2);
     CHECK_UINT_EQ(batch.outputs[0].wanted, 1);
     fm_value_unref(&item);
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
     fm_pipeline_free(fixture.pipeline);
 }
 
 TEST(items_of_a_bucket_are_padded_to_the_widest)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     fixture_init(&fixture, FM_DTYPE_FP32, false, 4);
-    fm_batch_init(&batch, fixture.pipeline, 0, 2, 2);
-    *fm_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1}, 2, (float[]){1, 2});
-    *fm_batch_item_input(&batch, 1, 0) = floats((int64_t[]){2, 3}, 2, (float[]){3, 4, 5, 6, 7, 8});
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), 0);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 2, 2);
+    *fm_model_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1}, 2, (float[]){1, 2});
+    *fm_model_batch_item_input(&batch, 1, 0) =
+        floats((int64_t[]){2, 3}, 2, (float[]){3, 4, 5, 6, 7, 8});
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), 0);
     static const float expected[] = {1, 9, 9, 2, 9, 9, 3, 4, 5, 6, 7, 8};
     CHECK_UINT_EQ(batch.inputs[0].size, sizeof(expected));
     CHECK_MEM_EQ(batch.inputs[0].data, expected, sizeof(expected));
     CHECK_INT_EQ(batch.inputs[0].shape[0], 2);
     CHECK_INT_EQ(batch.inputs[0].shape[2], 3);
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
     fm_pipeline_free(fixture.pipeline);
 }
 
 TEST(different_shapes_are_refused)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     fixture_init(&fixture, FM_DTYPE_FP32, false, 0);
-    fm_batch_init(&batch, fixture.pipeline, 0, 2, 2);
-    *fm_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1}, 2, (float[]){1, 2});
-    *fm_batch_item_input(&batch, 1, 0) = floats((int64_t[]){1, 2}, 2, (float[]){3, 4});
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), FM_EINTERNAL);
-    fm_batch_deinit(&batch);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 2, 2);
+    *fm_model_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1}, 2, (float[]){1, 2});
+    *fm_model_batch_item_input(&batch, 1, 0) = floats((int64_t[]){1, 2}, 2, (float[]){3, 4});
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), FM_EINTERNAL);
+    fm_model_batch_deinit(&batch);
     fm_pipeline_free(fixture.pipeline);
 }
 
@@ -146,23 +147,23 @@ static void output_set(struct fm_output *output, const int64_t *shape, uint32_t 
 TEST(requests_of_several_rows_share_a_batch)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     struct fm_value *items[2];
     releases = 0;
     fixture_init(&fixture, FM_DTYPE_FP32, true, 0);
-    fm_batch_init(&batch, fixture.pipeline, 0, 2, 3);
-    *fm_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1, 1}, 3, (float[]){1, 2});
-    *fm_batch_item_input(&batch, 1, 0) = floats((int64_t[]){1, 1, 1}, 3, (float[]){3});
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), 0);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 2, 3);
+    *fm_model_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1, 1}, 3, (float[]){1, 2});
+    *fm_model_batch_item_input(&batch, 1, 0) = floats((int64_t[]){1, 1, 1}, 3, (float[]){3});
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), 0);
     CHECK_INT_EQ(batch.inputs[0].shape[0], 3);
     output_set(&batch.outputs[0], (int64_t[]){3, 2}, 2, (float[]){10, 11, 20, 21, 30, 31});
-    CHECK_INT_EQ(fm_batch_scatter(&batch, items, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_scatter(&batch, items, &error), 0);
     CHECK_INT_EQ(items[0][0].tensor.shape[0], 2);
     CHECK_INT_EQ(items[1][0].tensor.shape[0], 1);
     CHECK_NEAR(((float *)items[1][0].tensor.data)[1], 31, 0);
     struct fm_value kept = fm_value_ref(&items[1][0]);
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
     CHECK_INT_EQ(releases, 0); /* a view keeps the whole output alive */
     CHECK_NEAR(((float *)kept.tensor.data)[0], 30, 0);
     fm_value_unref(&kept);
@@ -173,18 +174,18 @@ TEST(requests_of_several_rows_share_a_batch)
 TEST(a_wrong_number_of_rows_is_the_models_fault)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     struct fm_value *items[1];
     releases = 0;
     fixture_init(&fixture, FM_DTYPE_FP32, true, 0);
-    fm_batch_init(&batch, fixture.pipeline, 0, 1, 2);
-    *fm_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1, 1}, 3, (float[]){1, 2});
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), 0);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 1, 2);
+    *fm_model_batch_item_input(&batch, 0, 0) = floats((int64_t[]){2, 1, 1}, 3, (float[]){1, 2});
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), 0);
     output_set(&batch.outputs[0], (int64_t[]){1, 2}, 2, (float[]){10, 11});
-    CHECK_INT_EQ(fm_batch_scatter(&batch, items, &error), FM_EINTERNAL);
+    CHECK_INT_EQ(fm_model_batch_scatter(&batch, items, &error), FM_EINTERNAL);
     CHECK_STR_CONTAINS(error.text, "answered a batch of 2 rows with output 'y' of shape [1,2]");
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
     CHECK_INT_EQ(releases, 1);
     fm_pipeline_free(fixture.pipeline);
 }
@@ -192,19 +193,19 @@ TEST(a_wrong_number_of_rows_is_the_models_fault)
 TEST(strings_are_gathered_and_cut_apart)
 {
     struct fixture fixture;
-    struct fm_batch batch;
+    struct fm_model_batch batch;
     struct fm_error error = {0};
     struct fm_value *items[2];
     releases = 0;
     fixture_init(&fixture, FM_DTYPE_BYTES, true, 0);
-    fm_batch_init(&batch, fixture.pipeline, 0, 2, 2);
+    fm_model_batch_init(&batch, fixture.pipeline, 0, 2, 2);
     for (uint32_t i = 0; i < 2; i++) {
-        struct fm_value *item = fm_batch_item_input(&batch, i, 0);
+        struct fm_value *item = fm_model_batch_item_input(&batch, i, 0);
         CHECK_INT_EQ(fm_value_from_bytes(item, i == 0 ? "one" : "three", i == 0 ? 3 : 5), 0);
         item->tensor.rank = 3;
         item->tensor.shape[1] = item->tensor.shape[2] = 1;
     }
-    CHECK_INT_EQ(fm_batch_gather(&batch, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_gather(&batch, &error), 0);
     CHECK_UINT_EQ(batch.inputs[0].size, 4 + 3 + 4 + 5);
     void *copy = malloc(16);
     memcpy(copy, batch.inputs[0].data, 16);
@@ -213,14 +214,14 @@ TEST(strings_are_gathered_and_cut_apart)
         .release = output_release,
         .release_context = copy,
         .wanted = 1};
-    CHECK_INT_EQ(fm_batch_scatter(&batch, items, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_scatter(&batch, items, &error), 0);
     const char *data = NULL;
     size_t length = 0;
     CHECK_INT_EQ(fm_bytes_get(&items[1][0].tensor, 0, &data, &length), 0);
     CHECK_UINT_EQ(length, 5);
     CHECK_MEM_EQ(data, "three", 5);
     CHECK_UINT_EQ(items[0][0].tensor.size, 7);
-    fm_batch_deinit(&batch);
+    fm_model_batch_deinit(&batch);
     fm_pipeline_free(fixture.pipeline);
 }
 
@@ -235,19 +236,19 @@ TEST(stacking)
         .type = {.dtype = FM_DTYPE_FP32, .rank = 3, .shape = {-1, 2, 1}}};
     struct fm_value stacked = {0};
     struct fm_error error = {0};
-    CHECK_INT_EQ(fm_batch_stack(&output, pointers, 2, &stacked, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_stack(&output, pointers, 2, &stacked, &error), 0);
     CHECK_UINT_EQ(stacked.tensor.rank, 3);
     CHECK_INT_EQ(stacked.tensor.shape[0], 2);
     CHECK_NEAR(((float *)stacked.tensor.data)[3], 4, 0);
     fm_value_unref(&stacked);
-    CHECK_INT_EQ(fm_batch_stack(&output, pointers, 0, &stacked, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_stack(&output, pointers, 0, &stacked, &error), 0);
     CHECK_INT_EQ(stacked.tensor.shape[0], 0);
     CHECK_INT_EQ(stacked.tensor.shape[1], 2);
     CHECK_UINT_EQ(stacked.tensor.size, 0);
     fm_value_unref(&stacked);
     elements[1].tensor.shape[0] = 1;
     elements[1].tensor.shape[1] = 2;
-    CHECK_INT_EQ(fm_batch_stack(&output, pointers, 2, &stacked, &error), FM_ETYPE);
+    CHECK_INT_EQ(fm_model_batch_stack(&output, pointers, 2, &stacked, &error), FM_ETYPE);
     CHECK_STR_CONTAINS(error.text, "elements of shapes [2,1] and [1,2] cannot be stacked");
     fm_value_unref(&elements[0]);
     fm_value_unref(&elements[1]);
@@ -257,7 +258,7 @@ TEST(stacking)
     pointers[0] = &texts[0];
     pointers[1] = &texts[1];
     output.type = (struct fm_port){.dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {-1}};
-    CHECK_INT_EQ(fm_batch_stack(&output, pointers, 2, &stacked, &error), 0);
+    CHECK_INT_EQ(fm_model_batch_stack(&output, pointers, 2, &stacked, &error), 0);
     CHECK_UINT_EQ(stacked.tensor.rank, 1);
     CHECK_INT_EQ(stacked.tensor.shape[0], 2);
     CHECK_INT_EQ(fm_tensor_check(&stacked.tensor, &error), 0);
