@@ -1,7 +1,8 @@
 /*
  * `fermata batch`: runs a job file to its end and tells how it goes.
  *
- * Owns: options, progress, Ctrl-C, printing, exit codes. Does not own: the job (engines/batch). Thread rule: the main thread.
+ * Owns: options, progress, Ctrl-C, printing, exit codes. Does not own: the job (engines/batch).
+ * Thread rule: the main thread.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@
 #include "host/os/stop_signal.h"
 
 enum { LINE_SIZE = 512, BAR_WIDTH_MAX = 40, BAR_WIDTH_MIN = 8 };
-#define SECOND_NS UINT64_C(1000000000)
+#define SECOND_NS      UINT64_C(1000000000)
 #define RATE_WINDOW_NS (20 * SECOND_NS)
 
 /* How progress is shown: at most one of the three. */
@@ -56,29 +57,35 @@ static unsigned percent_of(uint64_t done, uint64_t total)
 }
 
 /* "132/480  27%  2.31 rows/s  2:31 left  3 failed  slowest: rec 61%" */
-static void words_write(const struct watcher *watcher, const struct fm_run_progress *progress, uint64_t now_ns, char *text, size_t size)
+static void words_write(const struct watcher *watcher, const struct fm_run_progress *progress,
+                        uint64_t now_ns, char *text, size_t size)
 {
     char rate[24];
     char rest[32];
     uint64_t rest_ns = 0;
     struct fm_text line = {0};
-    fm_text_append_format(&line, "%" PRIu64 "/%" PRIu64 "  %u%%  %s rows/s", progress->rows_done, progress->rows_total,
-                          percent_of(progress->rows_done, progress->rows_total),
-                          fm_progress_format_rate(fm_progress_rate_recent(&watcher->progress), rate, sizeof(rate)));
-    if (progress->rows_done < progress->rows_total && fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
-        fm_text_append_format(&line, "  %s left", fm_progress_format_duration(rest_ns, rest, sizeof(rest)));
+    fm_text_append_format(
+        &line, "%" PRIu64 "/%" PRIu64 "  %u%%  %s rows/s", progress->rows_done,
+        progress->rows_total, percent_of(progress->rows_done, progress->rows_total),
+        fm_progress_format_rate(fm_progress_rate_recent(&watcher->progress), rate, sizeof(rate)));
+    if (progress->rows_done < progress->rows_total &&
+        fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
+        fm_text_append_format(&line, "  %s left",
+                              fm_progress_format_duration(rest_ns, rest, sizeof(rest)));
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
     }
     if (progress->slowest_stage != NULL) {
-        fm_text_append_format(&line, "  slowest: %s %.0f%%", progress->slowest_stage, progress->slowest_share * 100);
+        fm_text_append_format(&line, "  slowest: %s %.0f%%", progress->slowest_stage,
+                              progress->slowest_share * 100);
     }
     (void)snprintf(text, size, "%s", line.data != NULL ? line.data : "");
     fm_text_deinit(&line);
 }
 
-static void bar_draw(struct watcher *watcher, const struct fm_run_progress *progress, uint64_t now_ns)
+static void bar_draw(struct watcher *watcher, const struct fm_run_progress *progress,
+                     uint64_t now_ns)
 {
     char words[LINE_SIZE];
     char bar[4 * BAR_WIDTH_MAX];
@@ -94,7 +101,8 @@ static void bar_draw(struct watcher *watcher, const struct fm_run_progress *prog
     (void)fprintf(stderr, "\r\033[K");
     if (width >= BAR_WIDTH_MIN) {
         (void)fprintf(stderr, "[%s%s%s] %s", fm_style(color, FM_STYLE_GREEN),
-                      fm_progress_format_bar(progress->rows_done, progress->rows_total, width, "#", ".", bar, sizeof(bar)),
+                      fm_progress_format_bar(progress->rows_done, progress->rows_total, width, "#",
+                                             ".", bar, sizeof(bar)),
                       fm_style(color, FM_STYLE_RESET), words);
     } else {
         (void)fprintf(stderr, "%.*s", columns > 1 ? (int)columns - 1 : 0, words);
@@ -104,7 +112,8 @@ static void bar_draw(struct watcher *watcher, const struct fm_run_progress *prog
     watcher->shown_ns = now_ns;
 }
 
-static void progress_members(const struct watcher *watcher, struct fm_json_writer *json, const struct fm_run_progress *progress, uint64_t now_ns)
+static void progress_members(const struct watcher *watcher, struct fm_json_writer *json,
+                             const struct fm_run_progress *progress, uint64_t now_ns)
 {
     uint64_t rest_ns = 0;
     fm_json_key(json, "rows_total");
@@ -143,7 +152,8 @@ static void event_print(struct fm_text *text)
     fm_text_deinit(text);
 }
 
-static void event_progress(const struct watcher *watcher, const char *event, const struct fm_run_progress *progress, uint64_t now_ns)
+static void event_progress(const struct watcher *watcher, const char *event,
+                           const struct fm_run_progress *progress, uint64_t now_ns)
 {
     struct fm_text text = {0};
     struct fm_json_writer json;
@@ -164,14 +174,17 @@ static void on_begin(void *context, const struct fm_run_progress *progress)
     watcher->start_ns = fm_os_now_ns();
     watcher->shown_ns = watcher->start_ns;
     watcher->shown_rows = progress->rows_done;
-    fm_progress_start(&watcher->progress, watcher->start_ns, progress->rows_done, progress->rows_total, RATE_WINDOW_NS);
-    /* Until here the signals end the process as usual: there is nothing that it would be worth waiting for. */
+    fm_progress_start(&watcher->progress, watcher->start_ns, progress->rows_done,
+                      progress->rows_total, RATE_WINDOW_NS);
+    /* Until here the signals end the process as usual: there is nothing that it would be worth
+     * waiting for. */
     fm_stop_signal_install();
     if (watcher->json) {
         event_progress(watcher, "begin", progress, watcher->start_ns);
     } else if (watcher->plain) {
-        (void)fprintf(stderr, "fermata batch: %s: %" PRIu64 " rows, %" PRIu64 " of them done before\n", watcher->job->name, progress->rows_total,
-                      progress->rows_done);
+        (void)fprintf(stderr,
+                      "fermata batch: %s: %" PRIu64 " rows, %" PRIu64 " of them done before\n",
+                      watcher->job->name, progress->rows_total, progress->rows_done);
     }
 }
 
@@ -192,7 +205,8 @@ static void on_progress(void *context, const struct fm_run_progress *progress)
         }
         return;
     }
-    bool tenth = progress->rows_done - watcher->shown_rows >= (progress->rows_total + 9) / 10 && now_ns - watcher->shown_ns >= SECOND_NS;
+    bool tenth = progress->rows_done - watcher->shown_rows >= (progress->rows_total + 9) / 10 &&
+                 now_ns - watcher->shown_ns >= SECOND_NS;
     if (watcher->plain && (tenth || now_ns - watcher->shown_ns >= 10 * SECOND_NS)) {
         watcher->shown_ns = now_ns;
         watcher->shown_rows = progress->rows_done;
@@ -251,9 +265,10 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         const char *key;
         uint64_t value;
     } members[] = {
-        {"rows_in", report->proof.rows_in},       {"rows_out", report->proof.rows_out},   {"dead_letters", report->proof.dead_letters},
-        {"rows_left", report->proof.rows_missing}, {"rows_given_up", report->proof.rows_dead}, {"rows_before", report->rows_before},
-        {"inputs_found", report->rows_found},     {"memory_peak_bytes", report->memory_peak},
+        {"rows_in", report->proof.rows_in},           {"rows_out", report->proof.rows_out},
+        {"dead_letters", report->proof.dead_letters}, {"rows_left", report->proof.rows_missing},
+        {"rows_given_up", report->proof.rows_dead},   {"rows_before", report->rows_before},
+        {"inputs_found", report->rows_found},         {"memory_peak_bytes", report->memory_peak},
     };
     fm_json_writer_init(&json, &text);
     fm_json_object_begin(&json);
@@ -284,8 +299,9 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     const struct fm_ledger_proof *proof = &report->proof;
     uint64_t done = proof->rows_out + proof->dead_letters - report->rows_before;
     double seconds = (double)report->elapsed_ns / (double)SECOND_NS;
-    printf("%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters", watcher->job->name, verdict_name(report->verdict),
-           proof->rows_in, proof->rows_out, proof->dead_letters);
+    printf("%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters",
+           watcher->job->name, verdict_name(report->verdict), proof->rows_in, proof->rows_out,
+           proof->dead_letters);
     if (!proof->complete) {
         printf(" + %" PRIu64 " still to do", proof->rows_missing);
     }
@@ -294,13 +310,15 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     }
     printf("\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB\n", done,
            fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
-           fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)), report->memory_peak >> 20);
+           fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
+           report->memory_peak >> 20);
     printf("results: %s/part-*.jsonl\n", watcher->job->output);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
     }
     if (report->verdict == FM_BATCH_STOPPED) {
-        printf("what is finished is kept; go on with: fermata batch %s --resume\n", watcher->job->file);
+        printf("what is finished is kept; go on with: fermata batch %s --resume\n",
+               watcher->job->file);
     }
 }
 
@@ -308,8 +326,10 @@ static int failure_print(const struct fm_call *call, int status, const struct fm
 {
     /* Whatever the disk and the lock answer can pass; the rest is for the person to mend. */
     if (status == FM_ENOSPC || status == FM_EIO) {
-        return fm_call_fail_with(call, FM_EXIT_UNAVAILABLE, "%s; what is committed is kept: make room or mend the disk, then go on with --resume",
-                                 error->text);
+        return fm_call_fail_with(
+            call, FM_EXIT_UNAVAILABLE,
+            "%s; what is committed is kept: make room or mend the disk, then go on with --resume",
+            error->text);
     }
     return fm_call_fail(call, error);
 }
@@ -325,14 +345,15 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
                               .json = call->json,
                               .bar = terminal && !quiet && !call->json,
                               .plain = !terminal && !quiet && !call->json};
-    struct fm_batch_options options = {.resume = fm_call_flag(call, "resume"),
-                                       .restart = fm_call_flag(call, "restart"),
-                                       .limit = (uint64_t)fm_call_integer(call, "limit"),
-                                       .fault = fault,
-                                       .hooks = {.stop = on_stop, .progress = on_progress, .context = &watcher},
-                                       .note = on_note,
-                                       .begin = on_begin,
-                                       .context = &watcher};
+    struct fm_batch_options options = {
+        .resume = fm_call_flag(call, "resume"),
+        .restart = fm_call_flag(call, "restart"),
+        .limit = (uint64_t)fm_call_integer(call, "limit"),
+        .fault = fault,
+        .hooks = {.stop = on_stop, .progress = on_progress, .context = &watcher},
+        .note = on_note,
+        .begin = on_begin,
+        .context = &watcher};
     int status = fm_batch_run(job, &options, &report, &error);
     bar_clear(&watcher);
     if (status != 0) {
@@ -347,7 +368,9 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         return fm_call_fail_with(call, FM_EXIT_THRESHOLD, "%s", report.error.text);
     }
     if (report.verdict == FM_BATCH_INCOMPLETE) {
-        return fm_call_fail_with(call, FM_EXIT_INCOMPLETE, "%" PRIu64 " rows were given up and %" PRIu64 " are missing; go on with --resume",
+        return fm_call_fail_with(call, FM_EXIT_INCOMPLETE,
+                                 "%" PRIu64 " rows were given up and %" PRIu64
+                                 " are missing; go on with --resume",
                                  report.proof.rows_dead, report.proof.rows_missing);
     }
     return verdict_exit_code(report.verdict);
@@ -363,8 +386,14 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
         const char *key;
         uint64_t value;
     } members[] = {
-        {"inputs_found", plan->rows_found}, {"rows", plan->rows}, {"input_bytes", plan->bytes}, {"shard_rows", plan->shard_rows},
-        {"shards", plan->shards}, {"rows_in_flight", plan->rows_in_flight}, {"stages", plan->stages}, {"hidden_left_out", plan->hidden_count},
+        {"inputs_found", plan->rows_found},
+        {"rows", plan->rows},
+        {"input_bytes", plan->bytes},
+        {"shard_rows", plan->shard_rows},
+        {"shards", plan->shards},
+        {"rows_in_flight", plan->rows_in_flight},
+        {"stages", plan->stages},
+        {"hidden_left_out", plan->hidden_count},
         {"duplicates_left_out", plan->duplicate_count},
     };
     fm_json_writer_init(&json, &text);
@@ -394,7 +423,8 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
     struct fm_error error = {0};
     struct fm_batch_plan plan;
     struct watcher watcher = {.call = call, .job = job};
-    struct fm_batch_options options = {.limit = (uint64_t)fm_call_integer(call, "limit"), .note = on_note, .context = &watcher};
+    struct fm_batch_options options = {
+        .limit = (uint64_t)fm_call_integer(call, "limit"), .note = on_note, .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, &error);
@@ -404,10 +434,14 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
         return FM_EXIT_OK;
     }
     printf("job       %s\n", job->name);
-    printf("pipeline  %s (%" PRIu32 " stages), files go to input '%s'\n", plan.pipeline, plan.stages, plan.tensor);
-    printf("inputs    %" PRIu64 " found, %" PRIu64 " in the job, %" PRIu64 " bytes\n", plan.rows_found, plan.rows, plan.bytes);
-    printf("shards    %" PRIu64 " of up to %" PRIu64 " rows; %" PRIu32 " rows in flight\n", plan.shards, plan.shard_rows, plan.rows_in_flight);
-    printf("output    %s%s\n", job->output, plan.output_holds_job ? " (holds a job: --resume or --restart)" : "");
+    printf("pipeline  %s (%" PRIu32 " stages), files go to input '%s'\n", plan.pipeline,
+           plan.stages, plan.tensor);
+    printf("inputs    %" PRIu64 " found, %" PRIu64 " in the job, %" PRIu64 " bytes\n",
+           plan.rows_found, plan.rows, plan.bytes);
+    printf("shards    %" PRIu64 " of up to %" PRIu64 " rows; %" PRIu32 " rows in flight\n",
+           plan.shards, plan.shard_rows, plan.rows_in_flight);
+    printf("output    %s%s\n", job->output,
+           plan.output_holds_job ? " (holds a job: --resume or --restart)" : "");
     printf("nothing was written\n");
     return FM_EXIT_OK;
 }
@@ -421,7 +455,8 @@ static int run(const struct fm_call *call)
     struct fm_fault fault = {.error = false};
     const char *fault_text = fm_call_string(call, "fault");
     if (fm_call_flag(call, "resume") && fm_call_flag(call, "restart")) {
-        return fm_call_usage(call, "--resume continues the job and --restart begins it anew: give one of them");
+        return fm_call_usage(
+            call, "--resume continues the job and --restart begins it anew: give one of them");
     }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
@@ -432,7 +467,9 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "output")) {
         job.output = fm_call_string(call, "output");
     }
-    int exit_code = fm_call_flag(call, "dry-run") ? job_plan(call, &job) : job_run(call, &job, fault_text != NULL ? &fault : NULL);
+    int exit_code = fm_call_flag(call, "dry-run")
+                        ? job_plan(call, &job)
+                        : job_run(call, &job, fault_text != NULL ? &fault : NULL);
     fm_job_deinit(&job);
     return exit_code;
 }
@@ -443,40 +480,64 @@ static const struct fm_positional positionals[] = {
 };
 
 static const struct fm_option options[] = {
-    {.name = "resume", .kind = FM_OPTION_FLAG, .help = "continue the job in the output directory, or begin it when there is none"},
-    {.name = "restart", .kind = FM_OPTION_FLAG, .help = "remove the job in the output directory, with its results, and begin anew"},
-    {.name = "limit", .short_name = 'n', .kind = FM_OPTION_INTEGER, .value_name = "N", .min = 1,
+    {.name = "resume",
+     .kind = FM_OPTION_FLAG,
+     .help = "continue the job in the output directory, or begin it when there is none"},
+    {.name = "restart",
+     .kind = FM_OPTION_FLAG,
+     .help = "remove the job in the output directory, with its results, and begin anew"},
+    {.name = "limit",
+     .short_name = 'n',
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
      .help = "do the first N inputs only; resuming without it does the rest"},
-    {.name = "output", .short_name = 'o', .kind = FM_OPTION_PATH, .value_name = "DIR", .help = "write here instead of where the job file says"},
-    {.name = "dry-run", .kind = FM_OPTION_FLAG, .help = "list the inputs and check the pipeline; write nothing"},
+    {.name = "output",
+     .short_name = 'o',
+     .kind = FM_OPTION_PATH,
+     .value_name = "DIR",
+     .help = "write here instead of where the job file says"},
+    {.name = "dry-run",
+     .kind = FM_OPTION_FLAG,
+     .help = "list the inputs and check the pipeline; write nothing"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
-    {.name = "fault", .kind = FM_OPTION_STRING, .value_name = "POINT[:N][:error]", .group = "Testing recovery",
-     .help = "die (or fail for lack of space) at the N-th time of this point; docs/batch.md lists them"},
+    {.name = "fault",
+     .kind = FM_OPTION_STRING,
+     .value_name = "POINT[:N][:error]",
+     .group = "Testing recovery",
+     .help = "die (or fail for lack of space) at the N-th time of this point; docs/batch.md lists "
+             "them"},
     {.name = NULL},
 };
 
 static const struct fm_example examples[] = {
-    {.text = "Read all pages of the example, 20 of them first", .command = "fermata batch examples/ocr/job.yaml --limit 20"},
-    {.text = "Go on after Ctrl-C, a crash, a full disk, or with more pages", .command = "fermata batch examples/ocr/job.yaml --resume"},
+    {.text = "Read all pages of the example, 20 of them first",
+     .command = "fermata batch examples/ocr/job.yaml --limit 20"},
+    {.text = "Go on after Ctrl-C, a crash, a full disk, or with more pages",
+     .command = "fermata batch examples/ocr/job.yaml --resume"},
     {.text = "See what would be done", .command = "fermata batch job.yaml --dry-run"},
     {.text = "Give the inputs on standard input (the job file says input: {list: -})",
      .command = "find scans -name '*.png' -print0 | fermata batch job.yaml --json"},
     {.text = NULL},
 };
 
-static const int exit_codes[] = {FM_EXIT_INPUT, FM_EXIT_PARTIAL, FM_EXIT_INCOMPLETE, FM_EXIT_UNAVAILABLE, FM_EXIT_THRESHOLD,
-                                 FM_EXIT_INTERRUPTED, FM_EXIT_TERMINATED, 0};
+static const int exit_codes[] = {
+    FM_EXIT_INPUT,     FM_EXIT_PARTIAL,     FM_EXIT_INCOMPLETE, FM_EXIT_UNAVAILABLE,
+    FM_EXIT_THRESHOLD, FM_EXIT_INTERRUPTED, FM_EXIT_TERMINATED, 0};
 
 const struct fm_command fm_command_batch = {
     .name = "batch",
     .summary = "run a model or pipeline over many files, one JSON line each",
     .description =
-        "Runs every input of the job through its pipeline and writes one JSON line per input to part files in the output directory. "
+        "Runs every input of the job through its pipeline and writes one JSON line per input to "
+        "part files in the output directory. "
         "Inputs that cannot be done become dead letters with their reason, and the job goes on.\n\n"
-        "Whatever is killed, whenever: a part file is either complete and final or not there, and --resume continues where the job stands. At the end the rows are counted: "
+        "Whatever is killed, whenever: a part file is either complete and final or not there, and "
+        "--resume continues where the job stands. At the end the rows are counted: "
         "rows in = results + dead letters, or the job is not complete.\n\n"
-        "The first Ctrl-C stops taking new rows, finishes those in work and keeps them; the second ends at once. Both can be resumed.",
+        "The first Ctrl-C stops taking new rows, finishes those in work and keeps them; the second "
+        "ends at once. Both can be resumed.",
     .positionals = positionals,
     .options = options,
     .examples = examples,

@@ -181,6 +181,10 @@ static int job_open(struct job *job, struct fm_error *reterr)
         job->repository = (struct fm_repository){0};
         return status;
     }
+    /* One input needs one instance, and one is soonest ready; a pipeline may fan out to many. */
+    if (options.instances == 0 && entry->kind == FM_REPOSITORY_MODEL) {
+        options.instances = 1;
+    }
     status = fm_servable_open(&job->repository, entry->name,
                               (uint64_t)fm_call_integer(call, "model-version"), &options,
                               &job->servable, reterr);
@@ -767,10 +771,9 @@ static const struct fm_option options[] = {
      .short_name = 'i',
      .kind = FM_OPTION_INTEGER,
      .value_name = "N",
-     .default_value = "1",
      .min = 1,
      .max = 64,
-     .help = "instances of each model"},
+     .help = "instances of each model (default: 1; in a pipeline as configured)"},
     {.name = "threads",
      .short_name = 't',
      .kind = FM_OPTION_INTEGER,

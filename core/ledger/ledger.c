@@ -97,7 +97,8 @@ static int segment_append(struct fm_ledger *ledger, const struct fm_ledger_segme
     return 0;
 }
 
-int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t shard_rows, struct fm_ledger_segment *ret_segment)
+int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t shard_rows,
+                       struct fm_ledger_segment *ret_segment)
 {
     if (row_count == 0 || shard_rows == 0 || ledger->row_count + row_count < row_count) {
         return FM_EINVAL;
@@ -115,8 +116,10 @@ int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t sh
 
 int fm_ledger_restore_segment(struct fm_ledger *ledger, const struct fm_ledger_segment *segment)
 {
-    if (segment->row_count == 0 || segment->shard_rows == 0 || segment->first_row != ledger->row_count ||
-        segment->first_row + segment->row_count < segment->row_count || segment->first_number < ledger->next_number) {
+    if (segment->row_count == 0 || segment->shard_rows == 0 ||
+        segment->first_row != ledger->row_count ||
+        segment->first_row + segment->row_count < segment->row_count ||
+        segment->first_number < ledger->next_number) {
         return FM_ECORRUPT;
     }
     return segment_append(ledger, segment);
@@ -159,7 +162,8 @@ static struct fm_shard *open_insert(struct fm_ledger *ledger, const struct fm_sh
 {
     FM_ASSERT(ledger->open_count < ledger->open_capacity);
     size_t at = open_find(ledger, shard->first_row);
-    memmove(ledger->open + at + 1, ledger->open + at, (ledger->open_count - at) * sizeof(*ledger->open));
+    memmove(ledger->open + at + 1, ledger->open + at,
+            (ledger->open_count - at) * sizeof(*ledger->open));
     ledger->open[at] = *shard;
     ledger->open_count++;
     return &ledger->open[at];
@@ -168,12 +172,14 @@ static struct fm_shard *open_insert(struct fm_ledger *ledger, const struct fm_sh
 static void open_remove(struct fm_ledger *ledger, const struct fm_shard *shard)
 {
     size_t at = (size_t)(shard - ledger->open);
-    memmove(ledger->open + at, ledger->open + at + 1, (ledger->open_count - at - 1) * sizeof(*ledger->open));
+    memmove(ledger->open + at, ledger->open + at + 1,
+            (ledger->open_count - at - 1) * sizeof(*ledger->open));
     ledger->open_count--;
 }
 
 /* The shard when it is leased to `owner` in `epoch`, else NULL and counted. */
-static struct fm_shard *lease_find(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch)
+static struct fm_shard *lease_find(struct fm_ledger *ledger, uint64_t number, uint64_t owner,
+                                   uint64_t epoch)
 {
     for (size_t i = 0; i < ledger->open_count; i++) {
         struct fm_shard *shard = &ledger->open[i];
@@ -195,9 +201,11 @@ static uint64_t lease_deadline(const struct fm_ledger *ledger, uint64_t now_ns)
 }
 
 /* The one place where an open shard changes state. */
-static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard, enum fm_shard_state state)
+static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard,
+                               enum fm_shard_state state)
 {
-    FM_ASSERT(shard->state == FM_SHARD_TODO ? state == FM_SHARD_LEASED : shard->state == FM_SHARD_LEASED);
+    FM_ASSERT(shard->state == FM_SHARD_TODO ? state == FM_SHARD_LEASED
+                                            : shard->state == FM_SHARD_LEASED);
     if (shard->state == FM_SHARD_LEASED) {
         ledger->leased_count--;
     }
@@ -221,13 +229,15 @@ static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard,
 
 /* --- Restoring --- */
 
-/* Notes that a shard of a segment was claimed. Its own boundaries, or a prefix of them, must be the shard's. */
+/* Notes that a shard of a segment was claimed. Its own boundaries, or a prefix of them, must be the
+ * shard's. */
 static int segment_mark(struct fm_ledger *ledger, const struct fm_shard *shard)
 {
     for (size_t i = 0; i < ledger->segment_count; i++) {
         struct segment *segment = &ledger->segments[i];
         uint64_t count = segment_shard_count(&segment->record);
-        if (shard->number < segment->record.first_number || shard->number - segment->record.first_number >= count) {
+        if (shard->number < segment->record.first_number ||
+            shard->number - segment->record.first_number >= count) {
             continue;
         }
         uint64_t index = shard->number - segment->record.first_number;
@@ -292,7 +302,9 @@ static bool rows_covered(const struct fm_ledger *ledger)
     size_t segment = 0;
     uint64_t row = 0;
     while (row < ledger->row_count) {
-        while (segment < ledger->segment_count && row >= ledger->segments[segment].record.first_row + ledger->segments[segment].record.row_count) {
+        while (segment < ledger->segment_count &&
+               row >= ledger->segments[segment].record.first_row +
+                          ledger->segments[segment].record.row_count) {
             segment++;
         }
         const struct fm_ledger_segment *record = &ledger->segments[segment].record;
@@ -309,7 +321,8 @@ static bool rows_covered(const struct fm_ledger *ledger)
             return false;
         }
     }
-    return row == ledger->row_count && done == ledger->done.count && dead == ledger->dead.count && open == ledger->open_count;
+    return row == ledger->row_count && done == ledger->done.count && dead == ledger->dead.count &&
+           open == ledger->open_count;
 }
 
 int fm_ledger_restore_finish(struct fm_ledger *ledger)
@@ -347,8 +360,8 @@ static int next_todo(struct fm_ledger *ledger, struct fm_shard **ret_shard)
     return 0;
 }
 
-int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner, enum fm_ledger_answer *ret_answer,
-                    struct fm_shard *ret_shard)
+int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner,
+                    enum fm_ledger_answer *ret_answer, struct fm_shard *ret_shard)
 {
     (void)fm_ledger_expire(ledger, now_ns);
     if (ledger->leased_count == ledger->options.leases_max) {
@@ -374,7 +387,8 @@ int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner, e
     return 0;
 }
 
-int fm_ledger_renew(struct fm_ledger *ledger, uint64_t now_ns, uint64_t number, uint64_t owner, uint64_t epoch)
+int fm_ledger_renew(struct fm_ledger *ledger, uint64_t now_ns, uint64_t number, uint64_t owner,
+                    uint64_t epoch)
 {
     struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
     if (shard == NULL) {
@@ -409,8 +423,8 @@ int fm_ledger_kill(struct fm_ledger *ledger, uint64_t number, uint64_t owner, ui
     return status;
 }
 
-int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch, uint64_t rows_out, uint64_t dead_letters,
-                     struct fm_shard *ret_rest)
+int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch,
+                     uint64_t rows_out, uint64_t dead_letters, struct fm_shard *ret_rest)
 {
     struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
     if (shard == NULL) {
@@ -426,7 +440,9 @@ int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, 
     if (status != 0) {
         return status;
     }
-    struct fm_shard rest = {.first_row = shard->first_row + rows, .row_count = shard->row_count - rows, .state = FM_SHARD_TODO};
+    struct fm_shard rest = {.first_row = shard->first_row + rows,
+                            .row_count = shard->row_count - rows,
+                            .state = FM_SHARD_TODO};
     shard_change_state(ledger, shard, FM_SHARD_DONE);
     if (rest.row_count > 0) {
         rest.number = ledger->next_number++;
@@ -472,7 +488,8 @@ void fm_ledger_prove(const struct fm_ledger *ledger, struct fm_ledger_proof *ret
         .rows_dead = ledger->dead.rows,
         .rows_missing = ledger->row_count - ledger->done.rows - ledger->dead.rows,
     };
-    proof.complete = proof.rows_in == proof.rows_out + proof.dead_letters && proof.rows_dead == 0 && proof.rows_missing == 0;
+    proof.complete = proof.rows_in == proof.rows_out + proof.dead_letters && proof.rows_dead == 0 &&
+                     proof.rows_missing == 0;
     *ret_proof = proof;
 }
 
@@ -484,7 +501,8 @@ void fm_ledger_stats(const struct fm_ledger *ledger, struct fm_ledger_stats *ret
     ret_stats->done_ranges = ledger->done.count;
 }
 
-bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index, struct fm_shard *ret_shard)
+bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
+                          struct fm_shard *ret_shard)
 {
     if (index >= ledger->open_count) {
         return false;

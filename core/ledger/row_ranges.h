@@ -27,8 +27,9 @@ struct fm_row_ranges {
 
 void fm_row_ranges_deinit(struct fm_row_ranges *ranges);
 /*
- * Adds [first, first + count), merging with its neighbours. FM_EEXIST when any of it is there already, FM_EINVAL for an empty range or one that
- * overflows, FM_ENOMEM; the set is unchanged then.
+ * Adds [first, first + count), merging with its neighbours. FM_EEXIST when any of it is there
+ * already, FM_EINVAL for an empty range or one that overflows, FM_ENOMEM; the set is unchanged
+ * then.
  */
 int FM_NODISCARD fm_row_ranges_add(struct fm_row_ranges *ranges, uint64_t first, uint64_t count);
 /* Makes sure that the next add cannot fail for memory. */

@@ -293,8 +293,45 @@ static double scale_big(const struct decimal *decimal)
     return assemble(quotient, numerator.count != 0, exponent - 63);
 }
 
+/*
+ * What nearly all numbers are: at most 19 digits, no exponent, and within route 1. False leaves the
+ * number to the general way.
+ */
+static bool read_plain(const char *text, size_t length, double *ret_value)
+{
+    const char *end = text + length;
+    bool negative = text[0] == '-';
+    const char *at = text + negative;
+    if (end - at > 20) {
+        return false;
+    }
+    uint64_t w = 0;
+    for (; at < end && is_digit(*at); at++) {
+        w = w * 10 + (uint64_t)(*at - '0');
+    }
+    ptrdiff_t decimals = 0;
+    if (at < end && *at == '.') {
+        const char *first = ++at;
+        for (; at < end && is_digit(*at); at++) {
+            w = w * 10 + (uint64_t)(*at - '0');
+        }
+        decimals = at - first;
+    } else if (end - text > 19 + negative) {
+        return false;
+    }
+    if (at != end || w >= (UINT64_C(1) << 53)) {
+        return false;
+    }
+    double value = (double)w / powers_of_ten[decimals];
+    *ret_value = negative ? -value : value;
+    return true;
+}
+
 int fm_decimal_read(const char *text, size_t length, double *ret_value)
 {
+    if (read_plain(text, length, ret_value)) {
+        return 0;
+    }
     struct decimal decimal;
     decimal_scan(&decimal, text, text + length);
     double value = 0.0;
@@ -384,8 +421,8 @@ static double read_back(uint64_t w, int e)
 static bool write_short(double magnitude, bool single, int digits_min, int digits_max,
                         uint64_t *ret_w, int *ret_e)
 {
-    /* Nearly log10; the loop below corrects it. */
-    int exponent10 = (int)floor(log10(magnitude));
+    /* Nearly log10, at most one too low: then a digit more is tried than was meant. */
+    int exponent10 = (int)floor(ilogb(magnitude) * 0.30102999566398120);
     for (int digits = digits_min; digits <= digits_max; digits++) {
         int e = exponent10 + 1 - digits;
         if (e < -POWER_EXACT_MAX || e > POWER_EXACT_MAX) {
@@ -393,6 +430,9 @@ static bool write_short(double magnitude, bool single, int digits_min, int digit
         }
         double scaled = e < 0 ? magnitude * powers_of_ten[-e] : magnitude / powers_of_ten[e];
         uint64_t w = (uint64_t)(scaled + 0.5);
+        if (w >= (UINT64_C(1) << 53)) {
+            return false;
+        }
         double back = read_back(w, e);
         if (single ? (double)(float)back == magnitude : back == magnitude) {
             while (w != 0 && w % 10 == 0) {

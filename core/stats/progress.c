@@ -16,15 +16,21 @@ static struct fm_progress_sample *sample_at(struct fm_progress *progress, uint32
     return &progress->samples[(progress->sample_first + index) % FM_PROGRESS_SAMPLES];
 }
 
-static const struct fm_progress_sample *sample_get(const struct fm_progress *progress, uint32_t index)
+static const struct fm_progress_sample *sample_get(const struct fm_progress *progress,
+                                                   uint32_t index)
 {
     return &progress->samples[(progress->sample_first + index) % FM_PROGRESS_SAMPLES];
 }
 
-void fm_progress_start(struct fm_progress *progress, uint64_t now_ns, uint64_t done, uint64_t total, uint64_t window_ns)
+void fm_progress_start(struct fm_progress *progress, uint64_t now_ns, uint64_t done, uint64_t total,
+                       uint64_t window_ns)
 {
     FM_ASSERT(window_ns > 0);
-    *progress = (struct fm_progress){.start_ns = now_ns, .start_done = done, .total = total, .window_ns = window_ns, .sample_count = 1};
+    *progress = (struct fm_progress){.start_ns = now_ns,
+                                     .start_done = done,
+                                     .total = total,
+                                     .window_ns = window_ns,
+                                     .sample_count = 1};
     progress->samples[0] = (struct fm_progress_sample){.at_ns = now_ns, .done = done};
 }
 
@@ -33,7 +39,8 @@ void fm_progress_update(struct fm_progress *progress, uint64_t now_ns, uint64_t 
     struct fm_progress_sample *newest = sample_at(progress, progress->sample_count - 1);
     uint64_t step_ns = progress->window_ns / (FM_PROGRESS_SAMPLES - 1) + 1;
     /* The newest sample moves until it is a step away from the one before it. */
-    bool moves = progress->sample_count > 1 && newest->at_ns - sample_at(progress, progress->sample_count - 2)->at_ns < step_ns;
+    bool moves = progress->sample_count > 1 &&
+                 newest->at_ns - sample_at(progress, progress->sample_count - 2)->at_ns < step_ns;
     if (!moves) {
         if (progress->sample_count == FM_PROGRESS_SAMPLES) {
             progress->sample_first = (progress->sample_first + 1) % FM_PROGRESS_SAMPLES;
@@ -43,7 +50,8 @@ void fm_progress_update(struct fm_progress *progress, uint64_t now_ns, uint64_t 
         newest = sample_at(progress, progress->sample_count - 1);
     }
     *newest = (struct fm_progress_sample){.at_ns = now_ns, .done = done};
-    while (progress->sample_count > 2 && now_ns - sample_at(progress, 1)->at_ns >= progress->window_ns) {
+    while (progress->sample_count > 2 &&
+           now_ns - sample_at(progress, 1)->at_ns >= progress->window_ns) {
         progress->sample_first = (progress->sample_first + 1) % FM_PROGRESS_SAMPLES;
         progress->sample_count--;
     }
@@ -72,7 +80,8 @@ bool fm_progress_rest_ns(const struct fm_progress *progress, uint64_t now_ns, ui
     const struct fm_progress_sample *newest = sample_get(progress, progress->sample_count - 1);
     double recent = fm_progress_rate_recent(progress);
     double mean = fm_progress_rate_mean(progress, now_ns);
-    /* The recent rate follows changes, the mean does not jump: the middle of both is what people find right. */
+    /* The recent rate follows changes, the mean does not jump: the middle of both is what people
+     * find right. */
     double use = recent > 0 && mean > 0 ? (recent + mean) / 2 : recent > 0 ? recent : mean;
     if (use <= 0 || newest->done > progress->total) {
         return false;
@@ -108,7 +117,8 @@ char *fm_progress_format_rate(double per_second, char *text, size_t size)
     return text;
 }
 
-char *fm_progress_format_bar(uint64_t done, uint64_t total, uint32_t width, const char *filled, const char *empty, char *text, size_t size)
+char *fm_progress_format_bar(uint64_t done, uint64_t total, uint32_t width, const char *filled,
+                             const char *empty, char *text, size_t size)
 {
     FM_ASSERT(size > 0);
     double share = total == 0 ? 1 : (double)done / (double)total;

@@ -14,11 +14,12 @@
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
 
-/* What a line looks like: raised when it changes, so that a job is not continued in another form. */
-#define LINE_FORMAT "1"
+/* What a line looks like: raised when it changes, so that a job is not continued in another form.
+ */
+#define LINE_FORMAT    "1"
 #define SHARD_ROWS_MIN 16
 #define SHARD_ROWS_MAX 1000
-#define SHARDS_WANTED 200
+#define SHARDS_WANTED  200
 
 enum { FACT_COUNT = 6, FACT_SIZE = 256 };
 
@@ -57,19 +58,24 @@ static void note(const struct batch *batch, const char *format, ...)
 
 /* --- The pipeline --- */
 
-static int tensor_check(const struct fm_job *job, const struct fm_port *port, struct fm_error *reterr)
+static int tensor_check(const struct fm_job *job, const struct fm_port *port,
+                        struct fm_error *reterr)
 {
     bool one = port->rank != 0;
     for (int32_t i = 0; i < port->rank; i++) {
         one = one && (port->shape[i] == 1 || port->shape[i] == -1);
     }
     if (port->dtype != FM_DTYPE_BYTES && port->dtype != FM_DTYPE_INVALID) {
-        return fm_error_set(reterr, FM_ETYPE, "%s: the input '%s' of '%s' is %s, but files come as BYTES: begin the pipeline with an operator that decodes them",
+        return fm_error_set(reterr, FM_ETYPE,
+                            "%s: the input '%s' of '%s' is %s, but files come as BYTES: begin the "
+                            "pipeline with an operator that decodes them",
                             job->file, port->name, job->pipeline, fm_dtype_name(port->dtype));
     }
     return one ? 0
-               : fm_error_set(reterr, FM_ETYPE, "%s: the input '%s' of '%s' takes more than one element, but a row is one file", job->file, port->name,
-                              job->pipeline);
+               : fm_error_set(reterr, FM_ETYPE,
+                              "%s: the input '%s' of '%s' takes more than one element, but a row "
+                              "is one file",
+                              job->file, port->name, job->pipeline);
 }
 
 /* Which input gets the file's bytes: the named one, or the only one that must have a value. */
@@ -92,12 +98,16 @@ static int tensor_choose(struct batch *batch, struct fm_error *reterr)
     }
     if (chosen == UINT32_MAX && job->tensor != NULL) {
         const char *near = fm_text_suggest(job->tensor, names, count);
-        return fm_error_set(reterr, FM_EINVAL, "%s: input.tensor: '%s' has no input '%s'%s%s%s", job->file, job->pipeline, job->tensor,
-                            near != NULL ? "; did you mean '" : "", near != NULL ? near : "", near != NULL ? "'" : "");
+        return fm_error_set(reterr, FM_EINVAL, "%s: input.tensor: '%s' has no input '%s'%s%s%s",
+                            job->file, job->pipeline, job->tensor,
+                            near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                            near != NULL ? "'" : "");
     }
     if (chosen == UINT32_MAX || required > (job->tensor == NULL ? 1 : 0)) {
-        return fm_error_set(reterr, FM_EINVAL, "%s: '%s' has %u inputs and a job fills one: name it with input.tensor, and make the others optional", job->file,
-                            job->pipeline, count);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "%s: '%s' has %u inputs and a job fills one: name it with "
+                            "input.tensor, and make the others optional",
+                            job->file, job->pipeline, count);
     }
     batch->input = chosen;
     return tensor_check(job, &ports[chosen], reterr);
@@ -114,7 +124,8 @@ static int pipeline_open(struct batch *batch, bool check_only, struct fm_error *
     return status != 0 ? status : tensor_choose(batch, reterr);
 }
 
-/* Enough rows that every instance of the stages that see whole rows has a batch in work and one waiting, and every CPU has something to decode. */
+/* Enough rows that every instance of the stages that see whole rows has a batch in work and one
+ * waiting, and every CPU has something to decode. */
 static uint32_t rows_in_flight(const struct batch *batch)
 {
     const struct fm_pipeline *pipeline = fm_servable_pipeline(batch->servable);
@@ -142,15 +153,18 @@ static uint32_t rows_in_flight(const struct batch *batch)
 
 static void facts_make(struct batch *batch)
 {
-    static const char *const keys[FACT_COUNT] = {"line format", "pipeline and models", "input.tensor", "output.bytes", "output.timings",
-                                                 "limits.file_bytes"};
+    static const char *const keys[FACT_COUNT] = {"line format",    "pipeline and models",
+                                                 "input.tensor",   "output.bytes",
+                                                 "output.timings", "limits.file_bytes"};
     const struct fm_job *job = batch->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(batch->servable, &count);
     (void)snprintf(batch->fact_values[0], FACT_SIZE, "%s", LINE_FORMAT);
-    (void)snprintf(batch->fact_values[1], FACT_SIZE, "%016" PRIx64, fm_servable_fingerprint(batch->servable));
+    (void)snprintf(batch->fact_values[1], FACT_SIZE, "%016" PRIx64,
+                   fm_servable_fingerprint(batch->servable));
     (void)snprintf(batch->fact_values[2], FACT_SIZE, "%.200s", ports[batch->input].name);
-    (void)snprintf(batch->fact_values[3], FACT_SIZE, "%s", job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
+    (void)snprintf(batch->fact_values[3], FACT_SIZE, "%s",
+                   job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
     (void)snprintf(batch->fact_values[4], FACT_SIZE, "%s", job->timings ? "true" : "false");
     (void)snprintf(batch->fact_values[5], FACT_SIZE, "%" PRIu64, job->file_bytes_max);
     for (size_t i = 0; i < FACT_COUNT; i++) {
@@ -166,14 +180,17 @@ static int facts_compare(struct batch *batch, struct fm_error *reterr)
         struct fm_text value = {0};
         status = batch->store->functions->fact(batch->store, batch->facts[i].key, &value, reterr);
         if (status == 0 && strcmp(value.data, batch->facts[i].value) != 0) {
-            fm_text_append_format(&differences, "%s%s was '%s' and is '%s'", differences.length > 0 ? "; " : "", batch->facts[i].key, value.data,
-                                  batch->facts[i].value);
+            fm_text_append_format(&differences, "%s%s was '%s' and is '%s'",
+                                  differences.length > 0 ? "; " : "", batch->facts[i].key,
+                                  value.data, batch->facts[i].value);
         }
         fm_text_deinit(&value);
     }
     if (status == 0 && differences.length > 0) {
-        status = fm_error_set(reterr, FM_EINVAL, "cannot resume '%s', because the results would differ: %s. Put it back, or --restart",
-                              batch->job->output, differences.data);
+        status = fm_error_set(
+            reterr, FM_EINVAL,
+            "cannot resume '%s', because the results would differ: %s. Put it back, or --restart",
+            batch->job->output, differences.data);
     }
     fm_text_deinit(&differences);
     return status;
@@ -190,10 +207,12 @@ static int listing_make(struct batch *batch, struct fm_error *reterr)
     batch->has_listing = true;
     batch->rows_found = batch->listing.count;
     if (batch->listing.hidden_count > 0) {
-        note(batch, "%" PRIu64 " names that begin with a dot were left out", batch->listing.hidden_count);
+        note(batch, "%" PRIu64 " names that begin with a dot were left out",
+             batch->listing.hidden_count);
     }
     if (batch->listing.duplicate_count > 0) {
-        note(batch, "%" PRIu64 " inputs were named more than once and count once", batch->listing.duplicate_count);
+        note(batch, "%" PRIu64 " inputs were named more than once and count once",
+             batch->listing.duplicate_count);
     }
     return 0;
 }
@@ -204,10 +223,13 @@ static uint64_t shard_rows_for(const struct batch *batch, uint64_t rows)
         return batch->job->shard_rows;
     }
     uint64_t wanted = rows / SHARDS_WANTED;
-    return wanted < SHARD_ROWS_MIN ? SHARD_ROWS_MIN : wanted > SHARD_ROWS_MAX ? SHARD_ROWS_MAX : wanted;
+    return wanted < SHARD_ROWS_MIN   ? SHARD_ROWS_MIN
+           : wanted > SHARD_ROWS_MAX ? SHARD_ROWS_MAX
+                                     : wanted;
 }
 
-static int listing_path(const struct batch *batch, uint32_t segment, char *ret_path, size_t size, struct fm_error *reterr)
+static int listing_path(const struct batch *batch, uint32_t segment, char *ret_path, size_t size,
+                        struct fm_error *reterr)
 {
     char name[32];
     (void)snprintf(name, sizeof(name), "inputs-%" PRIu32, segment);
@@ -215,26 +237,37 @@ static int listing_path(const struct batch *batch, uint32_t segment, char *ret_p
 }
 
 /* Records entries of the listing as a new segment: file first, then the ledger. */
-static int segment_add(struct batch *batch, const size_t *order, size_t count, struct fm_error *reterr)
+static int segment_add(struct batch *batch, const size_t *order, size_t count,
+                       struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_job_segment segment = {0};
     bool first = batch->segment_count == 0;
     const struct fm_job_store_functions *store = batch->store->functions;
     int status = listing_path(batch, batch->segment_count, path, sizeof(path), reterr);
-    status = status != 0 ? status : fm_listing_write(&batch->listing, order, count, path, &segment.listing_checksum, reterr);
-    status = status != 0 ? status : fm_fault_hit(batch->options->fault, first ? FM_FAULT_LISTED : FM_FAULT_GROWN_LISTED, reterr);
+    status = status != 0 ? status
+                         : fm_listing_write(&batch->listing, order, count, path,
+                                            &segment.listing_checksum, reterr);
+    status = status != 0 ? status
+                         : fm_fault_hit(batch->options->fault,
+                                        first ? FM_FAULT_LISTED : FM_FAULT_GROWN_LISTED, reterr);
     if (status != 0) {
         return status;
     }
     status = fm_ledger_add_rows(batch->ledger, count, shard_rows_for(batch, count), &segment.rows);
     if (status != 0) {
-        return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count, fm_status_text(status));
+        return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count,
+                            fm_status_text(status));
     }
-    status = first ? store->create(batch->store, batch->facts, FACT_COUNT, &segment, reterr) : store->grow(batch->store, NULL, 0, &segment, reterr);
-    status = status != 0 ? status : fm_fault_hit(batch->options->fault, first ? FM_FAULT_CREATED : FM_FAULT_GROWN, reterr);
+    status = first ? store->create(batch->store, batch->facts, FACT_COUNT, &segment, reterr)
+                   : store->grow(batch->store, NULL, 0, &segment, reterr);
     status = status != 0 ? status
-                         : fm_row_source_add(&batch->source, path, segment.rows.first_row, segment.rows.row_count, segment.listing_checksum, reterr);
+                         : fm_fault_hit(batch->options->fault,
+                                        first ? FM_FAULT_CREATED : FM_FAULT_GROWN, reterr);
+    status = status != 0
+                 ? status
+                 : fm_row_source_add(&batch->source, path, segment.rows.first_row,
+                                     segment.rows.row_count, segment.listing_checksum, reterr);
     batch->segment_count++;
     return status;
 }
@@ -255,7 +288,8 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
     }
     status = listing_path(batch, batch->segment_count++, path, sizeof(path), restorer->reterr);
     return status != 0 ? status
-                       : fm_row_source_add(&batch->source, path, segment->rows.first_row, segment->rows.row_count, segment->listing_checksum,
+                       : fm_row_source_add(&batch->source, path, segment->rows.first_row,
+                                           segment->rows.row_count, segment->listing_checksum,
                                            restorer->reterr);
 }
 
@@ -265,18 +299,22 @@ static int restore_shard(void *context, const struct fm_job_shard *record)
     return fm_ledger_restore_shard(restorer->batch->ledger, &record->shard);
 }
 
-/* The ledger from the store. This process holds the lock, so all former holders of shards are gone. */
+/* The ledger from the store. This process holds the lock, so all former holders of shards are gone.
+ */
 static int ledger_restore(struct batch *batch, struct fm_error *reterr)
 {
     struct restorer restorer = {.batch = batch, .reterr = reterr};
     const struct fm_job_store_functions *store = batch->store->functions;
     int status = store->release_all(batch->store, reterr);
-    status = status != 0 ? status : store->segments(batch->store, restore_segment, &restorer, reterr);
+    status =
+        status != 0 ? status : store->segments(batch->store, restore_segment, &restorer, reterr);
     status = status != 0 ? status : store->shards(batch->store, restore_shard, &restorer, reterr);
     status = status != 0 ? status : fm_ledger_restore_finish(batch->ledger);
     if (status != 0 && reterr->status == 0) {
-        return fm_error_set(reterr, status, "the ledger of '%s' does not fit together: %s; --restart begins the job anew", batch->job->output,
-                            fm_status_text(status));
+        return fm_error_set(
+            reterr, status,
+            "the ledger of '%s' does not fit together: %s; --restart begins the job anew",
+            batch->job->output, fm_status_text(status));
     }
     return status;
 }
@@ -288,14 +326,18 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
     size_t count = 0;
     uint64_t limit = batch->options->limit;
     uint64_t recorded = fm_ledger_row_count(batch->ledger);
-    int status = fm_listing_compare(&batch->listing, &batch->source, recorded, &added, &count, reterr);
+    int status =
+        fm_listing_compare(&batch->listing, &batch->source, recorded, &added, &count, reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "cannot resume '%s'", batch->job->output);
     }
     if (limit > 0 && limit < recorded + count) {
         count = limit > recorded ? (size_t)(limit - recorded) : 0;
         if (limit < recorded) {
-            note(batch, "the job has %" PRIu64 " rows already; --limit %" PRIu64 " adds none and takes none away", recorded, limit);
+            note(batch,
+                 "the job has %" PRIu64 " rows already; --limit %" PRIu64
+                 " adds none and takes none away",
+                 recorded, limit);
         }
     }
     if (count > 0) {
@@ -311,22 +353,30 @@ static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
     int status = facts_compare(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
-    status = status != 0 ? status : fm_output_reconcile(batch->job->output, batch->store, batch->options->fault, reterr);
+    status = status != 0 ? status
+                         : fm_output_reconcile(batch->job->output, batch->store,
+                                               batch->options->fault, reterr);
     return status != 0 ? status : job_grow(batch, reterr);
 }
 
 /* --- The output directory --- */
 
-static int output_permits(const struct batch *batch, enum fm_output_state state, struct fm_error *reterr)
+static int output_permits(const struct batch *batch, enum fm_output_state state,
+                          struct fm_error *reterr)
 {
     const char *output = batch->job->output;
     bool asked = batch->options->resume || batch->options->restart;
     if (state == FM_OUTPUT_JOB && !asked) {
-        return fm_error_set(reterr, FM_EEXIST, "'%s' already holds a job: continue it with --resume, begin anew with --restart, or choose another directory with --output",
+        return fm_error_set(reterr, FM_EEXIST,
+                            "'%s' already holds a job: continue it with --resume, begin anew with "
+                            "--restart, or choose another directory with --output",
                             output);
     }
     if (state == FM_OUTPUT_FOREIGN) {
-        return fm_error_set(reterr, FM_EEXIST, "'%s' holds results but no ledger, so they are not touched: choose another directory with --output", output);
+        return fm_error_set(reterr, FM_EEXIST,
+                            "'%s' holds results but no ledger, so they are not touched: choose "
+                            "another directory with --output",
+                            output);
     }
     return 0;
 }
@@ -338,7 +388,9 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
     int status = fm_output_state_path(batch->job->output, "lock", path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_lock_acquire(&batch->lock, path, &holder, reterr);
     if (status == FM_EUNAVAILABLE) {
-        return fm_error_set(reterr, status, "'%s' is being worked on by process %ld: wait for it, or stop it", batch->job->output, holder);
+        return fm_error_set(reterr, status,
+                            "'%s' is being worked on by process %ld: wait for it, or stop it",
+                            batch->job->output, holder);
     }
     return status;
 }
@@ -355,10 +407,12 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     status = status != 0 ? status : output_lock(batch, reterr);
     status = status != 0 ? status : fm_output_look(output, &state, reterr);
     status = status != 0 ? status : output_permits(batch, state, reterr);
-    if (status == 0 && ((state == FM_OUTPUT_JOB && batch->options->restart) || state == FM_OUTPUT_DISCARDED)) {
+    if (status == 0 &&
+        ((state == FM_OUTPUT_JOB && batch->options->restart) || state == FM_OUTPUT_DISCARDED)) {
         status = fm_output_discard(output, batch->options->fault, reterr);
     }
-    status = status != 0 ? status : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
+    status = status != 0 ? status
+                         : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
     status = status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
     if (status != 0) {
         return status;
@@ -410,8 +464,10 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
                                         .fact_count = FACT_COUNT,
                                         .rows_found = batch->rows_found,
                                         .finished_wall_ns = fm_os_wall_ns()};
-    report->verdict = report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
-    return fm_output_finish(batch->job->output, batch->store, &summary, batch->options->fault, reterr);
+    report->verdict =
+        report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
+    return fm_output_finish(batch->job->output, batch->store, &summary, batch->options->fault,
+                            reterr);
 }
 
 static int job_run(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
@@ -462,7 +518,8 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     return 0;
 }
 
-int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_report *ret_report, struct fm_error *reterr)
+int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
+                 struct fm_batch_report *ret_report, struct fm_error *reterr)
 {
     struct batch batch = {.job = job, .options = options};
     struct fm_error local = {0};
@@ -480,7 +537,8 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
         status = output_open(&batch, error);
     }
     if (status == 0) {
-        fm_free(batch.listing.entries); /* recorded now: memory stays flat whatever the number of rows */
+        fm_free(batch.listing
+                    .entries); /* recorded now: memory stays flat whatever the number of rows */
         fm_arena_deinit(&batch.listing.arena);
         fm_arena_init(&batch.listing.arena, 0);
         batch.listing.entries = NULL;
@@ -493,7 +551,8 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     return status;
 }
 
-int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_plan *ret_plan, struct fm_error *reterr)
+int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
+                  struct fm_batch_plan *ret_plan, struct fm_error *reterr)
 {
     struct batch batch = {.job = job, .options = options};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
@@ -503,7 +562,8 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     status = status != 0 ? status : pipeline_open(&batch, true, reterr);
     if (status == 0) {
         uint32_t count = 0;
-        uint64_t rows = options->limit > 0 && options->limit < batch.rows_found ? options->limit : batch.rows_found;
+        uint64_t rows = options->limit > 0 && options->limit < batch.rows_found ? options->limit
+                                                                                : batch.rows_found;
         ret_plan->rows_found = batch.rows_found;
         ret_plan->rows = rows;
         for (uint64_t i = 0; i < rows; i++) {
@@ -517,8 +577,10 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         ret_plan->stages = fm_servable_pipeline(batch.servable)->stage_count;
         ret_plan->rows_in_flight = rows_in_flight(&batch);
         ret_plan->output_holds_job = state == FM_OUTPUT_JOB;
-        (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s", fm_servable_name(batch.servable));
-        (void)snprintf(ret_plan->tensor, sizeof(ret_plan->tensor), "%.120s", fm_servable_inputs(batch.servable, &count)[batch.input].name);
+        (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s",
+                       fm_servable_name(batch.servable));
+        (void)snprintf(ret_plan->tensor, sizeof(ret_plan->tensor), "%.120s",
+                       fm_servable_inputs(batch.servable, &count)[batch.input].name);
     }
     batch_close(&batch);
     return status;

@@ -1,8 +1,9 @@
 /*
  * The batch engine: one job from its file to its proof.
  *
- * Owns: the order of things: checks, lock, ledger, reconciling, running, manifest. Does not own: printing, signals, exit codes (cmd/batch.c).
- * Thread rule: one job per process at a time, from one thread.
+ * Owns: the order of things: checks, lock, ledger, reconciling, running, manifest. Does not own:
+ * printing, signals, exit codes (cmd/batch.c). Thread rule: one job per process at a time, from one
+ * thread.
  */
 #ifndef FM_ENGINES_BATCH_BATCH_H
 #define FM_ENGINES_BATCH_BATCH_H
@@ -18,8 +19,10 @@ struct fm_batch_options {
     struct fm_fault *fault;
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */
-    void (*begin)(void *context, const struct fm_run_progress *progress); /* loaded and about to run; NULL: not wanted */
-    void *context; /* of note and begin */
+    void (*begin)(
+        void *context,
+        const struct fm_run_progress *progress); /* loaded and about to run; NULL: not wanted */
+    void *context;                               /* of note and begin */
 };
 
 enum fm_batch_verdict {
@@ -41,17 +44,18 @@ struct fm_batch_report {
 };
 
 /*
- * Runs the job. 0: *ret_report says how it ended. Negative: it could not begin, or input/output failed (FM_ENOSPC, FM_EIO: what is committed stays, and resume goes
- * on); FM_EUNAVAILABLE: another process runs it; FM_EEXIST: the directory holds a job and neither resume nor restart was asked for; FM_EINVAL: resume refused, with
- * the differences.
+ * Runs the job. 0: *ret_report says how it ended. Negative: it could not begin, or input/output
+ * failed (FM_ENOSPC, FM_EIO: what is committed stays, and resume goes on); FM_EUNAVAILABLE: another
+ * process runs it; FM_EEXIST: the directory holds a job and neither resume nor restart was asked
+ * for; FM_EINVAL: resume refused, with the differences.
  */
-int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_report *ret_report,
-                              struct fm_error *reterr);
+int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
+                              struct fm_batch_report *ret_report, struct fm_error *reterr);
 
 /* What --dry-run tells. */
 struct fm_batch_plan {
     uint64_t rows_found;
-    uint64_t rows; /* of the job: limit applied */
+    uint64_t rows;  /* of the job: limit applied */
     uint64_t bytes; /* of the inputs whose size is known */
     uint64_t shard_rows;
     uint64_t shards;
@@ -65,7 +69,7 @@ struct fm_batch_plan {
 };
 
 /* Lists the inputs and loads and checks the pipeline; writes nothing. */
-int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options, struct fm_batch_plan *ret_plan,
-                               struct fm_error *reterr);
+int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
+                               struct fm_batch_plan *ret_plan, struct fm_error *reterr);
 
 #endif

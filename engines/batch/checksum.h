@@ -1,5 +1,6 @@
 /*
- * FNV-1a, 64 bits: the checksum of parts and listings. It notices damage, not malice. Thread rule: pure.
+ * FNV-1a, 64 bits: the checksum of parts and listings. It notices damage, not malice. Thread rule:
+ * pure.
  */
 #ifndef FM_ENGINES_BATCH_CHECKSUM_H
 #define FM_ENGINES_BATCH_CHECKSUM_H

@@ -46,11 +46,14 @@ int fm_fault_parse(const char *text, struct fm_fault *ret_fault, struct fm_error
     for (const char *rest = text + length; *rest == ':';) {
         char word[32];
         size_t word_length = strcspn(rest + 1, ":");
-        (void)snprintf(word, sizeof(word), "%.*s", (int)(word_length < 30 ? word_length : 30), rest + 1);
+        (void)snprintf(word, sizeof(word), "%.*s", (int)(word_length < 30 ? word_length : 30),
+                       rest + 1);
         if (strcmp(word, "error") == 0) {
             error = true;
         } else if (fm_parse_uint64(word, &count) != 0 || count == 0) {
-            return fm_error_set(reterr, FM_EINVAL, "'%s': expected POINT, POINT:N or POINT:N:error with N at least 1", text);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "'%s': expected POINT, POINT:N or POINT:N:error with N at least 1",
+                                text);
         }
         rest += 1 + word_length;
     }
@@ -63,8 +66,9 @@ int fm_fault_parse(const char *text, struct fm_fault *ret_fault, struct fm_error
         }
     }
     const char *near = fm_text_suggest(name, names, FM_FAULT_COUNT_);
-    return fm_error_set(reterr, FM_EINVAL, "unknown fault point '%s'%s%s%s; docs/batch.md lists them", name,
-                        near != NULL ? "; did you mean '" : "", near != NULL ? near : "", near != NULL ? "'" : "");
+    return fm_error_set(
+        reterr, FM_EINVAL, "unknown fault point '%s'%s%s%s; docs/batch.md lists them", name,
+        near != NULL ? "; did you mean '" : "", near != NULL ? near : "", near != NULL ? "'" : "");
 }
 
 int fm_fault_hit(struct fm_fault *fault, enum fm_fault_point point, struct fm_error *reterr)
@@ -79,7 +83,8 @@ int fm_fault_hit(struct fm_fault *fault, enum fm_fault_point point, struct fm_er
         return 0;
     }
     if (fault->error) {
-        return fm_error_set(reterr, FM_ENOSPC, "no space left on the device (injected at '%s')", points[point].name);
+        return fm_error_set(reterr, FM_ENOSPC, "no space left on the device (injected at '%s')",
+                            points[point].name);
     }
     fm_stop_at_once();
 }

@@ -1,8 +1,9 @@
 /*
  * Pattern matching, a name at a time. See glob.h.
  *
- * HOW IT WORKS. Within a name, "*" keeps one point to come back to (the last star), which is enough because an earlier star never
- * needs to take more once a later one has matched; so a match takes at most length x length steps. "**" likewise, by directories.
+ * HOW IT WORKS. Within a name, "*" keeps one point to come back to (the last star), which is enough
+ * because an earlier star never needs to take more once a later one has matched; so a match takes
+ * at most length x length steps. "**" likewise, by directories.
  */
 #include "engines/batch/glob.h"
 
@@ -28,7 +29,8 @@ static size_t name_length(const char *text)
     return strcspn(text, "/");
 }
 
-/* One character against one element of the pattern. Returns the element's length, 0 when it does not match. */
+/* One character against one element of the pattern. Returns the element's length, 0 when it does
+ * not match. */
 static size_t element_matches(const char *pattern, size_t length, char character)
 {
     if (pattern[0] == '?') {
@@ -61,13 +63,15 @@ static size_t element_matches(const char *pattern, size_t length, char character
     return found != negated ? at + 1 : 0;
 }
 
-static bool name_matches(const char *pattern, size_t pattern_length, const char *name, size_t length)
+static bool name_matches(const char *pattern, size_t pattern_length, const char *name,
+                         size_t length)
 {
     size_t p = 0;
     size_t n = 0;
     size_t star = SIZE_MAX;
     size_t star_name = 0;
-    if (length > 0 && name[0] == '.' && pattern[0] != '.' && !(pattern_length > 1 && pattern[0] == '\\' && pattern[1] == '.')) {
+    if (length > 0 && name[0] == '.' && pattern[0] != '.' &&
+        !(pattern_length > 1 && pattern[0] == '\\' && pattern[1] == '.')) {
         return false;
     }
     while (n < length) {
@@ -76,7 +80,8 @@ static bool name_matches(const char *pattern, size_t pattern_length, const char 
             star_name = n;
             continue;
         }
-        size_t step = p < pattern_length ? element_matches(pattern + p, pattern_length - p, name[n]) : 0;
+        size_t step =
+            p < pattern_length ? element_matches(pattern + p, pattern_length - p, name[n]) : 0;
         if (step > 0) {
             p += step;
             n++;
@@ -117,7 +122,8 @@ bool fm_glob_matches(const char *pattern, const char *path)
         size_t length = name_length(path);
         bool last = path[length] == '\0';
         bool last_pattern = pattern[pattern_length] == '\0';
-        if (pattern_length > 0 && last == last_pattern && name_matches(pattern, pattern_length, path, length)) {
+        if (pattern_length > 0 && last == last_pattern &&
+            name_matches(pattern, pattern_length, path, length)) {
             pattern = next_name(pattern);
             path = next_name(path);
             continue;

@@ -1,7 +1,9 @@
 /*
- * File name patterns: * ? [abc] [!a-z] within a name, ** for any number of directories, \ before a character that is meant literally.
+ * File name patterns: * ? [abc] [!a-z] within a name, ** for any number of directories, \ before a
+ * character that is meant literally.
  *
- * A name that begins with a dot is matched only by a pattern that begins with one. Bytewise; locale does not matter. Thread rule: pure.
+ * A name that begins with a dot is matched only by a pattern that begins with one. Bytewise; locale
+ * does not matter. Thread rule: pure.
  */
 #ifndef FM_ENGINES_BATCH_GLOB_H
 #define FM_ENGINES_BATCH_GLOB_H

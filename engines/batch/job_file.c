@@ -11,7 +11,8 @@
 #include "host/os/file.h"
 
 /* A directory name is taken literally even where it looks like a pattern. */
-static const char *resolve_in(struct fm_job *job, const char *directory, const char *path, bool escape)
+static const char *resolve_in(struct fm_job *job, const char *directory, const char *path,
+                              bool escape)
 {
     char escaped[4096];
     char joined[4096];
@@ -29,10 +30,13 @@ static const char *resolve_in(struct fm_job *job, const char *directory, const c
     return fm_arena_strdup(&job->arena, joined);
 }
 
-static int resolve(struct fm_job *job, const struct fm_config *node, const char *path, const char **ret_path, struct fm_error *reterr)
+static int resolve(struct fm_job *job, const struct fm_config *node, const char *path,
+                   const char **ret_path, struct fm_error *reterr)
 {
     char directory[4096];
-    const char *found = fm_path_directory(directory, sizeof(directory), job->file) == 0 ? resolve_in(job, directory, path, false) : NULL;
+    const char *found = fm_path_directory(directory, sizeof(directory), job->file) == 0
+                            ? resolve_in(job, directory, path, false)
+                            : NULL;
     if (found == NULL) {
         return fm_config_error(node, reterr, "the path is too long");
     }
@@ -40,7 +44,8 @@ static int resolve(struct fm_job *job, const struct fm_config *node, const char 
     return 0;
 }
 
-static int read_path(struct fm_job *job, struct fm_config *mapping, const char *key, const char **ret_path, struct fm_error *reterr)
+static int read_path(struct fm_job *job, struct fm_config *mapping, const char *key,
+                     const char **ret_path, struct fm_error *reterr)
 {
     const char *text = NULL;
     int status = fm_config_string(mapping, key, &text, reterr);
@@ -53,7 +58,8 @@ static int read_path(struct fm_job *job, struct fm_config *mapping, const char *
     return resolve(job, mapping, text, ret_path, reterr);
 }
 
-static int read_pattern(struct fm_job *job, const struct fm_config *node, const char **ret_path, struct fm_error *reterr)
+static int read_pattern(struct fm_job *job, const struct fm_config *node, const char **ret_path,
+                        struct fm_error *reterr)
 {
     char directory[4096];
     int status = fm_config_expect(node, FM_CONFIG_SCALAR, reterr);
@@ -64,7 +70,9 @@ static int read_pattern(struct fm_job *job, const struct fm_config *node, const 
         return fm_config_error(node, reterr, "an empty path");
     }
     bool plain = strpbrk(node->text, "*?[\\") == NULL;
-    *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0 ? resolve_in(job, directory, node->text, !plain) : NULL;
+    *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0
+                    ? resolve_in(job, directory, node->text, !plain)
+                    : NULL;
     return *ret_path != NULL ? 0 : fm_config_error(node, reterr, "the path is too long");
 }
 
@@ -73,7 +81,8 @@ static int read_files(struct fm_job *job, const struct fm_config *node, struct f
     bool many = node->kind == FM_CONFIG_SEQUENCE;
     size_t count = many ? node->count : 1;
     if (count == 0) {
-        return fm_config_error(node, reterr, "'files' is an empty list: name a file, a directory or a pattern");
+        return fm_config_error(node, reterr,
+                               "'files' is an empty list: name a file, a directory or a pattern");
     }
     job->files = fm_arena_alloc(&job->arena, (count + 1) * sizeof(*job->files));
     if (job->files == NULL) {
@@ -112,7 +121,8 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
     status = status != 0 ? status : read_path(job, input, "base", &job->base, reterr);
     const char *tensor = NULL;
     status = status != 0 ? status : fm_config_string(input, "tensor", &tensor, reterr);
-    if (status == 0 && tensor != NULL && (job->tensor = fm_arena_strdup(&job->arena, tensor)) == NULL) {
+    if (status == 0 && tensor != NULL &&
+        (job->tensor = fm_arena_strdup(&job->arena, tensor)) == NULL) {
         status = fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
     }
     return status != 0 ? status : fm_config_finish(input, reterr);
@@ -145,10 +155,14 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
     struct fm_config *errors = fm_config_get(root, "errors");
     struct fm_config *limits = fm_config_get(root, "limits");
     int status = fm_config_int(errors, "max_rows", 0, INT64_MAX, &max_rows, reterr);
-    status = status != 0 ? status : fm_config_double(errors, "max_ratio", 0, 1, &job->errors_max_ratio, reterr);
-    status = status != 0 ? status : fm_config_int(errors, "min_sample", 1, INT64_MAX, &min_sample, reterr);
+    status = status != 0
+                 ? status
+                 : fm_config_double(errors, "max_ratio", 0, 1, &job->errors_max_ratio, reterr);
+    status = status != 0 ? status
+                         : fm_config_int(errors, "min_sample", 1, INT64_MAX, &min_sample, reterr);
     status = status != 0 || errors == NULL ? status : fm_config_finish(errors, reterr);
-    status = status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
+    status =
+        status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
     status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
     if (status == 0 && (job->file_bytes_max == 0 || job->file_bytes_max > UINT32_MAX - 16)) {
         status = fm_config_error(limits, reterr, "'file_bytes' must be from 1 byte to 4 GiB");
@@ -165,10 +179,17 @@ static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_erro
     int64_t read_threads = job->read_threads;
     int64_t operator_threads = 0;
     int status = fm_config_int(root, "shard_rows", 0, FM_JOB_SHARD_ROWS_MAX, &shard_rows, reterr);
-    status = status != 0 ? status : fm_config_int(root, "rows_in_flight", 0, FM_JOB_ROWS_IN_FLIGHT_MAX, &rows_in_flight, reterr);
-    status = status != 0 ? status : fm_config_bytes(root, "bytes_in_flight", &job->bytes_in_flight, reterr);
-    status = status != 0 ? status : fm_config_int(root, "read_threads", 1, FM_JOB_READ_THREADS_MAX, &read_threads, reterr);
-    status = status != 0 ? status : fm_config_int(root, "operator_threads", 0, 256, &operator_threads, reterr);
+    status = status != 0 ? status
+                         : fm_config_int(root, "rows_in_flight", 0, FM_JOB_ROWS_IN_FLIGHT_MAX,
+                                         &rows_in_flight, reterr);
+    status = status != 0 ? status
+                         : fm_config_bytes(root, "bytes_in_flight", &job->bytes_in_flight, reterr);
+    status = status != 0 ? status
+                         : fm_config_int(root, "read_threads", 1, FM_JOB_READ_THREADS_MAX,
+                                         &read_threads, reterr);
+    status = status != 0
+                 ? status
+                 : fm_config_int(root, "operator_threads", 0, 256, &operator_threads, reterr);
     job->shard_rows = (uint64_t)shard_rows;
     job->rows_in_flight = (uint32_t)rows_in_flight;
     job->read_threads = (uint32_t)read_threads;
@@ -194,7 +215,8 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     }
     if (status == 0) {
         job->name = fm_arena_strdup(&job->arena, name != NULL ? name : fm_path_base(job->file));
-        status = job->name != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+        status =
+            job->name != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
     }
     return status;
 }
@@ -217,7 +239,8 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
     }
     fm_arena_init(&job.arena, 0);
     job.file = fm_arena_strdup(&job.arena, path);
-    status = job.file == NULL ? fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", path) : read_root(&job, root, reterr);
+    status = job.file == NULL ? fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", path)
+                              : read_root(&job, root, reterr);
     fm_config_free(root);
     if (status != 0) {
         fm_arena_deinit(&job.arena);

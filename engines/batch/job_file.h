@@ -2,25 +2,19 @@
  * The job file: YAML into the specification of a batch job. docs/batch.md describes every key.
  *
  *   name: ocr
- *   pipeline: pipeline.yaml          # or a model file, or a model's directory; relative to this file, like every path here
- *   input:
- *     files: pages/scan-*.jpg        # a file, a directory (recursive), a pattern (** for any directories), or a list of these
- *     list: pages.txt                # instead of files: one path a line (or NUL-separated); "-" is standard input
- *     base: pages                    # ids are paths relative to it
- *     tensor: image                  # which input of the pipeline gets a file's bytes; default: the only one that needs a value
- *   output:
- *     directory: out
- *     bytes: text                    # how BYTES outputs are written: text (default) or base64
- *     timings: true
- *   shard_rows: 64                   # 0 (default): chosen from the number of rows
- *   rows_in_flight: 16               # 0 (default): chosen from the pipeline
- *   bytes_in_flight: 256MiB
- *   read_threads: 2
- *   operator_threads: 0              # 0: one per usable CPU
- *   errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50}
- *   limits: {file_bytes: 64MiB}
+ *   pipeline: pipeline.yaml          # or a model file, or a model's directory; relative to this
+ * file, like every path here input: files: pages/scan-*.jpg        # a file, a directory
+ * (recursive), a pattern (** for any directories), or a list of these list: pages.txt # instead of
+ * files: one path a line (or NUL-separated); "-" is standard input base: pages                    #
+ * ids are paths relative to it tensor: image                  # which input of the pipeline gets a
+ * file's bytes; default: the only one that needs a value output: directory: out bytes: text # how
+ * BYTES outputs are written: text (default) or base64 timings: true shard_rows: 64 # 0 (default):
+ * chosen from the number of rows rows_in_flight: 16               # 0 (default): chosen from the
+ * pipeline bytes_in_flight: 256MiB read_threads: 2 operator_threads: 0              # 0: one per
+ * usable CPU errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50} limits: {file_bytes: 64MiB}
  *
- * Owns: this syntax. Does not own: looking at files. Thread rule: no shared state; read-only after loading.
+ * Owns: this syntax. Does not own: looking at files. Thread rule: no shared state; read-only after
+ * loading.
  */
 #ifndef FM_ENGINES_BATCH_JOB_FILE_H
 #define FM_ENGINES_BATCH_JOB_FILE_H
@@ -32,8 +26,8 @@
 #include "fermata/status.h"
 
 #define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
-#define FM_JOB_SHARD_ROWS_MAX 1000000
-#define FM_JOB_READ_THREADS_MAX 64
+#define FM_JOB_SHARD_ROWS_MAX     1000000
+#define FM_JOB_READ_THREADS_MAX   64
 
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 

@@ -56,11 +56,15 @@ static int collect(void *context, const char *path, uint64_t size)
         return 0;
     }
     if (fm_path_join(id, sizeof(id), collector->prefix, path) != 0) {
-        return fm_error_set(collector->reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path);
+        return fm_error_set(collector->reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
+                            path);
     }
     collector->found++;
     int status = entry_add(collector->listing, id, strlen(id), size);
-    return status == 0 ? 0 : fm_error_set(collector->reterr, status, "out of memory for the list of inputs (%zu so far)", collector->listing->count);
+    return status == 0 ? 0
+                       : fm_error_set(collector->reterr, status,
+                                      "out of memory for the list of inputs (%zu so far)",
+                                      collector->listing->count);
 }
 
 /* Removes the backslashes of a literal part of a pattern. */
@@ -90,7 +94,8 @@ static const char *below(const char *base, const char *path)
 }
 
 /* The prefix that ids of files in `directory` get. */
-static int id_prefix(const struct fm_listing *listing, const char *directory, char *ret_prefix, size_t size, struct fm_error *reterr)
+static int id_prefix(const struct fm_listing *listing, const char *directory, char *ret_prefix,
+                     size_t size, struct fm_error *reterr)
 {
     char base[FM_LISTING_ID_MAX];
     char resolved[FM_LISTING_ID_MAX];
@@ -101,26 +106,33 @@ static int id_prefix(const struct fm_listing *listing, const char *directory, ch
     }
     const char *relative = below(base, resolved);
     int length = snprintf(ret_prefix, size, "%s", relative != NULL ? relative : resolved);
-    return length >= 0 && (size_t)length < size ? 0 : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
+    return length >= 0 && (size_t)length < size
+               ? 0
+               : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
 }
 
-static int walk_one(struct fm_listing *listing, const char *directory, const char *pattern, const char *exclude, const char *shown,
-                    struct fm_error *reterr)
+static int walk_one(struct fm_listing *listing, const char *directory, const char *pattern,
+                    const char *exclude, const char *shown, struct fm_error *reterr)
 {
     char prefix[FM_LISTING_ID_MAX];
-    struct collector collector = {.listing = listing, .pattern = pattern, .prefix = prefix, .reterr = reterr};
+    struct collector collector = {
+        .listing = listing, .pattern = pattern, .prefix = prefix, .reterr = reterr};
     bool hidden = pattern != NULL && (pattern[0] == '.' || strstr(pattern, "/.") != NULL);
-    struct fm_tree_options options = {.exclude = exclude, .hidden = hidden, .ret_hidden = &listing->hidden_count};
+    struct fm_tree_options options = {
+        .exclude = exclude, .hidden = hidden, .ret_hidden = &listing->hidden_count};
     int status = id_prefix(listing, directory, prefix, sizeof(prefix), reterr);
     status = status != 0 ? status : fm_tree_walk(directory, &options, collect, &collector, reterr);
     if (status == 0 && collector.found == 0) {
-        return pattern != NULL ? fm_error_set(reterr, FM_ENOTFOUND, "no input: nothing matches '%s'", shown)
-                               : fm_error_set(reterr, FM_ENOTFOUND, "no input: the directory '%s' has no files in it", shown);
+        return pattern != NULL
+                   ? fm_error_set(reterr, FM_ENOTFOUND, "no input: nothing matches '%s'", shown)
+                   : fm_error_set(reterr, FM_ENOTFOUND,
+                                  "no input: the directory '%s' has no files in it", shown);
     }
     return status;
 }
 
-static int add_file(struct fm_listing *listing, const char *path, uint64_t size, struct fm_error *reterr)
+static int add_file(struct fm_listing *listing, const char *path, uint64_t size,
+                    struct fm_error *reterr)
 {
     char directory[FM_LISTING_ID_MAX];
     char prefix[FM_LISTING_ID_MAX];
@@ -133,7 +145,8 @@ static int add_file(struct fm_listing *listing, const char *path, uint64_t size,
     return status != 0 ? status : collect(&collector, fm_path_base(path), size);
 }
 
-static int add_path(struct fm_listing *listing, const char *path, const char *exclude, struct fm_error *reterr)
+static int add_path(struct fm_listing *listing, const char *path, const char *exclude,
+                    struct fm_error *reterr)
 {
     char literal[FM_LISTING_ID_MAX];
     struct fm_file_facts facts;
@@ -149,7 +162,9 @@ static int add_path(struct fm_listing *listing, const char *path, const char *ex
         if (facts.kind == FM_FILE_DIRECTORY) {
             return walk_one(listing, path, NULL, exclude, path, reterr);
         }
-        return add_file(listing, path, facts.kind == FM_FILE_REGULAR ? facts.size : FM_LISTING_SIZE_UNKNOWN, reterr);
+        return add_file(listing, path,
+                        facts.kind == FM_FILE_REGULAR ? facts.size : FM_LISTING_SIZE_UNKNOWN,
+                        reterr);
     }
     /* Characters escaped in the directory part are literal: the fixed part reaches over them. */
     while (path[fixed] != '\0') {
@@ -173,11 +188,14 @@ static int add_path(struct fm_listing *listing, const char *path, const char *ex
         (void)snprintf(literal, sizeof(literal), ".");
     }
     unescape(literal);
-    return walk_one(listing, literal, path + fixed + (path[fixed] == '/' ? 1 : 0), exclude, path, reterr);
+    return walk_one(listing, literal, path + fixed + (path[fixed] == '/' ? 1 : 0), exclude, path,
+                    reterr);
 }
 
-/* Where ids begin when the job file does not say: the one directory, the fixed part of the one pattern, or the job file's directory. */
-static int base_choose(const struct fm_job *job, struct fm_listing *listing, struct fm_error *reterr)
+/* Where ids begin when the job file does not say: the one directory, the fixed part of the one
+ * pattern, or the job file's directory. */
+static int base_choose(const struct fm_job *job, struct fm_listing *listing,
+                       struct fm_error *reterr)
 {
     char chosen[FM_LISTING_ID_MAX];
     struct fm_file_facts facts;
@@ -187,10 +205,12 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing, str
     } else if (job->list != NULL && strcmp(job->list, "-") == 0) {
         (void)snprintf(chosen, sizeof(chosen), ".");
     } else if (job->list != NULL || job->files[1] != NULL) {
-        status = fm_path_directory(chosen, sizeof(chosen), job->list != NULL ? job->list : job->file);
+        status =
+            fm_path_directory(chosen, sizeof(chosen), job->list != NULL ? job->list : job->file);
     } else if (fm_glob_is_pattern(job->files[0])) {
         size_t fixed = fm_glob_fixed_length(job->files[0]);
-        (void)snprintf(chosen, sizeof(chosen), "%.*s", (int)(fixed > 0 ? fixed : 1), fixed > 0 ? job->files[0] : ".");
+        (void)snprintf(chosen, sizeof(chosen), "%.*s", (int)(fixed > 0 ? fixed : 1),
+                       fixed > 0 ? job->files[0] : ".");
     } else if (fm_file_stat(job->files[0], &facts, NULL) == 0 && facts.kind == FM_FILE_DIRECTORY) {
         (void)snprintf(chosen, sizeof(chosen), "%s", job->files[0]);
     } else {
@@ -201,7 +221,8 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing, str
     }
     status = fm_file_stat(chosen, &facts, reterr);
     if (status == 0 && facts.kind != FM_FILE_DIRECTORY) {
-        return fm_error_set(reterr, FM_ENOTFOUND, "no input: the directory '%s' does not exist", chosen);
+        return fm_error_set(reterr, FM_ENOTFOUND, "no input: the directory '%s' does not exist",
+                            chosen);
     }
     (void)snprintf(listing->base, sizeof(listing->base), "%s", chosen);
     return status;
@@ -209,13 +230,16 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing, str
 
 /* --- Lists --- */
 
-static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length, struct fm_error *reterr)
+static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length,
+                     struct fm_error *reterr)
 {
     char id[FM_LISTING_ID_MAX];
     char path[2 * FM_LISTING_ID_MAX];
     struct fm_file_facts facts = {0};
     if (length + 1 > sizeof(id)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the list of inputs has a path of %zu bytes; the limit is %d", length, FM_LISTING_ID_MAX - 1);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "the list of inputs has a path of %zu bytes; the limit is %d", length,
+                            FM_LISTING_ID_MAX - 1);
     }
     memcpy(id, line, length);
     id[length] = '\0';
@@ -226,10 +250,14 @@ static int list_line(struct fm_listing *listing, const char *base, const char *l
     if (name[0] == '/' && below(base, name) != NULL && below(base, name)[0] != '\0') {
         name = below(base, name);
     }
-    bool known = fm_path_join(path, sizeof(path), listing->base, name) == 0 && fm_file_stat(path, &facts, NULL) == 0 &&
-                 facts.kind == FM_FILE_REGULAR;
-    int status = entry_add(listing, name, strlen(name), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
-    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for the list of inputs (%zu so far)", listing->count);
+    bool known = fm_path_join(path, sizeof(path), listing->base, name) == 0 &&
+                 fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR;
+    int status =
+        entry_add(listing, name, strlen(name), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
+    return status == 0
+               ? 0
+               : fm_error_set(reterr, status, "out of memory for the list of inputs (%zu so far)",
+                              listing->count);
 }
 
 static int read_list(const struct fm_job *job, struct fm_listing *listing, struct fm_error *reterr)
@@ -239,13 +267,15 @@ static int read_list(const struct fm_job *job, struct fm_listing *listing, struc
     size_t size = 0;
     int status = fm_tree_resolve(listing->base, base, sizeof(base), reterr);
     if (status == 0) {
-        status = strcmp(job->list, "-") == 0 ? fm_file_read_stdin(LIST_BYTES_MAX, &data, &size, reterr)
-                                             : fm_file_read(job->list, LIST_BYTES_MAX, &data, &size, reterr);
+        status = strcmp(job->list, "-") == 0
+                     ? fm_file_read_stdin(LIST_BYTES_MAX, &data, &size, reterr)
+                     : fm_file_read(job->list, LIST_BYTES_MAX, &data, &size, reterr);
     }
     if (status != 0) {
         return status;
     }
-    /* A NUL anywhere means that paths are separated by NULs, as find -print0 does: then they may contain newlines. */
+    /* A NUL anywhere means that paths are separated by NULs, as find -print0 does: then they may
+     * contain newlines. */
     char separator = memchr(data, '\0', size) != NULL ? '\0' : '\n';
     for (size_t at = 0; at < size && status == 0;) {
         const char *end = memchr(data + at, separator, size - at);
@@ -257,14 +287,16 @@ static int read_list(const struct fm_job *job, struct fm_listing *listing, struc
     }
     fm_free(data);
     if (status == 0 && listing->count == 0) {
-        status = fm_error_set(reterr, FM_ENOTFOUND, "no input: the list '%s' is empty", strcmp(job->list, "-") == 0 ? "standard input" : job->list);
+        status = fm_error_set(reterr, FM_ENOTFOUND, "no input: the list '%s' is empty",
+                              strcmp(job->list, "-") == 0 ? "standard input" : job->list);
     }
     return status;
 }
 
 static int compare_entries(const void *a, const void *b)
 {
-    return strcmp(((const struct fm_listing_entry *)a)->id, ((const struct fm_listing_entry *)b)->id);
+    return strcmp(((const struct fm_listing_entry *)a)->id,
+                  ((const struct fm_listing_entry *)b)->id);
 }
 
 static void sort_unique(struct fm_listing *listing)
@@ -283,7 +315,8 @@ static void sort_unique(struct fm_listing *listing)
     listing->count = kept;
 }
 
-int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_listing *ret_listing, struct fm_error *reterr)
+int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_listing *ret_listing,
+                     struct fm_error *reterr)
 {
     struct fm_listing *listing = ret_listing;
     memset(listing, 0, sizeof(*listing));
@@ -313,8 +346,8 @@ void fm_listing_deinit(struct fm_listing *listing)
 
 /* --- Recording --- */
 
-int fm_listing_write(const struct fm_listing *listing, const size_t *order, size_t count, const char *path, uint64_t *ret_checksum,
-                     struct fm_error *reterr)
+int fm_listing_write(const struct fm_listing *listing, const size_t *order, size_t count,
+                     const char *path, uint64_t *ret_checksum, struct fm_error *reterr)
 {
     struct fm_file_writer writer = {0};
     struct fm_text text = {0};
@@ -370,7 +403,10 @@ struct fm_row_segment {
 
 static int segment_corrupt(const struct fm_row_segment *segment, struct fm_error *reterr)
 {
-    return fm_error_set(reterr, FM_ECORRUPT, "the recorded list of inputs '%s' is damaged: --restart begins the job anew", segment->reader.path);
+    return fm_error_set(
+        reterr, FM_ECORRUPT,
+        "the recorded list of inputs '%s' is damaged: --restart begins the job anew",
+        segment->reader.path);
 }
 
 /* One pass over the file: counts rows, notes offsets, checks the sum. */
@@ -380,8 +416,10 @@ static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struc
     uint64_t sum = FM_CHECKSUM_START;
     uint64_t offset = 0;
     uint64_t rows = 0;
-    int status = chunk != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-    segment->offsets = fm_alloc((size_t)((segment->row_count / FM_LISTING_STRIDE + 1) * sizeof(*segment->offsets)));
+    int status =
+        chunk != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    segment->offsets = fm_alloc(
+        (size_t)((segment->row_count / FM_LISTING_STRIDE + 1) * sizeof(*segment->offsets)));
     if (segment->offsets == NULL) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
     } else {
@@ -408,8 +446,8 @@ static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struc
     return status;
 }
 
-int fm_row_source_add(struct fm_row_source *source, const char *path, uint64_t first_row, uint64_t row_count, uint64_t checksum,
-                      struct fm_error *reterr)
+int fm_row_source_add(struct fm_row_source *source, const char *path, uint64_t first_row,
+                      uint64_t row_count, uint64_t checksum, struct fm_error *reterr)
 {
     if (source->buffer == NULL) {
         source->buffer_size = READ_CHUNK;
@@ -448,12 +486,14 @@ static int buffer_fill(struct fm_row_source *source, struct fm_error *reterr)
 {
     const struct fm_row_segment *segment = &source->segments[source->cursor_segment];
     if (source->buffer_position < source->buffer_used &&
-        memchr(source->buffer + source->buffer_position, '\0', source->buffer_used - source->buffer_position) != NULL) {
+        memchr(source->buffer + source->buffer_position, '\0',
+               source->buffer_used - source->buffer_position) != NULL) {
         return 0;
     }
     source->buffer_offset += source->buffer_position;
     source->buffer_position = 0;
-    int status = fm_file_reader_read_at(&segment->reader, source->buffer_offset, source->buffer, source->buffer_size, &source->buffer_used, reterr);
+    int status = fm_file_reader_read_at(&segment->reader, source->buffer_offset, source->buffer,
+                                        source->buffer_size, &source->buffer_used, reterr);
     if (status == 0 && memchr(source->buffer, '\0', source->buffer_used) == NULL) {
         status = segment_corrupt(segment, reterr);
     }
@@ -476,10 +516,13 @@ static void seek(struct fm_row_source *source, uint64_t row)
     source->buffer_used = 0;
 }
 
-int fm_row_source_get(struct fm_row_source *source, uint64_t row, const char **ret_id, uint64_t *ret_size, struct fm_error *reterr)
+int fm_row_source_get(struct fm_row_source *source, uint64_t row, const char **ret_id,
+                      uint64_t *ret_size, struct fm_error *reterr)
 {
-    const struct fm_row_segment *segment = source->cursor_row == UINT64_MAX ? NULL : &source->segments[source->cursor_segment];
-    if (segment == NULL || row < source->cursor_row || row - source->cursor_row > 2 * FM_LISTING_STRIDE ||
+    const struct fm_row_segment *segment =
+        source->cursor_row == UINT64_MAX ? NULL : &source->segments[source->cursor_segment];
+    if (segment == NULL || row < source->cursor_row ||
+        row - source->cursor_row > 2 * FM_LISTING_STRIDE ||
         row >= segment->first_row + segment->row_count) {
         seek(source, row);
     }
@@ -521,28 +564,33 @@ void fm_row_source_deinit(struct fm_row_source *source)
 /* --- Comparing --- */
 
 /* Collects the first few examples of one kind of difference. */
-static void example_add(struct fm_text *text, uint64_t *count, const char *id, uint64_t before, uint64_t now)
+static void example_add(struct fm_text *text, uint64_t *count, const char *id, uint64_t before,
+                        uint64_t now)
 {
     if ((*count)++ >= EXAMPLES_MAX) {
         return;
     }
     fm_text_append_format(text, "%s'%.120s'", *count > 1 ? ", " : "", id);
     if (before != now) {
-        fm_text_append_format(text, " (%llu bytes, now %llu)", (unsigned long long)before, (unsigned long long)now);
+        fm_text_append_format(text, " (%llu bytes, now %llu)", (unsigned long long)before,
+                              (unsigned long long)now);
     }
 }
 
-static int difference_error(uint64_t missing, const struct fm_text *missing_names, uint64_t changed, const struct fm_text *changed_names,
-                            struct fm_error *reterr)
+static int difference_error(uint64_t missing, const struct fm_text *missing_names, uint64_t changed,
+                            const struct fm_text *changed_names, struct fm_error *reterr)
 {
     const struct fm_text *names = missing > 0 ? missing_names : changed_names;
     return fm_error_set(reterr, FM_EINVAL,
-                        "the inputs are not those the job was begun with: %llu missing, %llu of another size, for example %s; put them back, or --restart",
-                        (unsigned long long)missing, (unsigned long long)changed, names->data != NULL ? names->data : "?");
+                        "the inputs are not those the job was begun with: %llu missing, %llu of "
+                        "another size, for example %s; put them back, or --restart",
+                        (unsigned long long)missing, (unsigned long long)changed,
+                        names->data != NULL ? names->data : "?");
 }
 
-int fm_listing_compare(const struct fm_listing *listing, struct fm_row_source *recorded, uint64_t recorded_count, size_t **ret_added,
-                       size_t *ret_added_count, struct fm_error *reterr)
+int fm_listing_compare(const struct fm_listing *listing, struct fm_row_source *recorded,
+                       uint64_t recorded_count, size_t **ret_added, size_t *ret_added_count,
+                       struct fm_error *reterr)
 {
     struct fm_text missing_names = {0};
     struct fm_text changed_names = {0};
@@ -561,13 +609,17 @@ int fm_listing_compare(const struct fm_listing *listing, struct fm_row_source *r
         if (status != 0) {
             break;
         }
-        const struct fm_listing_entry *found = listing->count == 0 ? NULL : bsearch(&key, listing->entries, listing->count, sizeof(key), compare_entries);
+        const struct fm_listing_entry *found =
+            listing->count == 0
+                ? NULL
+                : bsearch(&key, listing->entries, listing->count, sizeof(key), compare_entries);
         if (found == NULL) {
             example_add(&missing_names, &missing, key.id, 0, 0);
             continue;
         }
         seen[found - listing->entries] = true;
-        if (found->size != key.size && found->size != FM_LISTING_SIZE_UNKNOWN && key.size != FM_LISTING_SIZE_UNKNOWN) {
+        if (found->size != key.size && found->size != FM_LISTING_SIZE_UNKNOWN &&
+            key.size != FM_LISTING_SIZE_UNKNOWN) {
             example_add(&changed_names, &changed, key.id, key.size, found->size);
         }
     }

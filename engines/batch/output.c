@@ -13,22 +13,25 @@
 #include "engines/batch/checksum.h"
 #include "host/os/os.h"
 
-#define STATE_DIRECTORY ".fermata"
-#define STAGE_DIRECTORY "stage"
+#define STATE_DIRECTORY  ".fermata"
+#define STAGE_DIRECTORY  "stage"
 #define ERRORS_DIRECTORY "errors"
-#define LEDGER_FILE "ledger.db"
-#define DISCARD_MARK "discarded"
-#define MANIFEST_FILE "_manifest.json"
-#define SUCCESS_FILE "_SUCCESS"
+#define LEDGER_FILE      "ledger.db"
+#define DISCARD_MARK     "discarded"
+#define MANIFEST_FILE    "_manifest.json"
+#define SUCCESS_FILE     "_SUCCESS"
 
 /* --- Names --- */
 
-static int path_of(const char *directory, const char *folder, const char *name, char *ret_path, struct fm_error *reterr)
+static int path_of(const char *directory, const char *folder, const char *name, char *ret_path,
+                   struct fm_error *reterr)
 {
-    int length = folder != NULL ? snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s/%s", directory, folder, name)
-                                : snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s", directory, name);
+    int length = folder != NULL
+                     ? snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s/%s", directory, folder, name)
+                     : snprintf(ret_path, FM_OUTPUT_PATH_MAX, "%s/%s", directory, name);
     if (length < 0 || length >= FM_OUTPUT_PATH_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the output directory '%.200s...' is too long", directory);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "the path of the output directory '%.200s...' is too long", directory);
     }
     return 0;
 }
@@ -40,7 +43,8 @@ static void part_name(uint64_t number, char *ret_name, size_t size)
 
 static void attempt_name(uint64_t number, uint64_t epoch, bool letters, char *ret_name, size_t size)
 {
-    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".%" PRIu64 "%s.jsonl", number, epoch, letters ? ".errors" : "");
+    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".%" PRIu64 "%s.jsonl", number, epoch,
+                   letters ? ".errors" : "");
 }
 
 /* Digits at *cursor, which moves behind them. */
@@ -67,7 +71,8 @@ static bool is_part_name(const char *name)
     return number_read(&name, &number) && strcmp(name, ".jsonl") == 0;
 }
 
-static bool is_attempt_name(const char *name, uint64_t *ret_number, uint64_t *ret_epoch, bool *ret_letters)
+static bool is_attempt_name(const char *name, uint64_t *ret_number, uint64_t *ret_epoch,
+                            bool *ret_letters)
 {
     if (strncmp(name, "part-", 5) != 0) {
         return false;
@@ -80,18 +85,21 @@ static bool is_attempt_name(const char *name, uint64_t *ret_number, uint64_t *re
     return *ret_letters || strcmp(name, ".jsonl") == 0;
 }
 
-int fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size, struct fm_error *reterr)
+int fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size,
+                         struct fm_error *reterr)
 {
     int length = snprintf(ret_path, size, "%s/" STATE_DIRECTORY "/%s", directory, name);
     if (length < 0 || (size_t)length >= size) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the output directory '%.200s...' is too long", directory);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "the path of the output directory '%.200s...' is too long", directory);
     }
     return 0;
 }
 
 /* --- The directory as a whole --- */
 
-static int exists(const char *directory, const char *folder, const char *name, bool *ret_exists, struct fm_error *reterr)
+static int exists(const char *directory, const char *folder, const char *name, bool *ret_exists,
+                  struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_file_facts facts = {0};
@@ -112,10 +120,13 @@ int fm_output_look(const char *directory, enum fm_output_state *ret_state, struc
         return status;
     }
     if (facts.kind != FM_FILE_DIRECTORY) {
-        return fm_error_set(reterr, FM_EEXIST, "the output '%s' must be a directory, but something else has that name", directory);
+        return fm_error_set(reterr, FM_EEXIST,
+                            "the output '%s' must be a directory, but something else has that name",
+                            directory);
     }
     status = exists(directory, STATE_DIRECTORY, DISCARD_MARK, &discarded, reterr);
-    status = status != 0 ? status : exists(directory, STATE_DIRECTORY, LEDGER_FILE, &ledger, reterr);
+    status =
+        status != 0 ? status : exists(directory, STATE_DIRECTORY, LEDGER_FILE, &ledger, reterr);
     if (status != 0 || discarded || ledger) {
         *ret_state = discarded ? FM_OUTPUT_DISCARDED : FM_OUTPUT_JOB;
         return status;
@@ -126,7 +137,8 @@ int fm_output_look(const char *directory, enum fm_output_state *ret_state, struc
         return status;
     }
     for (size_t i = 0; i < list.count; i++) {
-        if (is_part_name(list.names[i]) || strcmp(list.names[i], SUCCESS_FILE) == 0 || strcmp(list.names[i], MANIFEST_FILE) == 0) {
+        if (is_part_name(list.names[i]) || strcmp(list.names[i], SUCCESS_FILE) == 0 ||
+            strcmp(list.names[i], MANIFEST_FILE) == 0) {
             *ret_state = FM_OUTPUT_FOREIGN;
         }
     }
@@ -146,15 +158,18 @@ int fm_output_prepare(const char *directory, struct fm_error *reterr)
     return status != 0 ? status : fm_file_sync_directory(directory, reterr);
 }
 
-static int remove_one(const char *directory, const char *folder, const char *name, struct fm_error *reterr)
+static int remove_one(const char *directory, const char *folder, const char *name,
+                      struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
     int status = path_of(directory, folder, name, path, reterr);
     return status != 0 ? status : fm_file_remove(path, reterr);
 }
 
-/* Removes the files of a folder (NULL: the directory itself) whose names are a job's. A folder that is not there is fine. */
-static int remove_where(const char *directory, const char *folder, bool (*ours)(const char *name), struct fm_error *reterr)
+/* Removes the files of a folder (NULL: the directory itself) whose names are a job's. A folder that
+ * is not there is fine. */
+static int remove_where(const char *directory, const char *folder, bool (*ours)(const char *name),
+                        struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_file_list list;
@@ -214,7 +229,8 @@ int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_e
 
 /* --- Attempts --- */
 
-int fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number, uint64_t epoch, struct fm_error *reterr)
+int fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number,
+                    uint64_t epoch, struct fm_error *reterr)
 {
     char name[96];
     char path[FM_OUTPUT_PATH_MAX];
@@ -237,7 +253,8 @@ static int letters_open(struct fm_attempt *attempt, struct fm_error *reterr)
     return status != 0 ? status : fm_file_writer_open(&attempt->letters, path, reterr);
 }
 
-int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length, struct fm_error *reterr)
+int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length,
+                      struct fm_error *reterr)
 {
     int status = 0;
     if (good) {
@@ -255,14 +272,16 @@ int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, s
     return status;
 }
 
-int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record, struct fm_error *reterr)
+int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
+                    struct fm_error *reterr)
 {
     char stage[FM_OUTPUT_PATH_MAX];
     int status = fm_file_writer_commit(&attempt->part, reterr);
     if (status == 0 && attempt->dead_letters > 0) {
         status = fm_file_writer_commit(&attempt->letters, reterr);
     }
-    status = status != 0 ? status : path_of(attempt->directory, NULL, STAGE_DIRECTORY, stage, reterr);
+    status =
+        status != 0 ? status : path_of(attempt->directory, NULL, STAGE_DIRECTORY, stage, reterr);
     status = status != 0 ? status : fm_file_sync_directory(stage, reterr);
     if (status != 0) {
         return status;
@@ -277,7 +296,8 @@ int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
     return 0;
 }
 
-static int publish_file(const char *directory, uint64_t number, uint64_t epoch, bool letters, struct fm_error *reterr)
+static int publish_file(const char *directory, uint64_t number, uint64_t epoch, bool letters,
+                        struct fm_error *reterr)
 {
     char name[96];
     char from[FM_OUTPUT_PATH_MAX];
@@ -285,11 +305,13 @@ static int publish_file(const char *directory, uint64_t number, uint64_t epoch, 
     attempt_name(number, epoch, letters, name, sizeof(name));
     int status = path_of(directory, STAGE_DIRECTORY, name, from, reterr);
     part_name(number, name, sizeof(name));
-    status = status != 0 ? status : path_of(directory, letters ? ERRORS_DIRECTORY : NULL, name, to, reterr);
+    status = status != 0 ? status
+                         : path_of(directory, letters ? ERRORS_DIRECTORY : NULL, name, to, reterr);
     return status != 0 ? status : fm_file_rename(from, to, reterr);
 }
 
-int fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault, struct fm_error *reterr)
+int fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,
+                       struct fm_error *reterr)
 {
     int status = 0;
     /* The dead letters first: whoever sees a part can count on its dead letters being there. */
@@ -297,7 +319,9 @@ int fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,
         status = publish_file(attempt->directory, attempt->number, attempt->epoch, true, reterr);
         status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_LETTERS_PUBLISHED, reterr);
     }
-    status = status != 0 ? status : publish_file(attempt->directory, attempt->number, attempt->epoch, false, reterr);
+    status = status != 0
+                 ? status
+                 : publish_file(attempt->directory, attempt->number, attempt->epoch, false, reterr);
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_PUBLISHED, reterr);
 }
 
@@ -316,7 +340,8 @@ void fm_attempt_abandon(struct fm_attempt *attempt)
 
 /* --- Reconciling --- */
 
-static int reconcile_file(const char *directory, struct fm_job_store *store, const char *name, struct fm_error *reterr)
+static int reconcile_file(const char *directory, struct fm_job_store *store, const char *name,
+                          struct fm_error *reterr)
 {
     uint64_t number = 0;
     uint64_t epoch = 0;
@@ -329,11 +354,14 @@ static int reconcile_file(const char *directory, struct fm_job_store *store, con
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
-    bool committed = status == 0 && record.shard.state == FM_SHARD_DONE && record.shard.epoch == epoch;
-    return committed ? publish_file(directory, number, epoch, letters, reterr) : remove_one(directory, STAGE_DIRECTORY, name, reterr);
+    bool committed =
+        status == 0 && record.shard.state == FM_SHARD_DONE && record.shard.epoch == epoch;
+    return committed ? publish_file(directory, number, epoch, letters, reterr)
+                     : remove_one(directory, STAGE_DIRECTORY, name, reterr);
 }
 
-static int part_check(const char *directory, const char *folder, uint64_t number, uint64_t bytes, struct fm_error *reterr)
+static int part_check(const char *directory, const char *folder, uint64_t number, uint64_t bytes,
+                      struct fm_error *reterr)
 {
     char name[96];
     char path[FM_OUTPUT_PATH_MAX];
@@ -342,12 +370,15 @@ static int part_check(const char *directory, const char *folder, uint64_t number
     int status = path_of(directory, folder, name, path, reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
     if (status == 0 && facts.kind == FM_FILE_ABSENT) {
-        return fm_error_set(reterr, FM_ECORRUPT, "'%s' is missing, although the job has committed it: put it back, or --restart", path);
+        return fm_error_set(
+            reterr, FM_ECORRUPT,
+            "'%s' is missing, although the job has committed it: put it back, or --restart", path);
     }
     if (status == 0 && facts.size != bytes) {
         return fm_error_set(reterr, FM_ECORRUPT,
-                            "'%s' has %" PRIu64 " bytes where the job has committed %" PRIu64 ": it was changed; put it back, or --restart", path,
-                            facts.size, bytes);
+                            "'%s' has %" PRIu64 " bytes where the job has committed %" PRIu64
+                            ": it was changed; put it back, or --restart",
+                            path, facts.size, bytes);
     }
     return status;
 }
@@ -363,14 +394,17 @@ static int check_each(void *context, const struct fm_job_shard *record)
     if (record->shard.state != FM_SHARD_DONE) {
         return 0;
     }
-    int status = part_check(checker->directory, NULL, record->shard.number, record->part_bytes, checker->reterr);
+    int status = part_check(checker->directory, NULL, record->shard.number, record->part_bytes,
+                            checker->reterr);
     if (status == 0 && record->letters_bytes > 0) {
-        status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number, record->letters_bytes, checker->reterr);
+        status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number,
+                            record->letters_bytes, checker->reterr);
     }
     return status;
 }
 
-int fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault, struct fm_error *reterr)
+int fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault,
+                        struct fm_error *reterr)
 {
     char stage[FM_OUTPUT_PATH_MAX];
     struct fm_file_list list;
@@ -409,7 +443,8 @@ static int manifest_flush(struct manifest *manifest, size_t threshold)
     if (manifest->text.length < threshold) {
         return 0;
     }
-    int status = fm_file_writer_append(&manifest->writer, manifest->text.data, manifest->text.length, manifest->reterr);
+    int status = fm_file_writer_append(&manifest->writer, manifest->text.data,
+                                       manifest->text.length, manifest->reterr);
     fm_text_clear(&manifest->text);
     return status;
 }
@@ -500,7 +535,8 @@ static void manifest_head(struct manifest *manifest, const struct fm_output_summ
     fm_json_array_begin(json);
 }
 
-static int manifest_write(struct manifest *manifest, struct fm_job_store *store, const struct fm_output_summary *summary, const char *path)
+static int manifest_write(struct manifest *manifest, struct fm_job_store *store,
+                          const struct fm_output_summary *summary, const char *path)
 {
     int status = fm_file_writer_open(&manifest->writer, path, manifest->reterr);
     if (status != 0) {
@@ -517,10 +553,12 @@ static int manifest_write(struct manifest *manifest, struct fm_job_store *store,
         status = manifest_flush(manifest, 0);
     }
     const struct fm_ledger_proof *proof = summary->proof;
-    if (status == 0 && (manifest->rows_out != proof->rows_out || manifest->dead_letters != proof->dead_letters ||
-                        manifest->rows_out + manifest->dead_letters != proof->rows_in)) {
+    if (status == 0 &&
+        (manifest->rows_out != proof->rows_out || manifest->dead_letters != proof->dead_letters ||
+         manifest->rows_out + manifest->dead_letters != proof->rows_in)) {
         status = fm_error_set(manifest->reterr, FM_ECORRUPT,
-                              "the parts do not add up: %" PRIu64 " results and %" PRIu64 " dead letters of %" PRIu64 " rows; --restart begins the job anew",
+                              "the parts do not add up: %" PRIu64 " results and %" PRIu64
+                              " dead letters of %" PRIu64 " rows; --restart begins the job anew",
                               manifest->rows_out, manifest->dead_letters, proof->rows_in);
     }
     if (status == 0) {
@@ -538,14 +576,16 @@ static int directories_sync(const char *directory, struct fm_error *reterr)
     return status != 0 ? status : fm_file_sync_directory(directory, reterr);
 }
 
-int fm_output_finish(const char *directory, struct fm_job_store *store, const struct fm_output_summary *summary, struct fm_fault *fault,
+int fm_output_finish(const char *directory, struct fm_job_store *store,
+                     const struct fm_output_summary *summary, struct fm_fault *fault,
                      struct fm_error *reterr)
 {
     char temporary[FM_OUTPUT_PATH_MAX];
     char path[FM_OUTPUT_PATH_MAX];
     struct manifest manifest = {.directory = directory, .reterr = reterr};
     int status = fm_fault_hit(fault, FM_FAULT_BEFORE_MANIFEST, reterr);
-    status = status != 0 ? status : path_of(directory, STATE_DIRECTORY, "manifest.tmp", temporary, reterr);
+    status = status != 0 ? status
+                         : path_of(directory, STATE_DIRECTORY, "manifest.tmp", temporary, reterr);
     status = status != 0 ? status : path_of(directory, NULL, MANIFEST_FILE, path, reterr);
     status = status != 0 ? status : directories_sync(directory, reterr);
     status = status != 0 ? status : manifest_write(&manifest, store, summary, temporary);

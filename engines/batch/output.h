@@ -7,8 +7,9 @@
  *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
  *   .fermata/                   ledger.db, lock, inputs-0, inputs-1, ... (one for each segment)
  *
- * Owns: names, attempt files, the commit order, reconciling what a killed process left, the manifest, discarding a job. Does not own: what is in the rows, the
- * ledger's decisions. Thread rule: an attempt belongs to one thread; everything else is called when nothing else runs.
+ * Owns: names, attempt files, the commit order, reconciling what a killed process left, the
+ * manifest, discarding a job. Does not own: what is in the rows, the ledger's decisions. Thread
+ * rule: an attempt belongs to one thread; everything else is called when nothing else runs.
  */
 #ifndef FM_ENGINES_BATCH_OUTPUT_H
 #define FM_ENGINES_BATCH_OUTPUT_H
@@ -30,13 +31,17 @@ enum fm_output_state {
 };
 
 /* Looks, and changes nothing. */
-int FM_NODISCARD fm_output_look(const char *directory, enum fm_output_state *ret_state, struct fm_error *reterr);
+int FM_NODISCARD fm_output_look(const char *directory, enum fm_output_state *ret_state,
+                                struct fm_error *reterr);
 /* Makes the directories. */
 int FM_NODISCARD fm_output_prepare(const char *directory, struct fm_error *reterr);
 /* ".fermata/<name>" */
-int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size, struct fm_error *reterr);
-/* Removes the job and its results, and nothing else. Can be interrupted at any point and called again. The ledger must not be open. */
-int FM_NODISCARD fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_error *reterr);
+int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path,
+                                      size_t size, struct fm_error *reterr);
+/* Removes the job and its results, and nothing else. Can be interrupted at any point and called
+ * again. The ledger must not be open. */
+int FM_NODISCARD fm_output_discard(const char *directory, struct fm_fault *fault,
+                                   struct fm_error *reterr);
 /* Takes back _SUCCESS and _manifest.json, before a job that had ended goes on. */
 int FM_NODISCARD fm_output_reopen(const char *directory, struct fm_error *reterr);
 
@@ -53,20 +58,27 @@ struct fm_attempt {
     uint64_t dead_letters;
 };
 
-int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number, uint64_t epoch, struct fm_error *reterr);
+int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number,
+                                 uint64_t epoch, struct fm_error *reterr);
 /* Appends a finished row: `line` with its newline. */
-int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length, struct fm_error *reterr);
-/* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this only the ledger's commit is missing. */
-int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record, struct fm_error *reterr);
+int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line,
+                                   size_t length, struct fm_error *reterr);
+/* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this
+ * only the ledger's commit is missing. */
+int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
+                                 struct fm_error *reterr);
 /* After the ledger's commit: gives the files their final names. */
-int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault, struct fm_error *reterr);
+int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,
+                                    struct fm_error *reterr);
 /* Closes and removes; accepts an attempt in any state before publish. */
 void fm_attempt_abandon(struct fm_attempt *attempt);
 
 /*
- * At start: attempt files of committed shards are published, all others removed; then every committed part must be there with its size (FM_ECORRUPT otherwise).
+ * At start: attempt files of committed shards are published, all others removed; then every
+ * committed part must be there with its size (FM_ECORRUPT otherwise).
  */
-int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault, struct fm_error *reterr);
+int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store,
+                                     struct fm_fault *fault, struct fm_error *reterr);
 
 struct fm_output_summary {
     const char *name;
@@ -78,10 +90,11 @@ struct fm_output_summary {
 };
 
 /*
- * The end of a job: checks that the committed parts add up to the proof and are there, writes _manifest.json, then _SUCCESS. FM_ECORRUPT when they do
- * not add up: neither is written then.
+ * The end of a job: checks that the committed parts add up to the proof and are there, writes
+ * _manifest.json, then _SUCCESS. FM_ECORRUPT when they do not add up: neither is written then.
  */
-int FM_NODISCARD fm_output_finish(const char *directory, struct fm_job_store *store, const struct fm_output_summary *summary,
-                                  struct fm_fault *fault, struct fm_error *reterr);
+int FM_NODISCARD fm_output_finish(const char *directory, struct fm_job_store *store,
+                                  const struct fm_output_summary *summary, struct fm_fault *fault,
+                                  struct fm_error *reterr);
 
 #endif

@@ -21,7 +21,8 @@ static void base64_append(struct fm_text *text, const char *data, size_t length)
     }
     for (size_t i = 0; i < length; i += 3) {
         size_t left = length - i;
-        unsigned group = (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        unsigned group = (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) |
+                         (left > 2 ? bytes[i + 2] : 0);
         *out++ = digits[group >> 18];
         *out++ = digits[group >> 12 & 63];
         *out++ = left > 1 ? digits[group >> 6 & 63] : '=';
@@ -55,7 +56,8 @@ static bool is_utf8(const char *text, size_t length)
     return true;
 }
 
-/* A file name that is not UTF-8 also comes in base64, so that it can be told from others and found again. */
+/* A file name that is not UTF-8 also comes in base64, so that it can be told from others and found
+ * again. */
 static int id_write(struct fm_json_writer *json, const char *id)
 {
     fm_json_key(json, "id");
@@ -92,11 +94,12 @@ static bool type_has_form(uint32_t dtype)
     }
 }
 
-#define ELEMENT(type, name)                                                                                            \
-    type name;                                                                                                         \
+#define ELEMENT(type, name) \
+    type name;              \
     memcpy(&name, data + index * sizeof(name), sizeof(name))
 
-static void number_write(struct fm_json_writer *json, uint32_t dtype, const char *data, uint64_t index)
+static void number_write(struct fm_json_writer *json, uint32_t dtype, const char *data,
+                         uint64_t index)
 {
     switch (dtype) {
     case FM_DTYPE_BOOL: {
@@ -170,13 +173,15 @@ static void number_write(struct fm_json_writer *json, uint32_t dtype, const char
 }
 
 /* BYTES elements are read in order: `cursor` walks along. */
-static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tensor, size_t *cursor, enum fm_job_bytes form)
+static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tensor, size_t *cursor,
+                       enum fm_job_bytes form)
 {
     const unsigned char *data = tensor->data;
     if (tensor->size - *cursor < 4) {
         return FM_ECORRUPT;
     }
-    size_t length = (size_t)data[*cursor] | (size_t)data[*cursor + 1] << 8 | (size_t)data[*cursor + 2] << 16 | (size_t)data[*cursor + 3] << 24;
+    size_t length = (size_t)data[*cursor] | (size_t)data[*cursor + 1] << 8 |
+                    (size_t)data[*cursor + 2] << 16 | (size_t)data[*cursor + 3] << 24;
     if (tensor->size - *cursor - 4 < length) {
         return FM_ECORRUPT;
     }
@@ -189,9 +194,10 @@ static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tens
     return 0;
 }
 
-/* Nested arrays, row-major. `axis` from which on the shape is shown; the depth is bounded by FM_RANK_MAX. */
-static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *tensor, uint32_t axis, enum fm_job_bytes form, uint64_t *index,
-                        size_t *cursor)
+/* Nested arrays, row-major. `axis` from which on the shape is shown; the depth is bounded by
+ * FM_RANK_MAX. */
+static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *tensor, uint32_t axis,
+                        enum fm_job_bytes form, uint64_t *index, size_t *cursor)
 {
     if (axis >= tensor->rank) {
         if (tensor->dtype == FM_DTYPE_BYTES) {
@@ -209,8 +215,8 @@ static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *ten
     return status;
 }
 
-static int output_write(const struct fm_row_format *format, struct fm_json_writer *json, const struct fm_port *port,
-                        const struct fm_tensor *tensor)
+static int output_write(const struct fm_row_format *format, struct fm_json_writer *json,
+                        const struct fm_port *port, const struct fm_tensor *tensor)
 {
     uint64_t index = 0;
     size_t cursor = 0;
@@ -222,9 +228,10 @@ static int output_write(const struct fm_row_format *format, struct fm_json_write
         return FM_EUNSUPPORTED;
     }
     uint32_t axis = format->strip_rows && tensor->rank > 0 ? 1 : 0;
-    /* One string is a string; whether it is one is said by the port, not by how many there happen to be. */
-    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == (int32_t)axis + 1 && port->shape[axis] == 1 && tensor->rank == axis + 1 &&
-               tensor->shape[axis] == 1;
+    /* One string is a string; whether it is one is said by the port, not by how many there happen
+     * to be. */
+    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == (int32_t)axis + 1 &&
+               port->shape[axis] == 1 && tensor->rank == axis + 1 && tensor->shape[axis] == 1;
     return tensor_write(json, tensor, one ? axis + 1 : axis, format->bytes, &index, &cursor);
 }
 
@@ -237,11 +244,16 @@ int fm_row_format_check(const struct fm_row_format *format, struct fm_error *ret
         const struct fm_port *port = &format->outputs[i];
         for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
             if (strcmp(port->name, keys[k]) == 0) {
-                return fm_error_set(reterr, FM_EINVAL, "the pipeline's output '%s' has the name of a key that every line has: rename it", port->name);
+                return fm_error_set(reterr, FM_EINVAL,
+                                    "the pipeline's output '%s' has the name of a key that every "
+                                    "line has: rename it",
+                                    port->name);
             }
         }
         if (port->dtype != FM_DTYPE_INVALID && !type_has_form(port->dtype)) {
-            return fm_error_set(reterr, FM_EUNSUPPORTED, "the pipeline's output '%s' is %s, which has no form in JSON: convert it in the pipeline",
+            return fm_error_set(reterr, FM_EUNSUPPORTED,
+                                "the pipeline's output '%s' is %s, which has no form in JSON: "
+                                "convert it in the pipeline",
                                 port->name, fm_dtype_name(port->dtype));
         }
     }
@@ -254,7 +266,8 @@ static double milliseconds(uint64_t ns)
     return round((double)ns / 1000) / 1000;
 }
 
-int fm_row_format_result(const struct fm_row_format *format, const char *id, const struct fm_value *outputs, const uint64_t *stage_ns,
+int fm_row_format_result(const struct fm_row_format *format, const char *id,
+                         const struct fm_value *outputs, const uint64_t *stage_ns,
                          uint64_t total_ns, struct fm_text *text, struct fm_error *reterr)
 {
     struct fm_json_writer json;
@@ -265,7 +278,8 @@ int fm_row_format_result(const struct fm_row_format *format, const char *id, con
         fm_json_key(&json, format->outputs[i].name);
         status = output_write(format, &json, &format->outputs[i], &outputs[i].tensor);
         if (status != 0) {
-            return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s", format->outputs[i].name, fm_status_text(status));
+            return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s",
+                                format->outputs[i].name, fm_status_text(status));
         }
     }
     if (format->timings) {

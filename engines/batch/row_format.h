@@ -1,7 +1,8 @@
 /*
  * One finished row as one JSON line: results, or a dead letter.
  *
- * Owns: how outputs of a pipeline look as JSON. docs/batch.md shows it. Thread rule: pure, on the caller's memory.
+ * Owns: how outputs of a pipeline look as JSON. docs/batch.md shows it. Thread rule: pure, on the
+ * caller's memory.
  */
 #ifndef FM_ENGINES_BATCH_ROW_FORMAT_H
 #define FM_ENGINES_BATCH_ROW_FORMAT_H
@@ -23,12 +24,16 @@ struct fm_row_format {
     uint32_t stage_count;
 };
 
-/* FM_EINVAL: an output's name collides with a key of ours; FM_EUNSUPPORTED: a type without a JSON form. */
+/* FM_EINVAL: an output's name collides with a key of ours; FM_EUNSUPPORTED: a type without a JSON
+ * form. */
 int FM_NODISCARD fm_row_format_check(const struct fm_row_format *format, struct fm_error *reterr);
 
-/* {"id": ..., outputs..., "timings": {...}} and a newline. FM_EUNSUPPORTED, FM_ECORRUPT, FM_ENOMEM. */
-int FM_NODISCARD fm_row_format_result(const struct fm_row_format *format, const char *id, const struct fm_value *outputs,
-                                      const uint64_t *stage_ns, uint64_t total_ns, struct fm_text *text, struct fm_error *reterr);
+/* {"id": ..., outputs..., "timings": {...}} and a newline. FM_EUNSUPPORTED, FM_ECORRUPT, FM_ENOMEM.
+ */
+int FM_NODISCARD fm_row_format_result(const struct fm_row_format *format, const char *id,
+                                      const struct fm_value *outputs, const uint64_t *stage_ns,
+                                      uint64_t total_ns, struct fm_text *text,
+                                      struct fm_error *reterr);
 
 struct fm_dead_letter {
     const char *id;

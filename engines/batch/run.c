@@ -27,7 +27,7 @@ struct row {
     struct run *run;
     struct shard_run *shard;
     struct row *next;
-    uint64_t index; /* in the shard */
+    uint64_t index;  /* in the shard */
     uint64_t number; /* in the job */
     uint64_t size_hint;
     uint64_t charged; /* bytes counted against bytes_in_flight */
@@ -128,7 +128,8 @@ static void row_free(struct run *run, struct row *row)
     fm_condition_signal(&run->turn);
 }
 
-/* No more rows are admitted; those that nobody has read yet go back to their shard. They are its last ones, because rows are read in order. */
+/* No more rows are admitted; those that nobody has read yet go back to their shard. They are its
+ * last ones, because rows are read in order. */
 static void stop(struct run *run, enum fm_run_end end, bool abandoning)
 {
     struct row *row = NULL;
@@ -166,10 +167,14 @@ static void threshold_check(struct run *run)
         return;
     }
     if (count) {
-        (void)fm_error_set(&run->failure, FM_ELIMIT, "%" PRIu64 " rows failed, and the job allows %" PRIu64 " (errors.max_rows)",
+        (void)fm_error_set(&run->failure, FM_ELIMIT,
+                           "%" PRIu64 " rows failed, and the job allows %" PRIu64
+                           " (errors.max_rows)",
                            run->progress.dead_letters, job->errors_max_rows);
     } else {
-        (void)fm_error_set(&run->failure, FM_ELIMIT, "%" PRIu64 " of the first %" PRIu64 " rows failed, and the job allows a share of %g (errors.max_ratio)",
+        (void)fm_error_set(&run->failure, FM_ELIMIT,
+                           "%" PRIu64 " of the first %" PRIu64
+                           " rows failed, and the job allows a share of %g (errors.max_ratio)",
                            bad, run->finished_rows, job->errors_max_ratio);
     }
     stop(run, FM_RUN_THRESHOLD, true);
@@ -191,7 +196,8 @@ static void deliver(struct run *run, struct row *row)
             if (run->failure.status != 0) {
                 (void)fm_error_prefix(&run->failure, run->failure.status, "stopped");
                 size_t used = strlen(run->failure.text);
-                (void)snprintf(run->failure.text + used, sizeof(run->failure.text) - used, "; the last of them: %.200s", row->error.text);
+                (void)snprintf(run->failure.text + used, sizeof(run->failure.text) - used,
+                               "; the last of them: %.200s", row->error.text);
             }
         }
     }
@@ -227,10 +233,12 @@ static int row_read(struct row *row, char **ret_data, size_t *ret_size)
 }
 
 /* A BYTES tensor of one string, in the shape that the port wants: every dimension 1. */
-static int input_make(const struct row *row, const char *data, size_t size, struct fm_value *ret_value)
+static int input_make(const struct row *row, const char *data, size_t size,
+                      struct fm_value *ret_value)
 {
     uint32_t count = 0;
-    const struct fm_port *port = &fm_servable_inputs(row->run->options->servable, &count)[row->run->options->input];
+    const struct fm_port *port =
+        &fm_servable_inputs(row->run->options->servable, &count)[row->run->options->input];
     int status = fm_value_from_bytes(ret_value, data, size);
     if (status == 0 && port->rank >= 0) {
         ret_value->tensor.rank = (uint32_t)port->rank;
@@ -284,8 +292,12 @@ static int row_start(struct row *row)
         return row_fail(row, "read", status);
     }
     memset(row->timings, 0, row->run->pipeline->stage_count * sizeof(*row->timings));
-    row->request = (struct fm_request){
-        .inputs = row->inputs, .outputs = row->outputs, .timings = row->timings, .rows = 1, .done = request_done, .user = row};
+    row->request = (struct fm_request){.inputs = row->inputs,
+                                       .outputs = row->outputs,
+                                       .timings = row->timings,
+                                       .rows = 1,
+                                       .done = request_done,
+                                       .user = row};
     status = fm_executor_submit(row->run->executor, &row->request);
     if (status != 0) {
         row->error = row->request.error;
@@ -308,7 +320,8 @@ static void letter_write(struct row *row)
                                     .attempts = row->attempts};
     fm_text_clear(&row->line);
     row->good = false;
-    /* Without memory for even this the line stays empty, and the writer takes that as the job's failure. */
+    /* Without memory for even this the line stays empty, and the writer takes that as the job's
+     * failure. */
     if (fm_row_format_letter(&letter, &row->line) != 0) {
         fm_text_clear(&row->line);
     }
@@ -327,7 +340,9 @@ static void row_format(struct row *row)
         for (uint32_t i = 0; i < run->pipeline->stage_count; i++) {
             stage_ns[i] = row->timings[i].run_ns;
         }
-        status = fm_row_format_result(&run->format, row->id, row->outputs, stage_ns, row->request.done_ns - row->start_ns, &row->line, &row->error);
+        status =
+            fm_row_format_result(&run->format, row->id, row->outputs, stage_ns,
+                                 row->request.done_ns - row->start_ns, &row->line, &row->error);
         row->failed_stage = "write";
         row->good = true;
     }
@@ -339,7 +354,8 @@ static void row_format(struct row *row)
     }
 }
 
-/* The next row to read, when bytes_in_flight has room for it (one row always may). The lock is held. */
+/* The next row to read, when bytes_in_flight has room for it (one row always may). The lock is
+ * held. */
 static struct row *take_to_read(struct run *run)
 {
     struct row *row = run->to_read.first;
@@ -347,8 +363,11 @@ static struct row *take_to_read(struct run *run)
         return NULL;
     }
     uint64_t limit = run->options->job->file_bytes_max;
-    uint64_t charge = row->size_hint < limit ? row->size_hint : row->size_hint == FM_LISTING_SIZE_UNKNOWN ? 0 : limit;
-    if (run->bytes_in_flight > 0 && run->bytes_in_flight + charge > run->options->job->bytes_in_flight) {
+    uint64_t charge = row->size_hint < limit                      ? row->size_hint
+                      : row->size_hint == FM_LISTING_SIZE_UNKNOWN ? 0
+                                                                  : limit;
+    if (run->bytes_in_flight > 0 &&
+        run->bytes_in_flight + charge > run->options->job->bytes_in_flight) {
         return NULL;
     }
     row->charged = charge;
@@ -403,7 +422,8 @@ static struct row *next_line(const struct run *run, const struct shard_run *shar
 /* Nothing will come any more. */
 static bool shard_is_over(const struct run *run, const struct shard_run *shard)
 {
-    return shard->written == shard->admitted && (shard->admitted == shard->shard.row_count || run->stopping);
+    return shard->written == shard->admitted &&
+           (shard->admitted == shard->shard.row_count || run->stopping);
 }
 
 static void shard_remove(struct run *run, struct shard_run *shard)
@@ -435,11 +455,14 @@ static void write_lines(struct run *run, struct shard_run *shard)
     fm_mutex_unlock(&run->mutex);
     for (size_t i = 0; i < count && keep && status == 0; i++) {
         if (rows[i]->line.length == 0) {
-            status = fm_error_set(&error, FM_ENOMEM, "out of memory for the line of row %" PRIu64, rows[i]->number);
+            status = fm_error_set(&error, FM_ENOMEM, "out of memory for the line of row %" PRIu64,
+                                  rows[i]->number);
             break;
         }
-        status = fm_attempt_append(&shard->files, rows[i]->good, rows[i]->line.data, rows[i]->line.length, &error);
-        status = status != 0 ? status : fm_fault_hit(run->options->fault, FM_FAULT_ROW_WRITTEN, &error);
+        status = fm_attempt_append(&shard->files, rows[i]->good, rows[i]->line.data,
+                                   rows[i]->line.length, &error);
+        status =
+            status != 0 ? status : fm_fault_hit(run->options->fault, FM_FAULT_ROW_WRITTEN, &error);
     }
     fm_mutex_lock(&run->mutex);
     for (size_t i = 0; i < count; i++) {
@@ -451,7 +474,8 @@ static void write_lines(struct run *run, struct shard_run *shard)
 }
 
 /* Attempt file -> disk -> ledger -> name. Without the lock. */
-static int shard_commit(struct run *run, struct shard_run *shard, bool *ret_asked, struct fm_error *reterr)
+static int shard_commit(struct run *run, struct shard_run *shard, bool *ret_asked,
+                        struct fm_error *reterr)
 {
     const struct fm_run_options *options = run->options;
     struct fm_job_shard record = {.shard = shard->shard};
@@ -463,13 +487,16 @@ static int shard_commit(struct run *run, struct shard_run *shard, bool *ret_aske
         return status;
     }
     fm_mutex_lock(&run->mutex);
-    status = fm_ledger_commit(options->ledger, record.shard.number, record.shard.owner, record.shard.epoch, record.shard.rows_out,
-                              record.shard.dead_letters, &rest);
+    status = fm_ledger_commit(options->ledger, record.shard.number, record.shard.owner,
+                              record.shard.epoch, record.shard.rows_out, record.shard.dead_letters,
+                              &rest);
     fm_mutex_unlock(&run->mutex);
     if (status != 0) {
-        return fm_error_set(reterr, status, "the ledger refuses shard %" PRIu64 ": %s", record.shard.number, fm_status_text(status));
+        return fm_error_set(reterr, status, "the ledger refuses shard %" PRIu64 ": %s",
+                            record.shard.number, fm_status_text(status));
     }
-    /* When this fails nobody knows whether it is committed; the run ends, and the next start reads what the store really holds. */
+    /* When this fails nobody knows whether it is committed; the run ends, and the next start reads
+     * what the store really holds. */
     *ret_asked = true;
     status = options->store->functions->commit(options->store, &record, &rest, reterr);
     if (status != 0) {
@@ -488,11 +515,14 @@ static void shard_give_back(struct run *run, struct shard_run *shard)
     struct fm_error error = {0};
     fm_attempt_abandon(&shard->files);
     fm_mutex_lock(&run->mutex);
-    int status = fm_ledger_release(options->ledger, shard->shard.number, shard->shard.owner, shard->shard.epoch);
+    int status = fm_ledger_release(options->ledger, shard->shard.number, shard->shard.owner,
+                                   shard->shard.epoch);
     fm_mutex_unlock(&run->mutex);
-    /* A lease that stays in the store, because the disk is full, is taken back by the next start. */
-    if (status == 0 && options->store->functions->release(options->store, &shard->shard, &error) != 0 && error.status != FM_ENOSPC &&
-        error.status != FM_EIO) {
+    /* A lease that stays in the store, because the disk is full, is taken back by the next start.
+     */
+    if (status == 0 &&
+        options->store->functions->release(options->store, &shard->shard, &error) != 0 &&
+        error.status != FM_ENOSPC && error.status != FM_EIO) {
         fm_mutex_lock(&run->mutex);
         fail(run, &error);
         fm_mutex_unlock(&run->mutex);
@@ -509,7 +539,8 @@ static void shard_end(struct run *run, struct shard_run *shard)
     fm_mutex_unlock(&run->mutex);
     if (keep) {
         status = shard_commit(run, shard, &asked, &error);
-        /* Once the store was asked, the files stay: whether they count is for it to say, at the next start. */
+        /* Once the store was asked, the files stay: whether they count is for it to say, at the
+         * next start. */
         if (status != 0 && !asked) {
             fm_attempt_abandon(&shard->files);
         }
@@ -548,19 +579,24 @@ static void writer_thread(void *argument)
 
 /* --- Claiming and admitting: the calling thread --- */
 
-static int shard_open(struct run *run, const struct fm_shard *claimed, struct shard_run **ret_shard, struct fm_error *reterr)
+static int shard_open(struct run *run, const struct fm_shard *claimed, struct shard_run **ret_shard,
+                      struct fm_error *reterr)
 {
     const struct fm_run_options *options = run->options;
     struct shard_run *shard = fm_alloc_zero(1, sizeof(*shard));
     struct row **slots = fm_alloc_zero(options->rows_in_flight, sizeof(*slots));
-    int status = shard == NULL || slots == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory for a shard") : 0;
+    int status = shard == NULL || slots == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory for a shard")
+                     : 0;
     if (status == 0) {
         shard->shard = *claimed;
         shard->slots = slots;
         status = options->store->functions->claim(options->store, claimed, reterr);
     }
     status = status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_CLAIMED, reterr);
-    status = status != 0 ? status : fm_attempt_open(&shard->files, options->job->output, claimed->number, claimed->epoch, reterr);
+    status = status != 0 ? status
+                         : fm_attempt_open(&shard->files, options->job->output, claimed->number,
+                                           claimed->epoch, reterr);
     if (status != 0) {
         fm_free(slots);
         fm_free(shard);
@@ -570,13 +606,15 @@ static int shard_open(struct run *run, const struct fm_shard *claimed, struct sh
     return 0;
 }
 
-/* Called and returns with the lock. True: *ret_shard is set. False: nothing to claim now; *ret_finished says whether for good. */
+/* Called and returns with the lock. True: *ret_shard is set. False: nothing to claim now;
+ * *ret_finished says whether for good. */
 static bool shard_claim(struct run *run, struct shard_run **ret_shard, bool *ret_finished)
 {
     struct fm_error error = {0};
     struct fm_shard claimed;
     enum fm_ledger_answer answer = FM_LEDGER_WAIT;
-    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), run->options->owner, &answer, &claimed);
+    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), run->options->owner, &answer,
+                                 &claimed);
     if (status != 0) {
         (void)fm_error_set(&error, status, "cannot claim a shard: %s", fm_status_text(status));
         fail(run, &error);
@@ -601,6 +639,10 @@ static bool shard_claim(struct run *run, struct shard_run **ret_shard, bool *ret
     }
     *link = shard;
     run->shard_count++;
+    if (run->stopping) {
+        fm_condition_signal(
+            &run->ready); /* it was stopped meanwhile: the writer gives the shard back */
+    }
     *ret_shard = shard;
     return true;
 }
@@ -688,13 +730,15 @@ static void work(struct run *run)
         if (!run->stopping && hooks->stop != NULL && hooks->stop(hooks->context)) {
             stop(run, FM_RUN_STOPPED, false);
         }
-        while (!run->stopping && !finished && run->free_rows != NULL && fm_os_now_ns() < next_tick_ns) {
+        while (!run->stopping && !finished && run->free_rows != NULL &&
+               fm_os_now_ns() < next_tick_ns) {
             if (current == NULL && !shard_claim(run, &current, &finished)) {
                 break;
             }
             row_admit(run, current);
             /* Under the lock, before the writer can end the shard. */
-            current = run->stopping || current->admitted == current->shard.row_count ? NULL : current;
+            current =
+                run->stopping || current->admitted == current->shard.row_count ? NULL : current;
         }
         current = run->stopping ? NULL : current;
         if ((run->stopping || finished) && run->shard_count == 0) {
@@ -733,7 +777,9 @@ static int rows_create(struct run *run, struct fm_error *reterr)
         row->next = run->free_rows;
         run->free_rows = row;
     }
-    return run->rows != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for %u rows in flight", count);
+    return run->rows != NULL
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM, "out of memory for %u rows in flight", count);
 }
 
 static int names_create(struct run *run, struct fm_error *reterr)
@@ -749,7 +795,8 @@ static int names_create(struct run *run, struct fm_error *reterr)
         run->stage_names[i] = spec->items_have_rows ? spec->target : spec->name;
     }
     run->format.outputs = fm_servable_outputs(run->options->servable, &run->format.output_count);
-    run->format.strip_rows = run->pipeline->stages[0].spec->items_have_rows && run->pipeline->stages[0].ports.batch_max > 0;
+    run->format.strip_rows = run->pipeline->stages[0].spec->items_have_rows &&
+                             run->pipeline->stages[0].ports.batch_max > 0;
     run->format.bytes = run->options->job->bytes;
     run->format.timings = run->options->job->timings;
     run->format.stage_names = run->stage_names;
@@ -765,7 +812,8 @@ static int threads_start(struct run *run, struct fm_error *reterr)
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for threads");
     }
     for (uint32_t i = 0; i <= readers; i++) {
-        int status = fm_thread_start(&run->threads[i], i < readers ? "fm-read" : "fm-write", i < readers ? reader_thread : writer_thread, run);
+        int status = fm_thread_start(&run->threads[i], i < readers ? "fm-read" : "fm-write",
+                                     i < readers ? reader_thread : writer_thread, run);
         if (status != 0) {
             return fm_error_set(reterr, status, "cannot start thread %u of %u", i + 1, readers + 1);
         }
@@ -800,7 +848,8 @@ static void run_deinit(struct run *run)
     fm_mutex_deinit(&run->mutex);
 }
 
-int fm_run(const struct fm_run_options *options, enum fm_run_end *ret_end, struct fm_run_progress *ret_progress, struct fm_error *reterr)
+int fm_run(const struct fm_run_options *options, enum fm_run_end *ret_end,
+           struct fm_run_progress *ret_progress, struct fm_error *reterr)
 {
     struct fm_ledger_proof proof;
     struct run run = {.options = options,

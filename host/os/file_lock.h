@@ -1,5 +1,6 @@
 /*
- * A lock held by this process on a file, given back by the kernel when the process ends, however it ends.
+ * A lock held by this process on a file, given back by the kernel when the process ends, however it
+ * ends.
  *
  * Thread rule: a lock belongs to one thread at a time.
  */
@@ -17,10 +18,12 @@ struct fm_file_lock {
 };
 
 /*
- * Creates the file if need be, locks it without waiting and writes this process's id into it. FM_EUNAVAILABLE: another process has it; *ret_holder (may be NULL) is its
- * id then, 0 when unknown.
+ * Creates the file if need be, locks it without waiting and writes this process's id into it.
+ * FM_EUNAVAILABLE: another process has it; *ret_holder (may be NULL) is its id then, 0 when
+ * unknown.
  */
-int FM_NODISCARD fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder, struct fm_error *reterr);
+int FM_NODISCARD fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder,
+                                      struct fm_error *reterr);
 void fm_file_lock_release(struct fm_file_lock *lock); /* fine when not held; the file stays */
 
 #endif

@@ -15,7 +15,8 @@ int fm_file_reader_open(struct fm_file_reader *reader, const char *path, struct 
 {
     int length = snprintf(reader->path, sizeof(reader->path), "%s", path);
     if (length < 0 || (size_t)length >= sizeof(reader->path)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%.100s...': the path is too long", path);
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%.100s...': the path is too long",
+                            path);
     }
     reader->descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (reader->descriptor < 0) {
@@ -26,19 +27,21 @@ int fm_file_reader_open(struct fm_file_reader *reader, const char *path, struct 
     return 0;
 }
 
-int fm_file_reader_read_at(const struct fm_file_reader *reader, uint64_t offset, void *data, size_t size, size_t *ret_size,
-                           struct fm_error *reterr)
+int fm_file_reader_read_at(const struct fm_file_reader *reader, uint64_t offset, void *data,
+                           size_t size, size_t *ret_size, struct fm_error *reterr)
 {
     size_t done = 0;
     while (done < size) {
-        ssize_t got = pread(reader->descriptor, (char *)data + done, size - done, (off_t)(offset + done));
+        ssize_t got =
+            pread(reader->descriptor, (char *)data + done, size - done, (off_t)(offset + done));
         if (got == 0) {
             break;
         }
         if (got > 0) {
             done += (size_t)got;
         } else if (errno != EINTR) {
-            return fm_error_set(reterr, FM_EIO, "cannot read '%s': %s", reader->path, strerror(errno));
+            return fm_error_set(reterr, FM_EIO, "cannot read '%s': %s", reader->path,
+                                strerror(errno));
         }
     }
     *ret_size = done;

@@ -21,7 +21,8 @@ struct walk {
     struct fm_error *reterr;
 };
 
-static int walk_directory(const struct walk *walk, const char *directory, const char *prefix, int depth);
+static int walk_directory(const struct walk *walk, const char *directory, const char *prefix,
+                          int depth);
 
 /* One name of a directory: `path` to open it, `relative` to report it. */
 static int walk_entry(const struct walk *walk, const char *path, const char *relative, int depth)
@@ -31,7 +32,8 @@ static int walk_entry(const struct walk *walk, const char *path, const char *rel
         return walk->each(walk->context, relative, FM_TREE_SIZE_UNKNOWN);
     }
     if (S_ISDIR(facts.st_mode)) {
-        bool excluded = walk->has_exclude && facts.st_dev == walk->exclude.st_dev && facts.st_ino == walk->exclude.st_ino;
+        bool excluded = walk->has_exclude && facts.st_dev == walk->exclude.st_dev &&
+                        facts.st_ino == walk->exclude.st_ino;
         return excluded ? 0 : walk_directory(walk, path, relative, depth + 1);
     }
     if (S_ISLNK(facts.st_mode)) {
@@ -39,16 +41,20 @@ static int walk_entry(const struct walk *walk, const char *path, const char *rel
             return 0;
         }
     }
-    return walk->each(walk->context, relative, S_ISREG(facts.st_mode) ? (uint64_t)facts.st_size : FM_TREE_SIZE_UNKNOWN);
+    return walk->each(walk->context, relative,
+                      S_ISREG(facts.st_mode) ? (uint64_t)facts.st_size : FM_TREE_SIZE_UNKNOWN);
 }
 
-static int walk_directory(const struct walk *walk, const char *directory, const char *prefix, int depth)
+static int walk_directory(const struct walk *walk, const char *directory, const char *prefix,
+                          int depth)
 {
     struct fm_file_list list;
     char path[PATH_MAX];
     char relative[PATH_MAX];
     if (depth > FM_TREE_DEPTH_MAX) {
-        return fm_error_set(walk->reterr, FM_ELIMIT, "cannot list '%s': more than %d directories deep", directory, FM_TREE_DEPTH_MAX);
+        return fm_error_set(walk->reterr, FM_ELIMIT,
+                            "cannot list '%s': more than %d directories deep", directory,
+                            FM_TREE_DEPTH_MAX);
     }
     int status = fm_file_list(directory, &list, walk->reterr);
     if (status != 0) {
@@ -62,8 +68,10 @@ static int walk_directory(const struct walk *walk, const char *directory, const 
             }
             continue;
         }
-        if (fm_path_join(path, sizeof(path), directory, name) != 0 || fm_path_join(relative, sizeof(relative), prefix, name) != 0) {
-            status = fm_error_set(walk->reterr, FM_ETOOLARGE, "cannot list '%.200s': the paths in it are too long", directory);
+        if (fm_path_join(path, sizeof(path), directory, name) != 0 ||
+            fm_path_join(relative, sizeof(relative), prefix, name) != 0) {
+            status = fm_error_set(walk->reterr, FM_ETOOLARGE,
+                                  "cannot list '%.200s': the paths in it are too long", directory);
             break;
         }
         status = walk_entry(walk, path, relative, depth);
@@ -73,7 +81,8 @@ static int walk_directory(const struct walk *walk, const char *directory, const 
 }
 
 int fm_tree_walk(const char *root, const struct fm_tree_options *options,
-                 int (*each)(void *context, const char *path, uint64_t size), void *context, struct fm_error *reterr)
+                 int (*each)(void *context, const char *path, uint64_t size), void *context,
+                 struct fm_error *reterr)
 {
     struct walk walk = {.options = options, .each = each, .context = context, .reterr = reterr};
     walk.has_exclude = options->exclude != NULL && stat(options->exclude, &walk.exclude) == 0;
@@ -84,7 +93,9 @@ int fm_tree_resolve(const char *path, char *ret_path, size_t size, struct fm_err
 {
     char resolved[PATH_MAX];
     if (realpath(path, resolved) == NULL) {
-        int status = errno == ENOENT || errno == ENOTDIR ? FM_ENOTFOUND : errno == EACCES ? FM_EPERM : FM_EIO;
+        int status = errno == ENOENT || errno == ENOTDIR ? FM_ENOTFOUND
+                     : errno == EACCES                   ? FM_EPERM
+                                                         : FM_EIO;
         return fm_error_set(reterr, status, "cannot look at '%s': %s", path, strerror(errno));
     }
     if (strlen(resolved) + 1 > size) {

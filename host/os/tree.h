@@ -1,7 +1,8 @@
 /*
  * Walking a directory tree in a fixed order.
  *
- * Names come in byte order within a directory. Links to directories are not entered, so that a walk always ends. Thread rule: no shared state.
+ * Names come in byte order within a directory. Links to directories are not entered, so that a walk
+ * always ends. Thread rule: no shared state.
  */
 #ifndef FM_HOST_OS_TREE_H
 #define FM_HOST_OS_TREE_H
@@ -12,7 +13,7 @@
 
 #include "fermata/status.h"
 
-#define FM_TREE_DEPTH_MAX 64
+#define FM_TREE_DEPTH_MAX    64
 #define FM_TREE_SIZE_UNKNOWN UINT64_MAX
 
 struct fm_tree_options {
@@ -22,14 +23,17 @@ struct fm_tree_options {
 };
 
 /*
- * Calls each(context, path, size) for everything below `root` that is not a directory; path is relative to root, size FM_TREE_SIZE_UNKNOWN for what is not
- * a regular file or cannot be looked at. A directory that cannot be listed is an error, because then nobody knows what is in it. A negative
- * answer of `each` ends the walk and is returned.
+ * Calls each(context, path, size) for everything below `root` that is not a directory; path is
+ * relative to root, size FM_TREE_SIZE_UNKNOWN for what is not a regular file or cannot be looked
+ * at. A directory that cannot be listed is an error, because then nobody knows what is in it. A
+ * negative answer of `each` ends the walk and is returned.
  */
 int FM_NODISCARD fm_tree_walk(const char *root, const struct fm_tree_options *options,
-                              int (*each)(void *context, const char *path, uint64_t size), void *context, struct fm_error *reterr);
+                              int (*each)(void *context, const char *path, uint64_t size),
+                              void *context, struct fm_error *reterr);
 
 /* The absolute path without links and dots (realpath). Fails as looking at the path does. */
-int FM_NODISCARD fm_tree_resolve(const char *path, char *ret_path, size_t size, struct fm_error *reterr);
+int FM_NODISCARD fm_tree_resolve(const char *path, char *ret_path, size_t size,
+                                 struct fm_error *reterr);
 
 #endif

@@ -21,8 +21,7 @@ enum { BACKENDS_MAX = 64, PATH_SIZE = 4096, NAME_LENGTH_MAX = 64 };
 #error "FM_PLUGIN_DIR (the installed plug-in directory) comes from the build"
 #endif
 
-/* ---- the host's side of the ABI
- * ------------------------------------------------------------------------------- */
+/* --- the host's side of the ABI --- */
 
 static _Atomic(void (*)(enum fm_log_level level, const char *text)) log_handler;
 

@@ -53,8 +53,7 @@ struct fm_model {
     uint32_t batch_max;
 };
 
-/* ---- configuration
- * -------------------------------------------------------------------------------------------- */
+/* --- configuration --- */
 
 void fm_model_config_init(struct fm_model_config *config)
 {
@@ -194,8 +193,7 @@ static int device_acquire(const struct fm_backend *backend, const struct fm_sett
     return status;
 }
 
-/* ---- what the backend says of the model
- * ----------------------------------------------------------------------- */
+/* --- what the backend says of the model --- */
 
 static int ports_copy(struct fm_model *model, const struct fm_port *ports, uint32_t count,
                       const char *what, struct fm_port **ret_ports, struct fm_error *reterr)
@@ -280,8 +278,7 @@ static int describe(struct fm_model *model, const struct fm_model_config *config
                : 0;
 }
 
-/* ---- declared against real
- * ------------------------------------------------------------------------------------ */
+/* --- declared against real --- */
 
 static int complete_batch(struct fm_model *model, const struct fm_model_config *config,
                           bool batchable, struct fm_error *reterr)

@@ -1,9 +1,12 @@
 /*
- * Where a batch job's ledger is kept: the interface. One implementation here (sqlite_store.h); a shared database will be another.
+ * Where a batch job's ledger is kept: the interface. One implementation here (sqlite_store.h); a
+ * shared database will be another.
  *
- * Owns: the record types and the table of functions. A store remembers decisions, it does not make them (core/ledger does); but every change of a
- * shard names owner and epoch and is refused with FM_ECANCELLED when these are no longer the stored ones, so that it fences late writers by itself.
- * A function that returns 0 has made its change durable. Thread rule: every function may be called from any thread; calls are serialised.
+ * Owns: the record types and the table of functions. A store remembers decisions, it does not make
+ * them (core/ledger does); but every change of a shard names owner and epoch and is refused with
+ * FM_ECANCELLED when these are no longer the stored ones, so that it fences late writers by itself.
+ * A function that returns 0 has made its change durable. Thread rule: every function may be called
+ * from any thread; calls are serialised.
  */
 #ifndef FM_HOST_STORE_JOB_STORE_H
 #define FM_HOST_STORE_JOB_STORE_H
@@ -39,26 +42,36 @@ struct fm_job_store;
 
 struct fm_job_store_functions {
     const char *name;
-    /* Begins a job: facts and first segment in one transaction. FM_EEXIST when the store holds one. */
-    int (*create)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count, const struct fm_job_segment *segment,
-                  struct fm_error *reterr);
+    /* Begins a job: facts and first segment in one transaction. FM_EEXIST when the store holds one.
+     */
+    int (*create)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count,
+                  const struct fm_job_segment *segment, struct fm_error *reterr);
     /* Appends a segment and replaces the given facts, in one transaction. */
-    int (*grow)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count, const struct fm_job_segment *segment,
+    int (*grow)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count,
+                const struct fm_job_segment *segment, struct fm_error *reterr);
+    /* The value of a fact, appended to *ret_value; FM_ENOTFOUND when the store holds no job, or no
+     * such fact. */
+    int (*fact)(struct fm_job_store *store, const char *key, struct fm_text *ret_value,
                 struct fm_error *reterr);
-    /* The value of a fact, appended to *ret_value; FM_ENOTFOUND when the store holds no job, or no such fact. */
-    int (*fact)(struct fm_job_store *store, const char *key, struct fm_text *ret_value, struct fm_error *reterr);
-    /* Every segment in order; every shard that was ever claimed or split off, in row order. A negative answer ends it and is returned. */
-    int (*segments)(struct fm_job_store *store, int (*each)(void *context, const struct fm_job_segment *segment), void *context,
+    /* Every segment in order; every shard that was ever claimed or split off, in row order. A
+     * negative answer ends it and is returned. */
+    int (*segments)(struct fm_job_store *store,
+                    int (*each)(void *context, const struct fm_job_segment *segment), void *context,
                     struct fm_error *reterr);
-    int (*shards)(struct fm_job_store *store, int (*each)(void *context, const struct fm_job_shard *shard), void *context,
+    int (*shards)(struct fm_job_store *store,
+                  int (*each)(void *context, const struct fm_job_shard *shard), void *context,
                   struct fm_error *reterr);
     /* One shard; FM_ENOTFOUND. */
-    int (*shard)(struct fm_job_store *store, uint64_t number, struct fm_job_shard *ret_shard, struct fm_error *reterr);
+    int (*shard)(struct fm_job_store *store, uint64_t number, struct fm_job_shard *ret_shard,
+                 struct fm_error *reterr);
     /* `shard` as granted by the ledger: its epoch must be above the stored one. */
     int (*claim)(struct fm_job_store *store, const struct fm_shard *shard, struct fm_error *reterr);
-    int (*release)(struct fm_job_store *store, const struct fm_shard *shard, struct fm_error *reterr);
-    /* THE commit point: the shard is DONE with these rows, and `rest` (row_count 0: none) is a new TODO shard. */
-    int (*commit)(struct fm_job_store *store, const struct fm_job_shard *shard, const struct fm_shard *rest, struct fm_error *reterr);
+    int (*release)(struct fm_job_store *store, const struct fm_shard *shard,
+                   struct fm_error *reterr);
+    /* THE commit point: the shard is DONE with these rows, and `rest` (row_count 0: none) is a new
+     * TODO shard. */
+    int (*commit)(struct fm_job_store *store, const struct fm_job_shard *shard,
+                  const struct fm_shard *rest, struct fm_error *reterr);
     /* Takes every lease back, when all holders are known to be gone. */
     int (*release_all)(struct fm_job_store *store, struct fm_error *reterr);
     void (*close)(struct fm_job_store *store); /* frees the store; accepts NULL */

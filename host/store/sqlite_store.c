@@ -33,36 +33,49 @@ enum statement {
     STATEMENT_COUNT_
 };
 
-#define SHARD_COLUMNS                                                                                                  \
-    "number, first_row, row_count, state, epoch, owner, rows_out, dead_letters, part_bytes, part_checksum, letters_bytes, letters_checksum"
+#define SHARD_COLUMNS                                                                         \
+    "number, first_row, row_count, state, epoch, owner, rows_out, dead_letters, part_bytes, " \
+    "part_checksum, letters_bytes, letters_checksum"
 
 /* States are stored as the numbers of enum fm_shard_state: 0 TODO, 1 LEASED, 2 DONE, 3 DEAD. */
 static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [STATEMENT_COMMIT] = "COMMIT",
     [STATEMENT_ROLLBACK] = "ROLLBACK",
-    [STATEMENT_FACT_SET] = "INSERT INTO fact(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+    [STATEMENT_FACT_SET] = "INSERT INTO fact(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE "
+                           "SET value = excluded.value",
     [STATEMENT_FACT_GET] = "SELECT value FROM fact WHERE key = ?1",
-    [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, shard_rows, first_number, listing_checksum) VALUES(?1, ?2, ?3, ?4, ?5)",
-    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, shard_rows, first_number, listing_checksum FROM segment ORDER BY first_row",
+    [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, shard_rows, first_number, "
+                              "listing_checksum) VALUES(?1, ?2, ?3, ?4, ?5)",
+    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, shard_rows, first_number, "
+                              "listing_checksum FROM segment ORDER BY first_row",
     [STATEMENT_SHARD_ALL] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY first_row",
     [STATEMENT_SHARD_ONE] = "SELECT " SHARD_COLUMNS " FROM shard WHERE number = ?1",
-    [STATEMENT_SHARD_CLAIM] = "INSERT INTO shard(number, first_row, row_count, state, epoch, owner) VALUES(?1, ?2, ?3, 1, ?4, ?5) "
-                              "ON CONFLICT(number) DO UPDATE SET state = 1, epoch = excluded.epoch, owner = excluded.owner "
+    [STATEMENT_SHARD_CLAIM] = "INSERT INTO shard(number, first_row, row_count, state, epoch, "
+                              "owner) VALUES(?1, ?2, ?3, 1, ?4, ?5) "
+                              "ON CONFLICT(number) DO UPDATE SET state = 1, epoch = "
+                              "excluded.epoch, owner = excluded.owner "
                               "WHERE state < 2 AND epoch < excluded.epoch",
-    [STATEMENT_SHARD_RELEASE] = "UPDATE shard SET state = 0 WHERE number = ?1 AND state = 1 AND epoch = ?2 AND owner = ?3",
+    [STATEMENT_SHARD_RELEASE] =
+        "UPDATE shard SET state = 0 WHERE number = ?1 AND state = 1 AND epoch = ?2 AND owner = ?3",
     [STATEMENT_SHARD_RELEASE_ALL] = "UPDATE shard SET state = 0 WHERE state = 1",
-    [STATEMENT_SHARD_COMMIT] = "UPDATE shard SET state = 2, row_count = ?4, rows_out = ?5, dead_letters = ?6, part_bytes = ?7, part_checksum = ?8, "
-                               "letters_bytes = ?9, letters_checksum = ?10 WHERE number = ?1 AND state = 1 AND epoch = ?2 AND owner = ?3",
-    [STATEMENT_SHARD_REST] = "INSERT INTO shard(number, first_row, row_count, state, epoch, owner) VALUES(?1, ?2, ?3, 0, 0, 0)",
+    [STATEMENT_SHARD_COMMIT] = "UPDATE shard SET state = 2, row_count = ?4, rows_out = ?5, "
+                               "dead_letters = ?6, part_bytes = ?7, part_checksum = ?8, "
+                               "letters_bytes = ?9, letters_checksum = ?10 WHERE number = ?1 AND "
+                               "state = 1 AND epoch = ?2 AND owner = ?3",
+    [STATEMENT_SHARD_REST] = "INSERT INTO shard(number, first_row, row_count, state, epoch, owner) "
+                             "VALUES(?1, ?2, ?3, 0, 0, 0)",
 };
 
 static const char schema[] =
     "CREATE TABLE fact(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE segment(first_row INTEGER PRIMARY KEY, row_count INTEGER NOT NULL, shard_rows INTEGER NOT NULL,"
+    "CREATE TABLE segment(first_row INTEGER PRIMARY KEY, row_count INTEGER NOT NULL, shard_rows "
+    "INTEGER NOT NULL,"
     " first_number INTEGER NOT NULL, listing_checksum INTEGER NOT NULL);"
-    "CREATE TABLE shard(number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER NOT NULL, state INTEGER NOT NULL,"
-    " epoch INTEGER NOT NULL, owner INTEGER NOT NULL, rows_out INTEGER NOT NULL DEFAULT 0, dead_letters INTEGER NOT NULL DEFAULT 0,"
+    "CREATE TABLE shard(number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER "
+    "NOT NULL, state INTEGER NOT NULL,"
+    " epoch INTEGER NOT NULL, owner INTEGER NOT NULL, rows_out INTEGER NOT NULL DEFAULT 0, "
+    "dead_letters INTEGER NOT NULL DEFAULT 0,"
     " part_bytes INTEGER NOT NULL DEFAULT 0, part_checksum INTEGER NOT NULL DEFAULT 0,"
     " letters_bytes INTEGER NOT NULL DEFAULT 0, letters_checksum INTEGER NOT NULL DEFAULT 0);";
 
@@ -110,16 +123,22 @@ static int status_of(sqlite3 *database, int result)
     }
 }
 
-static int fail(const struct sqlite_store *store, int result, const char *what, struct fm_error *reterr)
+static int fail(const struct sqlite_store *store, int result, const char *what,
+                struct fm_error *reterr)
 {
     int status = status_of(store->database, result);
-    return fm_error_set(reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path, sqlite3_errmsg(store->database),
-                        status == FM_ECORRUPT ? " (it is damaged or not a ledger of Fermata; --restart begins the job anew)" : "");
+    return fm_error_set(
+        reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
+        sqlite3_errmsg(store->database),
+        status == FM_ECORRUPT
+            ? " (it is damaged or not a ledger of Fermata; --restart begins the job anew)"
+            : "");
 }
 
 /* --- Running statements; the mutex is held --- */
 
-static int bind_all(const struct sqlite_store *store, sqlite3_stmt *statement, const uint64_t *values, int count)
+static int bind_all(const struct sqlite_store *store, sqlite3_stmt *statement,
+                    const uint64_t *values, int count)
 {
     (void)store;
     for (int i = 0; i < count; i++) {
@@ -132,7 +151,8 @@ static int bind_all(const struct sqlite_store *store, sqlite3_stmt *statement, c
 }
 
 /* Runs a statement that gives no rows. */
-static int run(const struct sqlite_store *store, enum statement which, const uint64_t *values, int count)
+static int run(const struct sqlite_store *store, enum statement which, const uint64_t *values,
+               int count)
 {
     sqlite3_stmt *statement = store->statements[which];
     int result = bind_all(store, statement, values, count);
@@ -150,7 +170,8 @@ static void rollback(const struct sqlite_store *store)
     }
 }
 
-static int facts_set(const struct sqlite_store *store, const struct fm_job_fact *facts, size_t count)
+static int facts_set(const struct sqlite_store *store, const struct fm_job_fact *facts,
+                     size_t count)
 {
     sqlite3_stmt *statement = store->statements[STATEMENT_FACT_SET];
     int result = SQLITE_OK;
@@ -170,13 +191,15 @@ static int facts_set(const struct sqlite_store *store, const struct fm_job_fact 
 
 static int segment_add(const struct sqlite_store *store, const struct fm_job_segment *segment)
 {
-    const uint64_t values[] = {segment->rows.first_row, segment->rows.row_count, segment->rows.shard_rows, segment->rows.first_number,
+    const uint64_t values[] = {segment->rows.first_row, segment->rows.row_count,
+                               segment->rows.shard_rows, segment->rows.first_number,
                                segment->listing_checksum};
     return run(store, STATEMENT_SEGMENT_ADD, values, 5);
 }
 
-static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fact *facts, size_t count,
-                             const struct fm_job_segment *segment, const char *what, struct fm_error *reterr)
+static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fact *facts,
+                             size_t count, const struct fm_job_segment *segment, const char *what,
+                             struct fm_error *reterr)
 {
     int status = 0;
     fm_mutex_lock(&store->mutex);
@@ -191,8 +214,10 @@ static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fac
         result = run(store, STATEMENT_COMMIT, NULL, 0);
     }
     if (result != SQLITE_OK) {
-        status = result == SQLITE_CONSTRAINT ? fm_error_set(reterr, FM_EEXIST, "the ledger '%s' holds these rows already", store->path)
-                                             : fail(store, result, what, reterr);
+        status = result == SQLITE_CONSTRAINT
+                     ? fm_error_set(reterr, FM_EEXIST, "the ledger '%s' holds these rows already",
+                                    store->path)
+                     : fail(store, result, what, reterr);
         rollback(store);
     }
     fm_mutex_unlock(&store->mutex);
@@ -201,19 +226,20 @@ static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fac
 
 /* --- The interface --- */
 
-static int store_create(struct fm_job_store *base, const struct fm_job_fact *facts, size_t count, const struct fm_job_segment *segment,
-                        struct fm_error *reterr)
+static int store_create(struct fm_job_store *base, const struct fm_job_fact *facts, size_t count,
+                        const struct fm_job_segment *segment, struct fm_error *reterr)
 {
     return segment_and_facts(from_base(base), facts, count, segment, "begin", reterr);
 }
 
-static int store_grow(struct fm_job_store *base, const struct fm_job_fact *facts, size_t count, const struct fm_job_segment *segment,
-                      struct fm_error *reterr)
+static int store_grow(struct fm_job_store *base, const struct fm_job_fact *facts, size_t count,
+                      const struct fm_job_segment *segment, struct fm_error *reterr)
 {
     return segment_and_facts(from_base(base), facts, count, segment, "add rows to", reterr);
 }
 
-static int store_fact(struct fm_job_store *base, const char *key, struct fm_text *ret_value, struct fm_error *reterr)
+static int store_fact(struct fm_job_store *base, const char *key, struct fm_text *ret_value,
+                      struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     int status = 0;
@@ -228,7 +254,8 @@ static int store_fact(struct fm_job_store *base, const char *key, struct fm_text
         fm_text_append_string(ret_value, text != NULL ? text : "");
         status = ret_value->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : 0;
     } else if (result == SQLITE_DONE) {
-        status = fm_error_set(reterr, FM_ENOTFOUND, "the ledger '%s' does not hold '%s'", store->path, key);
+        status = fm_error_set(reterr, FM_ENOTFOUND, "the ledger '%s' does not hold '%s'",
+                              store->path, key);
     } else {
         status = fail(store, result, "read", reterr);
     }
@@ -242,8 +269,9 @@ static uint64_t column(sqlite3_stmt *statement, int index)
     return (uint64_t)sqlite3_column_int64(statement, index);
 }
 
-static int store_segments(struct fm_job_store *base, int (*each)(void *context, const struct fm_job_segment *segment), void *context,
-                          struct fm_error *reterr)
+static int store_segments(struct fm_job_store *base,
+                          int (*each)(void *context, const struct fm_job_segment *segment),
+                          void *context, struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     int status = 0;
@@ -266,11 +294,14 @@ static int store_segments(struct fm_job_store *base, int (*each)(void *context, 
     return status;
 }
 
-static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement, struct fm_job_shard *ret_shard, struct fm_error *reterr)
+static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
+                      struct fm_job_shard *ret_shard, struct fm_error *reterr)
 {
     uint64_t state = column(statement, 3);
     if (state >= FM_SHARD_STATE_COUNT_) {
-        return fm_error_set(reterr, FM_ECORRUPT, "the ledger '%s' has a shard in the unknown state %lld", store->path, (long long)state);
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "the ledger '%s' has a shard in the unknown state %lld", store->path,
+                            (long long)state);
     }
     *ret_shard = (struct fm_job_shard){
         .shard = {.number = column(statement, 0),
@@ -289,7 +320,8 @@ static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
     return 0;
 }
 
-static int store_shards(struct fm_job_store *base, int (*each)(void *context, const struct fm_job_shard *shard), void *context,
+static int store_shards(struct fm_job_store *base,
+                        int (*each)(void *context, const struct fm_job_shard *shard), void *context,
                         struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
@@ -310,7 +342,8 @@ static int store_shards(struct fm_job_store *base, int (*each)(void *context, co
     return status;
 }
 
-static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job_shard *ret_shard, struct fm_error *reterr)
+static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job_shard *ret_shard,
+                       struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     fm_mutex_lock(&store->mutex);
@@ -328,7 +361,8 @@ static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job
 }
 
 /* One guarded statement: a change of no row means that somebody else holds the shard. */
-static int shard_change(struct sqlite_store *store, enum statement which, const uint64_t *values, int count, struct fm_error *reterr)
+static int shard_change(struct sqlite_store *store, enum statement which, const uint64_t *values,
+                        int count, struct fm_error *reterr)
 {
     int status = 0;
     fm_mutex_lock(&store->mutex);
@@ -336,30 +370,37 @@ static int shard_change(struct sqlite_store *store, enum statement which, const 
     if (result != SQLITE_OK) {
         status = fail(store, result, "write", reterr);
     } else if (sqlite3_changes(store->database) != 1) {
-        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours", (unsigned long long)values[0]);
+        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours",
+                              (unsigned long long)values[0]);
     }
     fm_mutex_unlock(&store->mutex);
     return status;
 }
 
-static int store_claim(struct fm_job_store *base, const struct fm_shard *shard, struct fm_error *reterr)
+static int store_claim(struct fm_job_store *base, const struct fm_shard *shard,
+                       struct fm_error *reterr)
 {
-    const uint64_t values[] = {shard->number, shard->first_row, shard->row_count, shard->epoch, shard->owner};
+    const uint64_t values[] = {shard->number, shard->first_row, shard->row_count, shard->epoch,
+                               shard->owner};
     return shard_change(from_base(base), STATEMENT_SHARD_CLAIM, values, 5, reterr);
 }
 
-static int store_release(struct fm_job_store *base, const struct fm_shard *shard, struct fm_error *reterr)
+static int store_release(struct fm_job_store *base, const struct fm_shard *shard,
+                         struct fm_error *reterr)
 {
     const uint64_t values[] = {shard->number, shard->epoch, shard->owner};
     return shard_change(from_base(base), STATEMENT_SHARD_RELEASE, values, 3, reterr);
 }
 
-static int store_commit(struct fm_job_store *base, const struct fm_job_shard *record, const struct fm_shard *rest, struct fm_error *reterr)
+static int store_commit(struct fm_job_store *base, const struct fm_job_shard *record,
+                        const struct fm_shard *rest, struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     const struct fm_shard *shard = &record->shard;
-    const uint64_t values[] = {shard->number,      shard->epoch,           shard->owner,          shard->row_count,
-                               shard->rows_out,    shard->dead_letters,    record->part_bytes,    record->part_checksum,
+    const uint64_t values[] = {shard->number,         shard->epoch,
+                               shard->owner,          shard->row_count,
+                               shard->rows_out,       shard->dead_letters,
+                               record->part_bytes,    record->part_checksum,
                                record->letters_bytes, record->letters_checksum};
     const uint64_t rest_values[] = {rest->number, rest->first_row, rest->row_count};
     int status = 0;
@@ -369,7 +410,8 @@ static int store_commit(struct fm_job_store *base, const struct fm_job_shard *re
         result = run(store, STATEMENT_SHARD_COMMIT, values, 10);
     }
     if (result == SQLITE_OK && sqlite3_changes(store->database) != 1) {
-        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours", (unsigned long long)shard->number);
+        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours",
+                              (unsigned long long)shard->number);
     }
     if (result == SQLITE_OK && status == 0 && rest->row_count > 0) {
         result = run(store, STATEMENT_SHARD_REST, rest_values, 3);
@@ -432,8 +474,10 @@ static int pragma_get(const struct sqlite_store *store, const char *text, int64_
 static int schema_create(const struct sqlite_store *store)
 {
     char text[sizeof(schema) + 160];
-    (void)snprintf(text, sizeof(text), "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
-                   APPLICATION_ID, FM_SQLITE_STORE_VERSION);
+    (void)snprintf(
+        text, sizeof(text),
+        "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
+        APPLICATION_ID, FM_SQLITE_STORE_VERSION);
     int result = sqlite3_exec(store->database, text, NULL, NULL, NULL);
     if (result != SQLITE_OK && sqlite3_get_autocommit(store->database) == 0) {
         (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
@@ -462,11 +506,14 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
         return fail(store, result, "open", reterr);
     }
     if (application != APPLICATION_ID) {
-        return fm_error_set(reterr, FM_ECORRUPT, "'%s' is a database of another program, not a job's ledger", store->path);
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "'%s' is a database of another program, not a job's ledger",
+                            store->path);
     }
     if (version != FM_SQLITE_STORE_VERSION) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
-                            "the ledger '%s' has schema version %lld and this program knows version %d: use the program that made it, or --restart",
+                            "the ledger '%s' has schema version %lld and this program knows "
+                            "version %d: use the program that made it, or --restart",
                             store->path, (long long)version, FM_SQLITE_STORE_VERSION);
     }
     return 0;
@@ -475,7 +522,8 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
 static int prepare_all(struct sqlite_store *store, struct fm_error *reterr)
 {
     for (size_t i = 0; i < STATEMENT_COUNT_; i++) {
-        int result = sqlite3_prepare_v3(store->database, statement_texts[i], -1, SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
+        int result = sqlite3_prepare_v3(store->database, statement_texts[i], -1,
+                                        SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
         if (result != SQLITE_OK) {
             return fail(store, result, "open", reterr);
         }
@@ -485,7 +533,9 @@ static int prepare_all(struct sqlite_store *store, struct fm_error *reterr)
 
 static int database_open(struct sqlite_store *store, struct fm_error *reterr)
 {
-    int result = sqlite3_open_v2(store->path, &store->database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
+    int result =
+        sqlite3_open_v2(store->path, &store->database,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
     if (store->database == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
     }
@@ -493,7 +543,9 @@ static int database_open(struct sqlite_store *store, struct fm_error *reterr)
         result = sqlite3_busy_timeout(store->database, 5000);
     }
     if (result == SQLITE_OK) {
-        result = sqlite3_exec(store->database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", NULL, NULL, NULL);
+        result =
+            sqlite3_exec(store->database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+                         NULL, NULL, NULL);
     }
     if (result != SQLITE_OK) {
         return fail(store, result, "open", reterr);

@@ -1,9 +1,11 @@
 /*
- * core/ledger against a naive model that has one record per row, with workers that crash, sleep through their leases and come back, a master that is
- * restarted from what a store would hold, and failing allocations. Seeded. Usage: ledger [seed-count] [first-seed].
+ * core/ledger against a naive model that has one record per row, with workers that crash, sleep
+ * through their leases and come back, a master that is restarted from what a store would hold, and
+ * failing allocations. Seeded. Usage: ledger [seed-count] [first-seed].
  *
- * Safety: a row is done at most once; a stale worker is always refused; a lease is never given twice at once; the proof says complete exactly when every
- * row is done. Liveness: without faults every job ends.
+ * Safety: a row is done at most once; a stale worker is always refused; a lease is never given
+ * twice at once; the proof says complete exactly when every row is done. Liveness: without faults
+ * every job ends.
  */
 #include "core/ledger/ledger.h"
 
@@ -37,12 +39,13 @@ struct world {
     char why[160];
 };
 
-#define EXPECT(world, condition)                                                                                       \
-    do {                                                                                                               \
-        if (!(condition) && !(world)->bad) {                                                                           \
-            (world)->bad = true;                                                                                       \
-            (void)snprintf((world)->why, sizeof((world)->why), "line %d: %s", __LINE__, #condition);                   \
-        }                                                                                                              \
+#define EXPECT(world, condition)                                                        \
+    do {                                                                                \
+        if (!(condition) && !(world)->bad) {                                            \
+            (world)->bad = true;                                                        \
+            (void)snprintf((world)->why, sizeof((world)->why), "line %d: %s", __LINE__, \
+                           #condition);                                                 \
+        }                                                                               \
     } while (0)
 
 static void note(struct world *world, uint64_t what)
@@ -77,7 +80,8 @@ static void add_rows(struct world *world)
 static bool holds(const struct world *world, const struct worker *worker)
 {
     const struct fm_shard *shard = &world->shards[worker->shard.number];
-    return shard->state == FM_SHARD_LEASED && shard->owner == worker->shard.owner && shard->epoch == worker->shard.epoch;
+    return shard->state == FM_SHARD_LEASED && shard->owner == worker->shard.owner &&
+           shard->epoch == worker->shard.epoch;
 }
 
 /* The model's expiry: what the ledger does at the beginning of a claim. */
@@ -85,7 +89,8 @@ static void expire(struct world *world)
 {
     for (size_t i = 0; i < SHARDS_MAX; i++) {
         struct fm_shard *shard = &world->shards[i];
-        if (world->known[i] && shard->state == FM_SHARD_LEASED && shard->deadline_ns <= world->now_ns) {
+        if (world->known[i] && shard->state == FM_SHARD_LEASED &&
+            shard->deadline_ns <= world->now_ns) {
             shard->state = FM_SHARD_TODO;
         }
     }
@@ -125,14 +130,16 @@ static void claim(struct world *world, uint32_t who)
     if (answer == FM_LEDGER_GRANTED) {
         EXPECT(world, leases < world->options.leases_max);
         EXPECT(world, shard.first_row == first_free);
-        EXPECT(world, shard.epoch == (world->known[shard.number] ? world->shards[shard.number].epoch : 0) + 1);
+        EXPECT(world, shard.epoch ==
+                          (world->known[shard.number] ? world->shards[shard.number].epoch : 0) + 1);
         for (uint64_t row = 0; row < shard.row_count; row++) {
             EXPECT(world, world->rows[shard.first_row + row] == 0 && !held[shard.first_row + row]);
         }
         remember(world, &shard);
         world->workers[who] = (struct worker){.busy = true, .shard = shard};
     } else {
-        EXPECT(world, (answer == FM_LEDGER_FINISHED) == (open_rows == 0) || leases == world->options.leases_max);
+        EXPECT(world, (answer == FM_LEDGER_FINISHED) == (open_rows == 0) ||
+                          leases == world->options.leases_max);
         EXPECT(world, first_free == UINT64_MAX || leases == world->options.leases_max);
     }
 }
@@ -140,15 +147,17 @@ static void claim(struct world *world, uint32_t who)
 static void commit(struct world *world, struct worker *worker)
 {
     bool valid = holds(world, worker);
-    uint64_t rows = fm_random_below(&world->random, 4) == 0 ? 1 + fm_random_below(&world->random, worker->shard.row_count)
-                                                            : worker->shard.row_count;
+    uint64_t rows = fm_random_below(&world->random, 4) == 0
+                        ? 1 + fm_random_below(&world->random, worker->shard.row_count)
+                        : worker->shard.row_count;
     uint64_t letters = fm_random_below(&world->random, rows + 1);
     struct fm_shard rest = {0};
     bool starved = fm_random_below(&world->random, 20) == 0;
     if (starved) {
         (void)fm_memory_fail_at(1, 0);
     }
-    int status = fm_ledger_commit(world->ledger, worker->shard.number, worker->shard.owner, worker->shard.epoch, rows - letters, letters, &rest);
+    int status = fm_ledger_commit(world->ledger, worker->shard.number, worker->shard.owner,
+                                  worker->shard.epoch, rows - letters, letters, &rest);
     (void)fm_memory_fail_at(0, 0);
     if (starved && status == FM_ENOMEM) {
         return;
@@ -183,18 +192,21 @@ static void end_otherwise(struct world *world, struct worker *worker)
     uint64_t what = fm_random_below(&world->random, 8);
     int status = 0;
     if (what == 0) {
-        status = fm_ledger_kill(world->ledger, worker->shard.number, worker->shard.owner, worker->shard.epoch);
+        status = fm_ledger_kill(world->ledger, worker->shard.number, worker->shard.owner,
+                                worker->shard.epoch);
         if (status == 0) {
             shard->state = FM_SHARD_DEAD;
             memset(world->rows + shard->first_row, 3, shard->row_count);
         }
     } else if (what < 4) {
-        status = fm_ledger_renew(world->ledger, world->now_ns, worker->shard.number, worker->shard.owner, worker->shard.epoch);
+        status = fm_ledger_renew(world->ledger, world->now_ns, worker->shard.number,
+                                 worker->shard.owner, worker->shard.epoch);
         if (status == 0) {
             shard->deadline_ns = world->now_ns + LEASE_NS;
         }
     } else {
-        status = fm_ledger_release(world->ledger, worker->shard.number, worker->shard.owner, worker->shard.epoch);
+        status = fm_ledger_release(world->ledger, worker->shard.number, worker->shard.owner,
+                                   worker->shard.epoch);
         if (status == 0) {
             shard->state = FM_SHARD_TODO;
         }
@@ -204,7 +216,8 @@ static void end_otherwise(struct world *world, struct worker *worker)
     worker->busy = status == 0 && what >= 1 && what < 4;
 }
 
-/* The master dies and comes back with what the store holds. Workers keep their leases, and may be surprised. */
+/* The master dies and comes back with what the store holds. Workers keep their leases, and may be
+ * surprised. */
 static void restart(struct world *world)
 {
     struct fm_ledger_stats stats;
@@ -282,7 +295,8 @@ static void drain(struct world *world)
             break;
         }
         EXPECT(world, answer == FM_LEDGER_GRANTED);
-        EXPECT(world, fm_ledger_commit(world->ledger, shard.number, 99, shard.epoch, shard.row_count, 0, &rest) == 0);
+        EXPECT(world, fm_ledger_commit(world->ledger, shard.number, 99, shard.epoch,
+                                       shard.row_count, 0, &rest) == 0);
         memset(world->rows + shard.first_row, 1, shard.row_count);
     }
     struct fm_ledger_proof proof;
@@ -295,7 +309,8 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
 {
     struct world *world = calloc(1, sizeof(*world));
     fm_random_init(&world->random, seed);
-    world->options = (struct fm_ledger_options){.leases_max = 1 + (uint32_t)fm_random_below(&world->random, WORKERS), .lease_ns = LEASE_NS};
+    world->options = (struct fm_ledger_options){
+        .leases_max = 1 + (uint32_t)fm_random_below(&world->random, WORKERS), .lease_ns = LEASE_NS};
     EXPECT(world, fm_ledger_create(&world->options, &world->ledger) == 0);
     add_rows(world);
     for (uint32_t i = 0; i < STEPS && !world->bad; i++) {

@@ -5,12 +5,14 @@
 
 #include "tests/harness/test.h"
 
-static struct fm_ledger *ledger_with(uint64_t rows, uint64_t shard_rows, uint32_t leases_max, uint64_t lease_ns)
+static struct fm_ledger *ledger_with(uint64_t rows, uint64_t shard_rows, uint32_t leases_max,
+                                     uint64_t lease_ns)
 {
     struct fm_ledger *ledger = NULL;
     struct fm_ledger_segment segment;
     struct fm_ledger_options options = {.leases_max = leases_max, .lease_ns = lease_ns};
-    if (fm_ledger_create(&options, &ledger) != 0 || fm_ledger_add_rows(ledger, rows, shard_rows, &segment) != 0) {
+    if (fm_ledger_create(&options, &ledger) != 0 ||
+        fm_ledger_add_rows(ledger, rows, shard_rows, &segment) != 0) {
         abort();
     }
     return ledger;
@@ -48,11 +50,14 @@ TEST(a_stale_commit_is_refused_and_counted)
     CHECK_INT_EQ(answer, FM_LEDGER_GRANTED);
     CHECK_UINT_EQ(second.number, zombie.number);
     CHECK_UINT_EQ(second.epoch, 2);
-    CHECK_INT_EQ(fm_ledger_commit(ledger, zombie.number, 1, zombie.epoch, 4, 0, &rest), FM_ECANCELLED);
-    CHECK_INT_EQ(fm_ledger_commit(ledger, zombie.number, 1, second.epoch, 4, 0, &rest), FM_ECANCELLED);
+    CHECK_INT_EQ(fm_ledger_commit(ledger, zombie.number, 1, zombie.epoch, 4, 0, &rest),
+                 FM_ECANCELLED);
+    CHECK_INT_EQ(fm_ledger_commit(ledger, zombie.number, 1, second.epoch, 4, 0, &rest),
+                 FM_ECANCELLED);
     CHECK_INT_EQ(fm_ledger_commit(ledger, second.number, 2, second.epoch, 5, 0, &rest), FM_EINVAL);
     CHECK_INT_EQ(fm_ledger_commit(ledger, second.number, 2, second.epoch, 3, 1, &rest), 0);
-    CHECK_INT_EQ(fm_ledger_commit(ledger, second.number, 2, second.epoch, 3, 1, &rest), FM_ECANCELLED);
+    CHECK_INT_EQ(fm_ledger_commit(ledger, second.number, 2, second.epoch, 3, 1, &rest),
+                 FM_ECANCELLED);
     fm_ledger_stats(ledger, &stats);
     CHECK_UINT_EQ(stats.stale, 3);
     CHECK_UINT_EQ(stats.expiries, 1);
@@ -104,16 +109,20 @@ TEST(what_does_not_fit_together_is_refused_when_restoring)
     struct fm_ledger *ledger = NULL;
     struct fm_ledger_options options = {.leases_max = 1};
     CHECK_INT_EQ(fm_ledger_create(&options, &ledger), 0);
-    struct fm_ledger_segment segment = {.first_row = 0, .row_count = 10, .shard_rows = 5, .first_number = 0};
-    struct fm_ledger_segment hole = {.first_row = 11, .row_count = 1, .shard_rows = 5, .first_number = 2};
+    struct fm_ledger_segment segment = {
+        .first_row = 0, .row_count = 10, .shard_rows = 5, .first_number = 0};
+    struct fm_ledger_segment hole = {
+        .first_row = 11, .row_count = 1, .shard_rows = 5, .first_number = 2};
     CHECK_INT_EQ(fm_ledger_restore_segment(ledger, &segment), 0);
     CHECK_INT_EQ(fm_ledger_restore_segment(ledger, &hole), FM_ECORRUPT);
-    struct fm_shard done = {.number = 1, .first_row = 5, .row_count = 5, .state = FM_SHARD_DONE, .rows_out = 4};
+    struct fm_shard done = {
+        .number = 1, .first_row = 5, .row_count = 5, .state = FM_SHARD_DONE, .rows_out = 4};
     CHECK_INT_EQ(fm_ledger_restore_shard(ledger, &done), FM_ECORRUPT); /* 4 + 0 rows are not 5 */
     done.rows_out = 5;
     CHECK_INT_EQ(fm_ledger_restore_shard(ledger, &done), 0);
     CHECK_INT_EQ(fm_ledger_restore_shard(ledger, &done), FM_ECORRUPT); /* twice */
-    CHECK_INT_EQ(fm_ledger_restore_finish(ledger), FM_ECORRUPT);       /* shard 0 must be there: claims go in order */
+    CHECK_INT_EQ(fm_ledger_restore_finish(ledger),
+                 FM_ECORRUPT); /* shard 0 must be there: claims go in order */
     struct fm_shard moved = {.number = 0, .first_row = 1, .row_count = 4, .state = FM_SHARD_TODO};
     CHECK_INT_EQ(fm_ledger_restore_shard(ledger, &moved), FM_ECORRUPT);
     fm_ledger_destroy(ledger);
@@ -130,7 +139,8 @@ TEST(ranges_merge_and_refuse_overlaps)
     CHECK_INT_EQ(fm_row_ranges_add(&ranges, 15, 5), 0);
     CHECK_UINT_EQ(ranges.count, 1);
     CHECK_UINT_EQ(ranges.rows, 15);
-    CHECK(fm_row_ranges_contains(&ranges, 24) && !fm_row_ranges_contains(&ranges, 25) && !fm_row_ranges_contains(&ranges, 9));
+    CHECK(fm_row_ranges_contains(&ranges, 24) && !fm_row_ranges_contains(&ranges, 25) &&
+          !fm_row_ranges_contains(&ranges, 9));
     fm_row_ranges_deinit(&ranges);
 }
 

@@ -46,7 +46,8 @@ TEST(words)
     CHECK_STR_EQ(fm_progress_format_rate(1450.4, text, sizeof(text)), "1450");
     CHECK_STR_EQ(fm_progress_format_bar(1, 4, 8, "#", ".", text, sizeof(text)), "##......");
     CHECK_STR_EQ(fm_progress_format_bar(9, 4, 4, "#", ".", text, sizeof(text)), "####");
-    CHECK_STR_EQ(fm_progress_format_bar(4, 4, 4, "\xe2\x96\x88", " ", text, 8), "\xe2\x96\x88\xe2\x96\x88");
+    CHECK_STR_EQ(fm_progress_format_bar(4, 4, 4, "\xe2\x96\x88", " ", text, 8),
+                 "\xe2\x96\x88\xe2\x96\x88");
 }
 
 TEST_MAIN()

@@ -221,6 +221,7 @@ TEST(labels_that_are_none)
 {
     struct fm_model *model = NULL;
     struct fm_error error = {0};
+    (void)remove(fm_subject_path("labels.txt"));
     CHECK_INT_EQ(load_labels(NULL, 0, &model, &error), FM_ENOTFOUND);
     CHECK_STR_CONTAINS(error.text, "labels");
     CHECK_STR_CONTAINS(error.text, "labels.txt");
