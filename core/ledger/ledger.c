@@ -18,7 +18,7 @@ struct fm_ledger {
     struct segment *segments;
     size_t segment_count;
     size_t segment_capacity;
-    struct fm_shard *open; /* by first_row; TODO or LEASED */
+    struct fm_shard *open; /* by first_row; READY or LEASED */
     size_t open_count;
     size_t open_capacity;
     uint32_t leased_count;
@@ -33,7 +33,7 @@ struct fm_ledger {
 
 const char *fm_shard_state_name(enum fm_shard_state state)
 {
-    static const char *const names[] = {"TODO", "LEASED", "DONE", "DEAD"};
+    static const char *const names[] = {"READY", "LEASED", "DONE", "DEAD"};
     return (unsigned)state < FM_COUNT_OF(names) ? names[state] : "?";
 }
 
@@ -76,7 +76,7 @@ static struct fm_shard segment_shard(const struct fm_ledger_segment *segment, ui
         .number = segment->first_number + index,
         .first_row = segment->first_row + offset,
         .row_count = left < segment->shard_rows ? left : segment->shard_rows,
-        .state = FM_SHARD_TODO,
+        .state = FM_SHARD_READY,
     };
 }
 
@@ -204,8 +204,8 @@ static uint64_t lease_deadline(const struct fm_ledger *ledger, uint64_t now_ns)
 static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard,
                                enum fm_shard_state state)
 {
-    FM_ASSERT(shard->state == FM_SHARD_TODO ? state == FM_SHARD_LEASED
-                                            : shard->state == FM_SHARD_LEASED);
+    FM_ASSERT(shard->state == FM_SHARD_READY ? state == FM_SHARD_LEASED
+                                             : shard->state == FM_SHARD_LEASED);
     if (shard->state == FM_SHARD_LEASED) {
         ledger->leased_count--;
     }
@@ -214,7 +214,7 @@ static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard,
     case FM_SHARD_LEASED:
         ledger->leased_count++;
         break;
-    case FM_SHARD_TODO:
+    case FM_SHARD_READY:
         shard->deadline_ns = 0;
         break;
     case FM_SHARD_DONE:
@@ -275,7 +275,7 @@ int fm_ledger_restore_shard(struct fm_ledger *ledger, const struct fm_shard *sha
     case FM_SHARD_DEAD:
         status = fm_row_ranges_add(&ledger->dead, shard->first_row, shard->row_count);
         break;
-    case FM_SHARD_TODO:
+    case FM_SHARD_READY:
     case FM_SHARD_LEASED:
         status = open_reserve(ledger);
         if (status == 0) {
@@ -333,11 +333,11 @@ int fm_ledger_restore_finish(struct fm_ledger *ledger)
 /* --- Transitions --- */
 
 /* The unfinished shard with the lowest rows that nobody holds, made open if need be; NULL: none. */
-static int next_todo(struct fm_ledger *ledger, struct fm_shard **ret_shard)
+static int next_ready(struct fm_ledger *ledger, struct fm_shard **ret_shard)
 {
-    struct fm_shard *todo = NULL;
-    for (size_t i = 0; i < ledger->open_count && todo == NULL; i++) {
-        todo = ledger->open[i].state == FM_SHARD_TODO ? &ledger->open[i] : NULL;
+    struct fm_shard *ready = NULL;
+    for (size_t i = 0; i < ledger->open_count && ready == NULL; i++) {
+        ready = ledger->open[i].state == FM_SHARD_READY ? &ledger->open[i] : NULL;
     }
     for (size_t i = 0; i < ledger->segment_count; i++) {
         struct segment *segment = &ledger->segments[i];
@@ -345,7 +345,7 @@ static int next_todo(struct fm_ledger *ledger, struct fm_shard **ret_shard)
             continue;
         }
         struct fm_shard fresh = segment_shard(&segment->record, segment->claimed);
-        if (todo != NULL && todo->first_row < fresh.first_row) {
+        if (ready != NULL && ready->first_row < fresh.first_row) {
             break;
         }
         int status = open_reserve(ledger);
@@ -353,10 +353,10 @@ static int next_todo(struct fm_ledger *ledger, struct fm_shard **ret_shard)
             return status;
         }
         segment->claimed++;
-        todo = open_insert(ledger, &fresh);
+        ready = open_insert(ledger, &fresh);
         break;
     }
-    *ret_shard = todo;
+    *ret_shard = ready;
     return 0;
 }
 
@@ -369,7 +369,7 @@ int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner,
         return 0;
     }
     struct fm_shard *shard = NULL;
-    int status = next_todo(ledger, &shard);
+    int status = next_ready(ledger, &shard);
     if (status != 0) {
         return status;
     }
@@ -404,7 +404,7 @@ int fm_ledger_release(struct fm_ledger *ledger, uint64_t number, uint64_t owner,
     if (shard == NULL) {
         return FM_ECANCELLED;
     }
-    shard_change_state(ledger, shard, FM_SHARD_TODO);
+    shard_change_state(ledger, shard, FM_SHARD_READY);
     ledger->stats.releases++;
     return 0;
 }
@@ -442,7 +442,7 @@ int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, 
     }
     struct fm_shard rest = {.first_row = shard->first_row + rows,
                             .row_count = shard->row_count - rows,
-                            .state = FM_SHARD_TODO};
+                            .state = FM_SHARD_READY};
     shard_change_state(ledger, shard, FM_SHARD_DONE);
     if (rest.row_count > 0) {
         rest.number = ledger->next_number++;
@@ -464,7 +464,7 @@ uint32_t fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns)
     for (size_t i = 0; i < ledger->open_count; i++) {
         struct fm_shard *shard = &ledger->open[i];
         if (shard->state == FM_SHARD_LEASED && shard->deadline_ns <= now_ns) {
-            shard_change_state(ledger, shard, FM_SHARD_TODO);
+            shard_change_state(ledger, shard, FM_SHARD_READY);
             count++;
         }
     }
@@ -516,7 +516,7 @@ void fm_ledger_validate(const struct fm_ledger *ledger)
     uint64_t leased = 0;
     for (size_t i = 0; i < ledger->open_count; i++) {
         const struct fm_shard *shard = &ledger->open[i];
-        FM_ASSERT(shard->state == FM_SHARD_TODO || shard->state == FM_SHARD_LEASED);
+        FM_ASSERT(shard->state == FM_SHARD_READY || shard->state == FM_SHARD_LEASED);
         FM_ASSERT(shard->row_count > 0);
         FM_ASSERT(shard->number < ledger->next_number);
         FM_ASSERT(i == 0 || shard[-1].first_row + shard[-1].row_count <= shard->first_row);

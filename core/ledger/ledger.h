@@ -2,7 +2,7 @@
  * The ledger: which rows of a job are done, who holds which shard, and what comes next. A pure
  * state machine.
  *
- * Owns: shard states (TODO -> LEASED -> DONE | DEAD), epochs, lease deadlines, splitting at a
+ * Owns: shard states (READY -> LEASED -> DONE | DEAD), epochs, lease deadlines, splitting at a
  * finished prefix, the completeness proof. Does not own: persistence (host/store keeps what this
  * decides), rows' contents, clocks. Thread rule: one thread at a time.
  *
@@ -26,7 +26,7 @@
 #include "core/ledger/row_ranges.h"
 
 enum fm_shard_state {
-    FM_SHARD_TODO,
+    FM_SHARD_READY,
     FM_SHARD_LEASED,
     FM_SHARD_DONE,
     FM_SHARD_DEAD,
@@ -128,7 +128,7 @@ int FM_NODISCARD fm_ledger_kill(struct fm_ledger *ledger, uint64_t number, uint6
                                 uint64_t epoch);
 /*
  * Commits the first rows_out + dead_letters rows (at least 1; FM_EINVAL otherwise). When these are
- * not all, the rest becomes a TODO shard of its own with a new number, given in *ret_rest
+ * not all, the rest becomes a READY shard of its own with a new number, given in *ret_rest
  * (row_count 0: no rest). FM_ENOMEM changes nothing.
  */
 int FM_NODISCARD fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner,
@@ -141,8 +141,8 @@ uint32_t fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns);
 uint64_t fm_ledger_row_count(const struct fm_ledger *ledger);
 void fm_ledger_prove(const struct fm_ledger *ledger, struct fm_ledger_proof *ret_proof);
 void fm_ledger_stats(const struct fm_ledger *ledger, struct fm_ledger_stats *ret_stats);
-/* An open shard (TODO or LEASED, claimed or split off before), by index from 0, in row order. False
- * behind the last. */
+/* An open shard (READY or LEASED, claimed or split off before), by index from 0, in row order.
+ * False behind the last. */
 bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
                           struct fm_shard *ret_shard);
 

@@ -38,7 +38,7 @@ struct fm_executor {
     struct fm_thread *threads;
     uint32_t thread_count;
     uint32_t idle_threads;
-    uint32_t pumping; /* threads inside pump(): destroy waits for them */
+    uint32_t pumping; /* threads in pump() or on their way to it: destroy waits for them */
     bool stopping;
     struct fm_mutex mutex;
     struct fm_condition work; /* operator threads wait here */
@@ -128,8 +128,17 @@ static void run_complete(struct fm_execution *execution, int status)
     struct run *run = execution->user;
     struct fm_executor *executor = run->executor;
     struct fm_error error = execution->error;
+    /* Once the results are in, another thread may hand out the last request, and destroy may come:
+     * it has to wait until this one is out of here. */
+    fm_mutex_lock(&executor->mutex);
+    executor->pumping++;
+    fm_mutex_unlock(&executor->mutex);
     run_end(run, status, &error);
     pump(executor);
+    fm_mutex_lock(&executor->mutex);
+    executor->pumping--;
+    fm_condition_broadcast(&executor->drained);
+    fm_mutex_unlock(&executor->mutex);
 }
 
 /* Assembles and submits; the lock is not held. */

@@ -69,7 +69,7 @@ struct fm_job_store_functions {
     int (*release)(struct fm_job_store *store, const struct fm_shard *shard,
                    struct fm_error *reterr);
     /* THE commit point: the shard is DONE with these rows, and `rest` (row_count 0: none) is a new
-     * TODO shard. */
+     * READY shard. */
     int (*commit)(struct fm_job_store *store, const struct fm_job_shard *shard,
                   const struct fm_shard *rest, struct fm_error *reterr);
     /* Takes every lease back, when all holders are known to be gone. */

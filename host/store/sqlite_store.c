@@ -37,7 +37,7 @@ enum statement {
     "number, first_row, row_count, state, epoch, owner, rows_out, dead_letters, part_bytes, " \
     "part_checksum, letters_bytes, letters_checksum"
 
-/* States are stored as the numbers of enum fm_shard_state: 0 TODO, 1 LEASED, 2 DONE, 3 DEAD. */
+/* States are stored as the numbers of enum fm_shard_state: 0 READY, 1 LEASED, 2 DONE, 3 DEAD. */
 static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [STATEMENT_COMMIT] = "COMMIT",

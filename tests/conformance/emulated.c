@@ -200,12 +200,60 @@ TEST(submit_does_not_wait)
     fm_model_free(model);
 }
 
+/* Destroying the instance ends its batch, however long that would take: here longer than a clock
+ * can say. The batch waits for the thread or runs already; both are tried. */
+TEST(destroy_ends_a_hanging_batch)
+{
+    static const char *const settings[] = {"alpha", "9000000000s", NULL};
+    for (int round = 0; round < 4; round++) {
+        struct fm_model *model = load(settings);
+        struct waiting waiting = {.done = false};
+        struct fm_subject_run run;
+        CHECK(model != NULL);
+        fm_mutex_init(&waiting.mutex);
+        fm_condition_init(&waiting.condition);
+        fm_subject_run_init(&run, 1, 1, 8);
+        run.inputs[0] = fm_subject_tensor(FM_DTYPE_FP32, (int64_t[]){8, 4}, 2, row_values, 128);
+        run.execution.complete = waiting_complete;
+        run.execution.user = &waiting;
+        CHECK_INT_EQ(fm_model_submit(model, 0, &run.execution), 0);
+        if (round % 2 == 0) {
+            fm_sleep_until(fm_os_now_ns() + 5000000);
+        }
+        fm_model_free(model);
+        CHECK(waiting.done);
+        CHECK_INT_EQ(waiting.status, FM_ECANCELLED);
+        CHECK(run.outputs[0].release == NULL);
+        fm_condition_deinit(&waiting.condition);
+        fm_mutex_deinit(&waiting.mutex);
+    }
+}
+
+/* An output whose size no number holds is refused, not cut. */
+TEST(output_beyond_memory)
+{
+    static const char *const shapes[] = {"y:FP32[-1,4611686018427387904]",
+                                         "y:BYTES[-1,4611686018427387904]",
+                                         "y:FP64[-1,9223372036854775807]"};
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        const char *const settings[] = {"outputs", shapes[i], "alpha", "0", NULL};
+        struct fm_model *model = load(settings);
+        struct fm_error error = {0};
+        uint64_t ns = 0;
+        CHECK(model != NULL);
+        CHECK_INT_EQ(run_rows(model, 1, &ns, &error), FM_ENOMEM);
+        CHECK_STR_CONTAINS(error.text, "out of memory");
+        fm_model_free(model);
+    }
+}
+
 TEST(settings_that_make_no_sense)
 {
     static const char *const bad[][3] = {
         {"latency", "fast", "growing batch sizes"},
         {"latency", "4:1ms,2:1ms", "'2:1ms'"},
         {"latency", "1:", "'1:'"},
+        {"latency", "", "'latency' is empty"},
         {"alpha", "soon", "a duration such as 5ms"},
         {"spread", "-1", "a number from 0 to 2"},
         {"fail_rate", "1.5", "a number from 0 to 1"},

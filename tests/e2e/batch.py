@@ -315,7 +315,7 @@ def mistakes_in_the_job_file():
             assert err.count("\n") == 1 and not job.out.exists(), err
         fermata("batch", job.path / "missing.yaml", code=3)
         fermata("batch", code=2)
-        contains(fermata("batch", job.file, "--fault", "before-comit", code=2)[1], "did you mean 'before-commit'?")
+        contains(fermata("batch", job.file, "--fault", "before-comit", code=2)[1], "did you mean 'before-commit'")
 
 
 @test

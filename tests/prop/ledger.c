@@ -91,7 +91,7 @@ static void expire(struct world *world)
         struct fm_shard *shard = &world->shards[i];
         if (world->known[i] && shard->state == FM_SHARD_LEASED &&
             shard->deadline_ns <= world->now_ns) {
-            shard->state = FM_SHARD_TODO;
+            shard->state = FM_SHARD_READY;
         }
     }
 }
@@ -208,7 +208,7 @@ static void end_otherwise(struct world *world, struct worker *worker)
         status = fm_ledger_release(world->ledger, worker->shard.number, worker->shard.owner,
                                    worker->shard.epoch);
         if (status == 0) {
-            shard->state = FM_SHARD_TODO;
+            shard->state = FM_SHARD_READY;
         }
     }
     EXPECT(world, status == (valid ? 0 : FM_ECANCELLED));
@@ -234,7 +234,7 @@ static void restart(struct world *world)
     for (size_t i = SHARDS_MAX; i-- > 0;) {
         if (world->known[i]) {
             if (forget && world->shards[i].state == FM_SHARD_LEASED) {
-                world->shards[i].state = FM_SHARD_TODO;
+                world->shards[i].state = FM_SHARD_READY;
             }
             EXPECT(world, fm_ledger_restore_shard(world->ledger, &world->shards[i]) == 0);
         }

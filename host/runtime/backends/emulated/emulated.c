@@ -4,12 +4,14 @@
  *
  * Settings of a model:
  *   inputs, outputs   ports, see port_list.h; default "x:FP32[-1,4]" and "y:FP32[-1,4]"
- *   latency           table "1:2ms, 4:3.5ms, 8:6ms", interpolated, extrapolated along its last
- * piece; or alpha, beta       durations: l(b) = alpha * b + beta; default 1ms and 0 spread
- * coefficient of variation of a log-normal factor, 0 to 2; default 0 fail_rate         share of
- * batches that fail, 0 to 1; fail_every N: the N-th, 2N-th, ... batch of an instance fails
+ *   latency           table "1:2ms, 4:3.5ms", interpolated, extrapolated along its last piece; or
+ *   alpha, beta       durations: l(b) = alpha * b + beta; default 1ms and 0
+ *   spread            coefficient of variation of a log-normal factor, 0 to 2; default 0
+ *   fail_rate         share of batches that fail, 0 to 1
+ *   fail_every N      the N-th, 2N-th, ... batch of an instance fails
  *   hang_every N      likewise, but the batch takes `hang` (default 1h) instead of l(b)
  *   seed              of spread and fail_rate; default 1
+ *
  * One thread per instance sleeps until start + l(b), in absolute time. Thread rule: as
  * fermata/backend.h.
  */
@@ -29,6 +31,9 @@
 #include "host/runtime/backends/common/port_list.h"
 
 enum { TABLE_MAX = 64 };
+
+/* No batch takes longer than some thirty years: sums with the clock stay in range. */
+#define DURATION_NS_MAX 1e18
 
 struct latency_point {
     double batch;
@@ -116,7 +121,11 @@ static int table_parse(struct model *model, const char *text, struct fm_error *r
             (struct latency_point){.batch = (double)batch, .ns = (double)ns};
         text += length + (text[length] == ',' ? 1 : 0);
     }
-    return 0;
+    return model->table_count > 0
+               ? 0
+               : fm_error_set(reterr, FM_EINVAL,
+                              "emulated: 'latency' is empty; write growing batch sizes, as "
+                              "\"1:2ms, 4:3.5ms\", or leave it out");
 }
 
 static int setting_bad(const struct fm_setting *setting, const char *wanted,
@@ -280,7 +289,8 @@ static uint64_t duration_draw(struct instance *instance, uint32_t batch)
 {
     const struct model *model = instance->model;
     if (model->hang_every > 0 && instance->batch_count % model->hang_every == 0) {
-        return model->hang_ns;
+        return model->hang_ns < (uint64_t)DURATION_NS_MAX ? model->hang_ns
+                                                          : (uint64_t)DURATION_NS_MAX;
     }
     double ns = latency_of(model, batch);
     if (model->spread > 0) {
@@ -288,10 +298,25 @@ static uint64_t duration_draw(struct instance *instance, uint32_t batch)
         double variance = log(1.0 + model->spread * model->spread);
         ns *= exp(sqrt(variance) * fm_random_normal(&instance->random) - variance / 2);
     }
-    return (uint64_t)ns;
+    return ns < DURATION_NS_MAX ? (uint64_t)ns : (uint64_t)DURATION_NS_MAX;
 }
 
 /* --- instances --- */
+
+/* Sets the size of a tensor of zeros; an empty string is four zero bytes. */
+static int output_bytes(struct fm_tensor *tensor)
+{
+    uint64_t count = 0;
+    if (tensor->dtype != FM_DTYPE_BYTES) {
+        return fm_tensor_bytes(tensor->dtype, tensor->shape, tensor->rank, &tensor->size);
+    }
+    int status = fm_shape_element_count(tensor->shape, tensor->rank, &count);
+    if (status == 0 && count > SIZE_MAX / 8) {
+        return FM_ETOOLARGE;
+    }
+    tensor->size = (size_t)count * 4;
+    return status;
+}
 
 static int outputs_fill(const struct model *model, struct fm_execution *execution)
 {
@@ -310,11 +335,7 @@ static int outputs_fill(const struct model *model, struct fm_execution *executio
         if (port->rank > 0 && port->shape[0] < 0) {
             output->tensor.shape[0] = execution->batch_size;
         }
-        uint64_t count = 0;
-        int status = fm_shape_element_count(output->tensor.shape, output->tensor.rank, &count);
-        output->tensor.size = port->dtype == FM_DTYPE_BYTES
-                                  ? (size_t)count * 4
-                                  : (size_t)((count * fm_dtype_bits(port->dtype) + 7) / 8);
+        int status = output_bytes(&output->tensor);
         void *zeros = status == 0 ? calloc(1, output->tensor.size + 1) : NULL;
         if (zeros == NULL) {
             return fm_error_set(&execution->error, FM_ENOMEM,

@@ -55,8 +55,8 @@ static void rig_open(struct rig *rig, const char *backend, uint32_t instances,
                                                       .source = rig->ports.inputs[i].name};
         }
         for (uint32_t i = 0; i < rig->ports.output_count && i < 2; i++) {
-            rig->outputs[i] = (struct fm_binding_spec){.port = rig->ports.outputs[i].name,
-                                                       .source = sources[i]};
+            rig->outputs[i] =
+                (struct fm_binding_spec){.port = rig->ports.outputs[i].name, .source = sources[i]};
         }
         rig->stage = (struct fm_stage_spec){.name = "@",
                                             .kind = FM_STAGE_MODEL,
@@ -65,22 +65,21 @@ static void rig_open(struct rig *rig, const char *backend, uint32_t instances,
                                             .input_count = rig->ports.input_count,
                                             .items_have_rows = true,
                                             .batch = {.bucket_axis = -1}};
-        rig->spec = (struct fm_pipeline_spec){.file = "test",
-                                              .name = "net",
-                                              .inputs = (struct fm_port *)(uintptr_t)
-                                                            rig->ports.inputs,
-                                              .input_count = rig->ports.input_count,
-                                              .stages = &rig->stage,
-                                              .stage_count = 1,
-                                              .outputs = rig->outputs,
-                                              .output_count = rig->ports.output_count};
+        rig->spec =
+            (struct fm_pipeline_spec){.file = "test",
+                                      .name = "net",
+                                      .inputs = (struct fm_port *)(uintptr_t)rig->ports.inputs,
+                                      .input_count = rig->ports.input_count,
+                                      .stages = &rig->stage,
+                                      .stage_count = 1,
+                                      .outputs = rig->outputs,
+                                      .output_count = rig->ports.output_count};
         status = fm_pipeline_link(&rig->spec, &rig->ports, &rig->pipeline, &error);
     }
     if (status == 0) {
         struct fm_stage_binding binding = {.model = rig->model};
         struct fm_executor_options options = {.requests_max = requests_max};
-        status =
-            fm_executor_create(rig->pipeline, &binding, &options, &rig->executor, &error);
+        status = fm_executor_create(rig->pipeline, &binding, &options, &rig->executor, &error);
     }
     if (status != 0) {
         printf("# %s\n", error.text);
@@ -254,7 +253,8 @@ static void chain_done(struct fm_request *request)
 }
 
 /* A request may be submitted from another's done(), over and over, on a backend that completes at
- * once: the stack must not grow. With one place, too: a request gives its place back before done. */
+ * once: the stack must not grow. With one place, too: a request gives its place back before done.
+ */
 TEST(submit_from_done_does_not_recurse)
 {
     struct rig rig;
@@ -549,8 +549,8 @@ static void clients_run(const char *backend, const char *const *settings)
     struct fm_executor_stage_stats stats;
     rig_open(&rig, backend, 2, 0, settings);
     for (uint32_t i = 0; i < CLIENTS; i++) {
-        clients[i] = (struct client){
-            .rig = &rig, .index = i, .echo = strcmp(backend, "identity") == 0};
+        clients[i] =
+            (struct client){.rig = &rig, .index = i, .echo = strcmp(backend, "identity") == 0};
         CHECK_INT_EQ(fm_thread_start(&threads[i], "client", client_main, &clients[i]), 0);
     }
     uint32_t wrong = 0;
@@ -601,9 +601,9 @@ TEST(inputs_refused)
         call_init(&call, NULL, 1, 0);
         fm_value_unref(&call.inputs[0]);
         if (wrong[i].dtype != FM_DTYPE_INVALID) {
-            CHECK_INT_EQ(fm_value_alloc(&call.inputs[0], wrong[i].dtype, wrong[i].shape,
-                                        wrong[i].rank, 0),
-                         0);
+            CHECK_INT_EQ(
+                fm_value_alloc(&call.inputs[0], wrong[i].dtype, wrong[i].shape, wrong[i].rank, 0),
+                0);
         }
         CHECK_INT_EQ(fm_executor_run(rig.executor, &call.request), wrong[i].status);
         CHECK_STR_CONTAINS(call.request.error.text, wrong[i].words);

@@ -105,8 +105,7 @@ TEST(differences_are_reported_together)
     CHECK_STR_CONTAINS(error.text, "input 'scale' is declared [3] (without the batch dimension), "
                                    "but is [-1,2]; ");
     CHECK_STR_CONTAINS(error.text, "the model has no input 'txet'; did you mean 'text'; ");
-    CHECK_STR_CONTAINS(error.text,
-                       "the model has no output 'nothing like it'; it has 'out_image'");
+    CHECK_STR_CONTAINS(error.text, "the model has no output 'nothing like it'; it has 'out_image'");
     CHECK(model == NULL);
     CHECK_UINT_EQ(device_count(), 0);
     fm_model_config_deinit(&config);
