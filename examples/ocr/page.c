@@ -148,7 +148,7 @@ static int quad_emit(struct fm_operator_call *call, const struct ocr_quad *quad)
 static int lines_emit_turned(struct fm_operator_call *call, size_t count)
 {
     struct ocr_quad *quads = malloc((count + 1) * sizeof(*quads));
-    struct ocr_bounds *bounds = malloc((count + 1) * sizeof(*bounds));
+    struct ocr_bounds *bounds = calloc(count + 1, sizeof(*bounds));
     struct ocr_place *places = malloc((count + 1) * sizeof(*places));
     int status = quads == NULL || bounds == NULL || places == NULL ? FM_ENOMEM : FM_OK;
     for (size_t i = 0; status == FM_OK && i < count; i++) {

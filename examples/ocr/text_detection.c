@@ -265,7 +265,7 @@ static int quads_emit(struct fm_operator_call *call, const struct quad_list *qua
     const struct fm_tensor like = {
         .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {4, 2}, .size = 8 * sizeof(float)};
     size_t count = quads->count;
-    struct ocr_bounds *bounds = malloc((count + 1) * sizeof(*bounds));
+    struct ocr_bounds *bounds = calloc(count + 1, sizeof(*bounds));
     struct ocr_place *places = malloc((count + 1) * sizeof(*places));
     int status = bounds == NULL || places == NULL ? FM_ENOMEM : FM_OK;
     for (size_t i = 0; status == FM_OK && i < count; i++) {

@@ -7,6 +7,11 @@ struct fm_test *fm_tests;
 int fm_test_failed;
 const char *fm_test_skipped;
 
+int fm_test_contains(const char *haystack, const char *needle)
+{
+    return haystack != NULL && needle != NULL && strstr(haystack, needle) != NULL;
+}
+
 int fm_test_main(int argc, char **argv)
 {
     const char *filter = argc > 1 ? argv[1] : "";

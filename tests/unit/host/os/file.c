@@ -3,6 +3,7 @@
  */
 #include "host/os/file.h"
 
+#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,15 +181,19 @@ TEST(paths_are_taken_apart_and_joined)
     CHECK_STR_EQ(fm_path_extension("a.d/b"), "");
 }
 
+static int entry_remove(const char *path, const struct stat *facts, int kind, struct FTW *where)
+{
+    (void)facts;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
 int main(int argc, char **argv)
 {
     int status = fm_test_main(argc, argv);
-    char command[128];
-    if (directory[0] != '\0') {
-        (void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-        if (system(command) != 0) {
-            return 1;
-        }
+    if (directory[0] != '\0' && nftw(directory, entry_remove, 8, FTW_DEPTH | FTW_PHYS) != 0) {
+        return 1;
     }
     return status;
 }
