@@ -92,8 +92,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
 {
     static const char *const seeds[] = {
         "{\"a\":[1,-2.5e10,\"x\\u00e9\\ud83d\\ude00\\n\",true,false,null,{\"b\":{}}],\"c\":[]}",
-        "[0.1,1e-7,123456789012345678901234567890,4.9e-324,1.7976931348623157e308,-0,"
-        "18446744073709551615]",
+        ("[0.1,1e-7,123456789012345678901234567890,4.9e-324,1.7976931348623157e308,-0,"
+         "18446744073709551615]"),
         "\"\xE2\x82\xAC \\ud800 \\\" \\u0000\"",
     };
     size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
