@@ -31,7 +31,7 @@ build/fermata --version | head -n 1
 
 # Both are what examples/ocr/job.yaml names.
 pages=build/ocr/pages
-text=build/ocr/text.jsonl
+text=build/ocr/text
 
 step "3/4 getting pages: PDFs of Debian's documentation packages, rasterised"
 FERMATA_CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/fermata/pages examples/ocr/fetch-pages demo $pages
@@ -39,21 +39,11 @@ FERMATA_CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/fermata/pages examples/oc
 step "4/4 reading $limit pages: detection -> orientation -> recognition"
 build/fermata batch examples/ocr/job.yaml --limit "$limit" --restart
 
-step "what was read (the beginning of the first pages; all of it: $text)"
-# Meson is written in Python, so there is one.
-python3 - $text <<'EOF'
-import json
-import sys
+step "what was read (the beginning of the first pages; all of it: $text/part-*.jsonl)"
+examples/ocr/show $text 3 8
 
-with open(sys.argv[1], encoding="utf-8") as records:
-    for record, _ in zip(records, range(2)):
-        page = json.loads(record)
-        text = page["text"]
-        lines = text.split("\n") if isinstance(text, str) else text
-        print(f"\n--- {page.get('id') or page.get('path') or page.get('input') or 'page'}: {len(lines)} lines")
-        for line in lines[:10]:
-            print("   ", line)
-EOF
+step "how well: errors in characters, against the text layer of the PDFs"
+build/examples/ocr/score --worst 0 $pages $text/part-*.jsonl
 
 cat <<EOF
 

@@ -207,7 +207,7 @@ static int listing_make(struct batch *batch, struct fm_error *reterr)
     batch->has_listing = true;
     batch->rows_found = batch->listing.count;
     if (batch->listing.hidden_count > 0) {
-        note(batch, "%" PRIu64 " names that begin with a dot were left out",
+        note(batch, "%" PRIu64 " name(s) that begin with a dot were left out",
              batch->listing.hidden_count);
     }
     if (batch->listing.duplicate_count > 0) {

@@ -95,14 +95,15 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
     static const char head[] =
         "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",";
     static const char *const bodies[] = {
-        "\"data\":[[1,2.5,3]]}],\"outputs\":[{\"name\":\"x\",\"parameters\":{\"classification\":2}}"
-        "],"
-        "\"parameters\":{\"timeout\":5},\"id\":\"a\"}",
-        "\"data\":[1,2,3]},{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"a\","
-        "\"b\\u0041\"]},"
-        "{\"name\":\"i\",\"shape\":[2],\"datatype\":\"INT8\",\"data\":[1,-128]}]}",
-        "\"parameters\":{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}"
-        "0123456789ab",
+        ("\"data\":[[1,2.5,3]]}],\"outputs\":[{\"name\":\"x\",\"parameters\":{\"classification\":2}"
+         "}"
+         "],"
+         "\"parameters\":{\"timeout\":5},\"id\":\"a\"}"),
+        ("\"data\":[1,2,3]},{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"a\","
+         "\"b\\u0041\"]},"
+         "{\"name\":\"i\",\"shape\":[2],\"datatype\":\"INT8\",\"data\":[1,-128]}]}"),
+        ("\"parameters\":{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}"
+         "0123456789ab"),
     };
     /* Model and length: one input; three of them; one whose tensor is the last 12 bytes. */
     static const uint8_t choices[][2] = {{0, 0}, {2, 0}, {16, 243}};
