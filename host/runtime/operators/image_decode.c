@@ -158,7 +158,7 @@ static int format_unknown(struct fm_error *reterr, const uint8_t *data, size_t s
         first[3 * i + 2] = digits[data[i] & 15];
         first[3 * i + 3] = '\0';
     }
-    return fm_error_set(reterr, FM_EUNSUPPORTED,
+    return fm_error_set(reterr, FM_ECORRUPT,
                         "the input is neither a JPEG nor a PNG image: its %zu bytes begin with%s",
                         size, first);
 }

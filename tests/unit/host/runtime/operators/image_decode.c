@@ -511,8 +511,8 @@ TEST(other_formats_are_named)
     check_error("MM\0*\0\0\0\x08", 8, FM_EUNSUPPORTED, "a TIFF image");
     check_error("<!DOCTYPE html><html>", 21, FM_EUNSUPPORTED, "an HTML page");
     check_error("PK\3\4.....", 9, FM_EUNSUPPORTED, "a zip archive");
-    check_error("hello", 5, FM_EUNSUPPORTED, "its 5 bytes begin with 68 65 6c 6c 6f");
-    check_error("\xff", 1, FM_EUNSUPPORTED, "neither a JPEG nor a PNG");
+    check_error("hello", 5, FM_ECORRUPT, "its 5 bytes begin with 68 65 6c 6c 6f");
+    check_error("\xff", 1, FM_ECORRUPT, "neither a JPEG nor a PNG");
     check_error("", 0, FM_ECORRUPT, "empty");
 }
 
