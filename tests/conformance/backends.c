@@ -261,6 +261,10 @@ static void every_dtype(const struct fm_subject *subject)
         if (status != 0) {
             printf("# %s: %s\n", fm_dtype_name(dtype), error.text);
         }
+        /* Older ONNX Runtimes lack kernels for the newest types; they must say so, and do. */
+        if (status == FM_EUNSUPPORTED && dtype >= FM_DTYPE_FP8E4M3FN) {
+            continue;
+        }
         CHECK_INT_EQ(status, 0);
         if (dtype != FM_DTYPE_BYTES) {
             CHECK_INT_EQ(fm_tensor_bytes(dtype, shape, 2, &size), 0);
