@@ -629,7 +629,7 @@ static int decide(struct measurement *measurement, uint64_t slice_ns, struct fm_
     }
     for (uint32_t i = 0; i < measurement->cell_count; i++) {
         struct cell *cell = &measurement->cells[i];
-        cell->dropped = median_rate(cell) * 100 < best * NEAR_BEST_PERCENT;
+        cell->dropped = median_rate(cell) * 100 < best * (double)NEAR_BEST_PERCENT;
         near += !cell->dropped;
     }
     if (near < 2) {

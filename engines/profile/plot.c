@@ -351,7 +351,7 @@ static void chart_series(struct chart *chart, const struct fm_profile_setting *s
         double x = (log2(setting->profile.points[i].batch) - extent->batch_min) /
                    (extent->batch_max - extent->batch_min);
         double y = (double)setting->measures[i].rate_millihertz / 1000 / extent->rate_max;
-        for (double at = 0; i > 0 && !points && at < 1; at += 1.0 / CHART_COLUMNS_MAX) {
+        for (double at = 0; i > 0 && !points && at < 1; at += 1.0 / (double)CHART_COLUMNS_MAX) {
             chart_put(chart, last_x + (x - last_x) * at, last_y + (y - last_y) * at, '.', series);
         }
         if (points) {
