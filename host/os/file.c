@@ -218,11 +218,38 @@ void fm_file_writer_abandon(struct fm_file_writer *writer)
     }
 }
 
+/* Devices and FIFOs are written to, never replaced. */
+static int write_through(const char *path, const void *data, size_t size, struct fm_error *reterr)
+{
+    struct fm_file_writer writer = {0};
+    int status = fm_file_writer_open(&writer, path, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = fm_file_writer_append(&writer, data, size, reterr);
+    if (close(writer.descriptor) != 0 && status == 0) {
+        status = error_from_errno(reterr, "close", path, errno);
+    }
+    return status;
+}
+
 int fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr)
 {
     struct fm_file_writer writer = {0};
     char temporary[PATH_MAX];
     char directory[PATH_MAX];
+    char target[PATH_MAX];
+    struct stat facts;
+    if (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+        /* A link is followed, so that what it names is replaced and the link stays. */
+        if (S_ISLNK(facts.st_mode) && realpath(path, target) != NULL &&
+            lstat(target, &facts) == 0) {
+            path = target;
+        }
+        if (!S_ISREG(facts.st_mode)) {
+            return write_through(path, data, size, reterr);
+        }
+    }
     int length = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof(temporary)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",

@@ -36,8 +36,10 @@ int FM_NODISCARD fm_file_read(const char *path, size_t bytes_max, char **ret_dat
 int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size,
                                     struct fm_error *reterr);
 
-/* Creates or replaces: writes path.tmp, fsyncs, renames, fsyncs the directory. On failure nothing
- * of it is left. */
+/*
+ * Creates or replaces: writes path.tmp, fsyncs, renames, fsyncs the directory. On failure nothing
+ * of it is left. A symbolic link is followed; a device or FIFO is written to and stays what it is.
+ */
 int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size,
                                       struct fm_error *reterr);
 

@@ -3,6 +3,7 @@
  */
 #include "host/os/file.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +55,37 @@ TEST(limits_hold_exactly)
     fm_free(data);
     CHECK_INT_EQ(fm_file_read(path, 7, &data, &size, &error), FM_ETOOLARGE);
     CHECK_STR_CONTAINS(error.text, "its 8 bytes are more than the limit of 7");
+}
+
+TEST(links_are_followed_and_devices_stay)
+{
+    char path[128];
+    char link[128];
+    char *data = NULL;
+    size_t size = 0;
+    struct stat facts;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "linked");
+    path_in(link, sizeof(link), "link");
+    CHECK_INT_EQ(fm_file_write_atomic(path, "old", 3, &error), 0);
+    CHECK_INT_EQ(symlink(path, link), 0);
+    CHECK_INT_EQ(fm_file_write_atomic(link, "new", 3, &error), 0);
+    CHECK_INT_EQ(lstat(link, &facts), 0);
+    CHECK(S_ISLNK(facts.st_mode));
+    CHECK_INT_EQ(fm_file_read(path, 10, &data, &size, &error), 0);
+    CHECK_STR_EQ(data, "new");
+    fm_free(data);
+    path_in(path, sizeof(path), "pipe");
+    CHECK_INT_EQ(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    CHECK(reader >= 0);
+    CHECK_INT_EQ(fm_file_write_atomic(path, "through", 7, &error), 0);
+    char got[8] = {0};
+    CHECK_INT_EQ(read(reader, got, 7), 7);
+    CHECK_STR_EQ(got, "through");
+    CHECK_INT_EQ(lstat(path, &facts), 0);
+    CHECK(S_ISFIFO(facts.st_mode));
+    close(reader);
 }
 
 TEST(an_empty_file_is_empty)
