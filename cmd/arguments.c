@@ -175,6 +175,12 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
     }
     if (status != 0) {
         char expects[EXPECTS_SIZE];
+        if (text[0] == '\0') {
+            return fm_error_set(reterr, FM_EINVAL, "%s is empty: give it %s", origin,
+                                option->kind == FM_OPTION_FLAG
+                                    ? "yes or no"
+                                    : fm_option_expects(option, expects, sizeof expects));
+        }
         size_t choice_count = 0;
         while (option->kind == FM_OPTION_CHOICE && option->choices[choice_count] != NULL) {
             choice_count++;

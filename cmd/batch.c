@@ -322,7 +322,9 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     }
 }
 
-static int failure_print(const struct fm_call *call, int status, const struct fm_error *error)
+/* `began`: rows were being done, so that there is something to go on with. */
+static int failure_print(const struct fm_call *call, int status, bool began,
+                         const struct fm_error *error)
 {
     /* Whatever the disk and the lock answer can pass; the rest is for the person to mend. */
     if (status == FM_ENOSPC || status == FM_EIO) {
@@ -330,6 +332,11 @@ static int failure_print(const struct fm_call *call, int status, const struct fm
             call, FM_EXIT_UNAVAILABLE,
             "%s; what is committed is kept: make room or mend the disk, then go on with --resume",
             error->text);
+    }
+    int exit_code = fm_exit_code_from_status(status);
+    if (began && (exit_code == FM_EXIT_FAILURE || exit_code == FM_EXIT_INTERRUPTED)) {
+        return fm_call_fail_with(call, FM_EXIT_INCOMPLETE,
+                                 "%s; what is committed is kept: go on with --resume", error->text);
     }
     return fm_call_fail(call, error);
 }
@@ -357,7 +364,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     int status = fm_batch_run(job, &options, &report, &error);
     bar_clear(&watcher);
     if (status != 0) {
-        return failure_print(call, status, &error);
+        return failure_print(call, status, report.began, &error);
     }
     if (watcher.json) {
         report_json(&watcher, &report);
@@ -370,7 +377,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     if (report.verdict == FM_BATCH_INCOMPLETE) {
         return fm_call_fail_with(call, FM_EXIT_INCOMPLETE,
                                  "%" PRIu64 " rows were given up and %" PRIu64
-                                 " are missing; go on with --resume",
+                                 " are missing; --restart does them again, with all others",
                                  report.proof.rows_dead, report.proof.rows_missing);
     }
     return verdict_exit_code(report.verdict);
@@ -427,7 +434,7 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
         .limit = (uint64_t)fm_call_integer(call, "limit"), .note = on_note, .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
-        return failure_print(call, status, &error);
+        return failure_print(call, status, false, &error);
     }
     if (call->json) {
         plan_json(job, &plan);
@@ -452,7 +459,7 @@ static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
     struct fm_job job;
-    struct fm_fault fault = {.error = false};
+    struct fm_fault fault = {.status = 0};
     const char *fault_text = fm_call_string(call, "fault");
     if (fm_call_flag(call, "resume") && fm_call_flag(call, "restart")) {
         return fm_call_usage(
@@ -460,6 +467,9 @@ static int run(const struct fm_call *call)
     }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
+    }
+    if (fm_call_given(call, "output") && fm_call_string(call, "output")[0] == '\0') {
+        return fm_call_usage(call, "--output is empty: name the directory where the results go");
     }
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
         return fm_call_fail(call, &error);
@@ -504,10 +514,10 @@ static const struct fm_option options[] = {
     FM_OPTION_QUIET,
     {.name = "fault",
      .kind = FM_OPTION_STRING,
-     .value_name = "POINT[:N][:error]",
+     .value_name = "POINT[:N][:HOW]",
      .group = "Testing recovery",
-     .help = "die (or fail for lack of space) at the N-th time of this point; docs/batch.md lists "
-             "them"},
+     .help = "die at the N-th time of this point; with HOW, fail there for lack of space (error) "
+             "or of memory (memory); docs/batch.md lists them"},
     {.name = NULL},
 };
 

@@ -210,6 +210,24 @@ int fm_call_usage(const struct fm_call *call, const char *format, ...)
     return FM_EXIT_USAGE;
 }
 
+int fm_call_fail_arguments(const struct fm_call *call, const struct fm_error *error)
+{
+    return error->status == FM_EINVAL ? fm_call_usage(call, "%s", error->text)
+                                      : fm_call_fail(call, error);
+}
+
+int fm_call_print(const struct fm_call *call, struct fm_text *text)
+{
+    int exit_code = FM_EXIT_OK;
+    if (text->failed) {
+        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
+    } else if (text->length > 0) {
+        (void)fwrite(text->data, 1, text->length, stdout);
+    }
+    fm_text_deinit(text);
+    return exit_code;
+}
+
 static bool is_quiet(const struct fm_call *call)
 {
     const struct fm_option *options = call->command != NULL ? call->command->options : NULL;

@@ -25,6 +25,7 @@
 
 #include "cmd/exit_code.h"
 #include "core/util/memory.h"
+#include "core/util/text.h"
 #include "fermata/status.h"
 
 enum fm_option_kind {
@@ -160,6 +161,12 @@ int fm_call_fail_with(const struct fm_call *call, int exit_code, const char *for
     FM_PRINTF(3, 4);
 /* FM_EXIT_USAGE, and points to --help. */
 int fm_call_usage(const struct fm_call *call, const char *format, ...) FM_PRINTF(2, 3);
+/* For errors of functions that look at nothing but the arguments: EINVAL is a usage error, anything
+ * else (out of memory, a file) is as in fm_call_fail. */
+int fm_call_fail_arguments(const struct fm_call *call, const struct fm_error *error);
+/* Writes a finished text to standard output and releases it; FM_EXIT_OK, or FM_EXIT_FAILURE when
+ * there was no memory for it. */
+int fm_call_print(const struct fm_call *call, struct fm_text *text);
 /* "fermata infer: note: ..." on standard error; nothing when --quiet or --json was given. */
 void fm_call_note(const struct fm_call *call, const char *format, ...) FM_PRINTF(2, 3);
 /* As the `note` callback of struct fm_servable_options; context is the call. */

@@ -16,21 +16,17 @@ static int run(const struct fm_call *call)
         const struct fm_command *command = fm_command_find(name);
         if (command == NULL) {
             const char *suggestion = fm_command_suggest(name);
-            return fm_call_usage(call, "there is no command '%s'%s%s%s", name,
-                                 suggestion != NULL ? "; did you mean '" : "",
-                                 suggestion != NULL ? suggestion : "",
-                                 suggestion != NULL ? "'?" : "");
+            return suggestion != NULL
+                       ? fm_call_usage(call,
+                                       "there is no command '%s'; did you mean '%s'? "
+                                       "'fermata help' lists all commands",
+                                       name, suggestion)
+                       : fm_call_usage(call, "there is no command '%s'; 'fermata help' lists all",
+                                       name);
         }
         fm_usage_command(&text, command, call->columns, call->color_out);
     }
-    int exit_code = FM_EXIT_OK;
-    if (text.failed) {
-        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
-    } else {
-        (void)fwrite(text.data, 1, text.length, stdout);
-    }
-    fm_text_deinit(&text);
-    return exit_code;
+    return fm_call_print(call, &text);
 }
 
 static const struct fm_positional positionals[] = {

@@ -1,8 +1,9 @@
 /*
  * `fermata infer`: one model, some inputs, their answers.
  *
- * Owns: options, reading the files, pairing them with the model's inputs, writing .npy files. Does
- * not own: fitting files to ports and running (engines/infer), printing (infer_report). Thread
+ * Owns: reading the files, pairing them with the model's inputs, writing .npy files. Does not own:
+ * options about images, shapes and outputs (infer_options), fitting files to ports and running
+ * (engines/infer), printing (infer_report). Thread
  * rule: the main thread.
  */
 #include <inttypes.h>
@@ -11,27 +12,29 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/infer_options.h"
 #include "cmd/infer_report.h"
 #include "cmd/model_argument.h"
 #include "core/proto/npy.h"
 #include "core/proto/oip.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
-#include "engines/infer/image.h"
 #include "engines/infer/input.h"
 #include "engines/infer/run.h"
-#include "engines/profile/inputs.h"
 #include "host/os/file.h"
 
-#define INPUT_BYTES_MAX ((size_t)1 << 32)
+/* One input in memory, unless --input-limit says otherwise. */
+#define INPUT_LIMIT_DEFAULT "256MiB"
 
-enum { INPUTS_MAX = 100000, LABELS_BYTES_MAX = 16 << 20, PATH_SIZE = 4096, LIST_TEXT_SIZE = 256 };
+enum { INPUTS_MAX = 100000, LABELS_BYTES_MAX = 16 << 20, LIST_TEXT_SIZE = 256 };
 
-/* One INPUT of the command line, read. */
+/* One INPUT of the command line. */
 struct source {
     const char *argument;
-    const char *port; /* of NAME=FILE; NULL: not named */
     const char *path;
+    int port; /* of NAME=FILE; -1: not named */
+    bool is_stdin;
+    const char *label; /* for messages and results */
     char *data;
     size_t size;
 };
@@ -39,96 +42,25 @@ struct source {
 /* Everything the command holds; released in job_deinit. */
 struct job {
     const struct fm_call *call;
+    struct fm_infer_options options;
     struct fm_repository repository;
+    struct fm_repository_entry *entry;
     struct fm_servable *servable;
     const struct fm_port *inputs;
     uint32_t input_count;
+    const struct fm_port *outputs;
     uint32_t output_count;
     bool batched;
     struct fm_image_plan *plans; /* by input */
     struct source *sources;
     uint32_t source_count;
+    bool named; /* sources are NAME=FILE */
     struct fm_infer_item *items;
     size_t item_count;
     struct fm_infer_result *results;
     struct fm_infer_latencies latencies;
     struct fm_infer_view view;
 };
-
-/* ---- options ---- */
-
-/* "0.485,0.456,0.406" or one number for all channels. */
-static int channels_parse(const char *option, const char *text, double *values,
-                          struct fm_error *reterr)
-{
-    char copy[128];
-    uint32_t count = 0;
-    int length = snprintf(copy, sizeof copy, "%s", text);
-    char *rest = length < (int)sizeof copy ? copy : NULL;
-    while (rest != NULL && count < FM_PLAN_CHANNELS_MAX) {
-        char *comma = strchr(rest, ',');
-        if (comma != NULL) {
-            *comma++ = '\0';
-        }
-        if (fm_parse_double(rest, &values[count]) != 0) {
-            count = 0;
-            break;
-        }
-        count++;
-        rest = comma;
-    }
-    if (count != 1 && count != 3) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "--%s: '%s' is not one number or three, as in 0.485,0.456,0.406",
-                            option, text);
-    }
-    for (uint32_t i = count; i < FM_PLAN_CHANNELS_MAX; i++) {
-        values[i] = values[count - 1];
-    }
-    return 0;
-}
-
-static int size_parse(const char *text, struct fm_image_options *options, struct fm_error *reterr)
-{
-    char width[16];
-    uint64_t numbers[2] = {0};
-    const char *cross = strchr(text, 'x');
-    if (cross != NULL && (size_t)(cross - text) < sizeof width) {
-        (void)snprintf(width, sizeof width, "%.*s", (int)(cross - text), text);
-        if (fm_parse_uint64(width, &numbers[0]) == 0 &&
-            fm_parse_uint64(cross + 1, &numbers[1]) == 0 && numbers[0] > 0 && numbers[1] > 0 &&
-            numbers[0] <= FM_PLAN_SIDE_MAX && numbers[1] <= FM_PLAN_SIDE_MAX) {
-            options->width = (uint32_t)numbers[0];
-            options->height = (uint32_t)numbers[1];
-            return 0;
-        }
-    }
-    return fm_error_set(reterr, FM_EINVAL,
-                        "--size: '%s' is not WIDTHxHEIGHT, as in 640x480 (sides up to %d)", text,
-                        FM_PLAN_SIDE_MAX);
-}
-
-static int image_options_get(const struct fm_call *call, struct fm_image_options *options,
-                             struct fm_error *reterr)
-{
-    int status = 0;
-    const char *size = fm_call_string(call, "size");
-    const char *mean = fm_call_string(call, "mean");
-    const char *std = fm_call_string(call, "std");
-    options->bgr = fm_call_flag(call, "bgr");
-    options->has_scale = fm_call_given(call, "scale");
-    options->scale = fm_call_number(call, "scale");
-    if (size != NULL) {
-        status = size_parse(size, options, reterr);
-    }
-    if (status == 0 && mean != NULL) {
-        status = channels_parse("mean", mean, options->mean, reterr);
-    }
-    if (status == 0 && std != NULL) {
-        status = channels_parse("std", std, options->std, reterr);
-    }
-    return status;
-}
 
 /* The lines of a labels file; they live in the call's arena. */
 static int labels_load(const struct fm_call *call, const char *path, struct fm_infer_view *view,
@@ -164,46 +96,11 @@ static int labels_load(const struct fm_call *call, const char *path, struct fm_i
 
 /* ---- opening ---- */
 
-static int job_open(struct job *job, struct fm_error *reterr)
+/* Options of the view, and the labels. */
+static int view_make(struct job *job, struct fm_error *reterr)
 {
     const struct fm_call *call = job->call;
-    struct fm_repository_entry *entry = NULL;
-    struct fm_servable_options options = {
-        .instances = (uint32_t)fm_call_integer(call, "instances"),
-        .threads = (uint32_t)fm_call_integer(call, "threads"),
-        .check_only = fm_call_flag(call, "inputs"),
-        .note = fm_call_note_text,
-        .note_context = (void *)(uintptr_t)call,
-    };
-    int status =
-        fm_model_argument_open(call, fm_call_positional(call, 0), &job->repository, &entry, reterr);
-    if (status != 0) {
-        job->repository = (struct fm_repository){0};
-        return status;
-    }
-    /* One input needs one instance, and one is soonest ready; a pipeline may fan out to many. */
-    if (options.instances == 0 && entry->kind == FM_REPOSITORY_MODEL) {
-        options.instances = 1;
-    }
-    status = fm_servable_open(&job->repository, entry->name,
-                              (uint64_t)fm_call_integer(call, "model-version"), &options,
-                              &job->servable, reterr);
-    if (status != 0) {
-        return status;
-    }
-    const struct fm_model *model = fm_servable_model(job->servable);
-    struct fm_image_options image = {0};
-    job->batched = model != NULL && fm_model_batch_max(model) > 0;
-    job->inputs = fm_servable_inputs(job->servable, &job->input_count);
-    (void)fm_servable_outputs(job->servable, &job->output_count);
-    job->plans = fm_arena_alloc(call->arena, ((size_t)job->input_count + 1) * sizeof *job->plans);
-    if (job->plans == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
-    }
-    status = image_options_get(call, &image, reterr);
-    for (uint32_t i = 0; status == 0 && i < job->input_count; i++) {
-        fm_image_plan_make(&job->inputs[i], job->batched, &image, &job->plans[i]);
-    }
+    const char *labels = fm_call_string(call, "labels");
     job->view = (struct fm_infer_view){.call = call,
                                        .servable = job->servable,
                                        .top = (uint32_t)fm_call_integer(call, "top"),
@@ -211,120 +108,175 @@ static int job_open(struct job *job, struct fm_error *reterr)
                                        .softmax = fm_call_flag(call, "softmax"),
                                        .values = (uint32_t)fm_call_integer(call, "values"),
                                        .plans = job->plans};
-    const char *labels = fm_call_string(call, "labels");
-    return status == 0 && labels != NULL ? labels_load(call, labels, &job->view, reterr) : status;
+    return labels != NULL ? labels_load(call, labels, &job->view, reterr) : 0;
+}
+
+/* Loads the model that was found. */
+static int job_load(struct job *job, struct fm_error *reterr)
+{
+    const struct fm_call *call = job->call;
+    struct fm_servable_options options = {
+        .instances = (uint32_t)fm_call_integer(call, "instances"),
+        .threads = (uint32_t)fm_call_integer(call, "threads"),
+        .check_only = fm_call_flag(call, "inputs"),
+        .note = fm_call_note_text,
+        .note_context = (void *)(uintptr_t)call,
+    };
+    /* One input needs one instance, and one is soonest ready; a pipeline may fan out to many. */
+    if (options.instances == 0 && job->entry->kind == FM_REPOSITORY_MODEL) {
+        options.instances = 1;
+    }
+    int status = fm_servable_open(&job->repository, job->entry->name,
+                                  (uint64_t)fm_call_integer(call, "model-version"), &options,
+                                  &job->servable, reterr);
+    if (status != 0) {
+        return status;
+    }
+    const struct fm_model *model = fm_servable_model(job->servable);
+    job->batched = model != NULL && fm_model_batch_max(model) > 0;
+    job->inputs = fm_servable_inputs(job->servable, &job->input_count);
+    job->outputs = fm_servable_outputs(job->servable, &job->output_count);
+    job->plans = fm_arena_alloc(call->arena, ((size_t)job->input_count + 1) * sizeof *job->plans);
+    if (job->plans == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; i < job->input_count; i++) {
+        fm_image_plan_make(&job->inputs[i], job->batched, &job->options.image, &job->plans[i]);
+    }
+    return view_make(job, reterr);
 }
 
 /* ---- inputs ---- */
 
-static int port_find(const struct job *job, const char *name, size_t length)
+/* "NAME=FILE" names an input when NAME is one; otherwise it is a file with '=' in its name. */
+static int source_make(const struct job *job, const char *argument, struct source *ret_source,
+                       struct fm_error *reterr)
 {
-    for (uint32_t i = 0; i < job->input_count; i++) {
-        if (strlen(job->inputs[i].name) == length &&
-            strncmp(job->inputs[i].name, name, length) == 0) {
-            return (int)i;
+    char names[LIST_TEXT_SIZE];
+    struct fm_file_facts facts;
+    const char *equals = strchr(argument, '=');
+    *ret_source = (struct source){.argument = argument, .path = argument, .port = -1};
+    if (equals != NULL) {
+        ret_source->port = fm_infer_port_find(job->inputs, job->input_count, argument,
+                                              (size_t)(equals - argument));
+    }
+    if (ret_source->port >= 0) {
+        ret_source->path = equals + 1;
+    } else if (equals != NULL && fm_file_stat(argument, &facts, NULL) == 0 &&
+               facts.kind == FM_FILE_ABSENT) {
+        return fm_error_set(
+            reterr, FM_EINVAL, "'%s': '%.*s' is no input of '%s' (%s), and there is no such file",
+            argument, (int)(equals - argument), argument, fm_servable_name(job->servable),
+            fm_infer_port_names(job->inputs, job->input_count, names, sizeof names));
+    }
+    ret_source->is_stdin = strcmp(ret_source->path, "-") == 0;
+    ret_source->label = ret_source->is_stdin ? "standard input" : ret_source->path;
+    return 0;
+}
+
+/* What named sources must be: all named, each input once, none missing. */
+static int named_sources_check(const struct job *job, struct fm_error *reterr)
+{
+    char names[LIST_TEXT_SIZE];
+    for (uint32_t i = 0; i < job->source_count; i++) {
+        if (job->sources[i].port < 0) {
+            return fm_error_set(
+                reterr, FM_EINVAL,
+                "'%s' has no input's name in front; with NAME=FILE every input needs it (%s)",
+                job->sources[i].argument,
+                fm_infer_port_names(job->inputs, job->input_count, names, sizeof names));
         }
     }
-    return -1;
-}
-
-static const char *input_names(const struct job *job, char *text, size_t size)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (uint32_t i = 0; i < job->input_count && used < size; i++) {
-        used += (size_t)snprintf(text + used, size - used, "%s%s", i == 0 ? "" : ", ",
-                                 job->inputs[i].name);
+    for (uint32_t i = 0; i < job->input_count; i++) {
+        uint32_t count = 0;
+        for (uint32_t j = 0; j < job->source_count; j++) {
+            count += job->sources[j].port == (int)i;
+        }
+        if (count > 1) {
+            return fm_error_set(reterr, FM_EINVAL, "input '%s' was given twice",
+                                job->inputs[i].name);
+        }
+        if (count == 0 && (job->inputs[i].flags & FM_PORT_OPTIONAL) == 0) {
+            return fm_error_set(reterr, FM_EINVAL, "input '%s' is missing: add %s=FILE",
+                                job->inputs[i].name, job->inputs[i].name);
+        }
     }
-    return text;
+    return 0;
 }
 
-/* Reads every INPUT. "NAME=FILE" names an input when NAME is one; otherwise it is a file with '='
- * in its name. */
-static int sources_read(struct job *job, struct fm_error *reterr)
+/* Which INPUT is for what, before any is read. */
+static int sources_make(struct job *job, struct fm_error *reterr)
 {
-    const struct fm_call *call = job->call;
-    uint32_t count = call->positional_count - 1;
-    bool stdin_used = false;
-    job->sources = fm_arena_alloc(call->arena, ((size_t)count + 1) * sizeof *job->sources);
-    if (job->sources == NULL || count > INPUTS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT, "too many inputs (up to %d)", INPUTS_MAX);
+    uint32_t count = job->call->positional_count - 1;
+    uint32_t stdin_count = 0;
+    if (count > INPUTS_MAX) {
+        return fm_error_set(reterr, FM_EINVAL, "%" PRIu32 " inputs are more than %d", count,
+                            INPUTS_MAX);
+    }
+    job->sources = fm_arena_alloc(job->call->arena, ((size_t)count + 1) * sizeof *job->sources);
+    if (job->sources == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct source *source = &job->sources[i];
-        source->argument = call->positionals[i + 1];
-        source->path = source->argument;
-        const char *equals = strchr(source->argument, '=');
-        int port = equals != NULL
-                       ? port_find(job, source->argument, (size_t)(equals - source->argument))
-                       : -1;
-        if (port >= 0) {
-            source->port = job->inputs[port].name;
-            source->path = equals + 1;
-        }
-        int status = 0;
-        if (strcmp(source->path, "-") == 0) {
-            status =
-                stdin_used
-                    ? fm_error_set(reterr, FM_EINVAL, "standard input ('-') was given twice")
-                    : fm_file_read_stdin(INPUT_BYTES_MAX, &source->data, &source->size, reterr);
-            stdin_used = true;
-        } else {
-            status =
-                fm_file_read(source->path, INPUT_BYTES_MAX, &source->data, &source->size, reterr);
-        }
+        int status = source_make(job, job->call->positionals[i + 1], &job->sources[i], reterr);
         if (status != 0) {
             return status;
         }
         job->source_count++;
-        source->path = strcmp(source->path, "-") == 0 ? "standard input" : source->path;
+        job->named = job->named || job->sources[i].port >= 0;
+        stdin_count += job->sources[i].is_stdin;
+    }
+    if (stdin_count > 1) {
+        return fm_error_set(reterr, FM_EINVAL, "standard input ('-') was given twice");
+    }
+    return job->named ? named_sources_check(job, reterr) : 0;
+}
+
+static int sources_read(struct job *job, struct fm_error *reterr)
+{
+    size_t limit = job->options.input_bytes_max;
+    for (uint32_t i = 0; i < job->source_count; i++) {
+        struct source *source = &job->sources[i];
+        struct fm_error error = {0};
+        int status = source->is_stdin
+                         ? fm_file_read_stdin(limit, &source->data, &source->size, &error)
+                         : fm_file_read(source->path, limit, &source->data, &source->size, &error);
+        if (status != 0) {
+            return fm_error_set(reterr, status, "%s%s", error.text,
+                                status == FM_ETOOLARGE ? "; --input-limit raises it" : "");
+        }
     }
     return 0;
 }
 
-/* The shape the user gave for raw data of this input, or none. */
-static int shape_option(const struct job *job, const struct fm_port *port,
-                        struct fm_input_shape *shape, bool *ret_found, struct fm_error *reterr)
+/* The shape the user gave for raw data of this input; NULL: none. */
+static struct fm_infer_shape *shape_find(const struct job *job, const struct fm_port *port)
 {
-    uint32_t count = 0;
-    const char *const *texts = fm_call_strings(job->call, "shape", &count);
-    *ret_found = false;
-    for (uint32_t i = 0; i < count; i++) {
-        char *copy = fm_arena_strdup(job->call->arena, texts[i]);
-        int status = copy == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
-                                  : fm_input_shape_parse(copy, shape, reterr);
-        if (status != 0) {
-            return fm_error_prefix(reterr, status, "--shape");
-        }
-        if (shape->name == NULL || strcmp(shape->name, port->name) == 0) {
-            *ret_found = true;
-            return 0;
+    for (uint32_t i = 0; i < job->options.shape_count; i++) {
+        struct fm_infer_shape *shape = &job->options.shapes[i];
+        if (shape->shape.name == NULL || strcmp(shape->shape.name, port->name) == 0) {
+            return shape;
         }
     }
-    return 0;
+    return NULL;
 }
 
 /* Fills input `index` of an item from a source. */
 static int item_fill(struct job *job, struct fm_infer_item *item, uint32_t index,
                      const struct source *source, struct fm_error *reterr)
 {
-    struct fm_input_shape shape = {0};
-    bool has_shape = false;
-    int status = shape_option(job, &job->inputs[index], &shape, &has_shape, reterr);
-    if (status != 0) {
-        return status;
-    }
-    struct fm_input_file file = {.label = source->path,
+    struct fm_infer_shape *given = shape_find(job, &job->inputs[index]);
+    struct fm_input_file file = {.label = source->label,
                                  .data = source->data,
                                  .size = source->size,
-                                 .shape = has_shape ? shape.shape : NULL,
-                                 .rank = shape.rank};
-    if (item->inputs[index].tensor.dtype != FM_DTYPE_INVALID) {
-        return fm_error_set(reterr, FM_EINVAL, "input '%s' was given twice",
-                            job->inputs[index].name);
+                                 .shape = given != NULL ? given->shape.shape : NULL,
+                                 .rank = given != NULL ? given->shape.rank : 0};
+    if (given != NULL && job->inputs[index].dtype != FM_DTYPE_BYTES &&
+        fm_input_recognize(source->data, source->size) == FM_INPUT_RAW) {
+        given->used = true;
     }
-    status = fm_input_convert(&file, &job->inputs[index], job->batched, &job->plans[index],
-                              &item->inputs[index], reterr);
+    int status = fm_input_convert(&file, &job->inputs[index], job->batched, &job->plans[index],
+                                  &item->inputs[index], reterr);
     if (status == 0 && job->batched) {
         item->rows = (uint32_t)item->inputs[index].tensor.shape[0];
     }
@@ -348,7 +300,7 @@ static int item_from_json(struct job *job, struct fm_infer_item *item, const str
         .data = source->data, .size = source->size, .header_length = FM_OIP_HEADER_ABSENT};
     int status = fm_oip_request_decode(&signature, &body, &request, reterr);
     if (status != 0) {
-        return fm_error_prefix(reterr, status, "'%s'", source->path);
+        return fm_error_prefix(reterr, status, "'%s'", source->label);
     }
     for (uint32_t i = 0; i < job->input_count; i++) {
         item->inputs[i] = request.inputs[i];
@@ -362,7 +314,7 @@ static int item_from_json(struct job *job, struct fm_infer_item *item, const str
 static bool is_json(const struct job *job, const struct source *source)
 {
     bool takes_bytes = job->input_count == 1 && job->inputs[0].dtype == FM_DTYPE_BYTES;
-    return source->port == NULL && !takes_bytes &&
+    return source->port < 0 && !takes_bytes &&
            fm_input_recognize(source->data, source->size) == FM_INPUT_JSON;
 }
 
@@ -400,27 +352,11 @@ static int item_add(struct job *job, const char *label, struct fm_infer_item **r
 /* All sources are NAME=FILE: together they are one item. */
 static int items_from_named(struct job *job, struct fm_error *reterr)
 {
-    char names[LIST_TEXT_SIZE];
     struct fm_infer_item *item = NULL;
     int status =
-        item_add(job, job->source_count == 1 ? job->sources[0].path : "inputs", &item, reterr);
+        item_add(job, job->source_count == 1 ? job->sources[0].label : "inputs", &item, reterr);
     for (uint32_t i = 0; status == 0 && i < job->source_count; i++) {
-        const struct source *source = &job->sources[i];
-        if (source->port == NULL) {
-            return fm_error_set(
-                reterr, FM_EINVAL,
-                "'%s' has no input's name in front; with NAME=FILE every input needs it (%s)",
-                source->argument, input_names(job, names, sizeof names));
-        }
-        status = item_fill(job, item, (uint32_t)port_find(job, source->port, strlen(source->port)),
-                           source, reterr);
-    }
-    for (uint32_t i = 0; status == 0 && i < job->input_count; i++) {
-        if (item->inputs[i].tensor.dtype == FM_DTYPE_INVALID &&
-            (job->inputs[i].flags & FM_PORT_OPTIONAL) == 0) {
-            status = fm_error_set(reterr, FM_EINVAL, "input '%s' is missing: add %s=FILE",
-                                  job->inputs[i].name, job->inputs[i].name);
-        }
+        status = item_fill(job, item, (uint32_t)job->sources[i].port, &job->sources[i], reterr);
     }
     return status;
 }
@@ -428,29 +364,28 @@ static int items_from_named(struct job *job, struct fm_error *reterr)
 static int items_make(struct job *job, struct fm_error *reterr)
 {
     char names[LIST_TEXT_SIZE];
-    bool named = false;
     job->items =
         fm_arena_alloc(job->call->arena, ((size_t)job->source_count + 1) * sizeof *job->items);
     if (job->items == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    for (uint32_t i = 0; i < job->source_count; i++) {
-        named = named || job->sources[i].port != NULL;
-    }
-    if (named) {
+    if (job->named) {
         return items_from_named(job, reterr);
     }
     int only = only_input(job);
     int status = 0;
     for (uint32_t i = 0; status == 0 && i < job->source_count; i++) {
         struct fm_infer_item *item = NULL;
-        status = item_add(job, job->sources[i].path, &item, reterr);
+        status = item_add(job, job->sources[i].label, &item, reterr);
         if (status == 0 && is_json(job, &job->sources[i])) {
             status = item_from_json(job, item, &job->sources[i], reterr);
         } else if (status == 0 && only < 0) {
-            status = fm_error_set(reterr, FM_EINVAL,
-                                  "the model has %" PRIu32 " inputs (%s): write NAME=FILE for each",
-                                  job->input_count, input_names(job, names, sizeof names));
+            status = fm_error_set(
+                reterr, FM_EINVAL,
+                "'%s' is no infer request, and the model has %" PRIu32
+                " inputs (%s): write NAME=FILE for each",
+                job->sources[i].label, job->input_count,
+                fm_infer_port_names(job->inputs, job->input_count, names, sizeof names));
         } else if (status == 0) {
             status = item_fill(job, item, (uint32_t)only, &job->sources[i], reterr);
         }
@@ -458,22 +393,49 @@ static int items_make(struct job *job, struct fm_error *reterr)
     return status;
 }
 
+/* The first input that a source with an image is prepared for; -1: there is none. */
+static int image_input(const struct job *job)
+{
+    int only = only_input(job);
+    for (uint32_t i = 0; i < job->source_count; i++) {
+        const struct source *source = &job->sources[i];
+        int port = source->port >= 0 ? source->port : only;
+        if (port >= 0 && job->plans[port].usable &&
+            fm_input_recognize(source->data, source->size) == FM_INPUT_IMAGE) {
+            return port;
+        }
+    }
+    return -1;
+}
+
+/* Options that no input made use of were meant for something: saying nothing would hide it. */
+static int unused_options_check(const struct job *job, struct fm_error *reterr)
+{
+    if (job->options.image_option != NULL && image_input(job) < 0) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--%s is for images (JPEG, PNG), and no input is one; leave it out",
+                            job->options.image_option);
+    }
+    for (uint32_t i = 0; i < job->options.shape_count; i++) {
+        if (!job->options.shapes[i].used) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "--shape '%s' is for raw numbers, and no input took it; leave it "
+                                "out",
+                                job->options.shapes[i].text);
+        }
+    }
+    return 0;
+}
+
 /* Says once how images are turned into numbers: nobody should have to guess. */
 static void images_note(const struct job *job)
 {
     char text[256];
-    int only = only_input(job);
-    for (uint32_t i = 0; i < job->source_count; i++) {
-        const struct source *source = &job->sources[i];
-        int port = source->port != NULL ? port_find(job, source->port, strlen(source->port)) : only;
-        if (port >= 0 && job->plans[port].usable &&
-            fm_input_recognize(source->data, source->size) == FM_INPUT_IMAGE) {
-            fm_call_note(job->call,
-                         "images for '%s': %s (--size, --scale, --mean, --std, --bgr change it)",
-                         job->inputs[port].name,
-                         fm_image_plan_describe(&job->plans[port], text, sizeof text));
-            return;
-        }
+    int port = image_input(job);
+    if (port >= 0) {
+        fm_call_note(
+            job->call, "images for '%s': %s (--size, --scale, --mean, --std, --bgr change it)",
+            job->inputs[port].name, fm_image_plan_describe(&job->plans[port], text, sizeof text));
     }
 }
 
@@ -559,66 +521,45 @@ static int output_write(const struct job *job, uint32_t index, const char *path,
 
 static int outputs_write(const struct job *job, struct fm_error *reterr)
 {
-    uint32_t count = 0;
-    uint32_t port_count = 0;
-    const char *const *texts = fm_call_strings(job->call, "output", &count);
-    const struct fm_port *ports = fm_servable_outputs(job->servable, &port_count);
-    for (uint32_t i = 0; i < count; i++) {
-        const char *equals = strchr(texts[i], '=');
-        const char *path = texts[i];
-        uint32_t index = port_count;
-        for (uint32_t j = 0; equals != NULL && j < port_count; j++) {
-            if (strlen(ports[j].name) == (size_t)(equals - texts[i]) &&
-                strncmp(ports[j].name, texts[i], strlen(ports[j].name)) == 0) {
-                index = j;
-                path = equals + 1;
-            }
-        }
-        if (index == port_count && port_count != 1) {
-            return fm_error_set(reterr, FM_EINVAL,
-                                "--output '%s': there are %" PRIu32
-                                " outputs; write NAME=FILE.npy, for example %s=%s",
-                                texts[i], port_count, port_count > 0 ? ports[0].name : "",
-                                texts[i]);
-        }
-        int status = output_write(job, index == port_count ? 0 : index, path, reterr);
-        if (status != 0) {
-            return status;
-        }
+    int status = 0;
+    for (uint32_t i = 0; status == 0 && i < job->options.output_count; i++) {
+        status =
+            output_write(job, job->options.outputs[i].port, job->options.outputs[i].path, reterr);
     }
-    return 0;
+    return status;
 }
 
 /* ---- the command ---- */
 
-static int print(const struct fm_call *call, struct fm_text *text)
+/* Says why items failed; the exit code is that of the first. With --json the results hold every
+ * reason already, and one document of an error is enough. */
+static int failures_print(const struct job *job)
 {
     int exit_code = FM_EXIT_OK;
-    if (text->failed) {
-        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
-    } else {
-        (void)fwrite(text->data, 1, text->length, stdout);
+    for (size_t i = 0; i < job->item_count; i++) {
+        if (job->results[i].error.status != 0 && (exit_code == FM_EXIT_OK || !job->call->json)) {
+            struct fm_error error = job->results[i].error;
+            (void)fm_error_prefix(&error, error.status, "'%s'", job->items[i].label);
+            int code = fm_call_fail(job->call, &error);
+            exit_code = exit_code == FM_EXIT_OK ? code : exit_code;
+        }
     }
-    fm_text_deinit(text);
     return exit_code;
 }
 
-/* Prints results; the exit code is that of the first item that failed. */
 static int results_print(struct job *job)
 {
     struct fm_text text = {0};
     struct fm_error error = {0};
     fm_infer_report(&job->view, job->items, job->results, job->item_count, &job->latencies, &text);
-    int exit_code = print(job->call, &text);
-    if (exit_code == FM_EXIT_OK && outputs_write(job, &error) != 0) {
-        exit_code = fm_call_fail(job->call, &error);
+    int exit_code = fm_call_print(job->call, &text);
+    if (exit_code != FM_EXIT_OK) {
+        return exit_code;
     }
-    for (size_t i = 0; i < job->item_count && exit_code == FM_EXIT_OK; i++) {
-        if (job->results[i].error.status != 0) {
-            error = job->results[i].error;
-            (void)fm_error_prefix(&error, error.status, "'%s'", job->items[i].label);
-            exit_code = fm_call_fail(job->call, &error);
-        }
+    exit_code = failures_print(job);
+    if (outputs_write(job, &error) != 0 && (exit_code == FM_EXIT_OK || !job->call->json)) {
+        int code = fm_call_fail(job->call, &error);
+        exit_code = exit_code == FM_EXIT_OK ? code : exit_code;
     }
     return exit_code;
 }
@@ -638,35 +579,71 @@ static void job_deinit(struct job *job)
     fm_repository_close(&job->repository);
 }
 
+/* Everything that can be known to be wrong before an input is read. */
+static int job_check(struct job *job, struct fm_error *reterr)
+{
+    const struct fm_infer_ports ports = {.name = fm_servable_name(job->servable),
+                                         .inputs = job->inputs,
+                                         .input_count = job->input_count,
+                                         .outputs = job->outputs,
+                                         .output_count = job->output_count,
+                                         .plans = job->plans};
+    int status = fm_infer_options_check(&job->options, &ports, reterr);
+    return status == 0 ? sources_make(job, reterr) : status;
+}
+
+static int job_answer(struct job *job)
+{
+    struct fm_error error = {0};
+    if (job_check(job, &error) != 0) {
+        return fm_call_fail_arguments(job->call, &error);
+    }
+    int status = fm_infer_outputs_check(&job->options, &error);
+    if (status == 0) {
+        status = sources_read(job, &error);
+    }
+    if (status == 0) {
+        status = items_make(job, &error);
+    }
+    if (status != 0) {
+        return fm_call_fail(job->call, &error);
+    }
+    if (unused_options_check(job, &error) != 0) {
+        return fm_call_fail_arguments(job->call, &error);
+    }
+    images_note(job);
+    return job_run(job, &error) != 0 ? fm_call_fail(job->call, &error) : results_print(job);
+}
+
+static int describe(struct job *job)
+{
+    struct fm_text text = {0};
+    fm_infer_describe(&job->view, &text);
+    return fm_call_print(job->call, &text);
+}
+
 static int run(const struct fm_call *call)
 {
     struct job job = {.call = call};
     struct fm_error error = {0};
-    bool describe = fm_call_flag(call, "inputs");
-    if (call->positional_count == 1 && !describe) {
-        return fm_call_usage(call, "no input was given; name a file, or '-' for standard input, or "
-                                   "see what the model takes with --inputs");
+    bool only_describe = fm_call_flag(call, "inputs");
+    if (fm_infer_options_parse(call, &job.options, &error) != 0) {
+        return fm_call_fail_arguments(call, &error);
+    }
+    if (fm_model_argument_open(call, fm_call_positional(call, 0), &job.repository, &job.entry,
+                               &error) != 0) {
+        return fm_call_fail(call, &error);
     }
     int exit_code = FM_EXIT_OK;
-    int status = job_open(&job, &error);
-    if (status == 0 && describe) {
-        struct fm_text text = {0};
-        fm_infer_describe(&job.view, &text);
-        exit_code = print(call, &text);
-        goto out;
+    if (call->positional_count == 1 && !only_describe) {
+        exit_code =
+            fm_call_usage(call, "no input was given; name a file, or '-' for standard input, or "
+                                "see what the model takes with --inputs");
+    } else if (job_load(&job, &error) != 0) {
+        exit_code = fm_call_fail(call, &error);
+    } else {
+        exit_code = only_describe ? describe(&job) : job_answer(&job);
     }
-    if (status == 0) {
-        status = sources_read(&job, &error);
-    }
-    if (status == 0) {
-        status = items_make(&job, &error);
-    }
-    if (status == 0) {
-        images_note(&job);
-        status = job_run(&job, &error);
-    }
-    exit_code = status != 0 ? fm_call_fail(call, &error) : results_print(&job);
-out:
     job_deinit(&job);
     return exit_code;
 }
@@ -751,6 +728,11 @@ static const struct fm_option options[] = {
      .value_name = "R,G,B",
      .help = "standard deviation, likewise (without this, 1)"},
     {.name = "bgr", .kind = FM_OPTION_FLAG, .help = "channels in the order blue, green, red"},
+    {.name = "input-limit",
+     .kind = FM_OPTION_BYTES,
+     .value_name = "SIZE",
+     .default_value = INPUT_LIMIT_DEFAULT,
+     .help = "largest input that is read into memory, from a file or standard input"},
     {.name = "repeat",
      .short_name = 'n',
      .kind = FM_OPTION_INTEGER,
@@ -787,7 +769,8 @@ static const struct fm_option options[] = {
 static const struct fm_example examples[] = {
     {"What is this image? The five best classes, with names",
      "fermata infer resnet50.onnx cat.jpg --labels imagenet.txt --top 5"},
-    {"What does the model want, and what does it give?", "fermata infer models/ocr/cls --inputs"},
+    {"What does the model want, and what does it give?",
+     "fermata infer .deps/models/ocr/cls --inputs"},
     {"Read the text of a page with a pipeline of three models",
      "fermata infer examples/ocr/pipeline.yaml page.png"},
     {"Several files become one batch; the output goes to NumPy",

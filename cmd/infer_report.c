@@ -346,9 +346,9 @@ static void report_text(const struct fm_infer_view *view, const struct fm_infer_
         fm_text_append_format(text, "%s%s%s%s", i == 0 ? "" : "\n", bold(view), items[i].label,
                               plain(view));
         if (result->error.status != 0) {
-            fm_text_append_format(text, "\n  %sfailed: %s%s\n",
-                                  fm_style(view->call->color_out, FM_STYLE_RED), result->error.text,
-                                  plain(view));
+            /* Why is said once, on standard error. */
+            fm_text_append_format(text, "\n  %sfailed%s\n",
+                                  fm_style(view->call->color_out, FM_STYLE_RED), plain(view));
             continue;
         }
         fm_text_append_format(text, "  %s%.3g ms", dim(view), (double)result->latency_ns / 1e6);

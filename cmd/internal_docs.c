@@ -43,14 +43,7 @@ static int run(const struct fm_call *call)
         return fm_call_usage(
             call, "unknown format '%s'; one of man, bash, zsh, fish, markdown, commands", format);
     }
-    int exit_code = FM_EXIT_OK;
-    if (text.failed) {
-        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
-    } else {
-        (void)fwrite(text.data, 1, text.length, stdout);
-    }
-    fm_text_deinit(&text);
-    return exit_code;
+    return fm_call_print(call, &text);
 }
 
 static const struct fm_positional positionals[] = {

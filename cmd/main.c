@@ -15,6 +15,8 @@
 #include "core/util/memory.h"
 #include "core/util/text.h"
 #include "host/os/os.h"
+#include "host/os/process.h"
+#include "host/os/standard_files.h"
 
 static bool color_welcome(int descriptor)
 {
@@ -24,32 +26,17 @@ static bool color_welcome(int descriptor)
            !(terminal != NULL && strcmp(terminal, "dumb") == 0);
 }
 
-static int text_print(const struct fm_call *call, struct fm_text *text)
-{
-    int exit_code = FM_EXIT_OK;
-    if (text->failed) {
-        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
-    } else {
-        (void)fwrite(text->data, 1, text->length, stdout);
-    }
-    fm_text_deinit(text);
-    return exit_code;
-}
-
 static int command_call(struct fm_call *call, const char *const *arguments, size_t count)
 {
     struct fm_error error = {0};
     int status = fm_arguments_parse(call, arguments, count, fm_os_environment, &error);
-    if (status == FM_EINVAL) {
-        return fm_call_usage(call, "%s", error.text);
-    }
     if (status != 0) {
-        return fm_call_fail(call, &error);
+        return fm_call_fail_arguments(call, &error);
     }
     if (call->help) {
         struct fm_text text = {0};
         fm_usage_command(&text, call->command, call->columns, call->color_out);
-        return text_print(call, &text);
+        return fm_call_print(call, &text);
     }
     return call->command->run(call);
 }
@@ -58,7 +45,7 @@ static int overview_print(const struct fm_call *call)
 {
     struct fm_text text = {0};
     fm_usage_overview(&text, call->columns, call->color_out);
-    return text_print(call, &text);
+    return fm_call_print(call, &text);
 }
 
 static int dispatch(struct fm_call *call, const char *const *arguments, size_t count)
@@ -80,7 +67,14 @@ static int dispatch(struct fm_call *call, const char *const *arguments, size_t c
         return command_call(call, arguments + 1, count - 1);
     }
     if (name[0] == '-') {
-        return fm_call_usage(call, "unknown option '%s' before any command", name);
+        static const char *const known[] = {"--help", "--version"};
+        const char *nearest = fm_arguments_suggest(name, known, sizeof known / sizeof known[0]);
+        return nearest != NULL
+                   ? fm_call_usage(call, "unknown option '%s'; did you mean '%s'?", name, nearest)
+                   : fm_call_usage(call,
+                                   "unknown option '%s'; options stand behind their command, as in "
+                                   "fermata infer --help",
+                                   name);
     }
     const char *suggestion = fm_command_suggest(name);
     if (suggestion != NULL) {
@@ -89,8 +83,16 @@ static int dispatch(struct fm_call *call, const char *const *arguments, size_t c
     return fm_call_usage(call, "unknown command '%s'", name);
 }
 
-int main(int argc, char **argv)
+struct arguments {
+    int count;
+    char **values;
+};
+
+static int run(void *argument)
 {
+    const struct arguments *arguments = argument;
+    int argc = arguments->count;
+    char **argv = arguments->values;
     struct fm_arena arena;
     fm_arena_init(&arena, 0);
     struct fm_call call = {
@@ -108,4 +110,14 @@ int main(int argc, char **argv)
     }
     fm_arena_deinit(&arena);
     return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {argc, argv};
+    if (!fm_standard_files_open()) {
+        return FM_EXIT_FAILURE;
+    }
+    fm_process_prepare();
+    return fm_process_run(run, &arguments);
 }

@@ -88,6 +88,8 @@ struct settings {
     uint32_t instances[LIST_MAX];
     struct fm_input_shape shapes[LIST_MAX];
     struct fm_measure_variant variants[VARIANTS_MAX];
+    struct fm_measure_variant set[LIST_MAX]; /* --set */
+    uint32_t set_count;
     struct fm_measure_options options;
 };
 
@@ -165,25 +167,37 @@ static int variants_get(const struct fm_call *call, struct settings *settings,
                : fm_error_set(reterr, FM_EINVAL, "--vary: more than %d values", VARIANTS_MAX);
 }
 
-/* Fixed backend settings of the user go into the configuration. */
-static int settings_set(const struct fm_call *call, struct fm_model_config *config,
+/* --set, as texts. */
+static int settings_get(const struct fm_call *call, struct settings *settings,
                         struct fm_error *reterr)
 {
-    uint32_t count = 0;
-    const char *const *texts = fm_call_strings(call, "set", &count);
-    for (uint32_t i = 0; i < count; i++) {
-        char key[128];
-        const char *equals = strchr(texts[i], '=');
-        if (equals == NULL || equals == texts[i] || (size_t)(equals - texts[i]) >= sizeof key) {
-            return fm_error_set(reterr, FM_EINVAL, "--set: '%s' is not KEY=VALUE", texts[i]);
+    const char *const *texts = fm_call_strings(call, "set", &settings->set_count);
+    if (settings->set_count > LIST_MAX) {
+        return fm_error_set(reterr, FM_EINVAL, "more than %d --set", LIST_MAX);
+    }
+    for (uint32_t i = 0; i < settings->set_count; i++) {
+        char *key = fm_arena_strdup(call->arena, texts[i]);
+        char *value = key != NULL ? strchr(key, '=') : NULL;
+        if (value == NULL || value == key) {
+            return fm_error_set(reterr, key == NULL ? FM_ENOMEM : FM_EINVAL,
+                                "--set: '%s' is not KEY=VALUE, as in graph_optimization=all",
+                                texts[i]);
         }
-        (void)snprintf(key, sizeof key, "%.*s", (int)(equals - texts[i]), texts[i]);
-        int status = fm_model_config_set(config, key, equals + 1, reterr);
-        if (status != 0) {
-            return status;
-        }
+        *value++ = '\0';
+        settings->set[i] = (struct fm_measure_variant){.key = key, .value = value};
     }
     return 0;
+}
+
+/* Fixed backend settings of the user go into the configuration. */
+static int settings_apply(const struct settings *settings, struct fm_model_config *config,
+                          struct fm_error *reterr)
+{
+    int status = 0;
+    for (uint32_t i = 0; status == 0 && i < settings->set_count; i++) {
+        status = fm_model_config_set(config, settings->set[i].key, settings->set[i].value, reterr);
+    }
+    return status;
 }
 
 /* Powers of two up to the number of CPUs, and that number. */
@@ -198,8 +212,9 @@ static size_t threads_default(uint32_t *list)
     return count;
 }
 
-static int options_get(const struct fm_call *call, const struct fm_model_config *config,
-                       struct settings *settings, struct fm_error *reterr)
+/* Looks at the arguments alone: every EINVAL is a usage error. */
+static int options_get(const struct fm_call *call, struct settings *settings,
+                       struct fm_error *reterr)
 {
     struct fm_measure_options *options = &settings->options;
     options->batches = settings->batches;
@@ -207,12 +222,6 @@ static int options_get(const struct fm_call *call, const struct fm_model_config 
     options->batches_given = fm_call_given(call, "batch");
     options->threads = settings->threads;
     options->thread_count = list_get(call, "threads", settings->threads);
-    /* Only ONNX Runtime is known to have threads to set; the other backends are measured as they
-     * are. */
-    if (options->thread_count == 0 && config->backend != NULL &&
-        strcmp(config->backend, "onnxruntime") == 0) {
-        options->thread_count = threads_default(settings->threads);
-    }
     options->instance_count = list_get(call, "instances", settings->instances);
     options->instances = options->instance_count > 0 ? settings->instances : NULL;
     options->cpu_count = fm_call_flag(call, "oversubscribe") ? 0 : fm_os_cpu_count();
@@ -226,7 +235,20 @@ static int options_get(const struct fm_call *call, const struct fm_model_config 
     options->progress = on_progress;
     options->note = on_note;
     int status = shapes_get(call, settings, reterr);
-    return status == 0 ? variants_get(call, settings, reterr) : status;
+    if (status == 0) {
+        status = variants_get(call, settings, reterr);
+    }
+    return status == 0 ? settings_get(call, settings, reterr) : status;
+}
+
+/* Only ONNX Runtime is known to have threads to set; the other backends are measured as they are.
+ */
+static void threads_complete(const struct fm_model_config *config, struct settings *settings)
+{
+    if (settings->options.thread_count == 0 && config->backend != NULL &&
+        strcmp(config->backend, "onnxruntime") == 0) {
+        settings->options.thread_count = threads_default(settings->threads);
+    }
 }
 
 /* ---- printing ---- */
@@ -301,18 +323,6 @@ static void choice_print(const struct fm_call *call, const struct fm_profile_rec
            milliseconds(point->latency_ns[FM_PROFILE_P99], p99, sizeof p99));
     printf("(the smallest batch within 2%% of the highest rate%s)\n",
            record->slo_ns > 0 ? " that keeps the SLO" : "");
-}
-
-static int text_out(const struct fm_call *call, struct fm_text *text)
-{
-    int exit_code = FM_EXIT_OK;
-    if (text->failed) {
-        exit_code = fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
-    } else {
-        (void)fwrite(text->data, 1, text->length, stdout);
-    }
-    fm_text_deinit(text);
-    return exit_code;
 }
 
 static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
@@ -416,19 +426,24 @@ static void json_write(const struct fm_profile_record *record, const char *path,
 
 /* ---- files ---- */
 
+struct files {
+    char yaml[PATH_SIZE];
+    char svg[PATH_SIZE];
+};
+
 /* "<model>.profile.yaml" unless the user chose; the plot lies beside it. */
-static int paths_make(const struct fm_call *call, const char *model, char *yaml, char *svg,
+static int files_name(const char *stem, const char *suffix, struct files *files,
                       struct fm_error *reterr)
 {
-    const char *given = fm_call_string(call, "output");
-    int length = given != NULL ? snprintf(yaml, PATH_SIZE, "%s", given)
-                               : snprintf(yaml, PATH_SIZE, "%s.profile.yaml", model);
-    if (length < 0 || length + 5 >= PATH_SIZE) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the path of the profile file is too long");
+    int length = snprintf(files->yaml, sizeof files->yaml, "%s%s", stem, suffix);
+    if (length <= 0 || (size_t)length + 5 >= sizeof files->yaml) {
+        return fm_error_set(reterr, FM_EINVAL, "--output: the path '%.100s' is %s", stem,
+                            length == 0 ? "empty" : "too long");
     }
-    const char *extension = fm_path_extension(yaml);
-    (void)snprintf(svg, PATH_SIZE, "%.*s.svg", (int)(strlen(yaml) - strlen(extension)), yaml);
-    if (strcmp(svg, yaml) == 0) {
+    const char *extension = fm_path_extension(files->yaml);
+    (void)snprintf(files->svg, sizeof files->svg, "%.*s.svg",
+                   (int)(strlen(files->yaml) - strlen(extension)), files->yaml);
+    if (strcmp(files->svg, files->yaml) == 0) {
         return fm_error_set(
             reterr, FM_EINVAL,
             "--output is the profile file (.yaml); the plot lies beside it as .svg");
@@ -436,17 +451,35 @@ static int paths_make(const struct fm_call *call, const char *model, char *yaml,
     return 0;
 }
 
-static int files_write(const struct fm_profile_record *record, const char *yaml, const char *svg,
+/* Asked before the measurement: minutes of it must not end at a path that cannot be written. */
+static int files_check(const struct fm_call *call, const char *model, struct files *files,
+                       struct fm_error *reterr)
+{
+    int status = 0;
+    if (!fm_call_flag(call, "save")) {
+        return 0;
+    }
+    if (!fm_call_given(call, "output")) {
+        status = files_name(model, ".profile.yaml", files, reterr);
+    }
+    if (status == 0) {
+        status = fm_file_check_writable(files->yaml, reterr);
+    }
+    return status == 0 ? fm_file_check_writable(files->svg, reterr) : status;
+}
+
+static int files_write(const struct fm_profile_record *record, const struct files *files,
                        struct fm_error *reterr)
 {
     struct fm_text text = {0};
-    int status = fm_profile_file_write(record, yaml, reterr);
+    int status = fm_profile_file_write(record, files->yaml, reterr);
     if (status != 0) {
         return status;
     }
     fm_profile_plot_svg(record, &text);
-    status = text.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory while drawing '%s'", svg)
-                         : fm_file_write_atomic(svg, text.data, text.length, reterr);
+    status = text.failed
+                 ? fm_error_set(reterr, FM_ENOMEM, "out of memory while drawing '%s'", files->svg)
+                 : fm_file_write_atomic(files->svg, text.data, text.length, reterr);
     fm_text_deinit(&text);
     return status;
 }
@@ -471,7 +504,7 @@ static void machine_name(char *text, size_t size)
 
 /* ---- the command ---- */
 
-static int measure(const struct fm_call *call, struct settings *settings,
+static int measure(const struct fm_call *call, struct settings *settings, struct files *files,
                    struct fm_profile_record *record, struct fm_error *reterr)
 {
     struct fm_repository repository = {0};
@@ -496,12 +529,13 @@ static int measure(const struct fm_call *call, struct settings *settings,
         status = fm_model_argument_config(call, entry, &config, reterr);
     }
     if (status == 0) {
-        status = settings_set(call, config, reterr);
+        status = settings_apply(settings, config, reterr);
     }
     if (status == 0) {
-        status = options_get(call, config, settings, reterr);
+        status = files_check(call, entry->name, files, reterr);
     }
     if (status == 0) {
+        threads_complete(config, settings);
         settings->options.context = &watcher;
         status = fm_measure(config, &settings->options, record, reterr);
         progress_clear(&watcher);
@@ -511,12 +545,12 @@ static int measure(const struct fm_call *call, struct settings *settings,
 }
 
 static int report(const struct fm_call *call, const struct fm_profile_record *record,
-                  const char *yaml, const char *svg)
+                  const struct files *files)
 {
     struct fm_text text = {0};
     if (call->json) {
-        json_write(record, yaml, &text);
-        return text_out(call, &text);
+        json_write(record, files != NULL ? files->yaml : NULL, &text);
+        return fm_call_print(call, &text);
     }
     printf("%s%s%s version %" PRIu64 " on %s; one row: %s\n",
            fm_style(call->color_out, FM_STYLE_BOLD), record->model,
@@ -525,10 +559,10 @@ static int report(const struct fm_call *call, const struct fm_profile_record *re
     table_print(call, record);
     printf("\n");
     fm_profile_plot_terminal(record, call->columns, call->color_out, &text);
-    int exit_code = text_out(call, &text);
+    int exit_code = fm_call_print(call, &text);
     choice_print(call, record);
-    if (yaml != NULL) {
-        printf("Wrote %s and %s\n", yaml, svg);
+    if (files != NULL) {
+        printf("Wrote %s and %s\n", files->yaml, files->svg);
     }
     return exit_code;
 }
@@ -536,28 +570,31 @@ static int report(const struct fm_call *call, const struct fm_profile_record *re
 static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
-    char yaml[PATH_SIZE];
-    char svg[PATH_SIZE];
     bool save = fm_call_flag(call, "save");
     struct settings *settings = fm_arena_alloc(call->arena, sizeof *settings);
+    struct files files = {0};
     struct fm_profile_record *record = fm_arena_alloc(call->arena, sizeof *record);
     if (settings == NULL || record == NULL) {
         return fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
     }
-    fm_stop_signal_install();
-    int status = measure(call, settings, record, &error);
-    if (status == 0) {
-        machine_name(record->machine, sizeof record->machine);
-        fm_os_format_time(fm_os_wall_ns(), record->measured, sizeof record->measured);
-        status = paths_make(call, record->model, yaml, svg, &error);
+    int status = options_get(call, settings, &error);
+    if (status == 0 && save && fm_call_given(call, "output")) {
+        status = files_name(fm_call_string(call, "output"), "", &files, &error);
     }
+    if (status != 0) {
+        return fm_call_fail_arguments(call, &error);
+    }
+    fm_stop_signal_install();
+    status = measure(call, settings, &files, record, &error);
     if (status != 0) {
         return fm_call_fail(call, &error);
     }
+    machine_name(record->machine, sizeof record->machine);
+    fm_os_format_time(fm_os_wall_ns(), record->measured, sizeof record->measured);
     /* A file that cannot be written must not cost the user what was measured: report first, then
      * fail. */
-    status = save ? files_write(record, yaml, svg, &error) : 0;
-    int exit_code = report(call, record, save && status == 0 ? yaml : NULL, svg);
+    status = save ? files_write(record, &files, &error) : 0;
+    int exit_code = report(call, record, save && status == 0 ? &files : NULL);
     if (status != 0) {
         return fm_call_fail(call, &error);
     }
@@ -664,9 +701,10 @@ static const struct fm_option options[] = {
 };
 
 static const struct fm_example examples[] = {
-    {"Find the best setting for a model on this machine", "fermata profile models/ocr/cls"},
-    {"A model whose width is open: measure with rows of 3 x 48 x 320",
-     "fermata profile rec/1/model.onnx --input-shape x=3,48,320"},
+    {"Find the best setting on this machine; the model leaves the size of a row open",
+     "fermata profile .deps/models/ocr/cls --input-shape x=3,48,192"},
+    {"Another model, with rows of 3 x 48 x 320",
+     "fermata profile .deps/models/ocr/rec --input-shape x=3,48,320"},
     {"Only what keeps 99 of 100 batches within 50 ms", "fermata profile model.onnx --slo 50ms"},
     {"Is ONNX Runtime's spinning worth its CPU time?",
      "fermata profile model.onnx --vary spinning=false,true"},

@@ -15,6 +15,8 @@
 
 enum { STANDARD_ERROR = 2 };
 
+#define IDLE_TIMEOUT_NS_MIN UINT64_C(1000000)
+
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
 
@@ -168,6 +170,14 @@ static int run(const struct fm_call *call)
         .operator_threads = (uint32_t)fm_call_integer(call, "operator-threads"),
         .instances = (uint32_t)fm_call_integer(call, "instances"),
         .threads = (uint32_t)fm_call_integer(call, "threads")};
+    if (serve.body_bytes_max == 0) {
+        return fm_call_usage(call, "--max-body: 0 would refuse every inference request; give it at "
+                                   "least 1 byte, such as 64MiB");
+    }
+    if (serve.idle_timeout_ns < IDLE_TIMEOUT_NS_MIN) {
+        return fm_call_usage(call, "--idle-timeout: less than 1ms would close every connection "
+                                   "before its first request; give it a time such as 75s");
+    }
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);
     }

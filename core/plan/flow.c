@@ -7,6 +7,7 @@
 
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/hash.h"
 
 /* How far into a queue the batch former looks for items of the head's bucket. */
 enum { BUCKET_SCAN_MAX = 512 };
@@ -20,6 +21,8 @@ struct queue {
 struct stage_state {
     struct queue queue;
     struct fm_flow_stats stats;
+    uint32_t slots_of;   /* the stage whose slots this one uses */
+    uint32_t slots_used; /* by all stages that use this one's slots */
     uint32_t slots_max;
     uint32_t batch_max;
 };
@@ -110,6 +113,8 @@ int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_opti
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         uint32_t batch_max = options->batch_max[i];
         flow->stages[i].slots_max = options->stage_slots[i];
+        flow->stages[i].slots_of = options->slots_of != NULL ? options->slots_of[i] : i;
+        FM_ASSERT(flow->stages[i].slots_of <= i);
         flow->stages[i].batch_max = batch_max == 0 ? 1 : batch_max;
         flow->by_depth[pipeline->stage_count - 1 - pipeline->stages[i].depth] = i;
     }
@@ -292,7 +297,7 @@ void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int sta
 static int64_t item_bucket(const struct fm_flow *flow, struct fm_flow_item *item)
 {
     const struct fm_pipeline_stage *stage = stage_of(flow, item->stage);
-    uint64_t hash = 1469598103934665603u; /* FNV-1a over dimensions */
+    uint64_t hash = FM_HASH_START;
     const struct fm_batch_spec *batch = &stage->spec->batch;
     for (uint32_t j = 0; j < stage->input_count; j++) {
         int32_t index = stage->inputs[j].value;
@@ -309,9 +314,10 @@ static int64_t item_bucket(const struct fm_flow *flow, struct fm_flow_item *item
             } else if (axis == 0 && stage->spec->items_have_rows) {
                 size = 0; /* rows may differ between the requests of a batch */
             }
-            hash = (hash ^ (uint64_t)size) * 1099511628211u;
+            hash = fm_hash_add(hash, &size, sizeof(size));
         }
-        hash = (hash ^ (0x10000u + tensor->rank * 256u + tensor->dtype)) * 1099511628211u;
+        const uint32_t kind[2] = {tensor->rank, (uint32_t)tensor->dtype};
+        hash = fm_hash_add(hash, kind, sizeof(kind));
     }
     return (int64_t)hash;
 }
@@ -632,7 +638,7 @@ static bool stage_may_run(const struct fm_flow *flow, uint32_t stage)
     if (!is_model(flow, stage)) {
         return flow->operators_running < flow->operator_slots;
     }
-    if (state->stats.running >= state->slots_max ||
+    if (flow->stages[state->slots_of].slots_used >= state->slots_max ||
         (flow->accelerator_slots > 0 && flow->models_running >= flow->accelerator_slots)) {
         return false;
     }
@@ -655,6 +661,7 @@ static bool take_from(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
     if (is_model(flow, stage)) {
         form_batch(flow, now_ns, stage, task);
         flow->models_running++;
+        flow->stages[state->slots_of].slots_used++;
     } else {
         task_add(flow, now_ns, task, state->queue.head);
         flow->operators_running++;
@@ -868,6 +875,11 @@ void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns,
         is_model(flow, task->stage) ? &flow->models_running : &flow->operators_running;
     FM_ASSERT(*running > 0);
     (*running)--;
+    if (is_model(flow, task->stage)) {
+        uint32_t *used = &flow->stages[state->slots_of].slots_used;
+        FM_ASSERT(*used > 0);
+        (*used)--;
+    }
 }
 
 /* --- finished requests --- */
@@ -958,6 +970,18 @@ static uint32_t request_outstanding(const struct fm_flow *flow,
     return outstanding;
 }
 
+static void slots_validate(const struct fm_flow *flow, uint32_t stage)
+{
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < flow->pipeline->stage_count; i++) {
+        used += is_model(flow, i) && flow->stages[i].slots_of == stage
+                    ? flow->stages[i].stats.running
+                    : 0;
+    }
+    FM_ASSERT(used == flow->stages[stage].slots_used);
+    FM_ASSERT(used == 0 || used <= flow->stages[stage].slots_max);
+}
+
 void fm_flow_validate(const struct fm_flow *flow)
 {
     uint32_t models = 0;
@@ -973,6 +997,7 @@ void fm_flow_validate(const struct fm_flow *flow)
         }
         FM_ASSERT(count == state->queue.count);
         *(is_model(flow, i) ? &models : &operators) += state->stats.running;
+        slots_validate(flow, i);
     }
     FM_ASSERT(models == flow->models_running);
     FM_ASSERT(operators == flow->operators_running);

@@ -33,7 +33,10 @@ struct fm_flow_options {
     uint32_t operator_slots;    /* operator runs at once */
     uint32_t accelerator_slots; /* model runs at once, over all models; 0: only bounded per stage */
     const uint32_t *stage_slots; /* model stages: runs at once (instances); operators: ignored */
-    const uint32_t *batch_max;   /* model stages: rows in a run, at least 1 */
+    /* By stage: the first stage that runs on the same slots (itself when nobody shares), because
+     * both are one model. NULL: no stage shares. Stages that share have equal stage_slots. */
+    const uint32_t *slots_of;
+    const uint32_t *batch_max; /* model stages: rows in a run, at least 1 */
 };
 
 enum fm_flow_item_state {

@@ -174,20 +174,25 @@ static int find_stage(const struct linker *linker, const char *name, size_t leng
     return -1;
 }
 
+static const char *port_suggest(const struct fm_port *ports, uint32_t count, const char *word)
+{
+    const char *nearest = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        nearest = fm_text_suggest_next(word, nearest, ports[i].name);
+    }
+    return nearest;
+}
+
 static int unknown_source(const struct linker *linker, const struct fm_binding_spec *binding)
 {
-    const char *names[FM_PIPELINE_STAGES_MAX + FM_PIPELINE_PORTS_MAX];
-    size_t count = 0;
-    for (size_t i = 0; i < linker->spec->input_count; i++) {
-        names[count++] = linker->spec->inputs[i].name;
-    }
-    for (size_t i = 0; i < linker->spec->stage_count; i++) {
-        names[count++] = linker->spec->stages[i].name;
-    }
     char stage_name[128];
     (void)snprintf(stage_name, sizeof(stage_name), "%.*s", (int)strcspn(binding->source, "."),
                    binding->source);
-    const char *nearest = fm_text_suggest(stage_name, names, count);
+    const char *nearest =
+        port_suggest(linker->spec->inputs, (uint32_t)linker->spec->input_count, stage_name);
+    for (size_t i = 0; i < linker->spec->stage_count; i++) {
+        nearest = fm_text_suggest_next(stage_name, nearest, linker->spec->stages[i].name);
+    }
     return LINK_ERROR(linker, binding->mark, FM_EINVAL,
                       "'%s' is neither an input of the pipeline nor a stage%s%s%s", binding->source,
                       nearest != NULL ? "; did you mean '" : "", nearest != NULL ? nearest : "",
@@ -221,22 +226,21 @@ static int resolve_source(const struct linker *linker, const struct fm_binding_s
         return 0;
     }
     const char *port = binding->source + length + 1;
-    const char *names[FM_PIPELINE_PORTS_MAX];
+    const struct fm_port *ports = stage->ports.outputs;
     for (uint32_t i = 0; i < stage->output_count; i++) {
-        names[i] = stage->ports.outputs[i].name;
-        if (strcmp(names[i], port) == 0) {
+        if (strcmp(ports[i].name, port) == 0) {
             *ret_value = stage->outputs[i];
             return 0;
         }
     }
-    const char *nearest = fm_text_suggest(port, names, stage->output_count);
+    const char *nearest = port_suggest(ports, stage->output_count, port);
     return LINK_ERROR(linker, binding->mark, FM_EINVAL, "stage '%s' (%s) has no output '%s'%s%s%s",
                       stage->spec->name, stage->spec->target, port,
                       nearest != NULL           ? "; did you mean '"
                       : stage->output_count > 0 ? "; it has '"
                                                 : "",
                       nearest != NULL           ? nearest
-                      : stage->output_count > 0 ? names[0]
+                      : stage->output_count > 0 ? ports[0].name
                                                 : "",
                       nearest != NULL           ? "'?"
                       : stage->output_count > 0 ? "'"
@@ -256,15 +260,14 @@ static int find_input_port(const struct linker *linker, const struct fm_pipeline
         *ret_port = 0;
         return 0;
     }
-    const char *names[FM_PIPELINE_PORTS_MAX];
+    const struct fm_port *ports = stage->ports.inputs;
     for (uint32_t i = 0; i < stage->input_count; i++) {
-        names[i] = stage->ports.inputs[i].name;
-        if (strcmp(names[i], binding->port) == 0) {
+        if (strcmp(ports[i].name, binding->port) == 0) {
             *ret_port = i;
             return 0;
         }
     }
-    const char *nearest = fm_text_suggest(binding->port, names, stage->input_count);
+    const char *nearest = port_suggest(ports, stage->input_count, binding->port);
     return LINK_ERROR(linker, binding->mark, FM_EINVAL, "%s '%s' has no input '%s'%s%s%s",
                       stage->spec->kind == FM_STAGE_MODEL ? "model" : "operator",
                       stage->spec->target, binding->port,
@@ -272,7 +275,7 @@ static int find_input_port(const struct linker *linker, const struct fm_pipeline
                       : stage->input_count > 0 ? "; it has '"
                                                : "",
                       nearest != NULL          ? nearest
-                      : stage->input_count > 0 ? names[0]
+                      : stage->input_count > 0 ? ports[0].name
                                                : "",
                       nearest != NULL          ? "'?"
                       : stage->input_count > 0 ? "'"

@@ -27,7 +27,7 @@ void fm_json_reader_init(struct fm_json_reader *reader, const char *data, size_t
     /* Not the stack: it is large, and depth says what of it is in use. */
     reader->data = data;
     reader->length = length;
-    reader->offset = 0;
+    reader->offset = fm_text_after_bom(data, length);
     reader->depth = 0;
     reader->expect = EXPECT_VALUE;
     reader->text = NULL;

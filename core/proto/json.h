@@ -1,9 +1,10 @@
 /*
  * JSON: a pull reader that never builds a tree, and a writer.
  *
- * Owns: RFC 8259 syntax, with limits. The reader works in place on a complete text, reports line
- * and column of an error, decodes strings on request, and parses numbers straight into the caller's
- * memory. Does not own: what the values mean. Thread rule: caller's memory.
+ * Owns: RFC 8259 syntax, with limits. A UTF-8 byte-order mark in front is skipped, as its section
+ * 8.1 allows; the writer never makes one. The reader works in place on a complete text, reports
+ * line and column of an error, decodes strings on request, and parses numbers straight into the
+ * caller's memory. Does not own: what the values mean. Thread rule: caller's memory.
  */
 #ifndef FM_CORE_PROTO_JSON_H
 #define FM_CORE_PROTO_JSON_H

@@ -505,7 +505,7 @@ int fm_pbtxt_parse(const char *file, const char *text, size_t length, struct fm_
                             length, FM_PBTXT_BYTES_MAX);
     }
     struct parser parser = {.file = file,
-                            .at = text,
+                            .at = text + fm_text_after_bom(text, length),
                             .end = text + length,
                             .line = 1,
                             .column = 1,

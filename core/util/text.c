@@ -155,6 +155,11 @@ unsigned fm_text_distance(const char *a, const char *b)
     return row[b_length];
 }
 
+size_t fm_text_after_bom(const char *text, size_t length)
+{
+    return length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
 const char *fm_text_suggest(const char *word, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
@@ -167,6 +172,12 @@ const char *fm_text_suggest(const char *word, const char *const *candidates, siz
         }
     }
     return best;
+}
+
+const char *fm_text_suggest_next(const char *word, const char *best, const char *candidate)
+{
+    const char *pair[2] = {best != NULL ? best : candidate, candidate};
+    return fm_text_suggest(word, pair, 2);
 }
 
 static int digit_value(char character)

@@ -35,12 +35,18 @@ char *fm_text_reserve(struct fm_text *text, size_t length);
 /* Takes the string out of text (fm_free it); NULL when it failed. An empty text gives "". */
 char *fm_text_take(struct fm_text *text);
 
+/* Where a text begins behind its UTF-8 byte-order mark: 3, or 0 when it has none. Windows editors
+ * write one; every format we read takes it. */
+size_t fm_text_after_bom(const char *text, size_t length);
+
 /* Levenshtein distance, case-insensitive for ASCII, capped at 255; both strings are looked at up to
  * 64 bytes. */
 unsigned fm_text_distance(const char *a, const char *b);
 /* The candidate nearest to `word` when it is near enough to be a likely misspelling (distance <= 1
  * + length/4), else NULL. */
 const char *fm_text_suggest(const char *word, const char *const *candidates, size_t count);
+/* The same, one candidate at a time: `best` is what came out so far, NULL at first. */
+const char *fm_text_suggest_next(const char *word, const char *best, const char *candidate);
 
 /* Strict whole-string parsers: no leading space, no trailing characters, range checked. Accept 0x
  * for unsigned. */

@@ -179,10 +179,11 @@ static int facts_compare(struct batch *batch, struct fm_error *reterr)
     for (size_t i = 0; i < FACT_COUNT && status == 0; i++) {
         struct fm_text value = {0};
         status = batch->store->functions->fact(batch->store, batch->facts[i].key, &value, reterr);
-        if (status == 0 && strcmp(value.data, batch->facts[i].value) != 0) {
+        const char *was = value.data != NULL ? value.data : "";
+        if (status == 0 && strcmp(was, batch->facts[i].value) != 0) {
             fm_text_append_format(&differences, "%s%s was '%s' and is '%s'",
-                                  differences.length > 0 ? "; " : "", batch->facts[i].key,
-                                  value.data, batch->facts[i].value);
+                                  differences.length > 0 ? "; " : "", batch->facts[i].key, was,
+                                  batch->facts[i].value);
         }
         fm_text_deinit(&value);
     }
@@ -395,6 +396,24 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
     return status;
 }
 
+/* A ledger that holds no job is one whose creation was cut short: nothing was claimed yet, so there
+ * are no results. Where there are some, the ledger has lost what it knew. */
+static int job_begin(struct batch *batch, struct fm_error *reterr)
+{
+    bool results = false;
+    uint64_t limit = batch->options->limit;
+    size_t count = limit > 0 && limit < batch->listing.count ? (size_t)limit : batch->listing.count;
+    int status = fm_output_has_results(batch->job->output, &results, reterr);
+    if (status == 0 && results) {
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "the ledger of '%s' is empty although there are results: it was "
+                            "emptied or replaced; put .fermata/ledger.db back, or --restart begins "
+                            "the job anew",
+                            batch->job->output);
+    }
+    return status != 0 ? status : segment_add(batch, NULL, count, reterr);
+}
+
 /* Lock, then look again: what was seen before the lock may have changed. */
 static int output_open(struct batch *batch, struct fm_error *reterr)
 {
@@ -420,7 +439,6 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     if (fm_ledger_create(&ledger_options, &batch->ledger) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger");
     }
-    /* A store without facts is one whose creation was cut short: nothing was claimed yet. */
     status = batch->store->functions->fact(batch->store, batch->facts[0].key, &value, reterr);
     fm_text_deinit(&value);
     if (status == 0) {
@@ -430,9 +448,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
         return status;
     }
     *reterr = (struct fm_error){0};
-    uint64_t limit = batch->options->limit;
-    size_t count = limit > 0 && limit < batch->listing.count ? (size_t)limit : batch->listing.count;
-    return segment_add(batch, NULL, count, reterr);
+    return job_begin(batch, reterr);
 }
 
 /* --- Running --- */
@@ -470,6 +486,25 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
                             reterr);
 }
 
+/* A failure while the job ran, as what a person must know. Nothing that went well before can be
+ * missing now, unless somebody took it away or the disk did. */
+static int failure_explain(const struct batch *batch, struct fm_error *reterr)
+{
+    struct fm_error cause = *reterr;
+    enum fm_output_state state = FM_OUTPUT_JOB;
+    if (fm_output_look(batch->job->output, &state, NULL) == 0 && state != FM_OUTPUT_JOB) {
+        return fm_error_set(reterr, FM_EUNAVAILABLE,
+                            "the output directory '%s' was removed or replaced while the job ran "
+                            "(%s): put it back and go on with --resume; without it, run the job "
+                            "anew",
+                            batch->job->output, cause.text);
+    }
+    if (cause.status == FM_ENOTFOUND || cause.status == FM_EPERM || cause.status == FM_EEXIST) {
+        return fm_error_set(reterr, FM_EIO, "%s", cause.text);
+    }
+    return cause.status;
+}
+
 static int job_run(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
 {
     struct fm_run_progress progress = {0};
@@ -497,8 +532,9 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
+    report->began = true;
     if (status != 0) {
-        return status;
+        return failure_explain(batch, reterr);
     }
     switch (end) {
     case FM_RUN_STOPPED:
@@ -512,7 +548,8 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     case FM_RUN_FINISHED:
     case FM_RUN_FAILED:
     default:
-        return job_finish(batch, report, reterr);
+        status = job_finish(batch, report, reterr);
+        return status != 0 ? failure_explain(batch, reterr) : 0;
     }
     fm_ledger_prove(batch->ledger, &report->proof);
     return 0;

@@ -30,12 +30,13 @@ enum fm_batch_verdict {
     FM_BATCH_COMPLETE_WITH_LETTERS,
     FM_BATCH_STOPPED,    /* resumable */
     FM_BATCH_THRESHOLD,  /* resumable, once the cause is mended */
-    FM_BATCH_INCOMPLETE, /* shards were given up */
+    FM_BATCH_INCOMPLETE, /* the ledger holds shards that were given up */
 };
 
 struct fm_batch_report {
     enum fm_batch_verdict verdict;
     struct fm_ledger_proof proof;
+    bool began;           /* rows were being done: what is committed can be resumed */
     uint64_t rows_before; /* done by earlier runs */
     uint64_t rows_found;  /* inputs there are */
     uint64_t elapsed_ns;  /* of the running part */
@@ -44,10 +45,11 @@ struct fm_batch_report {
 };
 
 /*
- * Runs the job. 0: *ret_report says how it ended. Negative: it could not begin, or input/output
- * failed (FM_ENOSPC, FM_EIO: what is committed stays, and resume goes on); FM_EUNAVAILABLE: another
- * process runs it; FM_EEXIST: the directory holds a job and neither resume nor restart was asked
- * for; FM_EINVAL: resume refused, with the differences.
+ * Runs the job. 0: *ret_report says how it ended. Negative: it could not begin, or (began)
+ * something other than its data failed: FM_ENOSPC, FM_EIO, FM_ENOMEM and others; what is committed
+ * stays, and resume goes on. FM_EUNAVAILABLE: another process runs it, or the output directory was
+ * taken away; FM_EEXIST: the directory holds a job and neither resume nor restart was asked for;
+ * FM_EINVAL: resume refused, with the differences.
  */
 int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
                               struct fm_batch_report *ret_report, struct fm_error *reterr);

@@ -38,7 +38,7 @@ int fm_fault_parse(const char *text, struct fm_fault *ret_fault, struct fm_error
     const char *names[FM_FAULT_COUNT_];
     size_t length = strcspn(text, ":");
     uint64_t count = 1;
-    bool error = false;
+    int failure = 0;
     for (size_t i = 0; i < FM_FAULT_COUNT_; i++) {
         names[i] = points[i].name;
     }
@@ -49,18 +49,22 @@ int fm_fault_parse(const char *text, struct fm_fault *ret_fault, struct fm_error
         (void)snprintf(word, sizeof(word), "%.*s", (int)(word_length < 30 ? word_length : 30),
                        rest + 1);
         if (strcmp(word, "error") == 0) {
-            error = true;
+            failure = FM_ENOSPC;
+        } else if (strcmp(word, "memory") == 0) {
+            failure = FM_ENOMEM;
         } else if (fm_parse_uint64(word, &count) != 0 || count == 0) {
-            return fm_error_set(reterr, FM_EINVAL,
-                                "'%s': expected POINT, POINT:N or POINT:N:error with N at least 1",
-                                text);
+            return fm_error_set(
+                reterr, FM_EINVAL,
+                "'%s': expected POINT, POINT:N, POINT:N:error or POINT:N:memory with N at "
+                "least 1",
+                text);
         }
         rest += 1 + word_length;
     }
     for (size_t i = 0; i < FM_FAULT_COUNT_; i++) {
         if (strcmp(name, names[i]) == 0) {
             ret_fault->point = (enum fm_fault_point)i;
-            ret_fault->error = error;
+            ret_fault->status = failure;
             atomic_store(&ret_fault->countdown, count);
             return 0;
         }
@@ -82,8 +86,10 @@ int fm_fault_hit(struct fm_fault *fault, enum fm_fault_point point, struct fm_er
     if (left != 1) {
         return 0;
     }
-    if (fault->error) {
-        return fm_error_set(reterr, FM_ENOSPC, "no space left on the device (injected at '%s')",
+    if (fault->status != 0) {
+        return fm_error_set(reterr, fault->status, "%s (injected at '%s')",
+                            fault->status == FM_ENOSPC ? "no space left on the device"
+                                                       : "out of memory",
                             points[point].name);
     }
     fm_stop_at_once();

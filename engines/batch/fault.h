@@ -2,8 +2,8 @@
  * Fault points: named places where a batch job can be made to die or to fail, so that anyone can
  * see that it recovers.
  *
- * `fermata batch --fault POINT[:N][:error]` reaches one of them. The points stand between every two
- * steps that change the disk. Thread rule: hit from any thread.
+ * `fermata batch --fault POINT[:N][:error|:memory]` reaches one of them. The points stand between
+ * every two steps that change the disk. Thread rule: hit from any thread.
  */
 #ifndef FM_ENGINES_BATCH_FAULT_H
 #define FM_ENGINES_BATCH_FAULT_H
@@ -43,15 +43,15 @@ enum fm_fault_point {
 struct fm_fault {
     enum fm_fault_point point;
     atomic_uint_fast64_t countdown; /* 0: off */
-    bool error;                     /* fail with FM_ENOSPC instead of dying */
+    int status;                     /* fail with FM_ENOSPC or FM_ENOMEM; 0: die */
 };
 
-/* "before-commit", "row-written:17", "row-written:17:error". */
+/* "before-commit", "row-written:17", "row-written:17:error" (no space), ":memory" (no memory). */
 int FM_NODISCARD fm_fault_parse(const char *text, struct fm_fault *ret_fault,
                                 struct fm_error *reterr);
 const char *fm_fault_name(enum fm_fault_point point);
 const char *fm_fault_where(enum fm_fault_point point);
-/* 0, or the process dies here, or FM_ENOSPC. fault may be NULL. */
+/* 0, or the process dies here, or FM_ENOSPC, FM_ENOMEM. fault may be NULL. */
 int FM_NODISCARD fm_fault_hit(struct fm_fault *fault, enum fm_fault_point point,
                               struct fm_error *reterr);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "engines/batch/paths.h"
 #include "host/config/config.h"
 #include "host/os/file.h"
 
@@ -34,14 +35,15 @@ static int resolve(struct fm_job *job, const struct fm_config *node, const char 
                    const char **ret_path, struct fm_error *reterr)
 {
     char directory[4096];
+    char tidy[4096];
     const char *found = fm_path_directory(directory, sizeof(directory), job->file) == 0
                             ? resolve_in(job, directory, path, false)
                             : NULL;
-    if (found == NULL) {
+    if (found == NULL || fm_paths_tidy("", found, tidy, sizeof(tidy)) != 0) {
         return fm_config_error(node, reterr, "the path is too long");
     }
-    *ret_path = found;
-    return 0;
+    *ret_path = fm_arena_strdup(&job->arena, tidy);
+    return *ret_path != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
 }
 
 static int read_path(struct fm_job *job, struct fm_config *mapping, const char *key,
@@ -134,6 +136,10 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
     struct fm_config *output = NULL;
     int bytes = FM_JOB_BYTES_TEXT;
     int status = fm_config_require(root, "output", &output, reterr);
+    if (status == 0 && output->kind == FM_CONFIG_SCALAR && output->text[0] == '\0') {
+        return fm_config_error(output, reterr,
+                               "'output' is empty: name the directory where the results go");
+    }
     if (status == 0 && output->kind == FM_CONFIG_SCALAR) {
         return resolve(job, output, output->text, &job->output, reterr);
     }

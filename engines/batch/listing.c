@@ -9,9 +9,10 @@
 
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/hash.h"
 #include "core/util/text.h"
-#include "engines/batch/checksum.h"
 #include "engines/batch/glob.h"
+#include "engines/batch/paths.h"
 #include "host/os/file.h"
 #include "host/os/tree.h"
 
@@ -80,31 +81,40 @@ static void unescape(char *text)
     *to = '\0';
 }
 
-/* The part of `path` below `base`, both resolved; NULL when it is not below. */
-static const char *below(const char *base, const char *path)
+/* The output directory, where no input may be: what the job writes must never become its input. */
+struct output_place {
+    const char *shown;  /* as the job names it; NULL: there is none */
+    const char *folder; /* resolved */
+};
+
+/* FM_EINVAL when `path` is, or lies in, the output directory. */
+static int output_refuse(const struct output_place *output, const char *path, const char *resolved,
+                         struct fm_error *reterr)
 {
-    size_t length = strlen(base);
-    if (strcmp(base, "/") == 0) {
-        return path + 1;
+    if (output->shown == NULL || fm_paths_below(output->folder, resolved) == NULL) {
+        return 0;
     }
-    if (strncmp(base, path, length) != 0) {
-        return NULL;
-    }
-    return path[length] == '\0' ? "" : path[length] == '/' ? path + length + 1 : NULL;
+    return fm_error_set(reterr, FM_EINVAL,
+                        "the input '%s' is in the output directory '%s', so that results of the "
+                        "job could become its inputs: choose an output directory that holds no "
+                        "inputs",
+                        path, output->shown);
 }
 
 /* The prefix that ids of files in `directory` get. */
-static int id_prefix(const struct fm_listing *listing, const char *directory, char *ret_prefix,
-                     size_t size, struct fm_error *reterr)
+static int id_prefix(const struct fm_listing *listing, const char *directory,
+                     const struct output_place *output, char *ret_prefix, size_t size,
+                     struct fm_error *reterr)
 {
     char base[FM_LISTING_ID_MAX];
     char resolved[FM_LISTING_ID_MAX];
     int status = fm_tree_resolve(listing->base, base, sizeof(base), reterr);
     status = status != 0 ? status : fm_tree_resolve(directory, resolved, sizeof(resolved), reterr);
+    status = status != 0 ? status : output_refuse(output, directory, resolved, reterr);
     if (status != 0) {
         return status;
     }
-    const char *relative = below(base, resolved);
+    const char *relative = fm_paths_below(base, resolved);
     int length = snprintf(ret_prefix, size, "%s", relative != NULL ? relative : resolved);
     return length >= 0 && (size_t)length < size
                ? 0
@@ -112,15 +122,15 @@ static int id_prefix(const struct fm_listing *listing, const char *directory, ch
 }
 
 static int walk_one(struct fm_listing *listing, const char *directory, const char *pattern,
-                    const char *exclude, const char *shown, struct fm_error *reterr)
+                    const struct output_place *output, const char *shown, struct fm_error *reterr)
 {
     char prefix[FM_LISTING_ID_MAX];
     struct collector collector = {
         .listing = listing, .pattern = pattern, .prefix = prefix, .reterr = reterr};
     bool hidden = pattern != NULL && (pattern[0] == '.' || strstr(pattern, "/.") != NULL);
     struct fm_tree_options options = {
-        .exclude = exclude, .hidden = hidden, .ret_hidden = &listing->hidden_count};
-    int status = id_prefix(listing, directory, prefix, sizeof(prefix), reterr);
+        .exclude = output->shown, .hidden = hidden, .ret_hidden = &listing->hidden_count};
+    int status = id_prefix(listing, directory, output, prefix, sizeof(prefix), reterr);
     status = status != 0 ? status : fm_tree_walk(directory, &options, collect, &collector, reterr);
     if (status == 0 && collector.found == 0) {
         return pattern != NULL
@@ -132,20 +142,25 @@ static int walk_one(struct fm_listing *listing, const char *directory, const cha
 }
 
 static int add_file(struct fm_listing *listing, const char *path, uint64_t size,
-                    struct fm_error *reterr)
+                    const struct output_place *output, struct fm_error *reterr)
 {
     char directory[FM_LISTING_ID_MAX];
+    char resolved[FM_LISTING_ID_MAX];
     char prefix[FM_LISTING_ID_MAX];
     struct collector collector = {.listing = listing, .prefix = prefix, .reterr = reterr};
     int status = fm_path_directory(directory, sizeof(directory), path);
     if (status != 0) {
         return fm_error_set(reterr, status, "the path '%.200s...' is too long", path);
     }
-    status = id_prefix(listing, directory, prefix, sizeof(prefix), reterr);
+    /* The file itself may be a link into the output directory. */
+    status = fm_paths_resolve(path, resolved, sizeof(resolved), reterr);
+    status = status != 0 ? status : output_refuse(output, path, resolved, reterr);
+    status = status != 0 ? status
+                         : id_prefix(listing, directory, output, prefix, sizeof(prefix), reterr);
     return status != 0 ? status : collect(&collector, fm_path_base(path), size);
 }
 
-static int add_path(struct fm_listing *listing, const char *path, const char *exclude,
+static int add_path(struct fm_listing *listing, const char *path, const struct output_place *output,
                     struct fm_error *reterr)
 {
     char literal[FM_LISTING_ID_MAX];
@@ -160,11 +175,11 @@ static int add_path(struct fm_listing *listing, const char *path, const char *ex
             return fm_error_set(reterr, FM_ENOTFOUND, "no input: '%s' does not exist", path);
         }
         if (facts.kind == FM_FILE_DIRECTORY) {
-            return walk_one(listing, path, NULL, exclude, path, reterr);
+            return walk_one(listing, path, NULL, output, path, reterr);
         }
         return add_file(listing, path,
                         facts.kind == FM_FILE_REGULAR ? facts.size : FM_LISTING_SIZE_UNKNOWN,
-                        reterr);
+                        output, reterr);
     }
     /* Characters escaped in the directory part are literal: the fixed part reaches over them. */
     while (path[fixed] != '\0') {
@@ -188,7 +203,7 @@ static int add_path(struct fm_listing *listing, const char *path, const char *ex
         (void)snprintf(literal, sizeof(literal), ".");
     }
     unescape(literal);
-    return walk_one(listing, literal, path + fixed + (path[fixed] == '/' ? 1 : 0), exclude, path,
+    return walk_one(listing, literal, path + fixed + (path[fixed] == '/' ? 1 : 0), output, path,
                     reterr);
 }
 
@@ -230,37 +245,59 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing,
 
 /* --- Lists --- */
 
-static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length,
-                     struct fm_error *reterr)
+/* One spelling for one file, as id: relative when it lies below the base, else absolute. */
+static int list_id(const struct fm_listing *listing, const char *base, const char *line,
+                   char *ret_id, size_t size)
 {
+    char above[2 * FM_LISTING_ID_MAX];
+    char id[FM_LISTING_ID_MAX];
+    int status = fm_paths_tidy(listing->base, line, id, sizeof(id));
+    if (status == 0 && (strcmp(id, "..") == 0 || strncmp(id, "../", 3) == 0)) {
+        status = fm_path_join(above, sizeof(above), base, id);
+        status = status != 0 ? status : fm_paths_tidy("", above, id, sizeof(id));
+    }
+    const char *below = id[0] == '/' ? fm_paths_below(base, id) : NULL;
+    const char *name = below != NULL && below[0] != '\0' ? below : id;
+    if (status != 0 || strlen(name) + 1 > size) {
+        return FM_ETOOLARGE;
+    }
+    memcpy(ret_id, name, strlen(name) + 1);
+    return 0;
+}
+
+static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length,
+                     const struct output_place *output, struct fm_error *reterr)
+{
+    char text[FM_LISTING_ID_MAX];
     char id[FM_LISTING_ID_MAX];
     char path[2 * FM_LISTING_ID_MAX];
+    char resolved[2 * FM_LISTING_ID_MAX];
     struct fm_file_facts facts = {0};
-    if (length + 1 > sizeof(id)) {
+    (void)snprintf(text, sizeof(text), "%.*s", (int)(length < sizeof(text) ? length : 0), line);
+    if (length + 1 > sizeof(text) || list_id(listing, base, text, id, sizeof(id)) != 0) {
         return fm_error_set(reterr, FM_ETOOLARGE,
                             "the list of inputs has a path of %zu bytes; the limit is %d", length,
                             FM_LISTING_ID_MAX - 1);
     }
-    memcpy(id, line, length);
-    id[length] = '\0';
-    const char *name = id;
-    while (name[0] == '.' && name[1] == '/') {
-        name += 2;
+    bool short_enough = fm_path_join(path, sizeof(path), listing->base, id) == 0;
+    /* What cannot be looked at now becomes a dead letter when its turn comes. */
+    if (short_enough && fm_paths_resolve(path, resolved, sizeof(resolved), NULL) == 0) {
+        int status = output_refuse(output, text, resolved, reterr);
+        if (status != 0) {
+            return status;
+        }
     }
-    if (name[0] == '/' && below(base, name) != NULL && below(base, name)[0] != '\0') {
-        name = below(base, name);
-    }
-    bool known = fm_path_join(path, sizeof(path), listing->base, name) == 0 &&
-                 fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR;
-    int status =
-        entry_add(listing, name, strlen(name), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
+    bool known =
+        short_enough && fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR;
+    int status = entry_add(listing, id, strlen(id), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
     return status == 0
                ? 0
                : fm_error_set(reterr, status, "out of memory for the list of inputs (%zu so far)",
                               listing->count);
 }
 
-static int read_list(const struct fm_job *job, struct fm_listing *listing, struct fm_error *reterr)
+static int read_list(const struct fm_job *job, const struct output_place *output,
+                     struct fm_listing *listing, struct fm_error *reterr)
 {
     char base[FM_LISTING_ID_MAX];
     char *data = NULL;
@@ -281,7 +318,7 @@ static int read_list(const struct fm_job *job, struct fm_listing *listing, struc
         const char *end = memchr(data + at, separator, size - at);
         size_t length = end != NULL ? (size_t)(end - data) - at : size - at;
         if (length > 0) {
-            status = list_line(listing, base, data + at, length, reterr);
+            status = list_line(listing, base, data + at, length, output, reterr);
         }
         at += length + 1;
     }
@@ -319,14 +356,17 @@ int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_li
                      struct fm_error *reterr)
 {
     struct fm_listing *listing = ret_listing;
+    char folder[FM_LISTING_ID_MAX];
+    struct output_place output = {.shown = exclude, .folder = folder};
     memset(listing, 0, sizeof(*listing));
     fm_arena_init(&listing->arena, 0);
-    int status = base_choose(job, listing, reterr);
+    int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
+    status = status != 0 ? status : base_choose(job, listing, reterr);
     if (status == 0 && job->list != NULL) {
-        status = read_list(job, listing, reterr);
+        status = read_list(job, &output, listing, reterr);
     }
     for (size_t i = 0; status == 0 && job->files != NULL && job->files[i] != NULL; i++) {
-        status = add_path(listing, job->files[i], exclude, reterr);
+        status = add_path(listing, job->files[i], &output, reterr);
     }
     if (status != 0) {
         fm_listing_deinit(listing);
@@ -352,7 +392,7 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
     struct fm_file_writer writer = {0};
     struct fm_text text = {0};
     char temporary[FM_LISTING_ID_MAX];
-    uint64_t checksum = FM_CHECKSUM_START;
+    uint64_t checksum = FM_HASH_START;
     int status = fm_path_join(temporary, sizeof(temporary), "", path);
     if (status != 0 || strlen(temporary) + 5 > sizeof(temporary)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path);
@@ -372,15 +412,14 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
         if (text.failed) {
             status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
         } else if (text.length >= WRITE_CHUNK || i == count) {
-            checksum = fm_checksum_add(checksum, text.data, text.length);
+            checksum = fm_hash_add(checksum, text.data, text.length);
             status = fm_file_writer_append(&writer, text.data, text.length, reterr);
             fm_text_clear(&text);
         }
     }
     fm_text_deinit(&text);
-    if (status == 0) {
-        status = fm_file_writer_commit(&writer, reterr);
-    }
+    status = status != 0 ? status : fm_file_writer_commit(&writer, reterr);
+    status = status != 0 ? status : fm_file_rename(temporary, path, reterr);
     if (status != 0) {
         fm_file_writer_abandon(&writer);
         /* What matters is said already; a leftover is overwritten by the next attempt. */
@@ -389,7 +428,10 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
         return status;
     }
     *ret_checksum = checksum;
-    return fm_file_rename(temporary, path, reterr); /* the ledger's creation syncs the directory */
+    /* The ledger is going to name this file, so its name must be on the disk before. */
+    return fm_path_directory(temporary, sizeof(temporary), path) != 0
+               ? fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path)
+               : fm_file_sync_directory(temporary, reterr);
 }
 
 /* --- Reading what was recorded --- */
@@ -405,7 +447,8 @@ static int segment_corrupt(const struct fm_row_segment *segment, struct fm_error
 {
     return fm_error_set(
         reterr, FM_ECORRUPT,
-        "the recorded list of inputs '%s' is damaged: --restart begins the job anew",
+        "the recorded list of inputs '%s' is damaged, or the ledger beside it is another job's: "
+        "put both back, or --restart begins the job anew",
         segment->reader.path);
 }
 
@@ -413,7 +456,7 @@ static int segment_corrupt(const struct fm_row_segment *segment, struct fm_error
 static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struct fm_error *reterr)
 {
     char *chunk = fm_alloc(READ_CHUNK);
-    uint64_t sum = FM_CHECKSUM_START;
+    uint64_t sum = FM_HASH_START;
     uint64_t offset = 0;
     uint64_t rows = 0;
     int status =
@@ -431,7 +474,7 @@ static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struc
         if (status != 0 || size == 0) {
             break;
         }
-        sum = fm_checksum_add(sum, chunk, size);
+        sum = fm_hash_add(sum, chunk, size);
         for (size_t i = 0; i < size; i++) {
             if (chunk[i] == '\0' && ++rows % FM_LISTING_STRIDE == 0 && rows <= segment->row_count) {
                 segment->offsets[rows / FM_LISTING_STRIDE] = offset + i + 1;

@@ -36,8 +36,9 @@ struct fm_listing {
     uint64_t duplicate_count; /* left out because they were named more than once */
 };
 
-/* `exclude` (may be NULL) is the output directory: not searched for inputs. FM_ENOTFOUND: nothing
- * there, or a pattern without a match. */
+/* `exclude` (may be NULL) is the output directory, which may not exist yet: it is left out of every
+ * search, links to files in it too, and an input that is named in it is FM_EINVAL. FM_ENOTFOUND:
+ * nothing there, or a pattern without a match. */
 int FM_NODISCARD fm_listing_build(const struct fm_job *job, const char *exclude,
                                   struct fm_listing *ret_listing, struct fm_error *reterr);
 void fm_listing_deinit(struct fm_listing *listing);

@@ -9,8 +9,9 @@
 
 #include "core/proto/json.h"
 #include "core/util/error.h"
+#include "core/util/hash.h"
 #include "core/util/memory.h"
-#include "engines/batch/checksum.h"
+#include "host/os/file_reader.h"
 #include "host/os/os.h"
 
 #define STATE_DIRECTORY  ".fermata"
@@ -19,7 +20,10 @@
 #define LEDGER_FILE      "ledger.db"
 #define DISCARD_MARK     "discarded"
 #define MANIFEST_FILE    "_manifest.json"
+#define MANIFEST_DRAFT   "manifest.tmp"
 #define SUCCESS_FILE     "_SUCCESS"
+
+enum { READ_CHUNK = 1 << 16 };
 
 /* --- Names --- */
 
@@ -109,6 +113,47 @@ static int exists(const char *directory, const char *folder, const char *name, b
     return status;
 }
 
+/* Calls each(context, name) for the names in a folder (NULL: the directory itself). A folder that
+ * is not there has none. */
+static int names_each(const char *directory, const char *folder,
+                      int (*each)(void *context, const char *name), void *context,
+                      struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_file_list list;
+    struct fm_file_facts facts = {0};
+    int status = path_of(directory, NULL, folder != NULL ? folder : ".", path, reterr);
+    status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
+    if (status != 0 || facts.kind != FM_FILE_DIRECTORY) {
+        return status;
+    }
+    status = fm_file_list(path, &list, reterr);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        status = each(context, list.names[i]);
+    }
+    fm_file_list_free(&list);
+    return status;
+}
+
+static int result_note(void *context, const char *name)
+{
+    bool *found = context;
+    *found = *found || is_part_name(name) || strcmp(name, SUCCESS_FILE) == 0 ||
+             strcmp(name, MANIFEST_FILE) == 0;
+    return 0;
+}
+
+int fm_output_has_results(const char *directory, bool *ret_results, struct fm_error *reterr)
+{
+    *ret_results = false;
+    int status = names_each(directory, NULL, result_note, ret_results, reterr);
+    return status != 0 ? status
+                       : names_each(directory, ERRORS_DIRECTORY, result_note, ret_results, reterr);
+}
+
 int fm_output_look(const char *directory, enum fm_output_state *ret_state, struct fm_error *reterr)
 {
     struct fm_file_facts facts;
@@ -131,26 +176,45 @@ int fm_output_look(const char *directory, enum fm_output_state *ret_state, struc
         *ret_state = discarded ? FM_OUTPUT_DISCARDED : FM_OUTPUT_JOB;
         return status;
     }
-    struct fm_file_list list;
-    status = fm_file_list(directory, &list, reterr);
-    if (status != 0) {
-        return status;
-    }
-    for (size_t i = 0; i < list.count; i++) {
-        if (is_part_name(list.names[i]) || strcmp(list.names[i], SUCCESS_FILE) == 0 ||
-            strcmp(list.names[i], MANIFEST_FILE) == 0) {
-            *ret_state = FM_OUTPUT_FOREIGN;
+    bool results = false;
+    status = fm_output_has_results(directory, &results, reterr);
+    *ret_state = results ? FM_OUTPUT_FOREIGN : FM_OUTPUT_EMPTY;
+    return status;
+}
+
+/* Makes a directory and those above it that are missing, each with its name on the disk: what is
+ * committed below must not vanish with a directory above. */
+static int directories_make(const char *directory, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    char parent[FM_OUTPUT_PATH_MAX];
+    struct fm_file_facts facts = {0};
+    size_t length = strlen(directory);
+    int status = 0;
+    for (size_t i = 1; i <= length && status == 0; i++) {
+        if (directory[i] != '/' && directory[i] != '\0') {
+            continue;
+        }
+        (void)snprintf(path, sizeof(path), "%.*s", (int)i, directory);
+        status = fm_file_stat(path, &facts, reterr);
+        if (status != 0 || facts.kind != FM_FILE_ABSENT) {
+            continue;
+        }
+        status = fm_file_make_directories(path, reterr);
+        if (status == 0 && fm_path_directory(parent, sizeof(parent), path) == 0) {
+            status = fm_file_sync_directory(parent, reterr);
         }
     }
-    fm_file_list_free(&list);
-    return 0;
+    /* Whatever has this name now: it must be a directory. */
+    return status != 0 ? status : fm_file_make_directories(directory, reterr);
 }
 
 int fm_output_prepare(const char *directory, struct fm_error *reterr)
 {
     static const char *const folders[] = {STATE_DIRECTORY, STAGE_DIRECTORY, ERRORS_DIRECTORY};
     char path[FM_OUTPUT_PATH_MAX];
-    int status = fm_file_make_directories(directory, reterr);
+    int status = path_of(directory, NULL, MANIFEST_FILE, path, reterr);
+    status = status != 0 ? status : directories_make(directory, reterr);
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && status == 0; i++) {
         status = path_of(directory, NULL, folders[i], path, reterr);
         status = status != 0 ? status : fm_file_make_directories(path, reterr);
@@ -166,30 +230,35 @@ static int remove_one(const char *directory, const char *folder, const char *nam
     return status != 0 ? status : fm_file_remove(path, reterr);
 }
 
-/* Removes the files of a folder (NULL: the directory itself) whose names are a job's. A folder that
- * is not there is fine. */
+struct remover {
+    const char *directory;
+    const char *folder;
+    bool (*ours)(const char *name);
+    struct fm_error *reterr;
+};
+
+static int remove_ours(void *context, const char *name)
+{
+    const struct remover *remover = context;
+    return remover->ours(name)
+               ? remove_one(remover->directory, remover->folder, name, remover->reterr)
+               : 0;
+}
+
+/* Removes the files of a folder (NULL: the directory itself) whose names are a job's, for good. */
 static int remove_where(const char *directory, const char *folder, bool (*ours)(const char *name),
                         struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
-    struct fm_file_list list;
-    struct fm_file_facts facts;
-    int status = path_of(directory, NULL, folder != NULL ? folder : ".", path, reterr);
+    struct fm_file_facts facts = {0};
+    struct remover remover = {
+        .directory = directory, .folder = folder, .ours = ours, .reterr = reterr};
+    int status = names_each(directory, folder, remove_ours, &remover, reterr);
+    status = status != 0 ? status
+                         : path_of(directory, NULL, folder != NULL ? folder : ".", path, reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
-    if (status != 0 || facts.kind != FM_FILE_DIRECTORY) {
-        return status;
-    }
-    status = fm_file_list(path, &list, reterr);
-    if (status != 0) {
-        return status;
-    }
-    for (size_t i = 0; i < list.count && status == 0; i++) {
-        if (ours(list.names[i])) {
-            status = remove_one(directory, folder, list.names[i], reterr);
-        }
-    }
-    fm_file_list_free(&list);
-    return status;
+    return status != 0 || facts.kind != FM_FILE_DIRECTORY ? status
+                                                          : fm_file_sync_directory(path, reterr);
 }
 
 static bool ours_in_stage(const char *name)
@@ -202,7 +271,8 @@ static bool ours_in_stage(const char *name)
 
 static bool ours_in_state(const char *name)
 {
-    return strncmp(name, "inputs-", 7) == 0 || strncmp(name, LEDGER_FILE, strlen(LEDGER_FILE)) == 0;
+    return strncmp(name, "inputs-", 7) == 0 || strcmp(name, MANIFEST_DRAFT) == 0 ||
+           strncmp(name, LEDGER_FILE, strlen(LEDGER_FILE)) == 0;
 }
 
 int fm_output_reopen(const char *directory, struct fm_error *reterr)
@@ -237,8 +307,8 @@ int fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t 
     *attempt = (struct fm_attempt){.directory = directory,
                                    .number = number,
                                    .epoch = epoch,
-                                   .part_checksum = FM_CHECKSUM_START,
-                                   .letters_checksum = FM_CHECKSUM_START};
+                                   .part_checksum = FM_HASH_START,
+                                   .letters_checksum = FM_HASH_START};
     attempt_name(number, epoch, false, name, sizeof(name));
     int status = path_of(directory, STAGE_DIRECTORY, name, path, reterr);
     return status != 0 ? status : fm_file_writer_open(&attempt->part, path, reterr);
@@ -259,7 +329,7 @@ int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, s
     int status = 0;
     if (good) {
         status = fm_file_writer_append(&attempt->part, line, length, reterr);
-        attempt->part_checksum = fm_checksum_add(attempt->part_checksum, line, length);
+        attempt->part_checksum = fm_hash_add(attempt->part_checksum, line, length);
         attempt->rows_out++;
         return status;
     }
@@ -267,7 +337,7 @@ int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, s
         status = letters_open(attempt, reterr);
     }
     status = status != 0 ? status : fm_file_writer_append(&attempt->letters, line, length, reterr);
-    attempt->letters_checksum = fm_checksum_add(attempt->letters_checksum, line, length);
+    attempt->letters_checksum = fm_hash_add(attempt->letters_checksum, line, length);
     attempt->dead_letters++;
     return status;
 }
@@ -340,9 +410,16 @@ void fm_attempt_abandon(struct fm_attempt *attempt)
 
 /* --- Reconciling --- */
 
-static int reconcile_file(const char *directory, struct fm_job_store *store, const char *name,
-                          struct fm_error *reterr)
+struct reconciler {
+    const char *directory;
+    const char *folder; /* being looked at; NULL: the directory itself */
+    struct fm_job_store *store;
+    struct fm_error *reterr;
+};
+
+static int reconcile_attempt(void *context, const char *name)
 {
+    const struct reconciler *reconciler = context;
     uint64_t number = 0;
     uint64_t epoch = 0;
     bool letters = false;
@@ -350,22 +427,85 @@ static int reconcile_file(const char *directory, struct fm_job_store *store, con
     if (!is_attempt_name(name, &number, &epoch, &letters)) {
         return 0;
     }
-    int status = store->functions->shard(store, number, &record, reterr);
+    int status =
+        reconciler->store->functions->shard(reconciler->store, number, &record, reconciler->reterr);
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
     bool committed =
         status == 0 && record.shard.state == FM_SHARD_DONE && record.shard.epoch == epoch;
-    return committed ? publish_file(directory, number, epoch, letters, reterr)
-                     : remove_one(directory, STAGE_DIRECTORY, name, reterr);
+    return committed
+               ? publish_file(reconciler->directory, number, epoch, letters, reconciler->reterr)
+               : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
 }
 
+/* A part gets its name after its commit, so one that the ledger does not know tells that the ledger
+ * is not this directory's: an older copy, or another job's. */
+static int reconcile_part(void *context, const char *name)
+{
+    const struct reconciler *reconciler = context;
+    const char *digits = name + strlen("part-");
+    uint64_t number = 0;
+    struct fm_job_shard record = {0};
+    bool letters = reconciler->folder != NULL;
+    if (!is_part_name(name) || !number_read(&digits, &number)) {
+        return 0;
+    }
+    int status =
+        reconciler->store->functions->shard(reconciler->store, number, &record, reconciler->reterr);
+    if (status != 0 && status != FM_ENOTFOUND) {
+        return status;
+    }
+    bool known = status == 0 && record.shard.state == FM_SHARD_DONE &&
+                 (!letters || record.letters_bytes > 0);
+    return known
+               ? 0
+               : fm_error_set(reconciler->reterr, FM_ECORRUPT,
+                              "the ledger of '%s' does not know the results '%s%s': it is another "
+                              "job's, or an older copy; put the right ledger.db back, or "
+                              "--restart begins the job anew",
+                              reconciler->directory, letters ? ERRORS_DIRECTORY "/" : "", name);
+}
+
+static int part_changed(const char *path, const char *how, struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_ECORRUPT,
+                        "'%s' %s, although the job has committed it otherwise: it was changed; put "
+                        "it back, or --restart",
+                        path, how);
+}
+
+static int part_sum(const char *path, uint64_t *ret_checksum, struct fm_error *reterr)
+{
+    struct fm_file_reader reader = {0};
+    uint64_t offset = 0;
+    size_t size = 1;
+    char *chunk = fm_alloc(READ_CHUNK);
+    int status = chunk == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory to check '%s'", path)
+                     : fm_file_reader_open(&reader, path, reterr);
+    *ret_checksum = FM_HASH_START;
+    while (status == 0 && size > 0) {
+        status = fm_file_reader_read_at(&reader, offset, chunk, READ_CHUNK, &size, reterr);
+        if (status == 0) {
+            *ret_checksum = fm_hash_add(*ret_checksum, chunk, size);
+            offset += size;
+        }
+    }
+    fm_file_reader_close(&reader);
+    fm_free(chunk);
+    return status;
+}
+
+/* The file is what was committed, byte for byte. */
 static int part_check(const char *directory, const char *folder, uint64_t number, uint64_t bytes,
-                      struct fm_error *reterr)
+                      uint64_t checksum, struct fm_error *reterr)
 {
     char name[96];
     char path[FM_OUTPUT_PATH_MAX];
+    char how[64];
     struct fm_file_facts facts;
+    uint64_t found = 0;
     part_name(number, name, sizeof(name));
     int status = path_of(directory, folder, name, path, reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
@@ -375,10 +515,14 @@ static int part_check(const char *directory, const char *folder, uint64_t number
             "'%s' is missing, although the job has committed it: put it back, or --restart", path);
     }
     if (status == 0 && facts.size != bytes) {
-        return fm_error_set(reterr, FM_ECORRUPT,
-                            "'%s' has %" PRIu64 " bytes where the job has committed %" PRIu64
-                            ": it was changed; put it back, or --restart",
-                            path, facts.size, bytes);
+        (void)snprintf(how, sizeof(how), "has %" PRIu64 " bytes instead of %" PRIu64, facts.size,
+                       bytes);
+        return part_changed(path, how, reterr);
+    }
+    status = status != 0 ? status : part_sum(path, &found, reterr);
+    if (status == 0 && found != checksum) {
+        (void)snprintf(how, sizeof(how), "has the checksum %016" PRIx64, found);
+        return part_changed(path, how, reterr);
     }
     return status;
 }
@@ -395,10 +539,10 @@ static int check_each(void *context, const struct fm_job_shard *record)
         return 0;
     }
     int status = part_check(checker->directory, NULL, record->shard.number, record->part_bytes,
-                            checker->reterr);
+                            record->part_checksum, checker->reterr);
     if (status == 0 && record->letters_bytes > 0) {
         status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number,
-                            record->letters_bytes, checker->reterr);
+                            record->letters_bytes, record->letters_checksum, checker->reterr);
     }
     return status;
 }
@@ -406,18 +550,17 @@ static int check_each(void *context, const struct fm_job_shard *record)
 int fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault,
                         struct fm_error *reterr)
 {
-    char stage[FM_OUTPUT_PATH_MAX];
-    struct fm_file_list list;
+    struct reconciler reconciler = {.directory = directory, .store = store, .reterr = reterr};
     struct checker checker = {.directory = directory, .reterr = reterr};
-    int status = path_of(directory, NULL, STAGE_DIRECTORY, stage, reterr);
-    status = status != 0 ? status : fm_file_list(stage, &list, reterr);
-    if (status != 0) {
-        return status;
-    }
-    for (size_t i = 0; i < list.count && status == 0; i++) {
-        status = reconcile_file(directory, store, list.names[i], reterr);
-    }
-    fm_file_list_free(&list);
+    /* Before anything is changed: whether ledger and results belong together. */
+    int status = names_each(directory, NULL, reconcile_part, &reconciler, reterr);
+    reconciler.folder = ERRORS_DIRECTORY;
+    status = status != 0
+                 ? status
+                 : names_each(directory, ERRORS_DIRECTORY, reconcile_part, &reconciler, reterr);
+    status = status != 0
+                 ? status
+                 : names_each(directory, STAGE_DIRECTORY, reconcile_attempt, &reconciler, reterr);
     status = status != 0 ? status : store->functions->shards(store, check_each, &checker, reterr);
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_RECONCILED, reterr);
 }
@@ -585,7 +728,7 @@ int fm_output_finish(const char *directory, struct fm_job_store *store,
     struct manifest manifest = {.directory = directory, .reterr = reterr};
     int status = fm_fault_hit(fault, FM_FAULT_BEFORE_MANIFEST, reterr);
     status = status != 0 ? status
-                         : path_of(directory, STATE_DIRECTORY, "manifest.tmp", temporary, reterr);
+                         : path_of(directory, STATE_DIRECTORY, MANIFEST_DRAFT, temporary, reterr);
     status = status != 0 ? status : path_of(directory, NULL, MANIFEST_FILE, path, reterr);
     status = status != 0 ? status : directories_sync(directory, reterr);
     status = status != 0 ? status : manifest_write(&manifest, store, summary, temporary);

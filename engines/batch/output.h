@@ -33,7 +33,10 @@ enum fm_output_state {
 /* Looks, and changes nothing. */
 int FM_NODISCARD fm_output_look(const char *directory, enum fm_output_state *ret_state,
                                 struct fm_error *reterr);
-/* Makes the directories. */
+/* Whether there are parts, dead letters, a manifest or _SUCCESS, of whatever job. */
+int FM_NODISCARD fm_output_has_results(const char *directory, bool *ret_results,
+                                       struct fm_error *reterr);
+/* Makes the directories, durably. */
 int FM_NODISCARD fm_output_prepare(const char *directory, struct fm_error *reterr);
 /* ".fermata/<name>" */
 int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path,
@@ -74,8 +77,9 @@ int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_
 void fm_attempt_abandon(struct fm_attempt *attempt);
 
 /*
- * At start: attempt files of committed shards are published, all others removed; then every
- * committed part must be there with its size (FM_ECORRUPT otherwise).
+ * At start: every part must be one that the ledger knows; attempt files of committed shards are
+ * published, all others removed; then every committed part must be there with its size and
+ * checksum, for which all of them are read (FM_ECORRUPT otherwise).
  */
 int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store,
                                      struct fm_fault *fault, struct fm_error *reterr);
@@ -90,7 +94,8 @@ struct fm_output_summary {
 };
 
 /*
- * The end of a job: checks that the committed parts add up to the proof and are there, writes
+ * The end of a job: checks that the committed parts add up to the proof and are there with their
+ * checksums, writes
  * _manifest.json, then _SUCCESS. FM_ECORRUPT when they do not add up: neither is written then.
  */
 int FM_NODISCARD fm_output_finish(const char *directory, struct fm_job_store *store,

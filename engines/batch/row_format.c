@@ -274,7 +274,10 @@ int fm_row_format_result(const struct fm_row_format *format, const char *id,
     fm_json_writer_init(&json, text);
     fm_json_object_begin(&json);
     int status = id_write(&json, id);
-    for (uint32_t i = 0; i < format->output_count && status == 0; i++) {
+    if (status != 0) {
+        return fm_error_set(reterr, status, "out of memory for the row's line");
+    }
+    for (uint32_t i = 0; i < format->output_count; i++) {
         fm_json_key(&json, format->outputs[i].name);
         status = output_write(format, &json, &format->outputs[i], &outputs[i].tensor);
         if (status != 0) {
@@ -295,10 +298,7 @@ int fm_row_format_result(const struct fm_row_format *format, const char *id,
     }
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
-    if (status != 0 || text->failed) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the row's line");
-    }
-    return 0;
+    return text->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the row's line") : 0;
 }
 
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
@@ -306,7 +306,9 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     struct fm_json_writer json;
     fm_json_writer_init(&json, text);
     fm_json_object_begin(&json);
-    int status = id_write(&json, letter->id);
+    if (id_write(&json, letter->id) != 0) {
+        return FM_ENOMEM;
+    }
     fm_json_key(&json, "row");
     fm_json_uint(&json, letter->row);
     fm_json_key(&json, "source");
@@ -321,5 +323,5 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_uint(&json, letter->attempts);
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
-    return status != 0 || text->failed ? FM_ENOMEM : 0;
+    return text->failed ? FM_ENOMEM : 0;
 }

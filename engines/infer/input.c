@@ -22,7 +22,7 @@ enum fm_input_kind fm_input_recognize(const void *data, size_t size)
         (size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)) {
         return FM_INPUT_IMAGE;
     }
-    size_t at = 0;
+    size_t at = fm_text_after_bom((const char *)bytes, size);
     while (at < size &&
            (bytes[at] == ' ' || bytes[at] == '\n' || bytes[at] == '\r' || bytes[at] == '\t')) {
         at++;

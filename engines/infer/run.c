@@ -80,13 +80,18 @@ static int unit_prepare(struct unit *unit, struct fm_servable *servable,
             unit->inputs[i] = fm_value_ref(&items[first].inputs[i]);
             continue;
         }
-        struct fm_value column[WAVE_MAX];
+        struct fm_value *column = fm_alloc(unit->count * sizeof(*column));
+        if (column == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for a batch of %zu inputs",
+                                unit->count);
+        }
         for (size_t j = 0; j < unit->count; j++) {
             column[j] = items[first + j].inputs[i];
         }
         int status = column[0].tensor.dtype != FM_DTYPE_INVALID
                          ? fm_input_stack(column, unit->count, &unit->inputs[i], reterr)
                          : 0;
+        fm_free(column);
         if (status != 0) {
             return status;
         }

@@ -10,6 +10,9 @@
 
 #define NAME_BYTES_MAX 1024
 #define SEGMENTS_MAX   8
+#define ALLOW_READ     "GET, HEAD, OPTIONS"
+#define ALLOW_SERVER   "GET, HEAD, POST, OPTIONS"
+#define ALLOW_POST     "POST, OPTIONS"
 
 /* --- Answers --- */
 
@@ -78,8 +81,17 @@ static void answer_status(struct fm_http_request *http, const struct fm_error *e
     fm_serve_answer_error(http, fm_status_http(error->status), error->text);
 }
 
+/* For a method other than those in `allow`; OPTIONS, which may ask anything, gets them as its
+ * answer.
+ */
 static void answer_not_allowed(struct fm_http_request *http, const char *allow)
 {
+    if (strcmp(http->method, "OPTIONS") == 0) {
+        const struct fm_http_answer answer = {
+            .status = 200, .headers = {{"Allow", allow}}, .header_count = 1};
+        fm_http_answer(http, &answer);
+        return;
+    }
     struct document *document = document_create();
     if (document != NULL) {
         fm_oip_write_error(&document->text, "Method Not Allowed");
@@ -294,7 +306,7 @@ static void handle_model(struct fm_serve *serve, struct fm_http_request *http,
     }
     bool post = strcmp(http->method, "POST") == 0;
     if (action == ACTION_INFER ? !post : !is_get(http)) {
-        answer_not_allowed(http, action == ACTION_INFER ? "POST" : "GET, HEAD");
+        answer_not_allowed(http, action == ACTION_INFER ? ALLOW_POST : ALLOW_READ);
         return;
     }
     struct fm_catalog_entry *entry = NULL;
@@ -317,6 +329,11 @@ void fm_serve_handle(void *context, struct fm_http_request *http)
 {
     struct fm_serve *serve = context;
     struct route route;
+    if (strcmp(http->path, "*") == 0) {
+        /* The server as a whole, which only OPTIONS may ask about. */
+        answer_not_allowed(http, strcmp(http->method, "OPTIONS") == 0 ? ALLOW_SERVER : "OPTIONS");
+        return;
+    }
     if (!route_parse(&route, http->path) || !segment_is(&route, 0, "v2")) {
         fm_serve_answer_error(http, 404, "Not Found");
         return;
@@ -334,7 +351,7 @@ void fm_serve_handle(void *context, struct fm_http_request *http)
     if (!index && !live && !ready && route.count != 1) {
         fm_serve_answer_error(http, 404, "Not Found");
     } else if (index ? strcmp(http->method, "POST") != 0 : !is_get(http)) {
-        answer_not_allowed(http, index ? "POST" : "GET, HEAD");
+        answer_not_allowed(http, index ? ALLOW_POST : ALLOW_READ);
     } else if (index) {
         answer_index(serve, http);
     } else if (live) {

@@ -52,6 +52,10 @@ static void drain(struct fm_serve *serve)
 static void on_signal(void *context, int signal_number)
 {
     struct fm_serve *serve = context;
+    if (serve->http == NULL) {
+        /* It could not listen, and is ending already. */
+        return;
+    }
     if (serve->draining) {
         fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
                FM_LOG_UINT("requests_in_flight", serve->in_flight),
@@ -193,9 +197,10 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
     if (status != 0) {
         return status;
     }
-    status = listen_start(serve, reterr);
+    /* First, so that whoever reads that it listens can already end it gracefully. */
+    status = fm_loop_watch_signals(serve->loop, on_signal, serve, reterr);
     if (status == 0) {
-        status = fm_loop_watch_signals(serve->loop, on_signal, serve, reterr);
+        status = listen_start(serve, reterr);
     }
     if (status == 0) {
         status = fm_catalog_load(&serve->catalog, serve->loop, reterr);

@@ -637,6 +637,12 @@ int fm_config_require(struct fm_config *mapping, const char *key, struct fm_conf
     return fm_config_error(mapping, reterr, "missing key '%s'", key);
 }
 
+bool fm_config_is_empty(const struct fm_config *node)
+{
+    return node->kind == FM_CONFIG_NULL ||
+           (node->kind == FM_CONFIG_SCALAR && node->text[0] == '\0');
+}
+
 int fm_config_expect(const struct fm_config *node, enum fm_config_kind kind,
                      struct fm_error *reterr)
 {
@@ -691,6 +697,9 @@ static int get_scalar(struct fm_config *mapping, const char *key, const char *wa
 static int wrong_value(const struct fm_config *node, const char *key, const char *wanted,
                        struct fm_error *reterr)
 {
+    if (node->text[0] == '\0') {
+        return fm_config_error(node, reterr, "'%s' is empty: write %s after it", key, wanted);
+    }
     return fm_config_error(node, reterr, "'%s' must be %s, not %s'%.*s'", key, wanted,
                            node->quoted ? "the text " : "", SHOWN_TEXT_MAX, node->text);
 }
@@ -826,6 +835,10 @@ int fm_config_enum(struct fm_config *mapping, const char *key, const char *const
                      ? length
                      : length + (size_t)written;
     }
+    if (node->text[0] == '\0') {
+        return fm_config_error(node, reterr, "'%s' is empty: write one of %s after it", key,
+                               allowed);
+    }
     const char *nearest = fm_text_suggest(node->text, names, count);
     return fm_config_error(node, reterr, "'%s' must be one of %s, not '%.*s'%s%s%s", key, allowed,
                            SHOWN_TEXT_MAX, node->text, nearest != NULL ? "; did you mean '" : "",
@@ -846,6 +859,9 @@ int fm_config_dtype(struct fm_config *mapping, const char *key, uint32_t *value,
         return status;
     }
     uint32_t dtype = fm_dtype_parse(node->text, strlen(node->text));
+    if (dtype == FM_DTYPE_INVALID && node->text[0] == '\0') {
+        return wrong_value(node, key, "a data type (FP32, INT64, UINT8, BYTES, ...)", reterr);
+    }
     if (dtype == FM_DTYPE_INVALID) {
         /* names[0] is INVALID itself. */
         const char *nearest = fm_text_suggest(node->text, names + 1, FM_COUNT_OF(names) - 1);

@@ -68,6 +68,9 @@ int FM_NODISCARD fm_config_require(struct fm_config *mapping, const char *key,
                                    struct fm_config **ret_child, struct fm_error *reterr);
 /* FM_EINVAL when the mapping has a key nobody asked for (or is not a mapping). */
 int FM_NODISCARD fm_config_finish(struct fm_config *mapping, struct fm_error *reterr);
+/* True for nothing, null, ~ and '': what somebody leaves behind a key who means to fill it later.
+ */
+bool fm_config_is_empty(const struct fm_config *node);
 int FM_NODISCARD fm_config_expect(const struct fm_config *node, enum fm_config_kind kind,
                                   struct fm_error *reterr);
 

@@ -153,6 +153,9 @@ void fm_http_connection_written(struct fm_http_connection *connection, int resul
 /* Answers by ourselves and closes. */
 static void reject(struct fm_http_connection *connection, int status, const char *reason)
 {
+    if (connection->state == FM_HTTP_CLOSING) {
+        return;
+    }
     if (connection->exchange == NULL) {
         connection->exchange = fm_http_exchange_create(connection);
     }
@@ -168,15 +171,24 @@ static void reject(struct fm_http_connection *connection, int status, const char
 
 /* --- Time limits --- */
 
-/* A client that closed its half may be gone altogether: only writing tells. */
-static void probe(struct fm_http_connection *connection)
+bool fm_http_connection_continue(struct fm_http_connection *connection)
 {
     static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
     uv_buf_t buffer = uv_buf_init(text, sizeof(text) - 1);
     int result = uv_try_write(&connection->socket.stream, &buffer, 1);
-    if (result < 0 && result != UV_EAGAIN) {
+    /* A part of it can be neither taken back nor completed: the answer would follow in its middle.
+     */
+    if (result != UV_EAGAIN && result != (int)buffer.len) {
         fm_http_connection_close(connection);
-    } else {
+        return false;
+    }
+    return true;
+}
+
+/* A client that closed its half may be gone altogether: only writing tells. */
+static void probe(struct fm_http_connection *connection)
+{
+    if (fm_http_connection_continue(connection)) {
         arm(connection, PROBE_NS);
     }
 }
@@ -184,7 +196,7 @@ static void probe(struct fm_http_connection *connection)
 static uint64_t body_allowed_ns(const struct fm_http_connection *connection)
 {
     return connection->server->options.body_timeout_ns +
-           (uint64_t)connection->exchange->body_size * 1000000000u / BODY_BYTES_PER_SECOND;
+           (uint64_t)connection->exchange->body_size / BODY_BYTES_PER_SECOND * 1000000000u;
 }
 
 static void body_check(struct fm_http_connection *connection)
@@ -234,7 +246,8 @@ static void arm(struct fm_http_connection *connection, uint64_t delay_ns)
     if (connection->state == FM_HTTP_CLOSING) {
         return;
     }
-    int result = uv_timer_start(&connection->timer, on_timer, (delay_ns + 999999) / 1000000, 0);
+    uint64_t delay_ms = delay_ns / 1000000 + (delay_ns % 1000000 != 0);
+    int result = uv_timer_start(&connection->timer, on_timer, delay_ms, 0);
     FM_ASSERT(result == 0);
 }
 
@@ -430,10 +443,8 @@ void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     struct fm_http_parser *parser =
         connection != NULL ? fm_http_parser_create(&fm_http_events, connection) : NULL;
     if (parser == NULL) {
-        /* libuv holds it until somebody accepts: tried again when a connection's memory comes back.
-         */
         fm_free(connection);
-        server->waiting = listener;
+        fm_http_server_wait(server, listener);
         return;
     }
     bool full = server->stats.connections >= server->options.connections_max && !evict_idle(server);

@@ -99,9 +99,11 @@ struct fm_http_server {
     uv_timer_t grace;
     bool tcp_open;
     bool pipe_open;
-    bool grace_open;
-    uv_stream_t *waiting; /* has a connection for which there was no memory */
-    int handles_open;     /* listeners, grace timer and connections */
+    uv_timer_t retry;
+    bool timers_open;
+    bool tcp_waiting; /* has a connection for which there was no memory */
+    bool pipe_waiting;
+    int handles_open; /* listeners, timers and connections */
     bool draining;
     bool closed_to_new;
     bool drained;
@@ -118,9 +120,14 @@ struct fm_http_server {
 void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener);
 void fm_http_connection_close(struct fm_http_connection *connection);
 void fm_http_connection_written(struct fm_http_connection *connection, int result);
+/* Says "100 Continue". False: that failed, and the connection is closed. */
+bool fm_http_connection_continue(struct fm_http_connection *connection);
 void fm_http_connection_answer(struct fm_http_connection *connection);
 
-/* http_server.c: a connection's last handle is closed. */
+/* http_server.c: there is no memory for the connection that `listener` has. libuv keeps it, and
+ * takes no other, until it is accepted: tried again when memory comes back, and after a while. */
+void fm_http_server_wait(struct fm_http_server *server, const uv_stream_t *listener);
+/* A connection's last handle is closed. */
 void fm_http_server_forget(struct fm_http_server *server);
 
 /* http_message.c */

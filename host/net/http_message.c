@@ -61,7 +61,10 @@ static int head_append(struct fm_http_connection *connection, enum fm_http_piece
 {
     struct fm_http_exchange *exchange = connection->exchange;
     const struct fm_http_options *options = &connection->server->options;
-    if (exchange->head.length + length + 2 > options->header_bytes_max) {
+    /* With the NUL behind this text, and the one behind the text before it: the same sum wherever
+     * the pieces were cut. */
+    size_t ends = exchange->piece != (int)piece && exchange->start_count > 0 ? 2 : 1;
+    if (exchange->head.length + length + ends > options->header_bytes_max) {
         return piece == FM_HTTP_PIECE_TARGET
                    ? reject(connection, 414, "the request's target is too long")
                    : reject(connection, 431, "the request's header fields are too large");
@@ -160,10 +163,10 @@ static int event_head_complete(void *context)
             return reject(connection, 417, "the only expectation that can be met is 100-continue");
         }
         if (length > 0 || fm_http_parser_is_chunked(connection->parser)) {
-            static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-            uv_buf_t buffer = uv_buf_init(text, sizeof(text) - 1);
-            /* Should the socket not take it, the client goes on by itself after a while. */
-            (void)uv_try_write(&connection->socket.stream, &buffer, 1);
+            /* Should the socket be full, the client goes on by itself after a while. */
+            if (!fm_http_connection_continue(connection)) {
+                return -1;
+            }
         }
     }
     connection->state = FM_HTTP_BODY;

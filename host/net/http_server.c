@@ -12,6 +12,10 @@
 #include "host/net/http_internal.h"
 
 #define BACKLOG 511
+/* While there was no memory for a connection that came. */
+#define RETRY_NS UINT64_C(100000000)
+/* What the kernel keeps of a Unix socket's name; libuv would cut a longer one silently. */
+#define UNIX_PATH_BYTES_MAX 107u
 
 void fm_http_options_init(struct fm_http_options *options)
 {
@@ -41,14 +45,43 @@ static void drained_check(struct fm_http_server *server)
     }
 }
 
+/* Tries again where there was no memory for a connection. */
+static void waiting_accept(struct fm_http_server *server)
+{
+    bool tcp = server->tcp_waiting && server->tcp_open;
+    bool pipe = server->pipe_waiting && server->pipe_open;
+    server->tcp_waiting = false;
+    server->pipe_waiting = false;
+    if (tcp) {
+        on_connection((uv_stream_t *)&server->tcp, 0);
+    }
+    if (pipe) {
+        on_connection((uv_stream_t *)&server->pipe, 0);
+    }
+}
+
+static void retry(uv_timer_t *timer)
+{
+    waiting_accept(timer->data);
+}
+
+void fm_http_server_wait(struct fm_http_server *server, const uv_stream_t *listener)
+{
+    if (listener == (const uv_stream_t *)&server->tcp) {
+        server->tcp_waiting = true;
+    } else {
+        server->pipe_waiting = true;
+    }
+    if (server->timers_open) {
+        int result = uv_timer_start(&server->retry, retry, RETRY_NS / 1000000, 0);
+        FM_ASSERT(result == 0);
+    }
+}
+
 void fm_http_server_forget(struct fm_http_server *server)
 {
     server->handles_open--;
-    uv_stream_t *waiting = server->waiting;
-    server->waiting = NULL;
-    if (waiting != NULL && !server->closed_to_new) {
-        on_connection(waiting, 0);
-    }
+    waiting_accept(server);
     drained_check(server);
 }
 
@@ -80,8 +113,8 @@ static int resolve(struct fm_http_server *server, struct sockaddr_storage *ret_a
     /* Without a callback it answers at once; that is fine before the loop runs. */
     int result = uv_getaddrinfo(server->uv, &request, NULL, options->host, port, &hints);
     if (result != 0) {
-        return fm_error_set(reterr, FM_EINVAL, "cannot listen on host '%s': %s", options->host,
-                            uv_strerror(result));
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on host '%s': %s",
+                            options->host, uv_strerror(result));
     }
     FM_ASSERT(request.addrinfo->ai_addrlen <= sizeof(*ret_address));
     memcpy(ret_address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
@@ -112,8 +145,7 @@ static int listen_tcp(struct fm_http_server *server, struct fm_error *reterr)
     }
     if (result != 0) {
         return fm_error_set(
-            reterr, result == UV_EACCES ? FM_EPERM : FM_EUNAVAILABLE,
-            "cannot listen on %s port %u: %s%s", server->options.host,
+            reterr, FM_EUNAVAILABLE, "cannot listen on %s port %u: %s%s", server->options.host,
             (unsigned)server->options.port, uv_strerror(result),
             result == UV_EADDRINUSE ? "; another program uses this port, choose another one" : "");
     }
@@ -123,24 +155,45 @@ static int listen_tcp(struct fm_http_server *server, struct fm_error *reterr)
     return 0;
 }
 
+/* What stands in the way of a socket at `path`. Nothing is ever removed to make room. */
+static const char *unix_path_problem(struct fm_http_server *server, const char *path)
+{
+    uv_fs_t request;
+    int result = uv_fs_lstat(server->uv, &request, path, NULL);
+    uint64_t kind = result == 0 ? request.statbuf.st_mode & S_IFMT : 0;
+    uv_fs_req_cleanup(&request);
+    if (result != 0) {
+        return "";
+    }
+    return kind == S_IFSOCK  ? "; another server uses it, or died and left it: then remove it"
+           : kind == S_IFDIR ? "; it is a directory: name a file in it that does not exist yet"
+           : kind == S_IFLNK ? "; it is a symbolic link: name a file that does not exist yet"
+                             : "; it is a file and no socket: name one that does not exist yet";
+}
+
 static int listen_unix(struct fm_http_server *server, struct fm_error *reterr)
 {
+    const char *path = server->options.unix_path;
+    if (strlen(path) > UNIX_PATH_BYTES_MAX) {
+        return fm_error_set(reterr, FM_EUNAVAILABLE,
+                            "cannot listen on socket '%s': its name has %zu bytes, and a socket's "
+                            "may have %u; choose a shorter path",
+                            path, strlen(path), UNIX_PATH_BYTES_MAX);
+    }
     int result = uv_pipe_init(server->uv, &server->pipe, 0);
     if (result == 0) {
         server->pipe.data = server;
         server->pipe_open = true;
         server->handles_open++;
-        result = uv_pipe_bind(&server->pipe, server->options.unix_path);
+        result = uv_pipe_bind(&server->pipe, path);
     }
     if (result == 0) {
         result = uv_listen((uv_stream_t *)&server->pipe, BACKLOG, on_connection);
     }
     if (result != 0) {
-        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on socket '%s': %s%s",
-                            server->options.unix_path, uv_strerror(result),
-                            result == UV_EADDRINUSE
-                                ? "; another server uses it, or died and left it: then remove it"
-                                : "");
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on socket '%s': %s%s", path,
+                            uv_strerror(result),
+                            result == UV_EADDRINUSE ? unix_path_problem(server, path) : "");
     }
     return 0;
 }
@@ -170,8 +223,10 @@ int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *op
     server->options = *options;
     (void)uv_timer_init(server->uv, &server->grace);
     server->grace.data = server;
-    server->grace_open = true;
-    server->handles_open++;
+    (void)uv_timer_init(server->uv, &server->retry);
+    server->retry.data = server;
+    server->timers_open = true;
+    server->handles_open += 2;
     int status = options->host != NULL ? listen_tcp(server, reterr) : 0;
     if (status == 0 && options->unix_path != NULL) {
         status = listen_unix(server, reterr);
@@ -232,9 +287,10 @@ void fm_http_server_destroy(struct fm_http_server *server)
     }
     server->options.drained = NULL;
     fm_http_server_abort(server);
-    if (server->grace_open) {
-        server->grace_open = false;
+    if (server->timers_open) {
+        server->timers_open = false;
         uv_close((uv_handle_t *)&server->grace, handle_closed);
+        uv_close((uv_handle_t *)&server->retry, handle_closed);
     }
     fm_loop_run_posted(server->loop);
     while (server->handles_open > 0) {

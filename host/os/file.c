@@ -278,6 +278,52 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
     return fm_file_sync_directory(directory, reterr);
 }
 
+/* The directory that a new file at `path` would lie in. */
+static int directory_check(const char *path, struct fm_error *reterr)
+{
+    char directory[PATH_MAX];
+    struct stat facts;
+    if (fm_path_directory(directory, sizeof(directory), path) != 0) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
+                            path);
+    }
+    if (stat(directory, &facts) != 0) {
+        return errno == ENOENT ? fm_error_set(reterr, FM_ENOTFOUND,
+                                              "cannot write '%s': there is no directory '%s'; "
+                                              "create it first",
+                                              path, directory)
+                               : error_from_errno(reterr, "write", path, errno);
+    }
+    if (!S_ISDIR(facts.st_mode)) {
+        return fm_error_set(reterr, FM_EINVAL, "cannot write '%s': '%s' is not a directory", path,
+                            directory);
+    }
+    return access(directory, W_OK | X_OK) == 0
+               ? 0
+               : error_from_errno(reterr, "create files in", directory, errno);
+}
+
+int fm_file_check_writable(const char *path, struct fm_error *reterr)
+{
+    char target[PATH_MAX];
+    struct stat facts;
+    if (path[0] == '\0') {
+        return fm_error_set(reterr, FM_EINVAL, "the path of the file to write is empty");
+    }
+    if (stat(path, &facts) != 0) {
+        return errno == ENOENT ? directory_check(path, reterr)
+                               : error_from_errno(reterr, "write", path, errno);
+    }
+    if (S_ISDIR(facts.st_mode)) {
+        return fm_error_set(reterr, FM_EINVAL, "cannot write '%s': it is a directory", path);
+    }
+    if (!S_ISREG(facts.st_mode)) {
+        return access(path, W_OK) == 0 ? 0 : error_from_errno(reterr, "write", path, errno);
+    }
+    /* A regular file is replaced, where its link (if it is one) leads. */
+    return directory_check(realpath(path, target) != NULL ? target : path, reterr);
+}
+
 int fm_file_make_directories(const char *path, struct fm_error *reterr)
 {
     char partial[PATH_MAX];

@@ -43,6 +43,12 @@ int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *r
 int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size,
                                       struct fm_error *reterr);
 
+/*
+ * Whether fm_file_write_atomic(path) could begin now, without creating or changing anything: to be
+ * asked before long work whose result goes there. The same error codes as writing.
+ */
+int FM_NODISCARD fm_file_check_writable(const char *path, struct fm_error *reterr);
+
 int FM_NODISCARD fm_file_make_directories(const char *path,
                                           struct fm_error *reterr);         /* as mkdir -p */
 int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr); /* absent is fine */

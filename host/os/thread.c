@@ -103,6 +103,24 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
+/* The default follows the limit on the main thread's stack, which may be far too small. */
+static int create_with_stack(pthread_t *handle, struct thread_start *start)
+{
+    pthread_attr_t attributes;
+    size_t size = 0;
+    int status = pthread_attr_init(&attributes);
+    if (status != 0) {
+        return status;
+    }
+    status = pthread_attr_getstacksize(&attributes, &size);
+    if (status == 0 && size < FM_THREAD_STACK_MIN) {
+        status = pthread_attr_setstacksize(&attributes, FM_THREAD_STACK_MIN);
+    }
+    status = status != 0 ? status : pthread_create(handle, &attributes, thread_main, start);
+    (void)pthread_attr_destroy(&attributes);
+    return status;
+}
+
 int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void *argument),
                     void *argument)
 {
@@ -120,7 +138,7 @@ int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(&thread->handle, NULL, thread_main, start);
+    int status = create_with_stack(&thread->handle, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status != 0) {
         fm_free(start);

@@ -38,8 +38,11 @@ bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mu
 void fm_condition_signal(struct fm_condition *condition);
 void fm_condition_broadcast(struct fm_condition *condition);
 
+/* Address space, not memory. What an operator or a library needs, whatever `ulimit -s` says. */
+#define FM_THREAD_STACK_MIN ((size_t)2 << 20)
+
 /* The name (cut to 15 characters) shows in ps and in traces. All signals are blocked in the new
- * thread. */
+ * thread. Its stack is the process's default, but at least FM_THREAD_STACK_MIN. */
 int FM_NODISCARD fm_thread_start(struct fm_thread *thread, const char *name,
                                  void (*run)(void *argument), void *argument);
 void fm_thread_join(struct fm_thread *thread); /* no-op when not running */

@@ -18,11 +18,21 @@ struct walk {
     void *context;
     struct stat exclude;
     bool has_exclude;
+    char exclude_path[PATH_MAX]; /* resolved */
     struct fm_error *reterr;
 };
 
 static int walk_directory(const struct walk *walk, const char *directory, const char *prefix,
                           int depth);
+
+/* Whether a link leads to something in the excluded directory. */
+static bool link_is_excluded(const struct walk *walk, const char *path)
+{
+    char target[PATH_MAX];
+    size_t length = strlen(walk->exclude_path);
+    return walk->has_exclude && realpath(path, target) != NULL &&
+           strncmp(target, walk->exclude_path, length) == 0 && target[length] == '/';
+}
 
 /* One name of a directory: `path` to open it, `relative` to report it. */
 static int walk_entry(const struct walk *walk, const char *path, const char *relative, int depth)
@@ -37,7 +47,7 @@ static int walk_entry(const struct walk *walk, const char *path, const char *rel
         return excluded ? 0 : walk_directory(walk, path, relative, depth + 1);
     }
     if (S_ISLNK(facts.st_mode)) {
-        if (stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) {
+        if ((stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) || link_is_excluded(walk, path)) {
             return 0;
         }
     }
@@ -85,7 +95,8 @@ int fm_tree_walk(const char *root, const struct fm_tree_options *options,
                  struct fm_error *reterr)
 {
     struct walk walk = {.options = options, .each = each, .context = context, .reterr = reterr};
-    walk.has_exclude = options->exclude != NULL && stat(options->exclude, &walk.exclude) == 0;
+    walk.has_exclude = options->exclude != NULL && stat(options->exclude, &walk.exclude) == 0 &&
+                       realpath(options->exclude, walk.exclude_path) != NULL;
     return walk_directory(&walk, root, "", 0);
 }
 

@@ -17,8 +17,9 @@
 #define FM_TREE_SIZE_UNKNOWN UINT64_MAX
 
 struct fm_tree_options {
-    bool hidden;          /* also names that begin with a dot */
-    const char *exclude;  /* a directory that is left out wherever it turns up; NULL: none */
+    bool hidden; /* also names that begin with a dot */
+    const char
+        *exclude; /* a directory that is left out wherever it turns up, links into it too; NULL */
     uint64_t *ret_hidden; /* counts what was left out for its dot; NULL: not wanted */
 };
 

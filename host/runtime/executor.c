@@ -26,6 +26,7 @@ struct stage_slots {
     struct fm_model *model; /* NULL: an operator */
     const struct fm_operator_instance *operator_instance;
     uint32_t fan_out_max;
+    uint32_t owner; /* the first stage of the same model: the next three fields are in its slots */
     uint32_t *free_instances; /* a stack */
     uint32_t free_count;
     uint32_t instance_count;
@@ -38,6 +39,9 @@ struct fm_executor {
     struct fm_thread *threads;
     uint32_t thread_count;
     uint32_t idle_threads;
+    /* One stage's outputs on their way into the flow, by port; used under the lock only. */
+    struct fm_value **finish_values;
+    uint32_t *finish_counts;
     uint32_t pumping; /* threads in pump() or on their way to it: destroy waits for them */
     bool stopping;
     struct fm_mutex mutex;
@@ -50,6 +54,7 @@ struct run {
     struct fm_executor *executor;
     struct fm_flow_task task;
     struct fm_model_batch batch;
+    struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX]; /* outputs by item; in the batch */
     uint32_t instance;
     uint64_t start_ns;
     struct fm_execution execution;
@@ -59,6 +64,12 @@ struct run {
 static _Thread_local const struct fm_executor *pumping_here;
 
 static void pump(struct fm_executor *executor);
+
+/* Where the free instances of the stage's model are kept. */
+static struct stage_slots *owner_slots(const struct fm_executor *executor, uint32_t stage)
+{
+    return &executor->stages[executor->stages[stage].owner];
+}
 
 /* --- model runs --- */
 
@@ -78,23 +89,22 @@ static void run_fail_items(struct run *run, const struct fm_error *error)
 }
 
 /* Hands in the results and returns slot and instance; the lock is held. */
-static void run_finish_locked(struct run *run, int status, struct fm_value **item_values,
-                              const struct fm_error *error)
+static void run_finish_locked(struct run *run, int status, const struct fm_error *error)
 {
     struct fm_executor *executor = run->executor;
-    struct stage_slots *slots = &executor->stages[run->task.stage];
+    struct stage_slots *slots = owner_slots(executor, run->task.stage);
     uint64_t now_ns = fm_os_now_ns();
     if (status == 0) {
         const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
-        uint32_t counts[FM_PIPELINE_PORTS_MAX];
-        struct fm_value *values[FM_PIPELINE_PORTS_MAX];
+        uint32_t *counts = executor->finish_counts;
+        struct fm_value **values = executor->finish_values;
         uint64_t share_ns = (now_ns - run->start_ns) / run->task.item_count;
         for (uint32_t j = 0; j < stage->output_count; j++) {
             counts[j] = 1;
         }
         for (uint32_t i = 0; i < run->task.item_count; i++) {
             for (uint32_t j = 0; j < stage->output_count; j++) {
-                values[j] = &item_values[i][j];
+                values[j] = &run->item_values[i][j];
             }
             fm_flow_item_done(executor->flow, now_ns, run->task.items[i], share_ns, values, counts);
         }
@@ -109,15 +119,14 @@ static void run_end(struct run *run, int status, struct fm_error *error)
 {
     struct fm_executor *executor = run->executor;
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
-    struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX] = {NULL};
     if (status == 0) {
-        status = fm_model_batch_scatter(&run->batch, item_values, error);
+        status = fm_model_batch_scatter(&run->batch, run->item_values, error);
     } else if (error->status == 0) {
         (void)fm_error_set(error, status, "model '%s' failed: %s", stage->spec->target,
                            fm_status_text(status));
     }
     fm_mutex_lock(&executor->mutex);
-    run_finish_locked(run, status, item_values, error);
+    run_finish_locked(run, status, error);
     fm_mutex_unlock(&executor->mutex);
     fm_model_batch_deinit(&run->batch);
     free(run);
@@ -200,7 +209,7 @@ static struct run *run_take_locked(struct fm_executor *executor)
         free(run);
         return NULL;
     }
-    struct stage_slots *slots = &executor->stages[run->task.stage];
+    struct stage_slots *slots = owner_slots(executor, run->task.stage);
     FM_ASSERT(slots->free_count > 0);
     run->instance = slots->free_instances[--slots->free_count];
     fm_model_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
@@ -326,7 +335,9 @@ static void pump(struct fm_executor *executor)
 
 /* --- operators --- */
 
+/* What an operator thread works on; used again for every item. The thread owns it. */
 struct operator_run {
+    struct fm_executor *executor;
     struct fm_flow_task task;
     struct fm_value_list inputs[FM_PIPELINE_PORTS_MAX];
     struct fm_value_list outputs[FM_PIPELINE_PORTS_MAX];
@@ -364,8 +375,8 @@ static void operator_finish_locked(struct fm_executor *executor, struct operator
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
     uint64_t now_ns = fm_os_now_ns();
     if (run->status == 0) {
-        struct fm_value *values[FM_PIPELINE_PORTS_MAX];
-        uint32_t counts[FM_PIPELINE_PORTS_MAX];
+        struct fm_value **values = executor->finish_values;
+        uint32_t *counts = executor->finish_counts;
         for (uint32_t j = 0; j < stage->output_count; j++) {
             values[j] = run->outputs[j].items;
             counts[j] = (uint32_t)run->outputs[j].count;
@@ -409,9 +420,8 @@ static void operator_run_once(struct fm_executor *executor, struct operator_run 
 
 static void operator_thread(void *argument)
 {
-    struct fm_executor *executor = argument;
-    struct operator_run *run = calloc(1, sizeof(*run));
-    FM_ASSERT(run != NULL);
+    struct operator_run *run = argument;
+    struct fm_executor *executor = run->executor;
     fm_mutex_lock(&executor->mutex);
     while (!executor->stopping) {
         if (!fm_flow_next(executor->flow, fm_os_now_ns(), FM_STAGE_OPERATOR, &run->task)) {
@@ -447,6 +457,16 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
     if (executor->stages == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
     }
+    uint32_t outputs_max = 1;
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        uint32_t count = pipeline->stages[i].output_count;
+        outputs_max = count > outputs_max ? count : outputs_max;
+    }
+    executor->finish_values = calloc(outputs_max, sizeof(*executor->finish_values));
+    executor->finish_counts = calloc(outputs_max, sizeof(*executor->finish_counts));
+    if (executor->finish_values == NULL || executor->finish_counts == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
+    }
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         struct stage_slots *slots = &executor->stages[i];
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
@@ -456,7 +476,11 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
             spec->fan_out_max > 0 ? spec->fan_out_max : FM_OPERATOR_FAN_OUT_DEFAULT;
         FM_ASSERT((slots->model != NULL) == (spec->kind == FM_STAGE_MODEL));
         FM_ASSERT((slots->operator_instance != NULL) == (spec->kind == FM_STAGE_OPERATOR));
-        if (slots->model == NULL) {
+        slots->owner = i;
+        for (uint32_t k = 0; k < i && slots->model != NULL && slots->owner == i; k++) {
+            slots->owner = bindings[k].model == slots->model ? k : i;
+        }
+        if (slots->model == NULL || slots->owner != i) {
             continue;
         }
         slots->instance_count = fm_model_instance_count(slots->model);
@@ -478,11 +502,13 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
 {
     const struct fm_pipeline *pipeline = executor->pipeline;
     uint32_t stage_slots[FM_PIPELINE_STAGES_MAX];
+    uint32_t slots_of[FM_PIPELINE_STAGES_MAX];
     uint32_t batch_max[FM_PIPELINE_STAGES_MAX];
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
-        stage_slots[i] = executor->stages[i].instance_count;
+        stage_slots[i] = owner_slots(executor, i)->instance_count;
+        slots_of[i] = executor->stages[i].owner;
         batch_max[i] =
             spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
     }
@@ -491,6 +517,7 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         .operator_slots = executor->thread_count,
         .accelerator_slots = options->accelerator_slots,
         .stage_slots = stage_slots,
+        .slots_of = slots_of,
         .batch_max = batch_max};
     if (fm_flow_create(pipeline, &flow_options, &executor->flow) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
@@ -509,8 +536,14 @@ static int threads_start(struct fm_executor *executor, struct fm_error *reterr)
     for (uint32_t i = 0; i < wanted; i++) {
         char name[32];
         (void)snprintf(name, sizeof(name), "fm-op-%u", i);
-        int status = fm_thread_start(&executor->threads[i], name, operator_thread, executor);
+        struct operator_run *run = calloc(1, sizeof(*run));
+        int status = FM_ENOMEM;
+        if (run != NULL) {
+            run->executor = executor;
+            status = fm_thread_start(&executor->threads[i], name, operator_thread, run);
+        }
         if (status != 0) {
+            free(run);
             return fm_error_set(
                 reterr, status,
                 "cannot start operator thread %u of %u: %s; lower the number of threads", i + 1,
@@ -583,6 +616,8 @@ void fm_executor_destroy(struct fm_executor *executor)
     fm_condition_deinit(&executor->work);
     fm_mutex_deinit(&executor->mutex);
     free(executor->stages);
+    free(executor->finish_values);
+    free(executor->finish_counts);
     free(executor->threads);
     free(executor);
 }
@@ -746,5 +781,5 @@ void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
         .busy_ns = stats.busy_ns,
         .queued = stats.queued,
         .running = stats.running,
-        .slots = model ? executor->stages[stage].instance_count : executor->thread_count};
+        .slots = model ? owner_slots(executor, stage)->instance_count : executor->thread_count};
 }

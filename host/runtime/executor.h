@@ -16,7 +16,8 @@
 #include "host/runtime/model.h"
 #include "host/runtime/operator_registry.h"
 
-/* What stage i runs: exactly one of the two is set, as the stage's kind says. */
+/* What stage i runs: exactly one of the two is set, as the stage's kind says. Stages may run the
+ * same model: they then share its instances. An operator instance belongs to one stage. */
 struct fm_stage_binding {
     struct fm_model *model;
     struct fm_operator_instance *operator_instance;

@@ -358,28 +358,33 @@ static void declared_check(const struct fm_model *model,
     }
 }
 
+static const char *port_suggest(const struct fm_port *ports, uint32_t count, const char *name)
+{
+    const char *nearest = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        nearest = fm_text_suggest_next(name, nearest, ports[i].name);
+    }
+    return nearest;
+}
+
 static void declared_list_check(const struct fm_model *model,
                                 const struct fm_model_port_config *declared, size_t declared_count,
                                 struct fm_port *ports, uint32_t port_count, const char *what,
                                 struct fm_text *text)
 {
-    const char *names[FM_MODEL_PORTS_MAX];
-    for (uint32_t i = 0; i < port_count; i++) {
-        names[i] = ports[i].name;
-    }
     for (size_t i = 0; i < declared_count; i++) {
         struct fm_port *port = port_find(ports, port_count, declared[i].name);
         if (port != NULL) {
             declared_check(model, &declared[i], port, what, text);
             continue;
         }
-        const char *nearest = fm_text_suggest(declared[i].name, names, port_count);
+        const char *nearest = port_suggest(ports, port_count, declared[i].name);
         difference(text, "the model has no %s '%s'%s%s%s", what, declared[i].name,
                    nearest != NULL  ? "; did you mean '"
                    : port_count > 0 ? "; it has '"
                                     : "",
                    nearest != NULL  ? nearest
-                   : port_count > 0 ? names[0]
+                   : port_count > 0 ? ports[0].name
                                     : "",
                    port_count > 0 ? "'" : "");
     }
@@ -610,8 +615,13 @@ static int load_into(struct fm_model *model, const struct fm_model_config *confi
     if (config->setting_count + config->device_setting_count > SETTINGS_MAX) {
         return fm_error_set(reterr, FM_ELIMIT, "more than %d settings", SETTINGS_MAX);
     }
-    struct fm_setting device_settings[SETTINGS_MAX];
-    struct fm_setting settings[SETTINGS_MAX];
+    size_t room = config->setting_count + config->device_setting_count;
+    struct fm_setting *device_settings =
+        fm_arena_alloc(&model->arena, room * sizeof(*device_settings));
+    struct fm_setting *settings = fm_arena_alloc(&model->arena, room * sizeof(*settings));
+    if (device_settings == NULL || settings == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
     size_t device_count = 0;
     size_t count = settings_split(config, device_settings, &device_count, settings);
     char version[24];

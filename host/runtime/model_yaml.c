@@ -32,7 +32,7 @@ static int read_text(const struct reader *reader, struct fm_config *mapping, con
     }
     if (text[0] == '\0') {
         return fm_config_error(fm_config_get(mapping, key), reader->reterr,
-                               "'%s' must not be empty", key);
+                               "'%s' is empty: write a text after it, or leave the key out", key);
     }
     return fm_model_description_copy(reader->description, text, value) == 0 ? 0
                                                                             : out_of_memory(reader);
@@ -86,7 +86,8 @@ static int read_port(const struct reader *reader, struct fm_config *node, bool o
     status = status == 0 ? fm_config_require(node, "name", &name, reader->reterr) : status;
     status = status == 0 ? read_text(reader, node, "name", &port->name) : status;
     if (status == 0 && port->name == NULL) {
-        status = fm_config_error(name, reader->reterr, "'name' must not be empty");
+        status = fm_config_error(name, reader->reterr,
+                                 "'name' is empty: write the port's name after it");
     }
     status = status == 0 ? fm_config_dtype(node, "dtype", &port->dtype, reader->reterr) : status;
     status = status == 0 ? fm_config_shape(node, "shape", port->shape, &port->rank, reader->reterr)

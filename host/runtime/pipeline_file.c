@@ -47,11 +47,13 @@ static int read_name(const struct reader *reader, struct fm_config *mapping, con
 {
     struct fm_config *node = NULL;
     int status = fm_config_require(mapping, key, &node, reader->reterr);
+    if (status == 0 && fm_config_is_empty(node)) {
+        status = fm_config_error(node, reader->reterr,
+                                 "'%s' is empty: write what it names after it, as '%s: <text>'",
+                                 key, key);
+    }
     if (status == 0) {
         status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
-    }
-    if (status == 0 && node->text[0] == '\0') {
-        status = fm_config_error(node, reader->reterr, "'%s' must not be empty", key);
     }
     return status == 0 ? copy_text(reader, node->text, ret_name) : status;
 }
@@ -88,11 +90,13 @@ static int read_plugins(const struct reader *reader, struct fm_config *root)
     for (size_t i = 0; status == 0 && i < list->count; i++) {
         const struct fm_config *node = &list->children[i];
         const char **plugin = &reader->file->plugins[reader->file->plugin_count++];
-        status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
-        if (status == 0 && node->text[0] == '\0') {
-            status =
-                fm_config_error(node, reader->reterr, "the name of a plug-in must not be empty");
-        } else if (status == 0 && strchr(node->text, '/') != NULL) {
+        if (fm_config_is_empty(node)) {
+            status = fm_config_error(
+                node, reader->reterr,
+                "an entry of 'plugins' is empty: write a plug-in's name or the path of its .so");
+        }
+        status = status == 0 ? fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr) : status;
+        if (status == 0 && strchr(node->text, '/') != NULL) {
             status = resolve_path(reader, node, node->text, plugin);
         } else if (status == 0 && strcmp(fm_path_extension(node->text), ".so") == 0) {
             /* A file beside the pipeline file. The loader takes a path only where it sees a '/'. */
@@ -165,11 +169,15 @@ static int read_inputs(const struct reader *reader, struct fm_config *root)
 static int read_binding(const struct reader *reader, const char *port, const struct fm_config *node,
                         struct fm_binding_spec *binding)
 {
-    int status = fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr);
-    if (status == 0 && node->text[0] == '\0') {
-        status = fm_config_error(node, reader->reterr,
-                                 "the source must not be empty: name an input or a stage");
+    int status = 0;
+    if (fm_config_is_empty(node)) {
+        status = fm_config_error(
+            node, reader->reterr,
+            "the source%s%s%s is empty: name an input of the pipeline, a stage, "
+            "or <stage>.<output>",
+            port != NULL ? " of '" : "", port != NULL ? port : "", port != NULL ? "'" : "");
     }
+    status = status == 0 ? fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr) : status;
     if (status == 0 && port != NULL) {
         status = copy_text(reader, port, &binding->port);
     }

@@ -785,7 +785,6 @@ static int open_file(const char *path, struct fm_repository *repository, struct 
 int fm_repository_open(const char *path, struct fm_repository *ret_repository,
                        struct fm_error *reterr)
 {
-    char trimmed[PATH_SIZE];
     struct fm_file_facts facts;
     *ret_repository = (struct fm_repository){0};
     size_t length = strlen(path);
@@ -795,14 +794,17 @@ int fm_repository_open(const char *path, struct fm_repository *ret_repository,
     if (length == 0) {
         return fm_error_set(reterr, FM_EINVAL, "the path of the models is empty");
     }
-    if (length >= sizeof(trimmed)) {
+    if (length >= PATH_SIZE) {
         return fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is longer than %d bytes",
                             path, PATH_SIZE - 1);
     }
-    memcpy(trimmed, path, length);
-    trimmed[length] = '\0';
+    char *trimmed = fm_strndup(path, length);
+    if (trimmed == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%.200s': out of memory", path);
+    }
     int status = fm_file_stat(trimmed, &facts, reterr);
     if (status != 0) {
+        fm_free(trimmed);
         return status;
     }
     if (facts.kind == FM_FILE_DIRECTORY) {
@@ -819,6 +821,7 @@ int fm_repository_open(const char *path, struct fm_repository *ret_repository,
     } else {
         status = fm_error_set(reterr, FM_EINVAL, "'%s' is neither a file nor a directory", trimmed);
     }
+    fm_free(trimmed);
     if (status != 0) {
         fm_repository_close(ret_repository);
     }

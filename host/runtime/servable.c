@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "core/util/hash.h"
 #include "core/util/text.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
@@ -24,8 +25,19 @@ struct hashed_file {
     struct hashed_file *next;
 };
 
+/* A model that stages of this servable run on: loaded once for all that ask for the same. */
+struct loaded_model {
+    struct fm_model *model;
+    const struct fm_model_config *config;
+    const struct fm_setting *settings; /* merged, as it was loaded with */
+    size_t setting_count;
+    uint32_t instance_count;
+    struct loaded_model *next;
+};
+
 struct fm_servable {
     struct fm_arena arena;
+    struct loaded_model *models; /* owns them; bindings borrow */
     char *name;
     uint64_t version;
     char *path;                          /* model or pipeline file; NULL: none */
@@ -47,21 +59,9 @@ struct fm_servable {
 
 /* --- fingerprint --- */
 
-#define FNV_OFFSET 1469598103934665603u
-#define FNV_PRIME  1099511628211u
-
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ bytes[i]) * FNV_PRIME;
-    }
-    return hash;
-}
-
 static uint64_t hash_string(uint64_t hash, const char *text)
 {
-    return hash_bytes(hash, text, strlen(text) + 1);
+    return fm_hash_add(hash, text, strlen(text) + 1);
 }
 
 static uint64_t hash_file(uint64_t hash, const char *path)
@@ -70,11 +70,11 @@ static uint64_t hash_file(uint64_t hash, const char *path)
     char *data = NULL;
     size_t size = 0;
     if (fm_file_read(path, FINGERPRINT_BYTES_MAX, &data, &size, NULL) == 0) {
-        hash = hash_bytes(hash, data, size);
+        hash = fm_hash_add(hash, data, size);
         fm_free(data);
     } else if (fm_file_stat(path, &facts, NULL) == 0) {
-        hash = hash_bytes(hash, &facts.size, sizeof(facts.size));
-        hash = hash_bytes(hash, &facts.modified_ns, sizeof(facts.modified_ns));
+        hash = fm_hash_add(hash, &facts.size, sizeof(facts.size));
+        hash = fm_hash_add(hash, &facts.modified_ns, sizeof(facts.modified_ns));
     }
     return hash;
 }
@@ -165,9 +165,54 @@ static int account_model(struct fm_servable *servable, const struct fm_model_con
     return config->path != NULL ? account_file(servable, config->path) : 0;
 }
 
+static struct fm_model *loaded_find(const struct fm_servable *servable,
+                                    const struct fm_model_config *config,
+                                    const struct fm_model_config *merged)
+{
+    for (const struct loaded_model *loaded = servable->models; loaded != NULL;
+         loaded = loaded->next) {
+        bool same = loaded->config == config && loaded->setting_count == merged->setting_count &&
+                    loaded->instance_count == merged->instance_count;
+        for (size_t i = 0; same && i < merged->setting_count; i++) {
+            const struct fm_setting *setting = &merged->settings[i];
+            const char *value = setting_get(loaded->settings, loaded->setting_count, setting->key);
+            same = value != NULL && strcmp(value, setting->value) == 0;
+        }
+        if (same) {
+            return loaded->model;
+        }
+    }
+    return NULL;
+}
+
+static int loaded_add(struct fm_servable *servable, const struct fm_model_config *config,
+                      const struct fm_model_config *merged,
+                      const struct fm_servable_options *options, struct fm_model **ret_model,
+                      struct fm_error *reterr)
+{
+    struct loaded_model *loaded = fm_arena_alloc(&servable->arena, sizeof(*loaded));
+    if (loaded == NULL || account_model(servable, merged) != 0) {
+        return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
+    }
+    for (size_t i = 0; i < config->note_count; i++) {
+        note(options, config->notes[i]);
+    }
+    int status = fm_model_load(merged, ret_model, reterr);
+    if (status == 0) {
+        *loaded = (struct loaded_model){.model = *ret_model,
+                                        .config = config,
+                                        .settings = merged->settings,
+                                        .setting_count = merged->setting_count,
+                                        .instance_count = merged->instance_count,
+                                        .next = servable->models};
+        servable->models = loaded;
+    }
+    return status;
+}
+
 /*
- * Loads a model with the configuration's settings, those of the stage over them, and those of the
- * command line over both.
+ * The model that an equal stage has loaded already, or a new one. Loads with the configuration's
+ * settings, those of the stage over them, and those of the command line over both.
  */
 static int model_open(struct fm_servable *servable, const struct fm_model_config *config,
                       const struct fm_stage_settings *stage,
@@ -201,16 +246,9 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
     if (options->instances > 0) {
         merged.instance_count = options->instances;
     }
-    for (size_t i = 0; i < config->note_count; i++) {
-        note(options, config->notes[i]);
-    }
-    int status = fm_model_load(&merged, ret_model, reterr);
-    if (status == 0 && account_model(servable, &merged) != 0) {
-        fm_model_free(*ret_model);
-        *ret_model = NULL;
-        status = fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
-    }
-    return status;
+    *ret_model = loaded_find(servable, config, &merged);
+    return *ret_model != NULL ? 0
+                              : loaded_add(servable, config, &merged, options, ret_model, reterr);
 }
 
 /* --- pieces common to both kinds --- */
@@ -226,7 +264,7 @@ static int servable_create(const char *name, uint64_t version, const char *path,
     servable->version = version;
     servable->cpu_only = true;
     servable->threads_max = 1;
-    servable->settings_hash = FNV_OFFSET;
+    servable->settings_hash = FM_HASH_START;
     servable->name = fm_arena_strdup(&servable->arena, name);
     servable->path = path != NULL ? fm_arena_strdup(&servable->arena, path) : NULL;
     if (servable->name == NULL || (path != NULL && servable->path == NULL)) {
@@ -550,8 +588,10 @@ void fm_servable_close(struct fm_servable *servable)
     fm_executor_destroy(servable->executor);
     fm_pipeline_free(servable->pipeline);
     for (uint32_t i = 0; i < servable->stage_count; i++) {
-        fm_model_free(servable->bindings[i].model);
         fm_operator_destroy(servable->bindings[i].operator_instance);
+    }
+    for (struct loaded_model *loaded = servable->models; loaded != NULL; loaded = loaded->next) {
+        fm_model_free(loaded->model);
     }
     fm_repository_close(&servable->own_repository);
     fm_pipeline_file_free(servable->file);

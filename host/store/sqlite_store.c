@@ -127,12 +127,12 @@ static int fail(const struct sqlite_store *store, int result, const char *what,
                 struct fm_error *reterr)
 {
     int status = status_of(store->database, result);
-    return fm_error_set(
-        reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
-        sqlite3_errmsg(store->database),
-        status == FM_ECORRUPT
-            ? " (it is damaged or not a ledger of Fermata; --restart begins the job anew)"
-            : "");
+    return fm_error_set(reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
+                        sqlite3_errmsg(store->database),
+                        status == FM_ECORRUPT ? " (it is damaged or not a ledger of Fermata: put a "
+                                                "good copy back, or --restart begins "
+                                                "the job anew)"
+                                              : "");
 }
 
 /* --- Running statements; the mutex is held --- */
@@ -251,8 +251,14 @@ static int store_fact(struct fm_job_store *base, const char *key, struct fm_text
     }
     if (result == SQLITE_ROW) {
         const char *text = (const char *)sqlite3_column_text(statement, 0);
-        fm_text_append_string(ret_value, text != NULL ? text : "");
-        status = ret_value->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : 0;
+        if (text != NULL) {
+            fm_text_append_string(ret_value, text);
+        }
+        /* The column is never NULL: no text means no memory to convert it. */
+        status =
+            text == NULL || ret_value->failed
+                ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path)
+                : 0;
     } else if (result == SQLITE_DONE) {
         status = fm_error_set(reterr, FM_ENOTFOUND, "the ledger '%s' does not hold '%s'",
                               store->path, key);
@@ -506,9 +512,11 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
         return fail(store, result, "open", reterr);
     }
     if (application != APPLICATION_ID) {
-        return fm_error_set(reterr, FM_ECORRUPT,
-                            "'%s' is a database of another program, not a job's ledger",
-                            store->path);
+        return fm_error_set(
+            reterr, FM_ECORRUPT,
+            "'%s' is a database of another program, not a job's ledger: put the ledger "
+            "back, or --restart begins the job anew",
+            store->path);
     }
     if (version != FM_SQLITE_STORE_VERSION) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
@@ -517,6 +525,29 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
                             store->path, (long long)version, FM_SQLITE_STORE_VERSION);
     }
     return 0;
+}
+
+/* Damage is told before anything is decided on it, whatever page it is in. A ledger is small: some
+ * hundred bytes for a shard. */
+static int health_check(const struct sqlite_store *store, struct fm_error *reterr)
+{
+    sqlite3_stmt *statement = NULL;
+    int status = 0;
+    int result = sqlite3_prepare_v2(store->database, "PRAGMA quick_check(1)", -1, &statement, NULL);
+    result = result == SQLITE_OK ? sqlite3_step(statement) : result;
+    if (result != SQLITE_ROW) {
+        status = fail(store, result, "open", reterr);
+    } else {
+        const char *text = (const char *)sqlite3_column_text(statement, 0);
+        if (text == NULL || strcmp(text, "ok") != 0) {
+            status = fm_error_set(reterr, FM_ECORRUPT,
+                                  "the job's ledger '%s' is damaged (%s): put a good copy back, or "
+                                  "--restart begins the job anew",
+                                  store->path, text != NULL ? text : "no answer");
+        }
+    }
+    (void)sqlite3_finalize(statement);
+    return status;
 }
 
 static int prepare_all(struct sqlite_store *store, struct fm_error *reterr)
@@ -551,6 +582,7 @@ static int database_open(struct sqlite_store *store, struct fm_error *reterr)
         return fail(store, result, "open", reterr);
     }
     int status = schema_check(store, reterr);
+    status = status != 0 ? status : health_check(store, reterr);
     return status != 0 ? status : prepare_all(store, reterr);
 }
 

@@ -293,6 +293,148 @@ def results_that_were_tampered_with_are_noticed():
 
 
 @test
+def a_part_edited_at_the_same_size_is_noticed():
+    with Job(count=20) as job:
+        fermata("batch", job.file, "--limit", "14", "--quiet")
+        part = job.out / "part-00001.jsonl"
+        text = part.read_bytes()
+        part.write_bytes(text.replace(b"text of row 7", b"text of row 8"))
+        for option in ("--limit", "--quiet"):
+            _, err = fermata("batch", job.file, "--resume", option, *(["14"] if option == "--limit" else []), code=3)
+            contains(err, "part-00001.jsonl' has the checksum", "it was changed", "--restart")
+            assert err.count("\n") == 1, err
+        part.write_bytes(text)
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def a_ledger_that_is_empty_older_or_another_jobs_is_told():
+    with Job(count=20) as job, Job(count=20) as other:
+        ledger = job.out / ".fermata" / "ledger.db"
+        fermata("batch", job.file, "--limit", "7", "--quiet")
+        older = ledger.read_bytes()
+        fermata("batch", job.file, "--resume", "--quiet")
+        good = ledger.read_bytes()
+        parts = {path.name: path.read_bytes() for path in job.out.glob("part-*")}
+        (other.path / "in" / "row-0003").write_text("text of another size")
+        fermata("batch", other.file, "--quiet")
+        for text, expected in ((b"", "is empty although there are results"), (older, "does not know the results 'part-0000"),
+                               ((other.out / ".fermata" / "ledger.db").read_bytes(), "another job's"),
+                               (good[:4096], "damaged")):
+            for leftover in (job.out / ".fermata").glob("ledger.db*"):
+                leftover.unlink()
+            ledger.write_bytes(text)
+            _, err = fermata("batch", job.file, "--resume", code=3)
+            contains(err, expected, "--restart", "back")
+            assert err.count("\n") == 1, err
+            assert parts == {path.name: path.read_bytes() for path in job.out.glob("part-*")}
+        ledger.write_bytes(good)
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def the_output_directory_never_feeds_the_job():
+    with Job(count=20, output="{directory: in/out, timings: false}") as job:
+        job.out = job.path / "in" / "out"
+        for options in (["--quiet"], ["--resume", "--quiet"], ["--restart", "--quiet"]):
+            fermata("batch", job.file, *options)
+            assert len(job.lines()) == 20 and job.manifest()["rows_in"] == 20
+        os.symlink(job.out / "part-00000.jsonl", job.path / "in" / "link")
+        os.symlink(job.out, job.path / "way")
+        fermata("batch", job.file, "--resume", "--quiet", "--output", job.path / "way")
+        assert len(job.lines()) == 20
+        text = job.file.read_text()
+        for files, output in (("in", "in"), ("in", "."), ("in/row-0000", "in"), ("'in/row-*'", "in"), ("way", "in/out"), ("in/link", "in/out")):
+            job.file.write_text(text.replace("files: in", "files: %s" % files).replace("directory: in/out", "directory: %s" % output))
+            for option in ("--quiet", "--resume", "--restart", "--dry-run"):
+                _, err = fermata("batch", job.file, option, code=3)
+                if output != "in/out" or option != "--quiet":  # there is a job already, and that is said first
+                    contains(err, "is in the output directory", "choose")
+                assert err.count("\n") == 1, err
+        assert len(job.lines()) == 20 and not (job.path / "in" / ".fermata").exists()
+
+
+@test
+def one_file_named_in_many_ways_is_one_row():
+    with Job(count=3, input="{list: list.txt}") as job:
+        (job.path / "list.txt").write_text("in//row-0001\nin/row-0001\n./in/row-0001\nin/../in/row-0001\n%s\n" % (job.path / "in" / "row-0001"))
+        _, err = fermata("batch", job.file)
+        contains(err, "4 inputs were named more than once")
+        assert [line["id"] for line in job.lines()] == ["in/row-0001"]
+
+
+@test
+def the_output_is_shown_as_one_would_write_it():
+    with Job(count=3, output="{directory: in/../x//./out, timings: false}") as job:
+        wanted = str(job.path / "x" / "out")
+        plan = events(fermata("batch", job.file, "--dry-run", "--json")[0])[0]
+        assert plan["output"] == wanted, plan
+        contains(fermata("batch", job.file)[0], "results: %s/part-" % wanted)
+
+
+@test
+def an_output_directory_that_disappears_is_told():
+    for away in (True, False):
+        with Job(count=400, model=SLOW_MODEL, keys="shard_rows: 4\n") as job:
+            child = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            while json.loads(child.stdout.readline())["rows_done"] == 0:
+                pass
+            job.out.rename(job.path / "elsewhere")
+            if not away:
+                job.out.mkdir()
+            _, err = child.communicate(timeout=30)
+            text = json.loads(err)["error"]["message"]
+            assert child.returncode == 6, (child.returncode, text)
+            contains(text, "was removed or replaced while the job ran", "put it back", "--resume")
+            if not away:
+                job.out.rmdir()
+            (job.path / "elsewhere").rename(job.out)
+            fermata("batch", job.file, "--resume", "--quiet")
+            job.check_complete()
+
+
+@test
+def no_memory_in_the_middle_keeps_what_is_committed():
+    with Job(count=30) as job:
+        _, err = fermata("batch", job.file, "--quiet", "--fault", "row-written:20:memory", code=5)
+        contains(err, "out of memory", "what is committed is kept", "--resume")
+        assert err.count("\n") == 1, err
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def rows_that_were_given_up_are_told():
+    import sqlite3
+    with Job(count=30) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "claimed:3", code=-9)
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.execute("UPDATE shard SET state = 3 WHERE number = 2")
+        database.close()
+        _, err = fermata("batch", job.file, "--resume", "--quiet", code=5)
+        contains(err, "7 rows were given up", "--restart")
+        assert not (job.out / "_SUCCESS").exists() and len(job.lines()) == 23
+        fermata("batch", job.file, "--restart", "--quiet")
+        job.check_complete()
+
+
+@test
+def without_standard_files():
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"):
+        with Job(count=20) as job:
+            done = subprocess.run(["sh", "-c", '"$0" batch "$1" %s' % closed, FERMATA, job.file], capture_output=True, timeout=60)
+            assert done.returncode == 0, (closed, done)
+            job.check_complete()
+            done = subprocess.run(["sh", "-c", '"$0" batch "$1" %s' % closed, FERMATA, job.file], capture_output=True, timeout=60)
+            assert done.returncode == 3, (closed, done)
+            if "2>" not in closed:
+                contains(done.stderr.decode(), "already holds a job")
+            job.check_complete()
+
+
+@test
 def mistakes_in_the_job_file():
     with Job(count=3) as job:
         text = job.file.read_text()
@@ -307,6 +449,9 @@ def mistakes_in_the_job_file():
                 ("pipeline: model\n", "", "pipeline"),
                 ("{directory: out, timings: false}", "{timings: false}", "directory"),
                 ("{directory: out, timings: false}", "{directory: out, bytes: hex}", "base64"),
+                ("{directory: out, timings: false}", "''", "'output' is empty"),
+                ("{directory: out, timings: false}", "{directory: ''}", "'directory' is empty"),
+                ("{directory: out, timings: false}", "", "a map is expected here, not nothing"),
                 ("{directory: out, timings: false}", "{directory: job.yaml}", "must be a directory"),
         ):
             job.file.write_text(text.replace(before, after))
@@ -315,6 +460,7 @@ def mistakes_in_the_job_file():
             assert err.count("\n") == 1 and not job.out.exists(), err
         fermata("batch", job.path / "missing.yaml", code=3)
         fermata("batch", code=2)
+        contains(fermata("batch", job.file, "--output", "", code=2)[1], "--output is empty")
         contains(fermata("batch", job.file, "--fault", "before-comit", code=2)[1], "did you mean 'before-commit'")
 
 

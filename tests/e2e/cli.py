@@ -51,7 +51,7 @@ def misspelt_commands_and_options_get_a_suggestion():
 @test
 def wrong_values_are_usage_errors():
     contains(fermata("infer", code=2)[1], "MODEL is missing")
-    contains(fermata("infer", "m", code=2)[1], "no input was given", "--inputs")
+    contains(fermata("infer", "m", code=3)[1], "'m' does not exist")
     contains(fermata("infer", "m", "x", "--top", "many", code=2)[1], "--top: 'many' is not a whole number from 0 to 1000")
     contains(fermata("infer", "m", "x", "--top", "1", "-k", "2", code=2)[1], "given twice")
     contains(fermata("profile", "m", "--batch", "0", code=2)[1], "--batch: '0' is not a comma-separated list")

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -29,13 +30,43 @@ def paths_that_cannot_be_served():
     contains(fermata("serve", repo, repo, "--http-port", "0", code=None)[1], "names must be unique")
     fermata("serve", code=2)
     fermata("serve", repo, "--http-port", "99999", code=2)
+    for option, value in [("--http-port", "-1"), ("--http-port", "99999999999999999999"), ("--max-body", "0"), ("--max-body", "-1"),
+                          ("--max-body", "5 parsecs"), ("--max-body", "99999999999999999999GiB"), ("--max-connections", "0"),
+                          ("--requests-max", "0"), ("--idle-timeout", "0s"), ("--idle-timeout", "-1s"), ("--exit-timeout", "soon"),
+                          ("--instances", "0"), ("--threads", "1025"), ("--operator-threads", "0")]:
+        contains(fermata("serve", repo, "%s=%s" % (option, value), code=2)[1], option)
 
 
 @test
 def addresses_that_cannot_be_used():
     with Server(repo) as server:
         contains(fermata("serve", repo, "--http-port", server.port, code=6)[1], "another program uses this port")
-    contains(fermata("serve", repo, "--http-port", "0", "--host", "no.such.host.invalid", code=3)[1], "no.such.host.invalid")
+    contains(fermata("serve", repo, "--http-port", "0", "--host", "no.such.host.invalid", code=6)[1], "no.such.host.invalid")
+
+
+@test
+def sockets_that_cannot_be_used():
+    def refused(path, *words):
+        contains(fermata("serve", repo, "--http-port", "0", "--unix-socket", path, code=6)[1], "cannot listen on socket", *words)
+
+    refused(os.path.join(directory.name, "s" * 108), "107", "shorter")
+    assert not [name for name in os.listdir(directory.name) if name.startswith("sss")]
+    path = os.path.join(directory.name, "precious")
+    with open(path, "w") as file:
+        file.write("keep me")
+    refused(path, "it is a file and no socket")
+    with open(path) as file:
+        assert file.read() == "keep me"
+    refused(directory.name, "it is a directory")
+    path = os.path.join(directory.name, "live.sock")
+    with Server(repo, "--unix-socket", path):
+        refused(path, "another server uses it")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    refused(path, "died and left it")
+    assert os.path.exists(path)
 
 
 @test
@@ -142,6 +173,36 @@ def a_second_signal_ends_at_once():
         contains(server.ended(130), "second_signal", "requests_in_flight=1")
         assert time.monotonic() - start < 5
         client.close()
+
+
+@test
+def an_interrupt_then_a_termination_end_at_once():
+    with Server(repo) as server:
+        client = server.connect()
+        client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
+        time.sleep(0.2)
+        server.signal(signal.SIGINT)
+        server.wait_log("draining")
+        server.signal(signal.SIGTERM)
+        contains(server.ended(130), "second_signal")
+        client.close()
+
+
+@test
+def two_terminations_together_end_it():
+    """The kernel may merge them: drained, or ended at once."""
+    with Server(repo) as server:
+        server.signal()
+        server.signal()
+        assert server.process.wait(30) in (0, 130)
+
+
+@test
+def a_signal_while_models_load_ends_it():
+    many = serving.repository(os.path.join(directory.name, "many"), **{"m%03d" % i: ECHO for i in range(300)})
+    with Server(many, wait=False) as server:
+        server.signal()
+        contains(server.ended(0, 30), "draining", "stopped")
 
 
 @test

@@ -75,11 +75,20 @@ def unknown_things():
 
 @test
 def wrong_methods():
-    for method, path, allow in [("POST", "/v2", "GET, HEAD"), ("GET", "/v2/models/echo/infer", "POST"), ("PUT", "/v2/models/echo", "GET, HEAD"),
-                                ("GET", "/v2/repository/index", "POST"), ("DELETE", "/v2/health/live", "GET, HEAD")]:
+    for method, path, allow in [("POST", "/v2", "GET, HEAD, OPTIONS"), ("GET", "/v2/models/echo/infer", "POST, OPTIONS"), ("PUT", "/v2/models/echo", "GET, HEAD, OPTIONS"),
+                                ("GET", "/v2/repository/index", "POST, OPTIONS"), ("DELETE", "/v2/health/live", "GET, HEAD, OPTIONS"), ("GET", "*", "OPTIONS")]:
         status, headers, body = server.request(method, path)
         assert status == 405 and headers["Allow"] == allow, (method, path, status, headers.items())
         assert json.loads(body) == {"error": "Method Not Allowed"}
+
+
+@test
+def options_say_what_is_allowed():
+    for path, allow in [("*", "GET, HEAD, POST, OPTIONS"), ("/v2", "GET, HEAD, OPTIONS"), ("/v2/models/echo/infer", "POST, OPTIONS"),
+                        ("/v2/repository/index", "POST, OPTIONS")]:
+        status, headers, body = server.request("OPTIONS", path)
+        assert (status, headers["Allow"], body) == (200, allow, b""), (path, status, headers.items(), body)
+    assert server.request("OPTIONS", "/nowhere")[0] == 404
 
 
 @test

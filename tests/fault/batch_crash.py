@@ -61,6 +61,23 @@ def an_error_at_every_point_is_one_clear_message_and_can_be_resumed():
             finish(job, code=4)
 
 
+@test
+def no_memory_at_every_point_is_one_clear_message_and_can_be_resumed():
+    for point in POINTS:
+        with Job(count=30) as job:
+            (job.path / "in" / "row-0005").write_bytes(b"")
+            first = ["batch", job.file, "--quiet"]
+            early = point in ("listed", "created", "grown-listed", "grown", "reconciled", "discarding")
+            if point in ("grown-listed", "grown", "reconciled", "discarding"):
+                fermata(*first, code=4)
+                job.add(100, 9)
+                first.append("--restart" if point == "discarding" else "--resume")
+            _, err = fermata(*first, "--fault", point + ":1:memory", code=1 if early else 5)
+            assert err.count("\n") == 1 and "out of memory" in err and (early or "--resume" in err), err
+            check_visible(job)
+            finish(job, code=4)
+
+
 def fermata_code(*arguments):
     return subprocess.run([FERMATA, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
 

@@ -38,6 +38,7 @@ struct world {
     struct fm_pipeline *pipeline;
     struct fm_flow *flow;
     uint32_t slots[STAGES_MAX];
+    uint32_t slots_of[STAGES_MAX]; /* models may share their slots with an earlier one */
     uint32_t batch[STAGES_MAX];
     struct fm_flow_task tasks[TASKS_MAX];
     uint64_t started[TASKS_MAX];
@@ -146,6 +147,14 @@ static void stage_make(struct world *world, uint32_t index)
         .input_count = two ? 2 : 1,
         .batch = {.bucket_axis = -1,
                   .wait_for = model ? (uint32_t)fm_random_below(&world->random, 4) : 0}};
+    world->slots_of[index] = index;
+    for (uint32_t i = 0; i < index && model; i++) {
+        if (world->stages[i].kind == FM_STAGE_MODEL && fm_random_below(&world->random, 3) == 0) {
+            world->slots_of[index] = world->slots_of[i];
+            world->slots[index] = world->slots[i];
+            break;
+        }
+    }
     world->scopes[index + 1] = scope;
     if (kind == 1) {
         world->parents[world->scope_count] = (int)scope;
@@ -202,6 +211,7 @@ static bool world_create(struct world *world, uint64_t seed)
         .operator_slots = 1 + (uint32_t)fm_random_below(&world->random, 3),
         .accelerator_slots = (uint32_t)fm_random_below(&world->random, 4),
         .stage_slots = world->slots,
+        .slots_of = world->slots_of,
         .batch_max = world->batch};
     return fm_flow_create(world->pipeline, &options, &world->flow) == 0;
 }

@@ -216,7 +216,7 @@ TEST(mistakes_are_named)
         {"m --count --verbose", "--count needs a value: a whole number from 1 to 10 (write "
                                 "--count=--verbose if '--verbose' is meant to be it)"},
         {"m -n", "-n needs a value"},
-        {"m --count=", "--count: '' is not a whole number from 1 to 10"},
+        {"m --count=", "--count is empty: give it a whole number from 1 to 10"},
         {"m --count 0", "--count: '0' is not a whole number from 1 to 10"},
         {"m --count 11", "'11' is not"},
         {"m --count 3x", "'3x' is not"},
@@ -236,7 +236,7 @@ TEST(mistakes_are_named)
         {"m --sizes 1,,2", "is not a comma-separated list"},
         {"m --sizes 1,65", "from 1 to 64"},
         {"m --color gren", "'gren' is not one of red, green, blue; did you mean 'green'?"},
-        {"m --name \"\"", "--name: '' is not a text"},
+        {"m --name \"\"", "--name is empty: give it a text"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int expected = cases[i].says[0] == '\0' ? 0 : FM_EINVAL;

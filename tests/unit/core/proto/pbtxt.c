@@ -39,6 +39,9 @@ TEST(every_form_is_read)
     } rows[] = {
         {"", "{}"},
         {"# only a comment", "{}"},
+        {"\xEF\xBB\xBF"
+         "a: 1",
+         "{a=1}"},
         {"a: 1", "{a=1}"},
         {"a: 1b", "{a=1b}"}, /* numbers are checked when asked for */
         {"a: 1; b: 2, c: 3", "{a=1 b=2 c=3}"},

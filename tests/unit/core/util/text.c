@@ -46,6 +46,26 @@ TEST(suggestions_are_near_ones)
     CHECK_INT_EQ(fm_text_distance("", "abc"), 3);
 }
 
+TEST(suggestions_one_at_a_time_are_the_same)
+{
+    static const char *const names[] = {"imagine", "images", "image", "imago", "x"};
+    const char *best = NULL;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        best = fm_text_suggest_next("imags", best, names[i]);
+        CHECK_PTR_EQ(best, fm_text_suggest("imags", names, i + 1));
+    }
+    CHECK(fm_text_suggest_next("imags", NULL, "threads") == NULL);
+}
+
+TEST(a_byte_order_mark_is_only_a_whole_one_in_front)
+{
+    CHECK_UINT_EQ(fm_text_after_bom("\xEF\xBB\xBFx", 4), 3);
+    CHECK_UINT_EQ(fm_text_after_bom("\xEF\xBB\xBF", 3), 3);
+    CHECK_UINT_EQ(fm_text_after_bom("\xEF\xBB\xBF", 2), 0);
+    CHECK_UINT_EQ(fm_text_after_bom("x\xEF\xBB\xBF", 4), 0);
+    CHECK_UINT_EQ(fm_text_after_bom("", 0), 0);
+}
+
 TEST(unsigned_numbers_are_strict)
 {
     uint64_t value = 7;

@@ -19,6 +19,7 @@ TEST(files_are_recognized_by_content)
         {"\xff\xd8\xff\xe0", 4, FM_INPUT_IMAGE},
         {"\x89PNG\r\n\x1a\n", 8, FM_INPUT_IMAGE},
         {" \n{\"inputs\": []}", 16, FM_INPUT_JSON},
+        {"\xEF\xBB\xBF{\"inputs\": []}", 17, FM_INPUT_JSON},
         {"{\"outputs\": []}", 15, FM_INPUT_RAW},
         {"", 0, FM_INPUT_RAW},
         {"\xff\xd8", 2, FM_INPUT_RAW},

@@ -60,6 +60,44 @@ TEST(json_is_read)
     fm_config_free(root);
 }
 
+TEST(a_byte_order_mark_in_front_is_skipped)
+{
+    struct fm_config *root = NULL;
+    struct fm_error error;
+    CHECK_INT_EQ(load("\xEF\xBB\xBF"
+                      "a: 1\n",
+                      &root, &error),
+                 0);
+    CHECK_INT_EQ(root->kind, FM_CONFIG_MAPPING);
+    CHECK_STR_EQ(root->keys[0], "a");
+    fm_config_free(root);
+}
+
+TEST(empty_values_say_what_to_write)
+{
+    static const char *const colors[] = {"red", "green", NULL};
+    struct fm_config *root = NULL;
+    struct fm_error error;
+    int64_t number = 0;
+    bool flag = false;
+    int choice = 0;
+    uint32_t dtype = 0;
+    CHECK_INT_EQ(load("a: ''\nb: ~\nc: x\n", &root, &error), 0);
+    CHECK(fm_config_is_empty(fm_config_get(root, "a")));
+    CHECK(fm_config_is_empty(fm_config_get(root, "b")));
+    CHECK(!fm_config_is_empty(fm_config_get(root, "c")) && !fm_config_is_empty(root));
+    CHECK_INT_EQ(fm_config_int(root, "a", 1, 64, &number, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text,
+                 "job.yaml:1:4: 'a' is empty: write a whole number from 1 to 64 after it");
+    CHECK_INT_EQ(fm_config_bool(root, "a", &flag, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text, "job.yaml:1:4: 'a' is empty: write true or false after it");
+    CHECK_INT_EQ(fm_config_enum(root, "a", colors, &choice, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text, "job.yaml:1:4: 'a' is empty: write one of red, green after it");
+    CHECK_INT_EQ(fm_config_dtype(root, "a", &dtype, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "'a' is empty: write a data type (FP32,");
+    fm_config_free(root);
+}
+
 TEST(an_empty_file_has_nothing_in_it)
 {
     static const char *const texts[] = {"", "\n\n", "# only a comment\n", "---\n", "~\n"};

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/util/memory.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 #include "tests/harness/test.h"
@@ -590,9 +591,35 @@ TEST(addresses_that_cannot_be_used)
     CHECK_INT_EQ(fm_http_server_create(loop, &options, &second, &error), FM_EUNAVAILABLE);
     CHECK_STR_CONTAINS(error.text, "another program uses this port");
     adjust_taken(&options);
-    CHECK_INT_EQ(fm_http_server_create(loop, &options, &second, &error), FM_EINVAL);
+    CHECK_INT_EQ(fm_http_server_create(loop, &options, &second, &error), FM_EUNAVAILABLE);
     CHECK_STR_CONTAINS(error.text, "256.1.1.1");
     fm_loop_destroy(loop);
+    stop(&fixture);
+}
+
+/* Each allocation of a connection, a request and its answer fails in turn: the client gets an
+ * answer or its connection is closed, and the next client is served. */
+TEST(failed_allocations_concern_one_request)
+{
+    static const char request[] =
+        "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\none";
+    struct fixture fixture;
+    CHECK_INT_EQ(start(&fixture, NULL), 0);
+    bool fired = true;
+    uint64_t n = 1;
+    for (; fired; n++) {
+        char text[2048];
+        CHECK_INT_LT(n, 200);
+        (void)fm_memory_fail_at(n, 0);
+        exchange(&fixture, request, text, sizeof(text));
+        fired = fm_memory_fail_at(0, 0) >= n;
+        CHECK(text[0] == '\0' || strncmp(text, "HTTP/1.1 200 ", 13) == 0 ||
+              strncmp(text, "HTTP/1.1 503 ", 13) == 0);
+        exchange(&fixture, request, text, sizeof(text));
+        CHECK_STR_CONTAINS(text, "HTTP/1.1 200 ");
+    }
+    CHECK_INT_LT(5, n);
+    CHECK_INT_EQ(stats_get(&fixture).in_flight, 0);
     stop(&fixture);
 }
 

@@ -88,6 +88,31 @@ TEST(links_are_followed_and_devices_stay)
     close(reader);
 }
 
+TEST(a_path_is_checked_without_touching_it)
+{
+    char path[128];
+    char inner[160];
+    struct fm_file_facts facts;
+    struct fm_error error = {0};
+    path_in(path, sizeof(path), "checked");
+    CHECK_INT_EQ(fm_file_check_writable(path, &error), 0);
+    CHECK_INT_EQ(fm_file_stat(path, &facts, &error), 0);
+    CHECK_INT_EQ(facts.kind, FM_FILE_ABSENT);
+    CHECK_INT_EQ(fm_file_write_atomic(path, "kept", 4, &error), 0);
+    CHECK_INT_EQ(fm_file_check_writable(path, &error), 0);
+    CHECK_INT_EQ(fm_file_stat(path, &facts, &error), 0);
+    CHECK_UINT_EQ(facts.size, 4);
+    (void)snprintf(inner, sizeof(inner), "%s/x", path);
+    CHECK(fm_file_check_writable(inner, &error) != 0);
+    CHECK_INT_EQ(fm_file_check_writable(directory, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "it is a directory");
+    (void)snprintf(inner, sizeof(inner), "%s/absent/x", directory);
+    CHECK_INT_EQ(fm_file_check_writable(inner, &error), FM_ENOTFOUND);
+    CHECK_STR_CONTAINS(error.text, "there is no directory");
+    CHECK_INT_EQ(fm_file_check_writable("", &error), FM_EINVAL);
+    CHECK_INT_EQ(fm_file_check_writable("/dev/null", &error), 0);
+}
+
 TEST(an_empty_file_is_empty)
 {
     char path[128];

@@ -49,6 +49,36 @@ TEST(threads_count_together)
     fm_mutex_deinit(&counter.mutex);
 }
 
+static void stack_measure(void *argument)
+{
+    pthread_attr_t attributes;
+    size_t *size = argument;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        (void)pthread_attr_getstacksize(&attributes, size);
+        (void)pthread_attr_destroy(&attributes);
+    }
+}
+
+/* As under `ulimit -s 64`, which the C library makes the default of every thread. */
+TEST(a_small_default_does_not_make_small_stacks)
+{
+    pthread_attr_t before;
+    pthread_attr_t small;
+    struct fm_thread thread = {.running = false};
+    size_t size = 0;
+    CHECK_INT_EQ(pthread_getattr_default_np(&before), 0);
+    CHECK_INT_EQ(pthread_attr_init(&small), 0);
+    CHECK_INT_EQ(pthread_attr_setstacksize(&small, 65536), 0);
+    CHECK_INT_EQ(pthread_setattr_default_np(&small), 0);
+    int status = fm_thread_start(&thread, "small", stack_measure, &size);
+    fm_thread_join(&thread);
+    CHECK_INT_EQ(pthread_setattr_default_np(&before), 0);
+    CHECK_INT_EQ(status, 0);
+    CHECK(size >= FM_THREAD_STACK_MIN);
+    (void)pthread_attr_destroy(&small);
+    (void)pthread_attr_destroy(&before);
+}
+
 TEST(a_wait_ends_at_its_deadline)
 {
     struct counter counter = {.value = 0};

@@ -492,13 +492,13 @@ TEST(model_yaml_mistakes)
         const char *message;
     } rows[] = {
         {"[1]", "1:1: a map is expected here, not a list"},
-        {"backend: ''", "1:10: 'backend' must not be empty"},
+        {"backend: ''", "1:10: 'backend' is empty: write a text after it"},
         {"instance: 2", "1:1: unknown key 'instance'; did you mean 'instances'?"},
         {"max_batch_size: -1",
          "1:17: 'max_batch_size' must be a whole number from 0 to 1048576, not '-1'"},
         {"inputs: {x: 1}", "1:9: a list is expected here, not a map"},
         {"inputs: [{dtype: FP32}]", "1:10: missing key 'name'"},
-        {"inputs: [{name: ~}]", "1:17: 'name' must not be empty"},
+        {"inputs: [{name: ~}]", "1:17: 'name' is empty: write the port's name after it"},
         {"inputs: [{name: x, dtype: F32}]", "1:27: 'F32' is no data type; did you mean 'FP32'?"},
         {"inputs: [{name: x, shape: 3}]", "1:27: a list is expected here, not '3'"},
         {"inputs: [{name: x, shape: [-2]}]", "1:28: a dimension must be"},

@@ -1,0 +1,53 @@
+/*
+ * The process's signals and stacks. See process.h.
+ */
+#include "host/os/process.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/resource.h>
+
+#include "host/os/thread.h"
+
+#define MAIN_STACK_MIN ((rlim_t)1 << 20)
+
+void fm_process_prepare(void)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    pthread_attr_t attributes;
+    size_t size = 0;
+    if (pthread_getattr_default_np(&attributes) == 0) {
+        if (pthread_attr_getstacksize(&attributes, &size) == 0 && size < FM_THREAD_STACK_MIN &&
+            pthread_attr_setstacksize(&attributes, FM_THREAD_STACK_MIN) == 0) {
+            (void)pthread_setattr_default_np(&attributes);
+        }
+        (void)pthread_attr_destroy(&attributes);
+    }
+}
+
+struct call {
+    int (*run)(void *argument);
+    void *argument;
+    int result;
+};
+
+static void call_main(void *argument)
+{
+    struct call *call = argument;
+    call->result = call->run(call->argument);
+}
+
+int fm_process_run(int (*run)(void *argument), void *argument)
+{
+    struct rlimit limit;
+    struct call call = {.run = run, .argument = argument};
+    struct fm_thread thread = {0};
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= MAIN_STACK_MIN ||
+        fm_thread_start(&thread, "fermata", call_main, &call) != 0) {
+        return run(argument);
+    }
+    fm_thread_join(&thread);
+    return call.result;
+}

@@ -1,0 +1,27 @@
+/*
+ * What the program asks of its process before anything else: signals that must not kill it, and
+ * stacks that do not depend on the shell it was started from.
+ *
+ * Owns: the disposition of SIGPIPE and SIGXFSZ, the smallest stack of threads. Does not own: the
+ * signals that end work (stop_signal.h, host/net/loop.h). For programs; a library leaves the
+ * process to its owner. Thread rule: once, from the main thread, before any other thread exists.
+ */
+#ifndef FM_HOST_OS_PROCESS_H
+#define FM_HOST_OS_PROCESS_H
+
+/*
+ * From here on a reader that left and a file that reached its size limit (ulimit -f) are errors of
+ * one write, EPIPE and EFBIG, and threads of libraries that ask for no stack size get at least
+ * FM_THREAD_STACK_MIN (thread.h).
+ */
+void fm_process_prepare(void);
+
+/*
+ * Returns run(argument). Runs it on the calling thread when that one's stack may grow to a
+ * megabyte; under a smaller limit (ulimit -s) on a thread of its own with a usual stack, because
+ * the libraries we call are not written for less. Falls back to the calling thread when no thread
+ * can be had.
+ */
+int fm_process_run(int (*run)(void *argument), void *argument);
+
+#endif

@@ -1,0 +1,160 @@
+"""Every wrong call of every command: its exit code (2 the call, 3 a file) and words of its one message, as docs/cli.md promises."""
+import os
+import struct
+import subprocess
+import tempfile
+import zlib
+
+from tap import FERMATA, contains, fermata, run, test
+
+FOLDER = tempfile.TemporaryDirectory(prefix="fermata-exit-")
+
+
+def path(name):
+    return os.path.join(FOLDER.name, name)
+
+
+def model(name, settings):
+    os.makedirs(path(name + "/1"))
+    with open(path(name + "/model.yaml"), "w") as file:
+        file.write("backend: identity\nsettings: %s\n" % settings)
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+model("echo", "{inputs: 'x:FP32[-1,4]', outputs: 'y'}")
+model("pair", "{inputs: 'first:FP32[-1,2], second:FP32[-1,2]', outputs: 'one, two'}")
+model("text", "{inputs: 'x:BYTES[-1]', outputs: 'y'}")
+model("image", "{inputs: 'x:FP32[-1,3,2,4]', outputs: 'y'}")
+for name, data in (("raw", bytes(16)), ("pairs", bytes(8)), ("frame", bytes(96)),
+                   ("photo.png", b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 8, 2, 0, 0, 0)) +
+                    chunk(b"IDAT", zlib.compress(bytes(26))) + chunk(b"IEND", b""))):
+    with open(path(name), "wb") as file:
+        file.write(data)
+
+USAGE, INPUT = 2, 3
+TABLE = [
+    # the program itself
+    (["zzz"], USAGE, "unknown command 'zzz'"),
+    (["infre"], USAGE, "did you mean 'infer'?"),
+    (["--verison"], USAGE, "unknown option '--verison'; did you mean '--version'?"),
+    (["--frobnicate"], USAGE, "options stand behind their command"),
+    # help, version, internal-docs
+    (["help", "nosuch"], USAGE, "there is no command 'nosuch'; 'fermata help' lists all"),
+    (["help", "infr"], USAGE, "did you mean 'infer'? 'fermata help' lists"),
+    (["help", "infer", "profile"], USAGE, "one argument too many"),
+    (["version", "x"], USAGE, "one argument too many"),
+    (["version", "--jsn"], USAGE, "did you mean '--json'?"),
+    (["internal-docs"], USAGE, "FORMAT is missing"),
+    (["internal-docs", "nosuch"], USAGE, "unknown format 'nosuch'"),
+    (["internal-docs", "man", "nosuch"], USAGE, "nosuch"),
+    # infer: what is wrong before a model is opened
+    (["infer"], USAGE, "MODEL is missing"),
+    (["infer", "nosuch", "raw", "--size", "0x0"], USAGE, "--size: '0x0' is not WIDTHxHEIGHT"),
+    (["infer", "nosuch", "raw", "--size", "4"], USAGE, "--size: '4' is not WIDTHxHEIGHT"),
+    (["infer", "nosuch", "raw", "--mean", "1,2"], USAGE, "--mean: '1,2' is not one number or three"),
+    (["infer", "nosuch", "raw", "--std", "0"], USAGE, "--std: '0' would divide by zero"),
+    (["infer", "nosuch", "raw", "--std", "1,0,1"], USAGE, "divide by zero"),
+    (["infer", "nosuch", "raw", "--scale", "0"], USAGE, "--scale: 0 would make every pixel the same"),
+    (["infer", "nosuch", "raw", "--scale", "nan"], USAGE, "--scale"),
+    (["infer", "nosuch", "raw", "-s", "x"], USAGE, "--shape: 'x' is not a size"),
+    (["infer", "nosuch", "raw", "-o", "="], USAGE, "--output: '=' is not FILE.npy or NAME=FILE.npy"),
+    (["infer", "nosuch", "raw", "-o", "y="], USAGE, "is not FILE.npy or NAME=FILE.npy"),
+    (["infer", "nosuch", "raw", "--input-limit", "many"], USAGE, "--input-limit: 'many' is not a size"),
+    (["infer", "nosuch", "raw", "--top", "-1"], USAGE, "--top"),
+    # infer: the model, before anything is said of inputs
+    (["infer", "nosuch"], INPUT, "'nosuch' does not exist"),
+    (["infer", "nosuch", "absent"], INPUT, "'nosuch' does not exist"),
+    (["infer", "echo", "raw", "-m", "ecko"], INPUT, "did you mean 'echo'?"),
+    (["infer", "echo"], USAGE, "no input was given"),
+    # infer: what means nothing for this model
+    (["infer", "echo", "raw", "-o", "nosuch=x.npy"], USAGE, "'echo' has no output 'nosuch'; it has y"),
+    (["infer", "pair", "first=pairs", "second=pairs", "-o", "tow=x.npy"], USAGE, "did you mean 'two'?"),
+    (["infer", "pair", "first=pairs", "second=pairs", "-o", "x.npy"], USAGE, "there are 2 outputs; write NAME=FILE.npy"),
+    (["infer", "pair", "first=pairs", "second=pairs", "-o", "one=x.npy", "-o", "two=x.npy"], USAGE, "to be written twice"),
+    (["infer", "echo", "raw", "-s", "nosuch=1,4"], USAGE, "'echo' has no input 'nosuch'; it has x"),
+    (["infer", "text", "raw", "-s", "1"], USAGE, "--shape '1' is for raw numbers, and no input took it"),
+    (["infer", "echo", "raw", "--size", "4x2"], USAGE, "--size is for models with an image-like input"),
+    (["infer", "text", "photo.png", "--bgr"], USAGE, "--bgr is for models with an image-like input"),
+    (["infer", "image", "frame", "--mean", "1"], USAGE, "--mean is for images (JPEG, PNG), and no input is one"),
+    (["infer", "image", "photo.png", "--size", "8x8"], USAGE, "have to be 4x2, not 8x8"),
+    (["infer", "pair", "first=pairs"], USAGE, "input 'second' is missing: add second=FILE"),
+    (["infer", "pair", "first=pairs", "first=pairs", "second=pairs"], USAGE, "input 'first' was given twice"),
+    (["infer", "pair", "first=pairs", "pairs"], USAGE, "has no input's name in front"),
+    (["infer", "pair", "frist=pairs", "second=pairs"], USAGE, "'frist' is no input of 'pair' (first, second)"),
+    (["infer", "echo", "-", "-"], USAGE, "standard input ('-') was given twice"),
+    # infer: files
+    (["infer", "pair", "pairs"], INPUT, "write NAME=FILE for each"),
+    (["infer", "echo", "absent"], INPUT, "cannot open 'absent'"),
+    (["infer", "echo", "pairs"], INPUT, "8 bytes"),
+    (["infer", "echo", "raw", "--input-limit", "15"], INPUT, "--input-limit raises it"),
+    (["infer", "echo", "raw", "-o", "absent/x.npy"], INPUT, "there is no directory 'absent'; create it first"),
+    (["infer", "echo", "raw", "-o", "echo"], INPUT, "cannot write 'echo': it is a directory"),
+    (["infer", "echo", "raw", "--labels", "absent"], INPUT, "--labels"),
+    # profile
+    (["profile"], USAGE, "MODEL is missing"),
+    (["profile", "echo", "echo"], USAGE, "one argument too many"),
+    (["profile", "nosuch", "--set", "a"], USAGE, "--set: 'a' is not KEY=VALUE"),
+    (["profile", "nosuch", "--vary", "x"], USAGE, "--vary: 'x' is not KEY=VALUE"),
+    (["profile", "nosuch", "-s", "x"], USAGE, "--input-shape: 'x' is not a size"),
+    (["profile", "nosuch", "-o", "x.svg"], USAGE, "the plot lies beside it"),
+    (["profile", "nosuch", "--batch", "0"], USAGE, "--batch: '0'"),
+    (["profile", "nosuch"], INPUT, "'nosuch' does not exist"),
+    (["profile", "echo", "-o", "absent/x.yaml"], INPUT, "there is no directory 'absent'"),
+    (["profile", "echo", "-o", "echo"], INPUT, "it is a directory"),
+    # batch, serve
+    (["batch"], USAGE, "JOB is missing"),
+    (["batch", "absent.yaml"], INPUT, "absent.yaml"),
+    (["batch", "absent.yaml", "--limit", "a"], USAGE, "--limit: 'a' is not a whole number"),
+    (["batch", "absent.yaml", "--resmue"], USAGE, "did you mean '--resume'?"),
+    (["serve"], USAGE, "PATH is missing"),
+    (["serve", "absent"], INPUT, "'absent' does not exist"),
+    (["serve", "absent", "--nosuch"], USAGE, "unknown option '--nosuch'"),
+]
+
+
+@test
+def every_wrong_call_has_its_exit_code_and_one_message():
+    wrong = []
+    for arguments, code, words in TABLE:
+        try:
+            out, err = fermata(*arguments, code=code, cwd=FOLDER.name)
+            assert out == "", "standard output: %r" % out
+            contains(err, words)
+            assert err.count("\n") == (2 if code == USAGE else 1), "more than one message: %r" % err
+        except AssertionError as error:
+            wrong.append("%s: %s" % (" ".join(arguments), error))
+    assert not wrong, "\n\n".join(wrong)
+
+
+@test
+def every_command_is_in_the_table():
+    seen = {arguments[0] for arguments, _, _ in TABLE}
+    missing = set(fermata("internal-docs", "commands")[0].split()) - seen
+    assert not missing, missing
+
+
+@test
+def a_refused_call_leaves_no_file():
+    before = sorted(os.listdir(FOLDER.name))
+    with open(path("kept.npy"), "w") as file:
+        file.write("kept")
+    fermata("infer", "echo", "pairs", "-o", "kept.npy", "-o", "y=new.npy", code=3, cwd=FOLDER.name)
+    fermata("profile", "echo", "-s", "nosuch=4", "-o", "kept.npy", code=3, cwd=FOLDER.name)
+    with open(path("kept.npy")) as file:
+        assert file.read() == "kept"
+    os.remove(path("kept.npy"))
+    assert sorted(os.listdir(FOLDER.name)) == before
+
+
+@test
+def endless_standard_input_ends_at_the_limit():
+    with open("/dev/zero", "rb") as zeros:
+        done = subprocess.run([FERMATA, "infer", path("echo"), "-", "--input-limit", "1MiB"], stdin=zeros, capture_output=True, timeout=60)
+    assert done.returncode == 3, done
+    contains(done.stderr.decode(), "larger than the limit of 1048576 bytes; --input-limit raises it")
+
+
+run()

@@ -1,0 +1,163 @@
+/*
+ * Lines of results and dead letters, byte by byte, and memory that runs out in the middle of one.
+ */
+#include "engines/batch/row_format.h"
+
+#include "core/util/memory.h"
+#include "tests/harness/test.h"
+
+static const char *const stage_names[] = {"page", "read"};
+static const uint64_t stage_ns[] = {2300400, 1000000};
+static const struct fm_port ports[] = {
+    {.name = "text", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}},
+    {.name = "score", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}},
+};
+static const struct fm_row_format plain = {.outputs = ports, .output_count = 2};
+
+static void outputs_make(struct fm_value *values, const char *text, size_t length, float score)
+{
+    const int64_t shape[] = {2};
+    const float scores[] = {score, 0.5f};
+    memset(values, 0, 2 * sizeof(*values));
+    if (fm_value_from_bytes(&values[0], text, length) != 0 ||
+        fm_value_alloc(&values[1], FM_DTYPE_FP32, shape, 1, sizeof(scores)) != 0) {
+        abort();
+    }
+    memcpy(values[1].tensor.data, scores, sizeof(scores));
+}
+
+static void outputs_free(struct fm_value *values)
+{
+    fm_value_unref(&values[0]);
+    fm_value_unref(&values[1]);
+}
+
+TEST(a_result)
+{
+    struct fm_value values[2];
+    struct fm_text line = {0};
+    struct fm_row_format format = plain;
+    outputs_make(values, "two\n\"lines\"", 11, 0.25f);
+    CHECK_INT_EQ(fm_row_format_result(&format, "a/b.jpg", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_STR_EQ(line.data,
+                 "{\"id\":\"a/b.jpg\",\"text\":\"two\\n\\\"lines\\\"\",\"score\":[0.25,0.5]}\n");
+    fm_text_clear(&line);
+    format.timings = true;
+    format.stage_names = stage_names;
+    format.stage_count = 2;
+    CHECK_INT_EQ(fm_row_format_result(&format, "a", values, stage_ns, 7000000, &line, NULL), 0);
+    CHECK_STR_CONTAINS(line.data, ",\"timings\":{\"page\":2.3,\"read\":1.0,\"total_ms\":7.0}}\n");
+    fm_text_deinit(&line);
+    outputs_free(values);
+}
+
+TEST(bytes_that_are_no_text_and_numbers_that_are_none)
+{
+    struct fm_value values[2];
+    struct fm_text line = {0};
+    struct fm_row_format format = plain;
+    outputs_make(values, "\xff\x00\xfe", 3, NAN);
+    CHECK_INT_EQ(fm_row_format_result(&format, "x\xff", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_STR_CONTAINS(line.data, "\"id_base64\":\"eP8=\"");
+    CHECK_STR_CONTAINS(line.data, "\"score\":[null,0.5]");
+    fm_text_clear(&line);
+    format.bytes = FM_JOB_BYTES_BASE64;
+    CHECK_INT_EQ(fm_row_format_result(&format, "x", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_STR_CONTAINS(line.data, "\"text\":\"/wD+\"");
+    fm_text_deinit(&line);
+    outputs_free(values);
+}
+
+TEST(the_batch_dimension_of_one_model_is_not_shown)
+{
+    const int64_t shape[] = {1, 2};
+    const int32_t numbers[] = {-1, 7};
+    const struct fm_port port = {.name = "y", .dtype = FM_DTYPE_INT32, .rank = 2, .shape = {-1, 2}};
+    struct fm_row_format format = {.outputs = &port, .output_count = 1, .strip_rows = true};
+    struct fm_value value = {0};
+    struct fm_text line = {0};
+    CHECK_INT_EQ(fm_value_alloc(&value, FM_DTYPE_INT32, shape, 2, sizeof(numbers)), 0);
+    memcpy(value.tensor.data, numbers, sizeof(numbers));
+    CHECK_INT_EQ(fm_row_format_result(&format, "a", &value, NULL, 0, &line, NULL), 0);
+    CHECK_STR_EQ(line.data, "{\"id\":\"a\",\"y\":[-1,7]}\n");
+    fm_text_clear(&line);
+    format.strip_rows = false;
+    CHECK_INT_EQ(fm_row_format_result(&format, "a", &value, NULL, 0, &line, NULL), 0);
+    CHECK_STR_EQ(line.data, "{\"id\":\"a\",\"y\":[[-1,7]]}\n");
+    fm_text_deinit(&line);
+    fm_value_unref(&value);
+}
+
+TEST(bytes_whose_lengths_do_not_add_up_are_refused)
+{
+    struct fm_value values[2];
+    struct fm_text line = {0};
+    struct fm_error error = {0};
+    outputs_make(values, "text", 4, 0);
+    ((char *)values[0].tensor.data)[0] = 9;
+    CHECK_INT_EQ(fm_row_format_result(&plain, "a", values, stage_ns, 0, &line, &error),
+                 FM_ECORRUPT);
+    CHECK_STR_CONTAINS(error.text, "output 'text'");
+    fm_text_deinit(&line);
+    outputs_free(values);
+}
+
+TEST(names_that_lines_have_already_are_refused)
+{
+    static const char *const names[] = {"id", "id_base64", "timings"};
+    for (size_t i = 0; i < 3; i++) {
+        struct fm_port port = {.dtype = FM_DTYPE_FP32};
+        struct fm_row_format format = {.outputs = &port, .output_count = 1};
+        struct fm_error error = {0};
+        port.name = names[i];
+        CHECK_INT_EQ(fm_row_format_check(&format, &error), FM_EINVAL);
+        CHECK_STR_CONTAINS(error.text, names[i]);
+    }
+    CHECK_INT_EQ(fm_row_format_check(&plain, NULL), 0);
+}
+
+TEST(a_dead_letter)
+{
+    struct fm_text line = {0};
+    const struct fm_dead_letter letter = {.id = "bad.jpg",
+                                          .source = "in/bad.jpg",
+                                          .row = 17,
+                                          .stage = "page",
+                                          .status = FM_ECORRUPT,
+                                          .message = "no \"image\"",
+                                          .attempts = 1};
+    CHECK_INT_EQ(fm_row_format_letter(&letter, &line), 0);
+    CHECK_STR_EQ(line.data, "{\"id\":\"bad.jpg\",\"row\":17,\"source\":\"in/bad.jpg\",\"stage\":"
+                            "\"page\",\"code\":\"ECORRUPT\",\"message\":\"no "
+                            "\\\"image\\\"\",\"attempts\":1}\n");
+    fm_text_deinit(&line);
+}
+
+TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
+{
+    struct fm_value values[2];
+    struct fm_row_format format = plain;
+    int status = FM_ENOMEM;
+    int failures = 0;
+    format.bytes = FM_JOB_BYTES_BASE64;
+    outputs_make(values, "text", 4, 1);
+    for (uint64_t n = 1; n < 1000 && status != 0; n++) {
+        struct fm_text line = {0};
+        const struct fm_dead_letter letter = {
+            .id = "\xff", .source = "s", .stage = "read", .message = "m"};
+        (void)fm_memory_fail_at(n, 0);
+        status = fm_row_format_result(&format, "i\xff", values, stage_ns, 0, &line, NULL);
+        fm_text_deinit(&line);
+        line = (struct fm_text){0};
+        status = status != 0 ? status : fm_row_format_letter(&letter, &line);
+        (void)fm_memory_fail_at(0, 0);
+        fm_text_deinit(&line);
+        CHECK(status == 0 || status == FM_ENOMEM);
+        failures += status != 0;
+    }
+    CHECK_INT_EQ(status, 0);
+    CHECK_INT_GT(failures, 2);
+    outputs_free(values);
+}
+
+TEST_MAIN()
