@@ -1,13 +1,13 @@
 #!/bin/sh
 # From an empty Debian machine to text read from real document pages by three neural networks.
 #
-#   ./demo.sh              a few pages
-#   ./demo.sh --limit 40   more of them
+#   ./demo.sh              its 11 pages
+#   ./demo.sh --limit 3    the first of them
 #
 # Sets up, builds, reads, and says what to try next. Works as root or with sudo; safe to repeat: what is done stays done.
 set -eu
 cd "$(dirname "$0")"
-limit=8
+limit=11
 case ${1:-} in
     '') ;;
     --limit)
@@ -48,8 +48,9 @@ build/examples/ocr/score --worst 0 $pages $text/part-*.jsonl
 cat <<EOF
 
 That was \`fermata batch\`. Next:
-  build/fermata batch examples/ocr/job.yaml --limit 40    more pages (--resume goes on where it was stopped)
-  build/fermata serve --help                              the same models online
-  build/fermata profile --help                            which threads and batch size suit this machine
-  ./test.sh                                               everything that is checked
+  one page, every output      build/fermata infer examples/ocr/pipeline.yaml $pages/bash/020.jpg
+  the same online             build/fermata serve examples/ocr/pipeline.yaml        (docs/serving.md says how to ask it)
+  this machine's best setting build/fermata profile .deps/models/ocr/cls --input-shape x=3,48,192
+  all 615 pages               examples/ocr/README.md, with how well they are read
+  everything that is checked  ./test.sh
 EOF

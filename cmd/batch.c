@@ -522,10 +522,10 @@ static const struct fm_option options[] = {
 };
 
 static const struct fm_example examples[] = {
-    {.text = "Read all pages of the example, 20 of them first",
-     .command = "fermata batch examples/ocr/job.yaml --limit 20"},
+    {.text = "Read pages of the example, 4 of them first",
+     .command = "fermata batch examples/ocr/job.yaml --output build/ocr/first --limit 4"},
     {.text = "Go on after Ctrl-C, a crash, a full disk, or with more pages",
-     .command = "fermata batch examples/ocr/job.yaml --resume"},
+     .command = "fermata batch examples/ocr/job.yaml --output build/ocr/first --resume"},
     {.text = "See what would be done", .command = "fermata batch job.yaml --dry-run"},
     {.text = "Give the inputs on standard input (the job file says input: {list: -})",
      .command = "find scans -name '*.png' -print0 | fermata batch job.yaml --json"},

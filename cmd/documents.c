@@ -85,7 +85,8 @@ static void man_examples(struct fm_text *text, const struct fm_example *examples
     if (examples == NULL || examples[0].text == NULL) {
         return;
     }
-    fm_text_append_string(text, ".SH EXAMPLES\n");
+    fm_text_append_string(
+        text, ".SH EXAMPLES\nA file name without a folder stands for a file of yours.\n");
     for (size_t i = 0; examples[i].text != NULL; i++) {
         roff_line(text, ".PP\n", examples[i].text, ":\n.PP\n.nf\n.RS\n");
         roff_line(text, "", examples[i].command, "\n.RE\n.fi\n");
@@ -286,6 +287,9 @@ void fm_documents_markdown(struct fm_text *text)
         "options. A misspelt option or command gets a suggestion. Results go to standard output, "
         "everything else to\n"
         "standard error. Colours appear on terminals only, and not when `NO_COLOR` is set.\n\n"
+        "In the examples, a file name without a folder stands for a file of yours; those with one "
+        "run as they are in the\n"
+        "source tree after `./demo.sh`, with `build` in the `PATH`.\n\n"
         "With `--json`, an error is one line on standard error:\n"
         "`{\"error\": {\"command\": ..., \"code\": ..., \"exit_code\": ..., \"message\": "
         "...}}`.\n\n"

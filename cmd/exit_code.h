@@ -21,6 +21,8 @@
     X(THRESHOLD, 7, "stopped because more rows failed than the job allows")             \
     X(INTERRUPTED, 130,                                                                 \
       "interrupted (Ctrl-C); `fermata batch` keeps what is finished and can resume")    \
+    X(ABANDONED, 141,                                                                   \
+      "any command: what reads standard output, as `head` does, left before its end")   \
     X(TERMINATED, 143, "ended by SIGTERM, otherwise as 130")
 
 enum fm_exit_code {

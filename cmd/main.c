@@ -105,8 +105,12 @@ static int run(void *argument)
         dispatch(&call, (const char *const *)argv + (argc > 0), argc > 0 ? (size_t)argc - 1 : 0);
     errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == FM_EXIT_OK) {
-        exit_code = fm_call_fail_with(&call, FM_EXIT_FAILURE, "cannot write to standard output: %s",
-                                      errno != 0 ? strerror(errno) : "an earlier write failed");
+        /* Quiet: whoever writes `| head` knows. */
+        exit_code =
+            fm_standard_output_abandoned()
+                ? FM_EXIT_ABANDONED
+                : fm_call_fail_with(&call, FM_EXIT_FAILURE, "cannot write to standard output: %s",
+                                    errno != 0 ? strerror(errno) : "an earlier write failed");
     }
     fm_arena_deinit(&arena);
     return exit_code;

@@ -90,6 +90,7 @@ struct settings {
     struct fm_measure_variant variants[VARIANTS_MAX];
     struct fm_measure_variant set[LIST_MAX]; /* --set */
     uint32_t set_count;
+    bool shapes_wrong; /* for this model */
     struct fm_measure_options options;
 };
 
@@ -234,6 +235,7 @@ static int options_get(const struct fm_call *call, struct settings *settings,
     options->stop = stop_asked;
     options->progress = on_progress;
     options->note = on_note;
+    options->ret_shapes_wrong = &settings->shapes_wrong;
     int status = shapes_get(call, settings, reterr);
     if (status == 0) {
         status = variants_get(call, settings, reterr);
@@ -586,6 +588,9 @@ static int run(const struct fm_call *call)
     }
     fm_stop_signal_install();
     status = measure(call, settings, &files, record, &error);
+    if (settings->shapes_wrong) {
+        return fm_call_usage(call, "%s", error.text);
+    }
     if (status != 0) {
         return fm_call_fail(call, &error);
     }

@@ -126,13 +126,13 @@ static const struct fm_option options[] = {
 
 static const struct fm_example examples[] = {
     {"Serve a model repository, then ask it who it is",
-     "fermata serve models & sleep 1; curl -s http://127.0.0.1:8000/v2/models/det"},
+     "fermata serve .deps/models/ocr & sleep 3; curl -s http://127.0.0.1:8000/v2/models/det"},
     {"Serve a pipeline, and send it a photo as it is",
-     "fermata serve examples/ocr/pipeline.yaml & sleep 1; curl -s -H 'Content-Type: image/jpeg' "
+     "fermata serve examples/ocr/pipeline.yaml & sleep 3; curl -s -H 'Content-Type: image/jpeg' "
      "--data-binary @page.jpg "
      "http://127.0.0.1:8000/v2/models/ocr/infer"},
     {"In a container: reachable from outside, one JSON record a line",
-     "fermata serve /models --host 0.0.0.0 --log-format json"},
+     "fermata serve models --host 0.0.0.0 --log-format json"},
     {NULL, NULL},
 };
 

@@ -175,6 +175,7 @@ static void examples_print(struct fm_text *text, const struct fm_example *exampl
         return;
     }
     heading(text, "Examples", color);
+    fm_text_append_string(text, "  (a file name without a folder stands for a file of yours)\n\n");
     for (size_t i = 0; examples[i].text != NULL; i++) {
         fm_text_append_format(text, "%s  %s\n    %s$ %s%s\n", i == 0 ? "" : "\n", examples[i].text,
                               fm_style(color, FM_STYLE_GREEN), examples[i].command,
@@ -239,8 +240,8 @@ void fm_usage_command(struct fm_text *text, const struct fm_command *command, ui
 void fm_usage_overview(struct fm_text *text, uint32_t columns, bool color)
 {
     static const struct fm_example examples[] = {
+        {"See what a model wants and gives", "fermata infer .deps/models/ocr/cls --inputs"},
         {"Ask a model something", "fermata infer model.onnx photo.jpg --top 5"},
-        {"See what a model wants and gives", "fermata infer model.onnx --inputs"},
         {"Measure how fast it is, and in which setting", "fermata profile model.onnx"},
         {"Learn a command", "fermata help infer"},
         {NULL, NULL},

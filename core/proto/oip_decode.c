@@ -70,19 +70,18 @@ static int skip(struct decoder *decoder)
 }
 
 /* The current STRING as a short name; longer ones are cut, which no known name is. */
-static const char *current_name(const struct decoder *decoder, char *name, size_t size)
+static int current_name(struct decoder *decoder, char *name, size_t size)
 {
     struct fm_text text = {0};
     fm_json_decode(&decoder->reader, &text);
     size_t length = text.length < size - 1 ? text.length : size - 1;
-    if (text.failed || text.data == NULL) {
-        length = 0;
-    } else {
+    int status = text.failed ? no_memory(decoder) : 0;
+    if (status == 0 && length > 0) {
         memcpy(name, text.data, length);
     }
-    name[length] = '\0';
+    name[status == 0 ? length : 0] = '\0';
     fm_text_deinit(&text);
-    return name;
+    return status;
 }
 
 enum { NAME_SIZE = 160 };
@@ -98,11 +97,13 @@ static int64_t port_find(const struct decoder *decoder, const struct fm_port *po
     return -1;
 }
 
-static int port_unknown(const struct decoder *decoder, const char *what,
-                        const struct fm_port *ports, uint32_t count)
+static int port_unknown(struct decoder *decoder, const char *what, const struct fm_port *ports,
+                        uint32_t count)
 {
     char name[NAME_SIZE];
-    current_name(decoder, name, sizeof(name));
+    if (current_name(decoder, name, sizeof(name)) != 0) {
+        return FM_ENOMEM;
+    }
     const char *nearest = NULL;
     unsigned nearest_distance = 1 + (unsigned)strlen(name) / 4;
     struct fm_text known = {0};
@@ -117,14 +118,14 @@ static int port_unknown(const struct decoder *decoder, const char *what,
         }
     }
     int status =
-        nearest != NULL
+        known.failed ? no_memory(decoder)
+        : nearest != NULL
             ? fm_error_set(decoder->reterr, FM_EINVAL,
                            "model '%s' has no %s '%s'; did you mean '%s'?",
                            decoder->signature->name, what, name, nearest)
             : fm_error_set(decoder->reterr, FM_EINVAL, "model '%s' has no %s '%s'; it has: %s%s",
                            decoder->signature->name, what, name,
-                           known.data != NULL && !known.failed ? known.data : "none",
-                           count > 8 ? ", ..." : "");
+                           known.data != NULL ? known.data : "none", count > 8 ? ", ..." : "");
     fm_text_deinit(&known);
     return status;
 }
@@ -569,7 +570,9 @@ static int read_input_datatype(struct decoder *decoder, struct input *input)
         return wrong_kind(decoder, token, "an input's datatype", "a string");
     }
     char name[NAME_SIZE];
-    current_name(decoder, name, sizeof(name));
+    if (current_name(decoder, name, sizeof(name)) != 0) {
+        return FM_ENOMEM;
+    }
     input->dtype = fm_dtype_parse(name, strlen(name));
     if (input->dtype == FM_DTYPE_INVALID) {
         return fm_error_set(

@@ -67,7 +67,7 @@ int fm_input_row_shape(const struct fm_port *port, bool batched,
         }
     }
     if (ret_row->rank < 0) {
-        return fm_error_set(reterr, FM_EINVAL,
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "input '%s' has no known rank, so nothing can be made up for it",
                             port->name);
     }

@@ -25,7 +25,7 @@ int FM_NODISCARD fm_input_shape_parse(char *text, struct fm_input_shape *ret_sha
 /*
  * Completes the shape of one row of `port`: variable dimensions come from `shapes`. `batched`:
  * dimension 0 of the port is the batch and is left out. FM_EINVAL says which size is missing and
- * how to give it.
+ * how to give it, FM_ETYPE which one does not fit; FM_EUNSUPPORTED: no shape would do.
  */
 int FM_NODISCARD fm_input_row_shape(const struct fm_port *port, bool batched,
                                     const struct fm_input_shape *shapes, size_t shape_count,

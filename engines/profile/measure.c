@@ -417,17 +417,11 @@ static int batches_choose(struct measurement *measurement, struct fm_error *rete
     return 0;
 }
 
-static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
+/* Every shape that was given names an input. */
+static int shapes_check(const struct measurement *measurement, const struct fm_port *ports,
+                        struct fm_error *reterr)
 {
     const struct fm_measure_options *options = measurement->options;
-    const struct fm_port *ports =
-        fm_model_inputs(measurement->loaded[0].model, &measurement->input_count);
-    (void)fm_model_outputs(measurement->loaded[0].model, &measurement->output_count);
-    if (measurement->input_count > FM_PROFILE_POINTS_MAX) {
-        return fm_error_set(reterr, FM_ELIMIT,
-                            "the model has %" PRIu32 " inputs; up to %d can be measured",
-                            measurement->input_count, FM_PROFILE_POINTS_MAX);
-    }
     for (size_t i = 0; i < options->shape_count; i++) {
         bool found = options->shapes[i].name == NULL && measurement->input_count == 1;
         for (uint32_t j = 0; j < measurement->input_count && options->shapes[i].name != NULL; j++) {
@@ -441,6 +435,25 @@ static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
                 measurement->input_count > 0 ? ports[0].name : "");
         }
     }
+    return 0;
+}
+
+static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
+{
+    const struct fm_measure_options *options = measurement->options;
+    const struct fm_port *ports =
+        fm_model_inputs(measurement->loaded[0].model, &measurement->input_count);
+    (void)fm_model_outputs(measurement->loaded[0].model, &measurement->output_count);
+    if (measurement->input_count > FM_PROFILE_POINTS_MAX) {
+        return fm_error_set(reterr, FM_ELIMIT,
+                            "the model has %" PRIu32 " inputs; up to %d can be measured",
+                            measurement->input_count, FM_PROFILE_POINTS_MAX);
+    }
+    int status = shapes_check(measurement, ports, reterr);
+    if (status != 0) {
+        *options->ret_shapes_wrong = true;
+        return status;
+    }
     measurement->inputs =
         fm_alloc_zero((size_t)measurement->batch_count * measurement->input_count + 1,
                       sizeof *measurement->inputs);
@@ -451,9 +464,9 @@ static int inputs_make(struct measurement *measurement, struct fm_error *reterr)
     for (uint32_t i = 0; i < measurement->input_count; i++) {
         struct fm_port row;
         char shown[160];
-        int status =
-            fm_input_row_shape(&ports[i], measurement->batched, options->shapes,
-                               options->shape_count, measurement->input_count, &row, reterr);
+        status = fm_input_row_shape(&ports[i], measurement->batched, options->shapes,
+                                    options->shape_count, measurement->input_count, &row, reterr);
+        *options->ret_shapes_wrong = status == FM_EINVAL || status == FM_ETYPE;
         for (uint32_t j = 0; status == 0 && j < measurement->batch_count; j++) {
             status = fm_input_fill(&row, measurement->batched, measurement->batches[j],
                                    &measurement->random,

@@ -59,6 +59,7 @@ struct fm_measure_options {
     uint64_t seed;
     const struct fm_input_shape *shapes;
     size_t shape_count;
+    bool *ret_shapes_wrong;      /* mandatory; set when it is `shapes` that lacks or misfits */
     bool (*stop)(void *context); /* true: end soon; NULL: never */
     void (*progress)(void *context, const struct fm_measure_progress *progress);
     void (*note)(void *context, const char *text);

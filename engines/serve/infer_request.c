@@ -63,6 +63,9 @@ static void answer_error(struct inference *inference, int status, const char *me
             (struct fm_http_part){inference->error_body.data, inference->error_body.length};
         answer.parts = &inference->error_part;
         answer.part_count = 1;
+    } else {
+        /* An error without its words is no answer; asked again there may be memory for it. */
+        answer.status = fm_status_http(FM_ENOMEM);
     }
     if (answer.status == 503) {
         answer.headers[answer.header_count++] = (struct fm_http_header){"Retry-After", "1"};

@@ -2,8 +2,9 @@
  * libfermata in a program of your own: opens a pipeline with one BYTES input and prints its first
  * output for every file named.
  *
- *     cc read_page.c $(pkg-config --cflags --libs libfermata) -o read_page
- *     ./read_page examples/ocr/pipeline.yaml page.jpg
+ *     cc examples/embed/read_page.c $(pkg-config --cflags --libs libfermata) \
+ *         -Wl,-rpath,$(pkg-config --variable=libdir libfermata) -o build/read_page
+ *     build/read_page examples/ocr/pipeline.yaml build/ocr/pages/bash/020.jpg
  */
 #include <stdio.h>
 #include <stdlib.h>

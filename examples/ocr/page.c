@@ -295,17 +295,6 @@ static int page_line_read(const struct fm_operator_call *call, size_t index,
     return ocr_quad_read(&call->inputs[2].items[index], &ret_line->quad, reterr);
 }
 
-/* Whether `next` stands to the right of `line`, side by side: the order of lines is given, so that
- * these two are all that matters. */
-static bool stands_beside(const struct ocr_quad *line, const struct ocr_quad *next, bool turned)
-{
-    struct ocr_bounds a = ocr_quad_bounds(line);
-    struct ocr_bounds b = ocr_quad_bounds(next);
-    double overlap = fmin(a.bottom, b.bottom) - fmax(a.top, b.top);
-    bool is_later = turned ? b.left < a.left : b.left > a.left;
-    return is_later && overlap > 0.5 * fmin(a.bottom - a.top, b.bottom - b.top);
-}
-
 /* A quad of a page on its head begins at the right. */
 static bool quad_is_turned(const struct ocr_quad *quad)
 {
@@ -322,17 +311,43 @@ static int lines_collect(const struct fm_operator_call *call, double confidence_
         if (status < 0) {
             return status;
         }
-        if (line->length == 0 || !(line->confidence >= (float)confidence_min)) {
-            continue;
+        if (line->length > 0 && line->confidence >= (float)confidence_min) {
+            count++;
         }
-        if (count > 0) {
-            bool turned = quad_is_turned(&line->quad) && quad_is_turned(&lines[count - 1].quad);
-            line->before = stands_beside(&lines[count - 1].quad, &line->quad, turned) ? ' ' : '\n';
-        }
-        count++;
     }
     *ret_count = count;
     return FM_OK;
+}
+
+/* Puts lines[count] into reading order. They come in the order of all boxes, but a box without text
+ * (a rule, a stain) can tie lines or columns together, so the order is made anew of those that have
+ * some. */
+static int lines_order(struct page_line *lines, size_t count)
+{
+    struct page_line *given = malloc((count + 1) * sizeof(*given));
+    struct ocr_bounds *bounds = calloc(count + 1, sizeof(*bounds));
+    struct ocr_place *places = malloc((count + 1) * sizeof(*places));
+    int status = given == NULL || bounds == NULL || places == NULL ? FM_ENOMEM : FM_OK;
+    if (status == FM_OK) {
+        memcpy(given, lines, count * sizeof(*given));
+        for (size_t i = 0; i < count; i++) {
+            struct ocr_bounds b = ocr_quad_bounds(&given[i].quad);
+            bounds[i] = quad_is_turned(&given[i].quad)
+                            ? (struct ocr_bounds){-b.right, -b.bottom, -b.left, -b.top}
+                            : b;
+        }
+        status = ocr_reading_order(bounds, count, places);
+    }
+    for (size_t i = 0; status == FM_OK && i < count; i++) {
+        lines[i] = given[places[i].box];
+        if (i > 0) {
+            lines[i].before = places[i].line == places[i - 1].line ? ' ' : '\n';
+        }
+    }
+    free(given);
+    free(bounds);
+    free(places);
+    return status;
 }
 
 static void length_write(uint8_t *data, size_t length)
@@ -418,6 +433,9 @@ static int page_run(void *opaque, struct fm_operator_call *call)
         return ocr_fail(&call->error, FM_ENOMEM, "out of memory");
     }
     status = lines_collect(call, *confidence_min, lines, &count, &call->error);
+    if (status == FM_OK) {
+        status = lines_order(lines, count);
+    }
     if (status == FM_OK) {
         status = text_emit(call, lines, count);
     }

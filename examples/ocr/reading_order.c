@@ -22,15 +22,21 @@
 #define CUT_BOXES_MIN    (2 * COLUMN_LINES_MIN)
 /* In heights of a box: */
 #define PAGE_WIDTH_MIN 24.0
-#define GAP_MIN        0.6
-#define GAP_CROSSING   0.3
-#define GAP_STEP       0.25
+#define GAP_MIN        0.4
+/* Less than this across the gap is a line that the detector drew a letter too far. */
+#define GAP_CROSSING 1.0
+#define GAP_STEP     0.25
 /* In widths of the page's text: */
 #define GAP_MIDDLE 0.06
 /* In widths of a column: what is as full as this is a column, what is less full than that is none.
  */
 #define COLUMN_FULL     0.9
 #define COLUMN_FILL_MIN 0.4
+/* A line of a column is one box, or two with leaders between; rows of a table have more. */
+#define COLUMN_CELLS_MAX 2.0
+/* Of a page's boxes, so many in a hundred at either edge do not set the width of its text: page
+ * numbers and footers stand out of it. */
+#define EDGE_OUTLIERS 5
 /* Lines side by side: within this of each other, in heights of a box, they are aligned. */
 #define ALIGNED_WITHIN 0.25
 #define ALIGNED_MAX    0.7
@@ -233,6 +239,7 @@ struct column {
     size_t line_count; /* 0: too few to be a column */
     double edge;       /* where nine of ten boxes have ended (left side), or have not begun */
     double fill;       /* width that one line in four exceeds, in halves of the page's text */
+    double cells;      /* boxes of a line; the median */
 };
 
 /* Measures the side of `cut` that side->middles is for; sorted[count] are the boxes between its
@@ -255,6 +262,10 @@ static void column_measure(struct work *work, const struct box *sorted, size_t c
     double edge = quantile(work->values, side_count, 1, 10);
     side->edge = is_left ? -edge : edge;
     size_t line_count = lines_make(work, work->side, side_count);
+    for (size_t i = 0; i < line_count; i++) {
+        work->values[i] = (double)work->lines[i].box_count;
+    }
+    side->cells = quantile(work->values, line_count, 1, 2);
     for (size_t i = 0; i < line_count; i++) {
         work->values[i] = work->lines[i].right - work->lines[i].left;
         side->middles[i] = work->lines[i].middle_sum / (double)work->lines[i].box_count;
@@ -302,7 +313,8 @@ static bool columns_are(struct column *left, struct column *right, double box_he
         return false;
     }
     double fill = fmin(left->fill, right->fill);
-    return fill >= COLUMN_FULL ||
+    bool is_full = fill >= COLUMN_FULL && fmax(left->cells, right->cells) <= COLUMN_CELLS_MAX;
+    return is_full ||
            (fill >= COLUMN_FILL_MIN && columns_aligned(left, right, box_height) <= ALIGNED_MAX);
 }
 
@@ -347,17 +359,30 @@ static void cuts_try(struct work *work, const struct box *sorted, size_t count, 
     }
 }
 
+/* Where the text of these boxes begins and ends, but for a few that stand out. */
+static void edges_find(struct work *work, const struct box *boxes, size_t count, double *ret_left,
+                       double *ret_right)
+{
+    for (size_t i = 0; i < count; i++) {
+        work->values[i] = boxes[i].bounds.left;
+    }
+    *ret_left = quantile(work->values, count, EDGE_OUTLIERS, 100);
+    for (size_t i = 0; i < count; i++) {
+        work->values[i] = -boxes[i].bounds.right;
+    }
+    *ret_right = -quantile(work->values, count, EDGE_OUTLIERS, 100);
+}
+
 /* The best cut of these boxes; false when they are one column. */
 static bool cut_find(struct work *work, const struct box *boxes, size_t count, struct cut *ret_cut)
 {
     if (count < CUT_BOXES_MIN) {
         return false;
     }
-    double left = INFINITY;
-    double right = -INFINITY;
+    double left = 0;
+    double right = 0;
+    edges_find(work, boxes, count, &left, &right);
     for (size_t i = 0; i < count; i++) {
-        left = fmin(left, boxes[i].bounds.left);
-        right = fmax(right, boxes[i].bounds.right);
         work->values[i] = boxes[i].bounds.bottom - boxes[i].bounds.top;
     }
     double box_height = quantile(work->values, count, 1, 2);

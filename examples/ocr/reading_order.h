@@ -29,8 +29,8 @@ struct ocr_place {
  * a line; lines go from top to bottom. Before that, a page (or what is left of it) is cut into two
  * columns where a gap runs down near its middle past at least six lines on either side. What has
  * such a gap may also be a table, which must be read across: it is taken for columns only if its
- * lines fill them, or if the lines on one side do not stand at the heights of those on the other.
- * What lies above and below the columns is treated likewise.
+ * lines fill them and are of few pieces, or if the lines on one side do not stand at the heights of
+ * those on the other. What lies above and below the columns is treated likewise.
  *
  * LIMITATIONS. Upright pages only. Two columns, not three. A table whose two halves are full of
  * text is read as columns.

@@ -22,6 +22,13 @@
 #include "examples/ocr/operators.h"
 #include "examples/ocr/reading_order.h"
 
+/* A rectangle so many times as long as high is a line of text, whose outer rows may be fringe:
+ * those with less than FRINGE_MAX of its length in pixels. */
+#define FRINGE_LENGTH_MIN 8.0
+#define FRINGE_MAX        0.1
+/* No line that could be trimmed is higher, in map pixels. */
+#define ROWS_MAX 512
+
 struct boxes_state {
     double threshold;
     double box_threshold;
@@ -211,6 +218,111 @@ static size_t component_outline(const struct ocr_run *runs, size_t run_count,
     return count;
 }
 
+static double pixel_across(const struct ocr_rectangle *rectangle, double x, double y)
+{
+    return (y + 0.5 - rectangle->center.y) * rectangle->x_axis.x -
+           (x + 0.5 - rectangle->center.x) * rectangle->x_axis.y + rectangle->height / 2;
+}
+
+/* The corners of the pixels of a component that lie in rows [first, last] of a rectangle, as
+ * component_outline gives them. */
+static size_t band_outline(const struct ocr_run *runs, size_t run_count,
+                           const struct ocr_rectangle *rectangle, int first, int last,
+                           struct ocr_point *ret_points)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < run_count;) {
+        int32_t row = runs[i].row;
+        int32_t left = INT32_MAX;
+        int32_t right = -1;
+        for (; i < run_count && runs[i].row == row; i++) {
+            for (int32_t x = runs[i].begin; x < runs[i].end; x++) {
+                double across = pixel_across(rectangle, x, row);
+                if (across >= first && across < last + 1) {
+                    left = x < left ? x : left;
+                    right = x;
+                }
+            }
+        }
+        if (right >= 0) {
+            ret_points[count++] = (struct ocr_point){left, row};
+            ret_points[count++] = (struct ocr_point){right + 1, row};
+            ret_points[count++] = (struct ocr_point){left, row + 1};
+            ret_points[count++] = (struct ocr_point){right + 1, row + 1};
+        }
+    }
+    return count;
+}
+
+/* The rectangle turned along the middle of the component's pixels (least squares), high enough to
+ * hold all of them still. */
+static struct ocr_rectangle rectangle_level(const struct ocr_rectangle *rectangle,
+                                            const struct ocr_run *runs, size_t run_count)
+{
+    struct ocr_point u = rectangle->x_axis;
+    double pixels = 0, along_sum = 0, across_sum = 0, square_sum = 0, product_sum = 0;
+    for (size_t i = 0; i < run_count; i++) {
+        double y = runs[i].row + 0.5 - rectangle->center.y;
+        for (int32_t pixel = runs[i].begin; pixel < runs[i].end; pixel++) {
+            double x = pixel + 0.5 - rectangle->center.x;
+            double along = x * u.x + y * u.y;
+            double across = y * u.x - x * u.y;
+            pixels++;
+            along_sum += along;
+            across_sum += across;
+            square_sum += along * along;
+            product_sum += along * across;
+        }
+    }
+    double spread = square_sum - along_sum * along_sum / pixels;
+    double slope = spread > 0 ? (product_sum - along_sum * across_sum / pixels) / spread : 0;
+    double length = hypot(1, slope);
+    struct ocr_rectangle level = *rectangle;
+    level.x_axis = (struct ocr_point){(u.x - slope * u.y) / length, (u.y + slope * u.x) / length};
+    level.height += fabs(slope) * rectangle->width + 2;
+    return level;
+}
+
+/*
+ * A rectangle without the fringe of its component. The mark of a footnote at one end of a long line
+ * lifts that end, and a rectangle around all would be half as high again as the line: its letters
+ * then become so narrow that the network has no time steps for them. So rows along the line that
+ * hold few pixels do not count if they are its outer ones, and what remains is boxed anew.
+ */
+static struct ocr_rectangle rectangle_trim(const struct ocr_rectangle *rectangle,
+                                           const struct ocr_run *runs, size_t run_count,
+                                           struct ocr_point *points)
+{
+    uint32_t pixels[ROWS_MAX] = {0};
+    if (rectangle->width < FRINGE_LENGTH_MIN * rectangle->height) {
+        return *rectangle;
+    }
+    struct ocr_rectangle level = rectangle_level(rectangle, runs, run_count);
+    int bottom = (int)ceil(level.height) - 1;
+    if (bottom >= ROWS_MAX) {
+        return *rectangle;
+    }
+    for (size_t i = 0; i < run_count; i++) {
+        for (int32_t x = runs[i].begin; x < runs[i].end; x++) {
+            double across = pixel_across(&level, x, runs[i].row);
+            pixels[across < 0 ? 0 : across > bottom ? bottom : (int)across]++;
+        }
+    }
+    int top = 0;
+    while (top < bottom && pixels[top] < FRINGE_MAX * level.width) {
+        top++;
+    }
+    while (bottom > top && pixels[bottom] < FRINGE_MAX * level.width) {
+        bottom--;
+    }
+    size_t count = band_outline(runs, run_count, &level, top, bottom, points);
+    if (count == 0) {
+        return *rectangle;
+    }
+    count = ocr_hull(points, count);
+    return ocr_rectangle_around(points, count);
+}
+
 static int quads_push(struct quad_list *quads, const struct ocr_quad *quad)
 {
     if (quads->count == quads->capacity) {
@@ -242,6 +354,8 @@ static int quads_collect(const struct boxes_state *state, const struct ocr_compo
                                          component->run_count, points);
         count = ocr_hull(points, count);
         struct ocr_rectangle rectangle = ocr_rectangle_around(points, count);
+        rectangle = rectangle_trim(&rectangle, &components->runs[component->first_run],
+                                   component->run_count, points);
         if (fmin(rectangle.width, rectangle.height) < state->side_min) {
             continue;
         }

@@ -4,6 +4,7 @@
 #include "host/os/standard_files.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 bool fm_standard_files_open(void)
@@ -18,4 +19,10 @@ bool fm_standard_files_open(void)
         }
     }
     return true;
+}
+
+bool fm_standard_output_abandoned(void)
+{
+    struct pollfd poller = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&poller, 1, 0) == 1 && (poller.revents & (POLLERR | POLLHUP)) != 0;
 }

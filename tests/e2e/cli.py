@@ -100,6 +100,16 @@ def a_full_disk_is_noticed():
     contains(done.stderr.decode(), "cannot write to standard output: No space left")
 
 
+@test
+def a_reader_that_leaves_is_no_news():
+    for arguments in (["help"], ["help", "infer"], ["version", "--json"], ["internal-docs", "markdown"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([FERMATA, *arguments], stdout=writing, stderr=subprocess.PIPE)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (141, b""), (arguments, done)
+
+
 def on_terminal(arguments, env):
     """What the program prints when all its descriptors are a terminal."""
     master, slave = pty.openpty()

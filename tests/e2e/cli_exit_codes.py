@@ -25,6 +25,7 @@ def chunk(kind, body):
 
 
 model("echo", "{inputs: 'x:FP32[-1,4]', outputs: 'y'}")
+model("open", "{inputs: 'x:FP32[-1,-1]', outputs: 'y'}")
 model("pair", "{inputs: 'first:FP32[-1,2], second:FP32[-1,2]', outputs: 'one, two'}")
 model("text", "{inputs: 'x:BYTES[-1]', outputs: 'y'}")
 model("image", "{inputs: 'x:FP32[-1,3,2,4]', outputs: 'y'}")
@@ -102,6 +103,10 @@ TABLE = [
     (["profile", "nosuch", "-o", "x.svg"], USAGE, "the plot lies beside it"),
     (["profile", "nosuch", "--batch", "0"], USAGE, "--batch: '0'"),
     (["profile", "nosuch"], INPUT, "'nosuch' does not exist"),
+    (["profile", "echo", "-s", "nosuch=4"], USAGE, "--input-shape names 'nosuch', which is not an input of the model"),
+    (["profile", "echo", "-s", "x=5"], USAGE, "size 0 of input 'x' is fixed at 4, not 5"),
+    (["profile", "echo", "-s", "x=1,4"], USAGE, "give 1 sizes (without the batch), not 2"),
+    (["profile", "open"], USAGE, "say which sizes to measure with, for example --input-shape x=64"),
     (["profile", "echo", "-o", "absent/x.yaml"], INPUT, "there is no directory 'absent'"),
     (["profile", "echo", "-o", "echo"], INPUT, "it is a directory"),
     # batch, serve
@@ -142,7 +147,7 @@ def a_refused_call_leaves_no_file():
     with open(path("kept.npy"), "w") as file:
         file.write("kept")
     fermata("infer", "echo", "pairs", "-o", "kept.npy", "-o", "y=new.npy", code=3, cwd=FOLDER.name)
-    fermata("profile", "echo", "-s", "nosuch=4", "-o", "kept.npy", code=3, cwd=FOLDER.name)
+    fermata("profile", "echo", "-s", "nosuch=4", "-o", "kept.npy", code=2, cwd=FOLDER.name)
     with open(path("kept.npy")) as file:
         assert file.read() == "kept"
     os.remove(path("kept.npy"))

@@ -94,9 +94,9 @@ def ctrl_c_keeps_what_was_measured():
 
 @test
 def mistakes_are_explained():
-    contains(fermata("profile", AFFINE, "--input-shape", "x=3", code=3)[1], "fixed at 4, not 3")
-    contains(fermata("profile", AFFINE, "--input-shape", "x=1,4", code=3)[1], "give 1 sizes (without the batch), not 2")
-    contains(fermata("profile", AFFINE, "--input-shape", "z=4", code=3)[1], "'z', which is not an input of the model; its first is 'x'")
+    contains(fermata("profile", AFFINE, "--input-shape", "x=3", code=2)[1], "fixed at 4, not 3")
+    contains(fermata("profile", AFFINE, "--input-shape", "x=1,4", code=2)[1], "give 1 sizes (without the batch), not 2")
+    contains(fermata("profile", AFFINE, "--input-shape", "z=4", code=2)[1], "'z', which is not an input of the model; its first is 'x'")
     contains(fermata("profile", AFFINE, "--input-shape", "x=a", code=2)[1], "--input-shape", "'a' is not a size")
     contains(fermata("profile", AFFINE, "--set", "alhpa=1ms", code=3)[1], "alhpa")
     contains(fermata("profile", AFFINE, "--set", "x", code=2)[1], "--set: 'x' is not KEY=VALUE")
@@ -120,7 +120,7 @@ def the_real_model_is_measured():
         raise Skip("no models here; tools/setup fetches them")
     if "thread" in os.environ.get("FM_SANITIZE", ""):
         raise Skip("ONNX Runtime's own thread pool is not built for ThreadSanitizer")
-    _, err = fermata("profile", cls, code=3)
+    _, err = fermata("profile", cls, code=2)
     contains(err, "one row of input 'x' is [3,-1,-1]", "--input-shape x=3,64,64")
     found = fermata_json("profile", cls, "--input-shape", "x=3,48,192", "--batch", "1,2", *QUICK, "--no-save", "--json", timeout=110)
     settings = {(s["threads"], s["instances"]) for s in found["settings"]}

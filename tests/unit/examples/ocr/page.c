@@ -174,6 +174,33 @@ TEST(lines_of_little_confidence_or_no_text_are_left_out)
     call_destroy(call);
 }
 
+TEST(the_order_is_made_anew_of_lines_with_text)
+{
+    struct lines lines;
+    int status = 0;
+    float swap[8];
+    lines_init(&lines, 0);
+    memcpy(swap, lines.quads[0], sizeof(swap));
+    memcpy(lines.quads[0], lines.quads[2], sizeof(swap));
+    memcpy(lines.quads[2], swap, sizeof(swap));
+    struct call *call = page(&lines, LINES, "0.5", &status);
+    CHECK_INT_EQ(status, 0);
+    CHECK_MEM_EQ((char *)call->outputs[0][0].data + 4, "a2 a1\na0", 8);
+    CHECK_MEM_EQ((char *)call->outputs[2][0].data, lines.quads[2], 32);
+    call_destroy(call);
+    lines_init(&lines, 0);
+    for (int i = 0; i < LINES; i++) { /* on its head: corner 0 is where the line begins */
+        memcpy(swap, lines.quads[i], sizeof(swap));
+        for (int j = 0; j < 8; j++) {
+            lines.quads[i][j] = swap[(j + 4) % 8];
+        }
+    }
+    call = page(&lines, LINES, "0.5", &status);
+    CHECK_INT_EQ(status, 0);
+    CHECK_MEM_EQ((char *)call->outputs[0][0].data + 4, "a2\na1 a0", 8);
+    call_destroy(call);
+}
+
 TEST(inputs_that_do_not_fit_are_refused)
 {
     struct lines lines;

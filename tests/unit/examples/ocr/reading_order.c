@@ -64,6 +64,38 @@ TEST(a_table_is_read_across)
     }
 }
 
+TEST(a_table_full_of_cells_is_read_across)
+{
+    /* Both halves are full, as columns are, but of three cells each. */
+    struct sheet sheet = {0};
+    for (int i = 0; i < 8; i++) {
+        for (int j = 0; j < 6; j++) {
+            sheet_add(&sheet, 100 + 136 * j, 100 + 25 * i, 220 + 136 * j);
+        }
+    }
+    CHECK_INT_EQ(ocr_reading_order(sheet.bounds, sheet.count, sheet.places), 0);
+    for (uint32_t i = 0; i < 48; i++) {
+        CHECK_INT_EQ(sheet.places[i].box, i);
+        CHECK_INT_EQ(sheet.places[i].line, i / 6);
+    }
+}
+
+TEST(columns_survive_a_line_drawn_too_far_and_a_wide_footer)
+{
+    struct sheet sheet = {0};
+    for (int i = 0; i < 20; i++) { /* even: left; odd: right */
+        sheet_add(&sheet, 100, 100 + 25 * i, i == 10 ? 515 : 490);
+        sheet_add(&sheet, 500, 100 + 25 * i, 890);
+    }
+    sheet_add(&sheet, 800, 700, 1100); /* 40: the footer stands out of the text */
+    CHECK_INT_EQ(ocr_reading_order(sheet.bounds, sheet.count, sheet.places), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        CHECK_INT_EQ(sheet.places[i].box, 2 * i);
+        CHECK_INT_EQ(sheet.places[20 + i].box, 1 + 2 * i);
+    }
+    CHECK_INT_EQ(sheet.places[40].box, 40);
+}
+
 TEST(one_column_with_short_lines_stays_one)
 {
     struct sheet sheet = {0};

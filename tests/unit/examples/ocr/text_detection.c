@@ -93,6 +93,22 @@ TEST(maps_without_text_and_maps_full_of_it)
     scene_destroy(&scene);
 }
 
+TEST(a_mark_at_one_end_does_not_lift_the_line)
+{
+    struct scene scene = scene_create(100 * 400);
+    bar(scene.map, 400, 20, 40, 380, 48);
+    bar(scene.map, 400, 20, 34, 32, 40);
+    CHECK_INT_EQ(scene_run(&scene, 100, 400), 0);
+    CHECK_INT_EQ(scene.call->counts[0], 1);
+    const float *quad = scene.call->outputs[0][0].data;
+    double grow = 360 * 8 * 1.5 / (2 * 368);
+    /* The page is twice as high as the map; around the mark too, the box would begin 20 higher. */
+    CHECK_NEAR(quad[1], 2 * (40 - grow), 4);
+    CHECK_NEAR(quad[3], 2 * (40 - grow), 4);
+    CHECK_NEAR(quad[5], 2 * (48 + grow), 4);
+    scene_destroy(&scene);
+}
+
 TEST(too_many_boxes_are_refused)
 {
     struct scene scene = scene_create(256 * 256);
