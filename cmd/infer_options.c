@@ -192,7 +192,7 @@ const char *fm_infer_port_names(const struct fm_port *ports, uint32_t count, cha
 static const char *unknown_format(const struct fm_port *ports, uint32_t count, const char *name,
                                   char *text, size_t size)
 {
-    const char *candidates[SUGGESTIONS_MAX];
+    const char *candidates[SUGGESTIONS_MAX] = {NULL};
     char names[LIST_TEXT_SIZE];
     uint32_t used = count < SUGGESTIONS_MAX ? count : SUGGESTIONS_MAX;
     for (uint32_t i = 0; i < used; i++) {

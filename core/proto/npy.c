@@ -181,9 +181,14 @@ static int read_strings(const struct header *header, size_t width, const char *d
                         struct fm_value *ret_value, struct fm_error *reterr)
 {
     uint64_t count = 0;
-    if (fm_shape_element_count(header->shape, header->rank, &count) != 0 ||
-        (width > 0 && count > size / width) || count * width != size || width > UINT32_MAX ||
-        count > (SIZE_MAX - size) / 4) {
+    if (width == 0) {
+        /* Then no data would bound how many strings a short header can promise. */
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "its strings have no width ('%s'); save array.astype('S1')",
+                            header->descr);
+    }
+    if (fm_shape_element_count(header->shape, header->rank, &count) != 0 || count > size / width ||
+        count * width != size || width > UINT32_MAX || count > (SIZE_MAX - size) / 4) {
         return fm_error_set(reterr, FM_ECORRUPT,
                             "the data does not have the size that its header says");
     }

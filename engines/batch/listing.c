@@ -101,6 +101,15 @@ static int output_refuse(const struct output_place *output, const char *path, co
                         path, output->shown);
 }
 
+/* The same for a file, which itself may be a link into the output directory. */
+static int output_refuse_file(const struct output_place *output, const char *path,
+                              struct fm_error *reterr)
+{
+    char resolved[FM_LISTING_ID_MAX];
+    int status = fm_paths_resolve(path, resolved, sizeof(resolved), reterr);
+    return status != 0 ? status : output_refuse(output, path, resolved, reterr);
+}
+
 /* The prefix that ids of files in `directory` get. */
 static int id_prefix(const struct fm_listing *listing, const char *directory,
                      const struct output_place *output, char *ret_prefix, size_t size,
@@ -145,16 +154,13 @@ static int add_file(struct fm_listing *listing, const char *path, uint64_t size,
                     const struct output_place *output, struct fm_error *reterr)
 {
     char directory[FM_LISTING_ID_MAX];
-    char resolved[FM_LISTING_ID_MAX];
     char prefix[FM_LISTING_ID_MAX];
     struct collector collector = {.listing = listing, .prefix = prefix, .reterr = reterr};
     int status = fm_path_directory(directory, sizeof(directory), path);
     if (status != 0) {
         return fm_error_set(reterr, status, "the path '%.200s...' is too long", path);
     }
-    /* The file itself may be a link into the output directory. */
-    status = fm_paths_resolve(path, resolved, sizeof(resolved), reterr);
-    status = status != 0 ? status : output_refuse(output, path, resolved, reterr);
+    status = output_refuse_file(output, path, reterr);
     status = status != 0 ? status
                          : id_prefix(listing, directory, output, prefix, sizeof(prefix), reterr);
     return status != 0 ? status : collect(&collector, fm_path_base(path), size);
@@ -245,44 +251,52 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing,
 
 /* --- Lists --- */
 
-/* One spelling for one file, as id: relative when it lies below the base, else absolute. */
-static int list_id(const struct fm_listing *listing, const char *base, const char *line,
-                   char *ret_id, size_t size)
-{
-    char above[2 * FM_LISTING_ID_MAX];
+/* What reading a list needs. Its paths are too many for a stack. */
+struct list_reader {
+    struct fm_listing *listing;
+    const struct output_place *output;
+    char base[FM_LISTING_ID_MAX]; /* resolved */
+    char text[FM_LISTING_ID_MAX]; /* the line */
     char id[FM_LISTING_ID_MAX];
-    int status = fm_paths_tidy(listing->base, line, id, sizeof(id));
+    char path[2 * FM_LISTING_ID_MAX]; /* of the file that id names */
+    char resolved[2 * FM_LISTING_ID_MAX];
+};
+
+/* One spelling for one file, as *ret_id, which is a part of reader->id: relative when it lies below
+ * the base, else absolute. */
+static int list_id(struct list_reader *reader, const char **ret_id)
+{
+    char *id = reader->id;
+    int status = fm_paths_tidy(reader->listing->base, reader->text, id, sizeof(reader->id));
     if (status == 0 && (strcmp(id, "..") == 0 || strncmp(id, "../", 3) == 0)) {
-        status = fm_path_join(above, sizeof(above), base, id);
-        status = status != 0 ? status : fm_paths_tidy("", above, id, sizeof(id));
+        status = fm_path_join(reader->path, sizeof(reader->path), reader->base, id);
+        status = status != 0 ? status : fm_paths_tidy("", reader->path, id, sizeof(reader->id));
     }
-    const char *below = id[0] == '/' ? fm_paths_below(base, id) : NULL;
-    const char *name = below != NULL && below[0] != '\0' ? below : id;
-    if (status != 0 || strlen(name) + 1 > size) {
-        return FM_ETOOLARGE;
-    }
-    memcpy(ret_id, name, strlen(name) + 1);
-    return 0;
+    const char *below = status == 0 && id[0] == '/' ? fm_paths_below(reader->base, id) : NULL;
+    *ret_id = below != NULL && below[0] != '\0' ? below : id;
+    return status;
 }
 
-static int list_line(struct fm_listing *listing, const char *base, const char *line, size_t length,
-                     const struct output_place *output, struct fm_error *reterr)
+static int list_line(struct list_reader *reader, const char *line, size_t length,
+                     struct fm_error *reterr)
 {
-    char text[FM_LISTING_ID_MAX];
-    char id[FM_LISTING_ID_MAX];
-    char path[2 * FM_LISTING_ID_MAX];
-    char resolved[2 * FM_LISTING_ID_MAX];
+    struct fm_listing *listing = reader->listing;
+    char *path = reader->path;
+    const char *id = NULL;
     struct fm_file_facts facts = {0};
-    (void)snprintf(text, sizeof(text), "%.*s", (int)(length < sizeof(text) ? length : 0), line);
-    if (length + 1 > sizeof(text) || list_id(listing, base, text, id, sizeof(id)) != 0) {
+    bool fits = length < sizeof(reader->text);
+    memcpy(reader->text, line, fits ? length : 0);
+    reader->text[fits ? length : 0] = '\0';
+    if (!fits || list_id(reader, &id) != 0) {
         return fm_error_set(reterr, FM_ETOOLARGE,
                             "the list of inputs has a path of %zu bytes; the limit is %d", length,
                             FM_LISTING_ID_MAX - 1);
     }
-    bool short_enough = fm_path_join(path, sizeof(path), listing->base, id) == 0;
+    bool short_enough = fm_path_join(path, sizeof(reader->path), listing->base, id) == 0;
     /* What cannot be looked at now becomes a dead letter when its turn comes. */
-    if (short_enough && fm_paths_resolve(path, resolved, sizeof(resolved), NULL) == 0) {
-        int status = output_refuse(output, text, resolved, reterr);
+    if (short_enough &&
+        fm_paths_resolve(path, reader->resolved, sizeof(reader->resolved), NULL) == 0) {
+        int status = output_refuse(reader->output, reader->text, reader->resolved, reterr);
         if (status != 0) {
             return status;
         }
@@ -299,16 +313,22 @@ static int list_line(struct fm_listing *listing, const char *base, const char *l
 static int read_list(const struct fm_job *job, const struct output_place *output,
                      struct fm_listing *listing, struct fm_error *reterr)
 {
-    char base[FM_LISTING_ID_MAX];
+    struct list_reader *reader = fm_alloc(sizeof(*reader));
     char *data = NULL;
     size_t size = 0;
-    int status = fm_tree_resolve(listing->base, base, sizeof(base), reterr);
+    if (reader == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    }
+    reader->listing = listing;
+    reader->output = output;
+    int status = fm_tree_resolve(listing->base, reader->base, sizeof(reader->base), reterr);
     if (status == 0) {
         status = strcmp(job->list, "-") == 0
                      ? fm_file_read_stdin(LIST_BYTES_MAX, &data, &size, reterr)
                      : fm_file_read(job->list, LIST_BYTES_MAX, &data, &size, reterr);
     }
     if (status != 0) {
+        fm_free(reader);
         return status;
     }
     /* A NUL anywhere means that paths are separated by NULs, as find -print0 does: then they may
@@ -318,11 +338,12 @@ static int read_list(const struct fm_job *job, const struct output_place *output
         const char *end = memchr(data + at, separator, size - at);
         size_t length = end != NULL ? (size_t)(end - data) - at : size - at;
         if (length > 0) {
-            status = list_line(listing, base, data + at, length, output, reterr);
+            status = list_line(reader, data + at, length, reterr);
         }
         at += length + 1;
     }
     fm_free(data);
+    fm_free(reader);
     if (status == 0 && listing->count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND, "no input: the list '%s' is empty",
                               strcmp(job->list, "-") == 0 ? "standard input" : job->list);

@@ -15,17 +15,16 @@ enum { PATH_SIZE = 4096 };
  * there does. What does not exist is no link. */
 static bool parent_is_plain(const char *base, const char *kept, size_t parent)
 {
-    char opened[2 * PATH_SIZE];
-    char up[2 * PATH_SIZE + 4];
+    static const char up[] = "/..";
+    char opened[2 * PATH_SIZE + sizeof(up)];
     char through[PATH_SIZE];
     char direct[PATH_SIZE];
-    if (fm_path_join(opened, sizeof(opened), base, kept) != 0) {
+    if (fm_path_join(opened, sizeof(opened) - sizeof(up), base, kept) != 0) {
         return false;
     }
     size_t length = strlen(opened);
-    memcpy(up, opened, length);
-    memcpy(up + length, "/..", 4);
-    if (fm_tree_resolve(up, through, sizeof(through), NULL) != 0) {
+    memcpy(opened + length, up, sizeof(up));
+    if (fm_tree_resolve(opened, through, sizeof(through), NULL) != 0) {
         return true;
     }
     opened[length - (strlen(kept) - parent)] = '\0';

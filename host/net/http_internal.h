@@ -11,6 +11,7 @@
 #include "core/util/text.h"
 #include "host/net/http_parser_shim.h"
 #include "host/net/http_server.h"
+#include "host/os/unix_socket.h"
 
 struct fm_http_connection;
 
@@ -96,6 +97,7 @@ struct fm_http_server {
     struct fm_http_options options;
     uv_tcp_t tcp;
     uv_pipe_t pipe;
+    struct fm_unix_socket unix_name; /* of pipe */
     uv_timer_t grace;
     bool tcp_open;
     bool pipe_open;

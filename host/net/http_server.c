@@ -14,8 +14,6 @@
 #define BACKLOG 511
 /* While there was no memory for a connection that came. */
 #define RETRY_NS UINT64_C(100000000)
-/* What the kernel keeps of a Unix socket's name; libuv would cut a longer one silently. */
-#define UNIX_PATH_BYTES_MAX 107u
 
 void fm_http_options_init(struct fm_http_options *options)
 {
@@ -171,21 +169,37 @@ static const char *unix_path_problem(struct fm_http_server *server, const char *
                              : "; it is a file and no socket: name one that does not exist yet";
 }
 
+/* Not through uv_pipe_bind: it would remove the name when it closes, whosever it is by then. */
+static int unix_bind(struct fm_http_server *server, const char *path)
+{
+    int descriptor = -1;
+    int result = uv_translate_sys_error(fm_unix_socket_bind(&server->unix_name, path, &descriptor));
+    if (result == 0) {
+        result = uv_pipe_open(&server->pipe, descriptor);
+        if (result != 0) {
+            uv_fs_t request;
+            (void)uv_fs_close(server->uv, &request, descriptor, NULL);
+            uv_fs_req_cleanup(&request);
+        }
+    }
+    return result;
+}
+
 static int listen_unix(struct fm_http_server *server, struct fm_error *reterr)
 {
     const char *path = server->options.unix_path;
-    if (strlen(path) > UNIX_PATH_BYTES_MAX) {
+    if (strlen(path) > FM_UNIX_SOCKET_PATH_MAX) {
         return fm_error_set(reterr, FM_EUNAVAILABLE,
                             "cannot listen on socket '%s': its name has %zu bytes, and a socket's "
                             "may have %u; choose a shorter path",
-                            path, strlen(path), UNIX_PATH_BYTES_MAX);
+                            path, strlen(path), FM_UNIX_SOCKET_PATH_MAX);
     }
     int result = uv_pipe_init(server->uv, &server->pipe, 0);
     if (result == 0) {
         server->pipe.data = server;
         server->pipe_open = true;
         server->handles_open++;
-        result = uv_pipe_bind(&server->pipe, path);
+        result = unix_bind(server, path);
     }
     if (result == 0) {
         result = uv_listen((uv_stream_t *)&server->pipe, BACKLOG, on_connection);
@@ -206,6 +220,7 @@ static void listeners_close(struct fm_http_server *server)
     }
     if (server->pipe_open) {
         server->pipe_open = false;
+        fm_unix_socket_remove(&server->unix_name);
         uv_close((uv_handle_t *)&server->pipe, handle_closed);
     }
 }

@@ -161,15 +161,24 @@ static int device_open_locked(const struct fm_backend *backend, const struct fm_
     return 0;
 }
 
-static int device_acquire(const struct fm_backend *backend, const struct fm_setting *settings,
-                          size_t count, struct device **ret_device, struct fm_error *reterr)
+/* What tells devices apart. Lengths lead, so that no value, whatever it holds, reads like two
+ * settings. NULL when out of memory. */
+static char *device_key(const struct fm_backend *backend, const struct fm_setting *settings,
+                        size_t count)
 {
     struct fm_text text = {0};
     fm_text_append_string(&text, backend->name);
     for (size_t i = 0; i < count; i++) {
-        fm_text_append_format(&text, "\n%s=%s", settings[i].key, settings[i].value);
+        fm_text_append_format(&text, "\n%zu:%s=%zu:%s", strlen(settings[i].key), settings[i].key,
+                              strlen(settings[i].value), settings[i].value);
     }
-    char *key = fm_text_take(&text);
+    return fm_text_take(&text);
+}
+
+static int device_acquire(const struct fm_backend *backend, const struct fm_setting *settings,
+                          size_t count, struct device **ret_device, struct fm_error *reterr)
+{
+    char *key = device_key(backend, settings, count);
     if (key == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "backend '%s': out of memory", backend->name);
     }
@@ -635,9 +644,12 @@ static int load_into(struct fm_model *model, const struct fm_model_config *confi
     status = status != 0 ? status
                          : device_acquire(model->backend, device_settings, device_count,
                                           &model->device, reterr);
+    /* Through a variable of its own: what a failed load leaves in it must not be unloaded. */
+    void *handle = NULL;
     status = status != 0 ? status
                          : model->backend->model_load(model->device->handle, &source, settings,
-                                                      count, &model->handle, reterr);
+                                                      count, &handle, reterr);
+    model->handle = status == 0 ? handle : NULL;
     status = status != 0 ? status : describe(model, config, &batchable, reterr);
     status = status != 0 ? status : complete_batch(model, config, batchable, reterr);
     status = status != 0 ? status : declarations_check(model, config, reterr);

@@ -6,9 +6,13 @@
  * device -> model -> instance. A device is where models live (a CPU, a GPU). A model is loaded
  * weights. An instance executes one batch at a time: it is what the scheduler calls an accelerator.
  *
- * Compatibility: every struct begins with its size as the side that filled it in knew it, tables
- * carry abi_major and abi_minor. Fields are only ever appended. A host refuses another major; it
- * treats a field beyond struct_size as absent (NULL).
+ * Compatibility: a struct that may grow begins with struct_size, its size as the side that made it
+ * knew it; tables carry abi_major and abi_minor. Fields are only ever appended. A host refuses
+ * another major; it treats a field beyond struct_size as absent (NULL), and so does a plug-in. Who
+ * fills in a struct that the other side made sets its fields one by one and none beyond
+ * struct_size: assigning the whole struct would write over what stands behind a smaller one.
+ * Structs without struct_size (fm_port, fm_tensor, fm_setting, fm_output, fm_error) stand in arrays
+ * and in other structs, and never change within a major.
  *
  * Thread rules: device_open, model_load, instance_create and their opposites may be called from any
  * thread, not concurrently for the same object. submit() is called by one thread at a time per

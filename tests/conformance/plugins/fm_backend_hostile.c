@@ -3,6 +3,7 @@
  * each time the plug-in is loaded) or by the model's setting `lie` (everything behind the table).
  * Without either it is a decent plug-in of one FP32 tensor that answers nothing.
  */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 static struct fm_port ports[2000];
 static const char *lie = "";
+static bool load_failed;
 
 static int device_open(const struct fm_host *host, const struct fm_setting *settings,
                        size_t setting_count, void **ret_device, struct fm_error *reterr)
@@ -36,7 +38,17 @@ static int model_load(void *device, const struct fm_model_source *source,
         lie = strcmp(settings[i].key, "lie") == 0 ? settings[i].value : lie;
     }
     *ret_model = device;
-    return strcmp(lie, "wordless failure") == 0 ? FM_ECORRUPT : 0;
+    load_failed = strcmp(lie, "wordless failure") == 0;
+    return load_failed ? FM_ECORRUPT : 0;
+}
+
+/* After a failed load there is nothing to unload, whatever the load left behind. */
+static void model_unload(void *handle)
+{
+    (void)handle;
+    if (load_failed) {
+        abort();
+    }
 }
 
 static int model_info(void *model, struct fm_model_info *ret_info)
@@ -49,11 +61,10 @@ static int model_info(void *model, struct fm_model_info *ret_info)
     }
     output = ports[0];
     output.name = "y";
-    *ret_info = (struct fm_model_info){.struct_size = sizeof(*ret_info),
-                                       .input_count = 1,
-                                       .output_count = 1,
-                                       .inputs = ports,
-                                       .outputs = &output};
+    ret_info->input_count = 1;
+    ret_info->output_count = 1;
+    ret_info->inputs = ports;
+    ret_info->outputs = &output;
     if (strcmp(lie, "negative rank") == 0) {
         ports[0].rank = -3;
     } else if (strcmp(lie, "high rank") == 0) {
@@ -106,7 +117,7 @@ static struct fm_backend decent(void)
                                .device_open = device_open,
                                .device_close = nothing,
                                .model_load = model_load,
-                               .model_unload = nothing,
+                               .model_unload = model_unload,
                                .model_info = model_info,
                                .instance_create = instance_create,
                                .instance_destroy = nothing,

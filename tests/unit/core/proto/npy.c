@@ -136,6 +136,8 @@ TEST(bad_files_are_refused_with_a_reason)
     } cases[] = {
         {"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED,
          "ascontiguousarray"},
+        {"{'descr': '|S0', 'fortran_order': False, 'shape': (4000000000000000000,), }", 0,
+         FM_EUNSUPPORTED, "no width ('|S0')"},
         {"{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED,
          "astype('<f4')"},
         {"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 24, FM_EUNSUPPORTED, "'|O'"},

@@ -10,6 +10,8 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/util/memory.h"
@@ -595,6 +597,50 @@ TEST(addresses_that_cannot_be_used)
     CHECK_STR_CONTAINS(error.text, "256.1.1.1");
     fm_loop_destroy(loop);
     stop(&fixture);
+}
+
+static char unix_path[64];
+
+static void adjust_unix(struct fm_http_options *options)
+{
+    options->unix_path = unix_path;
+}
+
+/* A server takes away the name it made, and never one that somebody else put in its place. */
+TEST(a_socket_of_another_stays)
+{
+    char folder[] = "/tmp/fermata-test-XXXXXX";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct fixture fixture;
+    struct stat before;
+    struct stat after = {0};
+    CHECK(mkdtemp(folder) != NULL);
+    (void)snprintf(unix_path, sizeof(unix_path), "%s/s", folder);
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", unix_path);
+    CHECK_INT_EQ(start(&fixture, adjust_unix), 0);
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char text[1024];
+    CHECK_INT_EQ(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+    put(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    CHECK_INT_GT(get_until(client, "hello", text, sizeof(text)), 0);
+    (void)close(client);
+    stop(&fixture);
+    CHECK_INT_NE(lstat(unix_path, &before), 0);
+    CHECK_INT_EQ(start(&fixture, adjust_unix), 0);
+    /* Moved, so that its inode stays in use and the next one is another. */
+    char aside[80];
+    (void)snprintf(aside, sizeof(aside), "%s.aside", unix_path);
+    CHECK_INT_EQ(rename(unix_path, aside), 0);
+    int other = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT_EQ(bind(other, (struct sockaddr *)&address, sizeof(address)), 0);
+    CHECK_INT_EQ(lstat(unix_path, &before), 0);
+    stop(&fixture);
+    CHECK_INT_EQ(lstat(unix_path, &after), 0);
+    CHECK_UINT_EQ(after.st_ino, before.st_ino);
+    (void)close(other);
+    (void)unlink(unix_path);
+    (void)unlink(aside);
+    (void)rmdir(folder);
 }
 
 /* Each allocation of a connection, a request and its answer fails in turn: the client gets an

@@ -321,7 +321,7 @@ TEST(provider_settings_go_to_the_device)
     CHECK_INT_EQ(fm_model_config_set(&config, "provider", "cpu", NULL), 0);
     CHECK_INT_EQ(fm_model_config_set(&config, "threads", "1", NULL), 0);
     CHECK_INT_EQ(fm_model_load(&config, &model, NULL), 0);
-    CHECK_STR_EQ(devices->key, "onnxruntime\nprovider=cpu");
+    CHECK_STR_EQ(devices->key, "onnxruntime\n8:provider=3:cpu");
     fm_model_free(model);
     model = NULL;
     /* The model's settings win over the device's: they are nearer to the user. */
@@ -343,6 +343,20 @@ TEST(provider_settings_go_to_the_device)
     CHECK_STR_CONTAINS(error.text, "a device has no settings, but 'provider' was given");
     CHECK_UINT_EQ(device_count(), 0);
     fm_model_config_deinit(&config);
+}
+
+TEST(no_value_reads_like_another_setting)
+{
+    static const struct fm_setting one[] = {{.key = "device.a", .value = "1\ndevice.b=2"}};
+    static const struct fm_setting two[] = {{.key = "device.a", .value = "1"},
+                                            {.key = "device.b", .value = "2"}};
+    static const struct fm_backend backend = {.name = "any"};
+    char *keys[2] = {device_key(&backend, one, 1), device_key(&backend, two, 2)};
+    CHECK(keys[0] != NULL && keys[1] != NULL);
+    bool same = strcmp(keys[0], keys[1]) == 0;
+    fm_free(keys[0]);
+    fm_free(keys[1]);
+    CHECK(!same);
 }
 
 TEST(models_share_a_device)
