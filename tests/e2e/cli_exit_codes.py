@@ -117,6 +117,14 @@ TABLE = [
     (["serve"], USAGE, "PATH is missing"),
     (["serve", "absent"], INPUT, "'absent' does not exist"),
     (["serve", "absent", "--nosuch"], USAGE, "unknown option '--nosuch'"),
+    # sim
+    (["sim"], USAGE, "SCENARIO is missing"),
+    (["sim", "nosuch.yaml"], INPUT, "cannot open 'nosuch.yaml'"),
+    (["sim", "x.yaml", "--policy", "eagr"], USAGE, "did you mean 'eager'?"),
+    (["sim", "x.yaml", "--compare", "eager,foo"], USAGE, "there is no policy 'foo'"),
+    (["sim", "x.yaml", "--seeds", "x"], USAGE, "--seeds: 'x' is not"),
+    (["sim", "x.yaml", "--scale", "0"], USAGE, "--scale: '0' is not a number"),
+    (["sim", "x.yaml", "--bad-rate", "2"], USAGE, "--bad-rate"),
 ]
 
 

@@ -1,0 +1,430 @@
+/*
+ * `fermata sim`: runs a scenario in virtual time and says what came out.
+ *
+ * Owns: options, which question is asked, printing. Does not own: the simulation (engines/sim).
+ * Thread rule: the main thread; the search has threads of its own.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/command.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "engines/sim/page.h"
+#include "engines/sim/recording.h"
+#include "engines/sim/report.h"
+#include "engines/sim/scenario_file.h"
+#include "engines/sim/search.h"
+#include "host/os/file.h"
+#include "host/os/os.h"
+
+static const char *const policies[] = {"deferred", "eager",    "latest",    "timeout",  "target",
+                                       "nexus",    "shepherd", "clockwork", "symphony", NULL};
+_Static_assert(FM_COUNT_OF(policies) == FM_SCHED_POLICY_COUNT_ + 1, "one name each");
+
+struct question {
+    const struct fm_call *call;
+    struct fm_sim_scenario scenario;
+    enum fm_sched_policy_kind policies[FM_SCHED_POLICY_COUNT_];
+    uint32_t policy_count;
+    uint64_t seeds[FM_OPTION_LIST_MAX];
+    uint32_t seed_count;
+    double scale;
+    bool many; /* --find-goodput or --compare: a table of runs */
+    const char *trace;
+    const char *report;
+};
+
+/* Loads of the report's curves, times --scale. */
+static const double curve_loads[] = {0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5};
+
+/* --- options -----------------------------------------------------------------------------------
+ */
+
+/* "deferred,eager": known names, each once. */
+static int compare_parse(const char *list, struct question *question, struct fm_error *reterr)
+{
+    while (list != NULL) {
+        size_t length = strcspn(list, ",");
+        char name[40];
+        (void)snprintf(name, sizeof name, "%.*s", (int)(length < 39 ? length : 39), list);
+        enum fm_sched_policy_kind policy = fm_sched_policy_parse(name);
+        if (policy == FM_SCHED_POLICY_COUNT_) {
+            const char *nearest = fm_text_suggest(name, policies, FM_SCHED_POLICY_COUNT_);
+            return fm_error_set(reterr, FM_EINVAL, "--compare: there is no policy '%s'%s%s%s", name,
+                                nearest != NULL ? "; did you mean '" : "",
+                                nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+        }
+        for (uint32_t i = 0; i < question->policy_count; i++) {
+            if (question->policies[i] == policy) {
+                return fm_error_set(reterr, FM_EINVAL, "--compare: '%s' is named twice", name);
+            }
+        }
+        question->policies[question->policy_count++] = policy;
+        list = list[length] == ',' ? list + length + 1 : NULL;
+    }
+    return 0;
+}
+
+/* Looks at the arguments alone: every EINVAL is a usage error. */
+static int options_check(const struct fm_call *call, struct question *question,
+                         struct fm_error *reterr)
+{
+    question->many = fm_call_flag(call, "find-goodput") || fm_call_given(call, "compare");
+    question->scale = fm_call_number(call, "scale");
+    question->trace = fm_call_string(call, "trace");
+    question->report = fm_call_string(call, "report");
+    if (fm_call_given(call, "seeds") && !question->many) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--seeds is for --find-goodput and --compare; one run has one --seed");
+    }
+    if (fm_call_given(call, "seeds") && fm_call_given(call, "seed")) {
+        return fm_error_set(reterr, FM_EINVAL, "give --seed or --seeds, not both");
+    }
+    if (fm_call_given(call, "compare") && fm_call_given(call, "policy")) {
+        return fm_error_set(reterr, FM_EINVAL, "give --policy or --compare, not both");
+    }
+    if (question->trace != NULL && question->many) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--trace records one run: leave out --find-goodput and --compare");
+    }
+    if (question->report != NULL && fm_call_flag(call, "find-goodput")) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--report draws curves over the load: leave out --find-goodput");
+    }
+    if (fm_call_given(call, "bad-rate") && !fm_call_flag(call, "find-goodput")) {
+        return fm_error_set(reterr, FM_EINVAL, "--bad-rate is for --find-goodput");
+    }
+    return compare_parse(fm_call_string(call, "compare"), question, reterr);
+}
+
+/* What the scenario says where the options say nothing. */
+static void options_complete(struct question *question)
+{
+    const struct fm_call *call = question->call;
+    if (question->policy_count == 0) {
+        question->policies[question->policy_count++] =
+            fm_call_given(call, "policy")
+                ? (enum fm_sched_policy_kind)fm_call_choice(call, "policy")
+                : question->scenario.policy;
+    }
+    if (fm_call_given(call, "seeds")) {
+        const int64_t *seeds = fm_call_integers(call, "seeds", &question->seed_count);
+        for (uint32_t i = 0; i < question->seed_count; i++) {
+            question->seeds[i] = (uint64_t)seeds[i];
+        }
+    } else {
+        question->seed_count = 1;
+        question->seeds[0] = fm_call_given(call, "seed") ? (uint64_t)fm_call_integer(call, "seed")
+                                                         : question->scenario.seed;
+    }
+}
+
+/* --- answers -----------------------------------------------------------------------------------
+ */
+
+/* Whatever the auditor found is a bug worth a report: said after the numbers, never hidden. */
+static int violation_say(const struct fm_call *call, uint64_t violations, const char *first,
+                         enum fm_sched_policy_kind policy, uint64_t seed)
+{
+    return fm_call_fail_with(
+        call, FM_EXIT_FAILURE,
+        "the auditor found %" PRIu64 " violation%s of what policy %s promises (seed %" PRIu64
+        "), the first %s; this is a defect: please report it with the scenario",
+        violations, violations == 1 ? "" : "s", fm_sched_policy_name(policy), seed, first);
+}
+
+/* Writes a finished text to a file and releases it. */
+static int file_write(const char *path, struct fm_text *text, struct fm_error *reterr)
+{
+    int status = text->failed
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory while making '%s'", path)
+                     : fm_file_write_atomic(path, text->data, text->length, reterr);
+    fm_text_deinit(text);
+    return status;
+}
+
+static uint32_t thread_count(const struct fm_call *call)
+{
+    return fm_call_given(call, "threads") ? (uint32_t)fm_call_integer(call, "threads")
+                                          : fm_os_cpu_count();
+}
+
+static int page_write(const struct question *question, const struct fm_sim_result *result,
+                      const struct fm_sim_recording *recording, struct fm_error *reterr)
+{
+    uint32_t loads = (uint32_t)FM_COUNT_OF(curve_loads);
+    uint32_t count = question->policy_count * loads;
+    struct fm_sim_task *tasks = fm_arena_alloc(question->call->arena, count * sizeof *tasks);
+    if (tasks == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        tasks[i].policy = question->policies[i / loads];
+        tasks[i].seed = question->seeds[0];
+        tasks[i].scale = question->scale * curve_loads[i % loads];
+    }
+    struct fm_sim_search_options options = {.thread_count = thread_count(question->call)};
+    int status = fm_sim_search(&question->scenario, &options, tasks, count, reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_text text = {0};
+    fm_sim_page_write(&(struct fm_sim_page){.result = result,
+                                            .recording = recording,
+                                            .curve = tasks,
+                                            .curve_policies = question->policy_count,
+                                            .curve_loads = loads},
+                      &text);
+    return file_write(question->report, &text, reterr);
+}
+
+static int files_write(const struct question *question, const struct fm_sim_result *result,
+                       struct fm_sim_recording *recording, struct fm_error *reterr)
+{
+    int status = 0;
+    if (question->trace != NULL) {
+        struct fm_text text = {0};
+        fm_sim_recording_trace(recording, result, &text);
+        status = file_write(question->trace, &text, reterr);
+        if (status == 0 && recording->omitted > 0) {
+            fm_call_note(question->call,
+                         "the trace holds the first %" PRIu32 " batches, not the %" PRIu64
+                         " after them",
+                         recording->span_count, recording->omitted);
+        }
+    }
+    if (status == 0 && question->report != NULL) {
+        if (recording->span_count > FM_SIM_PAGE_SPANS_MAX) {
+            /* A page of a million batches would open in no browser. */
+            recording->omitted += recording->span_count - FM_SIM_PAGE_SPANS_MAX;
+            recording->span_count = FM_SIM_PAGE_SPANS_MAX;
+        }
+        status = page_write(question, result, recording, reterr);
+    }
+    return status;
+}
+
+/* One run, of the first policy. `print`: its numbers are the answer. */
+static int run_once(const struct question *question, bool print)
+{
+    const struct fm_call *call = question->call;
+    struct fm_error error = {0};
+    struct fm_sim_result *result = NULL;
+    struct fm_sim_recording recording = {
+        .span_max = question->trace != NULL ? FM_SIM_TRACE_SPANS_MAX : FM_SIM_PAGE_SPANS_MAX};
+    struct fm_sim_run_options options = {
+        .policy = question->policies[0],
+        .seed = question->seeds[0],
+        .scale = question->scale,
+        .on_span =
+            question->trace != NULL || question->report != NULL ? fm_sim_recording_add : NULL,
+        .context = &recording,
+    };
+    uint64_t start_ns = fm_os_now_ns();
+    int status = fm_sim_run(&question->scenario, &options, &result, &error);
+    if (status != 0) {
+        fm_sim_recording_deinit(&recording);
+        return fm_call_fail(call, &error);
+    }
+    uint64_t elapsed_ns = fm_os_now_ns() - start_ns;
+    int exit_code = FM_EXIT_OK;
+    if (print) {
+        struct fm_text text = {0};
+        if (call->json) {
+            fm_sim_report_json(result, &text);
+        } else {
+            fm_sim_report_table(result, &text);
+        }
+        exit_code = fm_call_print(call, &text);
+        fm_call_note(call, "%" PRIu64 " requests simulated in %.2f s", result->requests_all,
+                     (double)elapsed_ns / 1e9);
+    }
+    status = files_write(question, result, &recording, &error);
+    if (exit_code == FM_EXIT_OK && status != 0) {
+        exit_code = fm_call_fail(call, &error);
+    }
+    if (exit_code == FM_EXIT_OK && result->audit.violations > 0) {
+        exit_code = violation_say(call, result->audit.violations, result->audit.first,
+                                  result->policy, result->seed);
+    }
+    fm_sim_recording_deinit(&recording);
+    fm_sim_result_free(result);
+    return exit_code;
+}
+
+static int report_many(const struct question *question, const struct fm_sim_task *tasks,
+                       uint32_t task_count)
+{
+    const struct fm_call *call = question->call;
+    double bad_rate = fm_call_number(call, "bad-rate");
+    struct fm_text text = {0};
+    if (question->call->json && fm_call_given(call, "compare")) {
+        fm_sim_report_compare_json(tasks, task_count, question->seed_count, &text);
+    } else if (fm_call_given(call, "compare")) {
+        fm_sim_report_compare_table(tasks, task_count, question->seed_count, &text);
+    } else if (question->call->json) {
+        fm_sim_report_goodput_json(&question->scenario, bad_rate, tasks, task_count, &text);
+    } else {
+        fm_sim_report_goodput_table(bad_rate, tasks, task_count, &text);
+    }
+    int exit_code = fm_call_print(call, &text);
+    for (uint32_t i = 0; exit_code == FM_EXIT_OK && i < task_count; i++) {
+        if (tasks[i].summary.violations > 0) {
+            return violation_say(call, tasks[i].summary.violations, tasks[i].summary.violation,
+                                 tasks[i].policy, tasks[i].seed);
+        }
+    }
+    return exit_code;
+}
+
+static int run_many(struct question *question)
+{
+    const struct fm_call *call = question->call;
+    struct fm_error error = {0};
+    uint32_t count = question->policy_count * question->seed_count;
+    struct fm_sim_task *tasks = fm_arena_alloc(call->arena, count * sizeof *tasks);
+    if (tasks == NULL) {
+        return fm_call_fail_with(call, FM_EXIT_FAILURE, "out of memory");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        tasks[i].policy = question->policies[i / question->seed_count];
+        tasks[i].seed = question->seeds[i % question->seed_count];
+        tasks[i].scale = question->scale;
+    }
+    struct fm_sim_search_options options = {
+        .thread_count = fm_call_given(call, "threads") ? (uint32_t)fm_call_integer(call, "threads")
+                                                       : fm_os_cpu_count(),
+        .find_goodput = fm_call_flag(call, "find-goodput"),
+        .bad_rate = fm_call_number(call, "bad-rate"),
+    };
+    return fm_sim_search(&question->scenario, &options, tasks, count, &error) == 0
+               ? report_many(question, tasks, count)
+               : fm_call_fail(call, &error);
+}
+
+static int run(const struct fm_call *call)
+{
+    struct question question = {.call = call};
+    struct fm_error error = {0};
+    if (options_check(call, &question, &error) != 0) {
+        return fm_call_fail_arguments(call, &error);
+    }
+    /* Minutes of work must not end at a path that cannot be written. */
+    if ((question.trace != NULL && fm_file_check_writable(question.trace, &error) != 0) ||
+        (question.report != NULL && fm_file_check_writable(question.report, &error) != 0)) {
+        return fm_call_fail(call, &error);
+    }
+    int exit_code = FM_EXIT_OK;
+    if (fm_sim_scenario_load(fm_call_positional(call, 0), &question.scenario, &error) != 0) {
+        exit_code = fm_call_fail(call, &error);
+    } else {
+        options_complete(&question);
+        exit_code = question.many ? run_many(&question) : run_once(&question, true);
+        if (exit_code == FM_EXIT_OK && question.many && question.report != NULL) {
+            exit_code = run_once(&question, false);
+        }
+    }
+    fm_sim_scenario_deinit(&question.scenario);
+    return exit_code;
+}
+
+static const struct fm_positional positionals[] = {
+    {.name = "SCENARIO", .help = "a scenario file (docs/sim.md)", .path = true},
+    {.name = NULL},
+};
+
+static const struct fm_option options_table[] = {
+    {.name = "policy",
+     .short_name = 'p',
+     .kind = FM_OPTION_CHOICE,
+     .value_name = "POLICY",
+     .choices = policies,
+     .help = "how to schedule, instead of the scenario's",
+     .group = "What to run"},
+    {.name = "seed",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .help = "of the arrivals, instead of the scenario's"},
+    {.name = "scale",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "X",
+     .default_value = "1",
+     .number_min = 1e-6,
+     .number_max = 1e6,
+     .help = "this many times the scenario's load"},
+    {.name = "find-goodput",
+     .kind = FM_OPTION_FLAG,
+     .help = "search the highest load that keeps the bad rate, to half a percent",
+     .group = "What to ask"},
+    {.name = "bad-rate",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "SHARE",
+     .default_value = "0.01",
+     .number_min = 0,
+     .number_max = 1,
+     .help = "drops and late answers that --find-goodput allows, as a share of all requests"},
+    {.name = "compare",
+     .kind = FM_OPTION_STRING,
+     .value_name = "POLICY,POLICY,...",
+     .help = "policies side by side, at this load or (with --find-goodput) each at its highest"},
+    {.name = "seeds",
+     .kind = FM_OPTION_INTEGERS,
+     .value_name = "N,N,...",
+     .help = "repeat with each of these, in parallel; the median counts"},
+    {.name = "threads",
+     .short_name = 't',
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = 256,
+     .help = "runs at once (without this, one per CPU); results do not depend on it"},
+    {.name = "trace",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "write every batch as Chrome trace events (.json), for Perfetto",
+     .group = "Results"},
+    {.name = "report",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "write a page (.html): goodput over load, batch sizes, accelerators over time"},
+    FM_OPTION_JSON,
+    FM_OPTION_QUIET,
+    {.name = NULL},
+};
+
+static const struct fm_example examples[] = {
+    {"What would this load do to these accelerators?", "fermata sim examples/sim/first.yaml"},
+    {"How much can they take with at most 1% bad?",
+     "fermata sim examples/sim/first.yaml --find-goodput --seeds 11,22,33"},
+    {"Which policy suits this load?",
+     "fermata sim examples/sim/mixed.yaml --compare deferred,eager,timeout --find-goodput"},
+    {"Look at every batch, and at curves over the load",
+     "fermata sim examples/sim/first.yaml --trace trace.json --report report.html"},
+    {"For programs", "fermata sim examples/sim/first.yaml --scale 0.5 --json"},
+    {NULL, NULL},
+};
+
+static const int exit_codes[] = {FM_EXIT_INPUT, FM_EXIT_UNAVAILABLE, 0};
+
+const struct fm_command fm_command_sim = {
+    .name = "sim",
+    .summary = "try loads, policies and accelerators in virtual time, with the real scheduler",
+    .description =
+        "Simulates the scenario: clients that send requests, accelerators that take as long as the "
+        "models' profiles say, and between them the scheduler that also serves. Hours of a large "
+        "cluster take seconds, and the same scenario and seed give the same run everywhere "
+        "(trace_hash says so).\n\n"
+        "The bad rate counts requests that were dropped or answered late, over all that arrived in "
+        "the measured interval. Goodput is answers within their SLO per second.\n\n"
+        "Every run is audited: one outcome for each request, no batch on a busy accelerator, none "
+        "planned past a deadline. A violation is reported after the numbers, with exit code 1.",
+    .positionals = positionals,
+    .options = options_table,
+    .examples = examples,
+    .exit_codes = exit_codes,
+    .see_also = "docs/sim.md",
+    .run = run,
+};

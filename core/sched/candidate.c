@@ -1,0 +1,227 @@
+/*
+ * What a model would run now: when it may start, how many of its requests fit, and which are let
+ * go. See state.h.
+ */
+#include "core/sched/state.h"
+#include "core/util/assert.h"
+
+/* A model that is treated this much worse than the mean does not have to leave room for others. */
+#define EXEMPT_PERMILLE 1500
+
+uint64_t fm_sched_accelerator_free_ns(const struct fm_sched_accelerator *accelerator)
+{
+    return accelerator->running_count == 0
+               ? 0
+               : accelerator->running[accelerator->running_count - 1].expected_ns;
+}
+
+void fm_sched_request_drop(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                           uint32_t request, enum fm_sched_drop_reason reason,
+                           struct fm_sched_actions *actions)
+{
+    FM_ASSERT(actions->count < actions->capacity);
+    sched->requests.nodes[request].owner = FM_SCHED_NONE;
+    actions->items[actions->count++] = (struct fm_sched_action){
+        .kind = FM_SCHED_ACTION_DROP,
+        .model = model == NULL ? FM_SCHED_NONE : (uint32_t)(model - sched->models),
+        .accelerator = FM_SCHED_NONE,
+        .request = request,
+        .reason = reason,
+    };
+    if (model != NULL) {
+        model->stats.dropped[reason]++;
+        if (reason != FM_SCHED_DROP_CANCELLED && reason != FM_SCHED_DROP_MODEL_GONE) {
+            fm_sched_demand_outcome(sched, model, 1, true);
+        }
+    }
+}
+
+void fm_sched_candidate_head_drop(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                                  enum fm_sched_drop_reason reason,
+                                  struct fm_sched_actions *actions)
+{
+    uint32_t request = fm_request_queue_pop(&model->queue, &sched->requests);
+    sched->queued_count--;
+    fm_sched_request_drop(sched, model, request, reason, actions);
+}
+
+static uint64_t head_deadline(const struct fm_sched *sched,
+                              const struct fm_sched_model_entry *model)
+{
+    return sched->requests.nodes[fm_request_queue_first(&model->queue)].deadline_ns;
+}
+
+/* The last moment at which a single request could be granted; 0: never. */
+static uint64_t last_chance(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                            uint64_t deadline_ns)
+{
+    uint64_t needed_ns = model->tables[model->reference].total_ns[1] + sched->options.control_ns;
+    return deadline_ns > needed_ns ? deadline_ns - needed_ns : 0;
+}
+
+static void ready_leave(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t id)
+{
+    if (sched->ready_positions[id] == UINT32_MAX) {
+        return;
+    }
+    bool urgent = model->state == FM_SCHED_MODEL_URGENT;
+    struct fm_id_heap *heap =
+        urgent ? &sched->urgent[model->reach_class] : &sched->willing[model->reach_class];
+    fm_id_heap_remove(heap, id);
+    sched->ready_count--;
+    if (fm_id_heap_empty(heap)) {
+        uint64_t *classes = urgent ? &sched->urgent_classes : &sched->willing_classes;
+        *classes &= ~(UINT64_C(1) << model->reach_class);
+    }
+}
+
+static void ready_enter(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t id,
+                        enum fm_sched_model_state state, uint32_t reach_class, uint64_t key)
+{
+    if (state != model->state || reach_class != model->reach_class) {
+        ready_leave(sched, model, id);
+        model->state = state;
+        model->reach_class = (uint8_t)reach_class;
+    }
+    bool urgent = state == FM_SCHED_MODEL_URGENT;
+    struct fm_id_heap *heap = urgent ? &sched->urgent[reach_class] : &sched->willing[reach_class];
+    if (sched->ready_positions[id] == UINT32_MAX) {
+        sched->ready_count++;
+        *(urgent ? &sched->urgent_classes : &sched->willing_classes) |= UINT64_C(1) << reach_class;
+    }
+    fm_id_heap_set(heap, id, key);
+}
+
+void fm_sched_candidate_idle(struct fm_sched *sched, uint32_t id)
+{
+    struct fm_sched_model_entry *model = &sched->models[id];
+    ready_leave(sched, model, id);
+    if (model->state != FM_SCHED_MODEL_IDLE) {
+        fm_id_heap_remove(&sched->timers, id);
+        model->state = FM_SCHED_MODEL_IDLE;
+    }
+}
+
+void fm_sched_candidate_withdraw(struct fm_sched *sched, uint32_t id)
+{
+    struct fm_sched_model_entry *model = &sched->models[id];
+    ready_leave(sched, model, id);
+    model->state = FM_SCHED_MODEL_WAITING;
+}
+
+/* Sorting key among ready candidates: the earliest `latest` first, and fairness. */
+static uint64_t key_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                       uint64_t latest_ns)
+{
+    if (!sched->policy->uses_fairness) {
+        return latest_ns;
+    }
+    int64_t key = (int64_t)latest_ns - model->bias_ns;
+    return key > 0 ? (uint64_t)key : 0;
+}
+
+/* How far into others' time a batch of this model reaches: its duration, but a model is not held
+ * back for others about as tight as itself. */
+static uint32_t reach_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                         uint32_t batch)
+{
+    if (!sched->policy->uses_clearance || sched->clearance_count == 0 ||
+        model->bias_ns > (int64_t)(model->slo_ns / 10000) * EXEMPT_PERMILLE) {
+        return 0;
+    }
+    uint64_t reach_ns = model->tables[model->reference].latency_ns[batch];
+    uint64_t own_ns = model->tightness_ns * 3 / 5;
+    return fm_sched_class_of(reach_ns < own_ns ? reach_ns : own_ns);
+}
+
+void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
+                                struct fm_sched_actions *actions)
+{
+    struct fm_sched_model_entry *model = &sched->models[id];
+    uint64_t now_ns = sched->now_ns;
+    while (model->queue.count > 0 &&
+           last_chance(sched, model, head_deadline(sched, model)) < now_ns &&
+           actions->count < actions->capacity) {
+        fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
+    }
+    uint32_t count = model->queue.count;
+    if (count == 0) {
+        fm_sched_candidate_idle(sched, id);
+        return;
+    }
+    uint64_t deadline_ns = head_deadline(sched, model);
+    uint64_t expiry_ns = last_chance(sched, model, deadline_ns) + 1;
+    if (expiry_ns <= now_ns) {
+        /* No room to say so: the step comes back. */
+        fm_id_heap_set(&sched->timers, id, now_ns);
+        if (model->state == FM_SCHED_MODEL_IDLE) {
+            model->state = FM_SCHED_MODEL_WAITING;
+        }
+        return;
+    }
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    uint32_t batch = count < model->batch_max ? count : model->batch_max;
+    uint64_t needed_ns = table->total_ns[batch] + sched->options.control_ns;
+    struct fm_sched_readiness readiness = {
+        .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
+    };
+    sched->policy->ready(sched, model, deadline_ns, count, &readiness);
+    if (now_ns < readiness.willing_ns) {
+        ready_leave(sched, model, id);
+        model->state = FM_SCHED_MODEL_WAITING;
+        uint64_t timer_ns = readiness.willing_ns < expiry_ns ? readiness.willing_ns : expiry_ns;
+        fm_id_heap_set(&sched->timers, id, timer_ns);
+        return;
+    }
+    bool urgent = now_ns >= readiness.urgent_ns;
+    ready_enter(sched, model, id, urgent ? FM_SCHED_MODEL_URGENT : FM_SCHED_MODEL_WILLING,
+                reach_of(sched, model, batch), key_of(sched, model, readiness.latest_ns));
+    uint64_t timer_ns =
+        !urgent && readiness.urgent_ns < expiry_ns ? readiness.urgent_ns : expiry_ns;
+    fm_id_heap_set(&sched->timers, id, timer_ns);
+}
+
+uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
+                                   const struct fm_latency_table *table, uint64_t deadline_ns,
+                                   uint64_t free_ns, uint32_t limit)
+{
+    uint64_t begin_ns = sched->now_ns + sched->options.control_ns;
+    if (deadline_ns <= begin_ns || deadline_ns <= free_ns) {
+        return 0;
+    }
+    uint32_t batch = fm_latency_table_within(table, deadline_ns - begin_ns, limit);
+    while (batch > 0 && free_ns > begin_ns && table->latency_ns[batch] > deadline_ns - free_ns) {
+        batch--;
+    }
+    return batch;
+}
+
+uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id, uint32_t accelerator,
+                                 struct fm_sched_actions *actions)
+{
+    struct fm_sched_model_entry *model = &sched->models[id];
+    const struct fm_sched_accelerator *place = &sched->accelerators[accelerator];
+    const struct fm_latency_table *table = &model->tables[place->type];
+    uint64_t free_ns = fm_sched_accelerator_free_ns(place);
+    while (model->queue.count > 0 && actions->count < actions->capacity &&
+           fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, 1) == 0 &&
+           last_chance(sched, model, head_deadline(sched, model)) < sched->now_ns) {
+        fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
+    }
+    if (model->queue.count > 0 && sched->policy->sacrifice != NULL) {
+        uint32_t sacrifices = sched->policy->sacrifice(sched, model, table, free_ns);
+        for (uint32_t i = 0; i < sacrifices && actions->count < actions->capacity; i++) {
+            fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_SACRIFICED, actions);
+        }
+    }
+    if (model->queue.count == 0 || actions->count == actions->capacity) {
+        return 0;
+    }
+    uint32_t limit = model->queue.count < model->batch_max ? model->queue.count : model->batch_max;
+    if (sched->policy->limit != NULL) {
+        uint32_t most =
+            sched->policy->limit(sched, model, head_deadline(sched, model), model->queue.count);
+        limit = most < limit ? most : limit;
+    }
+    return fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, limit);
+}

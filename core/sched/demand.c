@@ -1,0 +1,282 @@
+/*
+ * What the load asks for: arrival rates, target batches, how many accelerators that keeps busy,
+ * what has to stay clear for tight models, and who has been treated badly. See state.h.
+ *
+ * HOW IT WORKS. The rate of a model is counted in windows of WINDOW_NS, the last one fading out
+ * while the present one fills. Its target is the largest batch b with l(b) + b * gap <= budget: n
+ * accelerators that start perfectly staggered start a batch every b * gap, so a request waits at
+ * most that long and then runs l(b) (reference: Symphony's upper bound l(b)(1 + 1/n) with n = l(b)
+ * / (b * gap); where less than one accelerator is needed, b * gap is the time the batch takes to
+ * gather). Running at the target it keeps l(b) / (b * gap) accelerators busy. The sum over models
+ * says how many accelerators the load needs.
+ *
+ * Clearance. A batch that runs longer than a tighter model can wait must not take the last
+ * accelerator that comes free in that time: non-preemptive blocking is what ruins mixed SLOs. For
+ * every half octave of tightness, as many accelerators as the models that tight keep busy (and one
+ * standard deviation of a Poisson count of them) must come free within 3/4 of it after any grant;
+ * but never so many that the other models' demand has no place.
+ */
+#include <string.h>
+
+#include "core/sched/state.h"
+#include "core/util/assert.h"
+
+#define WINDOW_NS     UINT64_C(500000000)
+#define REVIEW_NS     UINT64_C(10000000)
+#define EPOCH_NS      UINT64_C(20000000)
+#define SCRUB_DIVISOR 64u
+#define ONE_MICRO     UINT64_C(1000000)
+/* One model's demand is counted up to as many accelerators as there can be. */
+#define BUSY_MAX_MICRO (FM_SCHED_ACCELERATORS_LIMIT * ONE_MICRO)
+#define ONE_Q20        (1u << 20)
+
+#define CLASS_FIRST_SHIFT 16u
+
+uint32_t fm_sched_class_of(uint64_t duration_ns)
+{
+    if (duration_ns < UINT64_C(1) << CLASS_FIRST_SHIFT) {
+        return 0;
+    }
+    uint32_t shift = 63 - (uint32_t)__builtin_clzll(duration_ns);
+    /* Upper half of the octave: duration^2 >= 2^(2 * shift + 1), i.e. >= 1.41421 * 2^shift. */
+    uint64_t half = (UINT64_C(1) << shift) / 100000u * 141421u;
+    uint32_t index = (shift - CLASS_FIRST_SHIFT) * 2 + (duration_ns >= half ? 1u : 0u);
+    return index < FM_SCHED_REACH_CLASSES ? index : FM_SCHED_REACH_CLASSES - 1;
+}
+
+uint64_t fm_sched_class_ns(uint32_t class_index)
+{
+    if (class_index == 0) {
+        return 0;
+    }
+    uint64_t octave = UINT64_C(1) << (CLASS_FIRST_SHIFT + class_index / 2);
+    return class_index % 2 == 0 ? octave : octave / 100000u * 141421u;
+}
+
+static uint64_t square_root(uint64_t value)
+{
+    uint64_t root = 0;
+    for (uint64_t step = UINT64_C(1) << 31; step > 0; step >>= 1) {
+        if ((root + step) * (root + step) <= value) {
+            root += step;
+        }
+    }
+    return root;
+}
+
+/* The mean gap between arrivals as the windows tell it. */
+static uint64_t gap_of(const struct fm_sched_model_entry *model, uint64_t now_ns)
+{
+    uint64_t elapsed_ns = now_ns - model->window_begin_ns;
+    uint64_t known_ns = now_ns - model->window_first_ns;
+    if (known_ns < WINDOW_NS) {
+        /* Still in the first window: what came so far. */
+        return model->window_count > 1 ? known_ns / (model->window_count - 1) + 1 : FM_SCHED_NEVER;
+    }
+    elapsed_ns = elapsed_ns < WINDOW_NS ? elapsed_ns : WINDOW_NS;
+    /* Arrivals in the last WINDOW_NS, in 1/1024. */
+    uint64_t arrivals =
+        (uint64_t)model->window_count * 1024 +
+        (uint64_t)model->window_count_before * ((WINDOW_NS - elapsed_ns) * 1024 / WINDOW_NS);
+    return arrivals > 0 ? WINDOW_NS * 1024 / arrivals + 1 : FM_SCHED_NEVER;
+}
+
+static void windows_turn(struct fm_sched_model_entry *model, uint64_t now_ns)
+{
+    uint64_t elapsed_ns = now_ns - model->window_begin_ns;
+    if (elapsed_ns < WINDOW_NS) {
+        return;
+    }
+    bool adjacent = elapsed_ns < 2 * WINDOW_NS;
+    model->window_count_before = adjacent ? model->window_count : 0;
+    model->window_count = 0;
+    model->window_begin_ns = adjacent ? model->window_begin_ns + WINDOW_NS : now_ns;
+}
+
+void fm_sched_demand_arrival(struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    if (model->window_first_ns == FM_SCHED_NEVER) {
+        model->window_first_ns = sched->now_ns;
+        model->window_begin_ns = sched->now_ns;
+    }
+    if (sched->now_ns - model->window_begin_ns >= WINDOW_NS) {
+        windows_turn(model, sched->now_ns);
+    }
+    model->window_count++;
+    if (sched->now_ns >= model->review_ns) {
+        fm_sched_demand_review(sched, model);
+    }
+}
+
+static void demand_set(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                       uint64_t busy_micro, uint64_t tightness_ns)
+{
+    FM_ASSERT(sched->busy_micro >= model->busy_micro);
+    uint32_t present = model->present ? 1 : 0;
+    sched->models_by_tightness[model->tightness_class] -= present;
+    sched->busy_micro -= model->busy_micro;
+    sched->busy_micro_by_tightness[model->tightness_class] -= model->busy_micro;
+    model->busy_micro = busy_micro;
+    model->tightness_ns = tightness_ns;
+    model->tightness_class = (uint8_t)fm_sched_class_of(tightness_ns);
+    sched->models_by_tightness[model->tightness_class] += present;
+    sched->busy_micro += busy_micro;
+    sched->busy_micro_by_tightness[model->tightness_class] += busy_micro;
+}
+
+void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    demand_set(sched, model, 0, model->tightness_ns);
+}
+
+void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    model->review_ns = sched->now_ns + REVIEW_NS;
+    model->gap_ns = gap_of(model, sched->now_ns);
+    uint64_t budget_ns = model->budget_ns;
+    uint32_t target = 1;
+    if (model->gap_ns != FM_SCHED_NEVER) {
+        target = fm_latency_table_within_growing(table, budget_ns, model->gap_ns);
+        target = target == 0 ? 1 : target < model->batch_max ? target : model->batch_max;
+    }
+    model->target = target;
+    uint64_t busy_micro = 0;
+    model->holds = false;
+    if (model->gap_ns != FM_SCHED_NEVER) {
+        uint64_t gather_ns = target * model->gap_ns;
+        uint64_t latency_ns = table->latency_ns[target];
+        busy_micro =
+            latency_ns > UINT64_MAX / ONE_MICRO ? UINT32_MAX : latency_ns * ONE_MICRO / gather_ns;
+        busy_micro = busy_micro < BUSY_MAX_MICRO ? busy_micro : BUSY_MAX_MICRO;
+        model->holds = busy_micro > ONE_MICRO * 21 / 20;
+    }
+    uint64_t moderate_ns = table->total_ns[(target + 1) / 2];
+    demand_set(sched, model, busy_micro, budget_ns > moderate_ns ? budget_ns - moderate_ns : 0);
+}
+
+uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
+                                 const struct fm_sched_model_entry *model)
+{
+    if (model->queue.count == 0 || sched->up_count == 0) {
+        return 0;
+    }
+    /* The model's share of the pool: what others leave, or its part of what all ask for. */
+    uint64_t up_micro = sched->up_count * ONE_MICRO;
+    uint64_t others_micro = sched->busy_micro - model->busy_micro;
+    uint64_t share_micro = up_micro > others_micro ? up_micro - others_micro : 0;
+    if (sched->busy_micro > up_micro) {
+        /* busy / sum * up in 2^-10, without leaving 64 bits. */
+        uint64_t part_q10 = (model->busy_micro << 10) / sched->busy_micro;
+        uint64_t part_micro = part_q10 * up_micro >> 10;
+        share_micro = share_micro > part_micro ? share_micro : part_micro;
+    }
+    share_micro = share_micro > ONE_MICRO / 1000 ? share_micro : ONE_MICRO / 1000;
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    uint64_t each_ns = table->latency_ns[model->target] / model->target + 1;
+    /* each_ns < 2^46, so divide before multiplying by a queue of up to 2^24. */
+    uint64_t each_shared_ns =
+        each_ns / share_micro * ONE_MICRO + each_ns % share_micro * ONE_MICRO / share_micro;
+    uint64_t most = FM_SCHED_TIME_MAX_NS / model->queue.count;
+    return each_shared_ns < most ? each_shared_ns * model->queue.count : FM_SCHED_TIME_MAX_NS;
+}
+
+/* Accelerators that the load needs, from what it keeps busy: half a standard
+ * deviation. */
+static uint32_t active_of(const struct fm_sched *sched)
+{
+    uint64_t most_micro = 2 * sched->up_count * ONE_MICRO; /* more changes nothing */
+    uint64_t busy_micro = sched->busy_micro < most_micro ? sched->busy_micro : most_micro;
+    uint64_t spread_micro = square_root(busy_micro * ONE_MICRO) / 2;
+    uint64_t active = (busy_micro + spread_micro + ONE_MICRO - 1) / ONE_MICRO;
+    return active < 1 ? 1 : active < sched->up_count ? (uint32_t)active : sched->up_count;
+}
+
+static void clearances_review(struct fm_sched *sched)
+{
+    sched->clearance_count = 0;
+    uint64_t up = sched->up_count;
+    uint64_t sum_micro = 0;
+    if (up < 2) {
+        return;
+    }
+    for (uint32_t i = 0; i < FM_SCHED_REACH_CLASSES; i++) {
+        if (sched->busy_micro_by_tightness[i] == 0) {
+            continue;
+        }
+        sum_micro += sched->busy_micro_by_tightness[i];
+        uint64_t bounded_micro = sum_micro < 2 * up * ONE_MICRO ? sum_micro : 2 * up * ONE_MICRO;
+        uint64_t wanted =
+            (sum_micro + square_root(bounded_micro * ONE_MICRO) + ONE_MICRO - 1) / ONE_MICRO;
+        uint64_t others_micro = sched->busy_micro - sum_micro;
+        uint64_t others = (others_micro + ONE_MICRO - 1) / ONE_MICRO;
+        uint64_t limit = up > others ? up - others : 0;
+        if (sched->busy_micro > up * ONE_MICRO) {
+            limit = (up * (sum_micro >> 8) + (sched->busy_micro >> 9)) / (sched->busy_micro >> 8);
+        }
+        limit = limit < up - 1 ? limit : up - 1;
+        wanted = wanted < limit ? wanted : limit;
+        uint64_t tightness_ns = fm_sched_class_ns(i);
+        sched->clearances[sched->clearance_count++] = (struct fm_sched_clearance){
+            .within_ns = tightness_ns * 3 / 4,
+            .count = wanted > 1 ? (uint32_t)wanted : 1,
+            .reach_class = i,
+        };
+    }
+}
+
+/* Looks at a share of the models, so that those which have fallen silent are not counted for ever.
+ */
+static void scrub(struct fm_sched *sched)
+{
+    uint32_t count = sched->options.models_max / SCRUB_DIVISOR + 1;
+    for (uint32_t i = 0; i < count; i++) {
+        struct fm_sched_model_entry *model = &sched->models[sched->scrub];
+        sched->scrub = sched->scrub + 1 < sched->options.models_max ? sched->scrub + 1 : 0;
+        if (!model->present || model->window_first_ns == FM_SCHED_NEVER) {
+            continue;
+        }
+        windows_turn(model, sched->now_ns);
+        if (sched->now_ns >= model->review_ns + WINDOW_NS / 4) {
+            fm_sched_demand_review(sched, model);
+        }
+    }
+}
+
+void fm_sched_demand_epoch(struct fm_sched *sched)
+{
+    if (sched->now_ns < sched->epoch_ns) {
+        return;
+    }
+    sched->epoch_ns = sched->now_ns + EPOCH_NS;
+    scrub(sched);
+    sched->active_count = active_of(sched);
+    clearances_review(sched);
+    if (sched->policy->epoch != NULL) {
+        sched->policy->epoch(sched);
+    }
+}
+
+static uint32_t average_move(uint32_t average_q20, uint32_t count, uint32_t weight, bool bad)
+{
+    uint64_t target = bad ? ONE_Q20 : 0;
+    uint64_t share = count < weight ? count : weight;
+    int64_t move = ((int64_t)target - (int64_t)average_q20) * (int64_t)share / (int64_t)weight;
+    return (uint32_t)((int64_t)average_q20 + move);
+}
+
+void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                             uint32_t count, bool bad)
+{
+    uint32_t models = sched->model_count < 20 ? 20 : sched->model_count;
+    model->bad_q20 = average_move(model->bad_q20, count, 400, bad);
+    sched->bad_q20 =
+        average_move(sched->bad_q20, count, 400 * (models < 1000 ? models : 1000), bad);
+    /* A model that fares worse than the mean is treated as if its deadlines were earlier, by a
+     * tenth of its SLO for each multiple of the mean, at most two; one that fares better as if
+     * later. */
+    int64_t mean = sched->bad_q20 > ONE_Q20 / 500 ? sched->bad_q20 : ONE_Q20 / 500;
+    int64_t excess_permille = (int64_t)model->bad_q20 * 1000 / mean - 1000;
+    excess_permille = excess_permille < 2000 ? excess_permille : 2000;
+    model->bias_ns = (int64_t)(model->slo_ns / 10000) * excess_permille;
+}

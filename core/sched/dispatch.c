@@ -1,0 +1,359 @@
+/*
+ * Who gets which accelerator. See state.h.
+ *
+ * HOW IT WORKS. The lowest-numbered accelerator that may be given a batch goes to the ready
+ * candidate with the earliest `latest`: urgent ones take any, willing ones only those that the load
+ * keeps in use. Candidates stand in heaps by the half octave of their reach, so that those which
+ * clearance forbids are passed over without being looked at.
+ */
+#include "core/sched/state.h"
+#include "core/util/assert.h"
+
+/* Candidates that an accelerator of the wrong type makes us pass over in one choice. */
+#define SKIPS_MAX 64u
+/* Accelerators of a type that are looked at for one candidate: one that is about to come free may
+ * be too late for it, while a higher-numbered one is free. */
+#define PLACES_MAX 8u
+
+/* A busy accelerator may be given its next batch this many requests' transfers before it is free.
+ */
+#define LEAD_BATCH 32u
+
+static uint64_t lead_ns(const struct fm_sched *sched)
+{
+    uint64_t own_ns = sched->options.control_ns + sched->options.data_ns * LEAD_BATCH;
+    return own_ns > sched->policy->ahead_ns ? own_ns : sched->policy->ahead_ns;
+}
+
+void fm_sched_accelerator_settle(struct fm_sched *sched, uint32_t id)
+{
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    struct fm_id_set *set = &sched->grantable[accelerator->type];
+    uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
+    uint64_t lead = lead_ns(sched);
+    bool grantable = accelerator->up && accelerator->running_count == 0;
+    bool closing = accelerator->up && accelerator->running_count == 1 && lead > 0;
+    if (closing && free_ns <= sched->now_ns + lead) {
+        grantable = true;
+    }
+    if (fm_id_set_has(set, id) != grantable) {
+        sched->grantable_count += grantable ? 1u : UINT32_MAX;
+        grantable ? fm_id_set_add(set, id) : fm_id_set_remove(set, id);
+    }
+    if (sched->closing.positions[id] != UINT32_MAX && (grantable || !closing)) {
+        fm_id_heap_remove(&sched->closing, id);
+    } else if (closing && !grantable) {
+        fm_id_heap_set(&sched->closing, id, free_ns - lead);
+    }
+    if (accelerator->counted_ns != FM_SCHED_NEVER) {
+        fm_free_times_remove(&sched->free_times, accelerator->counted_ns);
+        accelerator->counted_ns = FM_SCHED_NEVER;
+    }
+    if (accelerator->up && !grantable) {
+        accelerator->counted_ns = fm_free_times_add(&sched->free_times, free_ns);
+    }
+    if (sched->policy->settled != NULL) {
+        sched->policy->settled(sched, id);
+    }
+}
+
+/* The highest class of reach that may be granted an accelerator now. */
+static uint32_t reach_allowed(struct fm_sched *sched)
+{
+    uint64_t classes = sched->urgent_classes | sched->willing_classes;
+    uint32_t highest = classes == 0 ? 0 : 63 - (uint32_t)__builtin_clzll(classes);
+    for (uint32_t i = 0; i < sched->clearance_count; i++) {
+        const struct fm_sched_clearance *clearance = &sched->clearances[i];
+        if (clearance->reach_class >= highest) {
+            break;
+        }
+        uint32_t others = sched->grantable_count - 1;
+        if (others >= clearance->count ||
+            others +
+                    fm_free_times_count(&sched->free_times, sched->now_ns + clearance->within_ns) >=
+                clearance->count) {
+            continue;
+        }
+        uint64_t when_ns = fm_free_times_when(&sched->free_times, clearance->count - others);
+        when_ns = when_ns > clearance->within_ns ? when_ns - clearance->within_ns : 0;
+        when_ns = when_ns > sched->now_ns ? when_ns : sched->now_ns + sched->free_times.interval_ns;
+        sched->blocked_wake_ns =
+            when_ns < sched->blocked_wake_ns ? when_ns : sched->blocked_wake_ns;
+        return clearance->reach_class;
+    }
+    return FM_SCHED_REACH_CLASSES - 1;
+}
+
+static bool better(struct fm_id_heap_entry left, uint32_t model, uint64_t key)
+{
+    return model == FM_SCHED_NONE || left.key < key || (left.key == key && left.id < model);
+}
+
+/* The first candidate over the heaps of `classes`. */
+static void first_of(const struct fm_id_heap *heaps, uint64_t classes, uint32_t *model,
+                     uint64_t *key)
+{
+    for (; classes != 0; classes &= classes - 1) {
+        struct fm_id_heap_entry entry =
+            fm_id_heap_first(&heaps[(uint32_t)__builtin_ctzll(classes)]);
+        if (better(entry, *model, *key)) {
+            *model = entry.id;
+            *key = entry.key;
+        }
+    }
+}
+
+static uint32_t lowest_grantable(const struct fm_sched *sched,
+                                 const struct fm_sched_model_entry *model)
+{
+    uint32_t lowest = FM_SCHED_NONE;
+    for (uint32_t type = 0; type < sched->options.type_count; type++) {
+        if (model != NULL && model->tables[type].batch_max == 0) {
+            continue;
+        }
+        uint32_t id = fm_id_set_first(&sched->grantable[type], 0);
+        lowest = id < lowest ? id : lowest;
+    }
+    return lowest;
+}
+
+/* Whether the candidate's first request still makes it on an accelerator. */
+static bool makes_it(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                     uint32_t id)
+{
+    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    const struct fm_latency_table *table = &model->tables[accelerator->type];
+    uint64_t deadline_ns = sched->requests.nodes[fm_request_queue_first(&model->queue)].deadline_ns;
+    uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
+    return sched->now_ns + sched->options.control_ns + table->total_ns[1] <= deadline_ns &&
+           free_ns + table->latency_ns[1] <= deadline_ns;
+}
+
+/* Whether a grant now would only fix the batch earlier than its inputs have to travel. */
+static bool too_early(struct fm_sched *sched, const struct fm_sched_model_entry *model, uint32_t id)
+{
+    uint64_t free_ns = fm_sched_accelerator_free_ns(&sched->accelerators[id]);
+    uint32_t count = model->queue.count < model->batch_max ? model->queue.count : model->batch_max;
+    uint64_t lead = sched->options.control_ns + sched->options.data_ns * count;
+    if (free_ns <= sched->now_ns + lead || sched->policy->ahead_ns > 0) {
+        return false;
+    }
+    uint64_t when_ns = free_ns - lead;
+    sched->blocked_wake_ns = when_ns < sched->blocked_wake_ns ? when_ns : sched->blocked_wake_ns;
+    return true;
+}
+
+/* The lowest-numbered accelerator on which it does, of the first few of each type. */
+static uint32_t place_of(struct fm_sched *sched, const struct fm_sched_model_entry *model)
+{
+    uint32_t lowest = FM_SCHED_NONE;
+    for (uint32_t type = 0; type < sched->options.type_count; type++) {
+        if (model->tables[type].batch_max == 0) {
+            continue;
+        }
+        uint32_t from = 0;
+        for (uint32_t i = 0; i < PLACES_MAX; i++) {
+            uint32_t id = fm_id_set_first(&sched->grantable[type], from);
+            if (id >= lowest) { /* none, too */
+                break;
+            }
+            if (makes_it(sched, model, id) && !too_early(sched, model, id)) {
+                lowest = id;
+                break;
+            }
+            from = id + 1;
+        }
+    }
+    return lowest;
+}
+
+static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
+                   struct fm_sched_choice *ret_choice)
+{
+    (void)actions;
+    uint32_t lowest = lowest_grantable(sched, NULL);
+    if (lowest == FM_SCHED_NONE || sched->ready_count == 0) {
+        return false;
+    }
+    uint64_t allowed = UINT64_MAX;
+    if (sched->clearance_count > 0) {
+        allowed = (UINT64_C(2) << reach_allowed(sched)) - 1;
+    }
+    bool in_use = !sched->policy->uses_active || lowest < sched->active_count;
+    uint32_t model = FM_SCHED_NONE;
+    uint64_t key = 0;
+    first_of(sched->urgent, sched->urgent_classes & allowed, &model, &key);
+    if (in_use) {
+        first_of(sched->willing, sched->willing_classes & allowed, &model, &key);
+    }
+    if (model == FM_SCHED_NONE) {
+        return false;
+    }
+    const struct fm_sched_model_entry *entry = &sched->models[model];
+    uint64_t blocked_ns = sched->blocked_wake_ns;
+    uint32_t place = place_of(sched, entry);
+    if (place == FM_SCHED_NONE && sched->blocked_wake_ns != blocked_ns) {
+        return false; /* its turn comes in a moment: nobody overtakes it */
+    }
+    if (place != FM_SCHED_NONE && sched->policy->uses_active && place >= sched->active_count &&
+        entry->state == FM_SCHED_MODEL_WILLING) {
+        place = FM_SCHED_NONE;
+    }
+    ret_choice->model = model;
+    ret_choice->accelerator = place;
+    return true;
+}
+
+/* Takes the request that has `skip` before it. */
+static uint32_t take(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t skip)
+{
+    if (skip == 0) {
+        return fm_request_queue_pop(&model->queue, &sched->requests);
+    }
+    uint32_t request = fm_request_queue_first(&model->queue);
+    for (uint32_t i = 0; i < skip; i++) {
+        request = sched->requests.nodes[request].next[0];
+    }
+    fm_request_queue_remove(&model->queue, &sched->requests, request);
+    return request;
+}
+
+/*
+ * Stops what runs on an accelerator, which is free at once: its work is lost, its requests are
+ * queued again where their first arrival put them, and the attempt does not count. Those that
+ * cannot be met any more are let go as any others are, when their model is looked at. A report of
+ * the stopped batch that comes later is ignored.
+ */
+static void preempt(struct fm_sched *sched, uint32_t id, struct fm_sched_actions *actions)
+{
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    FM_ASSERT(accelerator->running_count == 1 && actions->count < actions->capacity);
+    struct fm_sched_running *running = &accelerator->running[0];
+    struct fm_sched_model_entry *model = &sched->models[running->model];
+    FM_ASSERT(model->present);
+    actions->items[actions->count++] = (struct fm_sched_action){
+        .kind = FM_SCHED_ACTION_PREEMPT,
+        .model = running->model,
+        .accelerator = id,
+        .batch = running->batch,
+        .request = FM_SCHED_NONE,
+    };
+    for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
+        struct fm_request_node *node = &sched->requests.nodes[slot];
+        uint32_t next = node->next[0];
+        node->owner = running->model;
+        node->attempts--;
+        fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
+        sched->queued_count++;
+        model->stats.preempted++;
+        slot = next;
+    }
+    uint32_t preempted = running->model;
+    *running = (struct fm_sched_running){0};
+    accelerator->running_count = 0;
+    sched->busy_count--;
+    fm_sched_accelerator_settle(sched, id);
+    fm_sched_candidate_refresh(sched, preempted, actions);
+}
+
+static void start(struct fm_sched *sched, const struct fm_sched_choice *choice, uint32_t count,
+                  struct fm_sched_actions *actions)
+{
+    uint32_t model_id = choice->model;
+    uint32_t id = choice->accelerator;
+    struct fm_sched_model_entry *model = &sched->models[model_id];
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    const struct fm_latency_table *table = &model->tables[accelerator->type];
+    FM_ASSERT(accelerator->running_count < FM_SCHED_RUNNING_MAX && count > 0);
+    uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
+    uint64_t start_ns = sched->now_ns + sched->options.control_ns + count * sched->options.data_ns;
+    start_ns = start_ns > free_ns ? start_ns : free_ns;
+    uint64_t latency_ns = table->latency_ns[count];
+    if (accelerator->permille != 1000) {
+        latency_ns = latency_ns / 1000 * accelerator->permille;
+    }
+    struct fm_sched_running *running = &accelerator->running[accelerator->running_count++];
+    *running = (struct fm_sched_running){
+        .batch = ++sched->batch_number,
+        .model = model_id,
+        .first = FM_SCHED_NONE,
+        .count = count,
+        .start_ns = start_ns,
+        .expected_ns = start_ns + latency_ns,
+    };
+    actions->items[actions->count++] = (struct fm_sched_action){
+        .kind = FM_SCHED_ACTION_START,
+        .model = model_id,
+        .accelerator = id,
+        .batch = running->batch,
+        .start_ns = start_ns,
+        .expected_ns = running->expected_ns,
+        .request_first = actions->request_count,
+        .request_count = count,
+        .request = FM_SCHED_NONE,
+    };
+    uint32_t *link = &running->first;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t request = take(sched, model, choice->skip);
+        struct fm_request_node *node = &sched->requests.nodes[request];
+        node->owner = FM_SCHED_MODELS_LIMIT; /* runs */
+        node->attempts++;
+        *link = request;
+        link = &node->next[0];
+        actions->requests[actions->request_count++] = request;
+    }
+    *link = FM_SCHED_NONE;
+    sched->queued_count -= count;
+    sched->busy_count += accelerator->running_count == 1 ? 1u : 0u;
+    model->stats.started += count;
+    model->stats.batches++;
+    fm_sched_demand_outcome(sched, model, count, false);
+    fm_sched_accelerator_settle(sched, id);
+}
+
+void fm_sched_dispatch(struct fm_sched *sched, struct fm_sched_actions *actions)
+{
+    uint32_t skipped[SKIPS_MAX];
+    uint32_t skip_count = 0;
+    sched->blocked_wake_ns = FM_SCHED_NEVER;
+    for (;;) {
+        struct fm_sched_choice choice = {.model = FM_SCHED_NONE, .accelerator = FM_SCHED_NONE};
+        bool (*chooser)(struct fm_sched *, struct fm_sched_actions *, struct fm_sched_choice *) =
+            sched->policy->choose != NULL ? sched->policy->choose : choose;
+        if (!chooser(sched, actions, &choice)) {
+            break;
+        }
+        uint32_t model = choice.model;
+        uint32_t accelerator = choice.accelerator;
+        if (accelerator == FM_SCHED_NONE) {
+            /* Free accelerators are of types that this one cannot use in time: out of the way. */
+            fm_sched_candidate_withdraw(sched, model);
+            skipped[skip_count++] = model;
+            if (skip_count == SKIPS_MAX) {
+                break;
+            }
+            continue;
+        }
+        if (sched->policy->preempts &&
+            !fm_id_set_has(&sched->grantable[sched->accelerators[accelerator].type], accelerator)) {
+            preempt(sched, accelerator, actions);
+            continue;
+        }
+        uint32_t count = choice.count > 0
+                             ? choice.count
+                             : fm_sched_candidate_form(sched, model, accelerator, actions);
+        if (actions->count == actions->capacity ||
+            actions->request_capacity - actions->request_count < count) {
+            actions->wake_ns = sched->now_ns;
+            fm_sched_candidate_refresh(sched, model, actions);
+            break;
+        }
+        if (count > 0) {
+            start(sched, &choice, count, actions);
+        }
+        fm_sched_candidate_refresh(sched, model, actions);
+    }
+    for (uint32_t i = 0; i < skip_count; i++) {
+        fm_sched_candidate_refresh(sched, skipped[i], actions);
+    }
+}

@@ -1,0 +1,197 @@
+/*
+ * The deferred policy: when a candidate may start, and which requests it lets go. See
+ * docs/scheduling.md.
+ *
+ * HOW IT WORKS. Symphony starts a batch in the window [frontrun, latest]: not before D - l(b + 1),
+ * as until then one more request could join, not after D - l(b). What is kept of it, and what is
+ * not:
+ *
+ * Holding. A model that needs several accelerators suffers from bunching, as buses do: a batch that
+ * starts early is small, ends early, and is followed by another small one. Its batches are held
+ * until they have 90 % of the target size or the window begins. A model that one accelerator can
+ * carry has nothing to bunch with: there, waiting beside an idle accelerator gives away time and
+ * nothing is gained. It is willing at once, but only on the accelerators that the load keeps in
+ * use.
+ *
+ * The window begins 8 % of the SLO early: at D - l(b + 1) exactly there is no time left to wait for
+ * an accelerator that is about to come free.
+ *
+ * Letting go. An old request that limits the batch is served if what stays behind can still be
+ * served by the accelerator it is likely to get next; only if that would be in trouble too is the
+ * old one let go, and only as far as the batch grows by it.
+ */
+#include "core/sched/policy.h"
+
+#define HOLD_PERMILLE   900u
+#define LAST_PERMILLE   10u
+#define SLACK_PERMILLE  80u
+#define DECENT_PERMILLE 850u
+/* Under overload what stays behind is worth less: nothing is to be gained by keeping it. */
+#define OVERLOAD_PERMILLE 50u
+#define OVERLOAD_FACTOR   6u
+
+static uint64_t less(uint64_t from, uint64_t amount)
+{
+    return from > amount ? from - amount : 0;
+}
+
+void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                             uint64_t deadline_ns, uint32_t count,
+                             struct fm_sched_readiness *readiness)
+{
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    bool spare = sched->busy_micro < (uint64_t)sched->up_count * 700000u;
+    if (count >= model->batch_max || (model->goal == FM_SCHED_GOAL_LATENCY && spare)) {
+        readiness->willing_ns = 0;
+        readiness->urgent_ns = 0;
+        return;
+    }
+    uint64_t next_ns = table->total_ns[count + 1] + sched->options.control_ns;
+    uint64_t slack_ns = model->slo_ns / 1000 * SLACK_PERMILLE;
+    uint64_t window_ns = less(deadline_ns, next_ns + slack_ns);
+    uint64_t half_ns = table->total_ns[(count + 3) / 4] + sched->options.control_ns;
+    uint64_t last_ns = less(deadline_ns, half_ns + model->slo_ns / 1000 * LAST_PERMILLE);
+    readiness->urgent_ns = last_ns > window_ns ? last_ns : window_ns;
+    bool gathered = (uint64_t)count * 1000 >= (uint64_t)model->target * HOLD_PERMILLE;
+    bool defers = model->goal == FM_SCHED_GOAL_EFFICIENCY && spare;
+    readiness->willing_ns = model->holds && gathered ? 0 : model->holds || defers ? window_ns : 0;
+}
+
+/* How many ready candidates have to start earlier than that. */
+static uint32_t candidates_before(const struct fm_sched *sched, uint64_t latest_ns)
+{
+    uint32_t most = 2 * sched->up_count;
+    uint32_t count = 0;
+    for (uint64_t classes = sched->urgent_classes; classes != 0; classes &= classes - 1) {
+        count += fm_id_heap_count_below(&sched->urgent[__builtin_ctzll(classes)], latest_ns,
+                                        most - count);
+    }
+    for (uint64_t classes = sched->willing_classes; classes != 0; classes &= classes - 1) {
+        count += fm_id_heap_count_below(&sched->willing[__builtin_ctzll(classes)], latest_ns,
+                                        most - count);
+    }
+    return count;
+}
+
+/* When what stays behind would likely get an accelerator, after this batch took one. */
+static uint64_t next_turn_ns(const struct fm_sched *sched, uint64_t latency_ns, uint64_t latest_ns)
+{
+    uint32_t ahead = candidates_before(sched, latest_ns);
+    ahead = ahead > 0 ? ahead - 1 : 0; /* itself */
+    uint32_t others = sched->grantable_count > 0 ? sched->grantable_count - 1 : 0;
+    if (others > ahead) {
+        return sched->now_ns;
+    }
+    uint64_t own_ns = sched->now_ns + latency_ns;
+    uint64_t when_ns = fm_free_times_when(&sched->free_times, ahead + 1 - others);
+    if (when_ns == UINT64_MAX) {
+        uint32_t up = sched->up_count > 0 ? sched->up_count : 1;
+        return own_ns + latency_ns * (ahead / up);
+    }
+    return when_ns > sched->now_ns ? when_ns : sched->now_ns;
+}
+
+static uint32_t within(const struct fm_latency_table *table, uint64_t deadline_ns,
+                       uint64_t begin_ns, uint32_t limit)
+{
+    return deadline_ns <= begin_ns ? 0
+                                   : fm_latency_table_within(table, deadline_ns - begin_ns, limit);
+}
+
+/* The largest batch that any of the queue's requests could lead, and how many are before it. */
+static uint32_t best_batch(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                           const struct fm_latency_table *table, uint64_t begin_ns,
+                           uint32_t *ret_before)
+{
+    uint32_t best = 0;
+    uint32_t before = 0;
+    *ret_before = 0;
+    for (uint32_t slot = fm_request_queue_first(&model->queue);
+         slot != FM_REQUEST_QUEUE_END && model->queue.count - before > best;
+         slot = sched->requests.nodes[slot].next[0]) {
+        uint32_t left = model->queue.count - before;
+        uint32_t batch = within(table, sched->requests.nodes[slot].deadline_ns, begin_ns,
+                                left < model->batch_max ? left : model->batch_max);
+        if (batch > best) {
+            best = batch;
+            *ret_before = before;
+        }
+        if (best == model->batch_max || best == table->batch_max) {
+            break;
+        }
+        before++;
+    }
+    return best;
+}
+
+uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                                     const struct fm_latency_table *table, uint64_t free_ns)
+{
+    uint64_t begin_ns = sched->now_ns + sched->options.control_ns;
+    begin_ns = begin_ns > free_ns ? begin_ns : free_ns;
+    uint32_t count = model->queue.count;
+    uint32_t before_best;
+    uint32_t first = fm_request_queue_first(&model->queue);
+    uint32_t limit = count < model->batch_max ? count : model->batch_max;
+    if (within(table, sched->requests.nodes[first].deadline_ns, begin_ns, limit) == limit) {
+        return 0;
+    }
+    uint32_t best = best_batch(sched, model, table, begin_ns, &before_best);
+    uint64_t turn_ns = FM_SCHED_NEVER;
+    uint64_t bad_permille = (uint64_t)model->bad_q20 * 1000 >> 20;
+    uint64_t decent_permille =
+        (model->holds ? DECENT_PERMILLE : 1000u) +
+        (bad_permille > OVERLOAD_PERMILLE ? bad_permille - OVERLOAD_PERMILLE : 0) * OVERLOAD_FACTOR;
+    decent_permille = decent_permille < 1000 ? decent_permille : 1000;
+    /* Two fingers: the batch's first request, and the first that stays behind. */
+    uint32_t behind = first;
+    uint32_t behind_index = 0;
+    uint32_t head = first;
+    for (uint32_t let_go = 0; let_go < before_best; let_go++) {
+        uint32_t left = count - let_go;
+        uint32_t batch = within(table, sched->requests.nodes[head].deadline_ns, begin_ns,
+                                left < model->batch_max ? left : model->batch_max);
+        while (behind_index < let_go + batch) {
+            behind = sched->requests.nodes[behind].next[0];
+            behind_index++;
+        }
+        uint32_t stay = left - batch;
+        if (turn_ns == FM_SCHED_NEVER) {
+            uint32_t later = stay < table->batch_max ? stay : table->batch_max;
+            turn_ns = next_turn_ns(
+                          sched, table->latency_ns[best > 0 ? best : 1],
+                          less(sched->requests.nodes[behind].deadline_ns, table->total_ns[later])) +
+                      sched->options.control_ns;
+        }
+        uint64_t joining = model->gap_ns == FM_SCHED_NEVER || turn_ns <= sched->now_ns
+                               ? 0
+                               : (turn_ns - sched->now_ns) / model->gap_ns;
+        uint64_t decent = stay + joining < model->target ? stay + joining : model->target;
+        decent = decent * decent_permille / 1000;
+        decent = decent > 1 ? decent : 1;
+        if (batch > 0 && within(table, sched->requests.nodes[behind].deadline_ns, turn_ns,
+                                (uint32_t)decent) == decent) {
+            return let_go;
+        }
+        head = sched->requests.nodes[head].next[0];
+    }
+    return before_best;
+}
+
+uint32_t fm_sched_window_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                                   const struct fm_latency_table *table, uint64_t free_ns)
+{
+    uint64_t begin_ns = sched->now_ns + sched->options.control_ns;
+    begin_ns = begin_ns > free_ns ? begin_ns : free_ns;
+    uint32_t let_go = 0;
+    for (uint32_t slot = fm_request_queue_first(&model->queue); slot != FM_REQUEST_QUEUE_END;
+         slot = sched->requests.nodes[slot].next[0]) {
+        uint32_t left = model->queue.count - let_go;
+        uint32_t want = model->target < left ? model->target : left;
+        if (within(table, sched->requests.nodes[slot].deadline_ns, begin_ns, want) == want) {
+            return let_go;
+        }
+        let_go++;
+    }
+    return let_go;
+}

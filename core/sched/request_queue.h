@@ -1,0 +1,71 @@
+/*
+ * The requests that wait for a model, in the order of their deadlines.
+ *
+ * Owns: the order. Slots and their links live in one table shared by all queues
+ * (fm_request_table); a slot is in at most one queue. Does not own: what a request is. Thread rule:
+ * pure; one thread at a time for a table and its queues.
+ *
+ * HOW IT WORKS. A skip list over slots (Pugh, 1990) of four levels: a request whose deadline is the
+ * latest so far is appended in O(1), which is every request where all deadlines are arrival + SLO;
+ * any other finds its place in O(length / 512 + 24) expected. Of equal deadlines the more important
+ * priority goes first, then the one that came first. Levels come from a hash of the sequence
+ * number, so the same requests give the same list. LIMITATIONS. Beyond some 100,000 requests in one
+ * queue out-of-order insertion grows linear (with 1/512).
+ */
+#ifndef FM_CORE_SCHED_REQUEST_QUEUE_H
+#define FM_CORE_SCHED_REQUEST_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fermata/status.h"
+
+#define FM_REQUEST_QUEUE_LEVELS 4u
+#define FM_REQUEST_QUEUE_END    UINT32_MAX
+
+struct fm_request_node {
+    uint64_t deadline_ns;
+    uint64_t sequence; /* order of arrival */
+    uint32_t owner;    /* the user's: the model, or a mark that the slot is not queued */
+    uint8_t priority;
+    uint8_t attempts;
+    uint8_t level_count;
+    uint8_t unused;
+    uint32_t next[FM_REQUEST_QUEUE_LEVELS];
+};
+
+struct fm_request_table {
+    struct fm_request_node *nodes; /* by slot */
+    uint32_t slot_count;
+    uint64_t sequence; /* of the last insertion */
+};
+
+struct fm_request_queue {
+    uint32_t first[FM_REQUEST_QUEUE_LEVELS];
+    uint32_t last[FM_REQUEST_QUEUE_LEVELS]; /* END: empty on this level */
+    uint32_t count;
+};
+
+int FM_NODISCARD fm_request_table_init(struct fm_request_table *table, uint32_t slot_count);
+void fm_request_table_deinit(struct fm_request_table *table); /* accepts a zeroed one */
+
+void fm_request_queue_init(struct fm_request_queue *queue);
+/* Inserts a slot whose deadline_ns and priority are set. `keep_sequence`: it comes back to where
+ * its first arrival put it. */
+void fm_request_queue_insert(struct fm_request_queue *queue, struct fm_request_table *table,
+                             uint32_t slot, bool keep_sequence);
+/* Takes the earliest out; the queue must not be empty. */
+uint32_t fm_request_queue_pop(struct fm_request_queue *queue, struct fm_request_table *table);
+/* Takes any out; it must be in this queue. */
+void fm_request_queue_remove(struct fm_request_queue *queue, struct fm_request_table *table,
+                             uint32_t slot);
+
+static inline uint32_t fm_request_queue_first(const struct fm_request_queue *queue)
+{
+    return queue->first[0];
+}
+
+bool fm_request_queue_validate(const struct fm_request_queue *queue,
+                               const struct fm_request_table *table);
+
+#endif

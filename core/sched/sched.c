@@ -1,0 +1,643 @@
+/*
+ * The scheduler's life, its events, and the step. See sched.h and state.h.
+ */
+#include "core/sched/sched.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/sched/policy.h"
+#include "core/sched/state.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+
+#define RUNNING_OWNER     FM_SCHED_MODELS_LIMIT
+#define INTERVAL_FIRST_NS UINT64_C(20000)
+
+/* --- creation ----------------------------------------------------------------------------------
+ */
+
+static int limit_check(const char *name, uint64_t value, uint64_t least, uint64_t most,
+                       struct fm_error *reterr)
+{
+    if (value < least || value > most) {
+        return fm_error_set(reterr, FM_EINVAL, "%s is %" PRIu64 ", must be %" PRIu64 " to %" PRIu64,
+                            name, value, least, most);
+    }
+    return 0;
+}
+
+static int options_check(const struct fm_sched_options *options, struct fm_error *reterr)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+        uint64_t least;
+        uint64_t most;
+    } limits[] = {
+        {"policy", options->policy, 0, FM_SCHED_POLICY_COUNT_ - 1},
+        {"models_max", options->models_max, 1, FM_SCHED_MODELS_LIMIT},
+        {"accelerators_max", options->accelerators_max, 1, FM_SCHED_ACCELERATORS_LIMIT},
+        {"type_count", options->type_count, 1, FM_SCHED_TYPES_LIMIT},
+        {"requests_max", options->requests_max, 1, FM_SCHED_REQUESTS_LIMIT},
+        {"batch_max", options->batch_max, 1, FM_SCHED_BATCH_LIMIT},
+        {"control_ns", options->control_ns, 0, FM_PROFILE_LATENCY_MAX_NS},
+        {"data_ns", options->data_ns, 0, FM_PROFILE_LATENCY_MAX_NS / FM_SCHED_BATCH_LIMIT},
+        {"result_ns", options->result_ns, 0, FM_PROFILE_LATENCY_MAX_NS},
+        {"attempts_max", options->attempts_max, 0, UINT8_MAX},
+    };
+    for (size_t i = 0; i < FM_COUNT_OF(limits); i++) {
+        int status =
+            limit_check(limits[i].name, limits[i].value, limits[i].least, limits[i].most, reterr);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+static int heaps_init(struct fm_sched *sched)
+{
+    uint32_t models = sched->options.models_max;
+    sched->ready_positions = fm_alloc((size_t)models * sizeof *sched->ready_positions);
+    if (sched->ready_positions == NULL) {
+        return FM_ENOMEM;
+    }
+    memset(sched->ready_positions, 0xff, (size_t)models * sizeof *sched->ready_positions);
+    int status = fm_id_heap_init(&sched->timers, models, NULL);
+    if (status == 0) {
+        status = fm_id_heap_init(&sched->closing, sched->options.accelerators_max, NULL);
+    }
+    for (uint32_t i = 0; status == 0 && i < FM_SCHED_REACH_CLASSES; i++) {
+        status = fm_id_heap_init(&sched->urgent[i], models, sched->ready_positions);
+        if (status == 0) {
+            status = fm_id_heap_init(&sched->willing[i], models, sched->ready_positions);
+        }
+    }
+    for (uint32_t i = 0; status == 0 && i < sched->options.type_count; i++) {
+        status = fm_id_set_init(&sched->grantable[i], sched->options.accelerators_max);
+    }
+    return status;
+}
+
+int fm_sched_create(const struct fm_sched_options *options, struct fm_sched **ret_sched,
+                    struct fm_error *reterr)
+{
+    int status = options_check(options, reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_sched *sched = fm_alloc_zero(1, sizeof *sched);
+    if (sched == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "no memory for the scheduler");
+    }
+    sched->options = *options;
+    sched->options.attempts_max = options->attempts_max == 0 ? 1 : options->attempts_max;
+    sched->policy = &fm_sched_policies[options->policy];
+    sched->models = fm_alloc_zero(options->models_max, sizeof *sched->models);
+    sched->accelerators = fm_alloc_zero(options->accelerators_max, sizeof *sched->accelerators);
+    status = sched->models == NULL || sched->accelerators == NULL ? FM_ENOMEM : 0;
+    if (status == 0) {
+        status = fm_request_table_init(&sched->requests, options->requests_max);
+    }
+    if (status == 0) {
+        status = heaps_init(sched);
+    }
+    if (status == 0 && sched->policy->init != NULL) {
+        status = sched->policy->init(sched);
+    }
+    if (status != 0) {
+        fm_sched_destroy(sched);
+        return fm_error_set(reterr, status, "no memory for a scheduler of this size");
+    }
+    for (uint32_t i = 0; i < options->accelerators_max; i++) {
+        sched->accelerators[i].counted_ns = FM_SCHED_NEVER;
+    }
+    fm_free_times_init(&sched->free_times, INTERVAL_FIRST_NS);
+    *ret_sched = sched;
+    return 0;
+}
+
+void fm_sched_destroy(struct fm_sched *sched)
+{
+    if (sched == NULL) {
+        return;
+    }
+    if (sched->policy->deinit != NULL) {
+        sched->policy->deinit(sched);
+    }
+    for (uint32_t i = 0; sched->models != NULL && i < sched->options.models_max; i++) {
+        for (uint32_t type = 0; type < FM_SCHED_TYPES_LIMIT; type++) {
+            fm_latency_table_deinit(&sched->models[i].tables[type]);
+        }
+    }
+    for (uint32_t i = 0; i < FM_SCHED_REACH_CLASSES; i++) {
+        fm_id_heap_deinit(&sched->urgent[i]);
+        fm_id_heap_deinit(&sched->willing[i]);
+    }
+    for (uint32_t i = 0; i < FM_SCHED_TYPES_LIMIT; i++) {
+        fm_id_set_deinit(&sched->grantable[i]);
+    }
+    fm_id_heap_deinit(&sched->closing);
+    fm_id_heap_deinit(&sched->timers);
+    fm_request_table_deinit(&sched->requests);
+    fm_free(sched->ready_positions);
+    fm_free(sched->accelerators);
+    fm_free(sched->models);
+    fm_free(sched);
+}
+
+/* --- models ------------------------------------------------------------------------------------
+ */
+
+/* Intervals of free_times as long as the longest batch needs; the counts are made anew. */
+static void intervals_fit(struct fm_sched *sched, uint64_t latency_ns)
+{
+    if (latency_ns <= sched->longest_ns) {
+        return;
+    }
+    sched->longest_ns = latency_ns;
+    uint64_t interval_ns = latency_ns / (FM_FREE_TIMES_INTERVALS / 2) + 1;
+    if (interval_ns <= sched->free_times.interval_ns) {
+        return;
+    }
+    fm_free_times_init(&sched->free_times, interval_ns);
+    fm_free_times_advance(&sched->free_times, sched->now_ns);
+    for (uint32_t i = 0; i < sched->options.accelerators_max; i++) {
+        struct fm_sched_accelerator *accelerator = &sched->accelerators[i];
+        if (accelerator->counted_ns != FM_SCHED_NEVER) {
+            accelerator->counted_ns =
+                fm_free_times_add(&sched->free_times, fm_sched_accelerator_free_ns(accelerator));
+        }
+    }
+}
+
+/* Builds all tables of a model, or none. */
+static int tables_build(const struct fm_sched *sched, const struct fm_sched_model *given,
+                        uint32_t batch_max, struct fm_latency_table *ret_tables)
+{
+    int status = 0;
+    for (uint32_t type = 0; status == 0 && type < sched->options.type_count; type++) {
+        const struct fm_profile *profile = given->profiles[type];
+        if (profile == NULL) {
+            continue;
+        }
+        /* Batches that take twice the SLO serve nobody. */
+        uint64_t budget_ns = given->slo_ns * 2;
+        uint32_t limit = fm_profile_batch_within(profile, given->statistic, budget_ns, batch_max);
+        status = fm_latency_table_set(&ret_tables[type], profile, given->statistic,
+                                      limit > 0 ? limit : 1, sched->options.data_ns);
+    }
+    for (uint32_t type = 0; status != 0 && type < FM_SCHED_TYPES_LIMIT; type++) {
+        fm_latency_table_deinit(&ret_tables[type]);
+    }
+    return status;
+}
+
+static bool model_given_ok(const struct fm_sched *sched, const struct fm_sched_model *given)
+{
+    bool runs = false;
+    for (uint32_t type = 0; type < sched->options.type_count; type++) {
+        const struct fm_profile *profile = given->profiles[type];
+        runs = runs || profile != NULL;
+        if (profile != NULL && profile->point_count == 0) {
+            return false;
+        }
+    }
+    return runs && given->model < sched->options.models_max && given->slo_ns > 0 &&
+           given->slo_ns <= FM_PROFILE_LATENCY_MAX_NS && given->goal < FM_SCHED_GOAL_COUNT_ &&
+           given->statistic < FM_PROFILE_STATISTIC_COUNT_ &&
+           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS;
+}
+
+static void model_first_time(struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    fm_request_queue_init(&model->queue);
+    model->present = true;
+    sched->models_by_tightness[model->tightness_class]++;
+    model->state = FM_SCHED_MODEL_IDLE;
+    model->window_first_ns = FM_SCHED_NEVER;
+    model->window_begin_ns = 0;
+    model->window_count = 0;
+    model->window_count_before = 0;
+    model->gap_ns = FM_SCHED_NEVER;
+    model->bad_q20 = 0;
+    model->bias_ns = 0;
+    model->stats = (struct fm_sched_model_stats){0};
+    sched->model_count++;
+}
+
+static uint8_t fastest_type(const struct fm_sched_model_entry *model)
+{
+    uint8_t best = FM_SCHED_TYPES_LIMIT;
+    for (uint8_t type = 0; type < FM_SCHED_TYPES_LIMIT; type++) {
+        if (model->tables[type].batch_max > 0 &&
+            (best == FM_SCHED_TYPES_LIMIT ||
+             model->tables[type].latency_ns[1] < model->tables[best].latency_ns[1])) {
+            best = type;
+        }
+    }
+    FM_ASSERT(best < FM_SCHED_TYPES_LIMIT);
+    return best;
+}
+
+static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *given,
+                           struct fm_sched_actions *actions)
+{
+    if (!model_given_ok(sched, given)) {
+        sched->stats.refused++;
+        return 0;
+    }
+    uint32_t batch_max = given->batch_max == 0 || given->batch_max > sched->options.batch_max
+                             ? sched->options.batch_max
+                             : given->batch_max;
+    struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT] = {{0}};
+    int status = tables_build(sched, given, batch_max, tables);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_sched_model_entry *model = &sched->models[given->model];
+    if (!model->present) {
+        model_first_time(sched, model);
+    }
+    for (uint32_t type = 0; type < FM_SCHED_TYPES_LIMIT; type++) {
+        fm_latency_table_deinit(&model->tables[type]);
+        model->tables[type] = tables[type];
+    }
+    model->reference = fastest_type(model);
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    model->batch_max = table->batch_max;
+    model->goal = given->goal;
+    model->slo_ns = given->slo_ns;
+    uint64_t fixed_ns = sched->options.result_ns + sched->options.control_ns;
+    model->budget_ns = given->slo_ns > fixed_ns ? given->slo_ns - fixed_ns : 0;
+    memcpy(model->preferred, given->preferred, sizeof model->preferred);
+    model->queue_delay_ns = given->queue_delay_ns;
+    intervals_fit(sched, table->latency_ns[table->batch_max]);
+    fm_sched_demand_review(sched, model);
+    fm_sched_candidate_refresh(sched, given->model, actions);
+    return 0;
+}
+
+/* False: not finished, as the arrays are full. */
+static bool event_model_removed(struct fm_sched *sched, uint32_t id,
+                                struct fm_sched_actions *actions)
+{
+    if (id >= sched->options.models_max || !sched->models[id].present) {
+        sched->stats.refused++;
+        return true;
+    }
+    struct fm_sched_model_entry *model = &sched->models[id];
+    while (model->queue.count > 0) {
+        if (actions->count == actions->capacity) {
+            return false;
+        }
+        uint32_t request = fm_request_queue_pop(&model->queue, &sched->requests);
+        sched->queued_count--;
+        fm_sched_request_drop(sched, model, request, FM_SCHED_DROP_MODEL_GONE, actions);
+    }
+    fm_sched_candidate_idle(sched, id);
+    fm_sched_demand_forget(sched, model);
+    /* The tables stay until the place is used again: what runs may still ask for them. */
+    model->present = false;
+    sched->models_by_tightness[model->tightness_class]--;
+    sched->model_count--;
+    return true;
+}
+
+/* --- requests ----------------------------------------------------------------------------------
+ */
+
+static void event_request(struct fm_sched *sched, const struct fm_sched_event *event,
+                          struct fm_sched_actions *actions)
+{
+    uint32_t slot = event->as.request.request;
+    uint32_t id = event->as.request.model;
+    if (slot >= sched->options.requests_max || sched->requests.nodes[slot].owner != FM_SCHED_NONE) {
+        sched->stats.refused++;
+        return;
+    }
+    if (id >= sched->options.models_max || !sched->models[id].present) {
+        sched->stats.refused++;
+        fm_sched_request_drop(sched, NULL, slot, FM_SCHED_DROP_MODEL_GONE, actions);
+        return;
+    }
+    struct fm_sched_model_entry *model = &sched->models[id];
+    struct fm_request_node *node = &sched->requests.nodes[slot];
+    uint64_t deadline_ns = event->as.request.deadline_ns;
+    deadline_ns = deadline_ns < FM_SCHED_TIME_MAX_NS ? deadline_ns : FM_SCHED_TIME_MAX_NS;
+    deadline_ns =
+        deadline_ns > sched->options.result_ns ? deadline_ns - sched->options.result_ns : 0;
+    node->deadline_ns = deadline_ns;
+    uint32_t priority = event->as.request.priority;
+    node->priority =
+        (uint8_t)(priority < FM_SCHED_PRIORITY_COUNT ? priority : FM_SCHED_PRIORITY_COUNT - 1);
+    node->attempts = 0;
+    model->stats.requests++;
+    fm_sched_demand_arrival(sched, model);
+    uint64_t least_ns = model->tables[model->reference].total_ns[1] + sched->options.control_ns;
+    if (sched->now_ns + least_ns > deadline_ns) {
+        fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_INFEASIBLE, actions);
+        return;
+    }
+    if (sched->options.admit &&
+        fm_sched_demand_wait_ns(sched, model) + least_ns > deadline_ns - sched->now_ns) {
+        fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_REJECTED, actions);
+        return;
+    }
+    node->owner = id;
+    fm_request_queue_insert(&model->queue, &sched->requests, slot, false);
+    sched->queued_count++;
+    fm_sched_candidate_refresh(sched, id, actions);
+}
+
+static void event_cancel(struct fm_sched *sched, uint32_t slot, struct fm_sched_actions *actions)
+{
+    uint32_t owner =
+        slot < sched->options.requests_max ? sched->requests.nodes[slot].owner : FM_SCHED_NONE;
+    if (owner == FM_SCHED_NONE) {
+        sched->stats.refused++;
+        return;
+    }
+    if (owner == RUNNING_OWNER) {
+        return; /* its outcome is that of its batch */
+    }
+    struct fm_sched_model_entry *model = &sched->models[owner];
+    fm_request_queue_remove(&model->queue, &sched->requests, slot);
+    sched->queued_count--;
+    fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_CANCELLED, actions);
+    fm_sched_candidate_refresh(sched, owner, actions);
+}
+
+/* --- accelerators ------------------------------------------------------------------------------
+ */
+
+/*
+ * The requests of a batch that did not finish: queued again while their attempts and the time last,
+ * dropped otherwise. False: the arrays are full, call again.
+ */
+static bool requests_return(struct fm_sched *sched, struct fm_sched_running *running,
+                            struct fm_sched_actions *actions)
+{
+    struct fm_sched_model_entry *model = &sched->models[running->model];
+    while (running->first != FM_SCHED_NONE) {
+        if (actions->count == actions->capacity) {
+            break;
+        }
+        uint32_t slot = running->first;
+        struct fm_request_node *node = &sched->requests.nodes[slot];
+        running->first = node->next[0];
+        running->count--;
+        uint64_t needed_ns =
+            model->present ? model->tables[model->reference].total_ns[1] + sched->options.control_ns
+                           : 0;
+        if (model->present && node->attempts < sched->options.attempts_max &&
+            sched->now_ns + needed_ns <= node->deadline_ns) {
+            node->owner = running->model;
+            fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
+            sched->queued_count++;
+        } else {
+            fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_FAILED, actions);
+        }
+    }
+    if (model->present) {
+        fm_sched_candidate_refresh(sched, running->model, actions);
+    }
+    return running->first == FM_SCHED_NONE;
+}
+
+static void running_pop(struct fm_sched *sched, uint32_t id)
+{
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    accelerator->running[0] = accelerator->running[1];
+    accelerator->running[1] = (struct fm_sched_running){0};
+    if (--accelerator->running_count == 0) {
+        sched->busy_count--;
+    } else if (accelerator->running[0].start_ns < sched->now_ns) {
+        /* The one behind it starts now, later than was thought. */
+        struct fm_sched_running *next = &accelerator->running[0];
+        next->expected_ns += sched->now_ns - next->start_ns;
+        next->start_ns = sched->now_ns;
+    }
+}
+
+static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
+                                   struct fm_sched_actions *actions)
+{
+    if (id >= sched->options.accelerators_max || !sched->accelerators[id].up) {
+        sched->stats.refused++;
+        return true;
+    }
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    while (accelerator->running_count > 0) {
+        if (!requests_return(sched, &accelerator->running[0], actions)) {
+            return false;
+        }
+        running_pop(sched, id);
+        fm_sched_accelerator_settle(sched, id);
+    }
+    accelerator->up = false;
+    sched->up_count--;
+    fm_sched_accelerator_settle(sched, id);
+    sched->epoch_ns = 0; /* what was to stay clear of the larger pool might block the smaller one */
+    return true;
+}
+
+static void event_accelerator_up(struct fm_sched *sched, uint32_t id, uint32_t type)
+{
+    if (id >= sched->options.accelerators_max || sched->accelerators[id].up ||
+        type >= sched->options.type_count) {
+        sched->stats.refused++;
+        return;
+    }
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    accelerator->up = true;
+    accelerator->type = (uint8_t)type;
+    accelerator->permille = 1000;
+    sched->up_count++;
+    fm_sched_accelerator_settle(sched, id);
+    sched->epoch_ns = 0; /* the load's share of the pool is another now */
+}
+
+static void event_accelerator_slow(struct fm_sched *sched, uint32_t id, uint32_t permille)
+{
+    if (id >= sched->options.accelerators_max || permille == 0 || permille > 1000000) {
+        sched->stats.refused++;
+        return;
+    }
+    sched->accelerators[id].permille = permille;
+}
+
+static bool event_batch(struct fm_sched *sched, const struct fm_sched_event *event,
+                        struct fm_sched_actions *actions)
+{
+    uint32_t id = event->as.batch.accelerator;
+    if (id >= sched->options.accelerators_max || sched->accelerators[id].running_count == 0 ||
+        sched->accelerators[id].running[0].batch != event->as.batch.batch) {
+        sched->stats.late_reports++;
+        return true;
+    }
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    struct fm_sched_running *running = &accelerator->running[0];
+    if (event->kind == FM_SCHED_EVENT_BATCH_FAILED) {
+        if (!requests_return(sched, running, actions)) {
+            return false;
+        }
+    } else {
+        for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
+            struct fm_request_node *node = &sched->requests.nodes[slot];
+            node->owner = FM_SCHED_NONE;
+            slot = node->next[0];
+        }
+        if (sched->options.learn && accelerator->permille == 1000 &&
+            sched->models[running->model].present) {
+            (void)fm_latency_table_learn(
+                &sched->models[running->model].tables[accelerator->type], running->count,
+                sched->now_ns > running->start_ns ? sched->now_ns - running->start_ns : 1);
+        }
+    }
+    running_pop(sched, id);
+    fm_sched_accelerator_settle(sched, id);
+    return true;
+}
+
+/* --- the step ----------------------------------------------------------------------------------
+ */
+
+/* 1: taken; 0: not yet, the arrays are full; negative: failed. */
+static int event_take(struct fm_sched *sched, const struct fm_sched_event *event,
+                      struct fm_sched_actions *actions)
+{
+    switch (event->kind) {
+    case FM_SCHED_EVENT_REQUEST:
+        event_request(sched, event, actions);
+        return 1;
+    case FM_SCHED_EVENT_CANCEL:
+        event_cancel(sched, event->as.cancel.request, actions);
+        return 1;
+    case FM_SCHED_EVENT_ACCELERATOR_UP:
+        event_accelerator_up(sched, event->as.accelerator.accelerator, event->as.accelerator.type);
+        return 1;
+    case FM_SCHED_EVENT_ACCELERATOR_DOWN:
+        return event_accelerator_down(sched, event->as.accelerator.accelerator, actions);
+    case FM_SCHED_EVENT_ACCELERATOR_SLOW:
+        event_accelerator_slow(sched, event->as.accelerator.accelerator,
+                               event->as.accelerator.permille);
+        return 1;
+    case FM_SCHED_EVENT_BATCH_DONE:
+    case FM_SCHED_EVENT_BATCH_FAILED:
+        return event_batch(sched, event, actions);
+    case FM_SCHED_EVENT_MODEL_SET: {
+        int status = event_model_set(sched, event->as.model, actions);
+        return status == 0 ? 1 : status;
+    }
+    case FM_SCHED_EVENT_MODEL_REMOVED:
+        return event_model_removed(sched, event->as.model_removed, actions);
+    case FM_SCHED_EVENT_TICK:
+        return 1;
+    case FM_SCHED_EVENT_COUNT_:
+        break;
+    }
+    sched->stats.refused++;
+    return 1;
+}
+
+static void timers_fire(struct fm_sched *sched, struct fm_sched_actions *actions)
+{
+    while (!fm_id_heap_empty(&sched->timers) && actions->count < actions->capacity) {
+        struct fm_id_heap_entry first = fm_id_heap_first(&sched->timers);
+        if (first.key > sched->now_ns) {
+            break;
+        }
+        fm_sched_candidate_refresh(sched, first.id, actions);
+    }
+    while (!fm_id_heap_empty(&sched->closing) &&
+           fm_id_heap_first(&sched->closing).key <= sched->now_ns) {
+        fm_sched_accelerator_settle(sched, fm_id_heap_first(&sched->closing).id);
+    }
+}
+
+static uint64_t least(uint64_t left, uint64_t right)
+{
+    return left < right ? left : right;
+}
+
+int fm_sched_step(struct fm_sched *sched, uint64_t now_ns, const struct fm_sched_event *events,
+                  uint32_t event_count, struct fm_sched_actions *actions, uint32_t *ret_taken)
+{
+    FM_ASSERT(actions->capacity > 0 && actions->request_capacity >= sched->options.batch_max);
+    actions->count = 0;
+    actions->request_count = 0;
+    actions->wake_ns = FM_SCHED_NEVER;
+    sched->stats.steps++;
+    if (now_ns < sched->now_ns) {
+        sched->stats.time_reversals++;
+    } else {
+        sched->now_ns = least(now_ns, FM_SCHED_TIME_MAX_NS);
+    }
+    fm_free_times_advance(&sched->free_times, sched->now_ns);
+    uint32_t taken = 0;
+    int status = 0;
+    /* An event can cause one action at once, and a refresh a few more that it can put off. */
+    while (taken < event_count && actions->count < actions->capacity) {
+        int result = event_take(sched, &events[taken], actions);
+        if (result <= 0) {
+            status = result;
+            break;
+        }
+        taken++;
+    }
+    *ret_taken = taken;
+    if (status != 0) {
+        actions->wake_ns = now_ns; /* what was taken has not been decided on */
+        return status;
+    }
+    fm_sched_demand_epoch(sched);
+    timers_fire(sched, actions);
+    if (actions->count < actions->capacity) {
+        fm_sched_dispatch(sched, actions);
+    }
+    if (taken < event_count || actions->count == actions->capacity ||
+        actions->wake_ns == sched->now_ns) {
+        actions->wake_ns = least(now_ns, sched->now_ns);
+        return 0;
+    }
+    if (!fm_id_heap_empty(&sched->timers)) {
+        actions->wake_ns = least(actions->wake_ns, fm_id_heap_first(&sched->timers).key);
+    }
+    if (!fm_id_heap_empty(&sched->closing)) {
+        actions->wake_ns = least(actions->wake_ns, fm_id_heap_first(&sched->closing).key);
+    }
+    actions->wake_ns = least(actions->wake_ns, sched->blocked_wake_ns);
+    return 0;
+}
+
+/* --- what can be asked -------------------------------------------------------------------------
+ */
+
+void fm_sched_stats_get(const struct fm_sched *sched, struct fm_sched_stats *ret_stats)
+{
+    *ret_stats = sched->stats;
+    ret_stats->accelerators_up = sched->up_count;
+    ret_stats->accelerators_busy = sched->busy_count;
+    ret_stats->accelerators_active = sched->active_count;
+    ret_stats->busy_milli = (uint32_t)(sched->busy_micro / 1000);
+    ret_stats->queued = sched->queued_count;
+}
+
+void fm_sched_model_stats_get(const struct fm_sched *sched, uint32_t id,
+                              struct fm_sched_model_stats *ret_stats)
+{
+    if (id >= sched->options.models_max || !sched->models[id].present) {
+        *ret_stats = (struct fm_sched_model_stats){0};
+        return;
+    }
+    const struct fm_sched_model_entry *model = &sched->models[id];
+    *ret_stats = model->stats;
+    ret_stats->queued = model->queue.count;
+    ret_stats->target = model->target;
+    ret_stats->rate_millihertz =
+        model->gap_ns == FM_SCHED_NEVER ? 0 : UINT64_C(1000000000000) / model->gap_ns;
+    ret_stats->bad_permyriad = (uint32_t)((uint64_t)model->bad_q20 * 10000 >> 20);
+}

@@ -1,0 +1,245 @@
+/*
+ * What the scheduler's parts share: its state, and what each part does with it. Not for users; they
+ * include sched.h.
+ *
+ * Parts: sched.c (creation, events, the step), demand.c (rates, targets, how many accelerators the
+ * load needs), candidate.c (what a model would run now, and whom it lets go), dispatch.c (who gets
+ * which accelerator), policy.c (the table) with a file per policy that needs one. Thread rule:
+ * pure; one thread at a time.
+ *
+ * Times. Inside, a request's deadline is already less options.result_ns. A batch of b that is
+ * granted at t to a free accelerator starts at t + control + b * data and takes l(b).
+ */
+#ifndef FM_CORE_SCHED_STATE_H
+#define FM_CORE_SCHED_STATE_H
+
+#include "core/sched/free_times.h"
+#include "core/sched/id_heap.h"
+#include "core/sched/id_set.h"
+#include "core/sched/latency_table.h"
+#include "core/sched/request_queue.h"
+#include "core/sched/sched.h"
+
+/* Durations by half octaves from 2^16 ns (65 us) to 2^32 ns (4.3 s). */
+#define FM_SCHED_REACH_CLASSES 33u
+#define FM_SCHED_RUNNING_MAX   2u
+
+enum fm_sched_model_state {
+    FM_SCHED_MODEL_IDLE,    /* no candidate */
+    FM_SCHED_MODEL_WAITING, /* deferring */
+    FM_SCHED_MODEL_WILLING, /* may start on an accelerator that the load keeps in use anyway */
+    FM_SCHED_MODEL_URGENT   /* may start on any */
+};
+
+/* When a candidate may start. */
+struct fm_sched_readiness {
+    uint64_t willing_ns; /* <= urgent_ns */
+    uint64_t urgent_ns;
+    uint64_t latest_ns; /* order among those that may */
+};
+
+struct fm_sched_model_entry {
+    struct fm_request_queue queue;
+    struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT];
+    enum fm_sched_model_state state;
+    bool present;
+    enum fm_sched_goal goal;
+    uint8_t reference;   /* the type whose l(b) the candidate is judged by: the fastest */
+    uint8_t reach_class; /* whose ready heap it is in */
+    uint8_t tightness_class;
+    bool holds; /* needs more than one accelerator: keeps a distance between its batches */
+    uint32_t batch_max;
+    uint64_t slo_ns;    /* as given */
+    uint64_t budget_ns; /* slo - result - control */
+
+    /* Demand. */
+    uint64_t window_begin_ns;
+    uint64_t window_first_ns; /* of the first arrival ever */
+    uint32_t window_count;
+    uint32_t window_count_before;
+    uint64_t gap_ns; /* between arrivals, mean; FM_SCHED_NEVER: not known */
+    uint64_t review_ns;
+    uint32_t target;
+    uint64_t busy_micro;   /* accelerators it keeps busy at its target, in millionths */
+    uint64_t tightness_ns; /* how long a moderate batch of it can wait for an accelerator */
+
+    /* Fairness: recent share of requests that were not served, in 2^-20, and what it gains by it.
+     */
+    uint32_t bad_q20;
+    int64_t bias_ns;
+
+    uint32_t preferred[FM_SCHED_PREFERRED_MAX];
+    uint64_t queue_delay_ns;
+    struct fm_sched_model_stats stats;
+};
+
+struct fm_sched_running {
+    uint64_t batch; /* 0: none */
+    uint32_t model;
+    uint32_t first; /* slot; linked by next[0] */
+    uint32_t count;
+    uint64_t start_ns;
+    uint64_t expected_ns;
+};
+
+struct fm_sched_accelerator {
+    bool up;
+    uint8_t type;
+    uint32_t permille;
+    uint32_t running_count;
+    struct fm_sched_running running[FM_SCHED_RUNNING_MAX]; /* [0] runs, [1] waits behind it */
+    uint64_t counted_ns;                                   /* as free_times counts its end */
+};
+
+/* At least `count` accelerators have to come free within `within_ns`, for models this tight. */
+struct fm_sched_clearance {
+    uint64_t within_ns;
+    uint32_t count;
+    uint32_t reach_class; /* candidates up to this class are not held back by it */
+};
+
+struct fm_sched {
+    struct fm_sched_options options;
+    const struct fm_sched_policy *policy;
+    void *policy_state; /* the policy's own */
+    uint64_t now_ns;
+    struct fm_request_table requests;
+    struct fm_sched_model_entry *models;
+    struct fm_sched_accelerator *accelerators;
+    uint32_t model_count; /* present */
+    uint32_t up_count;
+    uint32_t busy_count;
+    uint32_t queued_count;
+    uint64_t batch_number;
+
+    /* A model stands in one of: timers (always, unless idle), and of the ready heaps at most one.
+     */
+    struct fm_id_heap timers; /* by model */
+    uint32_t *ready_positions;
+    struct fm_id_heap urgent[FM_SCHED_REACH_CLASSES];
+    struct fm_id_heap willing[FM_SCHED_REACH_CLASSES];
+    uint64_t urgent_classes; /* bit: that heap is not empty */
+    uint64_t willing_classes;
+    uint32_t ready_count;
+
+    struct fm_id_set grantable[FM_SCHED_TYPES_LIMIT]; /* accelerators that may be given a batch */
+    uint32_t grantable_count;
+    struct fm_id_heap closing; /* busy ones, by when they may be given the next (lead times only) */
+    struct fm_free_times free_times; /* of those that are not grantable */
+    uint64_t longest_ns;             /* l(b) seen: sizes free_times' intervals */
+
+    /* Demand of all models, reviewed every epoch. */
+    uint64_t epoch_ns;
+    uint32_t scrub; /* next model to look at */
+    uint64_t busy_micro;
+    uint64_t busy_micro_by_tightness[FM_SCHED_REACH_CLASSES];
+    uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
+    uint32_t active_count;                                /* accelerators the load needs */
+    struct fm_sched_clearance clearances[FM_SCHED_REACH_CLASSES];
+    uint32_t clearance_count;
+    uint64_t blocked_wake_ns; /* when a candidate that was held back should be looked at again */
+    uint32_t bad_q20;         /* recent, all models */
+
+    struct fm_sched_stats stats;
+};
+
+/* Which requests run next, and where. */
+struct fm_sched_choice {
+    uint32_t model;
+    /* NONE: on none of those that are free; the model is passed over. One that may not be given a
+     * batch (not grantable) is preempted, and the choice is made again: policies that preempt. */
+    uint32_t accelerator;
+    uint32_t skip;  /* so many of the earliest requests stay in the queue */
+    uint32_t count; /* 0: dispatch forms the batch */
+};
+
+struct fm_sched_policy {
+    const char *name;
+    /* Memory of its own, sched->policy_state; both NULL: none. FM_ENOMEM. */
+    int (*init)(struct fm_sched *sched);
+    void (*deinit)(struct fm_sched *sched); /* accepts what init left behind when it failed */
+    uint64_t ahead_ns; /* batches may be queued behind one that ends within this time */
+    /* Fills willing and urgent; latest_ns is there already. `count` requests are queued, the
+     * earliest of them with deadline_ns. */
+    void (*ready)(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                  uint64_t deadline_ns, uint32_t count, struct fm_sched_readiness *readiness);
+    /* How many of the earliest to let go so that the rest fares better, when a batch starts on an
+     * accelerator that is free at free_ns. NULL: only those that are late. */
+    uint32_t (*sacrifice)(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                          const struct fm_latency_table *table, uint64_t free_ns);
+    bool uses_clearance; /* long batches leave room for tight models */
+    bool uses_active;    /* low load is kept on few accelerators */
+    bool uses_fairness;
+    bool preempts;
+    /* The largest batch that may be formed of `count` requests, the earliest of them with
+     * deadline_ns; NULL: batch_max. */
+    uint32_t (*limit)(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                      uint64_t deadline_ns, uint32_t count);
+    /* Called at most once an epoch; NULL: nothing. */
+    void (*epoch)(struct fm_sched *sched);
+    /* Replaces dispatch's choice; NULL: the common one. May let requests go; false: nothing to
+     * start, or no room to say what was let go. */
+    bool (*choose)(struct fm_sched *sched, struct fm_sched_actions *actions,
+                   struct fm_sched_choice *ret_choice);
+    /* What runs on an accelerator has changed; NULL: nothing. */
+    void (*settled)(struct fm_sched *sched, uint32_t accelerator);
+};
+
+extern const struct fm_sched_policy fm_sched_policies[FM_SCHED_POLICY_COUNT_];
+
+/* --- demand.c ----------------------------------------------------------------------------------
+ */
+
+uint32_t fm_sched_class_of(uint64_t duration_ns);
+/* The lower edge of a class. */
+uint64_t fm_sched_class_ns(uint32_t class_index);
+void fm_sched_demand_arrival(struct fm_sched *sched, struct fm_sched_model_entry *model);
+/* Recomputes target and demand from the rate. */
+void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry *model);
+void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry *model);
+/* How long a request that arrives now would wait behind those that are queued for its model. */
+uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
+                                 const struct fm_sched_model_entry *model);
+void fm_sched_demand_epoch(struct fm_sched *sched);
+/* `count` requests of the model were served, or were not. */
+void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                             uint32_t count, bool bad);
+
+/* --- candidate.c -------------------------------------------------------------------------------
+ */
+
+/* Looks at a model's queue again: lets late requests go, and puts the model where it belongs. */
+void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t model,
+                                struct fm_sched_actions *actions);
+/* The largest batch of the model's first requests that an accelerator could run in time, after
+ * letting go those that the policy sacrifices. 0: none is left. */
+uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t model, uint32_t accelerator,
+                                 struct fm_sched_actions *actions);
+/* The largest batch, of those whose earliest deadline this is, that could run in time on an
+ * accelerator that is free at free_ns. */
+uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
+                                   const struct fm_latency_table *table, uint64_t deadline_ns,
+                                   uint64_t free_ns, uint32_t limit);
+/* Lets the earliest request go; there is one, and room to say so. The model needs a refresh. */
+void fm_sched_candidate_head_drop(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                                  enum fm_sched_drop_reason reason,
+                                  struct fm_sched_actions *actions);
+void fm_sched_request_drop(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                           uint32_t request, enum fm_sched_drop_reason reason,
+                           struct fm_sched_actions *actions);
+/* Takes a ready model out of the running until it is refreshed. */
+void fm_sched_candidate_withdraw(struct fm_sched *sched, uint32_t model);
+/* The model has nothing to run and no timer. */
+void fm_sched_candidate_idle(struct fm_sched *sched, uint32_t model);
+/* When the accelerator would be free for another batch; 0: it is. */
+uint64_t fm_sched_accelerator_free_ns(const struct fm_sched_accelerator *accelerator);
+
+/* --- dispatch.c --------------------------------------------------------------------------------
+ */
+
+/* Grants until nobody may start any more, or the arrays are full. */
+void fm_sched_dispatch(struct fm_sched *sched, struct fm_sched_actions *actions);
+/* Puts an accelerator where its state says: grantable, closing, or counted as busy. */
+void fm_sched_accelerator_settle(struct fm_sched *sched, uint32_t accelerator);
+
+#endif

@@ -1,0 +1,344 @@
+/*
+ * JSON and tables. See report.h.
+ */
+#include "engines/sim/report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/proto/json.h"
+
+#define TABLE_MODELS_MAX 20u
+
+/* --- JSON --------------------------------------------------------------------------------------
+ */
+
+static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
+{
+    fm_json_key(writer, key);
+    fm_json_string(writer, value);
+}
+
+static void member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
+{
+    fm_json_key(writer, key);
+    fm_json_uint(writer, value);
+}
+
+static void member_number(struct fm_json_writer *writer, const char *key, double value)
+{
+    fm_json_key(writer, key);
+    fm_json_number(writer, value);
+}
+
+/* As text: many JSON readers cannot hold 64 bits in a number. */
+static void member_hash(struct fm_json_writer *writer, uint64_t hash)
+{
+    char text[24];
+    (void)snprintf(text, sizeof text, "%016" PRIx64, hash);
+    member_string(writer, "trace_hash", text);
+}
+
+static void latency_write(struct fm_json_writer *writer, const struct fm_log_histogram *latency)
+{
+    fm_json_key(writer, "latency_ms");
+    fm_json_object_begin(writer);
+    member_number(writer, "mean", (double)fm_log_histogram_mean_ns(latency) / 1e6);
+    member_number(writer, "p50", (double)fm_log_histogram_quantile_ns(latency, 500) / 1e6);
+    member_number(writer, "p90", (double)fm_log_histogram_quantile_ns(latency, 900) / 1e6);
+    member_number(writer, "p99", (double)fm_log_histogram_quantile_ns(latency, 990) / 1e6);
+    member_number(writer, "max", (double)latency->max_ns / 1e6);
+    fm_json_object_end(writer);
+}
+
+static void counts_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts,
+                         double seconds)
+{
+    member_number(writer, "offered_rps", (double)counts->requests / seconds);
+    member_number(writer, "goodput_rps", (double)counts->good / seconds);
+    member_number(writer, "bad_rate", fm_sim_counts_bad_rate(counts));
+    member_number(writer, "batch_mean", fm_sim_counts_batch_mean(counts));
+    member_uint(writer, "requests", counts->requests);
+    member_uint(writer, "good", counts->good);
+    member_uint(writer, "late", counts->late);
+    fm_json_key(writer, "dropped");
+    fm_json_object_begin(writer);
+    for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
+        char key[32];
+        (void)snprintf(key, sizeof key, "%s",
+                       fm_sched_drop_reason_name((enum fm_sched_drop_reason)i));
+        for (char *c = key; *c != '\0'; c++) {
+            *c = *c == ' ' ? '_' : *c;
+        }
+        member_uint(writer, key, counts->dropped[i]);
+    }
+    fm_json_object_end(writer);
+    member_uint(writer, "batches", counts->batches);
+}
+
+static void audit_write(struct fm_json_writer *writer, const struct fm_sim_audit *audit)
+{
+    fm_json_key(writer, "audit");
+    fm_json_object_begin(writer);
+    member_uint(writer, "violations", audit->violations);
+    member_uint(writer, "late_plans", audit->late_plans);
+    fm_json_key(writer, "first");
+    if (audit->violations > 0) {
+        fm_json_string(writer, audit->first);
+    } else {
+        fm_json_null(writer);
+    }
+    fm_json_object_end(writer);
+}
+
+static void models_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
+                         double seconds)
+{
+    fm_json_key(writer, "models");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < result->model_count; i++) {
+        const struct fm_sim_model_result *model = &result->models[i];
+        char name[160];
+        fm_json_object_begin(writer);
+        member_string(writer, "name",
+                      fm_sim_scenario_model_name(result->scenario, i, name, sizeof name));
+        counts_write(writer, &model->counts, seconds);
+        latency_write(writer, &model->latency);
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
+void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text)
+{
+    struct fm_json_writer writer;
+    double seconds = (double)result->scenario->measure_ns / 1e9;
+    fm_json_writer_init(&writer, text);
+    fm_json_object_begin(&writer);
+    member_string(&writer, "policy", fm_sched_policy_name(result->policy));
+    member_uint(&writer, "seed", result->seed);
+    member_number(&writer, "scale", result->scale);
+    member_number(&writer, "measure_s", seconds);
+    counts_write(&writer, &result->total, seconds);
+    member_number(&writer, "bad_rate_worst_model", fm_sim_result_worst_bad_rate(result));
+    latency_write(&writer, &result->latency);
+    fm_json_key(&writer, "accelerators");
+    fm_json_object_begin(&writer);
+    member_uint(&writer, "total", result->accelerator_count);
+    member_uint(&writer, "touched", fm_sim_result_touched(result));
+    member_number(&writer, "busy_equivalent", fm_sim_result_busy(result));
+    fm_json_object_end(&writer);
+    member_uint(&writer, "batches_preempted", result->preempted);
+    member_uint(&writer, "batches_failed", result->failed);
+    member_uint(&writer, "requests_simulated", result->requests_all);
+    member_uint(&writer, "steps", result->steps);
+    member_hash(&writer, result->trace_hash);
+    audit_write(&writer, &result->audit);
+    models_write(&writer, result, seconds);
+    fm_json_object_end(&writer);
+    fm_text_append_char(text, '\n');
+}
+
+static void summary_write(struct fm_json_writer *writer, const struct fm_sim_summary *summary)
+{
+    member_number(writer, "goodput_rps", summary->goodput_rps);
+    member_number(writer, "offered_rps", summary->offered_rps);
+    member_number(writer, "scale", summary->scale);
+    member_number(writer, "bad_rate", summary->bad_rate);
+    member_number(writer, "bad_rate_worst_model", summary->bad_rate_worst_model);
+    member_number(writer, "batch_mean", summary->batch_mean);
+    fm_json_key(writer, "latency_ms");
+    fm_json_object_begin(writer);
+    member_number(writer, "mean", summary->latency_mean_ms);
+    member_number(writer, "p50", summary->latency_p50_ms);
+    member_number(writer, "p99", summary->latency_p99_ms);
+    fm_json_object_end(writer);
+    fm_json_key(writer, "accelerators");
+    fm_json_object_begin(writer);
+    member_uint(writer, "touched", summary->touched);
+    member_number(writer, "busy_equivalent", summary->busy);
+    fm_json_object_end(writer);
+    member_hash(writer, summary->trace_hash);
+    member_uint(writer, "violations", summary->violations);
+}
+
+static void task_write(struct fm_json_writer *writer, const struct fm_sim_task *task)
+{
+    fm_json_object_begin(writer);
+    member_uint(writer, "seed", task->seed);
+    summary_write(writer, &task->summary);
+    fm_json_object_end(writer);
+}
+
+const struct fm_sim_task *fm_sim_report_median(const struct fm_sim_task *tasks, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t below = 0;
+        for (uint32_t j = 0; j < count; j++) {
+            double left = tasks[j].summary.goodput_rps;
+            double right = tasks[i].summary.goodput_rps;
+            below += left < right || (left == right && j < i);
+        }
+        if (below == (count - 1) / 2) {
+            return &tasks[i];
+        }
+    }
+    return &tasks[0];
+}
+
+void fm_sim_report_goodput_json(const struct fm_sim_scenario *scenario, double bad_rate,
+                                const struct fm_sim_task *tasks, uint32_t task_count,
+                                struct fm_text *text)
+{
+    struct fm_json_writer writer;
+    const struct fm_sim_task *median = fm_sim_report_median(tasks, task_count);
+    uint32_t runs = 0;
+    for (uint32_t i = 0; i < task_count; i++) {
+        runs += tasks[i].run_count;
+    }
+    fm_json_writer_init(&writer, text);
+    fm_json_object_begin(&writer);
+    member_string(&writer, "policy", fm_sched_policy_name(tasks[0].policy));
+    member_number(&writer, "bad_rate_max", bad_rate);
+    member_uint(&writer, "accelerators_total", fm_sim_scenario_accelerator_count(scenario));
+    member_number(&writer, "goodput_rps", median->summary.goodput_rps);
+    member_number(&writer, "offered_rps", median->summary.offered_rps);
+    member_number(&writer, "scale", median->summary.scale);
+    member_uint(&writer, "runs", runs);
+    fm_json_key(&writer, "per_seed");
+    fm_json_array_begin(&writer);
+    for (uint32_t i = 0; i < task_count; i++) {
+        task_write(&writer, &tasks[i]);
+    }
+    fm_json_array_end(&writer);
+    fm_json_object_end(&writer);
+    fm_text_append_char(text, '\n');
+}
+
+void fm_sim_report_compare_json(const struct fm_sim_task *tasks, uint32_t task_count,
+                                uint32_t seed_count, struct fm_text *text)
+{
+    struct fm_json_writer writer;
+    fm_json_writer_init(&writer, text);
+    fm_json_object_begin(&writer);
+    fm_json_key(&writer, "policies");
+    fm_json_array_begin(&writer);
+    for (uint32_t i = 0; i < task_count; i += seed_count) {
+        fm_json_object_begin(&writer);
+        member_string(&writer, "policy", fm_sched_policy_name(tasks[i].policy));
+        summary_write(&writer, &fm_sim_report_median(tasks + i, seed_count)->summary);
+        fm_json_key(&writer, "per_seed");
+        fm_json_array_begin(&writer);
+        for (uint32_t j = 0; j < seed_count; j++) {
+            task_write(&writer, &tasks[i + j]);
+        }
+        fm_json_array_end(&writer);
+        fm_json_object_end(&writer);
+    }
+    fm_json_array_end(&writer);
+    fm_json_object_end(&writer);
+    fm_text_append_char(text, '\n');
+}
+
+/* --- tables ------------------------------------------------------------------------------------
+ */
+
+static void drops_line(const struct fm_sim_counts *counts, struct fm_text *text)
+{
+    bool any = false;
+    fm_text_append_format(text, "dropped        ");
+    for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
+        if (counts->dropped[i] > 0) {
+            fm_text_append_format(text, "%s%" PRIu64 " %s", any ? ", " : "", counts->dropped[i],
+                                  fm_sched_drop_reason_name((enum fm_sched_drop_reason)i));
+            any = true;
+        }
+    }
+    fm_text_append_string(text, any ? "\n" : "none\n");
+}
+
+static void model_lines(const struct fm_sim_result *result, struct fm_text *text)
+{
+    double seconds = (double)result->scenario->measure_ns / 1e9;
+    uint32_t count =
+        result->model_count < TABLE_MODELS_MAX ? result->model_count : TABLE_MODELS_MAX;
+    fm_text_append_format(text, "\n%-20s %11s %11s %8s %8s %9s %9s\n", "model", "offered/s",
+                          "goodput/s", "bad", "batch", "p50 ms", "p99 ms");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct fm_sim_model_result *model = &result->models[i];
+        char name[160];
+        (void)fm_sim_scenario_model_name(result->scenario, i, name, sizeof name);
+        fm_text_append_format(
+            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.2f %9.2f %9.2f\n", name,
+            (double)model->counts.requests / seconds, (double)model->counts.good / seconds,
+            fm_sim_counts_bad_rate(&model->counts) * 100, fm_sim_counts_batch_mean(&model->counts),
+            (double)fm_log_histogram_quantile_ns(&model->latency, 500) / 1e6,
+            (double)fm_log_histogram_quantile_ns(&model->latency, 990) / 1e6);
+    }
+    if (count < result->model_count) {
+        fm_text_append_format(text, "... and %" PRIu32 " more (--json has all)\n",
+                              result->model_count - count);
+    }
+}
+
+void fm_sim_report_table(const struct fm_sim_result *result, struct fm_text *text)
+{
+    struct fm_sim_summary summary;
+    fm_sim_summarize(result, &summary);
+    fm_text_append_format(text, "policy         %s, seed %" PRIu64 ", load x %g\n",
+                          fm_sched_policy_name(result->policy), result->seed, result->scale);
+    fm_text_append_format(text, "offered        %.1f requests/s\n", summary.offered_rps);
+    fm_text_append_format(text, "goodput        %.1f requests/s\n", summary.goodput_rps);
+    fm_text_append_format(text, "bad            %.3f%% (worst model %.3f%%), %" PRIu64 " late\n",
+                          summary.bad_rate * 100, summary.bad_rate_worst_model * 100,
+                          result->total.late);
+    drops_line(&result->total, text);
+    fm_text_append_format(text, "batch          %.2f on average\n", summary.batch_mean);
+    fm_text_append_format(text, "latency        p50 %.2f ms, p99 %.2f ms, mean %.2f ms\n",
+                          summary.latency_p50_ms, summary.latency_p99_ms, summary.latency_mean_ms);
+    fm_text_append_format(text,
+                          "accelerators   %" PRIu32 ", %" PRIu32 " touched, %.2f busy on average\n",
+                          result->accelerator_count, summary.touched, summary.busy);
+    if (result->preempted + result->failed > 0) {
+        fm_text_append_format(text, "batches lost   %" PRIu64 " preempted, %" PRIu64 " failed\n",
+                              result->preempted, result->failed);
+    }
+    fm_text_append_format(text, "trace          %016" PRIx64 "\n", summary.trace_hash);
+    model_lines(result, text);
+}
+
+void fm_sim_report_goodput_table(double bad_rate, const struct fm_sim_task *tasks,
+                                 uint32_t task_count, struct fm_text *text)
+{
+    fm_text_append_format(text, "highest load with at most %g%% bad, policy %s\n\n", bad_rate * 100,
+                          fm_sched_policy_name(tasks[0].policy));
+    fm_text_append_format(text, "%-20s %11s %11s %8s %8s %8s %8s %9s\n", "seed", "goodput/s",
+                          "offered/s", "bad", "worst", "batch", "touched", "p99 ms");
+    for (uint32_t i = 0; i < task_count; i++) {
+        const struct fm_sim_summary *summary = &tasks[i].summary;
+        fm_text_append_format(
+            text, "%-20" PRIu64 " %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %9.2f\n",
+            tasks[i].seed, summary->goodput_rps, summary->offered_rps, summary->bad_rate * 100,
+            summary->bad_rate_worst_model * 100, summary->batch_mean, summary->touched,
+            summary->latency_p99_ms);
+    }
+    fm_text_append_format(text, "\nmedian goodput: %.1f requests/s\n",
+                          fm_sim_report_median(tasks, task_count)->summary.goodput_rps);
+}
+
+void fm_sim_report_compare_table(const struct fm_sim_task *tasks, uint32_t task_count,
+                                 uint32_t seed_count, struct fm_text *text)
+{
+    fm_text_append_format(text, "%-12s %11s %11s %8s %8s %8s %8s %8s %9s\n", "policy", "goodput/s",
+                          "offered/s", "bad", "worst", "batch", "touched", "busy", "p99 ms");
+    for (uint32_t i = 0; i < task_count; i += seed_count) {
+        const struct fm_sim_summary *summary =
+            &fm_sim_report_median(tasks + i, seed_count)->summary;
+        fm_text_append_format(
+            text, "%-12s %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %8.2f %9.2f\n",
+            fm_sched_policy_name(tasks[i].policy), summary->goodput_rps, summary->offered_rps,
+            summary->bad_rate * 100, summary->bad_rate_worst_model * 100, summary->batch_mean,
+            summary->touched, summary->busy, summary->latency_p99_ms);
+    }
+}

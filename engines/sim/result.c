@@ -1,0 +1,79 @@
+/*
+ * What is read off a finished run. See world.h.
+ */
+#include "engines/sim/world.h"
+
+void fm_sim_result_free(struct fm_sim_result *result)
+{
+    if (result != NULL) {
+        fm_free(result->models);
+        fm_free(result->accelerators);
+        fm_free(result->batch_sizes);
+        fm_free(result);
+    }
+}
+
+uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts)
+{
+    uint64_t bad = counts->late;
+    for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
+        bad += i == FM_SCHED_DROP_CANCELLED ? 0 : counts->dropped[i];
+    }
+    return bad;
+}
+
+double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts)
+{
+    return counts->requests > 0 ? (double)fm_sim_counts_bad(counts) / (double)counts->requests : 0;
+}
+
+double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts)
+{
+    return counts->batches > 0 ? (double)counts->rows / (double)counts->batches : 0;
+}
+
+double fm_sim_result_worst_bad_rate(const struct fm_sim_result *result)
+{
+    double worst = 0;
+    for (uint32_t i = 0; i < result->model_count; i++) {
+        const struct fm_sim_counts *counts = &result->models[i].counts;
+        double rate = fm_sim_counts_bad_rate(counts);
+        if (counts->requests >= FM_SIM_WORST_REQUESTS && rate > worst) {
+            worst = rate;
+        }
+    }
+    return worst;
+}
+
+static double measured_s(const struct fm_sim_result *result)
+{
+    return (double)result->scenario->measure_ns / 1e9;
+}
+
+double fm_sim_result_goodput_rps(const struct fm_sim_result *result)
+{
+    return (double)result->total.good / measured_s(result);
+}
+
+double fm_sim_result_offered_rps(const struct fm_sim_result *result)
+{
+    return (double)result->total.requests / measured_s(result);
+}
+
+uint32_t fm_sim_result_touched(const struct fm_sim_result *result)
+{
+    uint32_t touched = 0;
+    for (uint32_t i = 0; i < result->accelerator_count; i++) {
+        touched += result->accelerators[i].batches > 0;
+    }
+    return touched;
+}
+
+double fm_sim_result_busy(const struct fm_sim_result *result)
+{
+    double busy_ns = 0;
+    for (uint32_t i = 0; i < result->accelerator_count; i++) {
+        busy_ns += (double)result->accelerators[i].busy_ns;
+    }
+    return busy_ns / (double)result->scenario->measure_ns;
+}

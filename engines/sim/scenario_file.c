@@ -1,0 +1,756 @@
+/*
+ * The scenario file's syntax. See scenario_file.h and docs/sim.md.
+ */
+#include "engines/sim/scenario_file.h"
+
+#include <float.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/load/trace_text.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "host/config/config.h"
+#include "host/os/file.h"
+#include "host/runtime/profile_file.h"
+
+#define TRACE_BYTES_MAX    ((size_t)1 << 30)
+#define NAME_LENGTH_MAX    100u
+#define AFFINE_BATCH_LIMIT FM_SCHED_BATCH_LIMIT
+
+struct reader {
+    struct fm_sim_scenario *scenario;
+    struct fm_error *reterr;
+    char directory[4096];
+};
+
+static int out_of_memory(const struct reader *reader)
+{
+    return fm_error_set(reader->reterr, FM_ENOMEM, "%s: out of memory while reading the scenario",
+                        reader->scenario->file);
+}
+
+static void *allocate(const struct reader *reader, size_t count, size_t size)
+{
+    return fm_arena_alloc(&reader->scenario->arena, count * size);
+}
+
+static int read_uint32(const struct reader *reader, struct fm_config *mapping, const char *key,
+                       uint32_t min, uint32_t max, uint32_t *value)
+{
+    int64_t number = *value;
+    int status = fm_config_int(mapping, key, min, max, &number, reader->reterr);
+    *value = (uint32_t)number;
+    return status;
+}
+
+static int read_seed(const struct reader *reader, struct fm_config *mapping, const char *key,
+                     uint64_t *value)
+{
+    int64_t number = (int64_t)*value;
+    int status = fm_config_int(mapping, key, 0, INT64_MAX, &number, reader->reterr);
+    *value = (uint64_t)number;
+    return status;
+}
+
+/* A duration that simulated time can hold. */
+static int read_time(const struct reader *reader, struct fm_config *mapping, const char *key,
+                     uint64_t *value)
+{
+    int status = fm_config_duration_ns(mapping, key, value, reader->reterr);
+    if (status == 0 && *value > FM_SIM_TIME_MAX_NS) {
+        status = fm_config_error(fm_config_get(mapping, key), reader->reterr,
+                                 "'%s' is longer than two years", key);
+    }
+    return status;
+}
+
+static int read_time_required(const struct reader *reader, struct fm_config *mapping,
+                              const char *key, uint64_t *value)
+{
+    struct fm_config *node = NULL;
+    int status = fm_config_require(mapping, key, &node, reader->reterr);
+    status = status == 0 ? read_time(reader, mapping, key, value) : status;
+    if (status == 0 && *value == 0) {
+        status = fm_config_error(node, reader->reterr, "'%s' must be above 0", key);
+    }
+    return status;
+}
+
+/* A list that has to be one; count 0 and NULL where it is absent. */
+static int read_list(const struct reader *reader, struct fm_config *mapping, const char *key,
+                     size_t limit, struct fm_config **ret_list)
+{
+    struct fm_config *list = fm_config_get(mapping, key);
+    *ret_list = NULL;
+    if (list == NULL || list->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr);
+    if (status == 0 && list->count > limit) {
+        status = fm_config_error(list, reader->reterr, "more than %zu entries in '%s'", limit, key);
+    }
+    *ret_list = list;
+    return status;
+}
+
+static int read_name(const struct reader *reader, struct fm_config *mapping, const char *key,
+                     size_t length_max, const char **ret_name)
+{
+    struct fm_config *node = NULL;
+    int status = fm_config_require(mapping, key, &node, reader->reterr);
+    status = status == 0 ? fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr) : status;
+    if (status != 0) {
+        return status;
+    }
+    size_t length = strlen(node->text);
+    if (length == 0 || length > length_max) {
+        return fm_config_error(node, reader->reterr, "'%s' must have 1 to %zu bytes", key,
+                               length_max);
+    }
+    *ret_name = fm_arena_strdup(&reader->scenario->arena, node->text);
+    return *ret_name != NULL ? 0 : out_of_memory(reader);
+}
+
+static int resolve(const struct reader *reader, const struct fm_config *node, char *ret_path,
+                   size_t size)
+{
+    return fm_path_join(ret_path, size, reader->directory, node->text) == 0
+               ? 0
+               : fm_config_error(node, reader->reterr, "the path is longer than %zu bytes",
+                                 size - 1);
+}
+
+/* --- accelerators ------------------------------------------------------------------------------
+ */
+
+/* The index of a type's name; type_count when it is not there. */
+static uint32_t type_find(const struct fm_sim_scenario *scenario, const char *name)
+{
+    uint32_t index = 0;
+    while (index < scenario->type_count && strcmp(scenario->types[index], name) != 0) {
+        index++;
+    }
+    return index;
+}
+
+static int read_pool(const struct reader *reader, struct fm_config *node, struct fm_sim_pool *pool)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *ignored = NULL;
+    const char *type = "default";
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_require(node, "count", &ignored, reader->reterr) : status;
+    status = status == 0
+                 ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &pool->count)
+                 : status;
+    if (status == 0 && fm_config_get(node, "type") != NULL) {
+        status = read_name(reader, node, "type", FM_SIM_TYPE_NAME_SIZE - 1, &type);
+    }
+    status = status == 0 ? fm_config_finish(node, reader->reterr) : status;
+    if (status != 0) {
+        return status;
+    }
+    pool->type = type_find(scenario, type);
+    if (pool->type == FM_SCHED_TYPES_LIMIT) {
+        return fm_config_error(node, reader->reterr, "more than %u types of accelerators",
+                               FM_SCHED_TYPES_LIMIT);
+    }
+    if (pool->type == scenario->type_count) {
+        (void)snprintf(scenario->types[scenario->type_count++], FM_SIM_TYPE_NAME_SIZE, "%s", type);
+    }
+    return 0;
+}
+
+static int read_accelerators(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *node = NULL;
+    int status = fm_config_require(root, "accelerators", &node, reader->reterr);
+    if (status != 0) {
+        return status;
+    }
+    size_t count = node->kind == FM_CONFIG_SEQUENCE ? node->count : 1;
+    if (count == 0 || count > FM_SIM_GROUPS_MAX) {
+        return fm_config_error(node, reader->reterr, "'accelerators' has 1 to %u entries",
+                               FM_SIM_GROUPS_MAX);
+    }
+    scenario->pools = allocate(reader, count, sizeof *scenario->pools);
+    if (scenario->pools == NULL) {
+        return out_of_memory(reader);
+    }
+    if (node->kind != FM_CONFIG_SEQUENCE) {
+        scenario->pool_count = 1;
+        scenario->type_count = 1;
+        (void)snprintf(scenario->types[0], FM_SIM_TYPE_NAME_SIZE, "default");
+        return read_uint32(reader, root, "accelerators", 1, FM_SCHED_ACCELERATORS_LIMIT,
+                           &scenario->pools[0].count);
+    }
+    for (size_t i = 0; status == 0 && i < count; i++) {
+        status = read_pool(reader, &node->children[i], &scenario->pools[scenario->pool_count++]);
+    }
+    return status;
+}
+
+/* --- profiles ----------------------------------------------------------------------------------
+ */
+
+static int read_affine(const struct reader *reader, struct fm_config *node,
+                       struct fm_profile *profile)
+{
+    uint64_t alpha_ns = 0;
+    uint64_t beta_ns = 0;
+    uint32_t batch_max = AFFINE_BATCH_LIMIT;
+    struct fm_config *ignored = NULL;
+    int status = fm_config_require(node, "alpha", &ignored, reader->reterr);
+    status = status == 0 ? fm_config_require(node, "beta", &ignored, reader->reterr) : status;
+    status = status == 0 ? read_time(reader, node, "alpha", &alpha_ns) : status;
+    status = status == 0 ? read_time(reader, node, "beta", &beta_ns) : status;
+    status = status == 0 ? read_uint32(reader, node, "batch_max", 1, AFFINE_BATCH_LIMIT, &batch_max)
+                         : status;
+    if (status == 0 && alpha_ns + beta_ns == 0) {
+        status = fm_config_error(node, reader->reterr, "'alpha' and 'beta' cannot both be 0");
+    }
+    struct fm_error error = {0};
+    if (status == 0 && fm_profile_add_affine(profile, alpha_ns, beta_ns, batch_max, &error) != 0) {
+        status = fm_config_error(node, reader->reterr, "%s", error.text);
+    }
+    return status;
+}
+
+static int read_table(const struct reader *reader, struct fm_config *table,
+                      struct fm_profile *profile)
+{
+    int status = fm_config_expect(table, FM_CONFIG_MAPPING, reader->reterr);
+    if (status == 0 && table->count == 0) {
+        status =
+            fm_config_error(table, reader->reterr, "'table' is empty: write {1: 20ms, 8: 100ms}");
+    }
+    for (size_t i = 0; status == 0 && i < table->count; i++) {
+        const struct fm_config *node = &table->children[i];
+        struct fm_profile_point point = {.sample_count = 1};
+        uint64_t batch = 0;
+        uint64_t latency_ns = 0;
+        if (fm_parse_uint64(table->keys[i], &batch) != 0 || batch == 0 ||
+            batch > FM_PROFILE_BATCH_MAX) {
+            status =
+                fm_config_error(node, reader->reterr, "'%.60s' is not a batch size from 1 to %u",
+                                table->keys[i], FM_PROFILE_BATCH_MAX);
+        }
+        status = status == 0
+                     ? fm_config_duration_ns(table, table->keys[i], &latency_ns, reader->reterr)
+                     : status;
+        point.batch = (uint32_t)batch;
+        for (unsigned j = 0; j < FM_PROFILE_STATISTIC_COUNT_; j++) {
+            point.latency_ns[j] = latency_ns;
+        }
+        struct fm_error error = {0};
+        if (status == 0 && fm_profile_add(profile, &point, &error) != 0) {
+            status = fm_config_error(node, reader->reterr, "%s", error.text);
+        }
+    }
+    return status;
+}
+
+static int read_profile_file(const struct reader *reader, struct fm_config *node,
+                             struct fm_profile *profile)
+{
+    char path[4096];
+    uint32_t threads = 0;
+    uint32_t instances = 0;
+    struct fm_profile_record *record = NULL;
+    struct fm_config *file = fm_config_get(node, "file");
+    int status = fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr);
+    status = status == 0 ? read_uint32(reader, node, "threads", 1, 1024, &threads) : status;
+    status = status == 0 ? read_uint32(reader, node, "instances", 1, 1024, &instances) : status;
+    status = status == 0 ? resolve(reader, file, path, sizeof path) : status;
+    status = status == 0 ? fm_profile_file_load(path, &record, reader->reterr) : status;
+    if (status != 0) {
+        return status;
+    }
+    const struct fm_profile_setting *setting = fm_profile_record_find(record, threads, instances);
+    if (setting == NULL || setting->profile.point_count == 0) {
+        status = fm_config_error(node, reader->reterr,
+                                 "the profile has no measured setting with these 'threads' and "
+                                 "'instances'");
+    } else {
+        *profile = setting->profile;
+    }
+    fm_free(record);
+    return status;
+}
+
+static int read_profile(const struct reader *reader, struct fm_config *node,
+                        const struct fm_profile **ret_profile)
+{
+    struct fm_profile *profile = allocate(reader, 1, sizeof *profile);
+    if (profile == NULL) {
+        return out_of_memory(reader);
+    }
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_config *table = fm_config_get(node, "table");
+    bool from_file = fm_config_get(node, "file") != NULL;
+    if (table != NULL && !from_file) {
+        status = read_table(reader, table, profile);
+    } else if (from_file && table == NULL) {
+        status = read_profile_file(reader, node, profile);
+    } else if (from_file) {
+        status =
+            fm_config_error(node, reader->reterr, "a profile is a 'table' or a 'file', not both");
+    } else {
+        status = read_affine(reader, node, profile);
+    }
+    *ret_profile = profile;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+/* 'profile' for all types alike, or 'profiles' by type. */
+static int read_profiles(const struct reader *reader, struct fm_config *node,
+                         struct fm_sim_group *group)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *one = fm_config_get(node, "profile");
+    struct fm_config *many = fm_config_get(node, "profiles");
+    if ((one == NULL) == (many == NULL)) {
+        return fm_config_error(node, reader->reterr,
+                               "a model needs either 'profile' or 'profiles' (by type of "
+                               "accelerator)");
+    }
+    if (one != NULL) {
+        int status = read_profile(reader, one, &group->profiles[0]);
+        for (uint32_t i = 1; i < scenario->type_count; i++) {
+            group->profiles[i] = group->profiles[0];
+        }
+        return status;
+    }
+    int status = fm_config_expect(many, FM_CONFIG_MAPPING, reader->reterr);
+    for (uint32_t i = 0; status == 0 && i < scenario->type_count; i++) {
+        struct fm_config *child = fm_config_get(many, scenario->types[i]);
+        if (child != NULL) {
+            status = read_profile(reader, child, &group->profiles[i]);
+        }
+    }
+    return status == 0 ? fm_config_finish(many, reader->reterr) : status;
+}
+
+/* --- arrivals ----------------------------------------------------------------------------------
+ */
+
+static int read_states(const struct reader *reader, struct fm_config *node,
+                       struct fm_arrivals_spec *spec)
+{
+    struct fm_config *list = NULL;
+    int status = read_list(reader, node, "states", FM_ARRIVALS_STATES_MAX, &list);
+    for (size_t i = 0; status == 0 && list != NULL && i < list->count; i++) {
+        struct fm_config *entry = &list->children[i];
+        struct fm_arrivals_state *state = &spec->states[spec->state_count++];
+        struct fm_config *ignored = NULL;
+        uint64_t mean_ns = 0;
+        status = fm_config_expect(entry, FM_CONFIG_MAPPING, reader->reterr);
+        status = status == 0 ? fm_config_require(entry, "rate", &ignored, reader->reterr) : status;
+        status = status == 0 ? fm_config_double(entry, "rate", 0, FM_ARRIVALS_RATE_MAX_HZ,
+                                                &state->rate_hz, reader->reterr)
+                             : status;
+        status = status == 0 ? read_time_required(reader, entry, "mean", &mean_ns) : status;
+        status = status == 0 ? fm_config_finish(entry, reader->reterr) : status;
+        state->mean_s = (double)mean_ns / 1e9;
+    }
+    return status;
+}
+
+static int read_steps(const struct reader *reader, struct fm_config *node,
+                      struct fm_arrivals_spec *spec)
+{
+    struct fm_config *list = NULL;
+    int status = read_list(reader, node, "steps", FM_ARRIVALS_STEPS_MAX, &list);
+    if (status != 0 || list == NULL) {
+        return status;
+    }
+    struct fm_arrivals_step *steps = allocate(reader, list->count, sizeof *steps);
+    if (steps == NULL) {
+        return out_of_memory(reader);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        struct fm_config *entry = &list->children[i];
+        struct fm_config *ignored = NULL;
+        status = fm_config_expect(entry, FM_CONFIG_MAPPING, reader->reterr);
+        status = status == 0 ? fm_config_require(entry, "at", &ignored, reader->reterr) : status;
+        status = status == 0 ? read_time(reader, entry, "at", &steps[i].at_ns) : status;
+        status =
+            status == 0 ? fm_config_require(entry, "factor", &ignored, reader->reterr) : status;
+        status = status == 0 ? fm_config_double(entry, "factor", 0, FM_ARRIVALS_FACTOR_MAX,
+                                                &steps[i].factor, reader->reterr)
+                             : status;
+        status =
+            status == 0 ? fm_config_bool(entry, "ramp", &steps[i].ramp, reader->reterr) : status;
+        status = status == 0 ? fm_config_finish(entry, reader->reterr) : status;
+        if (status == 0 && i > 0 && steps[i].at_ns <= steps[i - 1].at_ns) {
+            status = fm_config_error(entry, reader->reterr,
+                                     "'at' must be after that of the step before");
+        }
+    }
+    spec->steps = steps;
+    spec->step_count = (uint32_t)list->count;
+    return status;
+}
+
+static int trace_parse(const struct reader *reader, const struct fm_trace_text_options *options,
+                       const char *data, size_t size, struct fm_arrivals_spec *spec)
+{
+    uint64_t *parsed = NULL;
+    uint64_t count = 0;
+    int status = fm_trace_text_parse(options, data, size, &parsed, &count, reader->reterr);
+    if (status != 0) {
+        return status;
+    }
+    uint64_t *times = allocate(reader, count, sizeof *times);
+    if (times != NULL) {
+        memcpy(times, parsed, count * sizeof *times);
+    }
+    fm_free(parsed);
+    spec->times_ns = times;
+    spec->time_count = count;
+    return times != NULL ? 0 : out_of_memory(reader);
+}
+
+static int read_trace(const struct reader *reader, struct fm_config *node,
+                      struct fm_arrivals_spec *spec)
+{
+    char path[4096];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_config *file = NULL;
+    struct fm_trace_text_options options = {.name = path, .times_max = FM_SIM_TRACE_TIMES_MAX};
+    int status = fm_config_require(node, "file", &file, reader->reterr);
+    status = status == 0 ? fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr) : status;
+    status =
+        status == 0 ? fm_config_string(node, "column", &options.column, reader->reterr) : status;
+    status = status == 0 ? fm_config_bool(node, "from_first", &options.from_first, reader->reterr)
+                         : status;
+    status = status == 0 ? resolve(reader, file, path, sizeof path) : status;
+    status =
+        status == 0 ? fm_file_read(path, TRACE_BYTES_MAX, &data, &size, reader->reterr) : status;
+    status = status == 0 ? trace_parse(reader, &options, data, size, spec) : status;
+    fm_free(data);
+    return status;
+}
+
+static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
+                         struct fm_arrivals_spec *spec)
+{
+    const char *names[FM_ARRIVALS_KIND_COUNT_ + 1] = {NULL};
+    for (unsigned i = 0; i < FM_ARRIVALS_KIND_COUNT_; i++) {
+        names[i] = fm_arrivals_kind_name((enum fm_arrivals_kind)i);
+    }
+    struct fm_config *node = NULL;
+    struct fm_config *ignored = NULL;
+    int kind = FM_ARRIVALS_POISSON;
+    int status = fm_config_require(mapping, "arrivals", &node, reader->reterr);
+    status = status == 0 ? fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr) : status;
+    status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
+    if (status != 0) {
+        return status;
+    }
+    spec->kind = (enum fm_arrivals_kind)kind;
+    spec->scale = 1;
+    if (kind == FM_ARRIVALS_TRACE) {
+        status = read_trace(reader, node, spec);
+        return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+    }
+    if (kind == FM_ARRIVALS_GAMMA) {
+        status = fm_config_require(node, "shape", &ignored, reader->reterr);
+        status = status == 0 ? fm_config_double(node, "shape", FM_ARRIVALS_SHAPE_MIN,
+                                                FM_ARRIVALS_SHAPE_MAX, &spec->shape, reader->reterr)
+                             : status;
+    }
+    if (kind == FM_ARRIVALS_MMPP) {
+        status = status == 0 ? read_states(reader, node, spec) : status;
+    } else {
+        status = status == 0 ? fm_config_require(node, "rate", &ignored, reader->reterr) : status;
+    }
+    status = status == 0 ? fm_config_double(node, "rate", FM_ARRIVALS_RATE_MIN_HZ,
+                                            FM_ARRIVALS_RATE_MAX_HZ, &spec->rate_hz, reader->reterr)
+                         : status;
+    status = status == 0 ? read_steps(reader, node, spec) : status;
+    status = status == 0 ? read_time(reader, node, "period", &spec->period_ns) : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+/* --- models ------------------------------------------------------------------------------------
+ */
+
+static int read_preferred(const struct reader *reader, struct fm_config *node,
+                          struct fm_sim_group *group)
+{
+    struct fm_config *list = NULL;
+    int status = read_list(reader, node, "preferred", FM_SCHED_PREFERRED_MAX, &list);
+    for (size_t i = 0; status == 0 && list != NULL && i < list->count; i++) {
+        uint64_t batch = 0;
+        const struct fm_config *entry = &list->children[i];
+        if (entry->kind != FM_CONFIG_SCALAR || fm_parse_uint64(entry->text, &batch) != 0 ||
+            batch == 0 || batch > FM_SCHED_BATCH_LIMIT ||
+            (i > 0 && batch <= group->preferred[i - 1])) {
+            return fm_config_error(entry, reader->reterr,
+                                   "'preferred' is a list of batch sizes from 1 to %u, ascending",
+                                   FM_SCHED_BATCH_LIMIT);
+        }
+        group->preferred[i] = (uint32_t)batch;
+    }
+    return status;
+}
+
+static int read_choices(const struct reader *reader, struct fm_config *node,
+                        struct fm_sim_group *group)
+{
+    const char *goals[FM_SCHED_GOAL_COUNT_ + 1] = {NULL};
+    const char *statistics[FM_PROFILE_STATISTIC_COUNT_ + 1] = {NULL};
+    for (unsigned i = 0; i < FM_SCHED_GOAL_COUNT_; i++) {
+        goals[i] = fm_sched_goal_name((enum fm_sched_goal)i);
+    }
+    for (unsigned i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
+        statistics[i] = fm_profile_statistic_name((enum fm_profile_statistic)i);
+    }
+    int goal = FM_SCHED_GOAL_BALANCED;
+    int statistic = FM_PROFILE_MEAN;
+    int status = fm_config_enum(node, "goal", goals, &goal, reader->reterr);
+    status = status == 0 ? fm_config_enum(node, "statistic", statistics, &statistic, reader->reterr)
+                         : status;
+    group->goal = (enum fm_sched_goal)goal;
+    group->statistic = (enum fm_profile_statistic)statistic;
+    return status;
+}
+
+static int read_group(const struct reader *reader, struct fm_config *node,
+                      struct fm_sim_group *group)
+{
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    group->line = node->line;
+    group->count = 1;
+    status = status == 0 ? read_name(reader, node, "name", NAME_LENGTH_MAX, &group->name) : status;
+    status = status == 0
+                 ? read_uint32(reader, node, "count", 1, FM_SCHED_MODELS_LIMIT, &group->count)
+                 : status;
+    status = status == 0
+                 ? fm_config_double(node, "popularity", 0, 10, &group->popularity, reader->reterr)
+                 : status;
+    status = status == 0 ? read_time_required(reader, node, "slo", &group->slo_ns) : status;
+    status = status == 0 ? read_uint32(reader, node, "priority", 0, FM_SCHED_PRIORITY_COUNT - 1,
+                                       &group->priority)
+                         : status;
+    status = status == 0 ? read_choices(reader, node, group) : status;
+    status = status == 0 ? read_uint32(reader, node, "batch_max", 1, FM_SCHED_BATCH_LIMIT,
+                                       &group->batch_max)
+                         : status;
+    status = status == 0 ? read_preferred(reader, node, group) : status;
+    /* Unless it is given: a fifth of the SLO, which is what one would try first. */
+    group->queue_delay_ns = group->slo_ns / 5;
+    status = status == 0 ? read_time(reader, node, "queue_delay", &group->queue_delay_ns) : status;
+    status = status == 0 ? read_profiles(reader, node, group) : status;
+    status = status == 0 ? read_arrivals(reader, node, &group->arrivals) : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+static int read_groups(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *list = NULL;
+    int status = fm_config_require(root, "models", &list, reader->reterr);
+    status = status == 0 ? fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr) : status;
+    if (status == 0 && (list->count == 0 || list->count > FM_SIM_GROUPS_MAX)) {
+        status = fm_config_error(list, reader->reterr,
+                                 "'models' has 1 to %u entries (one may stand for many: 'count')",
+                                 FM_SIM_GROUPS_MAX);
+    }
+    if (status != 0) {
+        return status;
+    }
+    scenario->groups = allocate(reader, list->count, sizeof *scenario->groups);
+    if (scenario->groups == NULL) {
+        return out_of_memory(reader);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        struct fm_sim_group *group = &scenario->groups[scenario->group_count++];
+        status = read_group(reader, &list->children[i], group);
+        for (size_t j = 0; status == 0 && j < i; j++) {
+            if (strcmp(scenario->groups[j].name, group->name) == 0) {
+                status = fm_config_error(&list->children[i], reader->reterr,
+                                         "two models are called '%s'", group->name);
+            }
+        }
+    }
+    return status;
+}
+
+/* --- what goes wrong ---------------------------------------------------------------------------
+ */
+
+static int read_fault(const struct reader *reader, struct fm_config *node,
+                      struct fm_sim_fault *fault)
+{
+    static const char *const names[] = {"down", "up", "slow", NULL};
+    struct fm_config *ignored = NULL;
+    int kind = 0;
+    double factor = 1;
+    fault->line = node->line;
+    fault->count = 1;
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_require(node, "at", &ignored, reader->reterr) : status;
+    status = status == 0 ? read_time(reader, node, "at", &fault->at_ns) : status;
+    status = status == 0 ? fm_config_require(node, "kind", &ignored, reader->reterr) : status;
+    status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
+    status =
+        status == 0 ? fm_config_require(node, "accelerator", &ignored, reader->reterr) : status;
+    status = status == 0 ? read_uint32(reader, node, "accelerator", 0,
+                                       FM_SCHED_ACCELERATORS_LIMIT - 1, &fault->first)
+                         : status;
+    status = status == 0
+                 ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &fault->count)
+                 : status;
+    if (status == 0 && kind == FM_SIM_FAULT_SLOW) {
+        status = fm_config_require(node, "factor", &ignored, reader->reterr);
+        status = status == 0 ? fm_config_double(node, "factor", 0.01, 1000, &factor, reader->reterr)
+                             : status;
+    }
+    fault->kind = (enum fm_sim_fault_kind)kind;
+    fault->permille = (uint32_t)(factor * 1000 + 0.5);
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+static int read_faults(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *list = NULL;
+    int status = read_list(reader, root, "events", FM_SIM_EVENTS_MAX, &list);
+    if (status != 0 || list == NULL) {
+        return status;
+    }
+    scenario->faults = allocate(reader, list->count, sizeof *scenario->faults);
+    if (scenario->faults == NULL) {
+        return out_of_memory(reader);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        status = read_fault(reader, &list->children[i], &scenario->faults[scenario->fault_count++]);
+    }
+    return status;
+}
+
+/* A map of a share (or sigma), and a seed of its own. */
+static int read_chance(const struct reader *reader, struct fm_config *root, const char *key,
+                       const char *share_key, double share_max, double *share, uint64_t *seed,
+                       uint64_t *delay_ns)
+{
+    struct fm_config *node = fm_config_get(root, key);
+    struct fm_config *ignored = NULL;
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_require(node, share_key, &ignored, reader->reterr) : status;
+    status = status == 0 ? fm_config_double(node, share_key, 0, share_max, share, reader->reterr)
+                         : status;
+    status = status == 0 ? read_seed(reader, node, "seed", seed) : status;
+    if (status == 0 && delay_ns != NULL) {
+        status = fm_config_require(node, "delay", &ignored, reader->reterr);
+        status = status == 0 ? read_time(reader, node, "delay", delay_ns) : status;
+    }
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+static int read_network(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *node = fm_config_get(root, "network");
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? read_time(reader, node, "control", &scenario->control_ns) : status;
+    status = status == 0 ? read_time(reader, node, "data", &scenario->data_ns) : status;
+    status = status == 0 ? read_time(reader, node, "result", &scenario->result_ns) : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+static int read_settings(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    const char *policies[FM_SCHED_POLICY_COUNT_ + 1] = {NULL};
+    for (unsigned i = 0; i < FM_SCHED_POLICY_COUNT_; i++) {
+        policies[i] = fm_sched_policy_name((enum fm_sched_policy_kind)i);
+    }
+    int policy = FM_SCHED_POLICY_DEFERRED;
+    int status = read_seed(reader, root, "seed", &scenario->seed);
+    status = status == 0 ? read_time(reader, root, "warmup", &scenario->warmup_ns) : status;
+    status = status == 0 ? read_time(reader, root, "measure", &scenario->measure_ns) : status;
+    status =
+        status == 0 ? fm_config_enum(root, "policy", policies, &policy, reader->reterr) : status;
+    scenario->policy = (enum fm_sched_policy_kind)policy;
+    status = status == 0 ? read_uint32(reader, root, "batch_max", 1, FM_SCHED_BATCH_LIMIT,
+                                       &scenario->batch_max)
+                         : status;
+    status = status == 0 ? read_uint32(reader, root, "attempts", 1, 1000, &scenario->attempts_max)
+                         : status;
+    status = status == 0 ? read_uint32(reader, root, "requests_max", 1, FM_SCHED_REQUESTS_LIMIT,
+                                       &scenario->requests_max)
+                         : status;
+    status = status == 0 ? fm_config_bool(root, "learn", &scenario->learn, reader->reterr) : status;
+    return status == 0 ? fm_config_bool(root, "admit", &scenario->admit, reader->reterr) : status;
+}
+
+static int read_root(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    int status = fm_config_expect(root, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? read_settings(reader, root) : status;
+    status = status == 0 ? read_network(reader, root) : status;
+    status = status == 0 ? read_accelerators(reader, root) : status;
+    status = status == 0 ? read_groups(reader, root) : status;
+    status = status == 0 ? read_chance(reader, root, "spread", "sigma", 3, &scenario->spread_sigma,
+                                       &scenario->spread_seed, NULL)
+                         : status;
+    status = status == 0 ? read_chance(reader, root, "batch_failures", "share", 1,
+                                       &scenario->failure_share, &scenario->failure_seed, NULL)
+                         : status;
+    status = status == 0 ? read_chance(reader, root, "cancels", "share", 1, &scenario->cancel_share,
+                                       &scenario->cancel_seed, &scenario->cancel_delay_ns)
+                         : status;
+    status = status == 0 ? read_faults(reader, root) : status;
+    return status == 0 ? fm_config_finish(root, reader->reterr) : status;
+}
+
+/* Takes the tree. */
+static int load_tree(const char *file, struct fm_config *root, struct fm_sim_scenario *scenario,
+                     struct fm_error *reterr)
+{
+    struct reader reader = {.scenario = scenario, .reterr = reterr};
+    int status = 0;
+    scenario->file = fm_arena_strdup(&scenario->arena, file);
+    if (scenario->file == NULL) {
+        status = fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", file);
+    } else if (fm_path_directory(reader.directory, sizeof reader.directory, file) != 0) {
+        status = fm_error_set(reterr, FM_ETOOLARGE, "the path of the scenario is too long");
+    }
+    status = status == 0 ? read_root(&reader, root) : status;
+    fm_config_free(root);
+    return status == 0 ? fm_sim_scenario_check(scenario, reterr) : status;
+}
+
+int fm_sim_scenario_load(const char *path, struct fm_sim_scenario *scenario,
+                         struct fm_error *reterr)
+{
+    struct fm_config *root = NULL;
+    fm_sim_scenario_init(scenario);
+    int status = fm_config_load(path, &root, reterr);
+    return status == 0 ? load_tree(path, root, scenario, reterr) : status;
+}
+
+int fm_sim_scenario_load_text(const char *file, const char *text, size_t length,
+                              struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    struct fm_config *root = NULL;
+    fm_sim_scenario_init(scenario);
+    int status = fm_config_load_text(file, text, length, &root, reterr);
+    return status == 0 ? load_tree(file, root, scenario, reterr) : status;
+}

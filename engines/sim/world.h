@@ -1,0 +1,119 @@
+/*
+ * The simulated world: accelerators, clients and time around the real scheduler.
+ *
+ * Owns: virtual time, arrivals, batches that run, faults, and the numbers that come out. The
+ * scheduler is core/sched as it is; everything it does is checked by the auditor. Does not own:
+ * scenarios (scenario.h), printing (report.h), the search for a load (search.h). Thread rule: a run
+ * has no state outside itself; runs may go on in parallel over one scenario.
+ *
+ * HOW IT WORKS. The next time is the least over the heap of arrivals (one entry a model), the heap
+ * of ends (one a running batch), the faults, the cancels and the scheduler's wish to be woken.
+ * Everything of one time goes into one step, in this order: faults, ends by accelerator, cancels,
+ * arrivals by model. Requests are slots, linked into batches; nothing is allocated while it runs.
+ * The same scenario, policy, seed and scale give the same actions everywhere: `trace_hash` says so.
+ */
+#ifndef FM_ENGINES_SIM_WORLD_H
+#define FM_ENGINES_SIM_WORLD_H
+
+#include "core/stats/log_histogram.h"
+#include "engines/sim/auditor.h"
+#include "engines/sim/scenario.h"
+
+#define FM_SIM_TIMELINE_BUCKETS 240u
+
+/* One batch that has left its accelerator, for who draws or records. */
+struct fm_sim_span {
+    uint64_t batch;
+    uint64_t begin_ns;
+    uint64_t end_ns;
+    uint32_t model;
+    uint32_t accelerator;
+    uint32_t count;
+    bool completed; /* false: failed, preempted, or its accelerator went */
+};
+
+struct fm_sim_run_options {
+    enum fm_sched_policy_kind policy;
+    uint64_t seed;
+    double scale; /* of all loads; above 0 */
+    /* Called after each batch; NULL: not. */
+    void (*on_span)(void *context, const struct fm_sim_span *span);
+    /* Called for each action, before it is carried out; NULL: not. */
+    void (*on_action)(void *context, uint64_t now_ns, const struct fm_sched_action *action,
+                      const uint32_t *requests);
+    void *context; /* of both */
+};
+
+/* Counts are of requests that arrived in the measured interval. */
+struct fm_sim_counts {
+    uint64_t requests;
+    uint64_t good;
+    uint64_t late; /* answered, but after the deadline */
+    uint64_t dropped[FM_SCHED_DROP_COUNT_];
+    uint64_t batches; /* that began in the measured interval */
+    uint64_t rows;    /* in those */
+};
+
+struct fm_sim_model_result {
+    struct fm_sim_counts counts;
+    struct fm_log_histogram latency;
+};
+
+struct fm_sim_accelerator_result {
+    uint64_t busy_ns; /* in the measured interval */
+    uint64_t batches; /* that began in it */
+};
+
+/* One of FM_SIM_TIMELINE_BUCKETS equal parts of warm-up and measured interval. */
+struct fm_sim_bucket {
+    uint64_t busy_ns; /* over all accelerators */
+    uint64_t requests;
+    uint64_t bad;
+};
+
+struct fm_sim_result {
+    const struct fm_sim_scenario *scenario; /* borrowed */
+    enum fm_sched_policy_kind policy;
+    uint64_t seed;
+    double scale;
+    struct fm_sim_counts total;
+    struct fm_log_histogram latency;
+    struct fm_sim_model_result *models;
+    uint32_t model_count;
+    struct fm_sim_accelerator_result *accelerators;
+    uint32_t accelerator_count;
+    uint64_t *batch_sizes; /* [batch_max + 1]: batches of that size that began while measured */
+    uint32_t batch_max;
+    uint64_t bucket_ns;
+    struct fm_sim_bucket timeline[FM_SIM_TIMELINE_BUCKETS];
+    uint64_t trace_hash; /* of every action */
+    uint64_t steps;
+    uint64_t requests_all; /* with the warm-up's */
+    uint64_t preempted;    /* batches */
+    uint64_t failed;       /* batches that failed or lost their accelerator */
+    struct fm_sim_audit audit;
+};
+
+/*
+ * FM_ENOMEM; FM_ELIMIT: more requests at once than requests_max; FM_EINTERNAL: the scheduler
+ * failed. Violations that the auditor found are in the result, not an error. The scenario
+ * must have been checked and outlive the result.
+ */
+int FM_NODISCARD fm_sim_run(const struct fm_sim_scenario *scenario,
+                            const struct fm_sim_run_options *options,
+                            struct fm_sim_result **ret_result, struct fm_error *reterr);
+void fm_sim_result_free(struct fm_sim_result *result); /* accepts NULL */
+
+/* Drops (but those that the client asked for) and late answers over all that arrived. */
+double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts);
+uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts);
+double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts);
+/* The worst over models with at least FM_SIM_WORST_REQUESTS requests (fewer say nothing). */
+#define FM_SIM_WORST_REQUESTS 200u
+double fm_sim_result_worst_bad_rate(const struct fm_sim_result *result);
+double fm_sim_result_goodput_rps(const struct fm_sim_result *result);
+double fm_sim_result_offered_rps(const struct fm_sim_result *result);
+uint32_t fm_sim_result_touched(const struct fm_sim_result *result);
+double fm_sim_result_busy(const struct fm_sim_result *result); /* busy equivalents */
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * Fuzzes engines/sim/scenario_file: any text is a scenario that can be run, or an error in words.
+ * Never a crash.
+ */
+#include "engines/sim/scenario_file.h"
+
+#include <string.h>
+
+#include "tests/fuzz/check.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct fm_sim_scenario scenario;
+    struct fm_error error = {0};
+    /* What it names lies in a folder that is not there. */
+    int status =
+        fm_sim_scenario_load_text("nowhere/fuzz.yaml", (const char *)data, size, &scenario, &error);
+    if (status != 0) {
+        FUZZ_CHECK(error.status == status);
+        FUZZ_CHECK(error.text[0] != '\0');
+        fm_sim_scenario_deinit(&scenario);
+        return 0;
+    }
+    FUZZ_CHECK(!fm_fuzz_canary);
+    FUZZ_CHECK(fm_sim_scenario_model_count(&scenario) > 0);
+    FUZZ_CHECK(fm_sim_scenario_accelerator_count(&scenario) > 0);
+    FUZZ_CHECK(fm_sim_scenario_rate_hz(&scenario) >= 0);
+    FUZZ_CHECK(scenario.measure_ns > 0 && scenario.type_count > 0);
+    for (uint32_t i = 1; i < scenario.fault_count; i++) {
+        FUZZ_CHECK(scenario.faults[i - 1].at_ns <= scenario.faults[i].at_ns);
+    }
+    for (uint32_t i = 0; i < scenario.group_count; i++) {
+        FUZZ_CHECK(scenario.groups[i].count > 0 && scenario.groups[i].slo_ns > 0);
+    }
+    fm_sim_scenario_deinit(&scenario);
+    return 0;
+}
+
+size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
+{
+    static const char *const seeds[] = {
+        "accelerators: [{count: 4, type: big}, {count: 8, type: small}]\n"
+        "seed: 11\nwarmup: 1s\nmeasure: 2s\npolicy: timeout\n"
+        "network: {control: 100us, data: 50us, result: 2ms}\n"
+        "spread: {sigma: 0.1, seed: 5}\ncancels: {share: 0.2, delay: 3ms}\n"
+        "events:\n  - {at: 2s, kind: up, accelerator: 2}\n  - {at: 1s, kind: down, accelerator: 2, "
+        "count: 3}\n  - {at: 1s, kind: slow, accelerator: 1, factor: 1.5}\n"
+        "models:\n  - name: m\n    count: 3\n    popularity: 0.9\n    slo: 25ms\n    preferred: "
+        "[4]\n"
+        "    profiles: {big: {alpha: 1ms, beta: 2ms}, small: {table: {1: 4ms, 8: 20ms}}}\n"
+        "    arrivals: {kind: gamma, shape: 0.1, rate: 300, period: 10s, steps: [{at: 0s, factor: "
+        "1}, {at: 1s, factor: 3, ramp: true}]}\n",
+        "{\"accelerators\": 8, \"models\": [{\"name\": \"n\", \"slo\": \"1s\", \"profile\": "
+        "{\"alpha\": \"1ms\", \"beta\": 0}, \"arrivals\": {\"kind\": \"mmpp\", \"states\": "
+        "[{\"rate\": 1, \"mean\": \"1s\"}, {\"rate\": 9, \"mean\": \"100ms\"}]}}]}",
+    };
+    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
+    if (length == 0 || length > capacity) {
+        return 0;
+    }
+    memcpy(data, seeds[index], length);
+    return length;
+}
+
+int fm_fuzz_has_canary(void)
+{
+    return 1;
+}

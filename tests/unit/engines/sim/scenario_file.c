@@ -1,0 +1,155 @@
+/*
+ * The scenario file: what is read, and one clear message for each mistake.
+ */
+#include "engines/sim/scenario_file.h"
+
+#include "tests/harness/test.h"
+
+static struct fm_sim_scenario scenario;
+static struct fm_error error;
+
+static int load(const char *text)
+{
+    fm_sim_scenario_deinit(&scenario);
+    error = (struct fm_error){0};
+    return fm_sim_scenario_load_text("dir/s.yaml", text, strlen(text), &scenario, &error);
+}
+
+static const char whole[] =
+    "accelerators: [{count: 4, type: big}, {count: 8, type: small}, {count: 1, type: big}]\n"
+    "seed: 11\nwarmup: 1s\nmeasure: 2s\n"
+    "network: {control: 100us, data: 50us, result: 2ms}\n"
+    "policy: timeout\nbatch_max: 32\nattempts: 2\nrequests_max: 1000\nlearn: true\nadmit: true\n"
+    "spread: {sigma: 0.1, seed: 5}\n"
+    "batch_failures: {share: 0.01}\n"
+    "cancels: {share: 0.2, delay: 3ms, seed: 6}\n"
+    "events:\n"
+    "  - {at: 1500ms, kind: up, accelerator: 2, count: 3}\n"
+    "  - {at: 1s, kind: down, accelerator: 2, count: 3}\n"
+    "  - {at: 1s, kind: slow, accelerator: 12, factor: 1.5}\n"
+    "models:\n"
+    "  - name: m\n    count: 3\n    popularity: 0.9\n    slo: 25ms\n    priority: 1\n"
+    "    goal: latency\n    statistic: p99\n    batch_max: 16\n    preferred: [4, 8]\n"
+    "    queue_delay: 2ms\n"
+    "    profiles: {big: {alpha: 1ms, beta: 2ms}, small: {table: {1: 4ms, 8: 20ms}}}\n"
+    "    arrivals: {kind: gamma, shape: 0.1, rate: 300, period: 10s, steps: [{at: 0s, factor: 1}, "
+    "{at: 1s, factor: 3, ramp: true}]}\n"
+    "  - {name: n, slo: 1s, profile: {alpha: 1ms, beta: 2ms, batch_max: 8}, arrivals: {kind: mmpp, "
+    "rate: 10, states: [{rate: 1, mean: 1s}, {rate: 9, mean: 100ms}]}}\n"
+    "  - {name: o, slo: 1s, profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 10}}\n";
+
+TEST(everything_is_read)
+{
+    CHECK_INT_EQ(load(whole), 0);
+    CHECK_UINT_EQ(scenario.type_count, 2);
+    CHECK_STR_EQ(scenario.types[1], "small");
+    CHECK_UINT_EQ(fm_sim_scenario_accelerator_count(&scenario), 13);
+    CHECK_UINT_EQ(scenario.pools[2].type, 0);
+    CHECK_UINT_EQ(scenario.seed, 11);
+    CHECK_UINT_EQ(scenario.warmup_ns, 1000000000);
+    CHECK_UINT_EQ(scenario.measure_ns, 2000000000);
+    CHECK_UINT_EQ(scenario.control_ns + scenario.data_ns + scenario.result_ns, 2150000);
+    CHECK_INT_EQ(scenario.policy, FM_SCHED_POLICY_TIMEOUT);
+    CHECK(scenario.learn && scenario.admit);
+    CHECK_UINT_EQ(scenario.batch_max + scenario.attempts_max + scenario.requests_max, 1034);
+    CHECK_NEAR(scenario.spread_sigma, 0.1, 0);
+    CHECK_UINT_EQ(scenario.spread_seed, 5);
+    CHECK_NEAR(scenario.failure_share, 0.01, 0);
+    CHECK_NEAR(scenario.cancel_share, 0.2, 0);
+    CHECK_UINT_EQ(scenario.cancel_delay_ns, 3000000);
+    CHECK_UINT_EQ(scenario.fault_count, 3);
+    CHECK_INT_EQ(scenario.faults[0].kind,
+                 FM_SIM_FAULT_DOWN); /* in order of time, then as written */
+    CHECK_INT_EQ(scenario.faults[1].kind, FM_SIM_FAULT_SLOW);
+    CHECK_UINT_EQ(scenario.faults[1].permille, 1500);
+    CHECK_UINT_EQ(fm_sim_scenario_model_count(&scenario), 5);
+    const struct fm_sim_group *group = &scenario.groups[0];
+    CHECK_UINT_EQ(group->slo_ns, 25000000);
+    CHECK_INT_EQ(group->goal, FM_SCHED_GOAL_LATENCY);
+    CHECK_INT_EQ(group->statistic, FM_PROFILE_P99);
+    CHECK_UINT_EQ(group->preferred[1], 8);
+    CHECK_UINT_EQ(group->preferred[2], 0);
+    CHECK_UINT_EQ(group->queue_delay_ns, 2000000);
+    CHECK_UINT_EQ(fm_profile_latency_ns(group->profiles[1], FM_PROFILE_MEAN, 8), 20000000);
+    CHECK_UINT_EQ(fm_profile_latency_ns(group->profiles[0], FM_PROFILE_MEAN, 8), 10000000);
+    CHECK_UINT_EQ(group->arrivals.step_count, 2);
+    CHECK(group->arrivals.steps[1].ramp);
+    CHECK_PTR_EQ(scenario.groups[2].profiles[0], scenario.groups[2].profiles[1]);
+    CHECK_INT_EQ(scenario.groups[2].arrivals.kind, FM_ARRIVALS_POISSON);
+    char name[32];
+    CHECK_STR_EQ(fm_sim_scenario_model_name(&scenario, 2, name, sizeof name), "m.2");
+    CHECK_STR_EQ(fm_sim_scenario_model_name(&scenario, 4, name, sizeof name), "o");
+}
+
+#define MODEL(rest) "accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, " rest "}\n"
+#define GOOD        "profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 10}"
+
+TEST(mistakes_are_explained)
+{
+    static const struct {
+        const char *text;
+        const char *message;
+    } cases[] = {
+        {"", "a map is expected here, not nothing"},
+        {"{}", "missing key 'accelerators'"},
+        {"[1]", "a map is expected here, not a list"},
+        {"accelerators: 0\nmodels: []", "dir/s.yaml:1:15: 'accelerators' must be a whole number"},
+        {"accelerators: []\nmodels: []", "'accelerators' has 1 to"},
+        {"accelerators: 1\n", "missing key 'models'"},
+        {"accelerators: 1\nmodels: []", "'models' has 1 to"},
+        {"accelerators: 1\nmodles: []", "is 'modles' a misspelling of it?"},
+        {MODEL(GOOD) "sede: 3\n", "dir/s.yaml:4:1: unknown key 'sede'; did you mean 'seed'?"},
+        {MODEL(GOOD) "policy: defered\n", "did you mean 'deferred'?"},
+        {MODEL(GOOD) "measure: 0s\n", "'measure' must be above 0"},
+        {MODEL(GOOD) "network: {control: 5}\nwarmup: x\n", "'warmup' must be a duration"},
+        {MODEL(GOOD) "network: {delay: 5ms}\n", "unknown key 'delay'"},
+        {MODEL(GOOD) "network: {result: 19ms}\n", "model 'm' can never meet its slo of 20 ms"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: down, accelerator: 1}]\n",
+         "dir/s.yaml:4: the event is for accelerators 1 to 1, but the last one is 0"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: slow, accelerator: 0}]\n", "missing key 'factor'"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: gone, accelerator: 0}]\n", "gone"},
+        {MODEL(GOOD) "cancels: {share: 2, delay: 1s}\n", "'share' must be a number from 0 to 1"},
+        {MODEL(GOOD) "cancels: {share: 0.5}\n", "missing key 'delay'"},
+        {MODEL(GOOD) "spread: {sigma: 9}\n", "'sigma' must be a number from 0 to 3"},
+        {MODEL("arrivals: {rate: 10}"), "a model needs either 'profile' or 'profiles'"},
+        {MODEL("profile: {alpha: 1ms}, arrivals: {rate: 10}"), "missing key 'beta'"},
+        {MODEL("profile: {table: {0: 1ms}}, arrivals: {rate: 10}"), "'0' is not a batch size"},
+        {MODEL("profile: {table: {1: 5}}, arrivals: {rate: 10}"), "can never meet its slo"},
+        {MODEL("profile: {table: {}}, arrivals: {rate: 10}"), "'table' is empty"},
+        {MODEL("profile: {table: {1: 5ms}, file: x}, arrivals: {rate: 10}"), "not both"},
+        {MODEL("profile: {file: missing.yaml}, arrivals: {rate: 10}"), "dir/missing.yaml"},
+        {MODEL("profiles: {bgi: {alpha: 1ms, beta: 2ms}}, arrivals: {rate: 10}"),
+         "unknown key 'bgi'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}"), "missing key 'arrivals'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: poisson}"),
+         "missing key 'rate'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: gamma, rate: 1}"),
+         "missing key 'shape'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: trace, file: no.txt}"),
+         "dir/no.txt"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 1, steps: [{at: 1s, factor: 1}, "
+               "{at: 1s, factor: 2}]}"),
+         "'at' must be after that of the step before"},
+        {MODEL(GOOD ", preferred: [8, 4]"), "ascending"},
+        {MODEL(GOOD ", goal: fast"), "fast"},
+        {"accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, " GOOD
+         "}\n  - {name: m, slo: 20ms, " GOOD "}\n",
+         "dir/s.yaml:4:5: two models are called 'm'"},
+        {"accelerators: 1\nmodels:\n  - {name: m, " GOOD "}\n", "missing key 'slo'"},
+        {"accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, count: 70000, " GOOD "}\n", "'count'"},
+        {"accelerators: 70000\nmodels: []\n", "'accelerators'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        printf("# %s\n", cases[i].message);
+        CHECK(load(cases[i].text) != 0);
+        CHECK_STR_CONTAINS(error.text, cases[i].message);
+        CHECK_STR_CONTAINS(error.text, "dir/");
+    }
+    fm_sim_scenario_deinit(&scenario);
+    CHECK(fm_sim_scenario_load("/nonexistent/s.yaml", &scenario, &error) != 0);
+    CHECK_STR_CONTAINS(error.text, "/nonexistent/s.yaml");
+    fm_sim_scenario_deinit(&scenario);
+    fm_sim_scenario_init(&scenario);
+}
+
+TEST_MAIN()

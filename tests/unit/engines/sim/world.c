@@ -1,0 +1,299 @@
+/*
+ * The simulated world: scenarios worked out by hand, action by action; the same seed gives the same
+ * run; faults lose nothing.
+ */
+#include "engines/sim/world.h"
+
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "engines/sim/search.h"
+#include "tests/harness/test.h"
+
+#define MS UINT64_C(1000000)
+
+static struct fm_profile profile;
+static struct fm_sim_group group;
+static struct fm_sim_pool pool;
+static struct fm_sim_scenario scenario;
+static struct fm_error error;
+
+/* One model of alpha 1 ms and beta 4 ms, and the times of its requests. */
+static void tiny(uint64_t slo_ns, const uint64_t *times_ns, uint64_t count)
+{
+    fm_sim_scenario_deinit(&scenario);
+    fm_sim_scenario_init(&scenario);
+    profile = (struct fm_profile){0};
+    if (fm_profile_add_affine(&profile, MS, 4 * MS, 64, NULL) != 0) {
+        abort();
+    }
+    pool = (struct fm_sim_pool){.count = 1};
+    group = (struct fm_sim_group){
+        .name = "m",
+        .count = 1,
+        .slo_ns = slo_ns,
+        .profiles = {&profile},
+        .arrivals = {.kind = FM_ARRIVALS_TRACE, .times_ns = times_ns, .time_count = count},
+    };
+    scenario.type_count = 1;
+    scenario.pools = &pool;
+    scenario.pool_count = 1;
+    scenario.groups = &group;
+    scenario.group_count = 1;
+    scenario.warmup_ns = 0;
+    scenario.measure_ns = 1000 * MS;
+    scenario.batch_max = 64;
+}
+
+/* Eight models and bursts: enough for every path. */
+static void busy(uint32_t accelerators, double rate_hz)
+{
+    tiny(25 * MS, NULL, 0);
+    pool.count = accelerators;
+    group.count = 8;
+    group.popularity = 0.9;
+    group.arrivals =
+        (struct fm_arrivals_spec){.kind = FM_ARRIVALS_GAMMA, .rate_hz = rate_hz, .shape = 0.5};
+    scenario.warmup_ns = 200 * MS;
+}
+
+static void action_write(void *context, uint64_t now_ns, const struct fm_sched_action *action,
+                         const uint32_t *requests)
+{
+    struct fm_text *text = context;
+    if (action->kind == FM_SCHED_ACTION_START) {
+        fm_text_append_format(text, "%g: start %llu on %u at %g to %g:", (double)now_ns / 1e6,
+                              (unsigned long long)action->batch, action->accelerator,
+                              (double)action->start_ns / 1e6, (double)action->expected_ns / 1e6);
+        for (uint32_t i = 0; i < action->request_count; i++) {
+            fm_text_append_format(text, " %u", requests[i]);
+        }
+        fm_text_append_string(text, "\n");
+    } else {
+        fm_text_append_format(text, "%.9g: drop %u %s\n", (double)now_ns / 1e6, action->request,
+                              fm_sched_drop_reason_name(action->reason));
+    }
+}
+
+static struct fm_sim_result *simulate(enum fm_sched_policy_kind policy, uint64_t seed,
+                                      struct fm_text *actions)
+{
+    struct fm_sim_run_options options = {
+        .policy = policy,
+        .seed = seed,
+        .scale = 1,
+        .on_action = actions != NULL ? action_write : NULL,
+        .context = actions,
+    };
+    struct fm_sim_result *result = NULL;
+    error = (struct fm_error){0};
+    if (fm_sim_scenario_check(&scenario, &error) == 0) {
+        (void)!fm_sim_run(&scenario, &options, &result, &error);
+    }
+    return result;
+}
+
+TEST(eager_worked_by_hand)
+{
+    /* The first is started alone; what comes while it runs is started together when it ends. Slots
+     * are taken and given back like plates: 0, then 1 and 2; the last comes when all are free, and
+     * takes the one that came free last. */
+    static const uint64_t times[] = {0, 1 * MS, 2 * MS, 30 * MS};
+    struct fm_text actions = {0};
+    tiny(20 * MS, times, 4);
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_EAGER, 1, &actions);
+    CHECK_STR_EQ(error.text, "");
+    CHECK_STR_EQ(actions.data, "0: start 1 on 0 at 0 to 5: 0\n"
+                               "5: start 2 on 0 at 5 to 11: 1 2\n"
+                               "30: start 3 on 0 at 30 to 35: 2\n");
+    CHECK_UINT_EQ(result->audit.violations, 0);
+    CHECK_UINT_EQ(result->total.requests, 4);
+    CHECK_UINT_EQ(result->total.good, 4);
+    CHECK_UINT_EQ(result->total.batches, 3);
+    CHECK_UINT_EQ(result->accelerators[0].busy_ns, 16 * MS);
+    CHECK_UINT_EQ(result->batch_sizes[1], 2);
+    CHECK_UINT_EQ(result->batch_sizes[2], 1);
+    CHECK_UINT_EQ(result->latency.sum_ns, (5 + 10 + 9 + 5) * MS);
+    CHECK_UINT_EQ(result->latency.max_ns, 10 * MS);
+    CHECK_NEAR(fm_sim_counts_batch_mean(&result->total), 4 / 3.0, 1e-9);
+    CHECK_NEAR(fm_sim_result_busy(result), 0.016, 1e-9);
+    CHECK_UINT_EQ(fm_sim_result_touched(result), 1);
+    fm_sim_result_free(result);
+    fm_text_deinit(&actions);
+}
+
+TEST(latest_worked_by_hand)
+{
+    /* Three requests wait until the last moment of the first: 20 - l(3) = 13 ms. */
+    static const uint64_t times[] = {0, 1 * MS, 2 * MS};
+    struct fm_text actions = {0};
+    tiny(20 * MS, times, 3);
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_LATEST, 1, &actions);
+    CHECK_STR_EQ(actions.data, "13: start 1 on 0 at 13 to 20: 0 1 2\n");
+    CHECK_UINT_EQ(result->latency.sum_ns, (20 + 19 + 18) * MS);
+    CHECK_UINT_EQ(result->total.good, 3);
+    CHECK_UINT_EQ(result->total.late, 0);
+    fm_sim_result_free(result);
+    fm_text_deinit(&actions);
+}
+
+TEST(the_network_worked_by_hand)
+{
+    /* Control 1 ms, 0.5 ms for the request's input, l(1) = 5 ms, answer 2 ms: 8.5 ms. */
+    static const uint64_t times[] = {10 * MS};
+    struct fm_text actions = {0};
+    tiny(20 * MS, times, 1);
+    scenario.control_ns = MS;
+    scenario.data_ns = MS / 2;
+    scenario.result_ns = 2 * MS;
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_EAGER, 1, &actions);
+    CHECK_STR_EQ(actions.data, "10: start 1 on 0 at 11.5 to 16.5: 0\n");
+    CHECK_UINT_EQ(result->latency.sum_ns, 8500000);
+    CHECK_UINT_EQ(result->accelerators[0].busy_ns, 5 * MS);
+    fm_sim_result_free(result);
+    fm_text_deinit(&actions);
+}
+
+TEST(a_request_without_an_accelerator_is_dropped)
+{
+    /* The accelerator is busy until 5 ms; the second request had to start at 1 + 6 - 5 = 2 ms. */
+    static const uint64_t times[] = {0, 1 * MS};
+    struct fm_text actions = {0};
+    tiny(6 * MS, times, 2);
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_EAGER, 1, &actions);
+    CHECK_STR_EQ(actions.data, "0: start 1 on 0 at 0 to 5: 0\n"
+                               "2.000001: drop 1 late\n");
+    CHECK_UINT_EQ(result->total.dropped[FM_SCHED_DROP_LATE], 1);
+    CHECK_NEAR(fm_sim_counts_bad_rate(&result->total), 0.5, 1e-9);
+    CHECK_UINT_EQ(result->audit.violations, 0);
+    fm_sim_result_free(result);
+    fm_text_deinit(&actions);
+}
+
+TEST(a_slow_accelerator_answers_late)
+{
+    static const uint64_t times[] = {10 * MS};
+    static struct fm_sim_fault faults[] = {
+        {.kind = FM_SIM_FAULT_SLOW, .at_ns = 5 * MS, .count = 1, .permille = 5000}};
+    tiny(20 * MS, times, 1);
+    scenario.faults = faults;
+    scenario.fault_count = 1;
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_EAGER, 1, NULL);
+    CHECK_UINT_EQ(result->total.late + result->total.dropped[FM_SCHED_DROP_LATE], 1);
+    CHECK_UINT_EQ(result->total.good, 0);
+    CHECK_UINT_EQ(result->audit.violations, 0);
+    fm_sim_result_free(result);
+}
+
+TEST(the_same_seed_gives_the_same_run)
+{
+    for (unsigned policy = 0; policy < FM_SCHED_POLICY_COUNT_; policy++) {
+        busy(4, 150);
+        struct fm_sim_result *first = simulate((enum fm_sched_policy_kind)policy, 1, NULL);
+        struct fm_sim_result *again = simulate((enum fm_sched_policy_kind)policy, 1, NULL);
+        struct fm_sim_result *other = simulate((enum fm_sched_policy_kind)policy, 2, NULL);
+        CHECK(first != NULL && again != NULL && other != NULL);
+        printf("# %s: %016llx\n", fm_sched_policy_name((enum fm_sched_policy_kind)policy),
+               (unsigned long long)first->trace_hash);
+        CHECK_STR_EQ(first->audit.first, "");
+        CHECK_UINT_EQ(first->trace_hash, again->trace_hash);
+        CHECK(first->trace_hash != other->trace_hash);
+        CHECK_UINT_EQ(first->total.requests, again->total.requests);
+        CHECK_UINT_EQ(first->latency.sum_ns, again->latency.sum_ns);
+        CHECK(first->total.requests > 1000);
+        fm_sim_result_free(first);
+        fm_sim_result_free(again);
+        fm_sim_result_free(other);
+    }
+}
+
+static uint64_t outcomes(const struct fm_sim_counts *counts)
+{
+    uint64_t sum = counts->good + counts->late;
+    for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
+        sum += counts->dropped[i];
+    }
+    return sum;
+}
+
+TEST(faults_lose_no_request)
+{
+    static struct fm_sim_fault faults[] = {
+        {.kind = FM_SIM_FAULT_UP, .at_ns = 900 * MS, .first = 1, .count = 2},
+        {.kind = FM_SIM_FAULT_SLOW, .at_ns = 300 * MS, .first = 0, .count = 2, .permille = 2000},
+        {.kind = FM_SIM_FAULT_DOWN, .at_ns = 500 * MS, .first = 1, .count = 3},
+        {.kind = FM_SIM_FAULT_DOWN, .at_ns = 501 * MS, .first = 1, .count = 1}, /* already */
+        {.kind = FM_SIM_FAULT_SLOW, .at_ns = 950 * MS, .first = 0, .count = 4, .permille = 1000},
+    };
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        busy(4, 150);
+        scenario.faults = faults;
+        scenario.fault_count = 5;
+        scenario.spread_sigma = 0.3;
+        scenario.failure_share = 0.05;
+        scenario.failure_seed = seed;
+        scenario.cancel_share = 0.1;
+        scenario.cancel_delay_ns = 3 * MS;
+        scenario.attempts_max = 3;
+        scenario.control_ns = seed % 2 * 100000;
+        scenario.data_ns = seed % 2 * 50000;
+        struct fm_sim_result *result = simulate(FM_SCHED_POLICY_DEFERRED, seed, NULL);
+        CHECK_STR_EQ(error.text, "");
+        CHECK_STR_EQ(result->audit.first, "");
+        CHECK_UINT_EQ(outcomes(&result->total), result->total.requests);
+        CHECK(result->failed > 0 && result->total.dropped[FM_SCHED_DROP_CANCELLED] > 0);
+        fm_sim_result_free(result);
+    }
+}
+
+TEST(a_share_of_popularity_is_kept)
+{
+    busy(8, 100);
+    double shares[8];
+    CHECK_INT_EQ(fm_sim_group_shares(&group, shares, NULL), 0);
+    double sum = 0;
+    for (int i = 0; i < 8; i++) {
+        sum += shares[i];
+        CHECK(i == 0 || shares[i] < shares[i - 1]);
+    }
+    CHECK_NEAR(sum, 8, 1e-9);
+    CHECK_NEAR(shares[0] / shares[3], pow(4, 0.9), 1e-9);
+    CHECK_NEAR(fm_sim_scenario_rate_hz(&scenario), 800, 1e-9);
+}
+
+TEST(too_many_requests_are_refused)
+{
+    static const uint64_t times[] = {0, 1, 2, 3};
+    tiny(20 * MS, times, 4);
+    scenario.requests_max = 3;
+    CHECK_PTR_EQ(simulate(FM_SCHED_POLICY_LATEST, 1, NULL), NULL);
+    CHECK_INT_EQ(error.status, FM_ELIMIT);
+    CHECK_STR_CONTAINS(error.text, "raise 'requests_max'");
+}
+
+TEST(threads_do_not_change_the_search)
+{
+    struct fm_sim_task tasks[2][3];
+    memset(tasks, 0, sizeof tasks);
+    busy(4, 100);
+    scenario.measure_ns = 400 * MS;
+    CHECK_INT_EQ(fm_sim_scenario_check(&scenario, &error), 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint32_t j = 0; j < 3; j++) {
+            tasks[i][j] = (struct fm_sim_task){
+                .policy = FM_SCHED_POLICY_EAGER, .seed = 11 * (j + 1), .scale = i == 0 ? 1 : 1};
+        }
+        struct fm_sim_search_options options = {
+            .thread_count = i == 0 ? 1 : 3, .find_goodput = true, .bad_rate = 0.01};
+        CHECK_INT_EQ(fm_sim_search(&scenario, &options, tasks[i], 3, &error), 0);
+    }
+    for (uint32_t j = 0; j < 3; j++) {
+        CHECK(tasks[0][j].summary.goodput_rps > 0);
+        CHECK(tasks[0][j].summary.bad_rate <= 0.01);
+        CHECK_NEAR(tasks[0][j].summary.goodput_rps, tasks[1][j].summary.goodput_rps, 0);
+        CHECK_UINT_EQ(tasks[0][j].summary.trace_hash, tasks[1][j].summary.trace_hash);
+    }
+    fm_sim_scenario_deinit(&scenario);
+    fm_sim_scenario_init(&scenario);
+}
+
+TEST_MAIN()
