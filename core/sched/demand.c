@@ -108,25 +108,30 @@ void fm_sched_demand_arrival(struct fm_sched *sched, struct fm_sched_model_entry
     }
 }
 
-static void demand_set(struct fm_sched *sched, struct fm_sched_model_entry *model,
-                       uint64_t busy_micro, uint64_t tightness_ns)
+/* Puts a model into the sums, or takes it out. */
+static void demand_count(struct fm_sched *sched, const struct fm_sched_model_entry *model, bool in)
 {
-    FM_ASSERT(sched->busy_micro >= model->busy_micro);
-    uint32_t present = model->present ? 1 : 0;
-    sched->models_by_tightness[model->tightness_class] -= present;
-    sched->busy_micro -= model->busy_micro;
-    sched->busy_micro_by_tightness[model->tightness_class] -= model->busy_micro;
-    model->busy_micro = busy_micro;
-    model->tightness_ns = tightness_ns;
-    model->tightness_class = (uint8_t)fm_sched_class_of(tightness_ns);
-    sched->models_by_tightness[model->tightness_class] += present;
-    sched->busy_micro += busy_micro;
-    sched->busy_micro_by_tightness[model->tightness_class] += busy_micro;
+    uint32_t class_index = model->tightness_class;
+    if (in) {
+        sched->models_by_tightness[class_index] += model->present ? 1u : 0u;
+        sched->busy_micro += model->busy_micro;
+        sched->busy_micro_by_tightness[class_index] += model->busy_micro;
+        sched->near_micro_by_tightness[class_index] += model->near_micro;
+    } else {
+        FM_ASSERT(sched->busy_micro >= model->busy_micro);
+        sched->models_by_tightness[class_index] -= model->present ? 1u : 0u;
+        sched->busy_micro -= model->busy_micro;
+        sched->busy_micro_by_tightness[class_index] -= model->busy_micro;
+        sched->near_micro_by_tightness[class_index] -= model->near_micro;
+    }
 }
 
 void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry *model)
 {
-    demand_set(sched, model, 0, model->tightness_ns);
+    demand_count(sched, model, false);
+    model->busy_micro = 0;
+    model->near_micro = 0;
+    demand_count(sched, model, true);
 }
 
 void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry *model)
@@ -146,13 +151,23 @@ void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry 
     if (model->gap_ns != FM_SCHED_NEVER) {
         uint64_t gather_ns = target * model->gap_ns;
         uint64_t latency_ns = table->latency_ns[target];
-        busy_micro =
-            latency_ns > UINT64_MAX / ONE_MICRO ? UINT32_MAX : latency_ns * ONE_MICRO / gather_ns;
+        busy_micro = latency_ns > UINT64_MAX / ONE_MICRO ? BUSY_MAX_MICRO
+                                                         : latency_ns * ONE_MICRO / gather_ns;
         busy_micro = busy_micro < BUSY_MAX_MICRO ? busy_micro : BUSY_MAX_MICRO;
         model->holds = busy_micro > ONE_MICRO * 21 / 20;
     }
+    demand_count(sched, model, false);
     uint64_t moderate_ns = table->total_ns[(target + 1) / 2];
-    demand_set(sched, model, busy_micro, budget_ns > moderate_ns ? budget_ns - moderate_ns : 0);
+    model->busy_micro = busy_micro;
+    model->tightness_ns = budget_ns > moderate_ns ? budget_ns - moderate_ns : 0;
+    model->tightness_class = (uint8_t)fm_sched_class_of(model->tightness_ns);
+    model->near_micro = busy_micro;
+    uint64_t wait_ns = fm_sched_class_ns(model->tightness_class) * 3 / 4;
+    if (wait_ns < table->latency_ns[target]) {
+        /* In that time only a part of its accelerators come free and are needed again. */
+        model->near_micro = busy_micro / 1024 * (wait_ns * 1024 / table->latency_ns[target]);
+    }
+    demand_count(sched, model, true);
 }
 
 uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
@@ -197,6 +212,7 @@ static void clearances_review(struct fm_sched *sched)
     sched->clearance_count = 0;
     uint64_t up = sched->up_count;
     uint64_t sum_micro = 0;
+    uint64_t near_micro = 0;
     if (up < 2) {
         return;
     }
@@ -205,9 +221,10 @@ static void clearances_review(struct fm_sched *sched)
             continue;
         }
         sum_micro += sched->busy_micro_by_tightness[i];
-        uint64_t bounded_micro = sum_micro < 2 * up * ONE_MICRO ? sum_micro : 2 * up * ONE_MICRO;
+        near_micro += sched->near_micro_by_tightness[i];
+        uint64_t bounded_micro = near_micro < 2 * up * ONE_MICRO ? near_micro : 2 * up * ONE_MICRO;
         uint64_t wanted =
-            (sum_micro + square_root(bounded_micro * ONE_MICRO) + ONE_MICRO - 1) / ONE_MICRO;
+            (bounded_micro + square_root(bounded_micro * ONE_MICRO) + ONE_MICRO - 1) / ONE_MICRO;
         uint64_t others_micro = sched->busy_micro - sum_micro;
         uint64_t others = (others_micro + ONE_MICRO - 1) / ONE_MICRO;
         uint64_t limit = up > others ? up - others : 0;

@@ -23,6 +23,7 @@
 #include "core/sched/policy.h"
 
 #define HOLD_PERMILLE   900u
+#define MANY_MILLI      8000u
 #define LAST_PERMILLE   10u
 #define SLACK_PERMILLE  80u
 #define DECENT_PERMILLE 850u
@@ -48,11 +49,18 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     }
     uint64_t next_ns = table->total_ns[count + 1] + sched->options.control_ns;
     uint64_t slack_ns = model->slo_ns / 1000 * SLACK_PERMILLE;
+    uint64_t hold_permille = HOLD_PERMILLE;
+    uint64_t busy_milli = model->busy_micro / 1000;
+    if (busy_milli > MANY_MILLI) {
+        /* Accelerators come free the more often the more it has: less to wait and to hold for. */
+        slack_ns = slack_ns / busy_milli * MANY_MILLI;
+        hold_permille = 1000 - (1000 - HOLD_PERMILLE) * MANY_MILLI / busy_milli;
+    }
     uint64_t window_ns = less(deadline_ns, next_ns + slack_ns);
     uint64_t half_ns = table->total_ns[(count + 3) / 4] + sched->options.control_ns;
     uint64_t last_ns = less(deadline_ns, half_ns + model->slo_ns / 1000 * LAST_PERMILLE);
     readiness->urgent_ns = last_ns > window_ns ? last_ns : window_ns;
-    bool gathered = (uint64_t)count * 1000 >= (uint64_t)model->target * HOLD_PERMILLE;
+    bool gathered = (uint64_t)count * 1000 >= (uint64_t)model->target * hold_permille;
     bool defers = model->goal == FM_SCHED_GOAL_EFFICIENCY && spare;
     readiness->willing_ns = model->holds && gathered ? 0 : model->holds || defers ? window_ns : 0;
 }

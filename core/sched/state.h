@@ -61,6 +61,7 @@ struct fm_sched_model_entry {
     uint64_t review_ns;
     uint32_t target;
     uint64_t busy_micro;   /* accelerators it keeps busy at its target, in millionths */
+    uint64_t near_micro;   /* those of them it needs anew in the time it can wait */
     uint64_t tightness_ns; /* how long a moderate batch of it can wait for an accelerator */
 
     /* Fairness: recent share of requests that were not served, in 2^-20, and what it gains by it.
@@ -133,6 +134,7 @@ struct fm_sched {
     uint32_t scrub; /* next model to look at */
     uint64_t busy_micro;
     uint64_t busy_micro_by_tightness[FM_SCHED_REACH_CLASSES];
+    uint64_t near_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
     uint32_t active_count;                                /* accelerators the load needs */
     struct fm_sched_clearance clearances[FM_SCHED_REACH_CLASSES];

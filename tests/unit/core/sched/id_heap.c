@@ -162,4 +162,28 @@ TEST(no_memory_leaves_nothing)
     }
 }
 
+TEST(count_below_agrees_with_counting)
+{
+    struct fm_random random;
+    fm_random_init(&random, 9);
+    struct fm_id_heap heap;
+    CHECK_INT_EQ(fm_id_heap_init(&heap, 200, NULL), 0);
+    for (uint32_t round = 0; round < 2000; round++) {
+        uint32_t id = (uint32_t)fm_random_below(&random, 200);
+        if (heap.positions[id] != UINT32_MAX && fm_random_below(&random, 3) == 0) {
+            fm_id_heap_remove(&heap, id);
+        } else {
+            fm_id_heap_set(&heap, id, fm_random_below(&random, 50));
+        }
+        uint64_t key = fm_random_below(&random, 52);
+        uint32_t most = (uint32_t)fm_random_below(&random, 220);
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < heap.count; i++) {
+            count += heap.entries[i].key < key ? 1u : 0u;
+        }
+        CHECK_INT_EQ(fm_id_heap_count_below(&heap, key, most), count < most ? count : most);
+    }
+    fm_id_heap_deinit(&heap);
+}
+
 TEST_MAIN()

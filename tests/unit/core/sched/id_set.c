@@ -128,4 +128,21 @@ TEST(no_memory_is_said)
     fm_id_set_deinit(&set);
 }
 
+TEST(count_below_agrees_with_counting)
+{
+    struct fm_random random;
+    fm_random_init(&random, 10);
+    struct fm_id_set set;
+    CHECK_INT_EQ(fm_id_set_init(&set, 300), 0);
+    for (uint32_t i = 0; i < 100; i++) {
+        fm_id_set_add(&set, (uint32_t)fm_random_below(&random, 300));
+    }
+    uint32_t count = 0;
+    for (uint32_t bound = 0; bound <= 300; bound++) {
+        CHECK_INT_EQ(fm_id_set_count_below(&set, bound), count);
+        count += bound < 300 && fm_id_set_has(&set, bound) ? 1u : 0u;
+    }
+    fm_id_set_deinit(&set);
+}
+
 TEST_MAIN()

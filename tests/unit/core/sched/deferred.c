@@ -1,0 +1,227 @@
+/*
+ * The deferred policy in small worlds: holding, clearance, few accelerators at low load, rests.
+ * Times are in ms.
+ */
+#include "core/sched/sched.h"
+
+#include "core/util/assert.h"
+#include "tests/harness/test.h"
+
+#define MS           UINT64_C(1000000)
+#define REQUESTS_MAX 4096u
+#define BATCH_MAX    64u
+
+struct world {
+    struct fm_sched *sched;
+    struct fm_sched_action items[256];
+    uint32_t requests[1024];
+    struct fm_sched_actions actions;
+    uint32_t next_request;
+    uint32_t starts; /* of the last step */
+    uint32_t drops;
+    struct fm_sched_action last_start;
+    /* What runs, by accelerator; batch 0: nothing. */
+    struct fm_sched_action running[8];
+};
+
+static void step(struct world *world, uint64_t now_ns, const struct fm_sched_event *event)
+{
+    uint32_t taken = 0;
+    world->starts = 0;
+    do {
+        CHECK_INT_EQ(fm_sched_step(world->sched, now_ns, event, event != NULL ? 1 : 0,
+                                   &world->actions, &taken),
+                     0);
+        event = NULL;
+        for (uint32_t i = 0; i < world->actions.count; i++) {
+            const struct fm_sched_action *action = &world->actions.items[i];
+            if (action->kind == FM_SCHED_ACTION_START) {
+                world->running[action->accelerator] = *action;
+                world->last_start = *action;
+                world->starts++;
+            } else {
+                world->drops++;
+            }
+        }
+    } while (world->actions.wake_ns <= now_ns);
+    CHECK(fm_sched_validate(world->sched));
+}
+
+/* Lets time pass, with batches ending when they should and the scheduler called when it asks. */
+static void advance(struct world *world, uint64_t until_ns)
+{
+    for (;;) {
+        uint64_t next_ns = world->actions.wake_ns;
+        uint32_t ends = UINT32_MAX;
+        for (uint32_t i = 0; i < 8; i++) {
+            if (world->running[i].batch != 0 && world->running[i].expected_ns <= next_ns) {
+                next_ns = world->running[i].expected_ns;
+                ends = i;
+            }
+        }
+        if (next_ns > until_ns) {
+            return;
+        }
+        struct fm_sched_event done = {.kind = FM_SCHED_EVENT_BATCH_DONE};
+        if (ends != UINT32_MAX) {
+            done.as.batch.accelerator = ends;
+            done.as.batch.batch = world->running[ends].batch;
+            world->running[ends].batch = 0;
+        }
+        step(world, next_ns, ends != UINT32_MAX ? &done : NULL);
+    }
+}
+
+static void open_world(struct world *world, uint32_t accelerators)
+{
+    *world = (struct world){0};
+    world->actions = (struct fm_sched_actions){.items = world->items,
+                                               .capacity = 256,
+                                               .requests = world->requests,
+                                               .request_capacity = 1024};
+    const struct fm_sched_options options = {.policy = FM_SCHED_POLICY_DEFERRED,
+                                             .models_max = 8,
+                                             .accelerators_max = 8,
+                                             .type_count = 1,
+                                             .requests_max = REQUESTS_MAX,
+                                             .batch_max = BATCH_MAX};
+    struct fm_error error;
+    CHECK_INT_EQ(fm_sched_create(&options, &world->sched, &error), 0);
+    for (uint32_t i = 0; i < accelerators; i++) {
+        struct fm_sched_event up = {.kind = FM_SCHED_EVENT_ACCELERATOR_UP};
+        up.as.accelerator.accelerator = i;
+        step(world, 0, &up);
+    }
+}
+
+/* l(b) = b * alpha + beta. */
+static void add_model(struct world *world, uint32_t id, uint64_t alpha_ms, uint64_t beta_ms,
+                      uint64_t slo_ms, uint32_t batch_max, enum fm_sched_goal goal)
+{
+    struct fm_profile profile = {0};
+    CHECK_INT_EQ(fm_profile_add_affine(&profile, alpha_ms * MS, beta_ms * MS, BATCH_MAX, NULL), 0);
+    const struct fm_sched_model model = {.model = id,
+                                         .slo_ns = slo_ms * MS,
+                                         .goal = goal,
+                                         .batch_max = batch_max,
+                                         .profiles = {&profile}};
+    struct fm_sched_event set = {.kind = FM_SCHED_EVENT_MODEL_SET};
+    set.as.model = &model;
+    step(world, 0, &set);
+}
+
+static void request(struct world *world, uint64_t now_ns, uint32_t model, uint64_t slo_ms)
+{
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_REQUEST};
+    event.as.request.request = world->next_request++;
+    event.as.request.model = model;
+    event.as.request.deadline_ns = now_ns + slo_ms * MS;
+    CHECK(world->next_request <= REQUESTS_MAX);
+    step(world, now_ns, &event);
+}
+
+TEST(an_idle_accelerator_beyond_what_the_load_needs_has_a_rest)
+{
+    struct world world;
+    open_world(&world, 4);
+    step(&world, 0, NULL);
+    CHECK(fm_sched_rest_until_ns(world.sched, 0, 3) == FM_SCHED_NEVER); /* no model at all */
+    add_model(&world, 0, 1, 4, 40, 0, FM_SCHED_GOAL_EFFICIENCY);
+    /* A single request can wait 40 - 5 = 35 ms; its half octave begins at 2^25 ns. */
+    uint64_t patience_ns = UINT64_C(1) << 25;
+    CHECK(fm_sched_rest_until_ns(world.sched, 0, 0) == 0); /* the load's own */
+    CHECK(fm_sched_rest_until_ns(world.sched, 0, 1) == patience_ns);
+    CHECK(fm_sched_rest_until_ns(world.sched, 7 * MS, 3) == 7 * MS + patience_ns);
+    CHECK(fm_sched_rest_until_ns(world.sched, 0, 7) == 0); /* not up */
+    CHECK(fm_sched_rest_until_ns(world.sched, 0, 99) == 0);
+    /* A queued candidate will take accelerator 0; with a second one, 1 is needed too. */
+    request(&world, MS, 0, 40);
+    CHECK_INT_EQ(world.starts, 0);
+    CHECK(fm_sched_rest_until_ns(world.sched, MS, 1) == MS + patience_ns);
+    add_model(&world, 1, 1, 4, 40, 0, FM_SCHED_GOAL_EFFICIENCY);
+    request(&world, MS, 1, 40);
+    CHECK(fm_sched_rest_until_ns(world.sched, MS, 1) == MS);
+    CHECK(fm_sched_rest_until_ns(world.sched, MS, 2) == MS + patience_ns);
+    fm_sched_destroy(world.sched);
+}
+
+TEST(goals_decide_how_long_a_lone_request_waits)
+{
+    /* l(1) = 5, l(2) = 6, SLO 40. */
+    const struct {
+        enum fm_sched_goal goal;
+        uint64_t start_ms_low;
+        uint64_t start_ms_high;
+    } cases[] = {
+        {FM_SCHED_GOAL_LATENCY, 10, 10},
+        {FM_SCHED_GOAL_BALANCED, 10, 10}, /* accelerator 0 is in use anyway */
+        /* frontrun = 50 - 6 = 44, less 8 % of the SLO. */
+        {FM_SCHED_GOAL_EFFICIENCY, 40, 41},
+    };
+    for (size_t i = 0; i < FM_COUNT_OF(cases); i++) {
+        struct world world;
+        open_world(&world, 2);
+        add_model(&world, 0, 1, 4, 40, 0, cases[i].goal);
+        request(&world, 10 * MS, 0, 40);
+        advance(&world, 100 * MS);
+        CHECK(world.last_start.batch == 1);
+        CHECK(world.last_start.start_ns >= cases[i].start_ms_low * MS);
+        CHECK(world.last_start.start_ns <= cases[i].start_ms_high * MS);
+        CHECK_INT_EQ(world.drops, 0);
+        fm_sched_destroy(world.sched);
+    }
+}
+
+TEST(long_batches_leave_room_for_tight_models)
+{
+    /* Model 0: one request every 4 ms, l(b) = b + 1, 10 ms. Model 1: batches of at most four that
+     * take 100 ms, and so many requests that it would fill both accelerators. */
+    struct world world;
+    open_world(&world, 2);
+    add_model(&world, 0, 1, 1, 10, 0, FM_SCHED_GOAL_BALANCED);
+    add_model(&world, 1, 1, 96, 1000, 4, FM_SCHED_GOAL_BALANCED);
+    uint32_t long_most = 0;
+    for (uint64_t now_ms = 1; now_ms < 1000; now_ms++) {
+        advance(&world, now_ms * MS);
+        if (now_ms % 4 == 0) {
+            request(&world, now_ms * MS, 0, 10);
+        }
+        if (now_ms > 100 && now_ms % 20 == 0) {
+            request(&world, now_ms * MS, 1, 1000);
+        }
+        uint32_t longs = 0;
+        for (uint32_t i = 0; i < 2; i++) {
+            /* One that ends within the 8 ms that the tight model can wait is in nobody's way. */
+            longs += world.running[i].batch != 0 && world.running[i].model == 1 &&
+                     world.running[i].expected_ns > (now_ms + 8) * MS;
+        }
+        long_most = longs > long_most ? longs : long_most;
+    }
+    CHECK_INT_EQ(long_most, 1);
+    CHECK_INT_EQ(world.drops, 0);
+    struct fm_sched_model_stats stats;
+    fm_sched_model_stats_get(world.sched, 1, &stats);
+    CHECK(stats.batches > 0);
+    fm_sched_destroy(world.sched);
+}
+
+TEST(low_load_stays_on_the_lowest_accelerators)
+{
+    /* One request every 5 ms, l(b) = b + 9, 60 ms: less than one accelerator's work. */
+    struct world world;
+    open_world(&world, 8);
+    add_model(&world, 0, 1, 9, 60, 0, FM_SCHED_GOAL_BALANCED);
+    uint32_t highest = 0;
+    for (uint64_t now_ms = 5; now_ms < 2000; now_ms += 5) {
+        advance(&world, now_ms * MS);
+        request(&world, now_ms * MS, 0, 60);
+        for (uint32_t i = 0; i < 8; i++) {
+            highest = world.running[i].batch != 0 && i > highest ? i : highest;
+        }
+    }
+    CHECK(highest <= 1);
+    CHECK_INT_EQ(world.drops, 0);
+    fm_sched_destroy(world.sched);
+}
+
+TEST_MAIN()
