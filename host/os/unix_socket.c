@@ -17,7 +17,8 @@ int fm_unix_socket_bind(struct fm_unix_socket *name, const char *path, int *ret_
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat facts;
     size_t length = strlen(path);
-    FM_ASSERT(length <= FM_UNIX_SOCKET_PATH_MAX && length < sizeof(address.sun_path));
+    _Static_assert(FM_UNIX_SOCKET_PATH_MAX < sizeof(address.sun_path), "and the zero behind it");
+    FM_ASSERT(length <= FM_UNIX_SOCKET_PATH_MAX);
     memcpy(address.sun_path, path, length + 1);
     int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (descriptor < 0) {
