@@ -8,7 +8,7 @@
 #include "core/util/random.h"
 #include "tests/harness/test.h"
 
-enum { STEPS = 12, CASES = 300, ARRIVALS = 2000 };
+enum { STEPS = 12, CASES = 100, ARRIVALS = 300 };
 
 struct plan {
     struct fm_arrivals_step steps[STEPS];
