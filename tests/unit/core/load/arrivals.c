@@ -69,7 +69,7 @@ TEST(constant_does_not_drift)
     fm_arrivals_destroy(arrivals);
 }
 
-enum { GAPS = 200000 };
+#define GAPS 200000
 static double gaps[GAPS];
 
 /* Fills gaps, in units of the mean gap that the rate promises. */
