@@ -13,6 +13,7 @@ extern const struct fm_command fm_command_batch;
 extern const struct fm_command fm_command_serve;
 extern const struct fm_command fm_command_profile;
 extern const struct fm_command fm_command_sim;
+extern const struct fm_command fm_command_bench;
 extern const struct fm_command fm_command_help;
 extern const struct fm_command fm_command_version;
 extern const struct fm_command fm_command_internal_docs;
@@ -32,6 +33,9 @@ const struct fm_command *const fm_commands[] = {
 #endif
 #ifdef FM_HAVE_COMMAND_SIM
     &fm_command_sim,
+#endif
+#ifdef FM_HAVE_COMMAND_BENCH
+    &fm_command_bench,
 #endif
     &fm_command_help,    &fm_command_version, &fm_command_internal_docs, NULL,
 };

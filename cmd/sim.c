@@ -13,10 +13,13 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/sim/page.h"
+#include "engines/sim/recorder.h"
 #include "engines/sim/recording.h"
+#include "engines/sim/replay.h"
 #include "engines/sim/report.h"
 #include "engines/sim/scenario_file.h"
 #include "engines/sim/search.h"
+#include "engines/sim/what_if.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 
@@ -35,7 +38,13 @@ struct question {
     bool many; /* --find-goodput or --compare: a table of runs */
     const char *trace;
     const char *report;
+    const char *record;
+    const char *replay; /* a recording; with what_if: the scenario is made of it */
+    bool what_if;
 };
+
+/* Replays read the whole file: 16 GiB are more than a thousand million requests. */
+#define RECORDING_BYTES_MAX ((size_t)1 << 34)
 
 /* Loads of the report's curves, times --scale. */
 static const double curve_loads[] = {0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5};
@@ -68,6 +77,40 @@ static int compare_parse(const char *list, struct question *question, struct fm_
     return 0;
 }
 
+/* What is run: a scenario, a recording once more, or a recording's load. */
+static int source_check(const struct fm_call *call, struct question *question,
+                        struct fm_error *reterr)
+{
+    static const char *const of_runs[] = {"policy",  "seed",  "scale",   "find-goodput", "bad-rate",
+                                          "compare", "seeds", "threads", "trace",        "report"};
+    const char *scenario = fm_call_positional(call, 0);
+    question->replay = fm_call_string(call, "replay");
+    question->what_if = fm_call_flag(call, "what-if");
+    if (question->replay == NULL) {
+        if (question->what_if) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "--what-if is for --replay: it runs a recording's load");
+        }
+        return scenario != NULL ? 0
+                                : fm_error_set(reterr, FM_EINVAL,
+                                               "SCENARIO is missing: a scenario file "
+                                               "(docs/sim.md), or --replay with a recording");
+    }
+    if (scenario != NULL) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "give SCENARIO or --replay, not both: a recording brings its own load");
+    }
+    for (size_t i = 0; !question->what_if && i < FM_COUNT_OF(of_runs); i++) {
+        if (fm_call_given(call, of_runs[i])) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "--replay repeats what was recorded, which --%s cannot change; add "
+                                "--what-if to run the recorded load anew",
+                                of_runs[i]);
+        }
+    }
+    return 0;
+}
+
 /* Looks at the arguments alone: every EINVAL is a usage error. */
 static int options_check(const struct fm_call *call, struct question *question,
                          struct fm_error *reterr)
@@ -76,6 +119,15 @@ static int options_check(const struct fm_call *call, struct question *question,
     question->scale = fm_call_number(call, "scale");
     question->trace = fm_call_string(call, "trace");
     question->report = fm_call_string(call, "report");
+    question->record = fm_call_string(call, "record");
+    int status = source_check(call, question, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (question->record != NULL && question->many) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--record records one run: leave out --find-goodput and --compare");
+    }
     if (fm_call_given(call, "seeds") && !question->many) {
         return fm_error_set(reterr, FM_EINVAL,
                             "--seeds is for --find-goodput and --compare; one run has one --seed");
@@ -181,11 +233,19 @@ static int page_write(const struct question *question, const struct fm_sim_resul
     return file_write(question->report, &text, reterr);
 }
 
-static int files_write(const struct question *question, const struct fm_sim_result *result,
-                       struct fm_sim_recording *recording, struct fm_error *reterr)
+static int record_write(const struct question *question, struct fm_sim_recorder *recorder,
+                        struct fm_error *reterr)
 {
-    int status = 0;
-    if (question->trace != NULL) {
+    int status = fm_sim_recorder_finish(recorder, reterr);
+    return status == 0 ? file_write(question->record, &recorder->bytes, reterr) : status;
+}
+
+static int files_write(const struct question *question, const struct fm_sim_result *result,
+                       struct fm_sim_recording *recording, struct fm_sim_recorder *recorder,
+                       struct fm_error *reterr)
+{
+    int status = question->record != NULL ? record_write(question, recorder, reterr) : 0;
+    if (status == 0 && question->trace != NULL) {
         struct fm_text text = {0};
         fm_sim_recording_trace(recording, result, &text);
         status = file_write(question->trace, &text, reterr);
@@ -213,6 +273,7 @@ static int run_once(const struct question *question, bool print)
     const struct fm_call *call = question->call;
     struct fm_error error = {0};
     struct fm_sim_result *result = NULL;
+    struct fm_sim_recorder recorder = {0};
     struct fm_sim_recording recording = {
         .span_max = question->trace != NULL ? FM_SIM_TRACE_SPANS_MAX : FM_SIM_PAGE_SPANS_MAX};
     struct fm_sim_run_options options = {
@@ -222,10 +283,12 @@ static int run_once(const struct question *question, bool print)
         .on_span =
             question->trace != NULL || question->report != NULL ? fm_sim_recording_add : NULL,
         .context = &recording,
+        .recorder = question->record != NULL ? &recorder : NULL,
     };
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_sim_run(&question->scenario, &options, &result, &error);
     if (status != 0) {
+        fm_sim_recorder_deinit(&recorder);
         fm_sim_recording_deinit(&recording);
         return fm_call_fail(call, &error);
     }
@@ -242,7 +305,7 @@ static int run_once(const struct question *question, bool print)
         fm_call_note(call, "%" PRIu64 " requests simulated in %.2f s", result->requests_all,
                      (double)elapsed_ns / 1e9);
     }
-    status = files_write(question, result, &recording, &error);
+    status = files_write(question, result, &recording, &recorder, &error);
     if (exit_code == FM_EXIT_OK && status != 0) {
         exit_code = fm_call_fail(call, &error);
     }
@@ -250,6 +313,7 @@ static int run_once(const struct question *question, bool print)
         exit_code = violation_say(call, result->audit.violations, result->audit.first,
                                   result->policy, result->seed);
     }
+    fm_sim_recorder_deinit(&recorder);
     fm_sim_recording_deinit(&recording);
     fm_sim_result_free(result);
     return exit_code;
@@ -305,6 +369,102 @@ static int run_many(struct question *question)
                : fm_call_fail(call, &error);
 }
 
+/* --- recordings --------------------------------------------------------------------------------
+ */
+
+/* Replays data and prints what came of it. */
+static int replay_report(const struct question *question, const char *data, size_t size,
+                         struct fm_sim_recorder *recorder)
+{
+    const struct fm_call *call = question->call;
+    struct fm_error error = {0};
+    struct fm_sim_replay replay;
+    uint64_t start_ns = fm_os_now_ns();
+    int status = fm_sim_replay(data, size, recorder, &replay, &error);
+    uint64_t elapsed_ns = fm_os_now_ns() - start_ns;
+    if (status != 0) {
+        return fm_call_fail_with(call, fm_exit_code_from_status(status),
+                                 "'%s': %s (%" PRIu64 " steps in front of it %s)", question->replay,
+                                 error.text, replay.steps,
+                                 replay.header.has_actions ? "are identical" : "were replayed");
+    }
+    struct fm_text text = {0};
+    if (call->json) {
+        fm_sim_replay_json(&replay, elapsed_ns, &text);
+    } else {
+        fm_sim_replay_table(&replay, &text);
+    }
+    int exit_code = fm_call_print(call, &text);
+    fm_call_note(call, "%" PRIu64 " requests replayed in %.2f s, %.0f per second", replay.requests,
+                 (double)elapsed_ns / 1e9,
+                 elapsed_ns > 0 ? (double)replay.requests * 1e9 / (double)elapsed_ns : 0.0);
+    if (exit_code == FM_EXIT_OK && replay.differs) {
+        return fm_call_fail_with(call, FM_EXIT_FAILURE,
+                                 "'%s': the scheduler decides otherwise than the recorded one: %s",
+                                 question->replay, replay.difference);
+    }
+    if (exit_code == FM_EXIT_OK && question->record != NULL) {
+        status = record_write(question, recorder, &error);
+        exit_code = status == 0 ? FM_EXIT_OK : fm_call_fail(call, &error);
+    }
+    return exit_code;
+}
+
+static int run_replay(const struct question *question)
+{
+    const struct fm_call *call = question->call;
+    struct fm_error error = {0};
+    char *data = NULL;
+    size_t size = 0;
+    if (fm_file_read(question->replay, RECORDING_BYTES_MAX, &data, &size, &error) != 0) {
+        return fm_call_fail(call, &error);
+    }
+    struct fm_sim_recorder recorder = {0};
+    int exit_code =
+        replay_report(question, data, size, question->record != NULL ? &recorder : NULL);
+    fm_sim_recorder_deinit(&recorder);
+    fm_free(data);
+    return exit_code;
+}
+
+/* Says what of the recording is not in the scenario. */
+static void what_if_note(const struct fm_call *call, const struct fm_sim_what_if *what_if)
+{
+    if (what_if->cancels + what_if->failures + what_if->changes + what_if->homeless > 0) {
+        fm_call_note(call,
+                     "not taken over from the recording: %" PRIu64 " cancels, %" PRIu64
+                     " failed batches, %" PRIu64 " changes of models, %" PRIu64
+                     " requests for models that were not there",
+                     what_if->cancels, what_if->failures, what_if->changes, what_if->homeless);
+    }
+}
+
+static int what_if_load(struct question *question, struct fm_error *reterr)
+{
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_sim_what_if what_if;
+    int status = fm_file_read(question->replay, RECORDING_BYTES_MAX, &data, &size, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status =
+        fm_sim_what_if_load(question->replay, data, size, &question->scenario, &what_if, reterr);
+    fm_free(data);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "'%s'", question->replay);
+    }
+    what_if_note(question->call, &what_if);
+    return 0;
+}
+
+static int scenario_load(struct question *question, struct fm_error *reterr)
+{
+    return question->what_if ? what_if_load(question, reterr)
+                             : fm_sim_scenario_load(fm_call_positional(question->call, 0),
+                                                    &question->scenario, reterr);
+}
+
 static int run(const struct fm_call *call)
 {
     struct question question = {.call = call};
@@ -314,11 +474,15 @@ static int run(const struct fm_call *call)
     }
     /* Minutes of work must not end at a path that cannot be written. */
     if ((question.trace != NULL && fm_file_check_writable(question.trace, &error) != 0) ||
-        (question.report != NULL && fm_file_check_writable(question.report, &error) != 0)) {
+        (question.report != NULL && fm_file_check_writable(question.report, &error) != 0) ||
+        (question.record != NULL && fm_file_check_writable(question.record, &error) != 0)) {
         return fm_call_fail(call, &error);
     }
+    if (question.replay != NULL && !question.what_if) {
+        return run_replay(&question);
+    }
     int exit_code = FM_EXIT_OK;
-    if (fm_sim_scenario_load(fm_call_positional(call, 0), &question.scenario, &error) != 0) {
+    if (scenario_load(&question, &error) != 0) {
         exit_code = fm_call_fail(call, &error);
     } else {
         options_complete(&question);
@@ -332,7 +496,10 @@ static int run(const struct fm_call *call)
 }
 
 static const struct fm_positional positionals[] = {
-    {.name = "SCENARIO", .help = "a scenario file (docs/sim.md)", .path = true},
+    {.name = "SCENARIO",
+     .help = "a scenario file (docs/sim.md); left out with --replay",
+     .optional = true,
+     .path = true},
     {.name = NULL},
 };
 
@@ -355,6 +522,13 @@ static const struct fm_option options_table[] = {
      .number_min = 1e-6,
      .number_max = 1e6,
      .help = "this many times the scenario's load"},
+    {.name = "replay",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "repeat a recording with the scheduler of this version, and compare every action"},
+    {.name = "what-if",
+     .kind = FM_OPTION_FLAG,
+     .help = "run the load of the --replay recording anew, as a scenario; takes all options"},
     {.name = "find-goodput",
      .kind = FM_OPTION_FLAG,
      .help = "search the highest load that keeps the bad rate, to half a percent",
@@ -386,6 +560,10 @@ static const struct fm_option options_table[] = {
      .value_name = "FILE",
      .help = "write every batch as Chrome trace events (.json), for Perfetto",
      .group = "Results"},
+    {.name = "record",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "write all the scheduler was told and answered (docs/record.md), for --replay"},
     {.name = "report",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
@@ -403,6 +581,11 @@ static const struct fm_example examples[] = {
      "fermata sim examples/sim/mixed.yaml --compare deferred,eager,timeout --find-goodput"},
     {"Look at every batch, and at curves over the load",
      "fermata sim examples/sim/first.yaml --trace trace.json --report report.html"},
+    {"Record all that the scheduler is told and answers",
+     "fermata sim examples/sim/first.yaml --record first.fmrec"},
+    {"Does it still decide the same?", "fermata sim --replay first.fmrec"},
+    {"What if the recorded load had met another policy?",
+     "fermata sim --replay first.fmrec --what-if --policy eager"},
     {"For programs", "fermata sim examples/sim/first.yaml --scale 0.5 --json"},
     {NULL, NULL},
 };
@@ -420,7 +603,11 @@ const struct fm_command fm_command_sim = {
         "The bad rate counts requests that were dropped or answered late, over all that arrived in "
         "the measured interval. Goodput is answers within their SLO per second.\n\n"
         "Every run is audited: one outcome for each request, no batch on a busy accelerator, none "
-        "planned past a deadline. A violation is reported after the numbers, with exit code 1.",
+        "planned past a deadline. A violation is reported after the numbers, with exit code 1.\n\n"
+        "--record keeps everything the scheduler was told, and what it answered; --replay tells it "
+        "again and compares. The first difference is named, with exit code 1. --what-if takes from "
+        "a recording the requests with their times and deadlines, the models and the accelerators, "
+        "and simulates the rest: with the same policy or another one.",
     .positionals = positionals,
     .options = options_table,
     .examples = examples,

@@ -75,9 +75,22 @@ static void ready_leave(struct fm_sched *sched, struct fm_sched_model_entry *mod
     }
 }
 
-static void ready_enter(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t id,
-                        enum fm_sched_model_state state, uint32_t reach_class, uint64_t key)
+uint64_t fm_sched_candidate_deadline_ns(const struct fm_sched *sched, uint32_t id)
 {
+    return sched->options.part == FM_SCHED_PART_MATCHER ? sched->offers[id].deadline_ns
+                                                        : head_deadline(sched, &sched->models[id]);
+}
+
+uint32_t fm_sched_candidate_count(const struct fm_sched *sched, uint32_t id)
+{
+    return sched->options.part == FM_SCHED_PART_MATCHER ? sched->offers[id].count
+                                                        : sched->models[id].queue.count;
+}
+
+void fm_sched_candidate_enter(struct fm_sched *sched, uint32_t id, enum fm_sched_model_state state,
+                              uint32_t reach_class, uint64_t key)
+{
+    struct fm_sched_model_entry *model = &sched->models[id];
     if (state != model->state || reach_class != model->reach_class) {
         ready_leave(sched, model, id);
         model->state = state;
@@ -99,6 +112,7 @@ void fm_sched_candidate_idle(struct fm_sched *sched, uint32_t id)
     if (model->state != FM_SCHED_MODEL_IDLE) {
         fm_id_heap_remove(&sched->timers, id);
         model->state = FM_SCHED_MODEL_IDLE;
+        fm_sched_offer_mark(sched, id);
     }
 }
 
@@ -139,6 +153,7 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
 {
     struct fm_sched_model_entry *model = &sched->models[id];
     uint64_t now_ns = sched->now_ns;
+    fm_sched_offer_mark(sched, id);
     while (model->queue.count > 0 &&
            last_chance(sched, model, head_deadline(sched, model)) < now_ns &&
            actions->count < actions->capacity) {
@@ -174,8 +189,9 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
         return;
     }
     bool urgent = now_ns >= readiness.urgent_ns;
-    ready_enter(sched, model, id, urgent ? FM_SCHED_MODEL_URGENT : FM_SCHED_MODEL_WILLING,
-                reach_of(sched, model, batch), key_of(sched, model, readiness.latest_ns));
+    fm_sched_candidate_enter(sched, id, urgent ? FM_SCHED_MODEL_URGENT : FM_SCHED_MODEL_WILLING,
+                             reach_of(sched, model, batch),
+                             key_of(sched, model, readiness.latest_ns));
     uint64_t timer_ns =
         !urgent && readiness.urgent_ns < expiry_ns ? readiness.urgent_ns : expiry_ns;
     fm_id_heap_set(&sched->timers, id, timer_ns);
@@ -196,13 +212,13 @@ uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
     return batch;
 }
 
-uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id, uint32_t accelerator,
+uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
+                                 const struct fm_sched_place *place,
                                  struct fm_sched_actions *actions)
 {
     struct fm_sched_model_entry *model = &sched->models[id];
-    const struct fm_sched_accelerator *place = &sched->accelerators[accelerator];
     const struct fm_latency_table *table = &model->tables[place->type];
-    uint64_t free_ns = fm_sched_accelerator_free_ns(place);
+    uint64_t free_ns = place->free_ns;
     while (model->queue.count > 0 && actions->count < actions->capacity &&
            fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, 1) == 0 &&
            last_chance(sched, model, head_deadline(sched, model)) < sched->now_ns) {

@@ -23,7 +23,6 @@
 
 #define WINDOW_NS     UINT64_C(500000000)
 #define REVIEW_NS     UINT64_C(10000000)
-#define EPOCH_NS      UINT64_C(20000000)
 #define SCRUB_DIVISOR 64u
 #define ONE_MICRO     UINT64_C(1000000)
 /* One model's demand is counted up to as many accelerators as there can be. */
@@ -176,13 +175,14 @@ uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
     if (model->queue.count == 0 || sched->up_count == 0) {
         return 0;
     }
+    uint64_t busy_micro = fm_sched_busy_micro(sched);
     /* The model's share of the pool: what others leave, or its part of what all ask for. */
     uint64_t up_micro = sched->up_count * ONE_MICRO;
-    uint64_t others_micro = sched->busy_micro - model->busy_micro;
+    uint64_t others_micro = busy_micro - model->busy_micro;
     uint64_t share_micro = up_micro > others_micro ? up_micro - others_micro : 0;
-    if (sched->busy_micro > up_micro) {
+    if (busy_micro > up_micro) {
         /* busy / sum * up in 2^-10, without leaving 64 bits. */
-        uint64_t part_q10 = (model->busy_micro << 10) / sched->busy_micro;
+        uint64_t part_q10 = (model->busy_micro << 10) / busy_micro;
         uint64_t part_micro = part_q10 * up_micro >> 10;
         share_micro = share_micro > part_micro ? share_micro : part_micro;
     }
@@ -265,10 +265,14 @@ void fm_sched_demand_epoch(struct fm_sched *sched)
     if (sched->now_ns < sched->epoch_ns) {
         return;
     }
-    sched->epoch_ns = sched->now_ns + EPOCH_NS;
-    scrub(sched);
-    sched->active_count = active_of(sched);
-    clearances_review(sched);
+    sched->epoch_ns = sched->now_ns + FM_SCHED_EXCHANGE_NS;
+    if (sched->options.part != FM_SCHED_PART_MATCHER) {
+        scrub(sched);
+    }
+    if (sched->options.part != FM_SCHED_PART_SHARD) {
+        sched->active_count = active_of(sched);
+        clearances_review(sched);
+    }
     if (sched->policy->epoch != NULL) {
         sched->policy->epoch(sched);
     }
@@ -285,14 +289,18 @@ static uint32_t average_move(uint32_t average_q20, uint32_t count, uint32_t weig
 void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
                              uint32_t count, bool bad)
 {
-    uint32_t models = sched->model_count < 20 ? 20 : sched->model_count;
+    bool shard = sched->options.part == FM_SCHED_PART_SHARD;
+    uint32_t models = shard ? sched->pool.model_count : sched->model_count;
+    models = models < 20 ? 20 : models;
+    sched->outcomes += count;
     model->bad_q20 = average_move(model->bad_q20, count, 400, bad);
     sched->bad_q20 =
         average_move(sched->bad_q20, count, 400 * (models < 1000 ? models : 1000), bad);
     /* A model that fares worse than the mean is treated as if its deadlines were earlier, by a
      * tenth of its SLO for each multiple of the mean, at most two; one that fares better as if
      * later. */
-    int64_t mean = sched->bad_q20 > ONE_Q20 / 500 ? sched->bad_q20 : ONE_Q20 / 500;
+    int64_t mean = shard ? sched->pool.bad_q20 : sched->bad_q20;
+    mean = mean > ONE_Q20 / 500 ? mean : ONE_Q20 / 500;
     int64_t excess_permille = (int64_t)model->bad_q20 * 1000 / mean - 1000;
     excess_permille = excess_permille < 2000 ? excess_permille : 2000;
     model->bias_ns = (int64_t)(model->slo_ns / 10000) * excess_permille;

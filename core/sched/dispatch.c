@@ -32,7 +32,8 @@ void fm_sched_accelerator_settle(struct fm_sched *sched, uint32_t id)
     uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
     uint64_t lead = lead_ns(sched);
     bool grantable = accelerator->up && accelerator->running_count == 0;
-    bool closing = accelerator->up && accelerator->running_count == 1 && lead > 0;
+    bool closing = accelerator->up && accelerator->running_count == 1 && lead > 0 &&
+                   !accelerator->running[0].open;
     if (closing && free_ns <= sched->now_ns + lead) {
         grantable = true;
     }
@@ -118,22 +119,22 @@ static uint32_t lowest_grantable(const struct fm_sched *sched,
 }
 
 /* Whether the candidate's first request still makes it on an accelerator. */
-static bool makes_it(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
-                     uint32_t id)
+static bool makes_it(const struct fm_sched *sched, uint32_t model, uint32_t id)
 {
     const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-    const struct fm_latency_table *table = &model->tables[accelerator->type];
-    uint64_t deadline_ns = sched->requests.nodes[fm_request_queue_first(&model->queue)].deadline_ns;
+    const struct fm_latency_table *table = &sched->models[model].tables[accelerator->type];
+    uint64_t deadline_ns = fm_sched_candidate_deadline_ns(sched, model);
     uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
     return sched->now_ns + sched->options.control_ns + table->total_ns[1] <= deadline_ns &&
            free_ns + table->latency_ns[1] <= deadline_ns;
 }
 
 /* Whether a grant now would only fix the batch earlier than its inputs have to travel. */
-static bool too_early(struct fm_sched *sched, const struct fm_sched_model_entry *model, uint32_t id)
+static bool too_early(struct fm_sched *sched, uint32_t model, uint32_t id)
 {
     uint64_t free_ns = fm_sched_accelerator_free_ns(&sched->accelerators[id]);
-    uint32_t count = model->queue.count < model->batch_max ? model->queue.count : model->batch_max;
+    uint32_t count = fm_sched_candidate_count(sched, model);
+    count = count < sched->models[model].batch_max ? count : sched->models[model].batch_max;
     uint64_t lead = sched->options.control_ns + sched->options.data_ns * count;
     if (free_ns <= sched->now_ns + lead || sched->policy->ahead_ns > 0) {
         return false;
@@ -143,12 +144,14 @@ static bool too_early(struct fm_sched *sched, const struct fm_sched_model_entry 
     return true;
 }
 
-/* The lowest-numbered accelerator on which it does, of the first few of each type. */
-static uint32_t place_of(struct fm_sched *sched, const struct fm_sched_model_entry *model)
+/* The lowest-numbered accelerator on which it does, of the first few of each type. `*ret_early`:
+ * there is one for which it is too early. */
+static uint32_t lowest_place(struct fm_sched *sched, uint32_t model, bool *ret_early)
 {
     uint32_t lowest = FM_SCHED_NONE;
+    *ret_early = false;
     for (uint32_t type = 0; type < sched->options.type_count; type++) {
-        if (model->tables[type].batch_max == 0) {
+        if (sched->models[model].tables[type].batch_max == 0) {
             continue;
         }
         uint32_t from = 0;
@@ -157,9 +160,12 @@ static uint32_t place_of(struct fm_sched *sched, const struct fm_sched_model_ent
             if (id >= lowest) { /* none, too */
                 break;
             }
-            if (makes_it(sched, model, id) && !too_early(sched, model, id)) {
-                lowest = id;
-                break;
+            if (makes_it(sched, model, id)) {
+                if (!too_early(sched, model, id)) {
+                    lowest = id;
+                    break;
+                }
+                *ret_early = true;
             }
             from = id + 1;
         }
@@ -190,9 +196,9 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
         return false;
     }
     const struct fm_sched_model_entry *entry = &sched->models[model];
-    uint64_t blocked_ns = sched->blocked_wake_ns;
-    uint32_t place = place_of(sched, entry);
-    if (place == FM_SCHED_NONE && sched->blocked_wake_ns != blocked_ns) {
+    bool early;
+    uint32_t place = lowest_place(sched, model, &early);
+    if (place == FM_SCHED_NONE && early) {
         return false; /* its turn comes in a moment: nobody overtakes it */
     }
     if (place != FM_SCHED_NONE && sched->policy->uses_active && place >= sched->active_count &&
@@ -256,35 +262,36 @@ static void preempt(struct fm_sched *sched, uint32_t id, struct fm_sched_actions
     fm_sched_candidate_refresh(sched, preempted, actions);
 }
 
-static void start(struct fm_sched *sched, const struct fm_sched_choice *choice, uint32_t count,
-                  struct fm_sched_actions *actions)
+struct fm_sched_place fm_sched_place_of(const struct fm_sched *sched, uint32_t id)
 {
-    uint32_t model_id = choice->model;
-    uint32_t id = choice->accelerator;
-    struct fm_sched_model_entry *model = &sched->models[model_id];
-    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-    const struct fm_latency_table *table = &model->tables[accelerator->type];
-    FM_ASSERT(accelerator->running_count < FM_SCHED_RUNNING_MAX && count > 0);
-    uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
-    uint64_t start_ns = sched->now_ns + sched->options.control_ns + count * sched->options.data_ns;
-    start_ns = start_ns > free_ns ? start_ns : free_ns;
-    uint64_t latency_ns = table->latency_ns[count];
-    if (accelerator->permille != 1000) {
-        latency_ns = latency_ns / 1000 * accelerator->permille;
-    }
-    struct fm_sched_running *running = &accelerator->running[accelerator->running_count++];
-    *running = (struct fm_sched_running){
-        .batch = ++sched->batch_number,
-        .model = model_id,
-        .first = FM_SCHED_NONE,
-        .count = count,
-        .start_ns = start_ns,
-        .expected_ns = start_ns + latency_ns,
+    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    return (struct fm_sched_place){
+        .accelerator = id,
+        .type = accelerator->type,
+        .permille = accelerator->permille,
+        .free_ns = fm_sched_accelerator_free_ns(accelerator),
     };
+}
+
+void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_sched_place *place,
+                    uint32_t skip, uint32_t count, struct fm_sched_running *running,
+                    struct fm_sched_actions *actions)
+{
+    struct fm_sched_model_entry *model = &sched->models[model_id];
+    uint64_t start_ns = sched->now_ns + sched->options.control_ns + count * sched->options.data_ns;
+    start_ns = start_ns > place->free_ns ? start_ns : place->free_ns;
+    uint64_t latency_ns = model->tables[place->type].latency_ns[count];
+    if (place->permille != 1000) {
+        latency_ns = latency_ns / 1000 * place->permille;
+    }
+    running->model = model_id;
+    running->count = count;
+    running->start_ns = start_ns;
+    running->expected_ns = start_ns + latency_ns;
     actions->items[actions->count++] = (struct fm_sched_action){
         .kind = FM_SCHED_ACTION_START,
         .model = model_id,
-        .accelerator = id,
+        .accelerator = place->accelerator,
         .batch = running->batch,
         .start_ns = start_ns,
         .expected_ns = running->expected_ns,
@@ -294,7 +301,7 @@ static void start(struct fm_sched *sched, const struct fm_sched_choice *choice, 
     };
     uint32_t *link = &running->first;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t request = take(sched, model, choice->skip);
+        uint32_t request = take(sched, model, skip);
         struct fm_request_node *node = &sched->requests.nodes[request];
         node->owner = FM_SCHED_MODELS_LIMIT; /* runs */
         node->attempts++;
@@ -304,11 +311,45 @@ static void start(struct fm_sched *sched, const struct fm_sched_choice *choice, 
     }
     *link = FM_SCHED_NONE;
     sched->queued_count -= count;
-    sched->busy_count += accelerator->running_count == 1 ? 1u : 0u;
     model->stats.started += count;
     model->stats.batches++;
     fm_sched_demand_outcome(sched, model, count, false);
-    fm_sched_accelerator_settle(sched, id);
+}
+
+static void start_here(struct fm_sched *sched, const struct fm_sched_choice *choice, uint32_t count,
+                       const struct fm_sched_place *place, struct fm_sched_actions *actions)
+{
+    struct fm_sched_accelerator *accelerator = &sched->accelerators[choice->accelerator];
+    FM_ASSERT(accelerator->running_count < FM_SCHED_RUNNING_MAX && count > 0);
+    struct fm_sched_running *running = &accelerator->running[accelerator->running_count++];
+    running->batch = ++sched->batch_number;
+    fm_sched_start(sched, choice->model, place, choice->skip, count, running, actions);
+    sched->busy_count += accelerator->running_count == 1 ? 1u : 0u;
+    fm_sched_accelerator_settle(sched, choice->accelerator);
+}
+
+/* Forms the batch that was chosen and starts it. False: the arrays are full. */
+static bool choice_start(struct fm_sched *sched, const struct fm_sched_choice *choice,
+                         struct fm_sched_actions *actions)
+{
+    if (sched->options.part == FM_SCHED_PART_MATCHER) {
+        if (actions->message_count == actions->message_capacity) {
+            return false;
+        }
+        fm_sched_grant(sched, choice->model, choice->accelerator, actions);
+        return true;
+    }
+    struct fm_sched_place place = fm_sched_place_of(sched, choice->accelerator);
+    uint32_t count = choice->count > 0
+                         ? choice->count
+                         : fm_sched_candidate_form(sched, choice->model, &place, actions);
+    bool full = actions->count == actions->capacity ||
+                actions->request_capacity - actions->request_count < count;
+    if (!full && count > 0) {
+        start_here(sched, choice, count, &place, actions);
+    }
+    fm_sched_candidate_refresh(sched, choice->model, actions);
+    return !full;
 }
 
 void fm_sched_dispatch(struct fm_sched *sched, struct fm_sched_actions *actions)
@@ -339,21 +380,16 @@ void fm_sched_dispatch(struct fm_sched *sched, struct fm_sched_actions *actions)
             preempt(sched, accelerator, actions);
             continue;
         }
-        uint32_t count = choice.count > 0
-                             ? choice.count
-                             : fm_sched_candidate_form(sched, model, accelerator, actions);
-        if (actions->count == actions->capacity ||
-            actions->request_capacity - actions->request_count < count) {
+        if (!choice_start(sched, &choice, actions)) {
             actions->wake_ns = sched->now_ns;
-            fm_sched_candidate_refresh(sched, model, actions);
             break;
         }
-        if (count > 0) {
-            start(sched, &choice, count, actions);
-        }
-        fm_sched_candidate_refresh(sched, model, actions);
     }
     for (uint32_t i = 0; i < skip_count; i++) {
+        if (sched->options.part == FM_SCHED_PART_MATCHER) {
+            fm_sched_offer_place(sched, skipped[i]);
+            continue;
+        }
         fm_sched_candidate_refresh(sched, skipped[i], actions);
     }
 }

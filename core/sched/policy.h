@@ -12,6 +12,10 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
                              struct fm_sched_readiness *readiness);
 uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,
                                      const struct fm_latency_table *table, uint64_t free_ns);
+/* When what has to start by latest_ns would get the accelerator after the one that is being given
+ * away; FM_SCHED_NEVER: later than is known. `*ret_ahead` candidates come before it. */
+uint64_t fm_sched_deferred_turn_ns(const struct fm_sched *sched, uint64_t latest_ns,
+                                   uint32_t *ret_ahead);
 /* Symphony's window rule: lets go of the earliest requests that would force the batch below
  * permille/1000 of the target. */
 uint32_t fm_sched_window_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,

@@ -41,7 +41,7 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
                              struct fm_sched_readiness *readiness)
 {
     const struct fm_latency_table *table = &model->tables[model->reference];
-    bool spare = sched->busy_micro < (uint64_t)sched->up_count * 700000u;
+    bool spare = fm_sched_busy_micro(sched) < (uint64_t)sched->up_count * 700000u;
     if (count >= model->batch_max || (model->goal == FM_SCHED_GOAL_LATENCY && spare)) {
         readiness->willing_ns = 0;
         readiness->urgent_ns = 0;
@@ -81,22 +81,32 @@ static uint32_t candidates_before(const struct fm_sched *sched, uint64_t latest_
     return count;
 }
 
-/* When what stays behind would likely get an accelerator, after this batch took one. */
-static uint64_t next_turn_ns(const struct fm_sched *sched, uint64_t latency_ns, uint64_t latest_ns)
+uint64_t fm_sched_deferred_turn_ns(const struct fm_sched *sched, uint64_t latest_ns,
+                                   uint32_t *ret_ahead)
 {
     uint32_t ahead = candidates_before(sched, latest_ns);
     ahead = ahead > 0 ? ahead - 1 : 0; /* itself */
+    *ret_ahead = ahead;
     uint32_t others = sched->grantable_count > 0 ? sched->grantable_count - 1 : 0;
     if (others > ahead) {
         return sched->now_ns;
     }
-    uint64_t own_ns = sched->now_ns + latency_ns;
     uint64_t when_ns = fm_free_times_when(&sched->free_times, ahead + 1 - others);
-    if (when_ns == UINT64_MAX) {
-        uint32_t up = sched->up_count > 0 ? sched->up_count : 1;
-        return own_ns + latency_ns * (ahead / up);
-    }
     return when_ns > sched->now_ns ? when_ns : sched->now_ns;
+}
+
+/* When what stays behind would likely get an accelerator, after this batch took one. */
+static uint64_t next_turn_ns(const struct fm_sched *sched, uint64_t latency_ns, uint64_t latest_ns)
+{
+    uint32_t ahead = 0;
+    uint64_t turn_ns = sched->options.part == FM_SCHED_PART_SHARD
+                           ? fm_sched_outlook_turn_ns(sched, latest_ns)
+                           : fm_sched_deferred_turn_ns(sched, latest_ns, &ahead);
+    if (turn_ns != FM_SCHED_NEVER) {
+        return turn_ns;
+    }
+    uint32_t up = sched->up_count > 0 ? sched->up_count : 1;
+    return sched->now_ns + latency_ns + latency_ns * (ahead / up);
 }
 
 static uint32_t within(const struct fm_latency_table *table, uint64_t deadline_ns,

@@ -30,7 +30,9 @@ uint64_t fm_sched_rest_until_ns(const struct fm_sched *sched, uint64_t now_ns, u
     for (uint32_t type = 0; type < sched->options.type_count; type++) {
         before += fm_id_set_count_below(&sched->grantable[type], accelerator);
     }
-    if (before < sched->timers.count) {
+    uint32_t waiting =
+        sched->options.part == FM_SCHED_PART_MATCHER ? sched->waiting_count : sched->timers.count;
+    if (before < waiting) {
         return now_ns;
     }
     uint64_t patience = patience_ns(sched);

@@ -46,6 +46,11 @@ static int options_check(const struct fm_sched_options *options, struct fm_error
         {"data_ns", options->data_ns, 0, FM_PROFILE_LATENCY_MAX_NS / FM_SCHED_BATCH_LIMIT},
         {"result_ns", options->result_ns, 0, FM_PROFILE_LATENCY_MAX_NS},
         {"attempts_max", options->attempts_max, 0, UINT8_MAX},
+        {"part", options->part, 0, FM_SCHED_PART_COUNT_ - 1},
+        {"shard_count", options->shard_count, options->part == FM_SCHED_PART_MATCHER ? 1 : 0,
+         options->part == FM_SCHED_PART_MATCHER ? FM_SCHED_SHARDS_LIMIT : 0},
+        {"offer_slack_ns", options->offer_slack_ns, 0,
+         options->part == FM_SCHED_PART_SHARD ? FM_PROFILE_LATENCY_MAX_NS : 0},
     };
     for (size_t i = 0; i < FM_COUNT_OF(limits); i++) {
         int status =
@@ -53,6 +58,19 @@ static int options_check(const struct fm_sched_options *options, struct fm_error
         if (status != 0) {
             return status;
         }
+    }
+    if ((options->requests != NULL) != (options->part == FM_SCHED_PART_SHARD)) {
+        return fm_error_set(reterr, FM_EINVAL, "requests: shards share a table, nobody else does");
+    }
+    if (options->requests != NULL && options->requests->slot_count != options->requests_max) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "requests_max is %" PRIu32 ", the table has %" PRIu32,
+                            options->requests_max, options->requests->slot_count);
+    }
+    if (options->part != FM_SCHED_PART_WHOLE && !fm_sched_policy_has_parts(options->policy)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "policy: %s chooses among all models at once, it has no form in parts",
+                            fm_sched_policy_name(options->policy));
     }
     return 0;
 }
@@ -98,8 +116,14 @@ int fm_sched_create(const struct fm_sched_options *options, struct fm_sched **re
     sched->models = fm_alloc_zero(options->models_max, sizeof *sched->models);
     sched->accelerators = fm_alloc_zero(options->accelerators_max, sizeof *sched->accelerators);
     status = sched->models == NULL || sched->accelerators == NULL ? FM_ENOMEM : 0;
-    if (status == 0) {
-        status = fm_request_table_init(&sched->requests, options->requests_max);
+    if (options->requests != NULL) {
+        sched->requests = *options->requests;
+    } else if (status == 0) {
+        status = fm_request_table_init(
+            &sched->requests, options->part == FM_SCHED_PART_MATCHER ? 1 : options->requests_max);
+    }
+    if (status == 0 && options->part != FM_SCHED_PART_WHOLE) {
+        status = fm_sched_parts_init(sched);
     }
     if (status == 0) {
         status = heaps_init(sched);
@@ -114,6 +138,7 @@ int fm_sched_create(const struct fm_sched_options *options, struct fm_sched **re
     for (uint32_t i = 0; i < options->accelerators_max; i++) {
         sched->accelerators[i].counted_ns = FM_SCHED_NEVER;
     }
+    sched->blocked_wake_ns = FM_SCHED_NEVER;
     fm_free_times_init(&sched->free_times, INTERVAL_FIRST_NS);
     *ret_sched = sched;
     return 0;
@@ -141,7 +166,10 @@ void fm_sched_destroy(struct fm_sched *sched)
     }
     fm_id_heap_deinit(&sched->closing);
     fm_id_heap_deinit(&sched->timers);
-    fm_request_table_deinit(&sched->requests);
+    if (sched->options.requests == NULL) {
+        fm_request_table_deinit(&sched->requests);
+    }
+    fm_sched_parts_deinit(sched);
     fm_free(sched->ready_positions);
     fm_free(sched->accelerators);
     fm_free(sched->models);
@@ -275,8 +303,10 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
     memcpy(model->preferred, given->preferred, sizeof model->preferred);
     model->queue_delay_ns = given->queue_delay_ns;
     intervals_fit(sched, table->latency_ns[table->batch_max]);
-    fm_sched_demand_review(sched, model);
-    fm_sched_candidate_refresh(sched, given->model, actions);
+    if (sched->options.part != FM_SCHED_PART_MATCHER) {
+        fm_sched_demand_review(sched, model);
+        fm_sched_candidate_refresh(sched, given->model, actions);
+    }
     return 0;
 }
 
@@ -297,8 +327,12 @@ static bool event_model_removed(struct fm_sched *sched, uint32_t id,
         sched->queued_count--;
         fm_sched_request_drop(sched, model, request, FM_SCHED_DROP_MODEL_GONE, actions);
     }
-    fm_sched_candidate_idle(sched, id);
-    fm_sched_demand_forget(sched, model);
+    if (sched->options.part == FM_SCHED_PART_MATCHER) {
+        fm_sched_offer_forget(sched, id);
+    } else {
+        fm_sched_candidate_idle(sched, id);
+        fm_sched_demand_forget(sched, model);
+    }
     /* The tables stay until the place is used again: what runs may still ask for them. */
     model->present = false;
     sched->models_by_tightness[model->tightness_class]--;
@@ -373,12 +407,8 @@ static void event_cancel(struct fm_sched *sched, uint32_t slot, struct fm_sched_
 /* --- accelerators ------------------------------------------------------------------------------
  */
 
-/*
- * The requests of a batch that did not finish: queued again while their attempts and the time last,
- * dropped otherwise. False: the arrays are full, call again.
- */
-static bool requests_return(struct fm_sched *sched, struct fm_sched_running *running,
-                            struct fm_sched_actions *actions)
+bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *running,
+                              struct fm_sched_actions *actions)
 {
     struct fm_sched_model_entry *model = &sched->models[running->model];
     while (running->first != FM_SCHED_NONE) {
@@ -407,7 +437,23 @@ static bool requests_return(struct fm_sched *sched, struct fm_sched_running *run
     return running->first == FM_SCHED_NONE;
 }
 
-static void running_pop(struct fm_sched *sched, uint32_t id)
+void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
+                              uint32_t id, uint64_t end_ns)
+{
+    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
+    for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
+        struct fm_request_node *node = &sched->requests.nodes[slot];
+        node->owner = FM_SCHED_NONE;
+        slot = node->next[0];
+    }
+    struct fm_sched_model_entry *model = &sched->models[running->model];
+    if (sched->options.learn && accelerator->permille == 1000 && model->present) {
+        (void)fm_latency_table_learn(&model->tables[accelerator->type], running->count,
+                                     end_ns > running->start_ns ? end_ns - running->start_ns : 1);
+    }
+}
+
+void fm_sched_running_pop(struct fm_sched *sched, uint32_t id)
 {
     struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     accelerator->running[0] = accelerator->running[1];
@@ -420,6 +466,24 @@ static void running_pop(struct fm_sched *sched, uint32_t id)
         next->expected_ns += sched->now_ns - next->start_ns;
         next->start_ns = sched->now_ns;
     }
+    fm_sched_accelerator_settle(sched, id);
+}
+
+/* The first batch of an accelerator is over. False: no room to say what that means. */
+static bool batch_end(struct fm_sched *sched, uint32_t id, enum fm_sched_end end,
+                      struct fm_sched_actions *actions)
+{
+    struct fm_sched_running *running = &sched->accelerators[id].running[0];
+    if (sched->options.part == FM_SCHED_PART_MATCHER) {
+        return fm_sched_end_tell(sched, id, end, actions);
+    }
+    if (end == FM_SCHED_END_DONE) {
+        fm_sched_requests_finish(sched, running, id, sched->now_ns);
+    } else if (!fm_sched_requests_return(sched, running, actions)) {
+        return false;
+    }
+    fm_sched_running_pop(sched, id);
+    return true;
 }
 
 static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
@@ -430,12 +494,14 @@ static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
         return true;
     }
     struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-    while (accelerator->running_count > 0) {
-        if (!requests_return(sched, &accelerator->running[0], actions)) {
+    while (accelerator->running_count > 0 && !accelerator->running[0].open) {
+        if (!batch_end(sched, id, FM_SCHED_END_LOST, actions)) {
             return false;
         }
-        running_pop(sched, id);
-        fm_sched_accelerator_settle(sched, id);
+    }
+    if (accelerator->running_count > 0) {
+        /* Its shard may have started it by now; it is told when it says so. */
+        accelerator->running[0].end = FM_SCHED_END_LOST;
     }
     accelerator->up = false;
     sched->up_count--;
@@ -478,37 +544,48 @@ static bool event_batch(struct fm_sched *sched, const struct fm_sched_event *eve
         sched->stats.late_reports++;
         return true;
     }
-    struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-    struct fm_sched_running *running = &accelerator->running[0];
-    if (event->kind == FM_SCHED_EVENT_BATCH_FAILED) {
-        if (!requests_return(sched, running, actions)) {
-            return false;
-        }
-    } else {
-        for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
-            struct fm_request_node *node = &sched->requests.nodes[slot];
-            node->owner = FM_SCHED_NONE;
-            slot = node->next[0];
-        }
-        if (sched->options.learn && accelerator->permille == 1000 &&
-            sched->models[running->model].present) {
-            (void)fm_latency_table_learn(
-                &sched->models[running->model].tables[accelerator->type], running->count,
-                sched->now_ns > running->start_ns ? sched->now_ns - running->start_ns : 1);
-        }
-    }
-    running_pop(sched, id);
-    fm_sched_accelerator_settle(sched, id);
-    return true;
+    return batch_end(sched, id,
+                     event->kind == FM_SCHED_EVENT_BATCH_DONE ? FM_SCHED_END_DONE
+                                                              : FM_SCHED_END_FAILED,
+                     actions);
 }
 
 /* --- the step ----------------------------------------------------------------------------------
  */
 
+/* Parts take the events that are theirs only. */
+static bool event_fits(const struct fm_sched *sched, enum fm_sched_event_kind kind)
+{
+    switch (kind) {
+    case FM_SCHED_EVENT_REQUEST:
+    case FM_SCHED_EVENT_CANCEL:
+        return sched->options.part != FM_SCHED_PART_MATCHER;
+    case FM_SCHED_EVENT_ACCELERATOR_UP:
+    case FM_SCHED_EVENT_ACCELERATOR_DOWN:
+    case FM_SCHED_EVENT_ACCELERATOR_SLOW:
+    case FM_SCHED_EVENT_BATCH_DONE:
+    case FM_SCHED_EVENT_BATCH_FAILED:
+        return sched->options.part != FM_SCHED_PART_SHARD;
+    case FM_SCHED_EVENT_MESSAGE:
+        return sched->options.part != FM_SCHED_PART_WHOLE;
+    case FM_SCHED_EVENT_MODEL_SET:
+    case FM_SCHED_EVENT_MODEL_REMOVED:
+    case FM_SCHED_EVENT_TICK:
+        return true;
+    case FM_SCHED_EVENT_COUNT_:
+        break;
+    }
+    return false;
+}
+
 /* 1: taken; 0: not yet, the arrays are full; negative: failed. */
 static int event_take(struct fm_sched *sched, const struct fm_sched_event *event,
                       struct fm_sched_actions *actions)
 {
+    if (!event_fits(sched, event->kind)) {
+        sched->stats.refused++;
+        return 1;
+    }
     switch (event->kind) {
     case FM_SCHED_EVENT_REQUEST:
         event_request(sched, event, actions);
@@ -534,12 +611,12 @@ static int event_take(struct fm_sched *sched, const struct fm_sched_event *event
     }
     case FM_SCHED_EVENT_MODEL_REMOVED:
         return event_model_removed(sched, event->as.model_removed, actions);
+    case FM_SCHED_EVENT_MESSAGE:
+        return fm_sched_message_take(sched, event->as.message, actions);
     case FM_SCHED_EVENT_TICK:
-        return 1;
     case FM_SCHED_EVENT_COUNT_:
         break;
     }
-    sched->stats.refused++;
     return 1;
 }
 
@@ -567,8 +644,10 @@ int fm_sched_step(struct fm_sched *sched, uint64_t now_ns, const struct fm_sched
                   uint32_t event_count, struct fm_sched_actions *actions, uint32_t *ret_taken)
 {
     FM_ASSERT(actions->capacity > 0 && actions->request_capacity >= sched->options.batch_max);
+    FM_ASSERT(sched->options.part == FM_SCHED_PART_WHOLE || actions->message_capacity > 0);
     actions->count = 0;
     actions->request_count = 0;
+    actions->message_count = 0;
     actions->wake_ns = FM_SCHED_NEVER;
     sched->stats.steps++;
     if (now_ns < sched->now_ns) {
@@ -595,7 +674,9 @@ int fm_sched_step(struct fm_sched *sched, uint64_t now_ns, const struct fm_sched
     }
     fm_sched_demand_epoch(sched);
     timers_fire(sched, actions);
-    if (actions->count < actions->capacity) {
+    if (sched->options.part == FM_SCHED_PART_SHARD) {
+        fm_sched_offers_tell(sched, actions);
+    } else if (actions->count < actions->capacity) {
         fm_sched_dispatch(sched, actions);
     }
     if (taken < event_count || actions->count == actions->capacity ||
@@ -622,7 +703,7 @@ void fm_sched_stats_get(const struct fm_sched *sched, struct fm_sched_stats *ret
     ret_stats->accelerators_up = sched->up_count;
     ret_stats->accelerators_busy = sched->busy_count;
     ret_stats->accelerators_active = sched->active_count;
-    ret_stats->busy_milli = (uint32_t)(sched->busy_micro / 1000);
+    ret_stats->busy_milli = (uint32_t)(fm_sched_busy_micro(sched) / 1000);
     ret_stats->queued = sched->queued_count;
 }
 

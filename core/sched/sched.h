@@ -37,6 +37,7 @@
 #define FM_SCHED_BATCH_LIMIT        4096u
 #define FM_SCHED_PREFERRED_MAX      8u
 #define FM_SCHED_PRIORITY_COUNT     4u
+#define FM_SCHED_SHARDS_LIMIT       64u
 /* Times beyond this are refused: sums of a few of them must not overflow. */
 #define FM_SCHED_TIME_MAX_NS (UINT64_C(1) << 60)
 
@@ -74,6 +75,17 @@ enum fm_sched_drop_reason {
     FM_SCHED_DROP_COUNT_
 };
 
+/* A scheduler is one object, or several on threads of their own: core/sched/parts.h. */
+enum fm_sched_part {
+    FM_SCHED_PART_WHOLE,
+    FM_SCHED_PART_MATCHER, /* accelerators, and which model gets the next one */
+    FM_SCHED_PART_SHARD,   /* some of the models: their requests and candidates */
+    FM_SCHED_PART_COUNT_
+};
+
+struct fm_request_table;
+struct fm_sched_message;
+
 struct fm_sched_options {
     enum fm_sched_policy_kind policy;
     uint32_t models_max;       /* 1 .. FM_SCHED_MODELS_LIMIT */
@@ -89,6 +101,12 @@ struct fm_sched_options {
     uint32_t attempts_max; /* times a request may be started; 0: 1 */
     bool learn;            /* follow drifting latencies by what batches really took */
     bool admit;            /* reject on arrival what the queue ahead leaves no time for */
+
+    /* Of parts; zero for a whole one. */
+    enum fm_sched_part part;
+    uint32_t shard_count;    /* MATCHER: 1 .. FM_SCHED_SHARDS_LIMIT */
+    uint64_t offer_slack_ns; /* SHARD: smaller changes of a candidate are not told */
+    const struct fm_request_table *requests; /* SHARD: the slots that all shards share; borrowed */
 };
 
 /* A model as it is added or changed. */
@@ -116,6 +134,7 @@ enum fm_sched_event_kind {
     FM_SCHED_EVENT_MODEL_SET,     /* added, or changed with its queue kept */
     FM_SCHED_EVENT_MODEL_REMOVED, /* its queue is dropped, what runs ends */
     FM_SCHED_EVENT_TICK,          /* nothing: time passed */
+    FM_SCHED_EVENT_MESSAGE,       /* from another part */
     FM_SCHED_EVENT_COUNT_
 };
 
@@ -142,24 +161,27 @@ struct fm_sched_event {
         } batch;
         const struct fm_sched_model *model; /* SET; borrowed during the call */
         uint32_t model_removed;
+        const struct fm_sched_message *message; /* borrowed during the call */
     } as;
 };
 
 enum fm_sched_action_kind {
     FM_SCHED_ACTION_START,
     FM_SCHED_ACTION_DROP,
-    FM_SCHED_ACTION_PREEMPT, /* stop the batch that runs there; its requests are queued again */
+    FM_SCHED_ACTION_PREEMPT, /* stop the batch that runs there; its requests are queued again.
+                                SHARD: it was lost with its accelerator, maybe before it began */
+    FM_SCHED_ACTION_DONE,    /* SHARD: the slots of a batch that is done are the caller's again */
     FM_SCHED_ACTION_COUNT_
 };
 
 struct fm_sched_action {
     enum fm_sched_action_kind kind;
     uint32_t model;
-    uint32_t accelerator;   /* START, PREEMPT */
-    uint64_t batch;         /* START, PREEMPT: number of the batch, from 1, never reused */
+    uint32_t accelerator;   /* START, PREEMPT, DONE */
+    uint64_t batch;         /* START, PREEMPT, DONE: number of the batch, from 1, never reused */
     uint64_t start_ns;      /* START: when it is to run, now or later */
     uint64_t expected_ns;   /* START: when it should be done */
-    uint32_t request_first; /* START: index into actions.requests */
+    uint32_t request_first; /* START, DONE: index into actions.requests */
     uint32_t request_count;
     uint32_t request;                 /* DROP */
     enum fm_sched_drop_reason reason; /* DROP */
@@ -173,6 +195,9 @@ struct fm_sched_actions {
     uint32_t *requests;
     uint32_t request_capacity; /* at least options.batch_max */
     uint32_t request_count;
+    struct fm_sched_message *messages; /* for other parts; NULL for a whole one */
+    uint32_t message_capacity;
+    uint32_t message_count;
     uint64_t wake_ns; /* call again by then, FM_SCHED_NEVER: not needed. Not later than `now`: the
                          arrays were full, empty them and call again at the same time. */
 };

@@ -2,10 +2,10 @@
  * What the scheduler's parts share: its state, and what each part does with it. Not for users; they
  * include sched.h.
  *
- * Parts: sched.c (creation, events, the step), demand.c (rates, targets, how many accelerators the
+ * Files: sched.c (creation, events, the step), demand.c (rates, targets, how many accelerators the
  * load needs), candidate.c (what a model would run now, and whom it lets go), dispatch.c (who gets
- * which accelerator), policy.c (the table) with a file per policy that needs one. Thread rule:
- * pure; one thread at a time.
+ * which accelerator), parts.c (matcher and shards), policy.c (the table) with a file per policy
+ * that needs one. Thread rule: pure; one thread at a time.
  *
  * Times. Inside, a request's deadline is already less options.result_ns. A batch of b that is
  * granted at t to a free accelerator starts at t + control + b * data and takes l(b).
@@ -17,11 +17,12 @@
 #include "core/sched/id_heap.h"
 #include "core/sched/id_set.h"
 #include "core/sched/latency_table.h"
+#include "core/sched/parts.h"
 #include "core/sched/request_queue.h"
 #include "core/sched/sched.h"
 
 /* Durations by half octaves from 2^16 ns (65 us) to 2^32 ns (4.3 s). */
-#define FM_SCHED_REACH_CLASSES 33u
+#define FM_SCHED_REACH_CLASSES FM_SCHED_DEMAND_CLASSES
 #define FM_SCHED_RUNNING_MAX   2u
 
 enum fm_sched_model_state {
@@ -47,7 +48,9 @@ struct fm_sched_model_entry {
     uint8_t reference;   /* the type whose l(b) the candidate is judged by: the fastest */
     uint8_t reach_class; /* whose ready heap it is in */
     uint8_t tightness_class;
-    bool holds; /* needs more than one accelerator: keeps a distance between its batches */
+    bool holds;   /* needs more than one accelerator: keeps a distance between its batches */
+    bool marked;  /* SHARD: what it offers has to be looked at */
+    bool granted; /* MATCHER: a grant is not answered yet */
     uint32_t batch_max;
     uint64_t slo_ns;    /* as given */
     uint64_t budget_ns; /* slo - result - control */
@@ -77,12 +80,16 @@ struct fm_sched_model_entry {
 struct fm_sched_running {
     uint64_t batch; /* 0: none */
     uint32_t model;
-    uint32_t first; /* slot; linked by next[0] */
+    uint32_t first; /* slot; linked by next[0]; MATCHER: none */
     uint32_t count;
+    bool told;             /* SHARD: that it is lost */
+    bool open;             /* MATCHER: granted and not answered, so all but `batch` is a guess */
+    enum fm_sched_end end; /* MATCHER: what happened while it was open */
     uint64_t start_ns;
     uint64_t expected_ns;
 };
 
+/* Of a shard: its own batches only, in any order; `up` and counted_ns mean nothing. */
 struct fm_sched_accelerator {
     bool up;
     uint8_t type;
@@ -99,12 +106,17 @@ struct fm_sched_clearance {
     uint32_t reach_class; /* candidates up to this class are not held back by it */
 };
 
+struct fm_sched_shard_load {
+    struct fm_sched_load load;
+    uint64_t weight; /* outcomes since the one before */
+};
+
 struct fm_sched {
     struct fm_sched_options options;
     const struct fm_sched_policy *policy;
     void *policy_state; /* the policy's own */
     uint64_t now_ns;
-    struct fm_request_table requests;
+    struct fm_request_table requests; /* SHARD: its nodes are shared, its order of arrival is not */
     struct fm_sched_model_entry *models;
     struct fm_sched_accelerator *accelerators;
     uint32_t model_count; /* present */
@@ -141,6 +153,17 @@ struct fm_sched {
     uint32_t clearance_count;
     uint64_t blocked_wake_ns; /* when a candidate that was held back should be looked at again */
     uint32_t bad_q20;         /* recent, all models */
+    uint64_t outcomes;
+
+    /* Parts. By model: what the shard has offered, or what the matcher was offered. */
+    struct fm_sched_offer *offers;
+    uint32_t *marks; /* SHARD: models whose offer has to be looked at */
+    uint32_t mark_count;
+    struct fm_sched_pool pool;         /* SHARD: as last told */
+    uint64_t elsewhere_micro;          /* SHARD: what models of other shards keep busy */
+    struct fm_sched_outlook outlook;   /* SHARD: of the grant that is being used */
+    struct fm_sched_shard_load *loads; /* MATCHER: by shard */
+    uint32_t waiting_count;            /* MATCHER: models that have requests queued */
 
     struct fm_sched_stats stats;
 };
@@ -172,6 +195,7 @@ struct fm_sched_policy {
     bool uses_clearance; /* long batches leave room for tight models */
     bool uses_active;    /* low load is kept on few accelerators */
     bool uses_fairness;
+    bool uses_outlook; /* sacrifice asks when the next accelerator comes free */
     bool preempts;
     /* The largest batch that may be formed of `count` requests, the earliest of them with
      * deadline_ns; NULL: batch_max. */
@@ -188,6 +212,63 @@ struct fm_sched_policy {
 };
 
 extern const struct fm_sched_policy fm_sched_policies[FM_SCHED_POLICY_COUNT_];
+
+/* An accelerator as a batch that is formed for it sees it. */
+struct fm_sched_place {
+    uint32_t accelerator;
+    uint8_t type;
+    uint32_t permille;
+    uint64_t free_ns; /* 0: it is */
+};
+
+/* Of all models of the pool. */
+static inline uint64_t fm_sched_busy_micro(const struct fm_sched *sched)
+{
+    return sched->busy_micro + sched->elsewhere_micro;
+}
+
+/* --- sched.c -----------------------------------------------------------------------------------
+ */
+
+/*
+ * The requests of a batch that did not finish: queued again while their attempts and the time last,
+ * dropped otherwise. False: the arrays are full, call again.
+ */
+bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *running,
+                              struct fm_sched_actions *actions);
+/* The requests of a batch that finished at end_ns are nobody's any more, and what it took is learnt
+ * where options say so. */
+void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
+                              uint32_t accelerator, uint64_t end_ns);
+/* The first batch of an accelerator is over; the one behind it starts. Settles it. */
+void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
+
+/* --- parts.c -----------------------------------------------------------------------------------
+ */
+
+int FM_NODISCARD fm_sched_parts_init(struct fm_sched *sched);
+void fm_sched_parts_deinit(struct fm_sched *sched);
+/* SHARD: when what stays behind gets an accelerator, if it has to start by latest_ns;
+ * FM_SCHED_NEVER: later than the grant tells. */
+uint64_t fm_sched_outlook_turn_ns(const struct fm_sched *sched, uint64_t latest_ns);
+/* SHARD: what a model offers may have changed; nothing for other parts. */
+void fm_sched_offer_mark(struct fm_sched *sched, uint32_t model);
+/* SHARD: tells the changed offers, as far as there is room. */
+void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actions);
+/* MATCHER: puts a model where its offer says. */
+void fm_sched_offer_place(struct fm_sched *sched, uint32_t model);
+/* MATCHER: a model is gone. */
+void fm_sched_offer_forget(struct fm_sched *sched, uint32_t model);
+/* MATCHER: there is room for the message. */
+void fm_sched_grant(struct fm_sched *sched, uint32_t model, uint32_t accelerator,
+                    struct fm_sched_actions *actions);
+/* MATCHER: tells the shard that the first batch of an accelerator is over, or keeps it until the
+ * grant is answered. False: no room to say so. */
+bool fm_sched_end_tell(struct fm_sched *sched, uint32_t accelerator, enum fm_sched_end end,
+                       struct fm_sched_actions *actions);
+/* False: not finished, as the arrays are full. */
+bool fm_sched_message_take(struct fm_sched *sched, const struct fm_sched_message *message,
+                           struct fm_sched_actions *actions);
 
 /* --- demand.c ----------------------------------------------------------------------------------
  */
@@ -215,8 +296,15 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t model,
                                 struct fm_sched_actions *actions);
 /* The largest batch of the model's first requests that an accelerator could run in time, after
  * letting go those that the policy sacrifices. 0: none is left. */
-uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t model, uint32_t accelerator,
+uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t model,
+                                 const struct fm_sched_place *place,
                                  struct fm_sched_actions *actions);
+/* Its first request's deadline, and how many are queued; there is one. */
+uint64_t fm_sched_candidate_deadline_ns(const struct fm_sched *sched, uint32_t model);
+uint32_t fm_sched_candidate_count(const struct fm_sched *sched, uint32_t model);
+/* Puts a model into the ready heap of `state`, and of no other. */
+void fm_sched_candidate_enter(struct fm_sched *sched, uint32_t model,
+                              enum fm_sched_model_state state, uint32_t reach_class, uint64_t key);
 /* The largest batch, of those whose earliest deadline this is, that could run in time on an
  * accelerator that is free at free_ns. */
 uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
@@ -243,5 +331,11 @@ uint64_t fm_sched_accelerator_free_ns(const struct fm_sched_accelerator *acceler
 void fm_sched_dispatch(struct fm_sched *sched, struct fm_sched_actions *actions);
 /* Puts an accelerator where its state says: grantable, closing, or counted as busy. */
 void fm_sched_accelerator_settle(struct fm_sched *sched, uint32_t accelerator);
+struct fm_sched_place fm_sched_place_of(const struct fm_sched *sched, uint32_t accelerator);
+/* Takes `count` requests out of the queue and hands them out as a batch; `running` has its number.
+ * There is room for it. `skip`: so many of the earliest stay. */
+void fm_sched_start(struct fm_sched *sched, uint32_t model, const struct fm_sched_place *place,
+                    uint32_t skip, uint32_t count, struct fm_sched_running *running,
+                    struct fm_sched_actions *actions);
 
 #endif

@@ -46,7 +46,8 @@ static bool tables_ok(const struct fm_sched *sched, const struct fm_sched_model_
     return model->reference < sched->options.type_count &&
            model->tables[model->reference].batch_max > 0 &&
            model->batch_max <= model->tables[model->reference].batch_max && model->batch_max > 0 &&
-           model->target > 0 && model->target <= model->batch_max;
+           (sched->options.part == FM_SCHED_PART_MATCHER ||
+            (model->target > 0 && model->target <= model->batch_max));
 }
 
 /* The model is in the heaps that its state says. */
@@ -57,8 +58,13 @@ static bool place_ok(const struct fm_sched *sched, uint32_t id)
     bool ready = urgent || model->state == FM_SCHED_MODEL_WILLING;
     bool idle = model->state == FM_SCHED_MODEL_IDLE;
     uint32_t position = sched->ready_positions[id];
-    if (idle != (model->queue.count == 0) || idle != (sched->timers.positions[id] == UINT32_MAX) ||
-        ready != (position != UINT32_MAX)) {
+    if (sched->options.part == FM_SCHED_PART_MATCHER) {
+        if (ready != (position != UINT32_MAX) || (ready && (model->granted || !model->present))) {
+            return false;
+        }
+    } else if (idle != (model->queue.count == 0) ||
+               idle != (sched->timers.positions[id] == UINT32_MAX) ||
+               ready != (position != UINT32_MAX)) {
         return false;
     }
     if (!ready) {
@@ -97,13 +103,15 @@ static bool models_ok(const struct fm_sched *sched)
         by_tightness[model->tightness_class] += model->present ? 1u : 0u;
     }
     for (uint32_t i = 0; i < FM_SCHED_REACH_CLASSES; i++) {
-        if (micro[i] != sched->busy_micro_by_tightness[i] ||
-            by_tightness[i] != sched->models_by_tightness[i]) {
+        if (sched->options.part != FM_SCHED_PART_MATCHER &&
+            (micro[i] != sched->busy_micro_by_tightness[i] ||
+             by_tightness[i] != sched->models_by_tightness[i])) {
             return false;
         }
     }
+    /* A matcher's sums are those of the shards' loads. */
     return present == sched->model_count && queued == sched->queued_count &&
-           sum_micro == sched->busy_micro;
+           (sched->options.part == FM_SCHED_PART_MATCHER || sum_micro == sched->busy_micro);
 }
 
 static bool heaps_ok(const struct fm_sched *sched)
@@ -145,13 +153,18 @@ static bool running_ok(const struct fm_sched *sched, const struct fm_sched_accel
                 return false;
             }
         }
-        if (count != batch->count || batch->batch == 0 || batch->batch > sched->batch_number ||
+        if (sched->options.part == FM_SCHED_PART_MATCHER) {
+            count = batch->count; /* its shard has them */
+        }
+        if (count != batch->count || batch->batch == 0 ||
+            (batch->batch > sched->batch_number && sched->options.part != FM_SCHED_PART_SHARD) ||
             batch->model >= sched->options.models_max || batch->expected_ns < batch->start_ns) {
             return false;
         }
         *running += count;
     }
-    return accelerator->running_count < 2 ||
+    return accelerator->running_count < 2 || sched->options.part == FM_SCHED_PART_SHARD ||
+           accelerator->running[1].open ||
            (accelerator->running[0].batch < accelerator->running[1].batch &&
             accelerator->running[1].start_ns >= accelerator->running[0].expected_ns);
 }
@@ -171,7 +184,8 @@ static bool standing_ok(const struct fm_sched *sched, uint32_t id)
     bool closing = sched->closing.positions[id] != UINT32_MAX;
     bool counted = accelerator->counted_ns != FM_SCHED_NEVER;
     if (!accelerator->up) {
-        return !grantable && !closing && !counted && accelerator->running_count == 0;
+        return !grantable && !closing && !counted &&
+               (accelerator->running_count == 0 || accelerator->running[0].open);
     }
     if (accelerator->running_count == 0) {
         return grantable && !closing && !counted;
@@ -179,7 +193,7 @@ static bool standing_ok(const struct fm_sched *sched, uint32_t id)
     /* One may stand behind another only where there are lead times. */
     bool lead =
         sched->options.control_ns + sched->options.data_ns > 0 || sched->policy->ahead_ns > 0;
-    bool may_close = accelerator->running_count == 1 && lead;
+    bool may_close = accelerator->running_count == 1 && lead && !accelerator->running[0].open;
     return counted != grantable && closing == (may_close && !grantable) &&
            (!grantable || may_close);
 }
@@ -189,9 +203,10 @@ static bool accelerators_ok(const struct fm_sched *sched)
     uint32_t up = 0;
     uint32_t busy = 0;
     uint32_t running = 0;
+    bool shard = sched->options.part == FM_SCHED_PART_SHARD;
     for (uint32_t id = 0; id < sched->options.accelerators_max; id++) {
         const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-        if (!running_ok(sched, accelerator, &running) || !standing_ok(sched, id)) {
+        if (!running_ok(sched, accelerator, &running) || (!shard && !standing_ok(sched, id))) {
             return false;
         }
         up += accelerator->up ? 1u : 0u;
@@ -204,6 +219,10 @@ static bool accelerators_ok(const struct fm_sched *sched)
         }
         grantable += sched->grantable[type].count;
     }
+    if (sched->options.part == FM_SCHED_PART_MATCHER) {
+        return up == sched->up_count && busy == sched->busy_count &&
+               grantable == sched->grantable_count;
+    }
     uint32_t marked = 0;
     uint32_t queued = 0;
     for (uint32_t slot = 0; slot < sched->options.requests_max; slot++) {
@@ -214,6 +233,9 @@ static bool accelerators_ok(const struct fm_sched *sched)
             owner != FM_SCHED_NONE) {
             return false;
         }
+    }
+    if (shard) {
+        return true; /* slots are shared: what is marked may be another's */
     }
     return up == sched->up_count && busy == sched->busy_count && running == marked &&
            queued == sched->queued_count && grantable == sched->grantable_count;

@@ -236,12 +236,12 @@ static void batches_write(const struct fm_sim_result *result, struct fm_text *te
     chart_end(text);
 }
 
-/* How many are busy, over time. */
+/* How many are busy, and how many are up, over time. */
 static void busy_write(const struct fm_sim_result *result, struct fm_text *text)
 {
     double seconds = (double)result->bucket_ns / 1e9;
     struct chart chart = chart_begin(text, seconds * FM_SIM_TIMELINE_BUCKETS,
-                                     result->accelerator_count, "seconds", "accelerators busy");
+                                     result->accelerator_count, "seconds", "accelerators");
     fm_text_append_format(text, "<path fill=\"%s\" fill-opacity=\".6\" d=\"M%.1f %.1f", colors[0],
                           x_of(&chart, 0), y_of(&chart, 0));
     for (uint32_t i = 0; i < FM_SIM_TIMELINE_BUCKETS; i++) {
@@ -249,7 +249,18 @@ static void busy_write(const struct fm_sim_result *result, struct fm_text *text)
         fm_text_append_format(text, "L%.1f %.2fH%.1f", x_of(&chart, seconds * i),
                               y_of(&chart, busy), x_of(&chart, seconds * (i + 1)));
     }
-    fm_text_append_format(text, "V%.1fZ\"/>\n", y_of(&chart, 0));
+    fm_text_append_format(text, "V%.1fZ\"/>\n<path fill=\"none\" stroke=\"%s\" d=\"",
+                          y_of(&chart, 0), colors[1]);
+    for (uint32_t i = 0; i < FM_SIM_TIMELINE_BUCKETS; i++) {
+        double up = (double)result->timeline[i].up_ns / (double)result->bucket_ns;
+        fm_text_append_format(text, "%c%.1f %.2fH%.1f", i == 0 ? 'M' : 'L',
+                              x_of(&chart, seconds * i), y_of(&chart, up),
+                              x_of(&chart, seconds * (i + 1)));
+    }
+    fm_text_append_format(text,
+                          "\"/><text x=\"%g\" y=\"9\" style=\"fill:%s\">busy</text><text x=\"%g\" "
+                          "y=\"9\" style=\"fill:%s\">up</text>\n",
+                          LEFT, colors[0], LEFT + 36, colors[1]);
     double warmup = x_of(&chart, (double)result->scenario->warmup_ns / 1e9);
     fm_text_append_format(text,
                           "<path d=\"M%.1f %gV%g\" stroke=\"currentColor\" "

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/proto/json.h"
+#include "core/util/assert.h"
 
 #define TABLE_MODELS_MAX 20u
 
@@ -110,6 +111,52 @@ static void models_write(struct fm_json_writer *writer, const struct fm_sim_resu
     fm_json_array_end(writer);
 }
 
+static void autoscale_write(struct fm_json_writer *writer, const struct fm_sim_result *result)
+{
+    fm_json_key(writer, "autoscale");
+    fm_json_object_begin(writer);
+    member_uint(writer, "changes", result->autoscale.changes);
+    member_uint(writer, "started", result->autoscale.started);
+    member_uint(writer, "stopped", result->autoscale.stopped);
+    fm_json_object_end(writer);
+}
+
+/* One number for each part of the timeline. */
+static double timeline_value(const struct fm_sim_result *result, unsigned column, uint32_t index)
+{
+    const struct fm_sim_bucket *bucket = &result->timeline[index];
+    double bucket_ns = (double)result->bucket_ns;
+    switch (column) {
+    case 0:
+        return (double)bucket->requests / (bucket_ns / 1e9);
+    case 1:
+        return bucket->requests > 0 ? (double)bucket->bad / (double)bucket->requests : 0;
+    case 2:
+        return (double)bucket->busy_ns / bucket_ns;
+    case 3:
+        return bucket->used;
+    default:
+        return (double)bucket->up_ns / bucket_ns;
+    }
+}
+
+static void timeline_write(struct fm_json_writer *writer, const struct fm_sim_result *result)
+{
+    static const char *const columns[] = {"offered_rps", "bad_rate", "busy", "used", "up"};
+    fm_json_key(writer, "timeline");
+    fm_json_object_begin(writer);
+    member_number(writer, "part_s", (double)result->bucket_ns / 1e9);
+    for (unsigned column = 0; column < FM_COUNT_OF(columns); column++) {
+        fm_json_key(writer, columns[column]);
+        fm_json_array_begin(writer);
+        for (uint32_t i = 0; i < FM_SIM_TIMELINE_BUCKETS; i++) {
+            fm_json_number(writer, timeline_value(result, column, i));
+        }
+        fm_json_array_end(writer);
+    }
+    fm_json_object_end(writer);
+}
+
 void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text)
 {
     struct fm_json_writer writer;
@@ -128,7 +175,14 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     member_uint(&writer, "total", result->accelerator_count);
     member_uint(&writer, "touched", fm_sim_result_touched(result));
     member_number(&writer, "busy_equivalent", fm_sim_result_busy(result));
+    member_number(&writer, "up_mean", fm_sim_result_up(result));
+    member_uint(&writer, "up_min", result->up_min);
+    member_uint(&writer, "up_max", result->up_max);
+    member_number(&writer, "hours", fm_sim_result_accelerator_hours(result));
     fm_json_object_end(&writer);
+    if (result->scenario->autoscale.on) {
+        autoscale_write(&writer, result);
+    }
     member_uint(&writer, "batches_preempted", result->preempted);
     member_uint(&writer, "batches_failed", result->failed);
     member_uint(&writer, "requests_simulated", result->requests_all);
@@ -136,6 +190,7 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     member_hash(&writer, result->trace_hash);
     audit_write(&writer, &result->audit);
     models_write(&writer, result, seconds);
+    timeline_write(&writer, result);
     fm_json_object_end(&writer);
     fm_text_append_char(text, '\n');
 }
@@ -300,6 +355,15 @@ void fm_sim_report_table(const struct fm_sim_result *result, struct fm_text *tex
     fm_text_append_format(text,
                           "accelerators   %" PRIu32 ", %" PRIu32 " touched, %.2f busy on average\n",
                           result->accelerator_count, summary.touched, summary.busy);
+    if (result->scenario->autoscale.on) {
+        fm_text_append_format(text,
+                              "autoscaling    %.1f up on average (%" PRIu32 " to %" PRIu32
+                              "), %.1f accelerator-hours; %" PRIu64 " changes, %" PRIu64
+                              " started, %" PRIu64 " stopped\n",
+                              fm_sim_result_up(result), result->up_min, result->up_max,
+                              fm_sim_result_accelerator_hours(result), result->autoscale.changes,
+                              result->autoscale.started, result->autoscale.stopped);
+    }
     if (result->preempted + result->failed > 0) {
         fm_text_append_format(text, "batches lost   %" PRIu64 " preempted, %" PRIu64 " failed\n",
                               result->preempted, result->failed);

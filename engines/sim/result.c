@@ -3,6 +3,8 @@
  */
 #include "engines/sim/world.h"
 
+#include "core/util/hash.h"
+
 void fm_sim_result_free(struct fm_sim_result *result)
 {
     if (result != NULL) {
@@ -11,6 +13,22 @@ void fm_sim_result_free(struct fm_sim_result *result)
         fm_free(result->batch_sizes);
         fm_free(result);
     }
+}
+
+uint64_t fm_sim_action_hash(uint64_t hash, uint64_t now_ns, const struct fm_sched_action *action,
+                            const uint32_t *requests)
+{
+    const uint64_t words[] = {
+        now_ns,
+        ((uint64_t)action->kind << 32) | action->model,
+        ((uint64_t)action->accelerator << 32) | action->request_count,
+        action->batch,
+        action->start_ns,
+        action->expected_ns,
+        ((uint64_t)action->request << 32) | (uint64_t)action->reason,
+    };
+    hash = fm_hash_add(hash, words, sizeof words);
+    return fm_hash_add(hash, requests, action->request_count * sizeof *requests);
 }
 
 uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts)
@@ -67,6 +85,16 @@ uint32_t fm_sim_result_touched(const struct fm_sim_result *result)
         touched += result->accelerators[i].batches > 0;
     }
     return touched;
+}
+
+double fm_sim_result_up(const struct fm_sim_result *result)
+{
+    return (double)result->up_ns / (double)result->scenario->measure_ns;
+}
+
+double fm_sim_result_accelerator_hours(const struct fm_sim_result *result)
+{
+    return (double)(result->up_ns + result->starting_ns) / 3600e9;
 }
 
 double fm_sim_result_busy(const struct fm_sim_result *result)

@@ -25,6 +25,21 @@ void fm_sim_scenario_init(struct fm_sim_scenario *scenario)
         .spread_seed = 1,
         .failure_seed = 1,
         .cancel_seed = 1,
+        .autoscale =
+            {
+                .initial = FM_SIM_INITIAL_MAX,
+                .interval_ns = UINT64_C(5000000000),
+                .start_delay_ns = UINT64_C(30000000000),
+                .advice =
+                    {
+                        .accelerators_min = 1,
+                        .headroom_permille = 100,
+                        .bad_tolerated_permyriad = 100,
+                        .surplus_hold_ns = UINT64_C(600000000000),
+                        .lack_hold_ns = UINT64_C(20000000000),
+                        .cooldown_ns = UINT64_C(40000000000),
+                    },
+            },
     };
     fm_arena_init(&scenario->arena, 0);
 }
@@ -187,6 +202,47 @@ static int faults_check(struct fm_sim_scenario *scenario, struct fm_error *reter
     return 0;
 }
 
+static int autoscale_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    struct fm_sim_autoscale *autoscale = &scenario->autoscale;
+    struct fm_advice_options *advice = &autoscale->advice;
+    uint32_t total = fm_sim_scenario_accelerator_count(scenario);
+    char text[200];
+    if (!autoscale->on) {
+        return 0;
+    }
+    if (advice->accelerators_max > total) {
+        (void)snprintf(text, sizeof text,
+                       "'autoscale': 'max' is %" PRIu32 ", but there are only %" PRIu32
+                       " accelerators",
+                       advice->accelerators_max, total);
+        return wrong(scenario, autoscale->line, reterr, text);
+    }
+    advice->accelerators_max = advice->accelerators_max > 0 ? advice->accelerators_max : total;
+    if (advice->accelerators_min > advice->accelerators_max) {
+        (void)snprintf(text, sizeof text,
+                       "'autoscale': 'min' is %" PRIu32 ", above 'max', which is %" PRIu32,
+                       advice->accelerators_min, advice->accelerators_max);
+        return wrong(scenario, autoscale->line, reterr, text);
+    }
+    if (autoscale->initial == FM_SIM_INITIAL_MAX) {
+        autoscale->initial = advice->accelerators_max;
+    }
+    if (autoscale->initial < advice->accelerators_min ||
+        autoscale->initial > advice->accelerators_max) {
+        (void)snprintf(text, sizeof text,
+                       "'autoscale': 'initial' is %" PRIu32
+                       ", must be between 'min' and 'max', %" PRIu32 " and %" PRIu32,
+                       autoscale->initial, advice->accelerators_min, advice->accelerators_max);
+        return wrong(scenario, autoscale->line, reterr, text);
+    }
+    struct fm_advisor advisor;
+    struct fm_error error = {0};
+    return fm_advisor_init(&advisor, advice, &error) == 0
+               ? 0
+               : wrong(scenario, autoscale->line, reterr, error.text);
+}
+
 int fm_sim_scenario_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
 {
     uint64_t models = 0;
@@ -219,5 +275,6 @@ int fm_sim_scenario_check(struct fm_sim_scenario *scenario, struct fm_error *ret
     for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
         status = group_check(scenario, &scenario->groups[i], reterr);
     }
+    status = status == 0 ? autoscale_check(scenario, reterr) : status;
     return status == 0 ? faults_check(scenario, reterr) : status;
 }

@@ -10,6 +10,7 @@
 #define FM_ENGINES_SIM_SCENARIO_H
 
 #include "core/load/arrivals.h"
+#include "core/sched/advice.h"
 #include "core/sched/sched.h"
 #include "core/util/memory.h"
 
@@ -37,6 +38,18 @@ struct fm_sim_fault {
     uint32_t line;     /* in the file, for messages */
 };
 
+/* How many accelerators are up follows the load, by core/sched/advice.h. */
+struct fm_sim_autoscale {
+    bool on;
+    uint32_t line;                   /* in the file, for messages */
+    uint32_t initial;                /* up at the beginning */
+    uint64_t interval_ns;            /* between two looks */
+    uint64_t start_delay_ns;         /* from the wish to an accelerator that is up */
+    struct fm_advice_options advice; /* accelerators_max 0: all; the check says how many */
+};
+#define FM_SIM_INITIAL_MAX     UINT32_MAX /* `initial`: the maximum */
+#define FM_SIM_INTERVAL_MIN_NS UINT64_C(10000000)
+
 /* `count` models that differ in their share of the load only. */
 struct fm_sim_group {
     const char *name;
@@ -54,6 +67,10 @@ struct fm_sim_group {
     /* By type; NULL: does not run on it. Of the arena. */
     const struct fm_profile *profiles[FM_SCHED_TYPES_LIMIT];
     struct fm_arrivals_spec arrivals; /* of one model, at the group's mean rate */
+    /* Of a recorded load (what_if.h): what each of a trace's requests has, from its arrival to its
+     * deadline, and its priority. NULL: slo_ns and priority. Of the arena. */
+    const uint64_t *budgets_ns;
+    const uint8_t *priorities;
 };
 
 struct fm_sim_scenario {
@@ -92,14 +109,16 @@ struct fm_sim_scenario {
     uint64_t cancel_seed;
     struct fm_sim_fault *faults; /* ascending in time once checked */
     uint32_t fault_count;
+
+    struct fm_sim_autoscale autoscale;
 };
 
 /* Defaults; nothing in it yet. */
 void fm_sim_scenario_init(struct fm_sim_scenario *scenario);
 void fm_sim_scenario_deinit(struct fm_sim_scenario *scenario);
 
-/* Whether it can be run, and puts the faults in order. FM_EINVAL with place and reason, FM_ENOMEM.
- */
+/* Whether it can be run; puts the faults in order and completes the limits of autoscaling.
+ * FM_EINVAL with place and reason, FM_ENOMEM. */
 int FM_NODISCARD fm_sim_scenario_check(struct fm_sim_scenario *scenario, struct fm_error *reterr);
 
 uint32_t fm_sim_scenario_model_count(const struct fm_sim_scenario *scenario);

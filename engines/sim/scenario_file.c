@@ -659,6 +659,66 @@ static int read_chance(const struct reader *reader, struct fm_config *root, cons
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
+/* A share, kept in parts of `whole`. */
+static int read_parts(const struct reader *reader, struct fm_config *node, const char *key,
+                      double share_max, uint32_t whole, uint32_t *parts)
+{
+    double share = (double)*parts / whole;
+    int status = fm_config_double(node, key, 0, share_max, &share, reader->reterr);
+    *parts = (uint32_t)(share * whole + 0.5);
+    return status;
+}
+
+static int read_autoscale(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_autoscale *autoscale = &reader->scenario->autoscale;
+    struct fm_advice_options *advice = &autoscale->advice;
+    struct fm_config *node = fm_config_get(root, "autoscale");
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    autoscale->on = true;
+    autoscale->line = node->line;
+    const struct {
+        const char *key;
+        uint32_t min;
+        uint32_t max;
+        uint32_t *value;
+    } counts[] = {
+        {"min", 0, FM_SCHED_ACCELERATORS_LIMIT, &advice->accelerators_min},
+        {"max", 1, FM_SCHED_ACCELERATORS_LIMIT, &advice->accelerators_max},
+        {"initial", 0, FM_SCHED_ACCELERATORS_LIMIT, &autoscale->initial},
+        {"step_max", 0, FM_SCHED_ACCELERATORS_LIMIT, &advice->step_max},
+    };
+    const struct {
+        const char *key;
+        uint64_t *value;
+    } times[] = {
+        {"interval", &autoscale->interval_ns}, {"start_delay", &autoscale->start_delay_ns},
+        {"lack_hold", &advice->lack_hold_ns},  {"surplus_hold", &advice->surplus_hold_ns},
+        {"cooldown", &advice->cooldown_ns},
+    };
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    for (size_t i = 0; status == 0 && i < FM_COUNT_OF(counts); i++) {
+        status =
+            read_uint32(reader, node, counts[i].key, counts[i].min, counts[i].max, counts[i].value);
+    }
+    for (size_t i = 0; status == 0 && i < FM_COUNT_OF(times); i++) {
+        status = read_time(reader, node, times[i].key, times[i].value);
+    }
+    if (status == 0 && autoscale->interval_ns < FM_SIM_INTERVAL_MIN_NS) {
+        status = fm_config_error(fm_config_get(node, "interval"), reader->reterr,
+                                 "'interval' must be at least 10 ms");
+    }
+    status = status == 0
+                 ? read_parts(reader, node, "headroom", 10, 1000, &advice->headroom_permille)
+                 : status;
+    status = status == 0 ? read_parts(reader, node, "bad_tolerated", 0.999, 10000,
+                                      &advice->bad_tolerated_permyriad)
+                         : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
 static int read_network(const struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
@@ -717,6 +777,7 @@ static int read_root(const struct reader *reader, struct fm_config *root)
                                        &scenario->cancel_seed, &scenario->cancel_delay_ns)
                          : status;
     status = status == 0 ? read_faults(reader, root) : status;
+    status = status == 0 ? read_autoscale(reader, root) : status;
     return status == 0 ? fm_config_finish(root, reader->reterr) : status;
 }
 

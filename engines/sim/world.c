@@ -12,6 +12,7 @@
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/random.h"
+#include "engines/sim/autoscaler.h"
 #include "engines/sim/time_heap.h"
 
 #define EVENTS_MAX       1024u
@@ -50,6 +51,7 @@ struct accelerator {
     uint32_t batch_count;
     uint32_t permille;
     uint32_t type;
+    uint32_t bucket_next; /* it is not counted as used in this part of the timeline yet */
     bool up;
 };
 
@@ -63,6 +65,9 @@ struct model {
     struct fm_arrivals *arrivals;
     struct fm_sim_model_result *result;
     uint64_t slo_ns;
+    const uint64_t *budgets_ns; /* of each request, of a recorded load; NULL: slo_ns */
+    const uint8_t *priorities;  /* likewise */
+    uint64_t arrived;
     uint32_t group;
     uint32_t priority;
 };
@@ -93,6 +98,9 @@ struct world {
     uint64_t bucket_end_ns;
     uint32_t bucket;
     uint32_t fault_next;
+    struct fm_sim_autoscaler autoscaler; /* without autoscaling: all zero */
+    uint32_t up_count;
+    uint64_t counted_ns; /* up to here `up_count` is in the result */
     struct fm_time_heap arrivals;
     struct fm_time_heap ends;    /* id: accelerator, tag: low bits of the batch's number */
     struct fm_time_heap cancels; /* id: slot, tag: generation */
@@ -196,6 +204,8 @@ static int models_create(struct world *world)
             model->slo_ns = group->slo_ns;
             model->group = i;
             model->priority = group->priority;
+            model->budgets_ns = group->budgets_ns;
+            model->priorities = group->priorities;
             struct fm_arrivals_spec spec = group->arrivals;
             spec.scale = shares[j] * world->options->scale;
             status = fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "arrivals", id),
@@ -222,6 +232,7 @@ static int result_create(struct world *world)
     result->accelerator_count = world->accelerator_count;
     result->batch_max = scenario->batch_max;
     result->trace_hash = FM_HASH_START;
+    result->up_min = UINT32_MAX;
     result->bucket_ns = (world->end_ns + FM_SIM_TIMELINE_BUCKETS - 1) / FM_SIM_TIMELINE_BUCKETS;
     result->models = fm_alloc_zero(world->model_count, sizeof *result->models);
     result->accelerators = fm_alloc_zero(world->accelerator_count, sizeof *result->accelerators);
@@ -258,6 +269,16 @@ static int sched_create(struct world *world)
                  world->options->policy == FM_SCHED_POLICY_CLOCKWORK,
         .learn = scenario->learn,
     };
+    if (world->options->recorder != NULL) {
+        fm_sim_recorder_begin(world->options->recorder,
+                              &(struct fm_sched_record_header){
+                                  .options = options,
+                                  .events_max = EVENTS_MAX,
+                                  .action_capacity = world->actions.capacity,
+                                  .request_capacity = world->actions.request_capacity,
+                                  .has_actions = true,
+                              });
+    }
     int status = fm_sched_create(&options, &world->sched, world->reterr);
     return status == 0 ? fm_sim_auditor_create(&audit, &world->auditor, world->reterr) : status;
 }
@@ -300,6 +321,11 @@ static int world_create(struct world *world)
         status = heap_create(world, &world->cancels, CANCELS_FIRST);
     }
     status = status == 0 ? result_create(world) : status;
+    if (status == 0 && scenario->autoscale.on) {
+        status = fm_sim_autoscaler_init(&world->autoscaler, &scenario->autoscale,
+                                        world->accelerator_count);
+        status = status == 0 ? 0 : out_of_memory(world);
+    }
     status = status == 0 ? models_create(world) : status;
     return status == 0 ? sched_create(world) : status;
 }
@@ -308,6 +334,7 @@ static void world_destroy(struct world *world)
 {
     fm_sched_destroy(world->sched);
     fm_sim_auditor_destroy(world->auditor);
+    fm_sim_autoscaler_deinit(&world->autoscaler);
     for (uint32_t i = 0; world->models != NULL && i < world->model_count; i++) {
         fm_arrivals_destroy(world->models[i].arrivals);
     }
@@ -332,6 +359,42 @@ static void world_destroy(struct world *world)
     fm_free(world->cancels.entries);
 }
 
+/* --- how many are up ---------------------------------------------------------------------------
+ */
+
+/* Counts those that are up and starting until now; before either changes. */
+static void up_count_add(struct world *world)
+{
+    struct fm_sim_result *result = world->result;
+    uint64_t stop_ns = world->now_ns < world->end_ns ? world->now_ns : world->end_ns;
+    uint64_t from_ns = world->counted_ns;
+    if (from_ns >= stop_ns) {
+        return;
+    }
+    uint64_t warmup_ns = world->scenario->warmup_ns;
+    if (stop_ns > warmup_ns) {
+        uint64_t measured_ns = stop_ns - (from_ns > warmup_ns ? from_ns : warmup_ns);
+        result->up_ns += measured_ns * world->up_count;
+        result->starting_ns += measured_ns * world->autoscaler.starting_count;
+        result->up_min = world->up_count < result->up_min ? world->up_count : result->up_min;
+        result->up_max = world->up_count > result->up_max ? world->up_count : result->up_max;
+    }
+    for (uint64_t bucket = from_ns / result->bucket_ns; from_ns < stop_ns; bucket++) {
+        uint64_t edge_ns = (bucket + 1) * result->bucket_ns;
+        edge_ns = edge_ns < stop_ns ? edge_ns : stop_ns;
+        result->timeline[bucket].up_ns += (edge_ns - from_ns) * world->up_count;
+        from_ns = edge_ns;
+    }
+    world->counted_ns = stop_ns;
+}
+
+static void up_set(struct world *world, uint32_t id, bool up)
+{
+    up_count_add(world);
+    world->accelerators[id].up = up;
+    world->up_count = up ? world->up_count + 1 : world->up_count - 1;
+}
+
 /* --- requests ----------------------------------------------------------------------------------
  */
 
@@ -353,6 +416,7 @@ static void request_answered(struct world *world, uint32_t request)
     bool late = answer_ns > slot->deadline_ns;
     fm_sim_auditor_returned(world->auditor, world->now_ns, request, true);
     world->result->timeline[slot->bucket].bad += late;
+    fm_sim_autoscaler_outcome(&world->autoscaler, late);
     if (is_measured(world, slot)) {
         struct fm_sim_model_result *result = world->models[slot->model].result;
         result->counts.late += late;
@@ -366,6 +430,9 @@ static void request_dropped(struct world *world, uint32_t request, enum fm_sched
 {
     struct slot *slot = &world->slots[request];
     world->result->timeline[slot->bucket].bad += reason != FM_SCHED_DROP_CANCELLED;
+    if (fm_sim_autoscaler_is_lack(reason)) {
+        fm_sim_autoscaler_outcome(&world->autoscaler, true);
+    }
     if (is_measured(world, slot)) {
         world->models[slot->model].result->counts.dropped[reason]++;
     }
@@ -390,6 +457,10 @@ static void busy_add(struct world *world, uint32_t id, uint64_t begin_ns, uint64
         edge_ns = edge_ns < stop_ns ? edge_ns : stop_ns;
         result->timeline[bucket].busy_ns += edge_ns - begin_ns;
         begin_ns = edge_ns;
+        if (bucket >= world->accelerators[id].bucket_next) {
+            result->timeline[bucket].used++;
+            world->accelerators[id].bucket_next = (uint32_t)bucket + 1;
+        }
     }
 }
 
@@ -523,23 +594,6 @@ static void batch_start(struct world *world, const struct fm_sched_action *actio
 /* --- actions -----------------------------------------------------------------------------------
  */
 
-static void action_hash(struct world *world, const struct fm_sched_action *action,
-                        const uint32_t *requests)
-{
-    const uint64_t words[] = {
-        world->now_ns,
-        ((uint64_t)action->kind << 32) | action->model,
-        ((uint64_t)action->accelerator << 32) | action->request_count,
-        action->batch,
-        action->start_ns,
-        action->expected_ns,
-        ((uint64_t)action->request << 32) | (uint64_t)action->reason,
-    };
-    uint64_t hash = fm_hash_add(world->result->trace_hash, words, sizeof words);
-    world->result->trace_hash =
-        fm_hash_add(hash, requests, action->request_count * sizeof *requests);
-}
-
 /* l(b) as the world runs it, 0 for a batch that cannot be. */
 static uint64_t latency_of(const struct world *world, const struct fm_sched_action *action)
 {
@@ -574,7 +628,8 @@ static void actions_apply(struct world *world)
     for (uint32_t i = 0; i < actions->count; i++) {
         const struct fm_sched_action *action = &actions->items[i];
         const uint32_t *requests = actions->requests + action->request_first;
-        action_hash(world, action, requests);
+        world->result->trace_hash =
+            fm_sim_action_hash(world->result->trace_hash, world->now_ns, action, requests);
         if (world->options->on_action != NULL) {
             world->options->on_action(world->options->context, world->now_ns, action, requests);
         }
@@ -594,10 +649,28 @@ static void actions_apply(struct world *world)
         case FM_SCHED_ACTION_PREEMPT:
             batch_preempt(world, action);
             break;
+        case FM_SCHED_ACTION_DONE: /* of parts only */
         case FM_SCHED_ACTION_COUNT_:
             break;
         }
     }
+}
+
+static void step_record(struct world *world, uint32_t offset, uint32_t taken, int status)
+{
+    const struct fm_sched_actions *actions = &world->actions;
+    fm_sim_recorder_step(world->options->recorder, &(struct fm_sched_record_step){
+                                                       .now_ns = world->now_ns,
+                                                       .events = world->events + offset,
+                                                       .event_count = world->event_count - offset,
+                                                       .taken = taken,
+                                                       .out_of_memory = status == FM_ENOMEM,
+                                                       .actions = actions->items,
+                                                       .action_count = actions->count,
+                                                       .requests = actions->requests,
+                                                       .request_count = actions->request_count,
+                                                       .wake_ns = actions->wake_ns,
+                                                   });
 }
 
 /* Tells the scheduler what happened and does what it answers, until it has no more to say. */
@@ -610,6 +683,9 @@ static int step(struct world *world)
         uint32_t taken = 0;
         int status = fm_sched_step(world->sched, world->now_ns, world->events + offset,
                                    world->event_count - offset, &world->actions, &taken);
+        if (world->options->recorder != NULL) {
+            step_record(world, offset, taken, status);
+        }
         if (status != 0) {
             return fm_error_set(world->reterr, status,
                                 "the scheduler failed at %" PRIu64 " ns of virtual time",
@@ -641,32 +717,60 @@ static int event_add(struct world *world, const struct fm_sched_event *event)
 /* --- what happens ------------------------------------------------------------------------------
  */
 
-static int fault_happens(struct world *world, const struct fm_sim_fault *fault, uint32_t id)
+static int up_happens(struct world *world, uint32_t id)
 {
     struct accelerator *accelerator = &world->accelerators[id];
-    struct fm_sched_event event = {.as.accelerator = {.accelerator = id,
-                                                      .type = accelerator->type,
-                                                      .permille = fault->permille}};
-    if (fault->kind == FM_SIM_FAULT_SLOW) {
-        event.kind = FM_SCHED_EVENT_ACCELERATOR_SLOW;
-        accelerator->permille = fault->permille;
-    } else if (accelerator->up == (fault->kind == FM_SIM_FAULT_UP)) {
-        return 0; /* is so already */
-    } else if (fault->kind == FM_SIM_FAULT_UP) {
-        event.kind = FM_SCHED_EVENT_ACCELERATOR_UP;
-        accelerator->up = true;
-        accelerator->permille = 1000;
-    } else {
-        event.kind = FM_SCHED_EVENT_ACCELERATOR_DOWN;
-        accelerator->up = false;
-        while (accelerator->batch_count > 0) {
-            /* The last one first: what is behind must not begin. */
-            world->result->failed++;
-            batch_remove(world, id, accelerator->batch_count - 1, false);
-        }
-    }
-    fm_sim_auditor_accelerator(world->auditor, id, accelerator->up, accelerator->permille != 1000);
+    struct fm_sched_event event = {
+        .kind = FM_SCHED_EVENT_ACCELERATOR_UP,
+        .as.accelerator = {.accelerator = id, .type = accelerator->type, .permille = 1000}};
+    up_set(world, id, true);
+    accelerator->permille = 1000;
+    fm_sim_auditor_accelerator(world->auditor, id, true, false);
     return event_add(world, &event);
+}
+
+static int down_happens(struct world *world, uint32_t id)
+{
+    struct accelerator *accelerator = &world->accelerators[id];
+    struct fm_sched_event event = {
+        .kind = FM_SCHED_EVENT_ACCELERATOR_DOWN,
+        .as.accelerator = {.accelerator = id, .type = accelerator->type}};
+    up_set(world, id, false);
+    while (accelerator->batch_count > 0) {
+        /* The last one first: what is behind must not begin. */
+        world->result->failed++;
+        batch_remove(world, id, accelerator->batch_count - 1, false);
+    }
+    fm_sim_auditor_accelerator(world->auditor, id, false, false);
+    return event_add(world, &event);
+}
+
+static int slow_happens(struct world *world, uint32_t id, uint32_t permille)
+{
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_ACCELERATOR_SLOW,
+                                   .as.accelerator = {.accelerator = id, .permille = permille}};
+    world->accelerators[id].permille = permille;
+    fm_sim_auditor_accelerator(world->auditor, id, world->accelerators[id].up, permille != 1000);
+    return event_add(world, &event);
+}
+
+/* With autoscaling, `down` takes an accelerator away from it, and `up` gives it back: it then comes
+ * up when it is wanted. */
+static int fault_happens(struct world *world, const struct fm_sim_fault *fault, uint32_t id)
+{
+    bool up = fault->kind == FM_SIM_FAULT_UP;
+    if (fault->kind == FM_SIM_FAULT_SLOW) {
+        return slow_happens(world, id, fault->permille);
+    }
+    if (world->scenario->autoscale.on) {
+        up_count_add(world); /* it may have been starting */
+        fm_sim_autoscaler_break(&world->autoscaler, id, !up);
+        return up || !world->accelerators[id].up ? 0 : down_happens(world, id);
+    }
+    if (world->accelerators[id].up == up) {
+        return 0; /* is so already */
+    }
+    return up ? up_happens(world, id) : down_happens(world, id);
 }
 
 static int faults_happen(struct world *world)
@@ -677,6 +781,41 @@ static int faults_happen(struct world *world)
         const struct fm_sim_fault *fault = &world->scenario->faults[world->fault_next++];
         for (uint32_t i = 0; status == 0 && i < fault->count; i++) {
             status = fault_happens(world, fault, fault->first + i);
+        }
+    }
+    return status;
+}
+
+/* Takes down an accelerator that is to go. */
+static int leave(struct world *world, uint32_t id)
+{
+    fm_sim_autoscaler_left(&world->autoscaler, id);
+    world->result->autoscale.stopped++;
+    return down_happens(world, id);
+}
+
+static int autoscale_happens(struct world *world)
+{
+    struct fm_sim_autoscaler *autoscaler = &world->autoscaler;
+    int status = 0;
+    if (fm_sim_autoscaler_next_ns(autoscaler) > world->now_ns) {
+        return 0;
+    }
+    up_count_add(world);
+    for (uint32_t id = fm_sim_autoscaler_started(autoscaler, world->now_ns);
+         status == 0 && id != FM_SCHED_NONE;
+         id = fm_sim_autoscaler_started(autoscaler, world->now_ns)) {
+        world->result->autoscale.started++;
+        status = up_happens(world, id);
+    }
+    struct fm_sched_stats stats;
+    fm_sched_stats_get(world->sched, &stats);
+    bool leaving = fm_sim_autoscaler_look(autoscaler, world->now_ns, &stats);
+    world->result->autoscale.changes = autoscaler->changes;
+    for (uint32_t id = world->accelerator_count; status == 0 && leaving && id > 0; id--) {
+        if (fm_sim_autoscaler_is_leaving(autoscaler, id - 1) &&
+            world->accelerators[id - 1].batch_count == 0) {
+            status = leave(world, id - 1);
         }
     }
     return status;
@@ -699,7 +838,14 @@ static int batches_end(struct world *world)
         };
         world->result->failed += batch->fails;
         batch_remove(world, entry.id, 0, !batch->fails);
-        status = event_add(world, &event);
+        bool leaves = world->scenario->autoscale.on && accelerator->batch_count == 0 &&
+                      fm_sim_autoscaler_is_leaving(&world->autoscaler, entry.id);
+        if (leaves && world->event_count + 2 >= EVENTS_MAX) {
+            /* The end and the going must be told in one step, or it is given another batch. */
+            status = step(world);
+        }
+        status = status == 0 ? event_add(world, &event) : status;
+        status = status == 0 && leaves ? leave(world, entry.id) : status;
     }
     return status;
 }
@@ -752,7 +898,10 @@ static int request_arrives(struct world *world, uint32_t id)
                             world->slot_count, (double)world->now_ns / 1e9,
                             FM_SCHED_REQUESTS_LIMIT);
     }
-    const struct model *model = &world->models[id];
+    struct model *model = &world->models[id];
+    uint64_t place = model->arrived++;
+    uint64_t budget_ns = model->budgets_ns != NULL ? model->budgets_ns[place] : model->slo_ns;
+    uint32_t priority = model->priorities != NULL ? model->priorities[place] : model->priority;
     uint32_t request = world->slots_free[--world->slots_free_count];
     struct slot *slot = &world->slots[request];
     world->generation = world->generation == UINT32_MAX ? 1 : world->generation + 1;
@@ -762,7 +911,7 @@ static int request_arrives(struct world *world, uint32_t id)
     }
     *slot = (struct slot){
         .arrival_ns = world->now_ns,
-        .deadline_ns = world->now_ns + model->slo_ns,
+        .deadline_ns = world->now_ns + budget_ns,
         .model = id,
         .generation = world->generation,
         .bucket = world->bucket,
@@ -785,7 +934,7 @@ static int request_arrives(struct world *world, uint32_t id)
         .as.request = {.request = request,
                        .model = id,
                        .deadline_ns = slot->deadline_ns,
-                       .priority = model->priority},
+                       .priority = priority},
     };
     return event_add(world, &event);
 }
@@ -842,12 +991,10 @@ static int begin(struct world *world)
     for (uint32_t i = 0; i < scenario->pool_count; i++) {
         for (uint32_t j = 0; status == 0 && j < scenario->pools[i].count; j++, id++) {
             world->accelerators[id] =
-                (struct accelerator){.type = scenario->pools[i].type, .permille = 1000, .up = true};
-            fm_sim_auditor_accelerator(world->auditor, id, true, false);
-            struct fm_sched_event event = {
-                .kind = FM_SCHED_EVENT_ACCELERATOR_UP,
-                .as.accelerator = {.accelerator = id, .type = scenario->pools[i].type}};
-            status = event_add(world, &event);
+                (struct accelerator){.type = scenario->pools[i].type, .permille = 1000};
+            if (!scenario->autoscale.on || id < scenario->autoscale.initial) {
+                status = up_happens(world, id);
+            }
         }
     }
     return status == 0 ? step(world) : status;
@@ -867,6 +1014,9 @@ static uint64_t next_time(const struct world *world)
     if (world->fault_next < world->scenario->fault_count) {
         next_ns = least(next_ns, world->scenario->faults[world->fault_next].at_ns);
     }
+    if (world->scenario->autoscale.on) {
+        next_ns = least(next_ns, fm_sim_autoscaler_next_ns(&world->autoscaler));
+    }
     return next_ns;
 }
 
@@ -883,6 +1033,7 @@ static int loop(struct world *world)
         }
         world->now_ns = next_ns > world->now_ns ? next_ns : world->now_ns;
         status = world->fault_next < world->scenario->fault_count ? faults_happen(world) : 0;
+        status = status == 0 && world->scenario->autoscale.on ? autoscale_happens(world) : status;
         status = status == 0 ? batches_end(world) : status;
         status = status == 0 && world->cancels.count > 0 ? cancels_happen(world) : status;
         status = status == 0 ? requests_arrive(world) : status;
@@ -894,6 +1045,8 @@ static int loop(struct world *world)
 static void result_finish(struct world *world)
 {
     struct fm_sim_result *result = world->result;
+    world->now_ns = world->now_ns > world->end_ns ? world->now_ns : world->end_ns;
+    up_count_add(world);
     fm_sim_auditor_finish(world->auditor, world->now_ns);
     fm_sim_auditor_get(world->auditor, &result->audit);
     for (uint32_t i = 0; i < result->model_count; i++) {

@@ -7,9 +7,11 @@
  * has no state outside itself; runs may go on in parallel over one scenario.
  *
  * HOW IT WORKS. The next time is the least over the heap of arrivals (one entry a model), the heap
- * of ends (one a running batch), the faults, the cancels and the scheduler's wish to be woken.
- * Everything of one time goes into one step, in this order: faults, ends by accelerator, cancels,
- * arrivals by model. Requests are slots, linked into batches; nothing is allocated while it runs.
+ * of ends (one a running batch), the faults, autoscaling (autoscaler.h), the cancels and the
+ * scheduler's wish to be woken. Everything of one time goes into one step, in this order: faults,
+ * autoscaling, ends by accelerator, cancels, arrivals by model. An accelerator that is to go is
+ * taken down in the step that tells of its last batch's end, or at once when it is idle, so that no
+ * batch is lost. Requests are slots, linked into batches; nothing is allocated while it runs.
  * The same scenario, policy, seed and scale give the same actions everywhere: `trace_hash` says so.
  */
 #ifndef FM_ENGINES_SIM_WORLD_H
@@ -17,6 +19,7 @@
 
 #include "core/stats/log_histogram.h"
 #include "engines/sim/auditor.h"
+#include "engines/sim/recorder.h"
 #include "engines/sim/scenario.h"
 
 #define FM_SIM_TIMELINE_BUCKETS 240u
@@ -41,7 +44,8 @@ struct fm_sim_run_options {
     /* Called for each action, before it is carried out; NULL: not. */
     void (*on_action)(void *context, uint64_t now_ns, const struct fm_sched_action *action,
                       const uint32_t *requests);
-    void *context; /* of both */
+    void *context;                    /* of both */
+    struct fm_sim_recorder *recorder; /* gets every step; NULL: not recorded */
 };
 
 /* Counts are of requests that arrived in the measured interval. */
@@ -67,8 +71,17 @@ struct fm_sim_accelerator_result {
 /* One of FM_SIM_TIMELINE_BUCKETS equal parts of warm-up and measured interval. */
 struct fm_sim_bucket {
     uint64_t busy_ns; /* over all accelerators */
+    uint64_t up_ns;   /* likewise */
+    uint32_t used;    /* accelerators that worked in it, however shortly */
     uint64_t requests;
     uint64_t bad;
+};
+
+/* What autoscaling did, over the whole run; all 0 without. */
+struct fm_sim_autoscale_result {
+    uint64_t changes; /* of how many it wanted */
+    uint64_t started; /* accelerators that came up */
+    uint64_t stopped; /* that were taken down */
 };
 
 struct fm_sim_result {
@@ -91,6 +104,12 @@ struct fm_sim_result {
     uint64_t requests_all; /* with the warm-up's */
     uint64_t preempted;    /* batches */
     uint64_t failed;       /* batches that failed or lost their accelerator */
+    /* Sums over accelerators, in the measured interval. */
+    uint64_t up_ns;
+    uint64_t starting_ns;
+    uint32_t up_min;
+    uint32_t up_max;
+    struct fm_sim_autoscale_result autoscale;
     struct fm_sim_audit audit;
 };
 
@@ -104,6 +123,10 @@ int FM_NODISCARD fm_sim_run(const struct fm_sim_scenario *scenario,
                             struct fm_sim_result **ret_result, struct fm_error *reterr);
 void fm_sim_result_free(struct fm_sim_result *result); /* accepts NULL */
 
+/* The hash of a run, continued with an action; `requests`: of a START. */
+uint64_t fm_sim_action_hash(uint64_t hash, uint64_t now_ns, const struct fm_sched_action *action,
+                            const uint32_t *requests);
+
 /* Drops (but those that the client asked for) and late answers over all that arrived. */
 double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts);
 uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts);
@@ -115,5 +138,8 @@ double fm_sim_result_goodput_rps(const struct fm_sim_result *result);
 double fm_sim_result_offered_rps(const struct fm_sim_result *result);
 uint32_t fm_sim_result_touched(const struct fm_sim_result *result);
 double fm_sim_result_busy(const struct fm_sim_result *result); /* busy equivalents */
+double fm_sim_result_up(const struct fm_sim_result *result);   /* up on average */
+/* Up or starting, in the measured interval. */
+double fm_sim_result_accelerator_hours(const struct fm_sim_result *result);
 
 #endif

@@ -38,6 +38,11 @@ uint64_t fm_os_cpu_ns(void)
     return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+uint64_t fm_os_thread_cpu_ns(void)
+{
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 uint64_t fm_os_entropy(void)
 {
     uint64_t value = 0;

@@ -13,9 +13,10 @@
 
 #include "fermata/status.h"
 
-uint64_t fm_os_now_ns(void);  /* monotonic */
-uint64_t fm_os_wall_ns(void); /* since 1970, for records and logs */
-uint64_t fm_os_cpu_ns(void);  /* CPU time of this process, all threads */
+uint64_t fm_os_now_ns(void);        /* monotonic */
+uint64_t fm_os_wall_ns(void);       /* since 1970, for records and logs */
+uint64_t fm_os_cpu_ns(void);        /* CPU time of this process, all threads */
+uint64_t fm_os_thread_cpu_ns(void); /* CPU time of the calling thread */
 uint64_t fm_os_entropy(void);
 uint32_t fm_os_cpu_count(
     void); /* usable by this process: affinity and cgroup quota considered, at least 1 */

@@ -47,6 +47,10 @@ int FM_NODISCARD fm_thread_start(struct fm_thread *thread, const char *name,
                                  void (*run)(void *argument), void *argument);
 void fm_thread_join(struct fm_thread *thread); /* no-op when not running */
 
+/* Timed waits of the calling thread end as exactly as the kernel can, not some 50 us later, when it
+ * has gathered several. */
+void fm_thread_timers_exact(void);
+
 void fm_sleep_until(uint64_t deadline_ns);
 
 #endif

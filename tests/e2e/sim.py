@@ -114,6 +114,32 @@ def the_examples_run():
 
 
 @test
+def accelerators_follow_the_load():
+    path = os.path.join(ROOT, "examples/sim/autoscale.yaml")
+    found = fermata_json("sim", path, "--json")
+    pool, timeline = found["accelerators"], found["timeline"]
+    assert found["audit"]["violations"] == 0 and found["bad_rate"] < 0.01 and found["batches_failed"] == 0, found["audit"]
+    assert found["autoscale"]["started"] > 5 and found["autoscale"]["stopped"] > 5 and found["autoscale"]["changes"] < 40, found["autoscale"]
+    assert pool["busy_equivalent"] < pool["up_mean"] < pool["up_max"] <= 40 and 2 <= pool["up_min"] < 10, pool
+    assert pool["up_mean"] <= pool["hours"] < pool["up_mean"] * 1.05, pool  # an hour, and what starting takes
+    assert {len(timeline[key]) for key in ("offered_rps", "bad_rate", "busy", "used", "up")} == {240}, timeline.keys()
+    assert all(busy <= up + 1e-9 for busy, up in zip(timeline["busy"], timeline["up"])), timeline
+    assert abs(timeline["part_s"] - 65 * 60 / 240) < 1e-9, timeline["part_s"]
+    at_least, most = min(timeline["up"]), max(timeline["up"])
+    assert timeline["up"][129] > 0.8 * most > 1.5 * at_least, timeline["up"]  # at 35 minutes the load is highest
+    assert found["trace_hash"] == fermata_json("sim", path, "--json")["trace_hash"]
+    page = os.path.join(FOLDER.name, "autoscale.html")
+    contains(fermata("sim", path, "--report", page)[0], "autoscaling", "up on average", "accelerator-hours")
+    with open(page) as file:
+        contains(file.read(), ">up</text>")
+    small = fermata_json("sim", SMALL, "--json")  # without: all are up, and nothing is said of it
+    assert small["accelerators"]["up_mean"] == 4 and "autoscale" not in small, small["accelerators"]
+    with open(SMALL) as file:
+        many = write("many.yaml", file.read() + "autoscale: {max: 5}\n")
+    contains(fermata("sim", many, code=3)[1], "many.yaml:7: 'autoscale': 'max' is 5, but there are only 4 accelerators")
+
+
+@test
 def traces_of_arrivals_are_read():
     write("times.txt", "# three\n0.1\n\n0.1005\r\n0.2\n")
     text = "accelerators: 1\nwarmup: 0s\nmeasure: 1s\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {kind: trace, file: %s}}]\n"

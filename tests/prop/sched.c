@@ -8,7 +8,8 @@
  * free one; eager leaves none idle that somebody could use; after set-up only MODEL_SET allocates;
  * the state is valid after every step. Liveness: the driver calls at events and at wake_ns only;
  * what waits is let go in time, everything drains, and afterwards every model still answers. The
- * same seed gives the same actions. Usage: sched [seed-count] [first-seed].
+ * same seed gives the same actions, and so does a recording of it. Usage: sched [seed-count]
+ * [first-seed].
  */
 #include "core/sched/sched.h"
 
@@ -16,6 +17,8 @@
 
 #include "core/util/memory.h"
 #include "core/util/random.h"
+#include "engines/sim/recorder.h"
+#include "engines/sim/replay.h"
 #include "tests/harness/test.h"
 
 enum {
@@ -99,6 +102,8 @@ struct world {
     uint32_t noise_permille; /* real durations differ from expected ones by up to this */
     bool faults;
     bool validates;
+    bool records;
+    struct fm_sim_recorder recorder;
     uint64_t done;
     uint64_t dropped[FM_SCHED_DROP_COUNT_];
 };
@@ -650,6 +655,23 @@ static void audit_rest(struct world *world)
 /* --- the driver --------------------------------------------------------------------------------
  */
 
+static void step_record(struct world *world, uint64_t told_ns, const struct fm_sched_event *events,
+                        uint32_t count, uint32_t taken, int status)
+{
+    fm_sim_recorder_step(&world->recorder, &(struct fm_sched_record_step){
+                                               .now_ns = told_ns,
+                                               .events = events,
+                                               .event_count = count,
+                                               .taken = taken,
+                                               .out_of_memory = status == FM_ENOMEM,
+                                               .actions = world->actions.items,
+                                               .action_count = world->actions.count,
+                                               .requests = world->actions.requests,
+                                               .request_count = world->actions.request_count,
+                                               .wake_ns = world->actions.wake_ns,
+                                           });
+}
+
 /* One call. Returns how many events were taken. */
 static uint32_t step_once(struct world *world, uint64_t told_ns,
                           const struct fm_sched_event *events, uint32_t count, uint32_t *applied,
@@ -663,6 +685,9 @@ static uint32_t step_once(struct world *world, uint64_t told_ns,
     *ret_status = fm_sched_step(world->sched, told_ns, events, count, &world->actions, &taken);
     uint64_t allocations = fm_memory_fail_at(0, 0);
     MUST(world, sets || (allocations == 0 && *ret_status == 0));
+    if (world->records) {
+        step_record(world, told_ns, events, count, taken, *ret_status);
+    }
     MUST(world, taken <= count);
     world->seen_ns = told_ns > world->seen_ns ? told_ns : world->seen_ns;
     world->steps++;
@@ -935,6 +960,7 @@ static void world_create(struct world *world, uint64_t seed, bool validates)
     memset(world, 0, sizeof *world);
     world->seed = seed;
     world->validates = validates;
+    world->records = !validates;
     fm_random_init(&world->random, seed);
     world->hash = UINT64_C(14695981039346656037);
     options_make(world);
@@ -947,6 +973,16 @@ static void world_create(struct world *world, uint64_t seed, bool validates)
     world->actions.requests = world->action_requests;
     world->actions.request_capacity =
         chance(world, 500) ? world->options.batch_max : FM_SCHED_BATCH_LIMIT;
+    if (world->records) {
+        fm_sim_recorder_begin(&world->recorder,
+                              &(struct fm_sched_record_header){
+                                  .options = world->options,
+                                  .events_max = STEP_EVENTS_MAX,
+                                  .action_capacity = world->actions.capacity,
+                                  .request_capacity = world->actions.request_capacity,
+                                  .has_actions = true,
+                              });
+    }
     world->wake_ns = FM_SCHED_NEVER;
     world->now_ns = chance(world, 300) ? 0 : below(world, UINT64_C(1) << 50);
     world->noise_permille = chance(world, 500) ? 0 : (uint32_t)below(world, 500);
@@ -1032,6 +1068,26 @@ static void world_end(struct world *world)
     }
 }
 
+/* What was recorded gives the same actions once more, and the same recording. */
+static void replay(struct world *world)
+{
+    static struct fm_sim_replay found;
+    struct fm_sim_recorder again = {0};
+    struct fm_error error = {0};
+    struct fm_text *bytes = &world->recorder.bytes;
+    MUST(world, fm_sim_recorder_finish(&world->recorder, &error) == 0);
+    int status = fm_sim_replay(bytes->data, bytes->length, &again, &found, &error);
+    if (status != 0 || found.differs) {
+        printf("# %s%s\n", error.text, found.difference);
+    }
+    MUST(world, status == 0 && !found.differs && found.steps == world->steps);
+    MUST(world, fm_sim_recorder_finish(&again, &error) == 0);
+    MUST(world, again.bytes.length == bytes->length &&
+                    memcmp(again.bytes.data, bytes->data, bytes->length) == 0);
+    fm_sim_recorder_deinit(&again);
+    fm_sim_recorder_deinit(&world->recorder);
+}
+
 static uint64_t run_seed(uint64_t seed, bool validates, struct world *world)
 {
     alarm(SECONDS_STUCK_MAX);
@@ -1053,6 +1109,9 @@ static uint64_t run_seed(uint64_t seed, bool validates, struct world *world)
     world_end(world);
     fm_sched_destroy(world->sched);
     world->sched = NULL;
+    if (world->records) {
+        replay(world);
+    }
     return world->hash;
 }
 

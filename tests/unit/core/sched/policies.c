@@ -95,6 +95,7 @@ static void act(struct world *world, uint64_t now_ns)
             (void)snprintf(line, sizeof line, "%" PRIu64 " preempt m%" PRIu32 " a%" PRIu32 "\n",
                            now_ns / MS, action->model, action->accelerator);
             break;
+        case FM_SCHED_ACTION_DONE:
         case FM_SCHED_ACTION_COUNT_:
             CHECK(false);
         }

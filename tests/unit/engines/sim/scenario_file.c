@@ -23,6 +23,8 @@ static const char whole[] =
     "spread: {sigma: 0.1, seed: 5}\n"
     "batch_failures: {share: 0.01}\n"
     "cancels: {share: 0.2, delay: 3ms, seed: 6}\n"
+    "autoscale: {min: 2, max: 12, initial: 3, headroom: 0.25, bad_tolerated: 0.02, interval: 1s, "
+    "start_delay: 2s, lack_hold: 3s, surplus_hold: 4s, cooldown: 5s, step_max: 6}\n"
     "events:\n"
     "  - {at: 1500ms, kind: up, accelerator: 2, count: 3}\n"
     "  - {at: 1s, kind: down, accelerator: 2, count: 3}\n"
@@ -57,6 +59,19 @@ TEST(everything_is_read)
     CHECK_NEAR(scenario.failure_share, 0.01, 0);
     CHECK_NEAR(scenario.cancel_share, 0.2, 0);
     CHECK_UINT_EQ(scenario.cancel_delay_ns, 3000000);
+    const struct fm_sim_autoscale *autoscale = &scenario.autoscale;
+    CHECK(autoscale->on);
+    CHECK_UINT_EQ(autoscale->advice.accelerators_min, 2);
+    CHECK_UINT_EQ(autoscale->advice.accelerators_max, 12);
+    CHECK_UINT_EQ(autoscale->initial, 3);
+    CHECK_UINT_EQ(autoscale->advice.headroom_permille, 250);
+    CHECK_UINT_EQ(autoscale->advice.bad_tolerated_permyriad, 200);
+    CHECK_UINT_EQ(autoscale->advice.step_max, 6);
+    CHECK_UINT_EQ(autoscale->interval_ns, 1000000000);
+    CHECK_UINT_EQ(autoscale->start_delay_ns, 2000000000);
+    CHECK_UINT_EQ(autoscale->advice.lack_hold_ns, 3000000000);
+    CHECK_UINT_EQ(autoscale->advice.surplus_hold_ns, 4000000000);
+    CHECK_UINT_EQ(autoscale->advice.cooldown_ns, 5000000000);
     CHECK_UINT_EQ(scenario.fault_count, 3);
     CHECK_INT_EQ(scenario.faults[0].kind,
                  FM_SIM_FAULT_DOWN); /* in order of time, then as written */
@@ -84,6 +99,22 @@ TEST(everything_is_read)
 #define MODEL(rest) "accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, " rest "}\n"
 #define GOOD        "profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 10}"
 
+TEST(autoscaling_has_defaults)
+{
+    CHECK_INT_EQ(load("accelerators: 7\nmodels: [{name: m, slo: 20ms, " GOOD "}]\n"), 0);
+    CHECK(!scenario.autoscale.on);
+    CHECK_INT_EQ(load("accelerators: 7\nautoscale: {}\nmodels: [{name: m, slo: 20ms, " GOOD "}]"),
+                 0);
+    const struct fm_sim_autoscale *autoscale = &scenario.autoscale;
+    CHECK(autoscale->on);
+    CHECK_UINT_EQ(autoscale->advice.accelerators_min, 1);
+    CHECK_UINT_EQ(autoscale->advice.accelerators_max, 7);
+    CHECK_UINT_EQ(autoscale->initial, 7);
+    CHECK_UINT_EQ(autoscale->advice.headroom_permille, 100);
+    CHECK_UINT_EQ(autoscale->advice.bad_tolerated_permyriad, 100);
+    CHECK_UINT_EQ(autoscale->start_delay_ns, 30000000000);
+}
+
 TEST(mistakes_are_explained)
 {
     static const struct {
@@ -110,6 +141,19 @@ TEST(mistakes_are_explained)
         {MODEL(GOOD) "events: [{at: 1s, kind: gone, accelerator: 0}]\n", "gone"},
         {MODEL(GOOD) "cancels: {share: 2, delay: 1s}\n", "'share' must be a number from 0 to 1"},
         {MODEL(GOOD) "cancels: {share: 0.5}\n", "missing key 'delay'"},
+        {MODEL(GOOD) "autoscale: 3\n", "dir/s.yaml:4:12: a map is expected here"},
+        {MODEL(GOOD) "autoscale: {mix: 1}\n", "unknown key 'mix'; did you mean 'min'?"},
+        {MODEL(GOOD) "autoscale: {max: 2}\n",
+         "dir/s.yaml:4: 'autoscale': 'max' is 2, but there are only 1 accelerators"},
+        {MODEL(GOOD) "autoscale: {min: 2}\n", "'min' is 2, above 'max', which is 1"},
+        {MODEL(GOOD) "autoscale: {initial: 0}\n",
+         "'initial' is 0, must be between 'min' and 'max', 1 and 1"},
+        {MODEL(GOOD) "autoscale: {max: 0}\n", "'max' must be a whole number from 1 to"},
+        {MODEL(GOOD) "autoscale: {interval: 1ms}\n", "'interval' must be at least 10 ms"},
+        {MODEL(GOOD) "autoscale: {headroom: -1}\n", "'headroom' must be a number from 0 to 10"},
+        {MODEL(GOOD) "autoscale: {bad_tolerated: 1}\n",
+         "'bad_tolerated' must be a number from 0 to 0.999"},
+        {MODEL(GOOD) "autoscale: {cooldown: soon}\n", "'cooldown' must be a duration"},
         {MODEL(GOOD) "spread: {sigma: 9}\n", "'sigma' must be a number from 0 to 3"},
         {MODEL("arrivals: {rate: 10}"), "a model needs either 'profile' or 'profiles'"},
         {MODEL("profile: {alpha: 1ms}, arrivals: {rate: 10}"), "missing key 'beta'"},

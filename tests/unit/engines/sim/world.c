@@ -245,6 +245,110 @@ TEST(faults_lose_no_request)
     }
 }
 
+/* Thirty seconds of much, then little, then much load on up to twelve accelerators. */
+static void breathing(void)
+{
+    static const struct fm_arrivals_step steps[] = {
+        {.at_ns = 0, .factor = 1},
+        {.at_ns = 10000 * MS, .factor = 0.1},
+        {.at_ns = 20000 * MS, .factor = 1},
+    };
+    busy(12, 500);
+    group.popularity = 0;
+    group.arrivals.shape = 1;
+    group.arrivals.kind = FM_ARRIVALS_POISSON;
+    group.arrivals.steps = steps;
+    group.arrivals.step_count = 3;
+    scenario.warmup_ns = 1000 * MS;
+    scenario.measure_ns = 29000 * MS;
+    scenario.autoscale = (struct fm_sim_autoscale){
+        .on = true,
+        .initial = 12,
+        .interval_ns = 200 * MS,
+        .start_delay_ns = 500 * MS,
+        .advice = {.accelerators_min = 1,
+                   .headroom_permille = 200,
+                   .bad_tolerated_permyriad = 100,
+                   .surplus_hold_ns = 2000 * MS,
+                   .lack_hold_ns = 400 * MS,
+                   .cooldown_ns = 700 * MS},
+    };
+}
+
+static double up_at(const struct fm_sim_result *result, uint64_t time_ns)
+{
+    return (double)result->timeline[time_ns / result->bucket_ns].up_ns / (double)result->bucket_ns;
+}
+
+TEST(autoscaling_follows_the_load)
+{
+    static const enum fm_sched_policy_kind policies[] = {
+        FM_SCHED_POLICY_DEFERRED, FM_SCHED_POLICY_EAGER, FM_SCHED_POLICY_CLOCKWORK};
+    for (unsigned i = 0; i < 6; i++) {
+        breathing();
+        scenario.control_ns = i % 2 * 200000; /* batches stand behind one another */
+        struct fm_sim_result *result = simulate(policies[i / 2], 1, NULL);
+        CHECK_STR_EQ(error.text, "");
+        CHECK_STR_EQ(result->audit.first, "");
+        printf("# %g up at 9 s, %g at 19 s, %g at 29 s, %llu failed\n", up_at(result, 9000 * MS),
+               up_at(result, 19000 * MS), up_at(result, 29000 * MS),
+               (unsigned long long)result->failed);
+        CHECK_UINT_EQ(result->failed, 0); /* nothing is lost by going */
+        CHECK_UINT_EQ(outcomes(&result->total), result->total.requests);
+        CHECK(up_at(result, 9000 * MS) > 2 * up_at(result, 19000 * MS));
+        CHECK(up_at(result, 29000 * MS) > 2 * up_at(result, 19000 * MS));
+        CHECK(result->autoscale.started > 0 && result->autoscale.changes >= 2);
+        CHECK(result->up_min < result->up_max && result->up_max <= 12);
+        CHECK(fm_sim_result_busy(result) < fm_sim_result_up(result));
+        CHECK_NEAR(fm_sim_result_accelerator_hours(result),
+                   fm_sim_result_up(result) * 29 / 3600 + (double)result->starting_ns / 3600e9,
+                   1e-9);
+        CHECK(result->starting_ns > 0);
+        struct fm_sim_result *again = simulate(policies[i / 2], 1, NULL);
+        CHECK_UINT_EQ(result->trace_hash, again->trace_hash);
+        fm_sim_result_free(again);
+        fm_sim_result_free(result);
+    }
+}
+
+TEST(autoscaling_and_events_get_along)
+{
+    static struct fm_sim_fault faults[] = {
+        {.kind = FM_SIM_FAULT_DOWN, .at_ns = 3000 * MS, .first = 0, .count = 2},
+        /* One that is away, and comes back as away. */
+        {.kind = FM_SIM_FAULT_DOWN, .at_ns = 15000 * MS, .first = 11, .count = 1},
+        {.kind = FM_SIM_FAULT_UP, .at_ns = 16000 * MS, .first = 11, .count = 1},
+        {.kind = FM_SIM_FAULT_SLOW, .at_ns = 16000 * MS, .first = 10, .count = 1, .permille = 3000},
+        {.kind = FM_SIM_FAULT_UP, .at_ns = 17000 * MS, .first = 0, .count = 2},
+        {.kind = FM_SIM_FAULT_DOWN, .at_ns = 20500 * MS, .first = 4, .count = 2}, /* starting */
+    };
+    breathing();
+    scenario.faults = faults;
+    scenario.fault_count = 6;
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_DEFERRED, 1, NULL);
+    CHECK_STR_EQ(error.text, "");
+    CHECK_STR_EQ(result->audit.first, "");
+    CHECK_UINT_EQ(outcomes(&result->total), result->total.requests);
+    CHECK(result->up_max <= 12);
+    CHECK(up_at(result, 16500 * MS) < 6); /* `up` starts nothing that is not wanted */
+    CHECK(up_at(result, 29000 * MS) <= 10 && up_at(result, 29000 * MS) > 6);
+    fm_sim_result_free(result);
+}
+
+TEST(all_are_up_without_autoscaling)
+{
+    busy(4, 150);
+    struct fm_sim_result *result = simulate(FM_SCHED_POLICY_DEFERRED, 1, NULL);
+    CHECK_NEAR(fm_sim_result_up(result), 4, 1e-9);
+    CHECK_UINT_EQ(result->up_min + result->up_max, 8);
+    CHECK_UINT_EQ(result->autoscale.changes + result->autoscale.stopped, 0);
+    for (uint32_t i = 0; i < FM_SIM_TIMELINE_BUCKETS; i++) {
+        CHECK(result->timeline[i].used <= 4);
+    }
+    CHECK(result->timeline[FM_SIM_TIMELINE_BUCKETS / 2].used > 0);
+    fm_sim_result_free(result);
+}
+
 TEST(a_share_of_popularity_is_kept)
 {
     busy(8, 100);
