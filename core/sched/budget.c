@@ -423,6 +423,7 @@ static uint64_t through_ns(const struct search *search, const struct choice *cho
 /* Moves one stage as far up as the paths through it leave room for. */
 static void lift(const struct search *search, struct choice *choice, uint32_t stage)
 {
+    FM_ASSERT(stage < FM_BUDGET_STAGES_MAX);
     uint64_t room_ns = search->pipeline->total_ns - through_ns(search, choice, stage) +
                        search->points[stage][choice->at[stage]].span_ns;
     uint32_t at = point_within(search, stage, room_ns, 1, 1);

@@ -308,6 +308,11 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
         *link = request;
         link = &node->next[0];
         actions->requests[actions->request_count++] = request;
+        if (i >= FM_REQUEST_QUEUE_AHEAD) {
+            fm_request_table_note(
+                &sched->requests,
+                actions->requests[actions->request_count - 1 - FM_REQUEST_QUEUE_AHEAD], request);
+        }
     }
     *link = FM_SCHED_NONE;
     sched->queued_count -= count;
@@ -328,16 +333,37 @@ static void start_here(struct fm_sched *sched, const struct fm_sched_choice *cho
     fm_sched_accelerator_settle(sched, choice->accelerator);
 }
 
+/* Grants the model as many accelerators as it wants and may have. False: the array is full. */
+static bool grants_make(struct fm_sched *sched, const struct fm_sched_choice *choice,
+                        struct fm_sched_actions *actions)
+{
+    const struct fm_sched_model_entry *model = &sched->models[choice->model];
+    uint32_t want = sched->offers[choice->model].want;
+    bool willing = model->state == FM_SCHED_MODEL_WILLING;
+    uint32_t place = choice->accelerator;
+    for (uint32_t i = 0; i < want; i++) {
+        if (actions->message_count == actions->message_capacity) {
+            return i > 0;
+        }
+        fm_sched_grant(sched, choice->model, place, actions);
+        bool early;
+        place =
+            sched->grantable_count > 0 ? lowest_place(sched, choice->model, &early) : FM_SCHED_NONE;
+        if (place == FM_SCHED_NONE ||
+            (willing && sched->policy->uses_active && place >= sched->active_count) ||
+            (sched->clearance_count > 0 && reach_allowed(sched) < model->reach_class)) {
+            break;
+        }
+    }
+    return true;
+}
+
 /* Forms the batch that was chosen and starts it. False: the arrays are full. */
 static bool choice_start(struct fm_sched *sched, const struct fm_sched_choice *choice,
                          struct fm_sched_actions *actions)
 {
     if (sched->options.part == FM_SCHED_PART_MATCHER) {
-        if (actions->message_count == actions->message_capacity) {
-            return false;
-        }
-        fm_sched_grant(sched, choice->model, choice->accelerator, actions);
-        return true;
+        return grants_make(sched, choice, actions);
     }
     struct fm_sched_place place = fm_sched_place_of(sched, choice->accelerator);
     uint32_t count = choice->count > 0

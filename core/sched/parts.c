@@ -10,6 +10,11 @@
 #include "core/util/assert.h"
 #include "core/util/memory.h"
 
+/* Delays are followed fast when they grow and slowly when they shrink: what counts is not the mean
+ * but what has to be reckoned with. */
+#define RISE 8u
+#define FALL 256u
+
 bool fm_sched_policy_has_parts(enum fm_sched_policy_kind policy)
 {
     const struct fm_sched_policy *row = &fm_sched_policies[policy];
@@ -41,6 +46,15 @@ void fm_sched_parts_deinit(struct fm_sched *sched)
 /* --- the shard ---------------------------------------------------------------------------------
  */
 
+void fm_sched_delay_learn(uint64_t *delay_ns, uint64_t measured_ns)
+{
+    if (measured_ns > *delay_ns) {
+        *delay_ns += (measured_ns - *delay_ns) / RISE;
+    } else {
+        *delay_ns -= (*delay_ns - measured_ns) / FALL;
+    }
+}
+
 void fm_sched_offer_mark(struct fm_sched *sched, uint32_t id)
 {
     struct fm_sched_model_entry *model = &sched->models[id];
@@ -69,6 +83,12 @@ static struct fm_sched_offer offer_of(const struct fm_sched *sched, uint32_t id)
     offer.deadline_ns = fm_sched_candidate_deadline_ns(sched, id);
     offer.count = model->queue.count;
     offer.reach_class = model->reach_class;
+    offer.want = 1;
+    if (sched->options.offer_slack_ns > 0) {
+        uint32_t want = offer.count / model->target;
+        want = want < FM_SCHED_WANT_MAX ? want : FM_SCHED_WANT_MAX;
+        offer.want = want > 1 ? (uint16_t)want : 1;
+    }
     return offer;
 }
 
@@ -78,8 +98,8 @@ static bool offer_differs(const struct fm_sched_offer *told, const struct fm_sch
     uint64_t moved_ns =
         told->key_ns > offer->key_ns ? told->key_ns - offer->key_ns : offer->key_ns - told->key_ns;
     return !told->known || told->state != offer->state || told->reach_class != offer->reach_class ||
-           told->deadline_ns != offer->deadline_ns || moved_ns > slack_ns ||
-           (slack_ns == 0 && told->count != offer->count);
+           told->deadline_ns != offer->deadline_ns || told->want != offer->want ||
+           moved_ns > slack_ns || (slack_ns == 0 && told->count != offer->count);
 }
 
 void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actions)
@@ -104,14 +124,15 @@ void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actio
 uint64_t fm_sched_outlook_turn_ns(const struct fm_sched *sched, uint64_t latest_ns)
 {
     const struct fm_sched_outlook *outlook = &sched->outlook;
+    uint64_t earliest_ns = sched->now_ns + fm_sched_delay_ns(sched);
     if (outlook->step_ns == 0) {
-        return sched->now_ns;
+        return earliest_ns;
     }
     uint64_t ahead_ns = latest_ns > sched->now_ns ? latest_ns - sched->now_ns : 0;
     uint64_t step = (ahead_ns + outlook->step_ns - 1) / outlook->step_ns;
     step = step < FM_SCHED_OUTLOOK_STEPS ? step : FM_SCHED_OUTLOOK_STEPS - 1;
     uint64_t turn_ns = outlook->turn_ns[step];
-    return turn_ns > sched->now_ns ? turn_ns : sched->now_ns;
+    return turn_ns > earliest_ns ? turn_ns : earliest_ns;
 }
 
 static bool grant_take(struct fm_sched *sched, const struct fm_sched_message *message,
@@ -128,8 +149,12 @@ static bool grant_take(struct fm_sched *sched, const struct fm_sched_message *me
         .permille = message->as.grant.permille,
         .free_ns = message->as.grant.free_ns,
     };
+    /* There and back: this way once more. */
+    uint64_t at_ns = message->as.grant.at_ns;
+    uint64_t trip_ns = sched->now_ns > at_ns ? 2 * (sched->now_ns - at_ns) : 0;
+    fm_sched_delay_learn(&sched->trip_ns, trip_ns);
     uint32_t count = 0;
-    if (sched->models[id].present && sched->models[id].queue.count > 0) {
+    if (state_is_ready(sched->models[id].state)) {
         sched->outlook = message->as.grant.outlook;
         count = fm_sched_candidate_form(sched, id, &place, actions);
         if (actions->count == actions->capacity ||
@@ -184,6 +209,7 @@ static bool over_tell(const struct fm_sched *sched, const struct fm_sched_runnin
     };
     for (uint32_t slot = running->first; count > 0; count--) {
         actions->requests[actions->request_count++] = slot;
+        fm_request_table_fetch(&sched->requests, slot);
         slot = sched->requests.nodes[slot].next[0];
     }
     return true;
@@ -251,7 +277,7 @@ void fm_sched_offer_place(struct fm_sched *sched, uint32_t id)
 {
     struct fm_sched_model_entry *model = &sched->models[id];
     const struct fm_sched_offer *offer = &sched->offers[id];
-    if (model->granted) {
+    if (model->granted > 0) {
         return;
     }
     if (offer->known && state_is_ready(offer->state)) {
@@ -329,6 +355,7 @@ void fm_sched_grant(struct fm_sched *sched, uint32_t id, uint32_t accelerator_id
         .as.grant = {.type = place.type,
                      .permille = place.permille,
                      .free_ns = place.free_ns,
+                     .at_ns = sched->now_ns,
                      .outlook = outlook_of(sched, id, &place)},
     };
     accelerator->running[accelerator->running_count++] = (struct fm_sched_running){
@@ -343,7 +370,7 @@ void fm_sched_grant(struct fm_sched *sched, uint32_t id, uint32_t accelerator_id
     sched->busy_count += accelerator->running_count == 1 ? 1u : 0u;
     fm_sched_accelerator_settle(sched, accelerator_id);
     fm_sched_candidate_withdraw(sched, id);
-    sched->models[id].granted = true;
+    sched->models[id].granted++;
 }
 
 bool fm_sched_end_tell(struct fm_sched *sched, uint32_t id, enum fm_sched_end end,
@@ -385,7 +412,8 @@ static bool answer_take(struct fm_sched *sched, const struct fm_sched_message *m
         actions->message_count == actions->message_capacity) {
         return false;
     }
-    sched->models[message->model].granted = false;
+    FM_ASSERT(sched->models[message->model].granted > 0);
+    sched->models[message->model].granted--;
     if (message->as.answer.count == 0) {
         *running = (struct fm_sched_running){0};
         sched->busy_count -= --accelerator->running_count == 0 ? 1u : 0u;

@@ -13,11 +13,13 @@
  * (ANSWER; of zero requests when there is nothing left to run). Ends of batches are told to the
  * matcher, which passes them on (ENDED). All messages are of the rate of batches, not of requests.
  *
- * At most one grant of a model is open at a time; the answer to it is followed by a fresh offer,
- * and offers that crossed it are not looked at. What happens to an accelerator whose grant is not
- * answered yet is kept until it is. Messages of one sender to one receiver have to arrive in order,
- * nothing else has to. Every few milliseconds (FM_SCHED_EXCHANGE_NS) the shards' demand is told to
- * the matcher, and what it makes of it to the shards.
+ * A model that has been granted what it wants is out of the running until all its grants are
+ * answered; each answer is followed by a fresh offer, and offers that crossed a grant are not
+ * looked at. So a model with several batches' worth of requests says so (`want`), or it would start
+ * one batch in each round trip. What happens to an accelerator whose grant is not answered yet is
+ * kept until it is. Messages of one sender to one receiver have to arrive in order, nothing else
+ * has to. Every few milliseconds (FM_SCHED_EXCHANGE_NS) the shards' demand is told to the matcher,
+ * and what it makes of it to the shards.
  *
  * The decisions are those of a whole scheduler if messages arrive at once
  * (tests/prop/sched_parts.c) but for two: which old requests `deferred` lets go depends on when the
@@ -34,6 +36,7 @@
 #include "core/sched/sched.h"
 
 #define FM_SCHED_OUTLOOK_STEPS  5u
+#define FM_SCHED_WANT_MAX       16u
 #define FM_SCHED_DEMAND_CLASSES 33u
 #define FM_SCHED_EXCHANGE_NS    UINT64_C(20000000)
 
@@ -53,7 +56,8 @@ struct fm_sched_offer {
     uint32_t count;       /* requests queued */
     uint8_t state;        /* enum fm_sched_model_state */
     uint8_t reach_class;
-    bool known; /* false: nothing was offered yet, or it does not count any more */
+    uint16_t want; /* batches it would start now */
+    bool known;    /* false: nothing was offered yet, or it does not count any more */
 };
 
 /* When the accelerator after this one comes free for what stays behind, if the latest start of that
@@ -79,6 +83,7 @@ struct fm_sched_message {
             uint8_t type;
             uint32_t permille;
             uint64_t free_ns; /* 0: it is */
+            uint64_t at_ns;   /* when it was granted */
             struct fm_sched_outlook outlook;
         } grant;
         struct {

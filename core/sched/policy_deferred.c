@@ -56,8 +56,10 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
         slack_ns = slack_ns / busy_milli * MANY_MILLI;
         hold_permille = 1000 - (1000 - HOLD_PERMILLE) * MANY_MILLI / busy_milli;
     }
+    slack_ns += fm_sched_delay_ns(sched);
     uint64_t window_ns = less(deadline_ns, next_ns + slack_ns);
     uint64_t half_ns = table->total_ns[(count + 3) / 4] + sched->options.control_ns;
+    half_ns += fm_sched_delay_ns(sched);
     uint64_t last_ns = less(deadline_ns, half_ns + model->slo_ns / 1000 * LAST_PERMILLE);
     readiness->urgent_ns = last_ns > window_ns ? last_ns : window_ns;
     bool gathered = (uint64_t)count * 1000 >= (uint64_t)model->target * hold_permille;

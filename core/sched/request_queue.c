@@ -31,6 +31,7 @@ void fm_request_table_deinit(struct fm_request_table *table)
 void fm_request_queue_init(struct fm_request_queue *queue)
 {
     queue->count = 0;
+    queue->appended = 0;
     for (unsigned level = 0; level < LEVELS; level++) {
         queue->first[level] = END;
         queue->last[level] = END;
@@ -97,6 +98,15 @@ void fm_request_queue_insert(struct fm_request_queue *queue, struct fm_request_t
     if (queue->count > 0 && before(node, &table->nodes[queue->last[0]])) {
         find(queue, table, node, found);
         previous = found;
+        queue->appended = 0;
+    } else {
+        /* Whatever is not surely in this queue any more may be anybody's. */
+        uint32_t *recent = &queue->recent[queue->appended % FM_REQUEST_QUEUE_AHEAD];
+        if (queue->appended >= FM_REQUEST_QUEUE_AHEAD && queue->count >= FM_REQUEST_QUEUE_AHEAD) {
+            fm_request_table_note(table, *recent, slot);
+        }
+        *recent = slot;
+        queue->appended++;
     }
     for (unsigned level = 0; level < node->level_count; level++) {
         uint32_t *link = link_of(queue, table, previous[level], level);
@@ -114,6 +124,7 @@ uint32_t fm_request_queue_pop(struct fm_request_queue *queue, struct fm_request_
     FM_ASSERT(queue->count > 0);
     uint32_t slot = queue->first[0];
     const struct fm_request_node *node = &table->nodes[slot];
+    fm_request_table_fetch(table, slot);
     for (unsigned level = 0; level < node->level_count; level++) {
         queue->first[level] = node->next[level];
         if (node->next[level] == END) {
@@ -131,6 +142,7 @@ void fm_request_queue_remove(struct fm_request_queue *queue, struct fm_request_t
     const struct fm_request_node *node = &table->nodes[slot];
     uint32_t previous[LEVELS];
     find(queue, table, node, previous);
+    queue->appended = 0;
     for (unsigned level = 0; level < node->level_count; level++) {
         uint32_t *link = link_of(queue, table, previous[level], level);
         FM_ASSERT(*link == slot);

@@ -9,8 +9,10 @@
  * latest so far is appended in O(1), which is every request where all deadlines are arrival + SLO;
  * any other finds its place in O(length / 512 + 24) expected. Of equal deadlines the more important
  * priority goes first, then the one that came first. Levels come from a hash of the sequence
- * number, so the same requests give the same list. LIMITATIONS. Beyond some 100,000 requests in one
- * queue out-of-order insertion grows linear (with 1/512).
+ * number, so the same requests give the same list. A queue's slots lie anywhere in memory; a node
+ * without a link on the top level names there the slot that was appended AHEAD after it, of which
+ * nothing is believed but that it may be worth fetching. LIMITATIONS. Beyond some 100,000 requests
+ * in one queue out-of-order insertion grows linear (with 1/512).
  */
 #ifndef FM_CORE_SCHED_REQUEST_QUEUE_H
 #define FM_CORE_SCHED_REQUEST_QUEUE_H
@@ -21,6 +23,7 @@
 #include "fermata/status.h"
 
 #define FM_REQUEST_QUEUE_LEVELS 4u
+#define FM_REQUEST_QUEUE_AHEAD  8u
 #define FM_REQUEST_QUEUE_END    UINT32_MAX
 
 struct fm_request_node {
@@ -44,6 +47,8 @@ struct fm_request_queue {
     uint32_t first[FM_REQUEST_QUEUE_LEVELS];
     uint32_t last[FM_REQUEST_QUEUE_LEVELS]; /* END: empty on this level */
     uint32_t count;
+    uint32_t appended;                       /* in a row: nothing else has changed the order */
+    uint32_t recent[FM_REQUEST_QUEUE_AHEAD]; /* the last that were */
 };
 
 int FM_NODISCARD fm_request_table_init(struct fm_request_table *table, uint32_t slot_count);
@@ -59,6 +64,24 @@ uint32_t fm_request_queue_pop(struct fm_request_queue *queue, struct fm_request_
 /* Takes any out; it must be in this queue. */
 void fm_request_queue_remove(struct fm_request_queue *queue, struct fm_request_table *table,
                              uint32_t slot);
+
+/* Fetches what was noted to come AHEAD after a slot. */
+static inline void fm_request_table_fetch(const struct fm_request_table *table, uint32_t slot)
+{
+    uint32_t ahead = table->nodes[slot].next[FM_REQUEST_QUEUE_LEVELS - 1];
+    if (ahead < table->slot_count) {
+        __builtin_prefetch(&table->nodes[ahead], 1);
+    }
+}
+
+/* Notes it, where the node has no use for the place. */
+static inline void fm_request_table_note(struct fm_request_table *table, uint32_t slot,
+                                         uint32_t ahead)
+{
+    if (table->nodes[slot].level_count < FM_REQUEST_QUEUE_LEVELS) {
+        table->nodes[slot].next[FM_REQUEST_QUEUE_LEVELS - 1] = ahead;
+    }
+}
 
 static inline uint32_t fm_request_queue_first(const struct fm_request_queue *queue)
 {

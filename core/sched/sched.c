@@ -14,6 +14,7 @@
 
 #define RUNNING_OWNER     FM_SCHED_MODELS_LIMIT
 #define INTERVAL_FIRST_NS UINT64_C(20000)
+#define AHEAD             4u /* events that are looked at before their turn */
 
 /* --- creation ----------------------------------------------------------------------------------
  */
@@ -620,12 +621,30 @@ static int event_take(struct fm_sched *sched, const struct fm_sched_event *event
     return 1;
 }
 
+/* Asks for the memory that a request will touch soon. */
+static void event_fetch(const struct fm_sched *sched, const struct fm_sched_event *event)
+{
+    if (event->kind != FM_SCHED_EVENT_REQUEST ||
+        event->as.request.model >= sched->options.models_max ||
+        event->as.request.request >= sched->requests.slot_count) {
+        return;
+    }
+    const char *model = (const char *)&sched->models[event->as.request.model];
+    __builtin_prefetch(model, 1);
+    __builtin_prefetch(model + 64, 1);
+    __builtin_prefetch(model + 128, 1);
+    __builtin_prefetch(&sched->requests.nodes[event->as.request.request], 1);
+}
+
 static void timers_fire(struct fm_sched *sched, struct fm_sched_actions *actions)
 {
     while (!fm_id_heap_empty(&sched->timers) && actions->count < actions->capacity) {
         struct fm_id_heap_entry first = fm_id_heap_first(&sched->timers);
         if (first.key > sched->now_ns) {
             break;
+        }
+        if (sched->options.part == FM_SCHED_PART_SHARD) {
+            fm_sched_delay_learn(&sched->lag_ns, sched->now_ns - first.key);
         }
         fm_sched_candidate_refresh(sched, first.id, actions);
     }
@@ -660,6 +679,9 @@ int fm_sched_step(struct fm_sched *sched, uint64_t now_ns, const struct fm_sched
     int status = 0;
     /* An event can cause one action at once, and a refresh a few more that it can put off. */
     while (taken < event_count && actions->count < actions->capacity) {
+        if (event_count - taken > AHEAD) {
+            event_fetch(sched, &events[taken + AHEAD]);
+        }
         int result = event_take(sched, &events[taken], actions);
         if (result <= 0) {
             status = result;

@@ -39,18 +39,18 @@ struct fm_sched_readiness {
     uint64_t latest_ns; /* order among those that may */
 };
 
+/* What each request touches comes first, on as few cache lines as can be. */
 struct fm_sched_model_entry {
     struct fm_request_queue queue;
-    struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT];
     enum fm_sched_model_state state;
     bool present;
     enum fm_sched_goal goal;
     uint8_t reference;   /* the type whose l(b) the candidate is judged by: the fastest */
     uint8_t reach_class; /* whose ready heap it is in */
     uint8_t tightness_class;
-    bool holds;   /* needs more than one accelerator: keeps a distance between its batches */
-    bool marked;  /* SHARD: what it offers has to be looked at */
-    bool granted; /* MATCHER: a grant is not answered yet */
+    bool holds;       /* needs more than one accelerator: keeps a distance between its batches */
+    bool marked;      /* SHARD: what it offers has to be looked at */
+    uint16_t granted; /* MATCHER: grants that are not answered yet */
     uint32_t batch_max;
     uint64_t slo_ns;    /* as given */
     uint64_t budget_ns; /* slo - result - control */
@@ -72,9 +72,10 @@ struct fm_sched_model_entry {
     uint32_t bad_q20;
     int64_t bias_ns;
 
+    struct fm_sched_model_stats stats;
+    struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT];
     uint32_t preferred[FM_SCHED_PREFERRED_MAX];
     uint64_t queue_delay_ns;
-    struct fm_sched_model_stats stats;
 };
 
 struct fm_sched_running {
@@ -159,8 +160,10 @@ struct fm_sched {
     struct fm_sched_offer *offers;
     uint32_t *marks; /* SHARD: models whose offer has to be looked at */
     uint32_t mark_count;
-    struct fm_sched_pool pool;         /* SHARD: as last told */
-    uint64_t elsewhere_micro;          /* SHARD: what models of other shards keep busy */
+    struct fm_sched_pool pool; /* SHARD: as last told */
+    uint64_t elsewhere_micro;  /* SHARD: what models of other shards keep busy */
+    uint64_t trip_ns;          /* SHARD: from an offer to its grant, if there is an accelerator */
+    uint64_t lag_ns;           /* SHARD: how late timers are */
     struct fm_sched_outlook outlook;   /* SHARD: of the grant that is being used */
     struct fm_sched_shard_load *loads; /* MATCHER: by shard */
     uint32_t waiting_count;            /* MATCHER: models that have requests queued */
@@ -246,6 +249,14 @@ void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
 /* --- parts.c -----------------------------------------------------------------------------------
  */
 
+/* SHARD: how long it takes from when a model becomes ready to when its batch can be formed; 0 for
+ * a whole scheduler. */
+static inline uint64_t fm_sched_delay_ns(const struct fm_sched *sched)
+{
+    return sched->trip_ns + sched->lag_ns;
+}
+void fm_sched_delay_learn(uint64_t *delay_ns, uint64_t measured_ns);
+
 int FM_NODISCARD fm_sched_parts_init(struct fm_sched *sched);
 void fm_sched_parts_deinit(struct fm_sched *sched);
 /* SHARD: when what stays behind gets an accelerator, if it has to start by latest_ns;
@@ -259,7 +270,7 @@ void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actio
 void fm_sched_offer_place(struct fm_sched *sched, uint32_t model);
 /* MATCHER: a model is gone. */
 void fm_sched_offer_forget(struct fm_sched *sched, uint32_t model);
-/* MATCHER: there is room for the message. */
+/* MATCHER: there is room for the message. The model is out of the running until it answers. */
 void fm_sched_grant(struct fm_sched *sched, uint32_t model, uint32_t accelerator,
                     struct fm_sched_actions *actions);
 /* MATCHER: tells the shard that the first batch of an accelerator is over, or keeps it until the

@@ -59,7 +59,8 @@ static bool place_ok(const struct fm_sched *sched, uint32_t id)
     bool idle = model->state == FM_SCHED_MODEL_IDLE;
     uint32_t position = sched->ready_positions[id];
     if (sched->options.part == FM_SCHED_PART_MATCHER) {
-        if (ready != (position != UINT32_MAX) || (ready && (model->granted || !model->present))) {
+        if (ready != (position != UINT32_MAX) ||
+            (ready && (model->granted > 0 || !model->present))) {
             return false;
         }
     } else if (idle != (model->queue.count == 0) ||

@@ -25,6 +25,7 @@
 #define SLO_LEAST_NS UINT64_C(25000000)
 #define SLOTS_LEAST  4096.0
 #define DROPPED      0x80000000u
+#define RING_AT_MAX  2048u
 
 struct begun {
     uint64_t batch;
@@ -397,7 +398,9 @@ static int scheduler_start(struct stress *stress, struct fm_error *reterr)
         .shard_count = stress->options.shards,
         .submitter_count = 1,
         .reporter_count = 1,
-        .offer_slack_ns = stress->options.slo_ns / 128,
+        /* As fast as it goes: what waits in the ring would wait for nothing else. */
+        .submit_capacity = stress->options.rate_hz > 0 ? 0 : RING_AT_MAX,
+        .offer_slack_ns = stress->options.slo_ns / 16,
         .on_action = on_action,
         .context = stress,
     };
@@ -423,6 +426,7 @@ static void stats_subtract(struct fm_scheduler_stats *stats,
     stats->started -= before->started;
     stats->batches -= before->batches;
     stats->messages -= before->messages;
+    stats->declined -= before->declined;
     stats->steps -= before->steps;
     stats->parks -= before->parks;
     stats->cpu_ns -= before->cpu_ns;

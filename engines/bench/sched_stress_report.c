@@ -105,6 +105,7 @@ void fm_sched_stress_report_json(const struct fm_sched_stress_result *result, st
     number(&writer, "batches_per_second", figures.batches_hz);
     number(&writer, "batch_mean", figures.batch_mean);
     number(&writer, "messages_per_batch", figures.messages_per_batch);
+    number(&writer, "declined_per_batch", per((double)stats->declined, stats->batches));
     number(&writer, "parks_per_second", (double)stats->parks / result->seconds);
     fm_json_key(&writer, "scheduling_delay_us");
     fm_json_object_begin(&writer);

@@ -110,6 +110,10 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
             bool put = fm_ring_put(&part->to_matcher, &actions->messages[i],
                                    sizeof(struct fm_sched_message));
             FM_ASSERT(put);
+            const struct fm_sched_message *message = &actions->messages[i];
+            bool declines =
+                message->kind == FM_SCHED_MESSAGE_ANSWER && message->as.answer.count == 0;
+            part->stats.declined += declines ? 1 : 0;
         }
         fm_ring_stamp(&part->to_matcher, now_ns);
         fm_parker_wake(&matcher_of(scheduler)->parker);
@@ -626,6 +630,7 @@ void fm_scheduler_stats_get(struct fm_scheduler *scheduler, struct fm_scheduler_
         ret_stats->started += of->started;
         ret_stats->batches += of->batches;
         ret_stats->messages += of->messages;
+        ret_stats->declined += of->declined;
         ret_stats->steps += of->steps;
         ret_stats->parks += of->parks;
         ret_stats->cpu_ns += of->cpu_ns;

@@ -104,6 +104,7 @@ struct fm_scheduler_stats {
     uint64_t batches;
     uint64_t dropped[FM_SCHED_DROP_COUNT_];
     uint64_t messages; /* between parts */
+    uint64_t declined; /* grants that no batch was formed for */
     uint64_t steps;
     uint64_t parks; /* times a thread went to sleep */
     uint64_t cpu_ns;
