@@ -7,6 +7,8 @@
 
 /* A model that is treated this much worse than the mean does not have to leave room for others. */
 #define EXEMPT_PERMILLE 1500
+/* While more than this is lost, being overdue is no merit. */
+#define LOSING_PERMILLE 4u
 
 uint64_t fm_sched_accelerator_free_ns(const struct fm_sched_accelerator *accelerator)
 {
@@ -123,12 +125,20 @@ void fm_sched_candidate_withdraw(struct fm_sched *sched, uint32_t id)
     model->state = FM_SCHED_MODEL_WAITING;
 }
 
-/* Sorting key among ready candidates: the earliest `latest` first, and fairness. */
+/*
+ * Sorting key among ready candidates: the earliest `latest` first, and fairness. Past saturation
+ * every model's `latest` is over, and the longer its batches, the longer: to go by that would serve
+ * the models with long batches and starve the others. So all that are overdue count alike, as of
+ * when they were looked at, and fairness decides.
+ */
 static uint64_t key_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                        uint64_t latest_ns)
 {
     if (!sched->policy->uses_fairness) {
         return latest_ns;
+    }
+    if (fm_sched_bad_q20(sched) > FM_SCHED_Q20(LOSING_PERMILLE) && latest_ns < sched->now_ns) {
+        latest_ns = sched->now_ns;
     }
     int64_t key = (int64_t)latest_ns - model->bias_ns;
     return key > 0 ? (uint64_t)key : 0;

@@ -15,6 +15,8 @@
  * every half octave of tightness, as many accelerators as the models that tight keep busy (and one
  * standard deviation of a Poisson count of them) must come free within 3/4 of it after any grant;
  * but never so many that the other models' demand has no place.
+ *
+ * Fairness. A model that loses more than others gains in the order of candidates, see bias_review.
  */
 #include <string.h>
 
@@ -28,6 +30,27 @@
 /* One model's demand is counted up to as many accelerators as there can be. */
 #define BUSY_MAX_MICRO (FM_SCHED_ACCELERATORS_LIMIT * ONE_MICRO)
 #define ONE_Q20        (1u << 20)
+#define ONE_Q40        (UINT64_C(1) << 40)
+/* A batch is decent that has this much of the target's throughput. */
+#define DECENT_PERMILLE 990u
+/* Requests that a model's share of bad ones is known over. */
+#define MEMORY_SLOS    8u
+#define MEMORY_LEAST   400u
+#define MEMORY_SECONDS 4u
+#define MEMORY_SHORT   20u
+#define MEMORY_MOST    1000000u
+/* Requests that are lost widen the margin of accelerators: so many times it for each percent. */
+#define MARGIN_PER_PERCENT 20u
+/* A model holds if it asks for at least this share of what all ask for. */
+#define HOLDS_PERCENT 40u
+/* Up to so much of the mean a model fares no worse than others. */
+#define USUAL_PERMILLE 1300
+/* The loss from which on a pool counts as past saturation, and that from which it wholly does. */
+#define PAST_FROM_PERMILLE 10u
+#define PAST_FULL_PERMILLE 40u
+/* Of what is lost there a model bears between these parts of the mean. */
+#define BURDEN_LEAST_PERMILLE 500u
+#define BURDEN_MOST_PERMILLE  1500u
 
 #define CLASS_FIRST_SHIFT 16u
 
@@ -114,12 +137,14 @@ static void demand_count(struct fm_sched *sched, const struct fm_sched_model_ent
     if (in) {
         sched->models_by_tightness[class_index] += model->present ? 1u : 0u;
         sched->busy_micro += model->busy_micro;
+        sched->rate_millihertz += model->rate_millihertz;
         sched->busy_micro_by_tightness[class_index] += model->busy_micro;
         sched->near_micro_by_tightness[class_index] += model->near_micro;
     } else {
         FM_ASSERT(sched->busy_micro >= model->busy_micro);
         sched->models_by_tightness[class_index] -= model->present ? 1u : 0u;
         sched->busy_micro -= model->busy_micro;
+        sched->rate_millihertz -= model->rate_millihertz;
         sched->busy_micro_by_tightness[class_index] -= model->busy_micro;
         sched->near_micro_by_tightness[class_index] -= model->near_micro;
     }
@@ -130,7 +155,49 @@ void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry 
     demand_count(sched, model, false);
     model->busy_micro = 0;
     model->near_micro = 0;
+    model->rate_millihertz = 0;
     demand_count(sched, model, true);
+}
+
+/* The accelerator's time for a request of the mean model; 0: not known. */
+static uint64_t cost_mean_ns(const struct fm_sched *sched)
+{
+    uint64_t rate = sched->rate_millihertz;
+    uint64_t busy_micro = sched->busy_micro;
+    for (; rate >= UINT64_C(1) << 40; rate >>= 1) {
+        busy_micro >>= 1;
+    }
+    return rate == 0 ? 0 : busy_micro / rate * ONE_MICRO + busy_micro % rate * ONE_MICRO / rate;
+}
+
+/* What a request costs against the mean, within bounds. */
+static uint32_t burden_of(const struct fm_sched *sched, uint64_t cost_ns)
+{
+    uint64_t mean_ns = cost_mean_ns(sched);
+    if (mean_ns == 0) {
+        return 1000;
+    }
+    uint64_t most_ns = mean_ns / 1000 * BURDEN_MOST_PERMILLE;
+    uint64_t permille = cost_ns < most_ns ? cost_ns * 1000 / mean_ns : BURDEN_MOST_PERMILLE;
+    return permille > BURDEN_LEAST_PERMILLE ? (uint32_t)permille : BURDEN_LEAST_PERMILLE;
+}
+
+/* The smallest batch that has at least DECENT_PERMILLE of the target's throughput. */
+static uint32_t decent_of(const struct fm_latency_table *table, uint32_t target)
+{
+    uint32_t low = 1;
+    uint32_t high = target;
+    while (low < high) {
+        uint32_t batch = (low + high) / 2;
+        bool decent = table->latency_ns[target] / 1000 * batch >=
+                      table->latency_ns[batch] / 1000 * target / 1000 * DECENT_PERMILLE;
+        if (decent) {
+            high = batch;
+        } else {
+            low = batch + 1;
+        }
+    }
+    return low;
 }
 
 void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry *model)
@@ -145,17 +212,20 @@ void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry 
         target = target == 0 ? 1 : target < model->batch_max ? target : model->batch_max;
     }
     model->target = target;
+    model->decent = decent_of(table, target);
     uint64_t busy_micro = 0;
-    model->holds = false;
     if (model->gap_ns != FM_SCHED_NEVER) {
         uint64_t gather_ns = target * model->gap_ns;
         uint64_t latency_ns = table->latency_ns[target];
         busy_micro = latency_ns > UINT64_MAX / ONE_MICRO ? BUSY_MAX_MICRO
                                                          : latency_ns * ONE_MICRO / gather_ns;
         busy_micro = busy_micro < BUSY_MAX_MICRO ? busy_micro : BUSY_MAX_MICRO;
-        model->holds = busy_micro > ONE_MICRO * 21 / 20;
     }
     demand_count(sched, model, false);
+    model->holds = busy_micro > ONE_MICRO * 21 / 20 &&
+                   busy_micro >= (fm_sched_busy_micro(sched) + busy_micro) / 100 * HOLDS_PERCENT;
+    model->rate_millihertz =
+        model->gap_ns == FM_SCHED_NEVER ? 0 : UINT64_C(1000000000000) / model->gap_ns;
     uint64_t moderate_ns = table->total_ns[(target + 1) / 2];
     model->busy_micro = busy_micro;
     model->tightness_ns = budget_ns > moderate_ns ? budget_ns - moderate_ns : 0;
@@ -167,6 +237,17 @@ void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry 
         model->near_micro = busy_micro / 1024 * (wait_ns * 1024 / table->latency_ns[target]);
     }
     demand_count(sched, model, true);
+    model->burden_permille = burden_of(sched, table->latency_ns[target] / target);
+}
+
+uint32_t fm_sched_bad_q20(const struct fm_sched *sched)
+{
+    return sched->options.part == FM_SCHED_PART_SHARD ? sched->pool.bad_q20 : sched->bad_q20;
+}
+
+bool fm_sched_demand_full(const struct fm_sched *sched)
+{
+    return fm_sched_busy_micro(sched) >= sched->up_count * ONE_MICRO;
 }
 
 uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
@@ -196,13 +277,14 @@ uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
     return each_shared_ns < most ? each_shared_ns * model->queue.count : FM_SCHED_TIME_MAX_NS;
 }
 
-/* Accelerators that the load needs, from what it keeps busy: half a standard
- * deviation. */
+/* Accelerators that the load needs, from what it keeps busy: half a standard deviation, and more
+ * while requests are lost, as bursts are more than a mean rate tells. */
 static uint32_t active_of(const struct fm_sched *sched)
 {
     uint64_t most_micro = 2 * sched->up_count * ONE_MICRO; /* more changes nothing */
     uint64_t busy_micro = sched->busy_micro < most_micro ? sched->busy_micro : most_micro;
     uint64_t spread_micro = square_root(busy_micro * ONE_MICRO) / 2;
+    spread_micro += spread_micro * sched->bad_q20 / FM_SCHED_Q20(10u) * MARGIN_PER_PERCENT;
     uint64_t active = (busy_micro + spread_micro + ONE_MICRO - 1) / ONE_MICRO;
     return active < 1 ? 1 : active < sched->up_count ? (uint32_t)active : sched->up_count;
 }
@@ -278,30 +360,77 @@ void fm_sched_demand_epoch(struct fm_sched *sched)
     }
 }
 
-static uint32_t average_move(uint32_t average_q20, uint32_t count, uint32_t weight, bool bad)
+static uint64_t average_move(uint64_t average_q40, uint32_t count, uint64_t weight, bool bad)
 {
-    uint64_t target = bad ? ONE_Q20 : 0;
+    uint64_t target = bad ? ONE_Q40 : 0;
     uint64_t share = count < weight ? count : weight;
-    int64_t move = ((int64_t)target - (int64_t)average_q20) * (int64_t)share / (int64_t)weight;
-    return (uint32_t)((int64_t)average_q20 + move);
+    int64_t move = ((int64_t)target - (int64_t)average_q40) * (int64_t)share / (int64_t)weight;
+    return (uint64_t)((int64_t)average_q40 + move);
+}
+
+/* How far past saturation what is lost says it is, in thousandths of as far as counts. */
+static uint32_t past_permille(const struct fm_sched *sched)
+{
+    uint32_t lost_permille = (uint32_t)((uint64_t)fm_sched_bad_q20(sched) * 1000 / ONE_Q20);
+    uint32_t past = lost_permille > PAST_FROM_PERMILLE ? lost_permille - PAST_FROM_PERMILLE : 0;
+    uint32_t full = PAST_FULL_PERMILLE - PAST_FROM_PERMILLE;
+    return past < full ? past * 1000 / full : 1000;
+}
+
+/*
+ * Over how many of its requests a model's share of bad ones is known. As many as come in some SLOs
+ * at least: what is done about it takes up to an SLO to show, and with a shorter memory the model's
+ * turn swings to and fro. Past saturation no more than come in some seconds: a rare model that has
+ * yet to lose many would starve until then.
+ */
+static uint64_t memory_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
+{
+    uint64_t short_count = model->rate_millihertz * MEMORY_SECONDS / 1000;
+    short_count = short_count < MEMORY_SHORT ? MEMORY_SHORT : short_count;
+    uint64_t least = MEMORY_LEAST;
+    if (short_count < MEMORY_LEAST) {
+        least -= (MEMORY_LEAST - short_count) * past_permille(sched) / 1000;
+    }
+    uint64_t memory = model->slo_ns * MEMORY_SLOS / model->gap_ns;
+    return memory < least ? least : memory < MEMORY_MOST ? memory : MEMORY_MOST;
+}
+
+/*
+ * A model that fares worse than usual, which is somewhat worse than the mean, is treated as if its
+ * deadlines were earlier, by a tenth of its SLO for each multiple, at most two; one that fares
+ * better as if later, by half of that. Past saturation this has to decide who is served at all, so
+ * it grows with what is lost, up to four times. And there the models bear what is lost by what
+ * their requests cost.
+ */
+static void bias_review(const struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    int64_t lost_permille = (int64_t)fm_sched_bad_q20(sched) * 1000 / ONE_Q20;
+    int64_t burden_permille =
+        1000 + ((int64_t)model->burden_permille - 1000) * (int64_t)past_permille(sched) / 1000;
+    int64_t usual = (int64_t)fm_sched_bad_q20(sched) * USUAL_PERMILLE / 1000;
+    usual = usual > ONE_Q20 / 500 ? usual : ONE_Q20 / 500;
+    int64_t excess_permille =
+        (int64_t)model->bad_q20 * 1000 * 1000 / (usual * burden_permille) - 1000;
+    excess_permille = excess_permille < 2000 ? excess_permille : 2000;
+    excess_permille = excess_permille > -500 ? excess_permille : -500;
+    int64_t gain_permille = 1000 + 30 * lost_permille;
+    gain_permille = gain_permille < 4000 ? gain_permille : 4000;
+    model->bias_ns = (int64_t)(model->slo_ns / 10000) * excess_permille / 1000 * gain_permille;
 }
 
 void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
                              uint32_t count, bool bad)
 {
     bool shard = sched->options.part == FM_SCHED_PART_SHARD;
-    uint32_t models = shard ? sched->pool.model_count : sched->model_count;
+    uint64_t models = shard ? sched->pool.model_count : sched->model_count;
     models = models < 20 ? 20 : models;
     sched->outcomes += count;
-    model->bad_q20 = average_move(model->bad_q20, count, 400, bad);
-    sched->bad_q20 =
-        average_move(sched->bad_q20, count, 400 * (models < 1000 ? models : 1000), bad);
-    /* A model that fares worse than the mean is treated as if its deadlines were earlier, by a
-     * tenth of its SLO for each multiple of the mean, at most two; one that fares better as if
-     * later. */
-    int64_t mean = shard ? sched->pool.bad_q20 : sched->bad_q20;
-    mean = mean > ONE_Q20 / 500 ? mean : ONE_Q20 / 500;
-    int64_t excess_permille = (int64_t)model->bad_q20 * 1000 / mean - 1000;
-    excess_permille = excess_permille < 2000 ? excess_permille : 2000;
-    model->bias_ns = (int64_t)(model->slo_ns / 10000) * excess_permille;
+    uint64_t memory = MEMORY_LEAST * (models < 1000 ? models : 1000);
+    uint64_t second = sched->rate_millihertz / 1000;
+    second = second < MEMORY_MOST ? second : MEMORY_MOST;
+    model->bad_q40 = average_move(model->bad_q40, count, memory_of(sched, model), bad);
+    sched->bad_q40 = average_move(sched->bad_q40, count, memory > second ? memory : second, bad);
+    model->bad_q20 = (uint32_t)(model->bad_q40 >> 20);
+    sched->bad_q20 = (uint32_t)(sched->bad_q40 >> 20);
+    bias_review(sched, model);
 }

@@ -121,6 +121,9 @@ static uint32_t lowest_grantable(const struct fm_sched *sched,
 /* Whether the candidate's first request still makes it on an accelerator. */
 static bool makes_it(const struct fm_sched *sched, uint32_t model, uint32_t id)
 {
+    if (sched->options.part == FM_SCHED_PART_MATCHER && sched->options.type_count == 1) {
+        return true; /* its shard knows better; there is no other place to look for */
+    }
     const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     const struct fm_latency_table *table = &sched->models[model].tables[accelerator->type];
     uint64_t deadline_ns = fm_sched_candidate_deadline_ns(sched, model);

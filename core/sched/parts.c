@@ -92,14 +92,18 @@ static struct fm_sched_offer offer_of(const struct fm_sched *sched, uint32_t id)
     return offer;
 }
 
+static uint64_t apart(uint64_t left, uint64_t right)
+{
+    return left > right ? left - right : right - left;
+}
+
 static bool offer_differs(const struct fm_sched_offer *told, const struct fm_sched_offer *offer,
                           uint64_t slack_ns)
 {
-    uint64_t moved_ns =
-        told->key_ns > offer->key_ns ? told->key_ns - offer->key_ns : offer->key_ns - told->key_ns;
     return !told->known || told->state != offer->state || told->reach_class != offer->reach_class ||
-           told->deadline_ns != offer->deadline_ns || told->want != offer->want ||
-           moved_ns > slack_ns || (slack_ns == 0 && told->count != offer->count);
+           apart(told->key_ns, offer->key_ns) > slack_ns ||
+           apart(told->deadline_ns, offer->deadline_ns) > slack_ns ||
+           offer->want >= 2 * told->want || (slack_ns == 0 && told->count != offer->count);
 }
 
 void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actions)
@@ -107,7 +111,10 @@ void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actio
     while (sched->mark_count > 0) {
         uint32_t id = sched->marks[sched->mark_count - 1];
         struct fm_sched_offer offer = offer_of(sched, id);
-        if (offer_differs(&sched->offers[id], &offer, sched->options.offer_slack_ns)) {
+        /* One that is only willing waits for an accelerator in use: its order matters less. */
+        uint64_t slack_ns =
+            sched->options.offer_slack_ns * (offer.state == FM_SCHED_MODEL_URGENT ? 1 : 4);
+        if (offer_differs(&sched->offers[id], &offer, slack_ns)) {
             if (actions->message_count == actions->message_capacity) {
                 actions->wake_ns = sched->now_ns;
                 return;
@@ -179,12 +186,12 @@ static bool grant_take(struct fm_sched *sched, const struct fm_sched_message *me
         answer.as.answer.start_ns = running->start_ns;
         answer.as.answer.expected_ns = running->expected_ns;
     }
-    actions->messages[actions->message_count++] = answer;
-    sched->offers[id].known = false;
-    fm_sched_offer_mark(sched, id);
     if (sched->models[id].present) {
         fm_sched_candidate_refresh(sched, id, actions);
     }
+    sched->offers[id] = offer_of(sched, id);
+    answer.as.answer.offer = sched->offers[id];
+    actions->messages[actions->message_count++] = answer;
     return true;
 }
 
@@ -300,16 +307,16 @@ void fm_sched_offer_forget(struct fm_sched *sched, uint32_t id)
     fm_sched_candidate_withdraw(sched, id);
 }
 
-static void offer_take(struct fm_sched *sched, const struct fm_sched_message *message)
+static void offer_take(struct fm_sched *sched, uint32_t id, const struct fm_sched_offer *given)
 {
-    if (!sched->models[message->model].present) {
+    if (!sched->models[id].present) {
         return; /* said before its shard knew */
     }
-    struct fm_sched_offer *offer = &sched->offers[message->model];
+    struct fm_sched_offer *offer = &sched->offers[id];
     sched->waiting_count -= offer_waits(offer) ? 1u : 0u;
-    *offer = message->as.offer;
+    *offer = *given;
     sched->waiting_count += offer_waits(offer) ? 1u : 0u;
-    fm_sched_offer_place(sched, message->model);
+    fm_sched_offer_place(sched, id);
 }
 
 /* What the shard needs to judge whether it should let old requests go; nothing if it will not. */
@@ -414,6 +421,7 @@ static bool answer_take(struct fm_sched *sched, const struct fm_sched_message *m
     }
     FM_ASSERT(sched->models[message->model].granted > 0);
     sched->models[message->model].granted--;
+    offer_take(sched, message->model, &message->as.answer.offer);
     if (message->as.answer.count == 0) {
         *running = (struct fm_sched_running){0};
         sched->busy_count -= --accelerator->running_count == 0 ? 1u : 0u;
@@ -445,7 +453,7 @@ bool fm_sched_message_take(struct fm_sched *sched, const struct fm_sched_message
         return ended_take(sched, message, actions);
     case FM_SCHED_MESSAGE_OFFER:
         FM_ASSERT(!shard);
-        offer_take(sched, message);
+        offer_take(sched, message->model, &message->as.offer);
         return true;
     case FM_SCHED_MESSAGE_ANSWER:
         FM_ASSERT(!shard);

@@ -14,12 +14,12 @@
  * matcher, which passes them on (ENDED). All messages are of the rate of batches, not of requests.
  *
  * A model that has been granted what it wants is out of the running until all its grants are
- * answered; each answer is followed by a fresh offer, and offers that crossed a grant are not
- * looked at. So a model with several batches' worth of requests says so (`want`), or it would start
- * one batch in each round trip. What happens to an accelerator whose grant is not answered yet is
- * kept until it is. Messages of one sender to one receiver have to arrive in order, nothing else
- * has to. Every few milliseconds (FM_SCHED_EXCHANGE_NS) the shards' demand is told to the matcher,
- * and what it makes of it to the shards.
+ * answered; an answer carries a fresh offer, and offers that crossed a grant are not looked at. So
+ * a model with several batches' worth of requests says so (`want`), or it would start one batch in
+ * each round trip. What happens to an accelerator whose grant is not answered yet is kept until it
+ * is. Messages of one sender to one receiver have to arrive in order, nothing else has to. Every
+ * few milliseconds (FM_SCHED_EXCHANGE_NS) the shards' demand is told to the matcher, and what it
+ * makes of it to the shards.
  *
  * The decisions are those of a whole scheduler if messages arrive at once
  * (tests/prop/sched_parts.c) but for two: which old requests `deferred` lets go depends on when the
@@ -78,6 +78,7 @@ struct fm_sched_message {
             uint32_t count; /* 0: nothing is started */
             uint64_t start_ns;
             uint64_t expected_ns;
+            struct fm_sched_offer offer; /* what the model would run next */
         } answer;
         struct {
             uint8_t type;

@@ -252,6 +252,7 @@ static void model_first_time(struct fm_sched *sched, struct fm_sched_model_entry
     model->window_count_before = 0;
     model->gap_ns = FM_SCHED_NEVER;
     model->bad_q20 = 0;
+    model->bad_q40 = 0;
     model->bias_ns = 0;
     model->stats = (struct fm_sched_model_stats){0};
     sched->model_count++;

@@ -25,6 +25,9 @@
 #define FM_SCHED_REACH_CLASSES FM_SCHED_DEMAND_CLASSES
 #define FM_SCHED_RUNNING_MAX   2u
 
+/* A share of requests as bad_q20 counts it. */
+#define FM_SCHED_Q20(permille) ((1u << 20) / 1000u * (permille))
+
 enum fm_sched_model_state {
     FM_SCHED_MODEL_IDLE,    /* no candidate */
     FM_SCHED_MODEL_WAITING, /* deferring */
@@ -48,8 +51,9 @@ struct fm_sched_model_entry {
     uint8_t reference;   /* the type whose l(b) the candidate is judged by: the fastest */
     uint8_t reach_class; /* whose ready heap it is in */
     uint8_t tightness_class;
-    bool holds;       /* needs more than one accelerator: keeps a distance between its batches */
-    bool marked;      /* SHARD: what it offers has to be looked at */
+    bool holds;  /* keeps a distance between its batches: needs more than one accelerator, and much
+                    of the pool */
+    bool marked; /* SHARD: what it offers has to be looked at */
     uint16_t granted; /* MATCHER: grants that are not answered yet */
     uint32_t batch_max;
     uint64_t slo_ns;    /* as given */
@@ -63,13 +67,17 @@ struct fm_sched_model_entry {
     uint64_t gap_ns; /* between arrivals, mean; FM_SCHED_NEVER: not known */
     uint64_t review_ns;
     uint32_t target;
+    uint32_t decent;       /* the smallest batch with nearly the target's throughput */
     uint64_t busy_micro;   /* accelerators it keeps busy at its target, in millionths */
     uint64_t near_micro;   /* those of them it needs anew in the time it can wait */
     uint64_t tightness_ns; /* how long a moderate batch of it can wait for an accelerator */
+    uint64_t rate_millihertz;
+    uint32_t burden_permille; /* of what is lost past saturation, by what its requests cost */
 
     /* Fairness: recent share of requests that were not served, in 2^-20, and what it gains by it.
      */
     uint32_t bad_q20;
+    uint64_t bad_q40; /* the same, finer */
     int64_t bias_ns;
 
     struct fm_sched_model_stats stats;
@@ -146,6 +154,7 @@ struct fm_sched {
     uint64_t epoch_ns;
     uint32_t scrub; /* next model to look at */
     uint64_t busy_micro;
+    uint64_t rate_millihertz;
     uint64_t busy_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint64_t near_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
@@ -154,6 +163,7 @@ struct fm_sched {
     uint32_t clearance_count;
     uint64_t blocked_wake_ns; /* when a candidate that was held back should be looked at again */
     uint32_t bad_q20;         /* recent, all models */
+    uint64_t bad_q40;         /* the same, finer */
     uint64_t outcomes;
 
     /* Parts. By model: what the shard has offered, or what the matcher was offered. */
@@ -295,6 +305,10 @@ void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry 
 uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
                                  const struct fm_sched_model_entry *model);
 void fm_sched_demand_epoch(struct fm_sched *sched);
+/* What the whole pool lost lately. */
+uint32_t fm_sched_bad_q20(const struct fm_sched *sched);
+/* Whether the load asks for all accelerators, or for more than there are. */
+bool fm_sched_demand_full(const struct fm_sched *sched);
 /* `count` requests of the model were served, or were not. */
 void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
                              uint32_t count, bool bad);

@@ -56,8 +56,7 @@ struct stress {
     uint32_t batch_max;
 
     uint32_t slot_count;
-    uint32_t *free_slots; /* a circle: the one that has been free longest comes first */
-    uint32_t free_first;
+    uint32_t *free_slots; /* the last one freed is used first: its memory is still near */
     uint32_t free_count;
     uint64_t *deadlines_ns; /* by slot */
 
@@ -208,8 +207,7 @@ static bool freed_take(struct stress *stress, struct fm_ring *ring, uint64_t now
         bool drop = (freed[i] & DROPPED) != 0;
         dropped += drop ? 1 : 0;
         late += !drop && stress->deadlines_ns[slot] < now_ns ? 1 : 0;
-        uint32_t place = stress->free_first + stress->free_count++;
-        stress->free_slots[place < stress->slot_count ? place : place - stress->slot_count] = slot;
+        stress->free_slots[stress->free_count++] = slot;
     }
     if (stress->measuring) {
         stress->result.dropped += dropped;
@@ -249,7 +247,7 @@ static bool request_submit(struct stress *stress, uint64_t arrival_ns)
     if (stress->free_count == 0) {
         return false;
     }
-    uint32_t slot = stress->free_slots[stress->free_first];
+    uint32_t slot = stress->free_slots[stress->free_count - 1];
     uint32_t model = (uint32_t)fm_random_below(&stress->random, stress->options.models);
     struct fm_sched_event event = {.kind = FM_SCHED_EVENT_REQUEST};
     event.as.request.request = slot;
@@ -259,7 +257,6 @@ static bool request_submit(struct stress *stress, uint64_t arrival_ns)
         return false;
     }
     stress->deadlines_ns[slot] = event.as.request.deadline_ns;
-    stress->free_first = stress->free_first + 1 < stress->slot_count ? stress->free_first + 1 : 0;
     stress->free_count--;
     stress->result.submitted += stress->measuring ? 1 : 0;
     return true;
@@ -358,7 +355,7 @@ static int memory_take(struct stress *stress)
         return FM_ENOMEM;
     }
     for (uint32_t slot = 0; slot < stress->slot_count; slot++) {
-        stress->free_slots[slot] = slot;
+        stress->free_slots[slot] = stress->slot_count - 1 - slot;
     }
     stress->free_count = stress->slot_count;
     int status = fm_id_heap_init(&stress->ends, accelerators, NULL);

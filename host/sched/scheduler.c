@@ -15,7 +15,7 @@
 #include "host/os/parker.h"
 #include "host/os/ring.h"
 
-#define ACTIONS  256u
+#define ACTIONS  1024u
 #define MESSAGES 256u
 
 /* One event that all parts, or some, have to take; the caller waits. */

@@ -1,5 +1,6 @@
 /*
- * The deferred policy in small worlds: holding, clearance, few accelerators at low load, rests.
+ * The deferred policy in small worlds: holding, clearance, few accelerators at low load, rests,
+ * and what becomes of the load that is too much.
  * Times are in ms.
  */
 #include "core/sched/sched.h"
@@ -8,7 +9,7 @@
 #include "tests/harness/test.h"
 
 #define MS           UINT64_C(1000000)
-#define REQUESTS_MAX 4096u
+#define REQUESTS_MAX 16384u
 #define BATCH_MAX    64u
 
 struct world {
@@ -221,6 +222,64 @@ TEST(low_load_stays_on_the_lowest_accelerators)
     }
     CHECK(highest <= 1);
     CHECK_INT_EQ(world.drops, 0);
+    fm_sched_destroy(world.sched);
+}
+
+TEST(losses_widen_the_accelerators_in_use)
+{
+    /* One request every 5 ms, l(b) = b + 9, 60 ms; later one in ten can not be met. */
+    struct world world;
+    open_world(&world, 8);
+    add_model(&world, 0, 1, 9, 60, 0, FM_SCHED_GOAL_BALANCED);
+    struct fm_sched_stats stats;
+    for (uint64_t now_ms = 5; now_ms < 2000; now_ms += 5) {
+        advance(&world, now_ms * MS);
+        request(&world, now_ms * MS, 0, 60);
+    }
+    fm_sched_stats_get(world.sched, &stats);
+    uint32_t before = stats.accelerators_active;
+    CHECK(before <= 2);
+    for (uint64_t now_ms = 2000; now_ms < 6000; now_ms += 5) {
+        advance(&world, now_ms * MS);
+        request(&world, now_ms * MS, 0, now_ms % 50 == 0 ? 5 : 60);
+    }
+    fm_sched_stats_get(world.sched, &stats);
+    CHECK(stats.accelerators_active > before);
+    CHECK(stats.accelerators_active < 8);
+    fm_sched_destroy(world.sched);
+}
+
+/* The share of a model's requests that were dropped, in percent. */
+static uint64_t dropped_percent(const struct world *world, uint32_t model)
+{
+    struct fm_sched_model_stats stats;
+    fm_sched_model_stats_get(world->sched, model, &stats);
+    uint64_t dropped = stats.dropped[FM_SCHED_DROP_LATE] + stats.dropped[FM_SCHED_DROP_SACRIFICED];
+    return dropped * 100 / stats.requests;
+}
+
+TEST(past_saturation_long_batches_do_not_starve_short_ones)
+{
+    /* Models 0 and 1: one request every ms, l(b) = b + 2, 20 ms: 1.2 accelerators' work each.
+     * Models 2 to 5: one every 10 ms, l(b) = 10 b + 40, 800 ms: 1.1 each. All on four, which is 1.7
+     * times what they can do: something like 40 % of the work has to be let go. */
+    struct world world;
+    open_world(&world, 4);
+    for (uint32_t i = 0; i < 6; i++) {
+        add_model(&world, i, i < 2 ? 1 : 10, i < 2 ? 2 : 40, i < 2 ? 20 : 800, 0,
+                  FM_SCHED_GOAL_BALANCED);
+    }
+    for (uint64_t now_ms = 1; now_ms < 6000; now_ms++) {
+        advance(&world, now_ms * MS);
+        for (uint32_t i = 0; i < 6; i++) {
+            if (i < 2 || now_ms % 10 == i) {
+                request(&world, now_ms * MS, i, i < 2 ? 20 : 800);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < 6; i++) {
+        CHECK(dropped_percent(&world, i) < (i < 2 ? 40 : 70));
+    }
     fm_sched_destroy(world.sched);
 }
 
