@@ -58,11 +58,10 @@ void fm_sched_accelerator_settle(struct fm_sched *sched, uint32_t id)
     }
 }
 
-/* The highest class of reach that may be granted an accelerator now. */
-static uint32_t reach_allowed(struct fm_sched *sched)
+/* The highest class of reach that may be granted an accelerator now; `highest`: that is asked for.
+ */
+static uint32_t reach_allowed(struct fm_sched *sched, uint32_t highest)
 {
-    uint64_t classes = sched->urgent_classes | sched->willing_classes;
-    uint32_t highest = classes == 0 ? 0 : 63 - (uint32_t)__builtin_clzll(classes);
     for (uint32_t i = 0; i < sched->clearance_count; i++) {
         const struct fm_sched_clearance *clearance = &sched->clearances[i];
         if (clearance->reach_class >= highest) {
@@ -121,7 +120,8 @@ static uint32_t lowest_grantable(const struct fm_sched *sched,
 /* Whether the candidate's first request still makes it on an accelerator. */
 static bool makes_it(const struct fm_sched *sched, uint32_t model, uint32_t id)
 {
-    if (sched->options.part == FM_SCHED_PART_MATCHER && sched->options.type_count == 1) {
+    if (sched->options.part == FM_SCHED_PART_MATCHER && sched->options.type_count == 1 &&
+        sched->options.control_ns + sched->options.data_ns == 0) {
         return true; /* its shard knows better; there is no other place to look for */
     }
     const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
@@ -186,7 +186,9 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
     }
     uint64_t allowed = UINT64_MAX;
     if (sched->clearance_count > 0) {
-        allowed = (UINT64_C(2) << reach_allowed(sched)) - 1;
+        uint64_t classes = sched->urgent_classes | sched->willing_classes;
+        uint32_t highest = classes == 0 ? 0 : 63 - (uint32_t)__builtin_clzll(classes);
+        allowed = (UINT64_C(2) << reach_allowed(sched, highest)) - 1;
     }
     bool in_use = !sched->policy->uses_active || lowest < sched->active_count;
     uint32_t model = FM_SCHED_NONE;
@@ -352,9 +354,12 @@ static bool grants_make(struct fm_sched *sched, const struct fm_sched_choice *ch
         bool early;
         place =
             sched->grantable_count > 0 ? lowest_place(sched, choice->model, &early) : FM_SCHED_NONE;
-        if (place == FM_SCHED_NONE ||
+        /* What others are ready for is theirs: the next batch of this one is later than its first.
+         */
+        if (place == FM_SCHED_NONE || sched->grantable_count <= sched->ready_count ||
             (willing && sched->policy->uses_active && place >= sched->active_count) ||
-            (sched->clearance_count > 0 && reach_allowed(sched) < model->reach_class)) {
+            (sched->clearance_count > 0 &&
+             reach_allowed(sched, model->reach_class) < model->reach_class)) {
             break;
         }
     }

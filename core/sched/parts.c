@@ -12,8 +12,9 @@
 
 /* Delays are followed fast when they grow and slowly when they shrink: what counts is not the mean
  * but what has to be reckoned with. */
-#define RISE 8u
-#define FALL 256u
+#define RISE         8u
+#define FALL         256u
+#define DELAY_MAX_NS UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
 
 bool fm_sched_policy_has_parts(enum fm_sched_policy_kind policy)
 {
@@ -48,6 +49,7 @@ void fm_sched_parts_deinit(struct fm_sched *sched)
 
 void fm_sched_delay_learn(uint64_t *delay_ns, uint64_t measured_ns)
 {
+    measured_ns = measured_ns < DELAY_MAX_NS ? measured_ns : DELAY_MAX_NS;
     if (measured_ns > *delay_ns) {
         *delay_ns += (measured_ns - *delay_ns) / RISE;
     } else {
@@ -103,7 +105,8 @@ static bool offer_differs(const struct fm_sched_offer *told, const struct fm_sch
     return !told->known || told->state != offer->state || told->reach_class != offer->reach_class ||
            apart(told->key_ns, offer->key_ns) > slack_ns ||
            apart(told->deadline_ns, offer->deadline_ns) > slack_ns ||
-           offer->want >= 2 * told->want || (slack_ns == 0 && told->count != offer->count);
+           (offer->want > 1 && offer->want >= 2 * told->want) ||
+           (slack_ns == 0 && told->count != offer->count);
 }
 
 void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actions)
@@ -114,7 +117,9 @@ void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actio
         /* One that is only willing waits for an accelerator in use: its order matters less. */
         uint64_t slack_ns =
             sched->options.offer_slack_ns * (offer.state == FM_SCHED_MODEL_URGENT ? 1 : 4);
-        if (offer_differs(&sched->offers[id], &offer, slack_ns)) {
+        bool moved = sched->options.type_count > 1 && /* the matcher judges places by it */
+                     offer.deadline_ns != sched->offers[id].deadline_ns;
+        if (moved || offer_differs(&sched->offers[id], &offer, slack_ns)) {
             if (actions->message_count == actions->message_capacity) {
                 actions->wake_ns = sched->now_ns;
                 return;
@@ -156,19 +161,21 @@ static bool grant_take(struct fm_sched *sched, const struct fm_sched_message *me
         .permille = message->as.grant.permille,
         .free_ns = message->as.grant.free_ns,
     };
-    /* There and back: this way once more. */
-    uint64_t at_ns = message->as.grant.at_ns;
-    uint64_t trip_ns = sched->now_ns > at_ns ? 2 * (sched->now_ns - at_ns) : 0;
-    fm_sched_delay_learn(&sched->trip_ns, trip_ns);
     uint32_t count = 0;
-    if (state_is_ready(sched->models[id].state)) {
+    if (state_is_ready(sched->models[id].state) &&
+        sched->models[id].tables[place.type].batch_max > 0) {
         sched->outlook = message->as.grant.outlook;
         count = fm_sched_candidate_form(sched, id, &place, actions);
         if (actions->count == actions->capacity ||
             actions->request_capacity - actions->request_count < count) {
+            fm_sched_candidate_refresh(sched, id, actions); /* it may have lost all it had */
             return false;
         }
     }
+    /* There and back: this way once more. */
+    uint64_t at_ns = message->as.grant.at_ns;
+    uint64_t trip_ns = sched->now_ns > at_ns ? 2 * (sched->now_ns - at_ns) : 0;
+    fm_sched_delay_learn(&sched->trip_ns, trip_ns);
     struct fm_sched_message answer = {
         .kind = FM_SCHED_MESSAGE_ANSWER,
         .model = id,

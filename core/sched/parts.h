@@ -21,14 +21,19 @@
  * few milliseconds (FM_SCHED_EXCHANGE_NS) the shards' demand is told to the matcher, and what it
  * makes of it to the shards.
  *
- * The decisions are those of a whole scheduler if messages arrive at once
- * (tests/prop/sched_parts.c) but for two: which old requests `deferred` lets go depends on when the
- * next accelerator would come free, of which a grant tells FM_SCHED_OUTLOOK_STEPS points only; and
- * what depends on the demand of all models (admission, clearance, fairness, goals) goes by the
- * demand as last exchanged.
+ * Who carries this: the matcher is told MODEL_SET before the shard and MODEL_REMOVED after it, or
+ * an offer could come too early and be forgotten.
+ *
+ * The decisions are those of a whole scheduler if messages arrive at once, offer_slack_ns is 0 and
+ * no demand of other models counts (tests/prop/sched_parts.c). Otherwise: which old requests
+ * `deferred` lets go depends on when the next accelerator would come free, of which a grant tells
+ * FM_SCHED_OUTLOOK_STEPS points only; what depends on the demand of all models (admission,
+ * clearance, fairness, goals) goes by the demand as last exchanged, and shares of the cost by that
+ * of the shard's own models; with a slack, order is kept to within it, and a model that wants
+ * several batches gets them together where nobody else is ready for those accelerators.
  *
  * LIMITATIONS. Policies that choose among all models in their own way (nexus, shepherd, clockwork)
- * have no form in parts.
+ * have no form in parts, and parts do not learn. Each shard has heaps for all models there can be.
  */
 #ifndef FM_CORE_SCHED_PARTS_H
 #define FM_CORE_SCHED_PARTS_H

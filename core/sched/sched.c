@@ -68,6 +68,11 @@ static int options_check(const struct fm_sched_options *options, struct fm_error
                             "requests_max is %" PRIu32 ", the table has %" PRIu32,
                             options->requests_max, options->requests->slot_count);
     }
+    if (options->part != FM_SCHED_PART_WHOLE && options->learn) {
+        return fm_error_set(
+            reterr, FM_EINVAL,
+            "learn: parts do not share what they learn; only a whole scheduler can");
+    }
     if (options->part != FM_SCHED_PART_WHOLE && !fm_sched_policy_has_parts(options->policy)) {
         return fm_error_set(reterr, FM_EINVAL,
                             "policy: %s chooses among all models at once, it has no form in parts",
@@ -244,7 +249,9 @@ static void model_first_time(struct fm_sched *sched, struct fm_sched_model_entry
 {
     fm_request_queue_init(&model->queue);
     model->present = true;
-    sched->models_by_tightness[model->tightness_class]++;
+    if (sched->options.part != FM_SCHED_PART_MATCHER) {
+        sched->models_by_tightness[model->tightness_class]++;
+    }
     model->state = FM_SCHED_MODEL_IDLE;
     model->window_first_ns = FM_SCHED_NEVER;
     model->window_begin_ns = 0;
@@ -337,7 +344,9 @@ static bool event_model_removed(struct fm_sched *sched, uint32_t id,
     }
     /* The tables stay until the place is used again: what runs may still ask for them. */
     model->present = false;
-    sched->models_by_tightness[model->tightness_class]--;
+    if (sched->options.part != FM_SCHED_PART_MATCHER) {
+        sched->models_by_tightness[model->tightness_class]--;
+    }
     sched->model_count--;
     return true;
 }
@@ -398,6 +407,10 @@ static void event_cancel(struct fm_sched *sched, uint32_t slot, struct fm_sched_
     }
     if (owner == RUNNING_OWNER) {
         return; /* its outcome is that of its batch */
+    }
+    if (!sched->models[owner].present) {
+        sched->stats.refused++; /* a shard's: the slot is another shard's by now */
+        return;
     }
     struct fm_sched_model_entry *model = &sched->models[owner];
     fm_request_queue_remove(&model->queue, &sched->requests, slot);
@@ -501,7 +514,7 @@ static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
             return false;
         }
     }
-    if (accelerator->running_count > 0) {
+    if (accelerator->running_count > 0 && accelerator->running[0].end == FM_SCHED_END_NONE) {
         /* Its shard may have started it by now; it is told when it says so. */
         accelerator->running[0].end = FM_SCHED_END_LOST;
     }

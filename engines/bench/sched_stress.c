@@ -65,12 +65,13 @@ struct stress {
     struct fm_id_heap ends; /* accelerators by when their first batch ends */
     bool reported;          /* since the last flush */
 
-    uint32_t gaps_ns_q8[GAPS];
+    uint64_t gaps_ns_q8[GAPS];
     uint64_t arrival_ns; /* of the next request */
     uint32_t arrival_part_q8;
 
     bool measuring;
     uint64_t busy_ns;
+    struct fm_scheduler_stats before;
     struct fm_sched_stress_result result;
 };
 
@@ -140,7 +141,7 @@ static void gaps_make(struct stress *stress)
     double mean_ns = stress->options.rate_hz > 0 ? 1e9 / stress->options.rate_hz : 0;
     for (uint32_t i = 0; i < GAPS; i++) {
         double gap_ns = -log1p(-((double)i + 0.5) / GAPS) * mean_ns * 256.0;
-        stress->gaps_ns_q8[i] = gap_ns < (double)UINT32_MAX ? (uint32_t)gap_ns : UINT32_MAX;
+        stress->gaps_ns_q8[i] = (uint64_t)gap_ns;
     }
 }
 
@@ -272,7 +273,7 @@ static bool arrivals_submit(struct stress *stress, uint64_t now_ns)
         count++;
         if (paced) {
             uint32_t draw = (uint32_t)(fm_random_next(&stress->random) >> 40) % GAPS;
-            uint64_t step_q8 = stress->arrival_part_q8 + (uint64_t)stress->gaps_ns_q8[draw];
+            uint64_t step_q8 = stress->arrival_part_q8 + stress->gaps_ns_q8[draw];
             stress->arrival_ns += step_q8 >> 8;
             stress->arrival_part_q8 = (uint32_t)(step_q8 & 255);
         }
@@ -443,19 +444,18 @@ static void stats_subtract(struct fm_scheduler_stats *stats,
 static void measure(struct stress *stress)
 {
     struct fm_sched_stress_result *result = &stress->result;
-    static struct fm_scheduler_stats before;
     uint64_t begin_ns = fm_os_now_ns();
     stress->arrival_ns = begin_ns;
     load_until(stress, begin_ns + stress->options.warmup_ns);
     begin_ns = fm_os_now_ns();
     uint64_t cpu_ns = fm_os_thread_cpu_ns();
-    fm_scheduler_stats_get(stress->scheduler, &before);
+    fm_scheduler_stats_get(stress->scheduler, &stress->before);
     stress->measuring = true;
     load_until(stress, begin_ns + stress->options.measure_ns);
     fm_scheduler_stats_get(stress->scheduler, &result->scheduler);
     result->load_cpu_ns = fm_os_thread_cpu_ns() - cpu_ns;
     result->seconds = (double)(fm_os_now_ns() - begin_ns) / 1e9;
-    stats_subtract(&result->scheduler, &before);
+    stats_subtract(&result->scheduler, &stress->before);
     result->busy = (double)stress->busy_ns / 1e9 / result->seconds;
     for (uint32_t id = 0; id < stress->options.accelerators; id++) {
         result->touched += stress->touched[id] ? 1u : 0u;

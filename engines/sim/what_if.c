@@ -14,6 +14,7 @@
 #define YEAR_NS   (365.25 * 86400e9)
 
 struct load_model {
+    uint64_t homeless; /* requests before it was there */
     bool present;
     uint32_t group; /* in the scenario; FM_SCHED_NONE: not in it */
     uint64_t request_count;
@@ -88,11 +89,21 @@ static void faults_begin(struct loader *loader)
 static void request_take(struct loader *loader, const struct fm_sched_event *event)
 {
     uint32_t id = event->as.request.model;
-    if (id >= loader->reader->header.options.models_max || !loader->models[id].present) {
+    if (id >= loader->reader->header.options.models_max) {
         loader->what_if->homeless += !loader->second;
         return;
     }
     struct load_model *model = &loader->models[id];
+    if (!loader->second && !model->present) {
+        loader->what_if->homeless++;
+        model->homeless++;
+        return;
+    }
+    if (loader->second && (!model->present || model->homeless > 0)) {
+        /* Those from before it was there came first: the model is known from the first pass. */
+        model->homeless -= model->homeless > 0 ? 1u : 0u;
+        return;
+    }
     if (!loader->second) {
         loader->first_ns = loader->request_count == 0 ? loader->now_ns : loader->first_ns;
         loader->last_ns = loader->now_ns;

@@ -42,7 +42,7 @@ static inline void fm_parker_prepare(struct fm_parker *parker)
 
 static inline void fm_parker_stay(struct fm_parker *parker)
 {
-    atomic_store_explicit(&parker->awake, 1, memory_order_release);
+    (void)atomic_exchange_explicit(&parker->awake, 1, memory_order_acq_rel);
 }
 
 /* Returns when woken, or at until_ns (as fm_os_now_ns; FM_PARKER_FOREVER: not by itself). */

@@ -38,6 +38,7 @@ struct fm_ring {
     uint64_t mask;
     size_t item_size;
     unsigned char *items;
+    unsigned char gap_four[FM_RING_LINE];
 };
 
 /* Room for at least `capacity` items (1 to FM_RING_CAPACITY_MAX). FM_ENOMEM. */

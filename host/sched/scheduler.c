@@ -199,6 +199,14 @@ static void hop_add(struct part *part, enum fm_scheduler_hop hop, uint64_t since
     }
 }
 
+/* What is still there waits since then, too. */
+static void stamp_back(struct fm_ring *ring, uint64_t since_ns)
+{
+    if (since_ns != 0 && !fm_ring_empty(ring)) {
+        fm_ring_stamp(ring, since_ns);
+    }
+}
+
 /* Events that lie in a ring as they are. */
 static bool events_take(struct part *part, struct fm_ring *ring, enum fm_scheduler_hop hop)
 {
@@ -212,6 +220,7 @@ static bool events_take(struct part *part, struct fm_ring *ring, enum fm_schedul
     int status = part_step(part, events, count);
     FM_ASSERT(status == 0); /* only MODEL_SET can fail */
     fm_ring_take(ring, count);
+    stamp_back(ring, since_ns);
     hop_add(part, hop, since_ns);
     part->stats.requests += hop == FM_SCHEDULER_HOP_SUBMIT ? count : 0;
     return true;
@@ -233,6 +242,7 @@ static bool messages_take(struct part *part, struct fm_ring *ring, enum fm_sched
     int status = part_step(part, part->events, count);
     FM_ASSERT(status == 0);
     fm_ring_take(ring, count);
+    stamp_back(ring, since_ns);
     hop_add(part, hop, since_ns);
     return true;
 }
@@ -245,9 +255,13 @@ static bool control_take(struct part *part)
     atomic_store_explicit(&part->controlled, false, memory_order_relaxed);
     struct fm_scheduler *scheduler = part->scheduler;
     /* The caller waits and holds the event still: no lock is needed to read it. */
+    struct fm_sched_stats before;
+    struct fm_sched_stats after;
+    fm_sched_stats_get(part->sched, &before);
     int status = part_step(part, part->control.event, 1);
+    fm_sched_stats_get(part->sched, &after);
     fm_mutex_lock(&scheduler->lock);
-    part->control.status = status;
+    part->control.status = status == 0 && after.refused != before.refused ? FM_EINVAL : status;
     part->control.pending = false;
     fm_condition_broadcast(&scheduler->controlled);
     fm_mutex_unlock(&scheduler->lock);
@@ -259,6 +273,10 @@ static void exchange(struct part *part, uint64_t now_ns)
 {
     struct fm_scheduler *scheduler = part->scheduler;
     part->exchange_ns = now_ns + FM_SCHED_EXCHANGE_NS;
+    if (part->loaded) {
+        int status = part_step(part, NULL, 0); /* demand that has gone is noticed in steps */
+        FM_ASSERT(status == 0);
+    }
     part->stats.cpu_ns = fm_os_thread_cpu_ns();
     fm_sched_stats_get(part->sched, &part->stats.matcher);
     fm_mutex_lock(&scheduler->lock);
@@ -335,12 +353,13 @@ static void part_run(void *argument)
     struct part *part = argument;
     fm_thread_timers_exact();
     while (!atomic_load_explicit(&part->stopping, memory_order_acquire)) {
-        bool any = inputs_take(part);
-        part->loaded = part->loaded || any; /* the exchange tells what it led to */
         uint64_t now_ns = fm_os_now_ns();
         if (now_ns >= part->exchange_ns) {
             exchange(part, now_ns);
         }
+        bool any = inputs_take(part);
+        part->loaded = part->loaded || any; /* the exchange tells what it led to */
+        now_ns = fm_os_now_ns();
         if (part->wake_ns <= now_ns) {
             uint64_t due_ns = part->wake_ns;
             int status = part_step(part, NULL, 0);
@@ -377,8 +396,10 @@ static int part_init(struct fm_scheduler *scheduler, uint32_t index, struct fm_e
     if (part->requests == NULL || part->inputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "no memory for the scheduler's threads");
     }
-    /* Two batches each and their ends, for grants and for reports. */
-    uint32_t most = of.accelerators_max * 4 < 256 ? 256 : of.accelerators_max * 4;
+    /* Towards a shard: for each accelerator at most an end, a grant behind it and the next end wait
+     * to be looked at; what is looked at in one lot keeps its place until the lot is done, while
+     * what it led to comes in. Reports: one for each batch. */
+    uint32_t most = of.accelerators_max * 4 + MESSAGES;
     uint32_t submits =
         options->submit_capacity > 0 ? options->submit_capacity : FM_SCHEDULER_SUBMIT_DEFAULT;
     for (uint32_t i = 0; status == 0 && i < part->input_count; i++) {
@@ -411,6 +432,10 @@ static int options_check(const struct fm_scheduler_options *options, struct fm_e
             return fm_error_set(reterr, FM_EINVAL, "%s is %u, must be 1 to %u", counts[i].name,
                                 (unsigned)counts[i].value, (unsigned)counts[i].most);
         }
+    }
+    if (options->submit_capacity > FM_SCHEDULER_SUBMIT_MAX) {
+        return fm_error_set(reterr, FM_EINVAL, "submit_capacity is %u, must be at most %u",
+                            (unsigned)options->submit_capacity, FM_SCHEDULER_SUBMIT_MAX);
     }
     FM_ASSERT(options->on_action != NULL);
     return 0;
@@ -617,6 +642,11 @@ int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_e
         status = control_send(scheduler, shard, event);
     }
     fm_mutex_unlock(&scheduler->control_lock);
+    if (status == FM_EINVAL) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the scheduler refuses it: an SLO or a profile that cannot be, or what "
+                            "is not there, or is there already");
+    }
     return status == 0 ? 0 : fm_error_set(reterr, status, "no memory for the model's tables");
 }
 

@@ -28,6 +28,7 @@
 #define FM_SCHEDULER_STEP           512u
 #define FM_SCHEDULER_ENDPOINTS_MAX  64u
 #define FM_SCHEDULER_SUBMIT_DEFAULT 65536u
+#define FM_SCHEDULER_SUBMIT_MAX     (1u << 24)
 
 /* On the shard's thread: be quick, do not call the scheduler's control functions. `requests` are
  * the action's, borrowed. START: run it at start_ns and report it. DROP: the slot is free. DONE:
@@ -61,6 +62,9 @@ void fm_scheduler_destroy(struct fm_scheduler *scheduler);
  */
 
 /* A request or a cancel (of a request that this submitter has submitted; `model` is the request's).
+ * A cancel may come too late: the slot of a request that may still be on its way to be cancelled is
+ * used again by the same submitter only, for a model of the same shard, or the new request may be
+ * the one that is cancelled.
  * Seen by the shard at the latest after fm_scheduler_flush(). False: the ring is full; flush, and
  * come again later. */
 bool FM_NODISCARD fm_scheduler_submit(struct fm_scheduler *scheduler, uint32_t submitter,
@@ -82,7 +86,7 @@ void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter
 
 /* MODEL_SET, MODEL_REMOVED, ACCELERATOR_UP, _DOWN, _SLOW. Returns when the parts have taken it.
  * FM_ENOMEM: a model may then be known to a part of them only; set it again, or remove it.
- * FM_EINVAL: another kind of event, or ids beyond the limits. */
+ * FM_EINVAL: another kind of event, ids beyond the limits, or what core/sched refuses. */
 int FM_NODISCARD fm_scheduler_control(struct fm_scheduler *scheduler,
                                       const struct fm_sched_event *event, struct fm_error *reterr);
 
