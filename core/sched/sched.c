@@ -739,7 +739,7 @@ void fm_sched_stats_get(const struct fm_sched *sched, struct fm_sched_stats *ret
     ret_stats->accelerators_up = sched->up_count;
     ret_stats->accelerators_busy = sched->busy_count;
     ret_stats->accelerators_active = sched->active_count;
-    ret_stats->busy_milli = (uint32_t)(fm_sched_busy_micro(sched) / 1000);
+    ret_stats->busy_milli = (uint32_t)((fm_sched_busy_micro(sched) + 999) / 1000);
     ret_stats->queued = sched->queued_count;
 }
 

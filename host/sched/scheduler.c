@@ -278,9 +278,7 @@ static void exchange(struct part *part, uint64_t now_ns)
         FM_ASSERT(status == 0);
     }
     part->stats.cpu_ns = fm_os_thread_cpu_ns();
-    fm_sched_stats_get(part->sched, &part->stats.matcher);
     fm_mutex_lock(&scheduler->lock);
-    part->published = part->stats;
     if (is_matcher(part)) {
         for (uint32_t i = 0; i < scheduler->options.shard_count; i++) {
             fm_sched_matcher_load_set(part->sched, i, &scheduler->parts[i].load);
@@ -290,10 +288,10 @@ static void exchange(struct part *part, uint64_t now_ns)
         fm_sched_shard_load_get(part->sched, &part->load);
         fm_sched_shard_pool_set(part->sched, &scheduler->pool);
     }
+    fm_sched_stats_get(part->sched, &part->stats.matcher);
+    part->published = part->stats;
     fm_mutex_unlock(&scheduler->lock);
-    struct fm_sched_stats stats;
-    fm_sched_stats_get(part->sched, &stats);
-    part->loaded = stats.busy_milli > 0 || stats.queued > 0;
+    part->loaded = part->stats.matcher.busy_milli > 0 || part->stats.matcher.queued > 0;
 }
 
 static bool inputs_take(struct part *part)

@@ -88,6 +88,7 @@ struct world {
 };
 
 static struct fm_sched_action items[ITEMS];
+static uint32_t action_capacity = ITEMS; /* small ones make steps stop in the middle of an event */
 static uint32_t slots[BATCH * 8];
 static struct fm_sched_message out[ITEMS];
 
@@ -115,7 +116,7 @@ static bool chance(struct world *world, uint32_t permille)
 static struct fm_sched_actions actions_make(uint32_t message_capacity)
 {
     return (struct fm_sched_actions){.items = items,
-                                     .capacity = ITEMS,
+                                     .capacity = action_capacity,
                                      .requests = slots,
                                      .request_capacity = FM_COUNT_OF(slots),
                                      .messages = out,
@@ -507,6 +508,7 @@ static void world_create(struct world *world, uint64_t seed, bool late)
         .admit = late && chance(world, 200), /* judged by demand as last told */
     };
     world->shard_count = (uint32_t)between(world, 1, SHARDS_MAX);
+    action_capacity = late && chance(world, 300) ? (uint32_t)between(world, 1, 4) : ITEMS;
     world->delay_max_ns = late ? between(world, 1, 2 * MS) : 0;
     MUST(world, fm_request_table_init(&world->table, SLOTS) == 0);
     if (!late) {
@@ -621,11 +623,13 @@ static uint32_t trouble(struct world *world, struct fm_sched_event *event)
             .as.accelerator = {.accelerator = id, .permille = (uint32_t)between(world, 500, 3000)}};
         return 1;
     case 2:
-        if (world->present[model]) {
+        if (world->present[model] && chance(world, 500)) {
             world->present[model] = false;
             *event = (struct fm_sched_event){.kind = FM_SCHED_EVENT_MODEL_REMOVED,
                                              .as.model_removed = model};
         } else {
+            /* New, or as another one of the same number. */
+            world->models[model].slo_ns += world->present[model] ? MS / 10 : 0;
             world->present[model] = true;
             *event = (struct fm_sched_event){.kind = FM_SCHED_EVENT_MODEL_SET,
                                              .as.model = &world->models[model]};

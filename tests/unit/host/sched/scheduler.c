@@ -283,21 +283,49 @@ TEST(models_and_accelerators_may_go_while_requests_come)
     world_end(&world);
 }
 
-TEST(idle_threads_sleep)
+TEST(idle_threads_sleep_once_the_load_is_forgotten)
 {
     static struct world world;
     static struct fm_scheduler_stats before;
     static struct fm_scheduler_stats after;
     world_begin(&world);
-    CHECK(submit(&world, 1, 60 * MS));
+    for (uint32_t i = 0; i < 1000; i++) {
+        (void)submit(&world, i % MODELS, 60 * MS);
+        if (i % 20 == 0) {
+            fm_scheduler_flush(world.scheduler, 0);
+            look(&world, 0);
+            wait_a_moment(&world);
+        }
+    }
     fm_scheduler_flush(world.scheduler, 0);
     drain(&world, 0);
-    fm_sleep_until(fm_os_now_ns() + 1200 * MS); /* until no load is remembered */
     fm_scheduler_stats_get(world.scheduler, &before);
+    CHECK(before.matcher.busy_milli > 0);
+    fm_sleep_until(fm_os_now_ns() + 4000 * MS); /* windows of demand are half a second long */
+    fm_scheduler_stats_get(world.scheduler, &before);
+    CHECK_UINT_EQ(before.matcher.busy_milli, 0);
     fm_sleep_until(fm_os_now_ns() + 300 * MS);
     fm_scheduler_stats_get(world.scheduler, &after);
-    CHECK_UINT_EQ(before.requests, 1);
-    CHECK(after.parks - before.parks <= 4 * 16); /* at most an exchange each 20 ms */
+    CHECK_UINT_EQ(after.parks, before.parks);
+    world_end(&world);
+}
+
+TEST(a_control_that_cannot_be_is_refused)
+{
+    static struct world world;
+    struct fm_error error;
+    world_begin(&world);
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_ACCELERATOR_UP};
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "is there already");
+    event.as.accelerator.accelerator = ACCELERATORS;
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "6 accelerators and 10 models at most");
+    struct fm_sched_model model = {.model = 2, .slo_ns = 0, .profiles = {&world.profile}};
+    event = (struct fm_sched_event){.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &model};
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), FM_EINVAL);
+    event = (struct fm_sched_event){.kind = FM_SCHED_EVENT_TICK};
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), FM_EINVAL);
     world_end(&world);
 }
 
@@ -314,6 +342,14 @@ TEST(what_cannot_be_created_is_explained)
     options.sched.policy = FM_SCHED_POLICY_NEXUS;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "nexus chooses among all models at once");
+    options = options_of(&world);
+    options.sched.learn = true;
+    CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "parts do not share what they learn");
+    options = options_of(&world);
+    options.submit_capacity = UINT32_MAX;
+    CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "submit_capacity");
     options = options_of(&world);
     options.sched.requests_max = 0;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
