@@ -20,7 +20,7 @@ struct fm_sim_what_if {
     uint64_t cancels;
     uint64_t failures; /* of batches */
     uint64_t changes;  /* of models that were there, and models removed */
-    uint64_t homeless; /* requests for models that were never there */
+    uint64_t homeless; /* requests for models that were not there, or not yet */
 };
 
 /*

@@ -353,6 +353,40 @@ TEST(a_what_if_takes_what_came_from_outside)
     forget();
 }
 
+/* The scheduler dropped those that came before their model; the scenario must not have them. */
+TEST(a_what_if_leaves_out_what_came_before_its_model)
+{
+    struct fm_sched_record_header header = header_of();
+    struct fm_sim_scenario scenario;
+    struct fm_sim_what_if rest;
+    live(false); /* makes the profile and the model */
+    fm_sim_recorder_deinit(&recorder);
+    CHECK_INT_EQ(fm_sched_create(&header.options, &sched, &error), 0);
+    fm_sim_recorder_begin(&recorder, &header);
+    const struct fm_sched_event up = accelerator_of(FM_SCHED_EVENT_ACCELERATOR_UP, 0, 1, 0);
+    tell(MS, &up, 1);
+    for (uint32_t i = 0; i < 20; i++) {
+        const struct fm_sched_event early = request_of(i, 60 * MS, 0);
+        tell((2 + i) * MS, &early, 1);
+    }
+    const struct fm_sched_event set = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &model};
+    tell(30 * MS, &set, 1);
+    const struct fm_sched_event late = request_of(0, 90 * MS, 2);
+    tell(40 * MS, &late, 1);
+    fm_sched_destroy(sched);
+    sched = NULL;
+    CHECK_INT_EQ(fm_sim_recorder_finish(&recorder, &error), 0);
+    int status = fm_sim_what_if_load("r", recorder.bytes.data, recorder.bytes.length, &scenario,
+                                     &rest, &error);
+    CHECK_INT_EQ(status, 0);
+    CHECK_UINT_EQ(rest.homeless, 20);
+    CHECK_UINT_EQ(scenario.groups[0].arrivals.time_count, 1);
+    CHECK_UINT_EQ(scenario.groups[0].arrivals.times_ns[0], 0);
+    CHECK_UINT_EQ(scenario.groups[0].budgets_ns[0], 50 * MS);
+    fm_sim_scenario_deinit(&scenario);
+    forget();
+}
+
 /* --- memory ------------------------------------------------------------------------------------
  */
 
