@@ -243,8 +243,9 @@ int fm_sched_record_begin(struct fm_sched_record_writer *writer,
     size_t length = strlen(name);
     FM_ASSERT(length > 0 && length <= RECORD_NAME_MAX);
     at = put(at, length);
-    memcpy(at, name, length);
-    at += length;
+    for (size_t i = 0; i < length; i++) {
+        *at++ = (uint8_t)name[i];
+    }
     for (unsigned i = 1; i < RECORD_FIELD_COUNT_; i++) {
         if (fields[i] != 0) {
             at = put(at, i);
