@@ -107,12 +107,6 @@ static void describe_text(const struct fm_infer_view *view, struct fm_text *text
     describe_ports(view, "Outputs", ports, count, false, text);
 }
 
-static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
-{
-    fm_json_key(writer, key);
-    fm_json_string(writer, value);
-}
-
 static void shape_write(struct fm_json_writer *writer, const int64_t *shape, uint32_t rank)
 {
     fm_json_key(writer, "shape");
@@ -130,8 +124,8 @@ static void ports_write(struct fm_json_writer *writer, const char *key, const st
     fm_json_array_begin(writer);
     for (uint32_t i = 0; i < count; i++) {
         fm_json_object_begin(writer);
-        member_string(writer, "name", ports[i].name);
-        member_string(writer, "datatype", fm_dtype_name(ports[i].dtype));
+        fm_json_member_string(writer, "name", ports[i].name);
+        fm_json_member_string(writer, "datatype", fm_dtype_name(ports[i].dtype));
         shape_write(writer, ports[i].shape, ports[i].rank < 0 ? 0 : (uint32_t)ports[i].rank);
         fm_json_key(writer, "optional");
         fm_json_bool(writer, (ports[i].flags & FM_PORT_OPTIONAL) != 0);
@@ -142,10 +136,10 @@ static void ports_write(struct fm_json_writer *writer, const char *key, const st
 
 static void identity_write(struct fm_json_writer *writer, const struct fm_servable *servable)
 {
-    member_string(writer, "model", fm_servable_name(servable));
+    fm_json_member_string(writer, "model", fm_servable_name(servable));
     fm_json_key(writer, "version");
     fm_json_uint(writer, fm_servable_version(servable));
-    member_string(writer, "platform", fm_servable_platform(servable));
+    fm_json_member_string(writer, "platform", fm_servable_platform(servable));
 }
 
 static void describe_json(const struct fm_infer_view *view, struct fm_text *text)
@@ -433,7 +427,7 @@ static void classes_write(const struct fm_infer_view *view, struct fm_json_write
             fm_json_key(writer, "score");
             fm_json_number(writer, classes[i].score);
             if (label != NULL) {
-                member_string(writer, "label", label);
+                fm_json_member_string(writer, "label", label);
             }
             fm_json_object_end(writer);
         }
@@ -450,9 +444,9 @@ static void result_write(const struct fm_infer_view *view, struct fm_json_writer
     uint32_t output_count = 0;
     const struct fm_port *outputs = fm_servable_outputs(view->servable, &output_count);
     fm_json_object_begin(writer);
-    member_string(writer, "input", item->label);
+    fm_json_member_string(writer, "input", item->label);
     if (result->error.status != 0) {
-        member_string(writer, "error", result->error.text);
+        fm_json_member_string(writer, "error", result->error.text);
         fm_json_object_end(writer);
         return;
     }
@@ -465,8 +459,8 @@ static void result_write(const struct fm_infer_view *view, struct fm_json_writer
     for (uint32_t i = 0; i < output_count; i++) {
         const struct fm_tensor *tensor = &result->outputs[i].tensor;
         fm_json_object_begin(writer);
-        member_string(writer, "name", outputs[i].name);
-        member_string(writer, "datatype", fm_dtype_name(tensor->dtype));
+        fm_json_member_string(writer, "name", outputs[i].name);
+        fm_json_member_string(writer, "datatype", fm_dtype_name(tensor->dtype));
         shape_write(writer, tensor->shape, tensor->rank);
         classes_write(view, writer, i, tensor);
         data_write(writer, tensor);

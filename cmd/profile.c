@@ -327,29 +327,11 @@ static void choice_print(const struct fm_call *call, const struct fm_profile_rec
            record->slo_ns > 0 ? " that keeps the SLO" : "");
 }
 
-static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
-{
-    fm_json_key(writer, key);
-    fm_json_string(writer, value);
-}
-
-static void member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
-{
-    fm_json_key(writer, key);
-    fm_json_uint(writer, value);
-}
-
-static void member_number(struct fm_json_writer *writer, const char *key, double value)
-{
-    fm_json_key(writer, key);
-    fm_json_number(writer, value);
-}
-
 static void setting_write(struct fm_json_writer *writer, const struct fm_profile_setting *setting)
 {
-    member_uint(writer, "threads", setting->threads);
-    member_uint(writer, "instances", setting->instances);
-    member_string(writer, "options", setting->options);
+    fm_json_member_uint(writer, "threads", setting->threads);
+    fm_json_member_uint(writer, "instances", setting->instances);
+    fm_json_member_string(writer, "options", setting->options);
 }
 
 static void point_write(struct fm_json_writer *writer, const struct fm_profile_setting *setting,
@@ -358,16 +340,16 @@ static void point_write(struct fm_json_writer *writer, const struct fm_profile_s
     const struct fm_profile_point *point = &setting->profile.points[index];
     const struct fm_profile_measure *measure = &setting->measures[index];
     fm_json_object_begin(writer);
-    member_uint(writer, "batch", point->batch);
-    member_uint(writer, "samples", point->sample_count);
-    member_uint(writer, "mean_ns", point->latency_ns[FM_PROFILE_MEAN]);
-    member_uint(writer, "p50_ns", point->latency_ns[FM_PROFILE_P50]);
-    member_uint(writer, "p90_ns", point->latency_ns[FM_PROFILE_P90]);
-    member_uint(writer, "p99_ns", point->latency_ns[FM_PROFILE_P99]);
-    member_number(writer, "cv", (double)measure->spread_permille / 1000);
-    member_number(writer, "rate", (double)measure->rate_millihertz / 1000);
-    member_number(writer, "rate_low", (double)measure->rate_low_millihertz / 1000);
-    member_number(writer, "rate_high", (double)measure->rate_high_millihertz / 1000);
+    fm_json_member_uint(writer, "batch", point->batch);
+    fm_json_member_uint(writer, "samples", point->sample_count);
+    fm_json_member_uint(writer, "mean_ns", point->latency_ns[FM_PROFILE_MEAN]);
+    fm_json_member_uint(writer, "p50_ns", point->latency_ns[FM_PROFILE_P50]);
+    fm_json_member_uint(writer, "p90_ns", point->latency_ns[FM_PROFILE_P90]);
+    fm_json_member_uint(writer, "p99_ns", point->latency_ns[FM_PROFILE_P99]);
+    fm_json_member_number(writer, "cv", (double)measure->spread_permille / 1000);
+    fm_json_member_number(writer, "rate", (double)measure->rate_millihertz / 1000);
+    fm_json_member_number(writer, "rate_low", (double)measure->rate_low_millihertz / 1000);
+    fm_json_member_number(writer, "rate_high", (double)measure->rate_high_millihertz / 1000);
     fm_json_object_end(writer);
 }
 
@@ -377,12 +359,12 @@ static void json_write(const struct fm_profile_record *record, const char *path,
     struct fm_json_writer writer;
     fm_json_writer_init(&writer, text);
     fm_json_object_begin(&writer);
-    member_string(&writer, "model", record->model);
-    member_uint(&writer, "version", record->version);
-    member_string(&writer, "backend", record->backend);
-    member_string(&writer, "machine", record->machine);
-    member_string(&writer, "measured", record->measured);
-    member_string(&writer, "inputs", record->inputs);
+    fm_json_member_string(&writer, "model", record->model);
+    fm_json_member_uint(&writer, "version", record->version);
+    fm_json_member_string(&writer, "backend", record->backend);
+    fm_json_member_string(&writer, "machine", record->machine);
+    fm_json_member_string(&writer, "measured", record->measured);
+    fm_json_member_string(&writer, "inputs", record->inputs);
     fm_json_key(&writer, "complete");
     fm_json_bool(&writer, record->complete);
     fm_json_key(&writer, "file");
@@ -396,9 +378,10 @@ static void json_write(const struct fm_profile_record *record, const char *path,
         const struct fm_profile_setting *setting = &record->settings[record->choice_setting];
         fm_json_object_begin(&writer);
         setting_write(&writer, setting);
-        member_uint(&writer, "batch", setting->profile.points[record->choice_point].batch);
-        member_number(&writer, "rate",
-                      (double)setting->measures[record->choice_point].rate_millihertz / 1000);
+        fm_json_member_uint(&writer, "batch", setting->profile.points[record->choice_point].batch);
+        fm_json_member_number(&writer, "rate",
+                              (double)setting->measures[record->choice_point].rate_millihertz /
+                                  1000);
         fm_json_object_end(&writer);
     } else {
         fm_json_null(&writer);
@@ -409,9 +392,9 @@ static void json_write(const struct fm_profile_record *record, const char *path,
         fm_json_object_begin(&writer);
         setting_write(&writer, &record->settings[i]);
         if (record->settings[i].profile.point_count > 0) {
-            member_uint(&writer, "knee",
-                        fm_profile_knee(&record->settings[i].profile, FM_PROFILE_P50,
-                                        KNEE_TOLERANCE_PERMILLE));
+            fm_json_member_uint(&writer, "knee",
+                                fm_profile_knee(&record->settings[i].profile, FM_PROFILE_P50,
+                                                KNEE_TOLERANCE_PERMILLE));
         }
         fm_json_key(&writer, "points");
         fm_json_array_begin(&writer);

@@ -66,12 +66,6 @@ static void print_text(const struct fm_call *call)
     }
 }
 
-static void member(struct fm_json_writer *writer, const char *key, const char *value)
-{
-    fm_json_key(writer, key);
-    fm_json_string(writer, value);
-}
-
 static void write_backends(struct fm_json_writer *writer)
 {
     fm_json_key(writer, "backends");
@@ -81,14 +75,14 @@ static void write_backends(struct fm_json_writer *writer)
         struct fm_error error = {0};
         int status = fm_backend_find(backend_names[i], &backend, &error);
         fm_json_object_begin(writer);
-        member(writer, "name", backend_names[i]);
+        fm_json_member_string(writer, "name", backend_names[i]);
         fm_json_key(writer, "usable");
         fm_json_bool(writer, status == 0);
         if (status == 0) {
-            member(writer, "version", backend->version);
-            member(writer, "description", backend->description);
+            fm_json_member_string(writer, "version", backend->version);
+            fm_json_member_string(writer, "description", backend->description);
         } else {
-            member(writer, "reason", error.text);
+            fm_json_member_string(writer, "reason", error.text);
         }
         fm_json_object_end(writer);
     }
@@ -101,18 +95,18 @@ static int print_json(const struct fm_call *call)
     struct fm_json_writer writer;
     fm_json_writer_init(&writer, &text);
     fm_json_object_begin(&writer);
-    member(&writer, "version", FM_BUILD_VERSION);
-    member(&writer, "commit", FM_BUILD_COMMIT);
-    member(&writer, "compiler", FM_BUILD_COMPILER);
-    member(&writer, "build_type", FM_BUILD_TYPE);
-    member(&writer, "sanitizers", FM_BUILD_SANITIZE);
-    member(&writer, "architecture", architecture());
-    member(&writer, "glibc", gnu_get_libc_version());
+    fm_json_member_string(&writer, "version", FM_BUILD_VERSION);
+    fm_json_member_string(&writer, "commit", FM_BUILD_COMMIT);
+    fm_json_member_string(&writer, "compiler", FM_BUILD_COMPILER);
+    fm_json_member_string(&writer, "build_type", FM_BUILD_TYPE);
+    fm_json_member_string(&writer, "sanitizers", FM_BUILD_SANITIZE);
+    fm_json_member_string(&writer, "architecture", architecture());
+    fm_json_member_string(&writer, "glibc", gnu_get_libc_version());
     fm_json_key(&writer, "usable_cpus");
     fm_json_uint(&writer, fm_os_cpu_count());
-    member(&writer, "libuv", FM_BUILD_LIBUV);
-    member(&writer, "http_parser", FM_BUILD_HTTP_PARSER);
-    member(&writer, "onnxruntime", FM_BUILD_ONNXRUNTIME);
+    fm_json_member_string(&writer, "libuv", FM_BUILD_LIBUV);
+    fm_json_member_string(&writer, "http_parser", FM_BUILD_HTTP_PARSER);
+    fm_json_member_string(&writer, "onnxruntime", FM_BUILD_ONNXRUNTIME);
     fm_json_key(&writer, "backend_abi");
     char abi[32];
     (void)snprintf(abi, sizeof abi, "%d.%d", FM_BACKEND_ABI_MAJOR, FM_BACKEND_ABI_MINOR);

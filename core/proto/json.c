@@ -640,6 +640,24 @@ void fm_json_bool(struct fm_json_writer *writer, bool value)
     fm_json_raw(writer, value ? "true" : "false", value ? 4 : 5);
 }
 
+void fm_json_member_string(struct fm_json_writer *writer, const char *key, const char *value)
+{
+    fm_json_key(writer, key);
+    fm_json_string(writer, value);
+}
+
+void fm_json_member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
+{
+    fm_json_key(writer, key);
+    fm_json_uint(writer, value);
+}
+
+void fm_json_member_number(struct fm_json_writer *writer, const char *key, double value)
+{
+    fm_json_key(writer, key);
+    fm_json_number(writer, value);
+}
+
 void fm_json_null(struct fm_json_writer *writer)
 {
     fm_json_raw(writer, "null", 4);

@@ -78,6 +78,10 @@ void fm_json_object_end(struct fm_json_writer *writer);
 void fm_json_array_begin(struct fm_json_writer *writer);
 void fm_json_array_end(struct fm_json_writer *writer);
 void fm_json_key(struct fm_json_writer *writer, const char *key);
+/* A key and its value. */
+void fm_json_member_string(struct fm_json_writer *writer, const char *key, const char *value);
+void fm_json_member_uint(struct fm_json_writer *writer, const char *key, uint64_t value);
+void fm_json_member_number(struct fm_json_writer *writer, const char *key, double value);
 void fm_json_string(struct fm_json_writer *writer, const char *string);
 /* Any bytes; malformed UTF-8 becomes U+FFFD. */
 void fm_json_string_n(struct fm_json_writer *writer, const char *string, size_t length);

@@ -103,14 +103,10 @@ static void first_of(const struct fm_id_heap *heaps, uint64_t classes, uint32_t 
     }
 }
 
-static uint32_t lowest_grantable(const struct fm_sched *sched,
-                                 const struct fm_sched_model_entry *model)
+static uint32_t lowest_grantable(const struct fm_sched *sched)
 {
     uint32_t lowest = FM_SCHED_NONE;
     for (uint32_t type = 0; type < sched->options.type_count; type++) {
-        if (model != NULL && model->tables[type].batch_max == 0) {
-            continue;
-        }
         uint32_t id = fm_id_set_first(&sched->grantable[type], 0);
         lowest = id < lowest ? id : lowest;
     }
@@ -180,7 +176,7 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
                    struct fm_sched_choice *ret_choice)
 {
     (void)actions;
-    uint32_t lowest = lowest_grantable(sched, NULL);
+    uint32_t lowest = lowest_grantable(sched);
     if (lowest == FM_SCHED_NONE || sched->ready_count == 0) {
         return false;
     }

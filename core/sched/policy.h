@@ -16,8 +16,8 @@ uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_mod
  * away; FM_SCHED_NEVER: later than is known. `*ret_ahead` candidates come before it. */
 uint64_t fm_sched_deferred_turn_ns(const struct fm_sched *sched, uint64_t latest_ns,
                                    uint32_t *ret_ahead);
-/* Symphony's window rule: lets go of the earliest requests that would force the batch below
- * permille/1000 of the target. */
+/* Symphony's window rule: lets go of the earliest requests that would force the batch below the
+ * target. */
 uint32_t fm_sched_window_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,
                                    const struct fm_latency_table *table, uint64_t free_ns);
 

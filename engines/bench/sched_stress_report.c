@@ -48,30 +48,18 @@ static struct figures figures_of(const struct fm_sched_stress_result *result)
     return figures;
 }
 
-static void number(struct fm_json_writer *writer, const char *key, double value)
-{
-    fm_json_key(writer, key);
-    fm_json_number(writer, value);
-}
-
-static void whole(struct fm_json_writer *writer, const char *key, uint64_t value)
-{
-    fm_json_key(writer, key);
-    fm_json_uint(writer, value);
-}
-
 static void options_write(struct fm_json_writer *writer,
                           const struct fm_sched_stress_options *options)
 {
     fm_json_key(writer, "policy");
     fm_json_string(writer, fm_sched_policy_name(options->policy));
-    whole(writer, "models", options->models);
-    whole(writer, "shards", options->shards);
-    whole(writer, "seed", options->seed);
-    number(writer, "rate_rps", options->rate_hz);
-    number(writer, "alpha_us", (double)options->alpha_ns / 1e3);
-    number(writer, "beta_us", (double)options->beta_ns / 1e3);
-    number(writer, "slo_ms", (double)options->slo_ns / 1e6);
+    fm_json_member_uint(writer, "models", options->models);
+    fm_json_member_uint(writer, "shards", options->shards);
+    fm_json_member_uint(writer, "seed", options->seed);
+    fm_json_member_number(writer, "rate_rps", options->rate_hz);
+    fm_json_member_number(writer, "alpha_us", (double)options->alpha_ns / 1e3);
+    fm_json_member_number(writer, "beta_us", (double)options->beta_ns / 1e3);
+    fm_json_member_number(writer, "slo_ms", (double)options->slo_ns / 1e6);
 }
 
 static void hops_write(struct fm_json_writer *writer, const struct fm_scheduler_stats *stats)
@@ -82,9 +70,11 @@ static void hops_write(struct fm_json_writer *writer, const struct fm_scheduler_
         const struct fm_log_histogram *histogram = &stats->hops[hop];
         fm_json_key(writer, fm_scheduler_hop_name((enum fm_scheduler_hop)hop));
         fm_json_object_begin(writer);
-        whole(writer, "count", histogram->count);
-        number(writer, "p50", (double)fm_log_histogram_quantile_ns(histogram, 500) / 1e3);
-        number(writer, "p99", (double)fm_log_histogram_quantile_ns(histogram, 990) / 1e3);
+        fm_json_member_uint(writer, "count", histogram->count);
+        fm_json_member_number(writer, "p50",
+                              (double)fm_log_histogram_quantile_ns(histogram, 500) / 1e3);
+        fm_json_member_number(writer, "p99",
+                              (double)fm_log_histogram_quantile_ns(histogram, 990) / 1e3);
         fm_json_object_end(writer);
     }
     fm_json_object_end(writer);
@@ -98,36 +88,38 @@ void fm_sched_stress_report_json(const struct fm_sched_stress_result *result, st
     fm_json_writer_init(&writer, text);
     fm_json_object_begin(&writer);
     options_write(&writer, &result->options);
-    number(&writer, "seconds", result->seconds);
-    number(&writer, "requests_per_second", figures.requests_hz);
-    number(&writer, "cpu_ns_per_request", figures.cpu_ns);
-    number(&writer, "load_cpu_ns_per_request", figures.load_cpu_ns);
-    number(&writer, "batches_per_second", figures.batches_hz);
-    number(&writer, "batch_mean", figures.batch_mean);
-    number(&writer, "messages_per_batch", figures.messages_per_batch);
-    number(&writer, "declined_per_batch", per((double)stats->declined, stats->batches));
-    number(&writer, "parks_per_second", (double)stats->parks / result->seconds);
+    fm_json_member_number(&writer, "seconds", result->seconds);
+    fm_json_member_number(&writer, "requests_per_second", figures.requests_hz);
+    fm_json_member_number(&writer, "cpu_ns_per_request", figures.cpu_ns);
+    fm_json_member_number(&writer, "load_cpu_ns_per_request", figures.load_cpu_ns);
+    fm_json_member_number(&writer, "batches_per_second", figures.batches_hz);
+    fm_json_member_number(&writer, "batch_mean", figures.batch_mean);
+    fm_json_member_number(&writer, "messages_per_batch", figures.messages_per_batch);
+    fm_json_member_number(&writer, "declined_per_batch",
+                          per((double)stats->declined, stats->batches));
+    fm_json_member_number(&writer, "parks_per_second", (double)stats->parks / result->seconds);
     fm_json_key(&writer, "scheduling_delay_us");
     fm_json_object_begin(&writer);
-    number(&writer, "p50", (double)figures.delay_ns[0] / 1e3);
-    number(&writer, "p99", (double)figures.delay_ns[1] / 1e3);
+    fm_json_member_number(&writer, "p50", (double)figures.delay_ns[0] / 1e3);
+    fm_json_member_number(&writer, "p99", (double)figures.delay_ns[1] / 1e3);
     fm_json_object_end(&writer);
     hops_write(&writer, stats);
-    number(&writer, "bad_rate", figures.bad_rate);
-    whole(&writer, "submitted", result->submitted);
-    whole(&writer, "served", result->served);
-    whole(&writer, "late", result->late);
+    fm_json_member_number(&writer, "bad_rate", figures.bad_rate);
+    fm_json_member_uint(&writer, "submitted", result->submitted);
+    fm_json_member_uint(&writer, "served", result->served);
+    fm_json_member_uint(&writer, "late", result->late);
     fm_json_key(&writer, "dropped");
     fm_json_object_begin(&writer);
     for (uint32_t i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
-        whole(&writer, fm_sched_drop_reason_name((enum fm_sched_drop_reason)i), stats->dropped[i]);
+        fm_json_member_uint(&writer, fm_sched_drop_reason_name((enum fm_sched_drop_reason)i),
+                            stats->dropped[i]);
     }
     fm_json_object_end(&writer);
     fm_json_key(&writer, "accelerators");
     fm_json_object_begin(&writer);
-    whole(&writer, "total", result->options.accelerators);
-    whole(&writer, "touched", result->touched);
-    number(&writer, "busy_equivalent", result->busy);
+    fm_json_member_uint(&writer, "total", result->options.accelerators);
+    fm_json_member_uint(&writer, "touched", result->touched);
+    fm_json_member_number(&writer, "busy_equivalent", result->busy);
     fm_json_object_end(&writer);
     fm_json_object_end(&writer);
     fm_text_append_char(text, '\n');

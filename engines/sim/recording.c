@@ -38,18 +38,6 @@ void fm_sim_recording_deinit(struct fm_sim_recording *recording)
     *recording = (struct fm_sim_recording){0};
 }
 
-static void member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
-{
-    fm_json_key(writer, key);
-    fm_json_uint(writer, value);
-}
-
-static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
-{
-    fm_json_key(writer, key);
-    fm_json_string(writer, value);
-}
-
 /* Microseconds with three decimals, exactly. */
 static void member_time(struct fm_json_writer *writer, const char *key, uint64_t time_ns)
 {
@@ -65,13 +53,13 @@ static void name_write(struct fm_json_writer *writer, const char *what, uint32_t
                        const char *name)
 {
     fm_json_object_begin(writer);
-    member_string(writer, "name", what);
-    member_string(writer, "ph", "M");
-    member_uint(writer, "pid", 1);
-    member_uint(writer, "tid", row);
+    fm_json_member_string(writer, "name", what);
+    fm_json_member_string(writer, "ph", "M");
+    fm_json_member_uint(writer, "pid", 1);
+    fm_json_member_uint(writer, "tid", row);
     fm_json_key(writer, "args");
     fm_json_object_begin(writer);
-    member_string(writer, "name", name);
+    fm_json_member_string(writer, "name", name);
     fm_json_object_end(writer);
     fm_json_object_end(writer);
 }
@@ -81,18 +69,19 @@ static void span_write(struct fm_json_writer *writer, const struct fm_sim_result
 {
     char name[160];
     fm_json_object_begin(writer);
-    member_string(writer, "name",
-                  fm_sim_scenario_model_name(result->scenario, span->model, name, sizeof name));
-    member_string(writer, "cat", span->completed ? "batch" : "lost");
-    member_string(writer, "ph", "X");
-    member_uint(writer, "pid", 1);
-    member_uint(writer, "tid", span->accelerator);
+    fm_json_member_string(
+        writer, "name",
+        fm_sim_scenario_model_name(result->scenario, span->model, name, sizeof name));
+    fm_json_member_string(writer, "cat", span->completed ? "batch" : "lost");
+    fm_json_member_string(writer, "ph", "X");
+    fm_json_member_uint(writer, "pid", 1);
+    fm_json_member_uint(writer, "tid", span->accelerator);
     member_time(writer, "ts", span->begin_ns);
     member_time(writer, "dur", span->end_ns - span->begin_ns);
     fm_json_key(writer, "args");
     fm_json_object_begin(writer);
-    member_uint(writer, "batch", span->batch);
-    member_uint(writer, "requests", span->count);
+    fm_json_member_uint(writer, "batch", span->batch);
+    fm_json_member_uint(writer, "requests", span->count);
     fm_json_object_end(writer);
     fm_json_object_end(writer);
 }
@@ -104,7 +93,7 @@ void fm_sim_recording_trace(const struct fm_sim_recording *recording,
     char name[96];
     fm_json_writer_init(&writer, text);
     fm_json_object_begin(&writer);
-    member_string(&writer, "displayTimeUnit", "ms");
+    fm_json_member_string(&writer, "displayTimeUnit", "ms");
     fm_json_key(&writer, "traceEvents");
     fm_json_array_begin(&writer);
     (void)snprintf(name, sizeof name, "fermata sim, policy %s, seed %llu",

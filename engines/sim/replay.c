@@ -305,12 +305,6 @@ int fm_sim_replay(const void *data, size_t size, struct fm_sim_recorder *recorde
 /* --- saying ------------------------------------------------------------------------------------
  */
 
-static void member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
-{
-    fm_json_key(writer, key);
-    fm_json_uint(writer, value);
-}
-
 void fm_sim_replay_json(const struct fm_sim_replay *replay, uint64_t elapsed_ns,
                         struct fm_text *text)
 {
@@ -335,12 +329,12 @@ void fm_sim_replay_json(const struct fm_sim_replay *replay, uint64_t elapsed_ns,
     } else {
         fm_json_null(&writer);
     }
-    member_uint(&writer, "steps", replay->steps);
-    member_uint(&writer, "requests", replay->requests);
-    member_uint(&writer, "batches", replay->batches);
-    member_uint(&writer, "dropped", replay->dropped);
-    member_uint(&writer, "first_ns", replay->first_ns);
-    member_uint(&writer, "last_ns", replay->last_ns);
+    fm_json_member_uint(&writer, "steps", replay->steps);
+    fm_json_member_uint(&writer, "requests", replay->requests);
+    fm_json_member_uint(&writer, "batches", replay->batches);
+    fm_json_member_uint(&writer, "dropped", replay->dropped);
+    fm_json_member_uint(&writer, "first_ns", replay->first_ns);
+    fm_json_member_uint(&writer, "last_ns", replay->last_ns);
     fm_json_key(&writer, "trace_hash");
     fm_json_string(&writer, hash);
     fm_json_key(&writer, "replay_seconds");

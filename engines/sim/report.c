@@ -15,54 +15,36 @@
 /* --- JSON --------------------------------------------------------------------------------------
  */
 
-static void member_string(struct fm_json_writer *writer, const char *key, const char *value)
-{
-    fm_json_key(writer, key);
-    fm_json_string(writer, value);
-}
-
-static void member_uint(struct fm_json_writer *writer, const char *key, uint64_t value)
-{
-    fm_json_key(writer, key);
-    fm_json_uint(writer, value);
-}
-
-static void member_number(struct fm_json_writer *writer, const char *key, double value)
-{
-    fm_json_key(writer, key);
-    fm_json_number(writer, value);
-}
-
 /* As text: many JSON readers cannot hold 64 bits in a number. */
 static void member_hash(struct fm_json_writer *writer, uint64_t hash)
 {
     char text[24];
     (void)snprintf(text, sizeof text, "%016" PRIx64, hash);
-    member_string(writer, "trace_hash", text);
+    fm_json_member_string(writer, "trace_hash", text);
 }
 
 static void latency_write(struct fm_json_writer *writer, const struct fm_log_histogram *latency)
 {
     fm_json_key(writer, "latency_ms");
     fm_json_object_begin(writer);
-    member_number(writer, "mean", (double)fm_log_histogram_mean_ns(latency) / 1e6);
-    member_number(writer, "p50", (double)fm_log_histogram_quantile_ns(latency, 500) / 1e6);
-    member_number(writer, "p90", (double)fm_log_histogram_quantile_ns(latency, 900) / 1e6);
-    member_number(writer, "p99", (double)fm_log_histogram_quantile_ns(latency, 990) / 1e6);
-    member_number(writer, "max", (double)latency->max_ns / 1e6);
+    fm_json_member_number(writer, "mean", (double)fm_log_histogram_mean_ns(latency) / 1e6);
+    fm_json_member_number(writer, "p50", (double)fm_log_histogram_quantile_ns(latency, 500) / 1e6);
+    fm_json_member_number(writer, "p90", (double)fm_log_histogram_quantile_ns(latency, 900) / 1e6);
+    fm_json_member_number(writer, "p99", (double)fm_log_histogram_quantile_ns(latency, 990) / 1e6);
+    fm_json_member_number(writer, "max", (double)latency->max_ns / 1e6);
     fm_json_object_end(writer);
 }
 
 static void counts_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts,
                          double seconds)
 {
-    member_number(writer, "offered_rps", (double)counts->requests / seconds);
-    member_number(writer, "goodput_rps", (double)counts->good / seconds);
-    member_number(writer, "bad_rate", fm_sim_counts_bad_rate(counts));
-    member_number(writer, "batch_mean", fm_sim_counts_batch_mean(counts));
-    member_uint(writer, "requests", counts->requests);
-    member_uint(writer, "good", counts->good);
-    member_uint(writer, "late", counts->late);
+    fm_json_member_number(writer, "offered_rps", (double)counts->requests / seconds);
+    fm_json_member_number(writer, "goodput_rps", (double)counts->good / seconds);
+    fm_json_member_number(writer, "bad_rate", fm_sim_counts_bad_rate(counts));
+    fm_json_member_number(writer, "batch_mean", fm_sim_counts_batch_mean(counts));
+    fm_json_member_uint(writer, "requests", counts->requests);
+    fm_json_member_uint(writer, "good", counts->good);
+    fm_json_member_uint(writer, "late", counts->late);
     fm_json_key(writer, "dropped");
     fm_json_object_begin(writer);
     for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
@@ -72,18 +54,18 @@ static void counts_write(struct fm_json_writer *writer, const struct fm_sim_coun
         for (char *c = key; *c != '\0'; c++) {
             *c = *c == ' ' ? '_' : *c;
         }
-        member_uint(writer, key, counts->dropped[i]);
+        fm_json_member_uint(writer, key, counts->dropped[i]);
     }
     fm_json_object_end(writer);
-    member_uint(writer, "batches", counts->batches);
+    fm_json_member_uint(writer, "batches", counts->batches);
 }
 
 static void audit_write(struct fm_json_writer *writer, const struct fm_sim_audit *audit)
 {
     fm_json_key(writer, "audit");
     fm_json_object_begin(writer);
-    member_uint(writer, "violations", audit->violations);
-    member_uint(writer, "late_plans", audit->late_plans);
+    fm_json_member_uint(writer, "violations", audit->violations);
+    fm_json_member_uint(writer, "late_plans", audit->late_plans);
     fm_json_key(writer, "first");
     if (audit->violations > 0) {
         fm_json_string(writer, audit->first);
@@ -102,8 +84,8 @@ static void models_write(struct fm_json_writer *writer, const struct fm_sim_resu
         const struct fm_sim_model_result *model = &result->models[i];
         char name[160];
         fm_json_object_begin(writer);
-        member_string(writer, "name",
-                      fm_sim_scenario_model_name(result->scenario, i, name, sizeof name));
+        fm_json_member_string(writer, "name",
+                              fm_sim_scenario_model_name(result->scenario, i, name, sizeof name));
         counts_write(writer, &model->counts, seconds);
         latency_write(writer, &model->latency);
         fm_json_object_end(writer);
@@ -115,9 +97,9 @@ static void autoscale_write(struct fm_json_writer *writer, const struct fm_sim_r
 {
     fm_json_key(writer, "autoscale");
     fm_json_object_begin(writer);
-    member_uint(writer, "changes", result->autoscale.changes);
-    member_uint(writer, "started", result->autoscale.started);
-    member_uint(writer, "stopped", result->autoscale.stopped);
+    fm_json_member_uint(writer, "changes", result->autoscale.changes);
+    fm_json_member_uint(writer, "started", result->autoscale.started);
+    fm_json_member_uint(writer, "stopped", result->autoscale.stopped);
     fm_json_object_end(writer);
 }
 
@@ -145,7 +127,7 @@ static void timeline_write(struct fm_json_writer *writer, const struct fm_sim_re
     static const char *const columns[] = {"offered_rps", "bad_rate", "busy", "used", "up"};
     fm_json_key(writer, "timeline");
     fm_json_object_begin(writer);
-    member_number(writer, "part_s", (double)result->bucket_ns / 1e9);
+    fm_json_member_number(writer, "part_s", (double)result->bucket_ns / 1e9);
     for (unsigned column = 0; column < FM_COUNT_OF(columns); column++) {
         fm_json_key(writer, columns[column]);
         fm_json_array_begin(writer);
@@ -163,30 +145,30 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     double seconds = (double)result->scenario->measure_ns / 1e9;
     fm_json_writer_init(&writer, text);
     fm_json_object_begin(&writer);
-    member_string(&writer, "policy", fm_sched_policy_name(result->policy));
-    member_uint(&writer, "seed", result->seed);
-    member_number(&writer, "scale", result->scale);
-    member_number(&writer, "measure_s", seconds);
+    fm_json_member_string(&writer, "policy", fm_sched_policy_name(result->policy));
+    fm_json_member_uint(&writer, "seed", result->seed);
+    fm_json_member_number(&writer, "scale", result->scale);
+    fm_json_member_number(&writer, "measure_s", seconds);
     counts_write(&writer, &result->total, seconds);
-    member_number(&writer, "bad_rate_worst_model", fm_sim_result_worst_bad_rate(result));
+    fm_json_member_number(&writer, "bad_rate_worst_model", fm_sim_result_worst_bad_rate(result));
     latency_write(&writer, &result->latency);
     fm_json_key(&writer, "accelerators");
     fm_json_object_begin(&writer);
-    member_uint(&writer, "total", result->accelerator_count);
-    member_uint(&writer, "touched", fm_sim_result_touched(result));
-    member_number(&writer, "busy_equivalent", fm_sim_result_busy(result));
-    member_number(&writer, "up_mean", fm_sim_result_up(result));
-    member_uint(&writer, "up_min", result->up_min);
-    member_uint(&writer, "up_max", result->up_max);
-    member_number(&writer, "hours", fm_sim_result_accelerator_hours(result));
+    fm_json_member_uint(&writer, "total", result->accelerator_count);
+    fm_json_member_uint(&writer, "touched", fm_sim_result_touched(result));
+    fm_json_member_number(&writer, "busy_equivalent", fm_sim_result_busy(result));
+    fm_json_member_number(&writer, "up_mean", fm_sim_result_up(result));
+    fm_json_member_uint(&writer, "up_min", result->up_min);
+    fm_json_member_uint(&writer, "up_max", result->up_max);
+    fm_json_member_number(&writer, "hours", fm_sim_result_accelerator_hours(result));
     fm_json_object_end(&writer);
     if (result->scenario->autoscale.on) {
         autoscale_write(&writer, result);
     }
-    member_uint(&writer, "batches_preempted", result->preempted);
-    member_uint(&writer, "batches_failed", result->failed);
-    member_uint(&writer, "requests_simulated", result->requests_all);
-    member_uint(&writer, "steps", result->steps);
+    fm_json_member_uint(&writer, "batches_preempted", result->preempted);
+    fm_json_member_uint(&writer, "batches_failed", result->failed);
+    fm_json_member_uint(&writer, "requests_simulated", result->requests_all);
+    fm_json_member_uint(&writer, "steps", result->steps);
     member_hash(&writer, result->trace_hash);
     audit_write(&writer, &result->audit);
     models_write(&writer, result, seconds);
@@ -197,31 +179,31 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
 
 static void summary_write(struct fm_json_writer *writer, const struct fm_sim_summary *summary)
 {
-    member_number(writer, "goodput_rps", summary->goodput_rps);
-    member_number(writer, "offered_rps", summary->offered_rps);
-    member_number(writer, "scale", summary->scale);
-    member_number(writer, "bad_rate", summary->bad_rate);
-    member_number(writer, "bad_rate_worst_model", summary->bad_rate_worst_model);
-    member_number(writer, "batch_mean", summary->batch_mean);
+    fm_json_member_number(writer, "goodput_rps", summary->goodput_rps);
+    fm_json_member_number(writer, "offered_rps", summary->offered_rps);
+    fm_json_member_number(writer, "scale", summary->scale);
+    fm_json_member_number(writer, "bad_rate", summary->bad_rate);
+    fm_json_member_number(writer, "bad_rate_worst_model", summary->bad_rate_worst_model);
+    fm_json_member_number(writer, "batch_mean", summary->batch_mean);
     fm_json_key(writer, "latency_ms");
     fm_json_object_begin(writer);
-    member_number(writer, "mean", summary->latency_mean_ms);
-    member_number(writer, "p50", summary->latency_p50_ms);
-    member_number(writer, "p99", summary->latency_p99_ms);
+    fm_json_member_number(writer, "mean", summary->latency_mean_ms);
+    fm_json_member_number(writer, "p50", summary->latency_p50_ms);
+    fm_json_member_number(writer, "p99", summary->latency_p99_ms);
     fm_json_object_end(writer);
     fm_json_key(writer, "accelerators");
     fm_json_object_begin(writer);
-    member_uint(writer, "touched", summary->touched);
-    member_number(writer, "busy_equivalent", summary->busy);
+    fm_json_member_uint(writer, "touched", summary->touched);
+    fm_json_member_number(writer, "busy_equivalent", summary->busy);
     fm_json_object_end(writer);
     member_hash(writer, summary->trace_hash);
-    member_uint(writer, "violations", summary->violations);
+    fm_json_member_uint(writer, "violations", summary->violations);
 }
 
 static void task_write(struct fm_json_writer *writer, const struct fm_sim_task *task)
 {
     fm_json_object_begin(writer);
-    member_uint(writer, "seed", task->seed);
+    fm_json_member_uint(writer, "seed", task->seed);
     summary_write(writer, &task->summary);
     fm_json_object_end(writer);
 }
@@ -254,13 +236,13 @@ void fm_sim_report_goodput_json(const struct fm_sim_scenario *scenario, double b
     }
     fm_json_writer_init(&writer, text);
     fm_json_object_begin(&writer);
-    member_string(&writer, "policy", fm_sched_policy_name(tasks[0].policy));
-    member_number(&writer, "bad_rate_max", bad_rate);
-    member_uint(&writer, "accelerators_total", fm_sim_scenario_accelerator_count(scenario));
-    member_number(&writer, "goodput_rps", median->summary.goodput_rps);
-    member_number(&writer, "offered_rps", median->summary.offered_rps);
-    member_number(&writer, "scale", median->summary.scale);
-    member_uint(&writer, "runs", runs);
+    fm_json_member_string(&writer, "policy", fm_sched_policy_name(tasks[0].policy));
+    fm_json_member_number(&writer, "bad_rate_max", bad_rate);
+    fm_json_member_uint(&writer, "accelerators_total", fm_sim_scenario_accelerator_count(scenario));
+    fm_json_member_number(&writer, "goodput_rps", median->summary.goodput_rps);
+    fm_json_member_number(&writer, "offered_rps", median->summary.offered_rps);
+    fm_json_member_number(&writer, "scale", median->summary.scale);
+    fm_json_member_uint(&writer, "runs", runs);
     fm_json_key(&writer, "per_seed");
     fm_json_array_begin(&writer);
     for (uint32_t i = 0; i < task_count; i++) {
@@ -281,7 +263,7 @@ void fm_sim_report_compare_json(const struct fm_sim_task *tasks, uint32_t task_c
     fm_json_array_begin(&writer);
     for (uint32_t i = 0; i < task_count; i += seed_count) {
         fm_json_object_begin(&writer);
-        member_string(&writer, "policy", fm_sched_policy_name(tasks[i].policy));
+        fm_json_member_string(&writer, "policy", fm_sched_policy_name(tasks[i].policy));
         summary_write(&writer, &fm_sim_report_median(tasks + i, seed_count)->summary);
         fm_json_key(&writer, "per_seed");
         fm_json_array_begin(&writer);
