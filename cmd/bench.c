@@ -181,7 +181,7 @@ const struct fm_command fm_command_bench = {
     .name = "bench",
     .summary = "measure: the scheduler by itself, in real time",
     .description =
-        "`bench sched` runs the scheduler's threads as they serve, one for the matcher and one for "
+        "`bench sched` runs the scheduler on threads, one for the matcher and one for "
         "each shard of the models, under a load from one more thread. Accelerators are timers in "
         "that thread: a batch that is started is reported done when its latency profile says so. "
         "No model runs.\n\n"
