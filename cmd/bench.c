@@ -186,9 +186,9 @@ const struct fm_command fm_command_bench = {
         "that thread: a batch that is started is reported done when its latency profile says so. "
         "No model runs.\n\n"
         "CPU per request is that of the scheduler's threads; the load's is given beside it. The "
-        "scheduling delay is how long a request takes to its shard, its offer to the matcher and "
-        "the grant back, each at the quantile that is named: an estimate from above. The bad rate "
-        "counts requests that were dropped or answered late.",
+        "scheduling delay is how long it takes from a request's submission, or from the time at "
+        "which a held batch was to start, until the batch is handed out, where an accelerator is "
+        "free. The bad rate counts requests that were dropped or answered late.",
     .positionals = positionals,
     .options = options_table,
     .examples = examples,

@@ -22,7 +22,7 @@ void fm_sched_request_drop(struct fm_sched *sched, struct fm_sched_model_entry *
                            struct fm_sched_actions *actions)
 {
     FM_ASSERT(actions->count < actions->capacity);
-    sched->requests.nodes[request].owner = FM_SCHED_NONE;
+    sched->requests.nodes[request].owner = FM_REQUEST_OWNER_NONE;
     actions->items[actions->count++] = (struct fm_sched_action){
         .kind = FM_SCHED_ACTION_DROP,
         .model = model == NULL ? FM_SCHED_NONE : (uint32_t)(model - sched->models),
@@ -47,6 +47,12 @@ void fm_sched_candidate_head_drop(struct fm_sched *sched, struct fm_sched_model_
     fm_sched_request_drop(sched, model, request, reason, actions);
 }
 
+/* A shard whose offers need not be exact. */
+static bool lax(const struct fm_sched *sched)
+{
+    return sched->options.offer_slack_ns > 0;
+}
+
 static uint64_t head_deadline(const struct fm_sched *sched,
                               const struct fm_sched_model_entry *model)
 {
@@ -54,16 +60,14 @@ static uint64_t head_deadline(const struct fm_sched *sched,
 }
 
 /* The last moment at which a single request could be granted; 0: never. */
-static uint64_t last_chance(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
-                            uint64_t deadline_ns)
+static uint64_t last_chance(const struct fm_sched_model_entry *model, uint64_t deadline_ns)
 {
-    uint64_t needed_ns = model->tables[model->reference].total_ns[1] + sched->options.control_ns;
-    return deadline_ns > needed_ns ? deadline_ns - needed_ns : 0;
+    return deadline_ns > model->least_ns ? deadline_ns - model->least_ns : 0;
 }
 
 static void ready_leave(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t id)
 {
-    if (sched->ready_positions[id] == UINT32_MAX) {
+    if (sched->ready_positions == NULL || sched->ready_positions[id] == UINT32_MAX) {
         return;
     }
     bool urgent = model->state == FM_SCHED_MODEL_URGENT;
@@ -97,6 +101,10 @@ void fm_sched_candidate_enter(struct fm_sched *sched, uint32_t id, enum fm_sched
         ready_leave(sched, model, id);
         model->state = state;
         model->reach_class = (uint8_t)reach_class;
+    }
+    if (sched->ready_positions == NULL) {
+        model->ready_key_ns = key;
+        return;
     }
     bool urgent = state == FM_SCHED_MODEL_URGENT;
     struct fm_id_heap *heap = urgent ? &sched->urgent[reach_class] : &sched->willing[reach_class];
@@ -155,7 +163,48 @@ static uint32_t reach_of(const struct fm_sched *sched, const struct fm_sched_mod
     }
     uint64_t reach_ns = model->tables[model->reference].latency_ns[batch];
     uint64_t own_ns = model->tightness_ns * 3 / 5;
-    return fm_sched_class_of(reach_ns < own_ns ? reach_ns : own_ns);
+    uint32_t reach = fm_sched_class_of(reach_ns < own_ns ? reach_ns : own_ns);
+    return lax(sched) && reach <= sched->pool.clearance_class ? 0 : reach;
+}
+
+static enum fm_sched_model_state state_of(const struct fm_sched *sched,
+                                          const struct fm_sched_readiness *readiness)
+{
+    return sched->now_ns < readiness->willing_ns  ? FM_SCHED_MODEL_WAITING
+           : sched->now_ns < readiness->urgent_ns ? FM_SCHED_MODEL_WILLING
+                                                  : FM_SCHED_MODEL_URGENT;
+}
+
+/*
+ * How far the queue may grow before that has to be looked at: until the candidate's order or the
+ * number of batches it wants would be worth an offer, or until it would be ready. Its timers are
+ * set by what they would be then (`readiness`), which is earlier: who looks at it in vain looks at
+ * what is so by then.
+ */
+static uint32_t quiet_until(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                            uint64_t deadline_ns, uint32_t count,
+                            struct fm_sched_readiness *readiness)
+{
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    enum fm_sched_model_state state = state_of(sched, readiness);
+    uint32_t quiet = UINT32_MAX;
+    if (count < model->batch_max) {
+        uint64_t slack_ns = fm_sched_offer_slack_ns(sched, state);
+        quiet = fm_latency_table_within(table, table->total_ns[count] + slack_ns, model->batch_max);
+    }
+    uint32_t want = fm_sched_offer_want(model, count);
+    if (want < FM_SCHED_WANT_MAX && quiet > 2 * want * model->target - 1) {
+        quiet = 2 * want * model->target - 1;
+    }
+    for (; quiet > count; quiet = count + (quiet - count) / 2) {
+        struct fm_sched_readiness later = {.latest_ns = readiness->latest_ns};
+        sched->policy->ready(sched, model, deadline_ns, quiet, &later);
+        if (state_of(sched, &later) == state) {
+            *readiness = later;
+            return quiet;
+        }
+    }
+    return count;
 }
 
 void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
@@ -164,8 +213,8 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
     struct fm_sched_model_entry *model = &sched->models[id];
     uint64_t now_ns = sched->now_ns;
     fm_sched_offer_mark(sched, id);
-    while (model->queue.count > 0 &&
-           last_chance(sched, model, head_deadline(sched, model)) < now_ns &&
+    model->quiet_count = 0;
+    while (model->queue.count > 0 && last_chance(model, head_deadline(sched, model)) < now_ns &&
            actions->count < actions->capacity) {
         fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
     }
@@ -175,7 +224,7 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
         return;
     }
     uint64_t deadline_ns = head_deadline(sched, model);
-    uint64_t expiry_ns = last_chance(sched, model, deadline_ns) + 1;
+    uint64_t expiry_ns = last_chance(model, deadline_ns) + 1;
     if (expiry_ns <= now_ns) {
         /* No room to say so: the step comes back. */
         fm_id_heap_set(&sched->timers, id, now_ns);
@@ -191,20 +240,32 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
         .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
     };
     sched->policy->ready(sched, model, deadline_ns, count, &readiness);
-    if (now_ns < readiness.willing_ns) {
-        ready_leave(sched, model, id);
-        model->state = FM_SCHED_MODEL_WAITING;
-        uint64_t timer_ns = readiness.willing_ns < expiry_ns ? readiness.willing_ns : expiry_ns;
-        fm_id_heap_set(&sched->timers, id, timer_ns);
-        return;
+    enum fm_sched_model_state state = state_of(sched, &readiness);
+    if (lax(sched)) {
+        model->quiet_count = quiet_until(sched, model, deadline_ns, count, &readiness);
+        batch = model->quiet_count < model->batch_max ? model->quiet_count : model->batch_max;
     }
-    bool urgent = now_ns >= readiness.urgent_ns;
-    fm_sched_candidate_enter(sched, id, urgent ? FM_SCHED_MODEL_URGENT : FM_SCHED_MODEL_WILLING,
-                             reach_of(sched, model, batch),
-                             key_of(sched, model, readiness.latest_ns));
-    uint64_t timer_ns =
-        !urgent && readiness.urgent_ns < expiry_ns ? readiness.urgent_ns : expiry_ns;
+    uint64_t timer_ns = expiry_ns;
+    if (state == FM_SCHED_MODEL_WAITING) {
+        ready_leave(sched, model, id);
+        model->state = state;
+        timer_ns = readiness.willing_ns < expiry_ns ? readiness.willing_ns : expiry_ns;
+    } else {
+        fm_sched_candidate_enter(sched, id, state, reach_of(sched, model, batch),
+                                 key_of(sched, model, readiness.latest_ns));
+        if (state == FM_SCHED_MODEL_WILLING && readiness.urgent_ns < expiry_ns) {
+            timer_ns = readiness.urgent_ns;
+        }
+    }
     fm_id_heap_set(&sched->timers, id, timer_ns);
+}
+
+void fm_sched_candidate_grown(struct fm_sched *sched, uint32_t id, struct fm_sched_actions *actions)
+{
+    const struct fm_sched_model_entry *model = &sched->models[id];
+    if (model->queue.count > model->quiet_count) {
+        fm_sched_candidate_refresh(sched, id, actions);
+    }
 }
 
 uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
@@ -231,7 +292,7 @@ uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
     uint64_t free_ns = place->free_ns;
     while (model->queue.count > 0 && actions->count < actions->capacity &&
            fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, 1) == 0 &&
-           last_chance(sched, model, head_deadline(sched, model)) < sched->now_ns) {
+           last_chance(model, head_deadline(sched, model)) < sched->now_ns) {
         fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
     }
     if (model->queue.count > 0 && sched->policy->sacrifice != NULL) {

@@ -204,6 +204,7 @@ void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry 
 {
     const struct fm_latency_table *table = &model->tables[model->reference];
     model->review_ns = sched->now_ns + REVIEW_NS;
+    model->quiet_count = 0; /* what it is judged by may be another */
     model->gap_ns = gap_of(model, sched->now_ns);
     uint64_t budget_ns = model->budget_ns;
     uint32_t target = 1;

@@ -248,7 +248,7 @@ static void preempt(struct fm_sched *sched, uint32_t id, struct fm_sched_actions
     for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
         struct fm_request_node *node = &sched->requests.nodes[slot];
         uint32_t next = node->next[0];
-        node->owner = running->model;
+        fm_request_node_own(node, running->model);
         node->attempts--;
         fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
         sched->queued_count++;
@@ -304,7 +304,7 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
     for (uint32_t i = 0; i < count; i++) {
         uint32_t request = take(sched, model, skip);
         struct fm_request_node *node = &sched->requests.nodes[request];
-        node->owner = FM_SCHED_MODELS_LIMIT; /* runs */
+        fm_request_node_own(node, FM_SCHED_MODELS_LIMIT); /* runs */
         node->attempts++;
         *link = request;
         link = &node->next[0];

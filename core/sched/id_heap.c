@@ -141,6 +141,24 @@ uint32_t fm_id_heap_count_below(const struct fm_id_heap *heap, uint64_t key, uin
     return count;
 }
 
+uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key)
+{
+    uint32_t exact = fm_id_heap_count_below(heap, key, FM_ID_HEAP_SAMPLE);
+    if (exact < FM_ID_HEAP_SAMPLE) {
+        return exact;
+    }
+    /* Keys fall into the array's parts by their rank: samples have to come from all of it. */
+    uint32_t stride = heap->count / FM_ID_HEAP_SAMPLE;
+    uint32_t samples = 0;
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < heap->count; i += stride) {
+        samples++;
+        below += heap->entries[i].key < key ? 1u : 0u;
+    }
+    uint32_t about = (uint32_t)((uint64_t)below * heap->count / samples);
+    return about > exact ? about : exact;
+}
+
 bool fm_id_heap_validate(const struct fm_id_heap *heap)
 {
     for (uint32_t i = 0; i < heap->count; i++) {

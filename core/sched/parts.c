@@ -12,9 +12,11 @@
 
 /* Delays are followed fast when they grow and slowly when they shrink: what counts is not the mean
  * but what has to be reckoned with. */
-#define RISE         8u
-#define FALL         256u
-#define DELAY_MAX_NS UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
+#define RISE 8u
+#define FALL 256u
+/* One that is only willing waits for an accelerator in use: its order matters less. */
+#define WILLING_SLACK 4u
+#define DELAY_MAX_NS  UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
 
 bool fm_sched_policy_has_parts(enum fm_sched_policy_kind policy)
 {
@@ -71,6 +73,18 @@ static bool state_is_ready(uint32_t state)
     return state == FM_SCHED_MODEL_WILLING || state == FM_SCHED_MODEL_URGENT;
 }
 
+uint64_t fm_sched_offer_slack_ns(const struct fm_sched *sched, enum fm_sched_model_state state)
+{
+    return sched->options.offer_slack_ns * (state == FM_SCHED_MODEL_URGENT ? 1 : WILLING_SLACK);
+}
+
+uint32_t fm_sched_offer_want(const struct fm_sched_model_entry *model, uint32_t count)
+{
+    uint32_t want = count / model->target;
+    want = want < FM_SCHED_WANT_MAX ? want : FM_SCHED_WANT_MAX;
+    return want > 1 ? want : 1;
+}
+
 static struct fm_sched_offer offer_of(const struct fm_sched *sched, uint32_t id)
 {
     const struct fm_sched_model_entry *model = &sched->models[id];
@@ -78,18 +92,16 @@ static struct fm_sched_offer offer_of(const struct fm_sched *sched, uint32_t id)
     if (!state_is_ready(model->state)) {
         return offer;
     }
-    const struct fm_id_heap *heap = model->state == FM_SCHED_MODEL_URGENT
-                                        ? &sched->urgent[model->reach_class]
-                                        : &sched->willing[model->reach_class];
-    offer.key_ns = heap->entries[sched->ready_positions[id]].key;
+    offer.key_ns = model->ready_key_ns;
     offer.deadline_ns = fm_sched_candidate_deadline_ns(sched, id);
     offer.count = model->queue.count;
     offer.reach_class = model->reach_class;
     offer.want = 1;
     if (sched->options.offer_slack_ns > 0) {
-        uint32_t want = offer.count / model->target;
-        want = want < FM_SCHED_WANT_MAX ? want : FM_SCHED_WANT_MAX;
-        offer.want = want > 1 ? (uint16_t)want : 1;
+        offer.want = (uint16_t)fm_sched_offer_want(model, offer.count);
+        if (offer.count < model->quiet_count && offer.count < model->batch_max) {
+            offer.count = model->quiet_count;
+        }
     }
     return offer;
 }
@@ -114,9 +126,7 @@ void fm_sched_offers_tell(struct fm_sched *sched, struct fm_sched_actions *actio
     while (sched->mark_count > 0) {
         uint32_t id = sched->marks[sched->mark_count - 1];
         struct fm_sched_offer offer = offer_of(sched, id);
-        /* One that is only willing waits for an accelerator in use: its order matters less. */
-        uint64_t slack_ns =
-            sched->options.offer_slack_ns * (offer.state == FM_SCHED_MODEL_URGENT ? 1 : 4);
+        uint64_t slack_ns = fm_sched_offer_slack_ns(sched, (enum fm_sched_model_state)offer.state);
         bool moved = sched->options.type_count > 1 && /* the matcher judges places by it */
                      offer.deadline_ns != sched->offers[id].deadline_ns;
         if (moved || offer_differs(&sched->offers[id], &offer, slack_ns)) {
@@ -497,6 +507,7 @@ void fm_sched_matcher_pool_get(const struct fm_sched *matcher, struct fm_sched_p
         .busy_micro = matcher->busy_micro,
         .up_count = matcher->up_count,
         .clearance_count = matcher->clearance_count,
+        .clearance_class = matcher->clearance_count > 0 ? matcher->clearances[0].reach_class : 0,
         .model_count = matcher->model_count,
         .bad_q20 = matcher->bad_q20,
     };

@@ -33,7 +33,7 @@
  * several batches gets them together where nobody else is ready for those accelerators.
  *
  * LIMITATIONS. Policies that choose among all models in their own way (nexus, shepherd, clockwork)
- * have no form in parts, and parts do not learn. Each shard has heaps for all models there can be.
+ * have no form in parts, and parts do not learn.
  */
 #ifndef FM_CORE_SCHED_PARTS_H
 #define FM_CORE_SCHED_PARTS_H
@@ -58,7 +58,7 @@ enum fm_sched_end { FM_SCHED_END_NONE, FM_SCHED_END_DONE, FM_SCHED_END_FAILED, F
 struct fm_sched_offer {
     uint64_t key_ns;      /* the order among those that are ready */
     uint64_t deadline_ns; /* of its first request */
-    uint32_t count;       /* requests queued */
+    uint32_t count;       /* requests queued; with a slack up to so many as nothing is said about */
     uint8_t state;        /* enum fm_sched_model_state */
     uint8_t reach_class;
     uint16_t want; /* batches it would start now */
@@ -113,6 +113,7 @@ struct fm_sched_pool {
     uint64_t busy_micro;
     uint32_t up_count;
     uint32_t clearance_count;
+    uint32_t clearance_class; /* of reach: nobody up to this is held back */
     uint32_t model_count;
     uint32_t bad_q20;
 };

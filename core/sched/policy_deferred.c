@@ -103,20 +103,22 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? window_ns : 0;
 }
 
-/* How many ready candidates have to start earlier than that. */
+static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, uint64_t latest_ns)
+{
+    uint32_t count = 0;
+    for (; classes != 0; classes &= classes - 1) {
+        count += fm_id_heap_about_below(&heaps[__builtin_ctzll(classes)], latest_ns);
+    }
+    return count;
+}
+
+/* How many ready candidates have to start earlier than that, about. */
 static uint32_t candidates_before(const struct fm_sched *sched, uint64_t latest_ns)
 {
     uint32_t most = 2 * sched->up_count;
-    uint32_t count = 0;
-    for (uint64_t classes = sched->urgent_classes; classes != 0; classes &= classes - 1) {
-        count += fm_id_heap_count_below(&sched->urgent[__builtin_ctzll(classes)], latest_ns,
-                                        most - count);
-    }
-    for (uint64_t classes = sched->willing_classes; classes != 0; classes &= classes - 1) {
-        count += fm_id_heap_count_below(&sched->willing[__builtin_ctzll(classes)], latest_ns,
-                                        most - count);
-    }
-    return count;
+    uint32_t count = heaps_before(sched->urgent, sched->urgent_classes, latest_ns) +
+                     heaps_before(sched->willing, sched->willing_classes, latest_ns);
+    return count < most ? count : most;
 }
 
 uint64_t fm_sched_deferred_turn_ns(const struct fm_sched *sched, uint64_t latest_ns,

@@ -8,28 +8,35 @@
 
 #define LEVELS FM_REQUEST_QUEUE_LEVELS
 #define END    FM_REQUEST_QUEUE_END
+#define LINE   64u
+
+_Static_assert(sizeof(struct fm_request_node) == LINE / 2, "a node never lies on two lines");
 
 int fm_request_table_init(struct fm_request_table *table, uint32_t slot_count)
 {
     *table = (struct fm_request_table){.slot_count = slot_count};
-    table->nodes = fm_alloc_zero(slot_count, sizeof *table->nodes);
-    if (table->nodes == NULL) {
+    table->memory =
+        fm_alloc_zero((size_t)slot_count + LINE / sizeof *table->nodes, sizeof *table->nodes);
+    if (table->memory == NULL) {
         return FM_ENOMEM;
     }
+    uintptr_t begin = (uintptr_t)table->memory;
+    table->nodes = (void *)((unsigned char *)table->memory + (LINE - begin % LINE) % LINE);
     for (uint32_t i = 0; i < slot_count; i++) {
-        table->nodes[i].owner = UINT32_MAX;
+        table->nodes[i].owner = FM_REQUEST_OWNER_NONE;
     }
     return 0;
 }
 
 void fm_request_table_deinit(struct fm_request_table *table)
 {
-    fm_free(table->nodes);
+    fm_free(table->memory);
     *table = (struct fm_request_table){0};
 }
 
 void fm_request_queue_init(struct fm_request_queue *queue)
 {
+    queue->last_deadline_ns = 0;
     queue->count = 0;
     queue->appended = 0;
     for (unsigned level = 0; level < LEVELS; level++) {
@@ -49,16 +56,16 @@ static bool before(const struct fm_request_node *left, const struct fm_request_n
     return left->sequence < right->sequence;
 }
 
-/* 1 to LEVELS, each further level with probability 1/8. */
-static uint8_t levels_of(uint64_t sequence)
+/* 1 to LEVELS, each further level with probability 1/16. */
+static uint32_t levels_of(uint64_t sequence)
 {
     uint64_t hash = sequence * UINT64_C(0x9e3779b97f4a7c15);
     hash = (hash ^ (hash >> 29)) * UINT64_C(0xbf58476d1ce4e5b9);
     hash >>= 40;
-    uint8_t count = 1;
-    while (count < LEVELS && (hash & 7) == 0) {
+    uint32_t count = 1;
+    while (count < LEVELS && (hash & 15) == 0) {
         count++;
-        hash >>= 3;
+        hash >>= 4;
     }
     return count;
 }
@@ -92,10 +99,12 @@ void fm_request_queue_insert(struct fm_request_queue *queue, struct fm_request_t
     if (!keep_sequence) {
         node->sequence = ++table->sequence;
     }
-    node->level_count = levels_of(node->sequence);
+    uint32_t level_count = levels_of(node->sequence);
+    node->level_count = level_count & 3;
     uint32_t found[LEVELS];
     const uint32_t *previous = queue->last;
-    if (queue->count > 0 && before(node, &table->nodes[queue->last[0]])) {
+    if (queue->count > 0 && node->deadline_ns <= queue->last_deadline_ns &&
+        before(node, &table->nodes[queue->last[0]])) {
         find(queue, table, node, found);
         previous = found;
         queue->appended = 0;
@@ -108,9 +117,12 @@ void fm_request_queue_insert(struct fm_request_queue *queue, struct fm_request_t
         *recent = slot;
         queue->appended++;
     }
-    for (unsigned level = 0; level < node->level_count; level++) {
+    if (previous == queue->last) {
+        queue->last_deadline_ns = node->deadline_ns;
+    }
+    for (unsigned level = 0; level < level_count; level++) {
         uint32_t *link = link_of(queue, table, previous[level], level);
-        node->next[level] = *link;
+        node->next[level] = previous == queue->last ? END : *link;
         *link = slot;
         if (node->next[level] == END) {
             queue->last[level] = slot;
@@ -152,6 +164,9 @@ void fm_request_queue_remove(struct fm_request_queue *queue, struct fm_request_t
         }
     }
     queue->count--;
+    if (queue->count > 0) {
+        queue->last_deadline_ns = table->nodes[queue->last[0]].deadline_ns;
+    }
 }
 
 bool fm_request_queue_validate(const struct fm_request_queue *queue,
@@ -173,5 +188,5 @@ bool fm_request_queue_validate(const struct fm_request_queue *queue,
             return false;
         }
     }
-    return true;
+    return queue->count == 0 || table->nodes[queue->last[0]].deadline_ns == queue->last_deadline_ns;
 }

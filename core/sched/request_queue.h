@@ -5,14 +5,14 @@
  * (fm_request_table); a slot is in at most one queue. Does not own: what a request is. Thread rule:
  * pure; one thread at a time for a table and its queues.
  *
- * HOW IT WORKS. A skip list over slots (Pugh, 1990) of four levels: a request whose deadline is the
- * latest so far is appended in O(1), which is every request where all deadlines are arrival + SLO;
- * any other finds its place in O(length / 512 + 24) expected. Of equal deadlines the more important
- * priority goes first, then the one that came first. Levels come from a hash of the sequence
- * number, so the same requests give the same list. A queue's slots lie anywhere in memory; a node
- * without a link on the top level names there the slot that was appended AHEAD after it, of which
- * nothing is believed but that it may be worth fetching. LIMITATIONS. Beyond some 100,000 requests
- * in one queue out-of-order insertion grows linear (with 1/512).
+ * HOW IT WORKS. A skip list over slots (Pugh, 1990) of three levels: a request whose deadline is
+ * the latest so far is appended in O(1), which is every request where all deadlines are arrival +
+ * SLO; any other finds its place in O(length / 256 + 32) expected. Of equal deadlines the more
+ * important priority goes first, then the one that came first. Levels come from a hash of the
+ * sequence number, so the same requests give the same list. A queue's slots lie anywhere in memory;
+ * a node without a link on the top level names there the slot that was appended AHEAD after it, of
+ * which nothing is believed but that it may be worth fetching. LIMITATIONS. Beyond some 100,000
+ * requests in one queue out-of-order insertion grows linear (with 1/256).
  */
 #ifndef FM_CORE_SCHED_REQUEST_QUEUE_H
 #define FM_CORE_SCHED_REQUEST_QUEUE_H
@@ -22,28 +22,31 @@
 
 #include "fermata/status.h"
 
-#define FM_REQUEST_QUEUE_LEVELS 4u
+#define FM_REQUEST_QUEUE_LEVELS 3u
 #define FM_REQUEST_QUEUE_AHEAD  8u
 #define FM_REQUEST_QUEUE_END    UINT32_MAX
+#define FM_REQUEST_OWNER_NONE   0xfffffu
 
+/* Half a cache line: whoever schedules a million of them a second waits for these. */
 struct fm_request_node {
     uint64_t deadline_ns;
-    uint64_t sequence; /* order of arrival */
-    uint32_t owner;    /* the user's: the model, or a mark that the slot is not queued */
-    uint8_t priority;
-    uint8_t attempts;
-    uint8_t level_count;
-    uint8_t unused;
+    uint64_t sequence;   /* order of arrival */
+    uint32_t owner : 20; /* the user's: the model, or a mark that the slot is not queued */
+    uint32_t attempts : 8;
+    uint32_t priority : 2;
+    uint32_t level_count : 2;
     uint32_t next[FM_REQUEST_QUEUE_LEVELS];
 };
 
 struct fm_request_table {
-    struct fm_request_node *nodes; /* by slot */
+    struct fm_request_node *nodes; /* by slot; lies on cache lines */
+    void *memory;                  /* what they lie in */
     uint32_t slot_count;
     uint64_t sequence; /* of the last insertion */
 };
 
 struct fm_request_queue {
+    uint64_t last_deadline_ns; /* unless it is empty */
     uint32_t first[FM_REQUEST_QUEUE_LEVELS];
     uint32_t last[FM_REQUEST_QUEUE_LEVELS]; /* END: empty on this level */
     uint32_t count;
@@ -51,6 +54,7 @@ struct fm_request_queue {
     uint32_t recent[FM_REQUEST_QUEUE_AHEAD]; /* the last that were */
 };
 
+/* All slots are nobody's (FM_REQUEST_OWNER_NONE). FM_ENOMEM. */
 int FM_NODISCARD fm_request_table_init(struct fm_request_table *table, uint32_t slot_count);
 void fm_request_table_deinit(struct fm_request_table *table); /* accepts a zeroed one */
 
@@ -64,6 +68,11 @@ uint32_t fm_request_queue_pop(struct fm_request_queue *queue, struct fm_request_
 /* Takes any out; it must be in this queue. */
 void fm_request_queue_remove(struct fm_request_queue *queue, struct fm_request_table *table,
                              uint32_t slot);
+
+static inline void fm_request_node_own(struct fm_request_node *node, uint32_t owner)
+{
+    node->owner = owner & FM_REQUEST_OWNER_NONE;
+}
 
 /* Fetches what was noted to come AHEAD after a slot. */
 static inline void fm_request_table_fetch(const struct fm_request_table *table, uint32_t slot)

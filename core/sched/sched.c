@@ -84,15 +84,16 @@ static int options_check(const struct fm_sched_options *options, struct fm_error
 static int heaps_init(struct fm_sched *sched)
 {
     uint32_t models = sched->options.models_max;
+    int status = fm_id_heap_init(&sched->timers, models, NULL);
+    if (status != 0 || sched->options.part == FM_SCHED_PART_SHARD) {
+        return status;
+    }
     sched->ready_positions = fm_alloc((size_t)models * sizeof *sched->ready_positions);
     if (sched->ready_positions == NULL) {
         return FM_ENOMEM;
     }
     memset(sched->ready_positions, 0xff, (size_t)models * sizeof *sched->ready_positions);
-    int status = fm_id_heap_init(&sched->timers, models, NULL);
-    if (status == 0) {
-        status = fm_id_heap_init(&sched->closing, sched->options.accelerators_max, NULL);
-    }
+    status = fm_id_heap_init(&sched->closing, sched->options.accelerators_max, NULL);
     for (uint32_t i = 0; status == 0 && i < FM_SCHED_REACH_CLASSES; i++) {
         status = fm_id_heap_init(&sched->urgent[i], models, sched->ready_positions);
         if (status == 0) {
@@ -119,7 +120,12 @@ int fm_sched_create(const struct fm_sched_options *options, struct fm_sched **re
     sched->options = *options;
     sched->options.attempts_max = options->attempts_max == 0 ? 1 : options->attempts_max;
     sched->policy = &fm_sched_policies[options->policy];
-    sched->models = fm_alloc_zero(options->models_max, sizeof *sched->models);
+    sched->models_memory = fm_alloc_zero((size_t)options->models_max + 1, sizeof *sched->models);
+    if (sched->models_memory != NULL) {
+        uintptr_t begin = (uintptr_t)sched->models_memory;
+        sched->models = (void *)((unsigned char *)sched->models_memory +
+                                 (FM_SCHED_LINE - begin % FM_SCHED_LINE) % FM_SCHED_LINE);
+    }
     sched->accelerators = fm_alloc_zero(options->accelerators_max, sizeof *sched->accelerators);
     status = sched->models == NULL || sched->accelerators == NULL ? FM_ENOMEM : 0;
     if (options->requests != NULL) {
@@ -178,7 +184,7 @@ void fm_sched_destroy(struct fm_sched *sched)
     fm_sched_parts_deinit(sched);
     fm_free(sched->ready_positions);
     fm_free(sched->accelerators);
-    fm_free(sched->models);
+    fm_free(sched->models_memory);
     fm_free(sched);
 }
 
@@ -265,6 +271,11 @@ static void model_first_time(struct fm_sched *sched, struct fm_sched_model_entry
     sched->model_count++;
 }
 
+static void least_review(const struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    model->least_ns = model->tables[model->reference].total_ns[1] + sched->options.control_ns;
+}
+
 static uint8_t fastest_type(const struct fm_sched_model_entry *model)
 {
     uint8_t best = FM_SCHED_TYPES_LIMIT;
@@ -304,6 +315,7 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
     }
     model->reference = fastest_type(model);
     const struct fm_latency_table *table = &model->tables[model->reference];
+    least_review(sched, model);
     model->batch_max = table->batch_max;
     model->goal = given->goal;
     model->slo_ns = given->slo_ns;
@@ -359,7 +371,8 @@ static void event_request(struct fm_sched *sched, const struct fm_sched_event *e
 {
     uint32_t slot = event->as.request.request;
     uint32_t id = event->as.request.model;
-    if (slot >= sched->options.requests_max || sched->requests.nodes[slot].owner != FM_SCHED_NONE) {
+    if (slot >= sched->options.requests_max ||
+        sched->requests.nodes[slot].owner != FM_REQUEST_OWNER_NONE) {
         sched->stats.refused++;
         return;
     }
@@ -376,32 +389,35 @@ static void event_request(struct fm_sched *sched, const struct fm_sched_event *e
         deadline_ns > sched->options.result_ns ? deadline_ns - sched->options.result_ns : 0;
     node->deadline_ns = deadline_ns;
     uint32_t priority = event->as.request.priority;
-    node->priority =
-        (uint8_t)(priority < FM_SCHED_PRIORITY_COUNT ? priority : FM_SCHED_PRIORITY_COUNT - 1);
+    priority = priority < FM_SCHED_PRIORITY_COUNT ? priority : FM_SCHED_PRIORITY_COUNT - 1;
+    node->priority = priority & (FM_SCHED_PRIORITY_COUNT - 1);
     node->attempts = 0;
     model->stats.requests++;
     fm_sched_demand_arrival(sched, model);
-    uint64_t least_ns = model->tables[model->reference].total_ns[1] + sched->options.control_ns;
-    if (sched->now_ns + least_ns > deadline_ns) {
+    if (sched->now_ns + model->least_ns > deadline_ns) {
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_INFEASIBLE, actions);
         return;
     }
     if (sched->options.admit &&
-        fm_sched_demand_wait_ns(sched, model) + least_ns > deadline_ns - sched->now_ns) {
+        fm_sched_demand_wait_ns(sched, model) + model->least_ns > deadline_ns - sched->now_ns) {
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_REJECTED, actions);
         return;
     }
-    node->owner = id;
+    fm_request_node_own(node, id);
     fm_request_queue_insert(&model->queue, &sched->requests, slot, false);
     sched->queued_count++;
-    fm_sched_candidate_refresh(sched, id, actions);
+    if (fm_request_queue_first(&model->queue) == slot) {
+        fm_sched_candidate_refresh(sched, id, actions);
+    } else {
+        fm_sched_candidate_grown(sched, id, actions);
+    }
 }
 
 static void event_cancel(struct fm_sched *sched, uint32_t slot, struct fm_sched_actions *actions)
 {
-    uint32_t owner =
-        slot < sched->options.requests_max ? sched->requests.nodes[slot].owner : FM_SCHED_NONE;
-    if (owner == FM_SCHED_NONE) {
+    uint32_t owner = slot < sched->options.requests_max ? sched->requests.nodes[slot].owner
+                                                        : FM_REQUEST_OWNER_NONE;
+    if (owner == FM_REQUEST_OWNER_NONE) {
         sched->stats.refused++;
         return;
     }
@@ -434,12 +450,9 @@ bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *r
         struct fm_request_node *node = &sched->requests.nodes[slot];
         running->first = node->next[0];
         running->count--;
-        uint64_t needed_ns =
-            model->present ? model->tables[model->reference].total_ns[1] + sched->options.control_ns
-                           : 0;
         if (model->present && node->attempts < sched->options.attempts_max &&
-            sched->now_ns + needed_ns <= node->deadline_ns) {
-            node->owner = running->model;
+            sched->now_ns + model->least_ns <= node->deadline_ns) {
+            fm_request_node_own(node, running->model);
             fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
             sched->queued_count++;
         } else {
@@ -458,13 +471,14 @@ void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_runn
     const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
         struct fm_request_node *node = &sched->requests.nodes[slot];
-        node->owner = FM_SCHED_NONE;
+        node->owner = FM_REQUEST_OWNER_NONE;
         slot = node->next[0];
     }
     struct fm_sched_model_entry *model = &sched->models[running->model];
     if (sched->options.learn && accelerator->permille == 1000 && model->present) {
         (void)fm_latency_table_learn(&model->tables[accelerator->type], running->count,
                                      end_ns > running->start_ns ? end_ns - running->start_ns : 1);
+        least_review(sched, model);
     }
 }
 
@@ -645,8 +659,7 @@ static void event_fetch(const struct fm_sched *sched, const struct fm_sched_even
     }
     const char *model = (const char *)&sched->models[event->as.request.model];
     __builtin_prefetch(model, 1);
-    __builtin_prefetch(model + 64, 1);
-    __builtin_prefetch(model + 128, 1);
+    __builtin_prefetch(model + FM_SCHED_LINE, 1);
     __builtin_prefetch(&sched->requests.nodes[event->as.request.request], 1);
 }
 

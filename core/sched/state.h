@@ -42,30 +42,37 @@ struct fm_sched_readiness {
     uint64_t latest_ns; /* order among those that may */
 };
 
-/* What each request touches comes first, on as few cache lines as can be. */
-struct fm_sched_model_entry {
-    struct fm_request_queue queue;
-    enum fm_sched_model_state state;
-    bool present;
-    enum fm_sched_goal goal;
-    uint8_t reference;   /* the type whose l(b) the candidate is judged by: the fastest */
-    uint8_t reach_class; /* whose ready heap it is in */
-    uint8_t tightness_class;
-    bool holds;  /* keeps a distance between its batches: needs more than one accelerator, and much
-                    of the pool */
-    bool marked; /* SHARD: what it offers has to be looked at */
-    uint16_t granted; /* MATCHER: grants that are not answered yet */
-    uint32_t batch_max;
-    uint64_t slo_ns;    /* as given */
-    uint64_t budget_ns; /* slo - result - control */
+#define FM_SCHED_LINE 64u
 
-    /* Demand. */
+/* What each request touches comes first: up to `stats.requests`, on two cache lines. */
+struct fm_sched_model_entry {
+    _Alignas(FM_SCHED_LINE) struct fm_request_queue queue;
+    bool present;
+    bool marked;          /* SHARD: what it offers has to be looked at */
+    uint8_t reference;    /* the type whose l(b) the candidate is judged by: the fastest */
+    uint32_t quiet_count; /* SHARD: up to so many queued ones nothing changes that counts */
+    uint64_t least_ns;    /* from the grant to the end of a batch of one */
+    uint64_t review_ns;
     uint64_t window_begin_ns;
     uint64_t window_first_ns; /* of the first arrival ever */
     uint32_t window_count;
     uint32_t window_count_before;
+    struct fm_sched_model_stats stats;
+
+    enum fm_sched_model_state state;
+    enum fm_sched_goal goal;
+    uint8_t reach_class; /* whose ready heap it is in */
+    uint8_t tightness_class;
+    bool holds; /* keeps a distance between its batches: needs more than one accelerator, and much
+                   of the pool */
+    uint16_t granted; /* MATCHER: grants that are not answered yet */
+    uint32_t batch_max;
+    uint64_t ready_key_ns; /* SHARD: its order among those that are ready */
+    uint64_t slo_ns;       /* as given */
+    uint64_t budget_ns;    /* slo - result - control */
+
+    /* Demand. */
     uint64_t gap_ns; /* between arrivals, mean; FM_SCHED_NEVER: not known */
-    uint64_t review_ns;
     uint32_t target;
     uint32_t decent;       /* the smallest batch with nearly the target's throughput */
     uint64_t busy_micro;   /* accelerators it keeps busy at its target, in millionths */
@@ -80,7 +87,6 @@ struct fm_sched_model_entry {
     uint64_t bad_q40; /* the same, finer */
     int64_t bias_ns;
 
-    struct fm_sched_model_stats stats;
     struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT];
     uint32_t preferred[FM_SCHED_PREFERRED_MAX];
     uint64_t queue_delay_ns;
@@ -127,6 +133,7 @@ struct fm_sched {
     uint64_t now_ns;
     struct fm_request_table requests; /* SHARD: its nodes are shared, its order of arrival is not */
     struct fm_sched_model_entry *models;
+    void *models_memory; /* what they lie in */
     struct fm_sched_accelerator *accelerators;
     uint32_t model_count; /* present */
     uint32_t up_count;
@@ -135,7 +142,7 @@ struct fm_sched {
     uint64_t batch_number;
 
     /* A model stands in one of: timers (always, unless idle), and of the ready heaps at most one.
-     */
+     * SHARD: there are none, it is the matcher who chooses. */
     struct fm_id_heap timers; /* by model */
     uint32_t *ready_positions;
     struct fm_id_heap urgent[FM_SCHED_REACH_CLASSES];
@@ -160,7 +167,7 @@ struct fm_sched {
     uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
     uint32_t active_count;                                /* accelerators the load needs */
     struct fm_sched_clearance clearances[FM_SCHED_REACH_CLASSES];
-    uint32_t clearance_count;
+    uint32_t clearance_count; /* SHARD: of the matcher */
     uint64_t blocked_wake_ns; /* when a candidate that was held back should be looked at again */
     uint32_t bad_q20;         /* recent, all models */
     uint64_t bad_q40;         /* the same, finer */
@@ -272,6 +279,10 @@ void fm_sched_parts_deinit(struct fm_sched *sched);
 /* SHARD: when what stays behind gets an accelerator, if it has to start by latest_ns;
  * FM_SCHED_NEVER: later than the grant tells. */
 uint64_t fm_sched_outlook_turn_ns(const struct fm_sched *sched, uint64_t latest_ns);
+/* SHARD: by how much the order of a model in that state may differ from what is offered. */
+uint64_t fm_sched_offer_slack_ns(const struct fm_sched *sched, enum fm_sched_model_state state);
+/* How many batches a model with that many requests wants to start. */
+uint32_t fm_sched_offer_want(const struct fm_sched_model_entry *model, uint32_t count);
 /* SHARD: what a model offers may have changed; nothing for other parts. */
 void fm_sched_offer_mark(struct fm_sched *sched, uint32_t model);
 /* SHARD: tells the changed offers, as far as there is room. */
@@ -319,6 +330,10 @@ void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry
 /* Looks at a model's queue again: lets late requests go, and puts the model where it belongs. */
 void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t model,
                                 struct fm_sched_actions *actions);
+/* A request was queued behind others: as refresh, which is left out where it would change nothing.
+ */
+void fm_sched_candidate_grown(struct fm_sched *sched, uint32_t model,
+                              struct fm_sched_actions *actions);
 /* The largest batch of the model's first requests that an accelerator could run in time, after
  * letting go those that the policy sacrifices. 0: none is left. */
 uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t model,

@@ -20,8 +20,7 @@ static bool queue_ok(const struct fm_sched *sched, uint32_t id)
     for (uint32_t slot = fm_request_queue_first(queue); slot != FM_REQUEST_QUEUE_END;
          slot = sched->requests.nodes[slot].next[0]) {
         const struct fm_request_node *node = &sched->requests.nodes[slot];
-        if (node->owner != id || node->priority >= FM_SCHED_PRIORITY_COUNT ||
-            node->attempts >= sched->options.attempts_max) {
+        if (node->owner != id || node->attempts >= sched->options.attempts_max) {
             return false;
         }
     }
@@ -57,6 +56,11 @@ static bool place_ok(const struct fm_sched *sched, uint32_t id)
     bool urgent = model->state == FM_SCHED_MODEL_URGENT;
     bool ready = urgent || model->state == FM_SCHED_MODEL_WILLING;
     bool idle = model->state == FM_SCHED_MODEL_IDLE;
+    if (sched->options.part == FM_SCHED_PART_SHARD) {
+        return idle == (model->queue.count == 0) &&
+               idle == (sched->timers.positions[id] == UINT32_MAX) &&
+               model->reach_class < FM_SCHED_REACH_CLASSES;
+    }
     uint32_t position = sched->ready_positions[id];
     if (sched->options.part == FM_SCHED_PART_MATCHER) {
         if (ready != (position != UINT32_MAX) ||
@@ -217,7 +221,7 @@ static bool accelerators_ok(const struct fm_sched *sched)
         busy += accelerator->running_count > 0 ? 1u : 0u;
     }
     uint32_t grantable = 0;
-    for (uint32_t type = 0; type < sched->options.type_count; type++) {
+    for (uint32_t type = 0; !shard && type < sched->options.type_count; type++) {
         if (!fm_id_set_validate(&sched->grantable[type])) {
             return false;
         }
@@ -234,7 +238,7 @@ static bool accelerators_ok(const struct fm_sched *sched)
         marked += owner == RUNNING_OWNER ? 1u : 0u;
         queued += owner < sched->options.models_max ? 1u : 0u;
         if (owner >= sched->options.models_max && owner != RUNNING_OWNER &&
-            owner != FM_SCHED_NONE) {
+            owner != FM_REQUEST_OWNER_NONE) {
             return false;
         }
     }

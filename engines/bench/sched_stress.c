@@ -14,6 +14,7 @@
 #include "host/os/os.h"
 #include "host/os/parker.h"
 #include "host/os/ring.h"
+#include "host/os/thread.h"
 
 #define GAPS         4096u /* quantiles of the gaps between arrivals */
 #define BURST        256u  /* requests submitted between two looks at the clock */
@@ -416,6 +417,16 @@ static int scheduler_start(struct stress *stress, struct fm_error *reterr)
     return status;
 }
 
+static void histogram_subtract(struct fm_log_histogram *histogram,
+                               const struct fm_log_histogram *before)
+{
+    histogram->count -= before->count;
+    histogram->sum_ns -= before->sum_ns;
+    for (uint32_t i = 0; i < FM_LOG_HISTOGRAM_BUCKETS; i++) {
+        histogram->buckets[i] -= before->buckets[i];
+    }
+}
+
 /* What was counted between two looks. */
 static void stats_subtract(struct fm_scheduler_stats *stats,
                            const struct fm_scheduler_stats *before)
@@ -432,13 +443,9 @@ static void stats_subtract(struct fm_scheduler_stats *stats,
         stats->dropped[reason] -= before->dropped[reason];
     }
     for (uint32_t hop = 0; hop < FM_SCHEDULER_HOP_COUNT_; hop++) {
-        struct fm_log_histogram *histogram = &stats->hops[hop];
-        histogram->count -= before->hops[hop].count;
-        histogram->sum_ns -= before->hops[hop].sum_ns;
-        for (uint32_t i = 0; i < FM_LOG_HISTOGRAM_BUCKETS; i++) {
-            histogram->buckets[i] -= before->hops[hop].buckets[i];
-        }
+        histogram_subtract(&stats->hops[hop], &before->hops[hop]);
     }
+    histogram_subtract(&stats->delay, &before->delay);
 }
 
 static void measure(struct stress *stress)
@@ -489,7 +496,6 @@ int fm_sched_stress_run(const struct fm_sched_stress_options *options,
     }
     fm_scheduler_destroy(stress->scheduler);
     memory_give(stress);
-    fm_parker_deinit(&stress->parker);
     fm_free(stress);
     return status;
 }

@@ -37,13 +37,8 @@ static struct figures figures_of(const struct fm_sched_stress_result *result)
         .messages_per_batch = per((double)stats->messages, stats->batches),
         .bad_rate = per((double)(result->late + result->dropped), ended),
     };
-    static const enum fm_scheduler_hop path[] = {FM_SCHEDULER_HOP_SUBMIT, FM_SCHEDULER_HOP_OFFER,
-                                                 FM_SCHEDULER_HOP_GRANT};
     for (uint32_t i = 0; i < 2; i++) {
-        for (uint32_t hop = 0; hop < 3; hop++) {
-            figures.delay_ns[i] +=
-                fm_log_histogram_quantile_ns(&stats->hops[path[hop]], permilles[i]);
-        }
+        figures.delay_ns[i] = fm_log_histogram_quantile_ns(&stats->delay, permilles[i]);
     }
     return figures;
 }
@@ -100,6 +95,7 @@ void fm_sched_stress_report_json(const struct fm_sched_stress_result *result, st
     fm_json_member_number(&writer, "parks_per_second", (double)stats->parks / result->seconds);
     fm_json_key(&writer, "scheduling_delay_us");
     fm_json_object_begin(&writer);
+    fm_json_member_uint(&writer, "count", stats->delay.count);
     fm_json_member_number(&writer, "p50", (double)figures.delay_ns[0] / 1e3);
     fm_json_member_number(&writer, "p99", (double)figures.delay_ns[1] / 1e3);
     fm_json_object_end(&writer);

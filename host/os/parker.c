@@ -3,39 +3,36 @@
  */
 #include "host/os/parker.h"
 
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "the kernel looks at a plain word");
+
 void fm_parker_init(struct fm_parker *parker)
 {
     atomic_init(&parker->awake, 1);
-    fm_mutex_init(&parker->mutex);
-    fm_condition_init(&parker->condition);
-}
-
-void fm_parker_deinit(struct fm_parker *parker)
-{
-    fm_condition_deinit(&parker->condition);
-    fm_mutex_deinit(&parker->mutex);
 }
 
 void fm_parker_park(struct fm_parker *parker, uint64_t until_ns)
 {
-    fm_mutex_lock(&parker->mutex);
-    bool in_time = true;
-    while (in_time && atomic_load_explicit(&parker->awake, memory_order_acquire) == 0) {
-        if (until_ns == FM_PARKER_FOREVER) {
-            fm_condition_wait(&parker->condition, &parker->mutex);
-        } else {
-            in_time = fm_condition_wait_until(&parker->condition, &parker->mutex, until_ns);
+    /* WAIT_BITSET takes a point in time of CLOCK_MONOTONIC, where WAIT takes a duration. */
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                                   .tv_nsec = (long)(until_ns % 1000000000u)};
+    const struct timespec *limit = until_ns == FM_PARKER_FOREVER ? NULL : &until;
+    while (atomic_load_explicit(&parker->awake, memory_order_acquire) == 0) {
+        long status = syscall(SYS_futex, &parker->awake, FUTEX_WAIT_BITSET_PRIVATE, 0, limit, NULL,
+                              FUTEX_BITSET_MATCH_ANY);
+        if (status != 0 && errno == ETIMEDOUT) {
+            break;
         }
     }
-    fm_mutex_unlock(&parker->mutex);
     fm_parker_stay(parker); /* after a timeout */
 }
 
 void fm_parker_rouse(struct fm_parker *parker)
 {
-    /* Under the lock: a thread that has looked at `awake` and not yet begun to wait would miss it.
-     */
-    fm_mutex_lock(&parker->mutex);
-    fm_condition_signal(&parker->condition);
-    fm_mutex_unlock(&parker->mutex);
+    (void)syscall(SYS_futex, &parker->awake, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

@@ -15,25 +15,21 @@
  *
  * and by who gave it work: fm_parker_wake(parker), after the work can be seen. Work given before
  * prepare() is seen by the check after it; work given later makes park() return. Waking a thread
- * that does not sleep costs one atomic exchange.
+ * that does not sleep costs one atomic exchange; one that does, a system call (futex).
  */
 #ifndef FM_HOST_OS_PARKER_H
 #define FM_HOST_OS_PARKER_H
 
 #include <stdatomic.h>
-
-#include "host/os/thread.h"
+#include <stdint.h>
 
 #define FM_PARKER_FOREVER UINT64_MAX
 
 struct fm_parker {
     _Atomic uint32_t awake;
-    struct fm_mutex mutex;
-    struct fm_condition condition;
 };
 
-void fm_parker_init(struct fm_parker *parker);
-void fm_parker_deinit(struct fm_parker *parker);
+void fm_parker_init(struct fm_parker *parker); /* nothing has to be released */
 
 static inline void fm_parker_prepare(struct fm_parker *parker)
 {

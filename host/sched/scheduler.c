@@ -14,6 +14,7 @@
 #include "host/os/os.h"
 #include "host/os/parker.h"
 #include "host/os/ring.h"
+#include "host/os/thread.h"
 
 #define ACTIONS  1024u
 #define MESSAGES 256u
@@ -23,6 +24,12 @@ struct control {
     const struct fm_sched_event *event;
     int status;
     bool pending;
+};
+
+/* A message on its way. */
+struct parcel {
+    struct fm_sched_message message;
+    uint64_t since_ns; /* when that came about which it follows from; 0: not known, or long ago */
 };
 
 /* A part and its thread. */
@@ -46,6 +53,8 @@ struct part {
     struct fm_sched_message messages[MESSAGES];
     uint32_t *requests;
     uint32_t request_capacity;
+    uint64_t cause_ns;  /* shard: of what its offers are about */
+    uint64_t *since_ns; /* by model: of the offer, or the grant, that is being looked at */
 
     /* Under the scheduler's lock. */
     struct control control;
@@ -107,10 +116,13 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
     part->stats.messages += actions->message_count;
     if (!is_matcher(part)) {
         for (uint32_t i = 0; i < actions->message_count; i++) {
-            bool put = fm_ring_put(&part->to_matcher, &actions->messages[i],
-                                   sizeof(struct fm_sched_message));
-            FM_ASSERT(put);
             const struct fm_sched_message *message = &actions->messages[i];
+            struct parcel parcel = {
+                .message = *message,
+                .since_ns = message->kind == FM_SCHED_MESSAGE_OFFER ? part->cause_ns : 0,
+            };
+            bool put = fm_ring_put(&part->to_matcher, &parcel, sizeof parcel);
+            FM_ASSERT(put);
             bool declines =
                 message->kind == FM_SCHED_MESSAGE_ANSWER && message->as.answer.count == 0;
             part->stats.declined += declines ? 1 : 0;
@@ -120,9 +132,14 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
         return;
     }
     for (uint32_t i = 0; i < actions->message_count; i++) {
-        struct part *shard = shard_of(scheduler, actions->messages[i].model);
-        bool put = fm_ring_put(&shard->from_matcher, &actions->messages[i],
-                               sizeof(struct fm_sched_message));
+        uint32_t model = actions->messages[i].model;
+        struct part *shard = shard_of(scheduler, model);
+        struct parcel parcel = {
+            .message = actions->messages[i],
+            .since_ns =
+                actions->messages[i].kind == FM_SCHED_MESSAGE_GRANT ? part->since_ns[model] : 0,
+        };
+        bool put = fm_ring_put(&shard->from_matcher, &parcel, sizeof parcel);
         FM_ASSERT(put);
         fm_ring_stamp(&shard->from_matcher, now_ns);
         bool last = i + 1 == actions->message_count ||
@@ -130,6 +147,17 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
         if (last) {
             fm_parker_wake(&shard->parker);
         }
+    }
+}
+
+/* Of a batch whose accelerator was there when it was offered. */
+static void delay_add(struct part *part, uint32_t model)
+{
+    uint64_t since_ns = part->since_ns[model];
+    if (since_ns != 0) {
+        uint64_t now_ns = fm_os_now_ns();
+        fm_log_histogram_add(&part->stats.delay, now_ns > since_ns ? now_ns - since_ns : 0);
+        part->since_ns[model] = 0;
     }
 }
 
@@ -141,6 +169,7 @@ static void actions_hand_out(struct part *part, const struct fm_sched_actions *a
         if (action->kind == FM_SCHED_ACTION_START) {
             part->stats.batches++;
             part->stats.started += action->request_count;
+            delay_add(part, action->model);
         } else if (action->kind == FM_SCHED_ACTION_DROP) {
             part->stats.dropped[action->reason]++;
         }
@@ -217,8 +246,10 @@ static bool events_take(struct part *part, struct fm_ring *ring, enum fm_schedul
     }
     uint64_t since_ns = fm_ring_stamp_take(ring);
     count = count < FM_SCHEDULER_STEP ? count : FM_SCHEDULER_STEP;
+    part->cause_ns = since_ns;
     int status = part_step(part, events, count);
     FM_ASSERT(status == 0); /* only MODEL_SET can fail */
+    part->cause_ns = 0;
     fm_ring_take(ring, count);
     stamp_back(ring, since_ns);
     hop_add(part, hop, since_ns);
@@ -229,18 +260,24 @@ static bool events_take(struct part *part, struct fm_ring *ring, enum fm_schedul
 static bool messages_take(struct part *part, struct fm_ring *ring, enum fm_scheduler_hop hop)
 {
     uint32_t count;
-    const struct fm_sched_message *messages = fm_ring_peek(ring, &count);
-    if (messages == NULL) {
+    const struct parcel *parcels = fm_ring_peek(ring, &count);
+    if (parcels == NULL) {
         return false;
     }
     uint64_t since_ns = fm_ring_stamp_take(ring);
     count = count < MESSAGES ? count : MESSAGES;
     for (uint32_t i = 0; i < count; i++) {
-        part->events[i] =
-            (struct fm_sched_event){.kind = FM_SCHED_EVENT_MESSAGE, .as.message = &messages[i]};
+        part->events[i] = (struct fm_sched_event){.kind = FM_SCHED_EVENT_MESSAGE,
+                                                  .as.message = &parcels[i].message};
+        if (parcels[i].since_ns != 0) {
+            part->since_ns[parcels[i].message.model] = parcels[i].since_ns;
+        }
     }
     int status = part_step(part, part->events, count);
     FM_ASSERT(status == 0);
+    for (uint32_t i = 0; i < count; i++) {
+        part->since_ns[parcels[i].message.model] = 0; /* what is not granted by now has to wait */
+    }
     fm_ring_take(ring, count);
     stamp_back(ring, since_ns);
     hop_add(part, hop, since_ns);
@@ -360,8 +397,10 @@ static void part_run(void *argument)
         now_ns = fm_os_now_ns();
         if (part->wake_ns <= now_ns) {
             uint64_t due_ns = part->wake_ns;
+            part->cause_ns = due_ns;
             int status = part_step(part, NULL, 0);
             FM_ASSERT(status == 0);
+            part->cause_ns = 0;
             hop_add(part, FM_SCHEDULER_HOP_TIMER, due_ns);
         } else if (!any) {
             part_sleep(part);
@@ -391,7 +430,8 @@ static int part_init(struct fm_scheduler *scheduler, uint32_t index, struct fm_e
     part->request_capacity = of.batch_max * 8;
     part->requests = fm_alloc((size_t)part->request_capacity * sizeof *part->requests);
     part->inputs = fm_alloc_zero(part->input_count, sizeof *part->inputs);
-    if (part->requests == NULL || part->inputs == NULL) {
+    part->since_ns = fm_alloc_zero(of.models_max, sizeof *part->since_ns);
+    if (part->requests == NULL || part->inputs == NULL || part->since_ns == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "no memory for the scheduler's threads");
     }
     /* Towards a shard: for each accelerator at most an end, a grant behind it and the next end wait
@@ -405,11 +445,10 @@ static int part_init(struct fm_scheduler *scheduler, uint32_t index, struct fm_e
             fm_ring_init(&part->inputs[i], matcher ? most : submits, sizeof(struct fm_sched_event));
     }
     if (status == 0 && !matcher) {
-        status = fm_ring_init(&part->from_matcher, most, sizeof(struct fm_sched_message));
+        status = fm_ring_init(&part->from_matcher, most, sizeof(struct parcel));
     }
     if (status == 0 && !matcher) {
-        status =
-            fm_ring_init(&part->to_matcher, most + of.models_max, sizeof(struct fm_sched_message));
+        status = fm_ring_init(&part->to_matcher, most + of.models_max, sizeof(struct parcel));
     }
     return status == 0 ? 0 : fm_error_set(reterr, status, "no memory for the scheduler's rings");
 }
@@ -507,10 +546,10 @@ static void part_deinit(struct part *part)
     }
     fm_ring_deinit(&part->from_matcher);
     fm_ring_deinit(&part->to_matcher);
+    fm_free(part->since_ns);
     fm_free(part->inputs);
     fm_free(part->requests);
     fm_sched_destroy(part->sched);
-    fm_parker_deinit(&part->parker);
 }
 
 void fm_scheduler_destroy(struct fm_scheduler *scheduler)
@@ -668,6 +707,7 @@ void fm_scheduler_stats_get(struct fm_scheduler *scheduler, struct fm_scheduler_
         for (uint32_t hop = 0; hop < FM_SCHEDULER_HOP_COUNT_; hop++) {
             fm_log_histogram_merge(&ret_stats->hops[hop], &of->hops[hop]);
         }
+        fm_log_histogram_merge(&ret_stats->delay, &of->delay);
         if (is_matcher(&scheduler->parts[i])) {
             ret_stats->matcher = of->matcher;
         }

@@ -113,6 +113,9 @@ struct fm_scheduler_stats {
     uint64_t parks; /* times a thread went to sleep */
     uint64_t cpu_ns;
     struct fm_log_histogram hops[FM_SCHEDULER_HOP_COUNT_];
+    /* From a request's submission, or from the time at which its batch was to start, until the
+     * batch was handed out: of batches that an accelerator was free for when they were offered. */
+    struct fm_log_histogram delay;
 };
 /* Of all threads, since the start; each thread's as of a moment in the last 20 ms
  * or when it last did something. */

@@ -186,4 +186,27 @@ TEST(count_below_agrees_with_counting)
     fm_id_heap_deinit(&heap);
 }
 
+TEST(about_below_is_exact_for_few_and_near_for_many)
+{
+    enum { IDS = 20000 };
+    struct fm_random random;
+    fm_random_init(&random, 10);
+    struct fm_id_heap heap;
+    CHECK_INT_EQ(fm_id_heap_init(&heap, IDS, NULL), 0);
+    for (uint32_t id = 0; id < IDS; id++) {
+        fm_id_heap_set(&heap, id, fm_random_below(&random, IDS));
+    }
+    for (uint64_t key = 0; key <= IDS; key += 500) {
+        uint32_t count = fm_id_heap_count_below(&heap, key, IDS);
+        uint32_t about = fm_id_heap_about_below(&heap, key);
+        CHECK(about >= (count < FM_ID_HEAP_SAMPLE ? count : FM_ID_HEAP_SAMPLE));
+        CHECK(about >= count - count / 3 && about <= count + IDS / 5); /* three deviations */
+    }
+    for (uint64_t key = 0; key < 60; key++) {
+        uint32_t count = fm_id_heap_count_below(&heap, key, IDS);
+        CHECK(count >= FM_ID_HEAP_SAMPLE || fm_id_heap_about_below(&heap, key) == count);
+    }
+    fm_id_heap_deinit(&heap);
+}
+
 TEST_MAIN()

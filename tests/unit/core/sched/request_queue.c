@@ -69,7 +69,7 @@ static void begin(struct fm_request_queue *queue)
     sorted_count = 0;
     out_count = SLOTS;
     for (uint32_t i = 0; i < SLOTS; i++) {
-        CHECK_UINT_EQ(table.nodes[i].owner, UINT32_MAX);
+        CHECK_UINT_EQ(table.nodes[i].owner, FM_REQUEST_OWNER_NONE);
         out[i] = SLOTS - 1 - i;
     }
 }
@@ -84,7 +84,7 @@ static void insert_one(struct fm_request_queue *queue, struct fm_random *random,
     uint64_t sequence = table.nodes[slot].sequence;
     if (!keep) {
         table.nodes[slot].deadline_ns = deadline;
-        table.nodes[slot].priority = (uint8_t)fm_random_below(random, 4);
+        table.nodes[slot].priority = fm_random_below(random, 4) & 3;
     }
     fm_request_queue_insert(queue, &table, slot, keep);
     CHECK_UINT_EQ(table.nodes[slot].sequence, keep ? sequence : table.sequence);

@@ -10,6 +10,7 @@
 #include "host/os/os.h"
 #include "host/os/parker.h"
 #include "host/os/ring.h"
+#include "host/os/thread.h"
 #include "tests/harness/test.h"
 
 enum { MODELS = 10, ACCELERATORS = 6, SLOTS = 512, SHARDS = 3, REQUESTS = 6000 };
@@ -122,7 +123,6 @@ static void world_end(struct world *world)
     for (uint32_t i = 0; i < SHARDS; i++) {
         fm_ring_deinit(&world->told[i]);
     }
-    fm_parker_deinit(&world->parker);
 }
 
 static void hear(struct world *world, const struct told *told)
