@@ -167,6 +167,21 @@ static uint32_t reach_of(const struct fm_sched *sched, const struct fm_sched_mod
     return lax(sched) && reach <= sched->pool.clearance_class ? 0 : reach;
 }
 
+/* When a batch of `count` queued requests, or of as many as can be of them, may start. */
+static struct fm_sched_readiness readiness_of(const struct fm_sched *sched,
+                                              const struct fm_sched_model_entry *model,
+                                              uint64_t deadline_ns, uint32_t count)
+{
+    uint32_t batch = count < model->batch_max ? count : model->batch_max;
+    uint64_t needed_ns =
+        model->tables[model->reference].total_ns[batch] + sched->options.control_ns;
+    struct fm_sched_readiness readiness = {
+        .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
+    };
+    sched->policy->ready(sched, model, deadline_ns, count, &readiness);
+    return readiness;
+}
+
 static enum fm_sched_model_state state_of(const struct fm_sched *sched,
                                           const struct fm_sched_readiness *readiness)
 {
@@ -197,10 +212,10 @@ static uint32_t quiet_until(const struct fm_sched *sched, const struct fm_sched_
         quiet = 2 * want * model->target - 1;
     }
     for (; quiet > count; quiet = count + (quiet - count) / 2) {
-        struct fm_sched_readiness later = {.latest_ns = readiness->latest_ns};
-        sched->policy->ready(sched, model, deadline_ns, quiet, &later);
+        struct fm_sched_readiness later = readiness_of(sched, model, deadline_ns, quiet);
         if (state_of(sched, &later) == state) {
-            *readiness = later;
+            readiness->willing_ns = later.willing_ns;
+            readiness->urgent_ns = later.urgent_ns;
             return quiet;
         }
     }
@@ -233,17 +248,11 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
         }
         return;
     }
-    const struct fm_latency_table *table = &model->tables[model->reference];
-    uint32_t batch = count < model->batch_max ? count : model->batch_max;
-    uint64_t needed_ns = table->total_ns[batch] + sched->options.control_ns;
-    struct fm_sched_readiness readiness = {
-        .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
-    };
-    sched->policy->ready(sched, model, deadline_ns, count, &readiness);
+    struct fm_sched_readiness readiness = readiness_of(sched, model, deadline_ns, count);
     enum fm_sched_model_state state = state_of(sched, &readiness);
     if (lax(sched)) {
         model->quiet_count = quiet_until(sched, model, deadline_ns, count, &readiness);
-        batch = model->quiet_count < model->batch_max ? model->quiet_count : model->batch_max;
+        count = model->quiet_count;
     }
     uint64_t timer_ns = expiry_ns;
     if (state == FM_SCHED_MODEL_WAITING) {
@@ -251,6 +260,7 @@ void fm_sched_candidate_refresh(struct fm_sched *sched, uint32_t id,
         model->state = state;
         timer_ns = readiness.willing_ns < expiry_ns ? readiness.willing_ns : expiry_ns;
     } else {
+        uint32_t batch = count < model->batch_max ? count : model->batch_max;
         fm_sched_candidate_enter(sched, id, state, reach_of(sched, model, batch),
                                  key_of(sched, model, readiness.latest_ns));
         if (state == FM_SCHED_MODEL_WILLING && readiness.urgent_ns < expiry_ns) {

@@ -7,6 +7,8 @@
 #include "core/sched/request_queue.h"
 #include "core/sched/state.h"
 #include "core/util/assert.h"
+#include "core/util/memory.h"
+#include "core/util/random.h"
 #include "tests/harness/test.h"
 
 #define MS UINT64_C(1000000)
@@ -20,12 +22,13 @@ static struct fm_sched_message messages[ITEMS];
 static uint32_t requests[SLOTS];
 static struct fm_sched_actions actions;
 
-static struct fm_sched *part_of(enum fm_sched_part part, uint64_t offer_slack_ns)
+static struct fm_sched *part_with(enum fm_sched_policy_kind policy, enum fm_sched_part part,
+                                  uint64_t offer_slack_ns, const struct fm_request_table *slots)
 {
     struct fm_sched *sched = NULL;
     struct fm_error error;
     const struct fm_sched_options options = {
-        .policy = FM_SCHED_POLICY_EAGER,
+        .policy = policy,
         .models_max = MODELS,
         .accelerators_max = ACCELERATORS,
         .type_count = 1,
@@ -35,13 +38,18 @@ static struct fm_sched *part_of(enum fm_sched_part part, uint64_t offer_slack_ns
         .part = part,
         .shard_count = part == FM_SCHED_PART_MATCHER ? 1 : 0,
         .offer_slack_ns = offer_slack_ns,
-        .requests = part == FM_SCHED_PART_SHARD ? &table : NULL,
+        .requests = part == FM_SCHED_PART_SHARD ? slots : NULL,
     };
     profile = (struct fm_profile){0};
     int status = fm_profile_add_affine(&profile, MS, 4 * MS, BATCH, NULL);
     status = status != 0 ? status : fm_sched_create(&options, &sched, &error);
     FM_ASSERT(status == 0);
     return sched;
+}
+
+static struct fm_sched *part_of(enum fm_sched_part part, uint64_t offer_slack_ns)
+{
+    return part_with(FM_SCHED_POLICY_EAGER, part, offer_slack_ns, &table);
 }
 
 static void tell(struct fm_sched *sched, uint64_t now_ns, const struct fm_sched_event *event)
@@ -257,6 +265,69 @@ TEST(a_grant_for_nothing_is_declined)
           messages[0].as.answer.offer.state == FM_SCHED_MODEL_IDLE);
     fm_sched_destroy(shard);
     fm_request_table_deinit(&table);
+}
+
+/* When a shard first says that its model is ready, for requests that come at these times; and how
+ * many offers it took. */
+static uint64_t ready_after(enum fm_sched_policy_kind policy, uint64_t offer_slack_ns,
+                            const uint64_t *arrivals_ns, uint32_t count, uint32_t *ret_offers)
+{
+    struct fm_request_table slots;
+    int status = fm_request_table_init(&slots, SLOTS);
+    FM_ASSERT(status == 0);
+    struct fm_sched *shard = part_with(policy, FM_SCHED_PART_SHARD, offer_slack_ns, &slots);
+    model_set(shard, 0);
+    uint64_t ready_ns = FM_SCHED_NEVER;
+    uint32_t next = 0;
+    *ret_offers = 0;
+    while (ready_ns == FM_SCHED_NEVER && (next < count || actions.wake_ns != FM_SCHED_NEVER)) {
+        bool arrives = next < count && arrivals_ns[next] <= actions.wake_ns;
+        uint64_t now_ns = arrives ? arrivals_ns[next] : actions.wake_ns;
+        struct fm_sched_event event = {.kind = FM_SCHED_EVENT_TICK};
+        if (arrives) {
+            event = (struct fm_sched_event){
+                .kind = FM_SCHED_EVENT_REQUEST,
+                .as.request = {.request = next, .deadline_ns = arrivals_ns[next] + 50 * MS}};
+            next++;
+        }
+        tell(shard, now_ns, &event);
+        for (uint32_t i = 0; i < actions.message_count; i++) {
+            ++*ret_offers;
+            ready_ns = messages[i].as.offer.state == FM_SCHED_MODEL_URGENT ? now_ns : ready_ns;
+        }
+    }
+    fm_sched_destroy(shard);
+    fm_request_table_deinit(&slots);
+    return ready_ns;
+}
+
+TEST(what_is_not_looked_for_is_still_ready_in_time)
+{
+    static const enum fm_sched_policy_kind policies[] = {
+        FM_SCHED_POLICY_SYMPHONY, FM_SCHED_POLICY_LATEST, FM_SCHED_POLICY_TIMEOUT,
+        FM_SCHED_POLICY_TARGET, FM_SCHED_POLICY_DEFERRED};
+    struct fm_random random;
+    fm_random_init(&random, 3);
+    uint32_t exact_offers = 0;
+    uint32_t lax_offers = 0;
+    for (uint32_t round = 0; round < 500; round++) {
+        enum fm_sched_policy_kind policy = policies[round % FM_COUNT_OF(policies)];
+        uint64_t arrivals_ns[20];
+        uint32_t count = 1 + (uint32_t)fm_random_below(&random, FM_COUNT_OF(arrivals_ns));
+        uint64_t now_ns = MS;
+        for (uint32_t i = 0; i < count; i++) {
+            now_ns += fm_random_below(&random, 8 * MS);
+            arrivals_ns[i] = now_ns;
+        }
+        uint64_t slack_ns = 1 + fm_random_below(&random, 6 * MS);
+        uint32_t offers;
+        uint64_t exact_ns = ready_after(policy, 0, arrivals_ns, count, &offers);
+        exact_offers += offers;
+        CHECK_UINT_EQ(ready_after(policy, slack_ns, arrivals_ns, count, &offers), exact_ns);
+        lax_offers += offers;
+        CHECK(exact_ns != FM_SCHED_NEVER);
+    }
+    CHECK(lax_offers < exact_offers);
 }
 
 TEST_MAIN()
