@@ -419,6 +419,9 @@ bool fm_sched_end_tell(struct fm_sched *sched, uint32_t id, enum fm_sched_end en
         .batch = running->batch,
         .as.ended = {.end = end, .at_ns = sched->now_ns},
     };
+    if (end == FM_SCHED_END_DONE) {
+        fm_sched_latency_learn(sched, running, id, sched->now_ns);
+    }
     fm_sched_running_pop(sched, id);
     return true;
 }

@@ -32,8 +32,11 @@
  * of the shard's own models; with a slack, order is kept to within it, and a model that wants
  * several batches gets them together where nobody else is ready for those accelerators.
  *
+ * Latencies are learnt twice, by the matcher and by the model's shard, from the same ends of
+ * batches: both come to the same tables.
+ *
  * LIMITATIONS. Policies that choose among all models in their own way (nexus, shepherd, clockwork)
- * have no form in parts, and parts do not learn.
+ * have no form in parts.
  */
 #ifndef FM_CORE_SCHED_PARTS_H
 #define FM_CORE_SCHED_PARTS_H

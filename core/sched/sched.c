@@ -68,11 +68,6 @@ static int options_check(const struct fm_sched_options *options, struct fm_error
                             "requests_max is %" PRIu32 ", the table has %" PRIu32,
                             options->requests_max, options->requests->slot_count);
     }
-    if (options->part != FM_SCHED_PART_WHOLE && options->learn) {
-        return fm_error_set(
-            reterr, FM_EINVAL,
-            "learn: parts do not share what they learn; only a whole scheduler can");
-    }
     if (options->part != FM_SCHED_PART_WHOLE && !fm_sched_policy_has_parts(options->policy)) {
         return fm_error_set(reterr, FM_EINVAL,
                             "policy: %s chooses among all models at once, it has no form in parts",
@@ -468,12 +463,18 @@ bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *r
 void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
                               uint32_t id, uint64_t end_ns)
 {
-    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
         struct fm_request_node *node = &sched->requests.nodes[slot];
         node->owner = FM_REQUEST_OWNER_NONE;
         slot = node->next[0];
     }
+    fm_sched_latency_learn(sched, running, id, end_ns);
+}
+
+void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
+                            uint32_t id, uint64_t end_ns)
+{
+    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     struct fm_sched_model_entry *model = &sched->models[running->model];
     if (sched->options.learn && accelerator->permille == 1000 && model->present) {
         (void)fm_latency_table_learn(&model->tables[accelerator->type], running->count,

@@ -260,6 +260,9 @@ bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *r
  * where options say so. */
 void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
                               uint32_t accelerator, uint64_t end_ns);
+/* A batch finished at end_ns: its model's latencies follow, where options say so. */
+void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
+                            uint32_t accelerator, uint64_t end_ns);
 /* The first batch of an accelerator is over; the one behind it starts. Settles it. */
 void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
 

@@ -693,6 +693,7 @@ void fm_scheduler_stats_get(struct fm_scheduler *scheduler, struct fm_scheduler_
     fm_mutex_lock(&scheduler->lock);
     for (uint32_t i = 0; i < scheduler->part_count; i++) {
         const struct fm_scheduler_stats *of = &scheduler->parts[i].published;
+        ret_stats->refused += of->matcher.refused;
         ret_stats->requests += of->requests;
         ret_stats->started += of->started;
         ret_stats->batches += of->batches;

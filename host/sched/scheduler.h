@@ -103,6 +103,7 @@ const char *fm_scheduler_hop_name(enum fm_scheduler_hop hop);
 
 struct fm_scheduler_stats {
     struct fm_sched_stats matcher;
+    uint64_t refused;  /* events that named what is not there, by all parts */
     uint64_t requests; /* taken by shards */
     uint64_t started;  /* requests in batches */
     uint64_t batches;

@@ -195,7 +195,9 @@ static void act_start(struct world *world, const struct fm_sched_action *action)
     for (uint32_t i = 0; i < action->request_count; i++) {
         struct request *request = &world->requests[slots[action->request_first + i]];
         MUST(world, request->live && request->batch == 0 && request->model == action->model);
-        MUST(world, action->start_ns + least_ns + world->options.result_ns <= request->deadline_ns);
+        MUST(world,
+             world->options.learn ||
+                 action->start_ns + least_ns + world->options.result_ns <= request->deadline_ns);
         bool lost = action->batch <= world->places[action->accelerator].lost_until;
         request->batch = lost ? 0 : action->batch;
     }
@@ -506,6 +508,7 @@ static void world_create(struct world *world, uint64_t seed, bool late)
         .result_ns = chance(world, 300) ? between(world, 1, MS) : 0,
         .attempts_max = (uint32_t)between(world, 1, 3),
         .admit = late && chance(world, 200), /* judged by demand as last told */
+        .learn = late && chance(world, 300),
     };
     world->shard_count = (uint32_t)between(world, 1, SHARDS_MAX);
     action_capacity = late && chance(world, 300) ? (uint32_t)between(world, 1, 4) : ITEMS;

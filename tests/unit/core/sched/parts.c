@@ -330,4 +330,43 @@ TEST(what_is_not_looked_for_is_still_ready_in_time)
     CHECK(lax_offers < exact_offers);
 }
 
+/* Both parts see batches end later than was promised, and promise more from then on. */
+TEST(matcher_and_shard_learn_the_same)
+{
+    CHECK_INT_EQ(fm_request_table_init(&table, SLOTS), 0);
+    struct fm_sched *shard = part_of(FM_SCHED_PART_SHARD, 0);
+    struct fm_sched *matcher = part_of(FM_SCHED_PART_MATCHER, 0);
+    shard->options.learn = true;
+    matcher->options.learn = true;
+    model_set(matcher, 0);
+    model_set(shard, 0);
+    accelerator_is(matcher, 0, 0, FM_SCHED_EVENT_ACCELERATOR_UP);
+    uint64_t now_ns = MS;
+    for (uint64_t batch = 1; batch <= 600; batch++) {
+        const struct fm_sched_event request = {
+            .kind = FM_SCHED_EVENT_REQUEST,
+            .as.request = {.request = 0, .deadline_ns = now_ns + 50 * MS}};
+        tell(shard, now_ns, &request);
+        for (uint32_t way = 0; way < 3; way++) { /* offer, grant, answer */
+            CHECK_UINT_EQ(actions.message_count, 1);
+            const struct fm_sched_message given = messages[0];
+            message(way == 1 ? shard : matcher, now_ns, &given);
+        }
+        now_ns += 5 * MS * 13 / 10;
+        const struct fm_sched_event done = {.kind = FM_SCHED_EVENT_BATCH_DONE,
+                                            .as.batch = {.accelerator = 0, .batch = batch}};
+        tell(matcher, now_ns, &done);
+        CHECK_UINT_EQ(actions.message_count, 1);
+        const struct fm_sched_message ended = messages[0];
+        message(shard, now_ns, &ended);
+    }
+    uint64_t learnt_ns = shard->models[0].tables[0].latency_ns[1];
+    CHECK_UINT_EQ(matcher->models[0].tables[0].latency_ns[1], learnt_ns);
+    CHECK(learnt_ns > 5 * MS * 125 / 100 && learnt_ns < 5 * MS * 135 / 100);
+    CHECK_UINT_EQ(shard->models[0].least_ns, shard->models[0].tables[0].total_ns[1]);
+    fm_sched_destroy(matcher);
+    fm_sched_destroy(shard);
+    fm_request_table_deinit(&table);
+}
+
 TEST_MAIN()

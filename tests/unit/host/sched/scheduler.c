@@ -33,7 +33,10 @@ struct world {
     bool busy[SLOTS];
     uint32_t model[SLOTS];
     struct told running[ACCELERATORS]; /* batch 0: none */
-    bool lossy;                        /* accelerators go in the middle of batches */
+    struct told behind[ACCELERATORS];  /* with lead times: comes next */
+    uint64_t behind_count;             /* so far */
+    bool leads;
+    bool lossy; /* accelerators go in the middle of batches */
     uint32_t live;
     uint64_t done;
     uint64_t dropped[FM_SCHED_DROP_COUNT_];
@@ -98,15 +101,18 @@ static void accelerator_is(struct world *world, uint32_t id, enum fm_sched_event
     control(world, &event);
 }
 
-static void world_begin(struct world *world)
+static void world_begin_with(struct world *world, uint64_t control_ns, uint64_t data_ns)
 {
     memset(world, 0, sizeof *world);
+    world->leads = control_ns + data_ns > 0;
     fm_parker_init(&world->parker);
     for (uint32_t i = 0; i < SHARDS; i++) {
         CHECK_INT_EQ(fm_ring_init(&world->told[i], 4 * SLOTS, sizeof(struct told)), 0);
     }
     CHECK_INT_EQ(fm_profile_add_affine(&world->profile, MS / 10, MS / 2, 16, NULL), 0);
     struct fm_scheduler_options options = options_of(world);
+    options.sched.control_ns = control_ns;
+    options.sched.data_ns = data_ns;
     struct fm_error error;
     CHECK_INT_EQ(fm_scheduler_create(&options, &world->scheduler, &error), 0);
     for (uint32_t id = 0; id < MODELS; id++) {
@@ -115,6 +121,11 @@ static void world_begin(struct world *world)
     for (uint32_t id = 0; id < ACCELERATORS; id++) {
         accelerator_is(world, id, FM_SCHED_EVENT_ACCELERATOR_UP);
     }
+}
+
+static void world_begin(struct world *world)
+{
+    world_begin_with(world, 0, 0);
 }
 
 static void world_end(struct world *world)
@@ -128,8 +139,14 @@ static void world_end(struct world *world)
 static void hear(struct world *world, const struct told *told)
 {
     if (told->kind == FM_SCHED_ACTION_START) {
-        /* Without lead times a second one means that the first was lost. */
         struct told *running = &world->running[told->accelerator];
+        if (world->leads && running->batch != 0) {
+            CHECK(world->behind[told->accelerator].batch == 0);
+            world->behind[told->accelerator] = *told;
+            world->behind_count++;
+            return;
+        }
+        /* Without lead times a second one means that the first was lost. */
         CHECK(world->lossy || running->batch == 0);
         *running = told->batch > running->batch ? *told : *running;
         return;
@@ -171,7 +188,8 @@ static void look(struct world *world, uint32_t fail)
                                                        : FM_SCHED_EVENT_BATCH_DONE};
             event.as.batch.accelerator = id;
             event.as.batch.batch = batch;
-            world->running[id].batch = 0;
+            world->running[id] = world->behind[id];
+            world->behind[id].batch = 0;
             CHECK(fm_scheduler_report(world->scheduler, 0, &event));
             fm_scheduler_report_flush(world->scheduler, 0);
         }
@@ -236,6 +254,41 @@ TEST(every_request_gets_one_outcome)
     CHECK_UINT_EQ(world.done + dropped, submitted);
     CHECK(world.done > REQUESTS / 10);
     world_end(&world);
+}
+
+/* Inputs that travel ahead: a batch may be handed out while another runs. */
+TEST(a_batch_may_stand_behind_the_one_that_runs)
+{
+    static struct world world;
+    world_begin_with(&world, MS / 2, MS / 50);
+    uint32_t submitted = 0;
+    while (submitted < REQUESTS) {
+        for (uint32_t i = 0; i < 20 && submit(&world, (submitted * 7) % MODELS, 60 * MS); i++) {
+            submitted++;
+        }
+        fm_scheduler_flush(world.scheduler, 0);
+        look(&world, 0);
+        wait_a_moment(&world);
+    }
+    drain(&world, 0);
+    CHECK(world.done > REQUESTS / 10 && world.behind_count > 0);
+    world_end(&world);
+}
+
+TEST(it_ends_in_the_middle_of_everything)
+{
+    for (uint32_t round = 0; round < 20; round++) {
+        static struct world world;
+        world_begin(&world);
+        for (uint32_t i = 0; i < SLOTS / 2 && submit(&world, i % MODELS, 60 * MS); i++) {
+            if (i % 8 == 0) {
+                fm_scheduler_flush(world.scheduler, 0);
+                look(&world, 3);
+            }
+        }
+        CHECK(world.live > 0);
+        world_end(&world);
+    }
 }
 
 TEST(what_is_cancelled_or_cannot_be_met_is_said)
@@ -342,10 +395,6 @@ TEST(what_cannot_be_created_is_explained)
     options.sched.policy = FM_SCHED_POLICY_NEXUS;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "nexus chooses among all models at once");
-    options = options_of(&world);
-    options.sched.learn = true;
-    CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
-    CHECK_STR_CONTAINS(error.text, "parts do not share what they learn");
     options = options_of(&world);
     options.submit_capacity = UINT32_MAX;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
