@@ -45,6 +45,12 @@ static int options_check(const struct fm_call *call, const struct fm_sched_stres
     if (fm_call_given(call, "alpha") && options->alpha_ns == 0) {
         return fm_call_usage(call, "--alpha must be above 0: each request takes some time");
     }
+    if (options->alpha_ns > UINT64_C(60000000000) || options->beta_ns > UINT64_C(60000000000)) {
+        return fm_call_usage(call, "--alpha and --beta must be 1m at most");
+    }
+    if (fm_call_given(call, "slo") && options->slo_ns == 0) {
+        return fm_call_usage(call, "--slo must be above 0");
+    }
     if (options->measure_ns < 100000000u || options->measure_ns > UINT64_C(3600000000000)) {
         return fm_call_usage(call, "--seconds must be 100ms to 1h");
     }
@@ -76,6 +82,12 @@ static int run(const struct fm_call *call)
     struct fm_error error = {0};
     if (fm_sched_stress_run(&options, &result, &error) != 0) {
         return fm_call_fail(call, &error);
+    }
+    if (options.measure_ns < result.options.slo_ns) {
+        fm_call_note(call,
+                     "measured for less than the SLO of %.3g s: most requests had no outcome by "
+                     "then; see --seconds",
+                     (double)result.options.slo_ns / 1e9);
     }
     struct fm_text text = {0};
     if (call->json) {
@@ -175,7 +187,7 @@ static const struct fm_example examples[] = {
     {NULL, NULL},
 };
 
-static const int exit_codes[] = {FM_EXIT_UNAVAILABLE, 0};
+static const int exit_codes[] = {FM_EXIT_INPUT, FM_EXIT_UNAVAILABLE, 0};
 
 const struct fm_command fm_command_bench = {
     .name = "bench",

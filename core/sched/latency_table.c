@@ -32,7 +32,9 @@ static void fill(struct fm_latency_table *table)
         uint64_t scaled_ns = table->profiled_ns[batch] * table->drift_permille / 1000;
         /* Nothing takes no time: a deadline of this moment cannot be met. */
         table->latency_ns[batch] = scaled_ns > 0 || batch == 0 ? scaled_ns : 1;
-        table->total_ns[batch] = table->latency_ns[batch] + batch * table->data_ns;
+        if (table->data_ns > 0) {
+            table->total_ns[batch] = table->latency_ns[batch] + batch * table->data_ns;
+        }
     }
 }
 
@@ -43,7 +45,8 @@ int fm_latency_table_set(struct fm_latency_table *table, const struct fm_profile
     FM_ASSERT(batch_limit > 0 && profile->point_count > 0);
     uint32_t limit = fm_profile_batch_max(profile);
     limit = limit < batch_limit ? limit : batch_limit;
-    uint64_t *profiled = fm_alloc(((size_t)limit + 1) * 3 * sizeof *profiled);
+    size_t arrays = data_ns > 0 ? 3 : 2;
+    uint64_t *profiled = fm_alloc(((size_t)limit + 1) * arrays * sizeof *profiled);
     if (profiled == NULL) {
         return FM_ENOMEM;
     }
@@ -54,7 +57,7 @@ int fm_latency_table_set(struct fm_latency_table *table, const struct fm_profile
     fm_latency_table_deinit(table);
     table->profiled_ns = profiled;
     table->latency_ns = profiled + limit + 1;
-    table->total_ns = profiled + 2 * ((size_t)limit + 1);
+    table->total_ns = data_ns > 0 ? profiled + 2 * ((size_t)limit + 1) : table->latency_ns;
     table->data_ns = data_ns;
     table->batch_max = batch_worth(profiled, limit);
     table->drift_permille = 1000;

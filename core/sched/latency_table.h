@@ -20,7 +20,8 @@
 
 struct fm_latency_table {
     uint64_t *latency_ns;  /* l(b): [batch_max + 1], [0] = 0, ascending, scaled by the drift */
-    uint64_t *total_ns;    /* l(b) + b * data: with the transfer of its inputs */
+    uint64_t *total_ns;    /* l(b) + b * data: with the transfer of its inputs; without data the
+                              same array */
     uint64_t *profiled_ns; /* l(b) as profiled */
     uint64_t data_ns;
     uint32_t batch_max; /* 0: the model does not run on this type */

@@ -16,17 +16,19 @@
 #include "host/os/ring.h"
 #include "host/os/thread.h"
 
-#define GAPS         4096u /* quantiles of the gaps between arrivals */
-#define BURST        256u  /* requests submitted between two looks at the clock */
-#define CLUMP_NS     UINT64_C(20000)
-#define BATCH_LEAST  16.0
-#define BATCH_MOST   1024.0
-#define LATENCY_S    0.005 /* a batch takes, where that makes a batch of these sizes */
-#define BETA_ALPHAS  4.8
-#define SLO_LEAST_NS UINT64_C(25000000)
-#define SLOTS_LEAST  4096.0
-#define DROPPED      0x80000000u
-#define RING_AT_MAX  2048u
+#define GAPS           4096u /* quantiles of the gaps between arrivals */
+#define BURST          256u  /* requests submitted between two looks at the clock */
+#define CLUMP_NS       UINT64_C(20000)
+#define BATCH_LEAST    16.0
+#define BATCH_MOST     1024.0
+#define BATCH_LIMIT    2048u
+#define LATENCY_S      0.005 /* a batch takes, where that makes a batch of these sizes */
+#define LATENCY_MOST_S 0.25  /* with few requests for many accelerators these are idle instead */
+#define BETA_ALPHAS    4.8
+#define SLO_LEAST_NS   UINT64_C(25000000)
+#define SLOTS_LEAST    4096.0
+#define DROPPED        0x80000000u
+#define RING_AT_MAX    2048u
 
 struct begun {
     uint64_t batch;
@@ -71,6 +73,8 @@ struct stress {
     uint32_t arrival_part_q8;
 
     bool measuring;
+    uint64_t begin_ns; /* of what is measured, and its end */
+    uint64_t end_ns;
     uint64_t busy_ns;
     struct fm_scheduler_stats before;
     struct fm_sched_stress_result result;
@@ -86,10 +90,10 @@ static void profile_choose(struct fm_sched_stress_options *options)
         double rate_hz = options->rate_hz > 0 ? options->rate_hz : FM_SCHED_STRESS_ASSUMED_HZ;
         double each_hz = rate_hz / (FM_SCHED_STRESS_BUSY * options->accelerators);
         double batch = fmin(fmax(each_hz * LATENCY_S, BATCH_LEAST), BATCH_MOST);
-        double alpha_ns = batch / each_hz * 1e9 / (batch + BETA_ALPHAS);
+        double latency_ns = fmin(batch / each_hz, LATENCY_MOST_S) * 1e9;
+        double alpha_ns = latency_ns / (batch + BETA_ALPHAS);
         options->alpha_ns = (uint64_t)fmax(alpha_ns, 1.0);
         options->beta_ns = (uint64_t)fmax(alpha_ns * BETA_ALPHAS, 1.0);
-        double latency_ns = batch / each_hz * 1e9;
         uint64_t slo_ns = (uint64_t)(latency_ns * 3.0);
         slo_ns = slo_ns > SLO_LEAST_NS ? slo_ns : SLO_LEAST_NS;
         options->slo_ns = options->slo_ns > 0 ? options->slo_ns : slo_ns;
@@ -100,11 +104,23 @@ static void profile_choose(struct fm_sched_stress_options *options)
     }
 }
 
+static int options_check(const struct fm_sched_stress_options *options, struct fm_error *reterr)
+{
+    uint64_t one_ns = options->alpha_ns + options->beta_ns;
+    if (options->slo_ns <= one_ns) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "an SLO of %.6f ms is too short: a batch of one request takes %.6f ms; "
+                            "give a longer --slo or a shorter --alpha and --beta",
+                            (double)options->slo_ns / 1e6, (double)one_ns / 1e6);
+    }
+    return 0;
+}
+
 static int models_make(struct stress *stress, struct fm_error *reterr)
 {
     const struct fm_sched_stress_options *options = &stress->options;
     uint64_t fits = (options->slo_ns - options->slo_ns / 8) / (options->alpha_ns + 1);
-    uint32_t batch_max = fits < FM_SCHED_BATCH_LIMIT ? (uint32_t)fits : FM_SCHED_BATCH_LIMIT;
+    uint32_t batch_max = fits < BATCH_LIMIT ? (uint32_t)fits : BATCH_LIMIT;
     stress->batch_max = batch_max > 1 ? batch_max : 1;
     int status = fm_profile_add_affine(&stress->profile, options->alpha_ns, options->beta_ns,
                                        stress->batch_max, reterr);
@@ -176,6 +192,11 @@ static void on_action(void *context, uint32_t shard, const struct fm_sched_actio
 /* --- the load's thread -------------------------------------------------------------------------
  */
 
+static uint64_t later(uint64_t left, uint64_t right)
+{
+    return left > right ? left : right;
+}
+
 static bool begun_take(struct stress *stress, struct fm_ring *ring)
 {
     uint32_t count;
@@ -187,9 +208,11 @@ static bool begun_take(struct stress *stress, struct fm_ring *ring)
         if (running->count == 1) {
             fm_id_heap_set(&stress->ends, begun[i].accelerator, begun[i].expected_ns);
         }
-        if (stress->measuring) {
+        uint64_t begin_ns = later(begun[i].start_ns, stress->begin_ns);
+        if (begin_ns < begun[i].expected_ns && begin_ns < stress->end_ns) {
+            uint64_t end_ns = begun[i].expected_ns;
             stress->touched[begun[i].accelerator] = true;
-            stress->busy_ns += begun[i].expected_ns - begun[i].start_ns;
+            stress->busy_ns += (end_ns < stress->end_ns ? end_ns : stress->end_ns) - begin_ns;
         }
     }
     if (count > 0) {
@@ -385,6 +408,32 @@ static void memory_give(struct stress *stress)
     fm_free(stress->models);
 }
 
+/* Tells the scheduler of all models and accelerators. */
+static int world_tell(struct stress *stress, struct fm_error *reterr)
+{
+    uint32_t models = stress->options.models;
+    uint32_t accelerators = stress->options.accelerators;
+    uint32_t most = models > accelerators ? models : accelerators;
+    struct fm_sched_event *events = fm_alloc_zero(most, sizeof *events);
+    if (events == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "no memory for %u events", (unsigned)most);
+    }
+    for (uint32_t id = 0; id < models; id++) {
+        events[id] = (struct fm_sched_event){.kind = FM_SCHED_EVENT_MODEL_SET,
+                                             .as.model = &stress->models[id]};
+    }
+    int status = fm_scheduler_controls(stress->scheduler, events, models, reterr);
+    for (uint32_t id = 0; id < accelerators; id++) {
+        events[id] = (struct fm_sched_event){.kind = FM_SCHED_EVENT_ACCELERATOR_UP,
+                                             .as.accelerator = {.accelerator = id}};
+    }
+    if (status == 0) {
+        status = fm_scheduler_controls(stress->scheduler, events, accelerators, reterr);
+    }
+    fm_free(events);
+    return status;
+}
+
 static int scheduler_start(struct stress *stress, struct fm_error *reterr)
 {
     const struct fm_scheduler_options options = {
@@ -404,17 +453,7 @@ static int scheduler_start(struct stress *stress, struct fm_error *reterr)
         .context = stress,
     };
     int status = fm_scheduler_create(&options, &stress->scheduler, reterr);
-    for (uint32_t id = 0; status == 0 && id < stress->options.models; id++) {
-        struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET,
-                                       .as.model = &stress->models[id]};
-        status = fm_scheduler_control(stress->scheduler, &event, reterr);
-    }
-    for (uint32_t id = 0; status == 0 && id < stress->options.accelerators; id++) {
-        struct fm_sched_event event = {.kind = FM_SCHED_EVENT_ACCELERATOR_UP};
-        event.as.accelerator.accelerator = id;
-        status = fm_scheduler_control(stress->scheduler, &event, reterr);
-    }
-    return status;
+    return status == 0 ? world_tell(stress, reterr) : status;
 }
 
 static void histogram_subtract(struct fm_log_histogram *histogram,
@@ -453,17 +492,19 @@ static void measure(struct stress *stress)
     struct fm_sched_stress_result *result = &stress->result;
     uint64_t begin_ns = fm_os_now_ns();
     stress->arrival_ns = begin_ns;
-    load_until(stress, begin_ns + stress->options.warmup_ns);
+    stress->begin_ns = begin_ns + stress->options.warmup_ns;
+    stress->end_ns = stress->begin_ns + stress->options.measure_ns;
+    load_until(stress, stress->begin_ns);
     begin_ns = fm_os_now_ns();
     uint64_t cpu_ns = fm_os_thread_cpu_ns();
     fm_scheduler_stats_get(stress->scheduler, &stress->before);
     stress->measuring = true;
-    load_until(stress, begin_ns + stress->options.measure_ns);
+    load_until(stress, stress->end_ns);
     fm_scheduler_stats_get(stress->scheduler, &result->scheduler);
     result->load_cpu_ns = fm_os_thread_cpu_ns() - cpu_ns;
     result->seconds = (double)(fm_os_now_ns() - begin_ns) / 1e9;
     stats_subtract(&result->scheduler, &stress->before);
-    result->busy = (double)stress->busy_ns / 1e9 / result->seconds;
+    result->busy = (double)stress->busy_ns / (double)stress->options.measure_ns;
     for (uint32_t id = 0; id < stress->options.accelerators; id++) {
         result->touched += stress->touched[id] ? 1u : 0u;
     }
@@ -483,7 +524,8 @@ int fm_sched_stress_run(const struct fm_sched_stress_options *options,
     fm_random_init(&stress->random, options->seed);
     fm_parker_init(&stress->parker);
     gaps_make(stress);
-    int status = models_make(stress, reterr);
+    int status = options_check(&stress->options, reterr);
+    status = status != 0 ? status : models_make(stress, reterr);
     if (status == 0 && memory_take(stress) != 0) {
         status = fm_error_set(reterr, FM_ENOMEM, "no memory for %u requests on their way",
                               (unsigned)slots_needed(&stress->options));

@@ -511,6 +511,12 @@ int fm_config_load_text(const char *file, const char *text, size_t length,
         status = fm_error_set(reterr, FM_ENOMEM, "%s: out of memory while reading the file", file);
         goto out;
     }
+    /* libyaml would take a byte order mark for a column of the first line. */
+    static const char mark[] = "\xEF\xBB\xBF";
+    if (length >= sizeof mark - 1 && memcmp(text, mark, sizeof mark - 1) == 0) {
+        text += sizeof mark - 1;
+        length -= sizeof mark - 1;
+    }
     loader->document = document;
     loader->text = text;
     loader->length = length;

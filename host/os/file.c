@@ -15,6 +15,7 @@
 
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/os.h"
 
 static int status_from_errno(int error)
 {
@@ -161,20 +162,26 @@ int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, stru
                            reterr);
 }
 
-int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr)
+static int writer_open(struct fm_file_writer *writer, const char *path, int flags,
+                       struct fm_error *reterr)
 {
     int length = snprintf(writer->path, sizeof(writer->path), "%s", path);
     if (length < 0 || (size_t)length >= sizeof(writer->path)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
                             path);
     }
-    writer->descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    writer->descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
     if (writer->descriptor < 0) {
         return error_from_errno(reterr, "create", path, errno);
     }
     writer->open = true;
     writer->size = 0;
     return 0;
+}
+
+int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr)
+{
+    return writer_open(writer, path, O_TRUNC, reterr);
 }
 
 int fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
@@ -250,7 +257,9 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
             return write_through(path, data, size, reterr);
         }
     }
-    int length = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
+    /* A name of its own, and nothing that is there: neither another writer's nor a link. */
+    int length = snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", path,
+                          (unsigned)(fm_os_entropy() & UINT32_MAX));
     if (length < 0 || (size_t)length >= sizeof(temporary)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
                             path);
@@ -259,7 +268,7 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
     if (status != 0) {
         return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
     }
-    status = fm_file_writer_open(&writer, temporary, reterr);
+    status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, reterr);
     if (status == 0) {
         status = fm_file_writer_append(&writer, data, size, reterr);
     }

@@ -37,8 +37,9 @@ int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *r
                                     struct fm_error *reterr);
 
 /*
- * Creates or replaces: writes path.tmp, fsyncs, renames, fsyncs the directory. On failure nothing
- * of it is left. A symbolic link is followed; a device or FIFO is written to and stays what it is.
+ * Creates or replaces: writes a file of a random name beside it (path.XXXXXXXX.tmp), fsyncs,
+ * renames, fsyncs the directory. On failure nothing of it is left; of several at once the last one
+ * wins. A symbolic link is followed; a device or FIFO is written to and stays what it is.
  */
 int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size,
                                       struct fm_error *reterr);

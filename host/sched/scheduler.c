@@ -19,9 +19,10 @@
 #define ACTIONS  1024u
 #define MESSAGES 256u
 
-/* One event that all parts, or some, have to take; the caller waits. */
+/* Events that all parts, or some, have to take; the caller waits. */
 struct control {
-    const struct fm_sched_event *event;
+    const struct fm_sched_event *events;
+    uint32_t count;
     int status;
     bool pending;
 };
@@ -291,11 +292,11 @@ static bool control_take(struct part *part)
     }
     atomic_store_explicit(&part->controlled, false, memory_order_relaxed);
     struct fm_scheduler *scheduler = part->scheduler;
-    /* The caller waits and holds the event still: no lock is needed to read it. */
+    /* The caller waits and holds the events still: no lock is needed to read it. */
     struct fm_sched_stats before;
     struct fm_sched_stats after;
     fm_sched_stats_get(part->sched, &before);
-    int status = part_step(part, part->control.event, 1);
+    int status = part_step(part, part->control.events, part->control.count);
     fm_sched_stats_get(part->sched, &after);
     fm_mutex_lock(&scheduler->lock);
     part->control.status = status == 0 && after.refused != before.refused ? FM_EINVAL : status;
@@ -622,10 +623,10 @@ void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter
 }
 
 static int control_send(struct fm_scheduler *scheduler, struct part *part,
-                        const struct fm_sched_event *event)
+                        const struct fm_sched_event *events, uint32_t count)
 {
     fm_mutex_lock(&scheduler->lock);
-    part->control = (struct control){.event = event, .pending = true};
+    part->control = (struct control){.events = events, .count = count, .pending = true};
     atomic_store_explicit(&part->controlled, true, memory_order_release);
     fm_parker_wake(&part->parker);
     while (part->control.pending) {
@@ -653,38 +654,86 @@ static bool control_model(const struct fm_sched_event *event, uint32_t *ret_mode
            event->kind == FM_SCHED_EVENT_ACCELERATOR_SLOW;
 }
 
-int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_event *event,
-                         struct fm_error *reterr)
+static int controls_check(const struct fm_scheduler *scheduler, const struct fm_sched_event *events,
+                          uint32_t count, struct fm_error *reterr)
 {
-    uint32_t model;
-    if (!control_model(event, &model)) {
-        return fm_error_set(reterr, FM_EINVAL, "requests and ends of batches are not controls");
-    }
     const struct fm_sched_options *limits = &scheduler->options.sched;
-    if (model == FM_SCHED_NONE ? event->as.accelerator.accelerator >= limits->accelerators_max
-                               : model >= limits->models_max) {
-        return fm_error_set(reterr, FM_EINVAL, "there are %u accelerators and %u models at most",
-                            (unsigned)limits->accelerators_max, (unsigned)limits->models_max);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t model;
+        if (!control_model(&events[i], &model) || events[i].kind != events[0].kind) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "requests and ends of batches are not controls, and several "
+                                "controls at once are of one kind");
+        }
+        if (model == FM_SCHED_NONE
+                ? events[i].as.accelerator.accelerator >= limits->accelerators_max
+                : model >= limits->models_max) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "there are %u accelerators and %u models at most",
+                                (unsigned)limits->accelerators_max, (unsigned)limits->models_max);
+        }
+    }
+    return 0;
+}
+
+/* Tells each shard those that are about its models. `own` has room for all. */
+static int controls_to_shards(struct fm_scheduler *scheduler, const struct fm_sched_event *events,
+                              uint32_t count, struct fm_sched_event *own)
+{
+    int status = 0;
+    for (uint32_t shard = 0; shard < scheduler->options.shard_count; shard++) {
+        uint32_t own_count = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t model = FM_SCHED_NONE;
+            (void)control_model(&events[i], &model);
+            if (shard_of(scheduler, model)->index == shard) {
+                own[own_count++] = events[i];
+            }
+        }
+        if (own_count > 0) {
+            int own_status = control_send(scheduler, &scheduler->parts[shard], own, own_count);
+            status = status == 0 ? own_status : status;
+        }
+    }
+    return status;
+}
+
+int fm_scheduler_controls(struct fm_scheduler *scheduler, const struct fm_sched_event *events,
+                          uint32_t count, struct fm_error *reterr)
+{
+    int status = controls_check(scheduler, events, count, reterr);
+    if (status != 0 || count == 0) {
+        return status;
+    }
+    struct fm_sched_event *own = fm_alloc((size_t)count * sizeof *own);
+    if (own == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "no memory to tell the scheduler's threads");
     }
     fm_mutex_lock(&scheduler->control_lock);
     /* The matcher knows a model before its shard offers it, and as long as the shard does. */
-    struct part *matcher = matcher_of(scheduler);
-    struct part *shard = shard_of(scheduler, model == FM_SCHED_NONE ? 0 : model);
-    int status = 0;
-    if (event->kind == FM_SCHED_EVENT_MODEL_REMOVED) {
-        status = control_send(scheduler, shard, event);
+    if (events[0].kind == FM_SCHED_EVENT_MODEL_REMOVED) {
+        status = controls_to_shards(scheduler, events, count, own);
     }
-    status = status != 0 ? status : control_send(scheduler, matcher, event);
-    if (status == 0 && event->kind == FM_SCHED_EVENT_MODEL_SET) {
-        status = control_send(scheduler, shard, event);
+    int of_matcher = control_send(scheduler, matcher_of(scheduler), events, count);
+    status = status == 0 ? of_matcher : status;
+    if (status != FM_ENOMEM && events[0].kind == FM_SCHED_EVENT_MODEL_SET) {
+        int of_shards = controls_to_shards(scheduler, events, count, own);
+        status = status == 0 ? of_shards : status;
     }
     fm_mutex_unlock(&scheduler->control_lock);
+    fm_free(own);
     if (status == FM_EINVAL) {
         return fm_error_set(reterr, FM_EINVAL,
                             "the scheduler refuses it: an SLO or a profile that cannot be, or what "
                             "is not there, or is there already");
     }
     return status == 0 ? 0 : fm_error_set(reterr, status, "no memory for the model's tables");
+}
+
+int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_event *event,
+                         struct fm_error *reterr)
+{
+    return fm_scheduler_controls(scheduler, event, 1, reterr);
 }
 
 void fm_scheduler_stats_get(struct fm_scheduler *scheduler, struct fm_scheduler_stats *ret_stats)

@@ -89,6 +89,11 @@ void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter
  * FM_EINVAL: another kind of event, ids beyond the limits, or what core/sched refuses. */
 int FM_NODISCARD fm_scheduler_control(struct fm_scheduler *scheduler,
                                       const struct fm_sched_event *event, struct fm_error *reterr);
+/* Several of one kind with one way to each thread and back: where there are thousands. One that is
+ * refused is left out; where memory ends, those behind it are too. */
+int FM_NODISCARD fm_scheduler_controls(struct fm_scheduler *scheduler,
+                                       const struct fm_sched_event *events, uint32_t count,
+                                       struct fm_error *reterr);
 
 /* Times from something being handed to a thread until what it led to was handed on. */
 enum fm_scheduler_hop {

@@ -1,4 +1,6 @@
 """fermata bench sched: its numbers fit together, and mistakes are explained."""
+import time
+
 from tap import fermata, fermata_json, run, test
 
 
@@ -39,6 +41,22 @@ def for_people():
     text = fermata("bench", "sched", "--rate", "5000", "--warmup", "200ms", "--seconds", "300ms")[0]
     for words in ("requests per second", "CPU per request", "scheduling delay", "bad rate"):
         assert words in text, text
+
+
+@test
+def no_more_is_busy_than_there_is():
+    """Batches longer than what is measured count with the part that lies in it."""
+    found = stress("--alpha", "1ms", "--beta", "1ms", "--slo", "40s", "--rate", "20000", "--accelerators", "2")
+    assert 0 < found["accelerators"]["busy_equivalent"] <= 2.0001, found["accelerators"]
+    few = stress("--rate", "20")
+    assert few["accelerators"]["busy_equivalent"] <= 8 and few["slo_ms"] <= 1000, few
+
+
+@test
+def many_models_are_there_soon():
+    begin = time.monotonic()
+    found = stress("--models", "20000", "--rate", "10000", "--shards", "2")
+    assert found["models"] == 20000 and time.monotonic() - begin < 60, found
 
 
 run()

@@ -125,6 +125,9 @@ TABLE = [
     (["bench", "sched", "--alpha", "0"], USAGE, "--alpha must be above 0"),
     (["bench", "sched", "--seconds", "1ms"], USAGE, "--seconds must be 100ms to 1h"),
     (["bench", "sched", "--slo", "1ms", "--alpha", "2ms"], USAGE, "--slo must be above"),
+    (["bench", "sched", "--slo", "0"], USAGE, "--slo must be above 0"),
+    (["bench", "sched", "--slo", "1ns"], INPUT, "is too short: a batch of one request takes"),
+    (["bench", "sched", "--alpha", "1h"], USAGE, "--alpha and --beta must be 1m at most"),
     (["bench", "sched", "--policy", "nexus"], USAGE, "--policy"),
     (["bench", "sched", "--models", "0"], USAGE, "--models"),
     # sim

@@ -1,6 +1,7 @@
 """fermata profile on emulated models whose l(b) is known, and on the real orientation model when it is there."""
 import os
 import re
+import resource
 import signal
 import subprocess
 import tempfile
@@ -72,10 +73,22 @@ def files_are_written_where_asked():
     out, err = fermata("profile", AFFINE, "--batch", "1", "--instances", "1", *QUICK, "--output", "/nonexistent/x.yaml", code=3)
     assert out == ""  # said before anything is measured
     contains(err, "/nonexistent")
-    os.mkdir(os.path.join(FOLDER.name, "late.yaml.tmp"))  # what only writing finds out
-    out, err = fermata("profile", AFFINE, "--batch", "1", "--instances", "1", *QUICK, "--output", os.path.join(FOLDER.name, "late.yaml"), code=None)
-    contains(out, "Recommended:")  # what was measured is not lost
-    contains(err, "late.yaml")
+
+
+def disk_full():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+@test
+def what_was_measured_is_shown_where_it_cannot_be_written():
+    late = os.path.join(FOLDER.name, "late.yaml")
+    done = subprocess.run([FERMATA, "profile", AFFINE, "--batch", "1", "--instances", "1", *QUICK, "--output", late],
+                          capture_output=True, text=True, timeout=60, preexec_fn=disk_full)
+    assert done.returncode != 0, done
+    contains(done.stdout, "Recommended:")
+    contains(done.stderr, "late.yaml", "File too large")
+    assert not [name for name in os.listdir(FOLDER.name) if name.startswith("late")], os.listdir(FOLDER.name)
 
 
 @test

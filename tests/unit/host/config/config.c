@@ -65,11 +65,13 @@ TEST(a_byte_order_mark_in_front_is_skipped)
     struct fm_config *root = NULL;
     struct fm_error error;
     CHECK_INT_EQ(load("\xEF\xBB\xBF"
-                      "a: 1\n",
+                      "a: 1\n"
+                      "b: 2\n",
                       &root, &error),
                  0);
     CHECK_INT_EQ(root->kind, FM_CONFIG_MAPPING);
     CHECK_STR_EQ(root->keys[0], "a");
+    CHECK_STR_EQ(root->keys[1], "b");
     fm_config_free(root);
 }
 

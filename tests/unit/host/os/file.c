@@ -37,10 +37,31 @@ TEST(what_is_written_is_read)
     CHECK_UINT_EQ(size, 11);
     CHECK_STR_EQ(data, "hello again");
     fm_free(data);
-    struct fm_file_facts facts;
-    strncat(path, ".tmp", sizeof(path) - strlen(path) - 1);
-    CHECK_INT_EQ(fm_file_stat(path, &facts, &error), 0);
-    CHECK_INT_EQ(facts.kind, FM_FILE_ABSENT);
+}
+
+/* What another left at the name that was used once is neither touched nor in the way, and nothing
+ * is left behind. */
+TEST(files_beside_it_stay_what_they_are)
+{
+    char path[128];
+    char beside[128];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_error error = {0};
+    struct fm_file_list list;
+    path_in(path, sizeof(path), "own");
+    CHECK_INT_EQ(fm_file_make_directories(path, &error), 0);
+    path_in(path, sizeof(path), "own/a");
+    path_in(beside, sizeof(beside), "own/a.tmp");
+    CHECK_INT_EQ(fm_file_write_atomic(beside, "kept", 4, &error), 0);
+    CHECK_INT_EQ(fm_file_write_atomic(path, "new", 3, &error), 0);
+    CHECK_INT_EQ(fm_file_read(beside, 10, &data, &size, &error), 0);
+    CHECK_STR_EQ(data, "kept");
+    fm_free(data);
+    path_in(path, sizeof(path), "own");
+    CHECK_INT_EQ(fm_file_list(path, &list, &error), 0);
+    CHECK_UINT_EQ(list.count, 2);
+    fm_file_list_free(&list);
 }
 
 TEST(limits_hold_exactly)
