@@ -15,6 +15,9 @@
 #define BRACKET_FACTOR 1.3
 #define BRACKET_WIDTH  1.001
 #define SCALE_FACTOR   65536.0 /* how far from the start the search goes, up and down */
+/* Nor further up than to runs of so many requests, and so many times those of the first. */
+#define REQUESTS_MOST   UINT64_C(20000000)
+#define REQUESTS_FACTOR 100u
 
 struct search {
     const struct fm_sim_scenario *scenario;
@@ -44,6 +47,7 @@ void fm_sim_summarize(const struct fm_sim_result *result, struct fm_sim_summary 
         .busy = fm_sim_result_busy(result),
         .touched = fm_sim_result_touched(result),
         .requests = result->requests_all,
+        .measured = result->total.requests,
         .trace_hash = result->trace_hash,
         .violations = result->audit.violations,
     };
@@ -69,17 +73,19 @@ static int task_run(const struct search *search, struct fm_sim_task *task, doubl
     return status;
 }
 
-/* Runs at `scale`; when it keeps the bad rate it is the best so far. */
+/* Runs at `scale`; when it keeps the bad rate it is the best so far. A load of which nothing was
+ * measured is too low to be judged: it is good, and no result. */
 static int task_try(const struct search *search, struct fm_sim_task *task, double scale,
-                    bool *ret_good)
+                    bool *ret_good, uint64_t *ret_requests)
 {
     struct fm_sim_summary summary;
     int status = task_run(search, task, scale, &summary);
     if (status != 0) {
         return status;
     }
-    *ret_good = summary.bad_rate <= search->options->bad_rate && summary.requests > 0;
-    if (*ret_good) {
+    *ret_good = summary.bad_rate <= search->options->bad_rate || summary.measured == 0;
+    *ret_requests = summary.requests;
+    if (*ret_good && summary.measured > 0) {
         uint64_t violations = task->summary.violations;
         task->summary = summary;
         task->summary.violations += violations;
@@ -90,6 +96,20 @@ static int task_try(const struct search *search, struct fm_sim_task *task, doubl
     return 0;
 }
 
+static int limit_reached(struct fm_sim_task *task, double scale)
+{
+    if (task->summary.measured == 0) {
+        return fm_error_set(&task->error, FM_EINVAL,
+                            "not even at %.3g times the load does a request arrive in the measured "
+                            "interval: measure longer, or give arrivals that lie in it",
+                            scale);
+    }
+    return fm_error_set(&task->error, FM_ELIMIT,
+                        "even %.3g times the load (%.0f requests a second) keeps the bad rate: "
+                        "give more load, or start higher with --scale",
+                        scale, task->summary.offered_rps);
+}
+
 /* Brackets the load by steps of BRACKET_FACTOR from where it begins, then halves the bracket. */
 static int task_search(const struct search *search, struct fm_sim_task *task)
 {
@@ -97,7 +117,10 @@ static int task_search(const struct search *search, struct fm_sim_task *task)
     double high = 0;
     double scale = task->scale;
     bool good = false;
-    int status = task_try(search, task, scale, &good);
+    uint64_t requests = 0;
+    int status = task_try(search, task, scale, &good, &requests);
+    uint64_t most = requests * REQUESTS_FACTOR;
+    most = most > REQUESTS_MOST ? most : REQUESTS_MOST;
     while (status == 0 && (low == 0 || high == 0)) {
         if (good) {
             low = scale;
@@ -109,20 +132,17 @@ static int task_search(const struct search *search, struct fm_sim_task *task)
         if (low > 0 && high > 0) {
             break;
         }
-        if (scale > task->scale * SCALE_FACTOR) {
-            return fm_error_set(&task->error, FM_ELIMIT,
-                                "even %.0f times the load keeps the bad rate: give more load, or "
-                                "start higher with --scale",
-                                SCALE_FACTOR);
+        if (scale > task->scale * SCALE_FACTOR || requests > most) {
+            return limit_reached(task, low);
         }
         if (scale < task->scale / SCALE_FACTOR) {
             return 0; /* no load keeps it: the summary says 0 */
         }
-        status = task_try(search, task, scale, &good);
+        status = task_try(search, task, scale, &good, &requests);
     }
     while (status == 0 && high / low >= BRACKET_WIDTH) {
         scale = low + (high - low) / 2;
-        status = task_try(search, task, scale, &good);
+        status = task_try(search, task, scale, &good, &requests);
         *(good ? &low : &high) = scale;
     }
     return status;

@@ -25,6 +25,7 @@ struct fm_sim_summary {
     double busy;
     uint32_t touched;
     uint64_t requests; /* simulated */
+    uint64_t measured; /* of them, those that count */
     uint64_t trace_hash;
     uint64_t violations;
     char violation[256];
@@ -49,8 +50,8 @@ struct fm_sim_search_options {
 
 /*
  * Does all tasks. The first (in order of the tasks) that failed gives the status and reterr.
- * Errors as fm_sim_run; FM_ELIMIT also when even the highest load
- * tried keeps the bad rate.
+ * Errors as fm_sim_run; of a search also FM_ELIMIT when even the highest load tried keeps the bad
+ * rate, and FM_EINVAL when nothing arrives at any.
  */
 int FM_NODISCARD fm_sim_search(const struct fm_sim_scenario *scenario,
                                const struct fm_sim_search_options *options,

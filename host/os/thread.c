@@ -32,6 +32,13 @@ void fm_mutex_lock(struct fm_mutex *mutex)
     FM_ASSERT(status == 0);
 }
 
+bool fm_mutex_try_lock(struct fm_mutex *mutex)
+{
+    int status = pthread_mutex_trylock(&mutex->handle);
+    FM_ASSERT(status == 0 || status == EBUSY);
+    return status == 0;
+}
+
 void fm_mutex_unlock(struct fm_mutex *mutex)
 {
     int status = pthread_mutex_unlock(&mutex->handle);

@@ -27,6 +27,7 @@ struct fm_thread {
 void fm_mutex_init(struct fm_mutex *mutex);
 void fm_mutex_deinit(struct fm_mutex *mutex);
 void fm_mutex_lock(struct fm_mutex *mutex);
+bool fm_mutex_try_lock(struct fm_mutex *mutex); /* false: somebody has it */
 void fm_mutex_unlock(struct fm_mutex *mutex);
 
 void fm_condition_init(struct fm_condition *condition);

@@ -18,6 +18,8 @@
 
 #define ACTIONS  1024u
 #define MESSAGES 256u
+/* So often a shard looks for more of the matcher's work, before it leaves it to the matcher. */
+#define HELP_ROUNDS 4u
 
 /* Events that all parts, or some, have to take; the caller waits. */
 struct control {
@@ -33,9 +35,14 @@ struct parcel {
     uint64_t since_ns; /* when that came about which it follows from; 0: not known, or long ago */
 };
 
-/* A part and its thread. */
+/*
+ * A part and its thread. All of the matcher's is under its `hold`: whoever has it does the
+ * matcher's work, its own thread or a shard's that finds it asleep.
+ */
 struct part {
     struct fm_scheduler *scheduler;
+    struct fm_mutex hold;     /* matcher */
+    uint64_t asleep_until_ns; /* matcher */
     struct fm_sched *sched;
     uint32_t index; /* of the shard; the matcher: shard_count */
     struct fm_thread thread;
@@ -129,8 +136,7 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
             part->stats.declined += declines ? 1 : 0;
         }
         fm_ring_stamp(&part->to_matcher, now_ns);
-        fm_parker_wake(&matcher_of(scheduler)->parker);
-        return;
+        return; /* part_step() tells the matcher */
     }
     for (uint32_t i = 0; i < actions->message_count; i++) {
         uint32_t model = actions->messages[i].model;
@@ -194,10 +200,12 @@ static uint32_t message_room(struct part *part)
     return room < MESSAGES ? (uint32_t)room : MESSAGES;
 }
 
+static void matcher_tell(struct part *shard);
+
 /* Steps until the events are taken and nothing more is to be said. Returns the step's status. */
 static int part_step(struct part *part, const struct fm_sched_event *events, uint32_t count)
 {
-    for (;;) {
+    for (bool told = false;;) {
         struct fm_sched_actions actions = {
             .items = part->items,
             .capacity = ACTIONS,
@@ -210,12 +218,17 @@ static int part_step(struct part *part, const struct fm_sched_event *events, uin
         uint64_t now_ns = fm_os_now_ns();
         int status = fm_sched_step(part->sched, now_ns, events, count, &actions, &taken);
         part->stats.steps++;
-        messages_send(part, &actions);
+        /* In this order: who hears of a batch that stands behind another has heard of that. */
         actions_hand_out(part, &actions);
+        messages_send(part, &actions);
         events += taken;
         count -= taken;
         part->wake_ns = actions.wake_ns;
+        told = told || actions.message_count > 0;
         if (status != 0 || (count == 0 && actions.wake_ns > now_ns)) {
+            if (told && !is_matcher(part)) {
+                matcher_tell(part);
+            }
             return status;
         }
     }
@@ -369,18 +382,60 @@ static bool inputs_empty(struct part *part)
     return empty && fm_ring_empty(&part->from_matcher);
 }
 
-static void part_sleep(struct part *part)
+/* Takes what is there and is due. False: there was nothing. */
+static bool part_work(struct part *part)
 {
-    uint64_t until_ns = part->wake_ns;
-    if (part->loaded && part->exchange_ns < until_ns) {
-        until_ns = part->exchange_ns;
+    bool any = inputs_take(part);
+    part->loaded = part->loaded || any; /* the exchange tells what it led to */
+    if (part->wake_ns > fm_os_now_ns()) {
+        return any;
     }
-    fm_parker_prepare(&part->parker);
-    if (inputs_empty(part)) {
-        part->stats.parks++;
-        fm_parker_park(&part->parker, until_ns);
-    } else {
-        fm_parker_stay(&part->parker);
+    uint64_t due_ns = part->wake_ns;
+    part->cause_ns = due_ns;
+    int status = part_step(part, NULL, 0);
+    FM_ASSERT(status == 0);
+    part->cause_ns = 0;
+    hop_add(part, FM_SCHEDULER_HOP_TIMER, due_ns);
+    return true;
+}
+
+/* When it wants to be awake, whatever comes. */
+static uint64_t part_until_ns(const struct part *part)
+{
+    return part->loaded && part->exchange_ns < part->wake_ns ? part->exchange_ns : part->wake_ns;
+}
+
+/*
+ * A shard has put something for the matcher. To wake a thread takes longer than what it would do:
+ * while the matcher sleeps the shard does its work.
+ */
+static void matcher_tell(struct part *shard)
+{
+    struct part *matcher = matcher_of(shard->scheduler);
+    if (!fm_parker_sleeps(&matcher->parker) || !fm_mutex_try_lock(&matcher->hold)) {
+        fm_parker_wake(&matcher->parker);
+        return;
+    }
+    for (uint32_t i = 0; i < HELP_ROUNDS && part_work(matcher); i++) {
+    }
+    bool left = !inputs_empty(matcher) || part_until_ns(matcher) < matcher->asleep_until_ns;
+    fm_mutex_unlock(&matcher->hold);
+    if (left) {
+        fm_parker_wake(&matcher->parker);
+    }
+}
+
+static void part_hold(struct part *part)
+{
+    if (is_matcher(part)) {
+        fm_mutex_lock(&part->hold);
+    }
+}
+
+static void part_let_go(struct part *part)
+{
+    if (is_matcher(part)) {
+        fm_mutex_unlock(&part->hold);
     }
 }
 
@@ -389,22 +444,25 @@ static void part_run(void *argument)
     struct part *part = argument;
     fm_thread_timers_exact();
     while (!atomic_load_explicit(&part->stopping, memory_order_acquire)) {
+        part_hold(part);
         uint64_t now_ns = fm_os_now_ns();
         if (now_ns >= part->exchange_ns) {
             exchange(part, now_ns);
         }
-        bool any = inputs_take(part);
-        part->loaded = part->loaded || any; /* the exchange tells what it led to */
-        now_ns = fm_os_now_ns();
-        if (part->wake_ns <= now_ns) {
-            uint64_t due_ns = part->wake_ns;
-            part->cause_ns = due_ns;
-            int status = part_step(part, NULL, 0);
-            FM_ASSERT(status == 0);
-            part->cause_ns = 0;
-            hop_add(part, FM_SCHEDULER_HOP_TIMER, due_ns);
-        } else if (!any) {
-            part_sleep(part);
+        bool sleeps = false;
+        uint64_t until_ns = 0;
+        if (!part_work(part)) {
+            fm_parker_prepare(&part->parker);
+            sleeps = inputs_empty(part);
+            until_ns = part_until_ns(part);
+            part->asleep_until_ns = until_ns;
+            part->stats.parks += sleeps ? 1 : 0;
+        }
+        part_let_go(part);
+        if (sleeps) {
+            fm_parker_park(&part->parker, until_ns);
+        } else {
+            fm_parker_stay(&part->parker);
         }
     }
 }
@@ -522,6 +580,7 @@ int fm_scheduler_create(const struct fm_scheduler_options *options,
         scheduler->parts[i].scheduler = scheduler;
         scheduler->parts[i].index = i;
         fm_parker_init(&scheduler->parts[i].parker);
+        fm_mutex_init(&scheduler->parts[i].hold);
     }
     if (status == 0 && options->sched.requests_max >= 1 &&
         options->sched.requests_max <= FM_SCHED_REQUESTS_LIMIT &&
@@ -542,6 +601,7 @@ int fm_scheduler_create(const struct fm_scheduler_options *options,
 
 static void part_deinit(struct part *part)
 {
+    fm_mutex_deinit(&part->hold);
     for (uint32_t i = 0; part->inputs != NULL && i < part->input_count; i++) {
         fm_ring_deinit(&part->inputs[i]);
     }

@@ -8,8 +8,9 @@
  * HOW IT WORKS. Model m belongs to shard m % shard_count. A submitter puts requests into a ring per
  * shard, a reporter ends of batches into a ring to the matcher, both without locks or waiting. A
  * shard's thread takes what is there, in steps of up to FM_SCHEDULER_STEP events, and hands
- * actions to on_action() on its own thread; the matcher's thread takes offers, answers and ends.
- * Threads that have nothing to do sleep until somebody wakes them or a timer is due; nobody spins,
+ * actions to on_action() on its own thread; the matcher takes offers, answers and ends, on its own
+ * thread or, while that sleeps, on the thread of the shard that has something for it. Threads that
+ * have nothing to do sleep until somebody wakes them or a timer is due; nobody spins,
  * so there may be more threads than CPUs. The exchange of demand and pool goes through a lock, 50
  * times a second and not on anybody's way.
  *
@@ -30,11 +31,14 @@
 #define FM_SCHEDULER_SUBMIT_DEFAULT 65536u
 #define FM_SCHEDULER_SUBMIT_MAX     (1u << 24)
 
-/* On the shard's thread: be quick, do not call the scheduler's control functions. `requests` are
- * the action's, borrowed. START: run it at start_ns and report it. DROP: the slot is free. DONE:
- * the batch's slots are free. PREEMPT: the batch is lost with its accelerator, its requests are
- * tried again; it may come after another shard's START for the same accelerator, whose number is
- * then higher. */
+/*
+ * On the shard's thread: be quick, do not call the scheduler's control functions. `requests` are
+ * the action's, borrowed. START: run it at start_ns and report it; where batches stand behind one
+ * another (lead times) the lower number runs first, and this is called for it first, whichever
+ * shard it is of. DROP: the slot is free. DONE: the batch's slots are free. PREEMPT: the batch is
+ * lost with its accelerator, its requests are tried again; it may come after another shard's START
+ * for the same accelerator, whose number is then higher.
+ */
 typedef void fm_scheduler_action_fn(void *context, uint32_t shard,
                                     const struct fm_sched_action *action, const uint32_t *requests);
 

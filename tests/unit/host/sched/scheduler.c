@@ -142,7 +142,9 @@ static void hear(struct world *world, const struct told *told)
         struct told *running = &world->running[told->accelerator];
         if (world->leads && running->batch != 0) {
             CHECK(world->behind[told->accelerator].batch == 0);
-            world->behind[told->accelerator] = *told;
+            bool first = told->batch < running->batch;
+            world->behind[told->accelerator] = first ? *running : *told;
+            *running = first ? *told : *running;
             world->behind_count++;
             return;
         }
@@ -166,10 +168,10 @@ static void hear(struct world *world, const struct told *told)
     }
 }
 
-/* What the shards have said and what has ended; `fail`: each so many-th batch fails. */
-static void look(struct world *world, uint32_t fail)
+/* False: there was nothing. */
+static bool hear_all(struct world *world)
 {
-    uint64_t now_ns = fm_os_now_ns();
+    bool any = false;
     for (uint32_t i = 0; i < SHARDS; i++) {
         uint32_t count;
         const struct told *told = fm_ring_peek(&world->told[i], &count);
@@ -178,7 +180,17 @@ static void look(struct world *world, uint32_t fail)
         }
         if (count > 0) {
             fm_ring_take(&world->told[i], count);
+            any = true;
         }
+    }
+    return any;
+}
+
+/* What the shards have said and what has ended; `fail`: each so many-th batch fails. */
+static void look(struct world *world, uint32_t fail)
+{
+    uint64_t now_ns = fm_os_now_ns();
+    while (hear_all(world)) { /* of one batch before the one behind it */
     }
     for (uint32_t id = 0; id < ACCELERATORS; id++) {
         uint64_t batch = world->running[id].batch;
