@@ -12,6 +12,9 @@
 #include "engines/bench/sched_stress.h"
 #include "engines/bench/sched_stress_report.h"
 
+/* A load that is later than this part of the SLO says more of the machine than of what it loads. */
+#define LAG_DIVISOR 4
+
 /* Those that have a form in parts, core/sched/parts.h. */
 static const char *const policies[] = {"deferred", "eager",    "latest", "timeout",
                                        "target",   "symphony", NULL};
@@ -82,6 +85,13 @@ static int run(const struct fm_call *call)
     struct fm_error error = {0};
     if (fm_sched_stress_run(&options, &result, &error) != 0) {
         return fm_call_fail(call, &error);
+    }
+    uint64_t lag_ns = fm_log_histogram_quantile_ns(&result.lag, 990);
+    if (lag_ns > result.options.slo_ns / LAG_DIVISOR) {
+        fm_call_note(call,
+                     "the load's thread was up to %.3g ms behind: this machine does not keep up "
+                     "with that rate, and bad rate and delay show that and not the scheduler",
+                     (double)lag_ns / 1e6);
     }
     if (options.measure_ns < result.options.slo_ns) {
         fm_call_note(call,

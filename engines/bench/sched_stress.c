@@ -292,6 +292,9 @@ static bool arrivals_submit(struct stress *stress, uint64_t now_ns)
 {
     bool paced = stress->options.rate_hz > 0;
     uint32_t count = 0;
+    if (stress->measuring && paced && stress->arrival_ns <= now_ns) {
+        fm_log_histogram_add(&stress->result.lag, now_ns - stress->arrival_ns);
+    }
     while (count < BURST && (!paced || stress->arrival_ns <= now_ns) &&
            request_submit(stress, paced ? stress->arrival_ns : now_ns)) {
         count++;

@@ -57,6 +57,14 @@ static void options_write(struct fm_json_writer *writer,
     fm_json_member_number(writer, "slo_ms", (double)options->slo_ns / 1e6);
 }
 
+static void quantiles_write(struct fm_json_writer *writer, const struct fm_log_histogram *histogram)
+{
+    fm_json_member_number(writer, "p50",
+                          (double)fm_log_histogram_quantile_ns(histogram, 500) / 1e3);
+    fm_json_member_number(writer, "p99",
+                          (double)fm_log_histogram_quantile_ns(histogram, 990) / 1e3);
+}
+
 static void hops_write(struct fm_json_writer *writer, const struct fm_scheduler_stats *stats)
 {
     fm_json_key(writer, "hops_us");
@@ -66,10 +74,7 @@ static void hops_write(struct fm_json_writer *writer, const struct fm_scheduler_
         fm_json_key(writer, fm_scheduler_hop_name((enum fm_scheduler_hop)hop));
         fm_json_object_begin(writer);
         fm_json_member_uint(writer, "count", histogram->count);
-        fm_json_member_number(writer, "p50",
-                              (double)fm_log_histogram_quantile_ns(histogram, 500) / 1e3);
-        fm_json_member_number(writer, "p99",
-                              (double)fm_log_histogram_quantile_ns(histogram, 990) / 1e3);
+        quantiles_write(writer, histogram);
         fm_json_object_end(writer);
     }
     fm_json_object_end(writer);
@@ -96,10 +101,13 @@ void fm_sched_stress_report_json(const struct fm_sched_stress_result *result, st
     fm_json_key(&writer, "scheduling_delay_us");
     fm_json_object_begin(&writer);
     fm_json_member_uint(&writer, "count", stats->delay.count);
-    fm_json_member_number(&writer, "p50", (double)figures.delay_ns[0] / 1e3);
-    fm_json_member_number(&writer, "p99", (double)figures.delay_ns[1] / 1e3);
+    quantiles_write(&writer, &stats->delay);
     fm_json_object_end(&writer);
     hops_write(&writer, stats);
+    fm_json_key(&writer, "load_lag_us");
+    fm_json_object_begin(&writer);
+    quantiles_write(&writer, &result->lag);
+    fm_json_object_end(&writer);
     fm_json_member_number(&writer, "bad_rate", figures.bad_rate);
     fm_json_member_uint(&writer, "submitted", result->submitted);
     fm_json_member_uint(&writer, "served", result->served);
