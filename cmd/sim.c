@@ -13,6 +13,7 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/sim/page.h"
+#include "engines/sim/partition.h"
 #include "engines/sim/recorder.h"
 #include "engines/sim/recording.h"
 #include "engines/sim/replay.h"
@@ -81,8 +82,9 @@ static int compare_parse(const char *list, struct question *question, struct fm_
 static int source_check(const struct fm_call *call, struct question *question,
                         struct fm_error *reterr)
 {
-    static const char *const of_runs[] = {"policy",  "seed",  "scale",   "find-goodput", "bad-rate",
-                                          "compare", "seeds", "threads", "trace",        "report"};
+    static const char *const of_runs[] = {"policy",   "seed",    "scale",    "find-goodput",
+                                          "bad-rate", "compare", "seeds",    "threads",
+                                          "trace",    "report",  "partition"};
     const char *scenario = fm_call_positional(call, 0);
     question->replay = fm_call_string(call, "replay");
     question->what_if = fm_call_flag(call, "what-if");
@@ -149,7 +151,29 @@ static int options_check(const struct fm_call *call, struct question *question,
     if (fm_call_given(call, "bad-rate") && !fm_call_flag(call, "find-goodput")) {
         return fm_error_set(reterr, FM_EINVAL, "--bad-rate is for --find-goodput");
     }
+    if (question->record != NULL && fm_call_given(call, "partition")) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--record records one scheduler, with --partition there are several: "
+                            "give one of them");
+    }
     return compare_parse(fm_call_string(call, "compare"), question, reterr);
+}
+
+/* The partition that was asked for, in the scenario that was loaded. */
+static int partition_complete(struct question *question, struct fm_error *reterr)
+{
+    struct fm_sim_scenario *scenario = &question->scenario;
+    if (!fm_call_given(question->call, "partition")) {
+        return question->record == NULL || scenario->partition.clusters == 0
+                   ? 0
+                   : fm_error_set(
+                         reterr, FM_EINVAL,
+                         "--record records one scheduler, but '%s' has a 'partition', with "
+                         "one for each sub-cluster",
+                         fm_call_positional(question->call, 0));
+    }
+    scenario->partition.clusters = (uint32_t)fm_call_integer(question->call, "partition");
+    return fm_sim_scenario_check(scenario, reterr);
 }
 
 /* What the scenario says where the options say nothing. */
@@ -284,6 +308,7 @@ static int run_once(const struct question *question, bool print)
             question->trace != NULL || question->report != NULL ? fm_sim_recording_add : NULL,
         .context = &recording,
         .recorder = question->record != NULL ? &recorder : NULL,
+        .with_pool = print,
     };
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_sim_run(&question->scenario, &options, &result, &error);
@@ -433,7 +458,7 @@ static void what_if_note(const struct fm_call *call, const struct fm_sim_what_if
     if (what_if->cancels + what_if->failures + what_if->changes + what_if->homeless > 0) {
         fm_call_note(call,
                      "not taken over from the recording: %" PRIu64 " cancels, %" PRIu64
-                     " failed batches, %" PRIu64 " changes of models, %" PRIu64
+                     " failed batches, %" PRIu64 " changes of models' settings, %" PRIu64
                      " requests for models that were not there",
                      what_if->cancels, what_if->failures, what_if->changes, what_if->homeless);
     }
@@ -482,7 +507,7 @@ static int run(const struct fm_call *call)
         return run_replay(&question);
     }
     int exit_code = FM_EXIT_OK;
-    if (scenario_load(&question, &error) != 0) {
+    if (scenario_load(&question, &error) != 0 || partition_complete(&question, &error) != 0) {
         exit_code = fm_call_fail(call, &error);
     } else {
         options_complete(&question);
@@ -522,6 +547,13 @@ static const struct fm_option options_table[] = {
      .number_min = 1e-6,
      .number_max = 1e6,
      .help = "this many times the scenario's load"},
+    {.name = "partition",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = FM_PARTITION_CLUSTERS_LIMIT,
+     .help =
+         "cut the accelerators into N sub-clusters with a scheduler and some of the models each"},
     {.name = "replay",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
@@ -579,6 +611,8 @@ static const struct fm_example examples[] = {
      "fermata sim examples/sim/first.yaml --find-goodput --seeds 11,22,33"},
     {"Which policy suits this load?",
      "fermata sim examples/sim/mixed.yaml --compare deferred,eager,timeout --find-goodput"},
+    {"What does it cost to cut the pool in four, with a scheduler each?",
+     "fermata sim examples/sim/partition.yaml --partition 4"},
     {"Look at every batch, and at curves over the load",
      "fermata sim examples/sim/first.yaml --trace trace.json --report report.html"},
     {"Record all that the scheduler is told and answers",

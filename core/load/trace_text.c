@@ -184,7 +184,8 @@ static int take_time(struct parser *parser, struct span span)
                 ? "; of a CSV file, name the column with the times"
                 : "");
     }
-    if (parser->count > 0 && time_ns < parser->times_ns[parser->count - 1]) {
+    if (!parser->options->any_order && parser->count > 0 &&
+        time_ns < parser->times_ns[parser->count - 1]) {
         return fm_error_set(parser->reterr, FM_EINVAL,
                             "%s:%llu: \"%.*s\" is before the time in front of it; sort the trace",
                             name, line, shown(span), span.start);

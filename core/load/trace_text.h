@@ -21,6 +21,7 @@ struct fm_trace_text_options {
     const char *column; /* the CSV column with the times; NULL: one time per line, no header */
     uint64_t times_max; /* 0: FM_TRACE_TEXT_TIMES_MAX */
     bool from_first;    /* count from the first time: for traces that hold times of day or epochs */
+    bool any_order;     /* times need not ascend: of deadlines; not with from_first */
 };
 
 /*

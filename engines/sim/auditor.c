@@ -32,6 +32,7 @@ struct fm_sim_auditor {
     struct fm_sim_auditor_options options;
     struct request *requests;
     struct accelerator *accelerators;
+    bool *models;  /* there; NULL: all are */
     uint64_t open; /* requests without an outcome */
     uint64_t batch_last;
     struct fm_sim_audit audit;
@@ -46,8 +47,12 @@ int fm_sim_auditor_create(const struct fm_sim_auditor_options *options,
         auditor->requests = fm_alloc_zero(options->requests_max, sizeof *auditor->requests);
         auditor->accelerators =
             fm_alloc_zero(options->accelerator_count, sizeof *auditor->accelerators);
+        auditor->models = options->model_count > 0
+                              ? fm_alloc_zero(options->model_count, sizeof *auditor->models)
+                              : NULL;
     }
-    if (auditor == NULL || auditor->requests == NULL || auditor->accelerators == NULL) {
+    if (auditor == NULL || (auditor->models == NULL && options->model_count > 0) ||
+        auditor->requests == NULL || auditor->accelerators == NULL) {
         fm_sim_auditor_destroy(auditor);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the simulation");
     }
@@ -60,6 +65,7 @@ void fm_sim_auditor_destroy(struct fm_sim_auditor *auditor)
     if (auditor != NULL) {
         fm_free(auditor->requests);
         fm_free(auditor->accelerators);
+        fm_free(auditor->models);
         fm_free(auditor);
     }
 }
@@ -129,6 +135,17 @@ void fm_sim_auditor_accelerator(struct fm_sim_auditor *auditor, uint32_t acceler
     auditor->accelerators[accelerator].slowed = slowed;
 }
 
+void fm_sim_auditor_model(struct fm_sim_auditor *auditor, uint32_t model, bool present)
+{
+    auditor->models[model] = present;
+}
+
+static bool is_there(const struct fm_sim_auditor *auditor, uint32_t model)
+{
+    return auditor->models == NULL ||
+           (model < auditor->options.model_count && auditor->models[model]);
+}
+
 static bool check_place(struct fm_sim_auditor *auditor, uint64_t now_ns,
                         const struct fm_sched_action *action)
 {
@@ -196,6 +213,12 @@ static bool check_start(struct fm_sim_auditor *auditor, uint64_t now_ns,
                              action->start_ns);
         return false;
     }
+    if (!is_there(auditor, action->model)) {
+        fm_sim_auditor_blame(auditor, now_ns,
+                             "batch %" PRIu64 " is of model %" PRIu32 ", which is not there",
+                             action->batch, action->model);
+        return false;
+    }
     if (!check_place(auditor, now_ns, action) ||
         !check_requests(auditor, now_ns, action, requests,
                         action->start_ns + latency_ns + auditor->options.result_ns)) {
@@ -239,6 +262,13 @@ bool fm_sim_auditor_action(struct fm_sim_auditor *auditor, uint64_t now_ns,
                              "request %" PRIu32 " is dropped (%s), but it does not wait",
                              action->request, fm_sched_drop_reason_name(action->reason));
         return false;
+    }
+    if (action->reason == FM_SCHED_DROP_MODEL_GONE && auditor->models != NULL &&
+        is_there(auditor, entry->model)) {
+        fm_sim_auditor_blame(auditor, now_ns,
+                             "request %" PRIu32 " is dropped as if model %" PRIu32
+                             " were gone, but it is there",
+                             action->request, entry->model);
     }
     entry->state = REQUEST_ABSENT;
     auditor->open--;

@@ -5,9 +5,9 @@
  * shares nothing with the scheduler or the simulator. Checks: every request gets exactly one
  * outcome; a batch holds waiting requests of its model; no batch is granted to an accelerator that
  * is down, or busy (where granting ahead is allowed a second one may follow, planned after the
- * first); batch numbers rise; nothing is planned to end after a deadline in it. Does not own: what
- * to do about it. Cost: a few nanoseconds a request. Thread rule: one thread at a time for each
- * object.
+ * first); none is started of a model that is not there; batch numbers rise; nothing is planned to
+ * end after a deadline in it. Does not own: what to do about it. Cost: a few nanoseconds a request.
+ * Thread rule: one thread at a time for each object.
  */
 #ifndef FM_ENGINES_SIM_AUDITOR_H
 #define FM_ENGINES_SIM_AUDITOR_H
@@ -26,6 +26,7 @@ struct fm_sim_auditor_options {
     uint32_t requests_max;
     uint32_t accelerator_count;
     uint32_t batch_max;
+    uint32_t model_count; /* whose coming and going is told; 0: all are always there */
     uint64_t result_ns;
     /* A batch may be granted before the one before it has ended: inputs travel meanwhile. */
     bool ahead;
@@ -51,8 +52,11 @@ void fm_sim_auditor_batch_ended(struct fm_sim_auditor *auditor, uint64_t now_ns,
                                 uint32_t accelerator, uint64_t batch);
 void fm_sim_auditor_accelerator(struct fm_sim_auditor *auditor, uint32_t accelerator, bool up,
                                 bool slowed);
+/* A model comes or goes, before the step that tells so; at first none is there. */
+void fm_sim_auditor_model(struct fm_sim_auditor *auditor, uint32_t model, bool present);
 
-/* What is answered. `latency_ns`: how long a batch of that size takes by its profile (START). A
+/* What is answered. `latency_ns`: how long a batch of that size takes by its profile, as far as the
+ * scheduler was told (START). A
  * PREEMPT is followed by the fm_sim_auditor_returned of its requests and batch_ended. False: the
  * action is impossible, do not carry it out. */
 bool fm_sim_auditor_action(struct fm_sim_auditor *auditor, uint64_t now_ns,

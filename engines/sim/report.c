@@ -9,8 +9,10 @@
 
 #include "core/proto/json.h"
 #include "core/util/assert.h"
+#include "engines/sim/partition.h"
 
 #define TABLE_MODELS_MAX 20u
+#define PLACE_NAMES_MAX  4u /* of a sub-cluster, in its line */
 
 /* --- JSON --------------------------------------------------------------------------------------
  */
@@ -35,13 +37,9 @@ static void latency_write(struct fm_json_writer *writer, const struct fm_log_his
     fm_json_object_end(writer);
 }
 
-static void counts_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts,
-                         double seconds)
+/* What became of the requests. */
+static void outcomes_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts)
 {
-    fm_json_member_number(writer, "offered_rps", (double)counts->requests / seconds);
-    fm_json_member_number(writer, "goodput_rps", (double)counts->good / seconds);
-    fm_json_member_number(writer, "bad_rate", fm_sim_counts_bad_rate(counts));
-    fm_json_member_number(writer, "batch_mean", fm_sim_counts_batch_mean(counts));
     fm_json_member_uint(writer, "requests", counts->requests);
     fm_json_member_uint(writer, "good", counts->good);
     fm_json_member_uint(writer, "late", counts->late);
@@ -57,6 +55,22 @@ static void counts_write(struct fm_json_writer *writer, const struct fm_sim_coun
         fm_json_member_uint(writer, key, counts->dropped[i]);
     }
     fm_json_object_end(writer);
+}
+
+static void rates_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts,
+                        double seconds)
+{
+    fm_json_member_number(writer, "offered_rps", (double)counts->requests / seconds);
+    fm_json_member_number(writer, "goodput_rps", (double)counts->good / seconds);
+    fm_json_member_number(writer, "bad_rate", fm_sim_counts_bad_rate(counts));
+}
+
+static void counts_write(struct fm_json_writer *writer, const struct fm_sim_counts *counts,
+                         double seconds)
+{
+    rates_write(writer, counts, seconds);
+    fm_json_member_number(writer, "batch_mean", fm_sim_counts_batch_mean(counts));
+    outcomes_write(writer, counts);
     fm_json_member_uint(writer, "batches", counts->batches);
 }
 
@@ -75,6 +89,23 @@ static void audit_write(struct fm_json_writer *writer, const struct fm_sim_audit
     fm_json_object_end(writer);
 }
 
+static void classes_write(struct fm_json_writer *writer, const struct fm_sim_model_result *model,
+                          double seconds)
+{
+    fm_json_key(writer, "classes");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < model->class_count; i++) {
+        const struct fm_sim_class_result *class = &model->classes[i];
+        fm_json_object_begin(writer);
+        fm_json_member_number(writer, "slo_ms", (double)class->slo_ns / 1e6);
+        fm_json_member_uint(writer, "priority", class->priority);
+        rates_write(writer, &class->counts, seconds);
+        outcomes_write(writer, &class->counts);
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
 static void models_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
                          double seconds)
 {
@@ -88,9 +119,140 @@ static void models_write(struct fm_json_writer *writer, const struct fm_sim_resu
                               fm_sim_scenario_model_name(result->scenario, i, name, sizeof name));
         counts_write(writer, &model->counts, seconds);
         latency_write(writer, &model->latency);
+        if (model->class_count > 0) {
+            classes_write(writer, model, seconds);
+        }
         fm_json_object_end(writer);
     }
     fm_json_array_end(writer);
+}
+
+/* When each stage is to answer, and how it did. */
+static void stages_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
+                         uint32_t index)
+{
+    const struct fm_sim_pipeline *pipeline = &result->scenario->pipelines[index];
+    fm_json_key(writer, "stages");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        char name[160];
+        fm_json_object_begin(writer);
+        fm_json_member_string(
+            writer, "model",
+            fm_sim_scenario_model_name(result->scenario, pipeline->stages[i], name, sizeof name));
+        fm_json_member_number(writer, "share_ms", fm_sim_pipeline_share_ms(pipeline, i));
+        outcomes_write(writer, &result->pipelines[index].stages[i]);
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
+static void pipelines_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
+                            double seconds)
+{
+    fm_json_key(writer, "pipelines");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < result->pipeline_count; i++) {
+        const struct fm_sim_pipeline_result *pipeline = &result->pipelines[i];
+        fm_json_object_begin(writer);
+        fm_json_member_string(writer, "name", result->scenario->pipelines[i].name);
+        rates_write(writer, &pipeline->counts, seconds);
+        outcomes_write(writer, &pipeline->counts);
+        latency_write(writer, &pipeline->latency);
+        stages_write(writer, result, i);
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
+/* How much less goodput than on one pool, as a share of it. */
+static double split_cost(const struct fm_sim_result *result)
+{
+    const struct fm_sim_counts *pool = &result->partition->pool;
+    return pool->good > 0 ? 1 - (double)result->total.good / (double)pool->good : 0;
+}
+
+static double load_of(const struct fm_sim_division *division, const struct fm_sim_solve *solve,
+                      uint32_t cluster)
+{
+    return (double)solve->clusters[cluster].demand_milli / 1000 / division->accelerators[cluster];
+}
+
+static void clusters_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
+                           double seconds)
+{
+    const struct fm_sim_division *division = result->partition->division;
+    const struct fm_sim_solve *first = &division->solves[0];
+    fm_json_key(writer, "clusters");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < division->cluster_count; i++) {
+        const struct fm_sim_cluster_result *cluster = &result->partition->clusters[i];
+        fm_json_object_begin(writer);
+        fm_json_member_uint(writer, "accelerators", division->accelerators[i]);
+        fm_json_member_uint(writer, "models", first->clusters[i].model_count);
+        fm_json_member_number(writer, "demand", (double)first->clusters[i].demand_milli / 1000);
+        fm_json_member_number(writer, "load", load_of(division, first, i));
+        fm_json_member_uint(writer, "memory_bytes", first->clusters[i].memory_bytes);
+        fm_json_member_number(writer, "busy_equivalent", (double)cluster->busy_ns / 1e9 / seconds);
+        rates_write(writer, &cluster->total, seconds);
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
+/* What each solve came to; the placement of the first, and where later ones moved something. */
+static void solves_write(struct fm_json_writer *writer, const struct fm_sim_result *result)
+{
+    const struct fm_sim_division *division = result->partition->division;
+    fm_json_key(writer, "solves");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < division->solve_count; i++) {
+        const struct fm_sim_solve *solve = &division->solves[i];
+        fm_json_object_begin(writer);
+        fm_json_member_number(writer, "at_s", (double)solve->at_ns / 1e9);
+        fm_json_member_uint(writer, "moves", solve->result.move_count);
+        fm_json_key(writer, "from_nothing");
+        fm_json_bool(writer, solve->result.from_nothing);
+        fm_json_member_number(writer, "load_max", (double)solve->result.load_max_permille / 1000);
+        fm_json_member_number(writer, "load_mean", (double)solve->result.load_mean_permille / 1000);
+        if (i == 0 || solve->result.move_count > 0) {
+            fm_json_key(writer, "places");
+            fm_json_array_begin(writer);
+            for (uint32_t j = 0; j < solve->place_count; j++) {
+                char name[160];
+                fm_json_object_begin(writer);
+                fm_json_member_string(writer, "model",
+                                      fm_sim_scenario_model_name(result->scenario,
+                                                                 solve->places[j].model, name,
+                                                                 sizeof name));
+                fm_json_member_uint(writer, "cluster", solve->places[j].cluster);
+                fm_json_member_number(writer, "demand",
+                                      (double)solve->places[j].demand_milli / 1000);
+                fm_json_object_end(writer);
+            }
+            fm_json_array_end(writer);
+        }
+        fm_json_object_end(writer);
+    }
+    fm_json_array_end(writer);
+}
+
+static void partition_write(struct fm_json_writer *writer, const struct fm_sim_result *result,
+                            double seconds)
+{
+    const struct fm_sim_partition_result *partition = result->partition;
+    fm_json_key(writer, "partition");
+    fm_json_object_begin(writer);
+    clusters_write(writer, result, seconds);
+    solves_write(writer, result);
+    if (partition->has_pool) {
+        fm_json_key(writer, "one_pool");
+        fm_json_object_begin(writer);
+        rates_write(writer, &partition->pool, seconds);
+        fm_json_object_end(writer);
+        fm_json_member_number(writer, "goodput_cost", split_cost(result));
+    }
+    fm_json_object_end(writer);
 }
 
 static void autoscale_write(struct fm_json_writer *writer, const struct fm_sim_result *result)
@@ -165,6 +327,9 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     if (result->scenario->autoscale.on) {
         autoscale_write(&writer, result);
     }
+    if (result->partition != NULL) {
+        partition_write(&writer, result, seconds);
+    }
     fm_json_member_uint(&writer, "batches_preempted", result->preempted);
     fm_json_member_uint(&writer, "batches_failed", result->failed);
     fm_json_member_uint(&writer, "requests_simulated", result->requests_all);
@@ -172,6 +337,9 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     member_hash(&writer, result->trace_hash);
     audit_write(&writer, &result->audit);
     models_write(&writer, result, seconds);
+    if (result->pipeline_count > 0) {
+        pipelines_write(&writer, result, seconds);
+    }
     timeline_write(&writer, result);
     fm_json_object_end(&writer);
     fm_text_append_char(text, '\n');
@@ -295,6 +463,30 @@ static void drops_line(const struct fm_sim_counts *counts, struct fm_text *text)
     fm_text_append_string(text, any ? "\n" : "none\n");
 }
 
+/* A line for each class: what differs between them, and how they fared. */
+static void class_lines(const struct fm_sim_model_result *model, double seconds,
+                        struct fm_text *text)
+{
+    for (uint32_t i = 0; i < model->class_count; i++) {
+        const struct fm_sim_class_result *class = &model->classes[i];
+        const struct fm_sim_class_result *last = &model->classes[model->class_count - 1];
+        char slo[32] = "";
+        char priority[32] = "";
+        if (model->classes[0].slo_ns != last->slo_ns) {
+            (void)snprintf(slo, sizeof slo, "%g ms", (double)class->slo_ns / 1e6);
+        }
+        if (model->classes[0].priority != last->priority) {
+            (void)snprintf(priority, sizeof priority, "%spriority %" PRIu32,
+                           slo[0] != '\0' ? ", " : "", class->priority);
+        }
+        int width = 18 - (int)strlen(slo);
+        fm_text_append_format(text, "  %s%-*s %11.1f %11.1f %7.2f%%\n", slo, width > 0 ? width : 0,
+                              priority, (double)class->counts.requests / seconds,
+                              (double)class->counts.good / seconds,
+                              fm_sim_counts_bad_rate(&class->counts) * 100);
+    }
+}
+
 static void model_lines(const struct fm_sim_result *result, struct fm_text *text)
 {
     double seconds = (double)result->scenario->measure_ns / 1e9;
@@ -312,10 +504,102 @@ static void model_lines(const struct fm_sim_result *result, struct fm_text *text
             fm_sim_counts_bad_rate(&model->counts) * 100, fm_sim_counts_batch_mean(&model->counts),
             (double)fm_log_histogram_quantile_ns(&model->latency, 500) / 1e6,
             (double)fm_log_histogram_quantile_ns(&model->latency, 990) / 1e6);
+        class_lines(model, seconds, text);
     }
     if (count < result->model_count) {
         fm_text_append_format(text, "... and %" PRIu32 " more (--json has all)\n",
                               result->model_count - count);
+    }
+}
+
+static void pipeline_lines(const struct fm_sim_result *result, struct fm_text *text)
+{
+    double seconds = (double)result->scenario->measure_ns / 1e9;
+    fm_text_append_format(text, "\n%-20s %11s %11s %8s %8s %9s %9s\n", "pipeline", "offered/s",
+                          "goodput/s", "bad", "share ms", "p50 ms", "p99 ms");
+    for (uint32_t i = 0; i < result->pipeline_count; i++) {
+        const struct fm_sim_pipeline *given = &result->scenario->pipelines[i];
+        const struct fm_sim_pipeline_result *pipeline = &result->pipelines[i];
+        fm_text_append_format(
+            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.4g %9.2f %9.2f\n", given->name,
+            (double)pipeline->counts.requests / seconds, (double)pipeline->counts.good / seconds,
+            fm_sim_counts_bad_rate(&pipeline->counts) * 100, (double)given->slo_ns / 1e6,
+            (double)fm_log_histogram_quantile_ns(&pipeline->latency, 500) / 1e6,
+            (double)fm_log_histogram_quantile_ns(&pipeline->latency, 990) / 1e6);
+        for (uint32_t j = 0; j < given->stage_count; j++) {
+            const struct fm_sim_counts *stage = &pipeline->stages[j];
+            char name[160];
+            fm_text_append_format(
+                text, "  %-18.18s %11.1f %11.1f %7.2f%% %8.4g\n",
+                fm_sim_scenario_model_name(result->scenario, given->stages[j], name, sizeof name),
+                (double)stage->requests / seconds, (double)stage->good / seconds,
+                fm_sim_counts_bad_rate(stage) * 100, fm_sim_pipeline_share_ms(given, j));
+        }
+    }
+}
+
+/* The names of the models of a sub-cluster, as many as fit a line. */
+static void place_names(const struct fm_sim_result *result, const struct fm_sim_solve *solve,
+                        uint32_t cluster, struct fm_text *text)
+{
+    uint32_t shown = 0;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < solve->place_count; i++) {
+        char name[160];
+        if (solve->places[i].cluster != cluster) {
+            continue;
+        }
+        if (shown == PLACE_NAMES_MAX) {
+            left++;
+            continue;
+        }
+        (void)fm_sim_scenario_model_name(result->scenario, solve->places[i].model, name,
+                                         sizeof name);
+        fm_text_append_format(text, "%s%.20s", shown > 0 ? ", " : "  ", name);
+        shown++;
+    }
+    if (left > 0) {
+        fm_text_append_format(text, " and %" PRIu32 " more", left);
+    }
+    fm_text_append_string(text, "\n");
+}
+
+static void partition_lines(const struct fm_sim_result *result, struct fm_text *text)
+{
+    const struct fm_sim_partition_result *partition = result->partition;
+    const struct fm_sim_division *division = partition->division;
+    const struct fm_sim_solve *first = &division->solves[0];
+    double seconds = (double)result->scenario->measure_ns / 1e9;
+    uint64_t moves = 0;
+    for (uint32_t i = 1; i < division->solve_count; i++) {
+        moves += division->solves[i].result.move_count;
+    }
+    fm_text_append_format(text,
+                          "partition      %" PRIu32 " sub-clusters, load %.3f on average, at most "
+                          "%.3f; solved again %" PRIu32 " times, %" PRIu64 " moves\n",
+                          division->cluster_count, (double)first->result.load_mean_permille / 1000,
+                          (double)first->result.load_max_permille / 1000, division->solve_count - 1,
+                          moves);
+    if (partition->has_pool) {
+        fm_text_append_format(text,
+                              "one pool       %.1f requests/s, %.3f%% bad: the split costs %.2f%% "
+                              "of its goodput\n",
+                              (double)partition->pool.good / seconds,
+                              fm_sim_counts_bad_rate(&partition->pool) * 100,
+                              split_cost(result) * 100);
+    }
+    fm_text_append_format(text, "\n%-11s %8s %7s %7s %8s %9s %11s %8s  %s\n", "sub-cluster",
+                          "accel.", "demand", "load", "models", "mem. MiB", "goodput/s", "bad",
+                          "models at the beginning");
+    for (uint32_t i = 0; i < division->cluster_count; i++) {
+        const struct fm_sim_counts *total = &partition->clusters[i].total;
+        fm_text_append_format(
+            text, "%-11" PRIu32 " %8" PRIu32 " %7.2f %7.3f %8" PRIu32 " %9.0f %11.1f %7.2f%%", i,
+            division->accelerators[i], (double)first->clusters[i].demand_milli / 1000,
+            load_of(division, first, i), first->clusters[i].model_count,
+            (double)first->clusters[i].memory_bytes / 1048576, (double)total->good / seconds,
+            fm_sim_counts_bad_rate(total) * 100);
+        place_names(result, first, i, text);
     }
 }
 
@@ -351,6 +635,12 @@ void fm_sim_report_table(const struct fm_sim_result *result, struct fm_text *tex
                               result->preempted, result->failed);
     }
     fm_text_append_format(text, "trace          %016" PRIx64 "\n", summary.trace_hash);
+    if (result->partition != NULL) {
+        partition_lines(result, text);
+    }
+    if (result->pipeline_count > 0) {
+        pipeline_lines(result, text);
+    }
     model_lines(result, text);
 }
 

@@ -4,13 +4,19 @@
 #include "engines/sim/world.h"
 
 #include "core/util/hash.h"
+#include "engines/sim/partition.h"
 
 void fm_sim_result_free(struct fm_sim_result *result)
 {
     if (result != NULL) {
+        for (uint32_t i = 0; result->models != NULL && i < result->model_count; i++) {
+            fm_free(result->models[i].classes);
+        }
         fm_free(result->models);
+        fm_free(result->pipelines);
         fm_free(result->accelerators);
         fm_free(result->batch_sizes);
+        fm_sim_partition_result_free(result->partition);
         fm_free(result);
     }
 }
@@ -50,15 +56,21 @@ double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts)
     return counts->batches > 0 ? (double)counts->rows / (double)counts->batches : 0;
 }
 
+/* The worse of a rate and that of counts which say something. */
+static double worse(double worst, const struct fm_sim_counts *counts)
+{
+    double rate = fm_sim_counts_bad_rate(counts);
+    return counts->requests >= FM_SIM_WORST_REQUESTS && rate > worst ? rate : worst;
+}
+
 double fm_sim_result_worst_bad_rate(const struct fm_sim_result *result)
 {
     double worst = 0;
     for (uint32_t i = 0; i < result->model_count; i++) {
-        const struct fm_sim_counts *counts = &result->models[i].counts;
-        double rate = fm_sim_counts_bad_rate(counts);
-        if (counts->requests >= FM_SIM_WORST_REQUESTS && rate > worst) {
-            worst = rate;
-        }
+        worst = worse(worst, &result->models[i].counts);
+    }
+    for (uint32_t i = 0; i < result->pipeline_count; i++) {
+        worst = worse(worst, &result->pipelines[i].counts);
     }
     return worst;
 }

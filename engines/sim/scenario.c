@@ -10,8 +10,11 @@
 #include "core/load/popularity.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
+#include "engines/sim/pipeline.h"
 
-#define SECOND_NS 1e9
+#define SECOND_NS        1e9
+#define REQUESTS_DEFAULT 65536u
+#define TRACE_REQUESTS   (1u << 18)
 
 void fm_sim_scenario_init(struct fm_sim_scenario *scenario)
 {
@@ -25,6 +28,7 @@ void fm_sim_scenario_init(struct fm_sim_scenario *scenario)
         .spread_seed = 1,
         .failure_seed = 1,
         .cancel_seed = 1,
+        .partition = {.threshold_permille = 100, .gain_permille = 20},
         .autoscale =
             {
                 .initial = FM_SIM_INITIAL_MAX,
@@ -67,7 +71,7 @@ uint32_t fm_sim_scenario_accelerator_count(const struct fm_sim_scenario *scenari
     return count;
 }
 
-static double spec_rate_hz(const struct fm_arrivals_spec *spec)
+double fm_sim_arrivals_rate_hz(const struct fm_arrivals_spec *spec)
 {
     if (spec->kind == FM_ARRIVALS_TRACE) {
         uint64_t last_ns = spec->time_count > 0 ? spec->times_ns[spec->time_count - 1] : 0;
@@ -89,9 +93,67 @@ double fm_sim_scenario_rate_hz(const struct fm_sim_scenario *scenario)
 {
     double rate = 0;
     for (uint32_t i = 0; i < scenario->group_count; i++) {
-        rate += spec_rate_hz(&scenario->groups[i].arrivals) * scenario->groups[i].count;
+        rate += fm_sim_arrivals_rate_hz(&scenario->groups[i].arrivals) * scenario->groups[i].count;
+    }
+    for (uint32_t i = 0; i < scenario->pipeline_count; i++) {
+        rate += fm_sim_arrivals_rate_hz(&scenario->pipelines[i].arrivals);
     }
     return rate;
+}
+
+/* What a load brings in four times its SLO, and room for bursts of a trace. */
+static double under_way(const struct fm_arrivals_spec *spec, uint64_t slo_ns, double scale)
+{
+    double peak = spec->rate_hz;
+    for (uint32_t i = 0; i < spec->state_count; i++) {
+        peak = spec->states[i].rate_hz > peak ? spec->states[i].rate_hz : peak;
+    }
+    double factor = 1;
+    for (uint32_t i = 0; i < spec->step_count; i++) {
+        factor = spec->steps[i].factor > factor ? spec->steps[i].factor : factor;
+    }
+    return 4 * peak * factor * scale * (double)slo_ns / 1e9 +
+           (spec->kind == FM_ARRIVALS_TRACE ? TRACE_REQUESTS : 0);
+}
+
+uint32_t fm_sim_scenario_requests_max(const struct fm_sim_scenario *scenario, double scale)
+{
+    if (scenario->requests_max > 0) {
+        return scenario->requests_max;
+    }
+    double wanted = REQUESTS_DEFAULT;
+    for (uint32_t i = 0; i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        wanted += under_way(&group->arrivals, fm_sim_group_slo_max_ns(group), group->count * scale);
+    }
+    for (uint32_t i = 0; i < scenario->pipeline_count; i++) {
+        wanted += under_way(&scenario->pipelines[i].arrivals, scenario->pipelines[i].slo_ns, scale);
+    }
+    return wanted < FM_SCHED_REQUESTS_LIMIT ? (uint32_t)wanted : FM_SCHED_REQUESTS_LIMIT;
+}
+
+uint64_t fm_sim_group_slo_min_ns(const struct fm_sim_group *group)
+{
+    return group->slo_choice_count > 0 ? group->slo_choices[0].value : group->slo_ns;
+}
+
+uint64_t fm_sim_group_slo_max_ns(const struct fm_sim_group *group)
+{
+    return group->slo_choice_count > 0 ? group->slo_choices[group->slo_choice_count - 1].value
+                                       : group->slo_ns;
+}
+
+uint64_t fm_sim_group_told_ns(const struct fm_sim_group *group)
+{
+    return group->stage_ns > 0 && (group->slo_ns == 0 || group->stage_ns < group->slo_ns)
+               ? group->stage_ns
+               : group->slo_ns;
+}
+
+double fm_sim_pipeline_share_ms(const struct fm_sim_pipeline *pipeline, uint32_t stage)
+{
+    uint64_t before_ns = stage > 0 ? pipeline->due_ns[stage - 1] : 0;
+    return (double)(pipeline->due_ns[stage] - before_ns) / 1e6;
 }
 
 int fm_sim_group_shares(const struct fm_sim_group *group, double *ret_shares,
@@ -137,6 +199,23 @@ static int wrong(const struct fm_sim_scenario *scenario, uint32_t line, struct f
                     : fm_error_set(reterr, FM_EINVAL, "%s: %s", file, text);
 }
 
+/* The stream itself is the best judge of its numbers. */
+static int stream_check(const struct fm_sim_scenario *scenario, const struct fm_arrivals_spec *spec,
+                        const char *what, const char *name, uint32_t line, struct fm_error *reterr)
+{
+    char text[320];
+    struct fm_arrivals *arrivals = NULL;
+    struct fm_error error = {0};
+    int status = fm_arrivals_create(spec, 1, &arrivals, &error);
+    fm_arrivals_destroy(arrivals);
+    if (status == 0) {
+        return 0;
+    }
+    (void)snprintf(text, sizeof text, "arrivals of %s '%.60s': %.200s", what, name, error.text);
+    return status == FM_EINVAL ? wrong(scenario, line, reterr, text)
+                               : fm_error_set(reterr, status, "%s", text);
+}
+
 static int group_check(const struct fm_sim_scenario *scenario, const struct fm_sim_group *group,
                        struct fm_error *reterr)
 {
@@ -144,6 +223,7 @@ static int group_check(const struct fm_sim_scenario *scenario, const struct fm_s
     bool runs = false;
     uint64_t fixed_ns = scenario->control_ns + scenario->data_ns + scenario->result_ns;
     uint64_t shortest_ns = UINT64_MAX;
+    uint64_t slo_ns = fm_sim_group_slo_min_ns(group);
     for (uint32_t i = 0; i < scenario->type_count; i++) {
         if (group->profiles[i] != NULL) {
             uint64_t one_ns = fm_profile_latency_ns(group->profiles[i], group->statistic, 1);
@@ -156,50 +236,177 @@ static int group_check(const struct fm_sim_scenario *scenario, const struct fm_s
                        "model '%.100s' has no profile for any type of accelerator", group->name);
         return wrong(scenario, group->line, reterr, text);
     }
-    if (shortest_ns + fixed_ns > group->slo_ns) {
+    if (fm_sim_group_slo_max_ns(group) > FM_PROFILE_LATENCY_MAX_NS) {
+        (void)snprintf(text, sizeof text,
+                       "model '%.100s': its slo is longer than the 19 hours that the scheduler "
+                       "plans ahead",
+                       group->name);
+        return wrong(scenario, group->line, reterr, text);
+    }
+    if (shortest_ns + fixed_ns > slo_ns && slo_ns > 0) {
         (void)snprintf(text, sizeof text,
                        "model '%.100s' can never meet its slo of %g ms: a batch of one takes %g ms "
                        "and the network %g ms",
-                       group->name, (double)group->slo_ns / 1e6, (double)shortest_ns / 1e6,
+                       group->name, (double)slo_ns / 1e6, (double)shortest_ns / 1e6,
                        (double)fixed_ns / 1e6);
         return wrong(scenario, group->line, reterr, text);
     }
-    /* The stream itself is the best judge of its numbers. */
-    struct fm_arrivals *arrivals = NULL;
-    struct fm_error error = {0};
-    int status = fm_arrivals_create(&group->arrivals, 1, &arrivals, &error);
-    fm_arrivals_destroy(arrivals);
-    if (status != 0) {
-        (void)snprintf(text, sizeof text, "arrivals of model '%.60s': %.200s", group->name,
-                       error.text);
-        return status == FM_EINVAL ? wrong(scenario, group->line, reterr, text)
-                                   : fm_error_set(reterr, status, "%s", text);
+    return group->silent ? 0
+                         : stream_check(scenario, &group->arrivals, "model", group->name,
+                                        group->line, reterr);
+}
+
+/* A model without arrivals, or without an SLO, of its own is a stage. */
+static int stages_check(const struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    for (uint32_t i = 0; i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        if ((group->silent || group->slo_ns == 0) && group->stage_ns == 0) {
+            char text[240];
+            (void)snprintf(text, sizeof text,
+                           "missing key '%s': model '%.100s' is a stage of no pipeline",
+                           group->slo_ns == 0 ? "slo" : "arrivals", group->name);
+            return wrong(scenario, group->line, reterr, text);
+        }
+        if (group->slo_ns == 0 && !group->silent) {
+            return wrong(scenario, group->line, reterr,
+                         "missing key 'slo': the model has arrivals of its own");
+        }
     }
     return 0;
 }
 
-static int faults_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
+static int pipelines_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    int status = 0;
+    if (scenario->pipeline_count > 0 && scenario->partition.clusters > 0) {
+        return wrong(scenario, scenario->partition.line, reterr,
+                     "'partition' and 'pipelines' do not go together: a pipeline's stages would be "
+                     "in several sub-clusters, which are simulated one after the other");
+    }
+    for (uint32_t i = 0; status == 0 && i < scenario->pipeline_count; i++) {
+        const struct fm_sim_pipeline *pipeline = &scenario->pipelines[i];
+        status = stream_check(scenario, &pipeline->arrivals, "pipeline", pipeline->name,
+                              pipeline->line, reterr);
+    }
+    status = status == 0 ? fm_sim_pipelines_split(scenario, reterr) : status;
+    return status == 0 ? stages_check(scenario, reterr) : status;
+}
+
+static int place_check(const struct fm_sim_scenario *scenario, const struct fm_sim_event *event,
+                       const char *what, uint32_t limit, struct fm_error *reterr)
+{
+    char text[160];
+    if (event->first < limit && event->count <= limit - event->first) {
+        return 0;
+    }
+    (void)snprintf(text, sizeof text,
+                   "the event is for %s %" PRIu32 " to %" PRIu64 ", but the last one is %" PRIu32,
+                   what, event->first, (uint64_t)event->first + event->count - 1, limit - 1);
+    return wrong(scenario, event->line, reterr, text);
+}
+
+static bool is_of_models(const struct fm_sim_event *event)
+{
+    return event->kind == FM_SIM_EVENT_MODEL_ADDED || event->kind == FM_SIM_EVENT_MODEL_REMOVED ||
+           event->kind == FM_SIM_EVENT_REPROFILED;
+}
+
+/* A batch may stand behind another when its model's profile changes: it must find one. */
+static int types_check(const struct fm_sim_scenario *scenario, const struct fm_sim_event *event,
+                       struct fm_error *reterr)
+{
+    char text[320];
+    for (uint32_t i = 0; i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        bool concerned = event->first < group->first + group->count &&
+                         group->first < event->first + event->count;
+        for (uint32_t type = 0; concerned && type < scenario->type_count; type++) {
+            if ((group->profiles[type] == NULL) != (event->profiles[type] == NULL)) {
+                (void)snprintf(text, sizeof text,
+                               "the new profile must be for the same types of accelerators: model "
+                               "'%.100s' %s on type '%.63s', the new profile %s",
+                               group->name, group->profiles[type] != NULL ? "runs" : "does not run",
+                               scenario->types[type],
+                               event->profiles[type] != NULL ? "has it" : "has it not");
+                return wrong(scenario, event->line, reterr, text);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Coming and going of models, in order of time; `present`: of each. */
+static int presence_check(const struct fm_sim_scenario *scenario, const struct fm_sim_event *event,
+                          bool *present, struct fm_error *reterr)
+{
+    bool comes = event->kind == FM_SIM_EVENT_MODEL_ADDED;
+    bool any = false;
+    for (uint32_t i = 0; i < event->count; i++) {
+        any = any || present[event->first + i] != comes;
+        present[event->first + i] = comes;
+    }
+    if (any) {
+        return 0;
+    }
+    char text[320];
+    char name[160];
+    (void)snprintf(text, sizeof text, "model '%s' is %s at %g s%s",
+                   fm_sim_scenario_model_name(scenario, event->first, name, sizeof name),
+                   comes ? "there already" : "not there", (double)event->at_ns / 1e9,
+                   comes ? ": one that comes later has 'present: false'"
+                         : ": it cannot be removed");
+    return wrong(scenario, event->line, reterr, text);
+}
+
+static int models_events_check(const struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    uint32_t models = fm_sim_scenario_model_count(scenario);
+    bool *present = fm_alloc(models * sizeof *present);
+    if (present == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory while checking the scenario");
+    }
+    for (uint32_t i = 0; i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        memset(present + group->first, group->absent ? 0 : 1, group->count);
+    }
+    int status = 0;
+    for (uint32_t i = 0; status == 0 && i < scenario->event_count; i++) {
+        const struct fm_sim_event *event = &scenario->events[i];
+        if (!is_of_models(event)) {
+            continue;
+        }
+        status = place_check(scenario, event, "models", models, reterr);
+        if (status == 0) {
+            status = event->kind == FM_SIM_EVENT_REPROFILED
+                         ? types_check(scenario, event, reterr)
+                         : presence_check(scenario, event, present, reterr);
+        }
+    }
+    fm_free(present);
+    return status;
+}
+
+static int events_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
 {
     uint32_t accelerators = fm_sim_scenario_accelerator_count(scenario);
-    for (uint32_t i = 0; i < scenario->fault_count; i++) {
-        struct fm_sim_fault fault = scenario->faults[i];
-        if (fault.first >= accelerators || fault.count > accelerators - fault.first) {
-            char text[160];
-            (void)snprintf(text, sizeof text,
-                           "the event is for accelerators %" PRIu32 " to %" PRIu64
-                           ", but the last one is %" PRIu32,
-                           fault.first, (uint64_t)fault.first + fault.count - 1, accelerators - 1);
-            return wrong(scenario, fault.line, reterr, text);
+    int status = 0;
+    bool of_models = false;
+    for (uint32_t i = 0; status == 0 && i < scenario->event_count; i++) {
+        struct fm_sim_event event = scenario->events[i];
+        of_models = of_models || is_of_models(&event);
+        if (!is_of_models(&event)) {
+            status = place_check(scenario, &event, "accelerators", accelerators, reterr);
         }
         /* Insertion: few, mostly in order, and equal times stay as they were written. */
         uint32_t place = i;
-        while (place > 0 && scenario->faults[place - 1].at_ns > fault.at_ns) {
-            scenario->faults[place] = scenario->faults[place - 1];
+        while (place > 0 && scenario->events[place - 1].at_ns > event.at_ns) {
+            scenario->events[place] = scenario->events[place - 1];
             place--;
         }
-        scenario->faults[place] = fault;
+        scenario->events[place] = event;
     }
-    return 0;
+    return status == 0 && of_models ? models_events_check(scenario, reterr) : status;
 }
 
 static int autoscale_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
@@ -243,6 +450,17 @@ static int autoscale_check(struct fm_sim_scenario *scenario, struct fm_error *re
                : wrong(scenario, autoscale->line, reterr, error.text);
 }
 
+static int partition_check(const struct fm_sim_scenario *scenario, struct fm_error *reterr)
+{
+    const struct fm_sim_partition *partition = &scenario->partition;
+    if (partition->clusters > 0 && scenario->autoscale.on) {
+        return wrong(scenario, partition->line, reterr,
+                     "'partition' and 'autoscale' do not go together: accelerators of a "
+                     "sub-cluster do not come and go with the load");
+    }
+    return 0;
+}
+
 int fm_sim_scenario_check(struct fm_sim_scenario *scenario, struct fm_error *reterr)
 {
     uint64_t models = 0;
@@ -275,6 +493,8 @@ int fm_sim_scenario_check(struct fm_sim_scenario *scenario, struct fm_error *ret
     for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
         status = group_check(scenario, &scenario->groups[i], reterr);
     }
+    status = status == 0 ? pipelines_check(scenario, reterr) : status;
     status = status == 0 ? autoscale_check(scenario, reterr) : status;
-    return status == 0 ? faults_check(scenario, reterr) : status;
+    status = status == 0 ? partition_check(scenario, reterr) : status;
+    return status == 0 ? events_check(scenario, reterr) : status;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/load/trace_text.h"
+#include "core/sched/partition.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "host/config/config.h"
@@ -22,6 +23,7 @@ struct reader {
     struct fm_sim_scenario *scenario;
     struct fm_error *reterr;
     char directory[4096];
+    bool has_pipelines; /* models may be stages alone: the scenario's check says what is missing */
 };
 
 static int out_of_memory(const struct reader *reader)
@@ -73,6 +75,16 @@ static int read_time_required(const struct reader *reader, struct fm_config *map
     status = status == 0 ? read_time(reader, mapping, key, value) : status;
     if (status == 0 && *value == 0) {
         status = fm_config_error(node, reader->reterr, "'%s' must be above 0", key);
+    }
+    return status;
+}
+
+static int read_memory(const struct reader *reader, struct fm_config *mapping, uint64_t *value)
+{
+    int status = fm_config_bytes(mapping, "memory", value, reader->reterr);
+    if (status == 0 && *value > FM_PARTITION_MEMORY_MAX_BYTES) {
+        status = fm_config_error(fm_config_get(mapping, "memory"), reader->reterr,
+                                 "'memory' is more than 64 TiB");
     }
     return status;
 }
@@ -307,9 +319,9 @@ static int read_profile(const struct reader *reader, struct fm_config *node,
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
-/* 'profile' for all types alike, or 'profiles' by type. */
+/* 'profile' for all types alike, or 'profiles' by type: [FM_SCHED_TYPES_LIMIT]. */
 static int read_profiles(const struct reader *reader, struct fm_config *node,
-                         struct fm_sim_group *group)
+                         const struct fm_profile **profiles)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     struct fm_config *one = fm_config_get(node, "profile");
@@ -320,9 +332,9 @@ static int read_profiles(const struct reader *reader, struct fm_config *node,
                                "accelerator)");
     }
     if (one != NULL) {
-        int status = read_profile(reader, one, &group->profiles[0]);
+        int status = read_profile(reader, one, &profiles[0]);
         for (uint32_t i = 1; i < scenario->type_count; i++) {
-            group->profiles[i] = group->profiles[0];
+            profiles[i] = profiles[0];
         }
         return status;
     }
@@ -330,7 +342,7 @@ static int read_profiles(const struct reader *reader, struct fm_config *node,
     for (uint32_t i = 0; status == 0 && i < scenario->type_count; i++) {
         struct fm_config *child = fm_config_get(many, scenario->types[i]);
         if (child != NULL) {
-            status = read_profile(reader, child, &group->profiles[i]);
+            status = read_profile(reader, child, &profiles[i]);
         }
     }
     return status == 0 ? fm_config_finish(many, reader->reterr) : status;
@@ -397,50 +409,107 @@ static int read_steps(const struct reader *reader, struct fm_config *node,
     return status;
 }
 
+/* One column of a trace, in the arena. */
 static int trace_parse(const struct reader *reader, const struct fm_trace_text_options *options,
-                       const char *data, size_t size, struct fm_arrivals_spec *spec)
+                       const char *data, size_t size, uint64_t **ret_times, uint64_t *ret_count)
 {
     uint64_t *parsed = NULL;
-    uint64_t count = 0;
-    int status = fm_trace_text_parse(options, data, size, &parsed, &count, reader->reterr);
+    int status = fm_trace_text_parse(options, data, size, &parsed, ret_count, reader->reterr);
     if (status != 0) {
         return status;
     }
-    uint64_t *times = allocate(reader, count, sizeof *times);
+    uint64_t *times = allocate(reader, *ret_count, sizeof *times);
     if (times != NULL) {
-        memcpy(times, parsed, count * sizeof *times);
+        memcpy(times, parsed, *ret_count * sizeof *times);
     }
     fm_free(parsed);
-    spec->times_ns = times;
-    spec->time_count = count;
+    *ret_times = times;
     return times != NULL ? 0 : out_of_memory(reader);
 }
 
+/* What each request has from its time to its deadline; both count from the same zero. */
+static int trace_budgets(const struct reader *reader, struct fm_config *node,
+                         const struct fm_trace_text_options *options, const uint64_t *times_ns,
+                         const char *data, size_t size, struct fm_sim_group *group)
+{
+    uint64_t *budgets_ns = NULL;
+    uint64_t count = 0;
+    int status = trace_parse(reader, options, data, size, &budgets_ns, &count);
+    for (uint64_t i = 0; status == 0 && i < count; i++) {
+        uint64_t deadline_ns = budgets_ns[i];
+        budgets_ns[i] = deadline_ns - times_ns[i];
+        if (deadline_ns <= times_ns[i] || budgets_ns[i] > FM_PROFILE_LATENCY_MAX_NS) {
+            status = fm_config_error(fm_config_get(node, "deadline_column"), reader->reterr,
+                                     "request %llu of '%s', of %.9g s, has its deadline at %.9g s: "
+                                     "it must be after its time, by at most 19 hours",
+                                     (unsigned long long)(i + 1), options->name,
+                                     (double)times_ns[i] / 1e9, (double)deadline_ns / 1e9);
+        }
+    }
+    group->budgets_ns = budgets_ns;
+    return status;
+}
+
+static int trace_take(const struct reader *reader, struct fm_config *node,
+                      const struct fm_trace_text_options *options, bool from_first,
+                      const char *deadline_column, const char *data, size_t size,
+                      struct fm_sim_group *group)
+{
+    uint64_t *times_ns = NULL;
+    uint64_t count = 0;
+    int status = trace_parse(reader, options, data, size, &times_ns, &count);
+    if (status == 0 && deadline_column != NULL) {
+        struct fm_trace_text_options deadlines = *options;
+        deadlines.column = deadline_column;
+        deadlines.any_order = true;
+        status = trace_budgets(reader, node, &deadlines, times_ns, data, size, group);
+    }
+    uint64_t first_ns = status == 0 && from_first ? times_ns[0] : 0;
+    for (uint64_t i = 0; first_ns > 0 && i < count; i++) {
+        times_ns[i] -= first_ns;
+    }
+    group->arrivals.times_ns = times_ns;
+    group->arrivals.time_count = count;
+    return status;
+}
+
 static int read_trace(const struct reader *reader, struct fm_config *node,
-                      struct fm_arrivals_spec *spec)
+                      struct fm_sim_group *group)
 {
     char path[4096];
     char *data = NULL;
     size_t size = 0;
+    bool from_first = false;
+    const char *deadline_column = NULL;
     struct fm_config *file = NULL;
     struct fm_trace_text_options options = {.name = path, .times_max = FM_SIM_TRACE_TIMES_MAX};
     int status = fm_config_require(node, "file", &file, reader->reterr);
     status = status == 0 ? fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr) : status;
     status =
         status == 0 ? fm_config_string(node, "column", &options.column, reader->reterr) : status;
-    status = status == 0 ? fm_config_bool(node, "from_first", &options.from_first, reader->reterr)
-                         : status;
+    status = status == 0
+                 ? fm_config_string(node, "deadline_column", &deadline_column, reader->reterr)
+                 : status;
+    if (status == 0 && deadline_column != NULL && options.column == NULL) {
+        status = fm_config_error(fm_config_get(node, "deadline_column"), reader->reterr,
+                                 "'deadline_column' is for CSV files: name the 'column' of the "
+                                 "times, too");
+    }
+    status = status == 0 ? fm_config_bool(node, "from_first", &from_first, reader->reterr) : status;
     status = status == 0 ? resolve(reader, file, path, sizeof path) : status;
     status =
         status == 0 ? fm_file_read(path, TRACE_BYTES_MAX, &data, &size, reader->reterr) : status;
-    status = status == 0 ? trace_parse(reader, &options, data, size, spec) : status;
+    status = status == 0 ? trace_take(reader, node, &options, from_first, deadline_column, data,
+                                      size, group)
+                         : status;
     fm_free(data);
     return status;
 }
 
 static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
-                         struct fm_arrivals_spec *spec)
+                         struct fm_sim_group *group)
 {
+    struct fm_arrivals_spec *spec = &group->arrivals;
     const char *names[FM_ARRIVALS_KIND_COUNT_ + 1] = {NULL};
     for (unsigned i = 0; i < FM_ARRIVALS_KIND_COUNT_; i++) {
         names[i] = fm_arrivals_kind_name((enum fm_arrivals_kind)i);
@@ -457,7 +526,7 @@ static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
     spec->kind = (enum fm_arrivals_kind)kind;
     spec->scale = 1;
     if (kind == FM_ARRIVALS_TRACE) {
-        status = read_trace(reader, node, spec);
+        status = read_trace(reader, node, group);
         return status == 0 ? fm_config_finish(node, reader->reterr) : status;
     }
     if (kind == FM_ARRIVALS_GAMMA) {
@@ -523,6 +592,112 @@ static int read_choices(const struct reader *reader, struct fm_config *node,
     return status;
 }
 
+/* "{20ms: 0.7, 100ms: 0.3}": values that requests draw, with their shares; ascending after this.
+ * `parse`: of a key. */
+static int read_mix(const struct reader *reader, struct fm_config *node, const char *key,
+                    uint32_t limit, int (*parse)(const char *, uint64_t *),
+                    struct fm_sim_choice *choices, uint32_t *ret_count)
+{
+    double shares[FM_SIM_SLOS_MAX] = {0};
+    double sum = 0;
+    uint32_t count = 0;
+    if (node->count == 0 || node->count > limit) {
+        return fm_config_error(node, reader->reterr, "'%s' has 1 to %u values with their shares",
+                               key, limit);
+    }
+    for (size_t i = 0; i < node->count; i++, count++) {
+        uint64_t value = 0;
+        double share = 0;
+        if (parse(node->keys[i], &value) != 0) {
+            return fm_config_error(&node->children[i], reader->reterr,
+                                   "'%.60s' is not a value of '%s'; write {VALUE: SHARE, ...}",
+                                   node->keys[i], key);
+        }
+        int status = fm_config_double(node, node->keys[i], 1e-6, 1, &share, reader->reterr);
+        uint32_t place = count;
+        for (; status == 0 && place > 0 && choices[place - 1].value >= value; place--) {
+            if (choices[place - 1].value == value) {
+                return fm_config_error(&node->children[i], reader->reterr, "'%s' has '%.60s' twice",
+                                       key, node->keys[i]);
+            }
+            choices[place].value = choices[place - 1].value;
+            shares[place] = shares[place - 1];
+        }
+        if (status != 0) {
+            return status;
+        }
+        choices[place].value = value;
+        shares[place] = share;
+        sum += share;
+    }
+    if (sum < 0.999 || sum > 1.001) {
+        return fm_config_error(node, reader->reterr, "the shares of '%s' add up to %g, not to 1",
+                               key, sum);
+    }
+    double below = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        below += shares[i];
+        choices[i].below = (uint64_t)(below / sum * (double)FM_SIM_DRAW_END + 0.5);
+    }
+    choices[count - 1].below = FM_SIM_DRAW_END;
+    *ret_count = count;
+    return 0;
+}
+
+static int parse_slo(const char *text, uint64_t *ret_ns)
+{
+    int status = fm_parse_duration_ns(text, ret_ns);
+    return status == 0 && *ret_ns > 0 && *ret_ns <= FM_SIM_TIME_MAX_NS ? 0 : FM_EINVAL;
+}
+
+static int parse_priority(const char *text, uint64_t *ret_priority)
+{
+    int status = fm_parse_uint64(text, ret_priority);
+    return status == 0 && *ret_priority < FM_SCHED_PRIORITY_COUNT ? 0 : FM_EINVAL;
+}
+
+/* One of each for all requests, or shares of several. */
+static int read_slo_priority(const struct reader *reader, struct fm_config *node,
+                             struct fm_sim_group *group)
+{
+    struct fm_config *slos = fm_config_get(node, "slo");
+    struct fm_config *priorities = fm_config_get(node, "priority");
+    int status = 0;
+    if (slos != NULL && slos->kind == FM_CONFIG_MAPPING) {
+        status = read_mix(reader, slos, "slo", FM_SIM_SLOS_MAX, parse_slo, group->slo_choices,
+                          &group->slo_choice_count);
+        /* Measured: told a longer one, the scheduler plans batches that the shortest cannot wait
+         * for, and loses more of those than it wins of the others (docs/sim.md). */
+        group->slo_ns = fm_sim_group_slo_min_ns(group);
+    } else if (slos != NULL || !reader->has_pipelines) {
+        status = read_time_required(reader, node, "slo", &group->slo_ns);
+    }
+    if (status != 0 || priorities == NULL || priorities->kind != FM_CONFIG_MAPPING) {
+        return status == 0 ? read_uint32(reader, node, "priority", 0, FM_SCHED_PRIORITY_COUNT - 1,
+                                         &group->priority)
+                           : status;
+    }
+    status = read_mix(reader, priorities, "priority", FM_SCHED_PRIORITY_COUNT, parse_priority,
+                      group->priority_choices, &group->priority_choice_count);
+    group->priority = (uint32_t)group->priority_choices[0].value;
+    return status;
+}
+
+/* Whether it is there at the beginning, and who asks for it when it is not. */
+static int read_presence(const struct reader *reader, struct fm_config *node,
+                         struct fm_sim_group *group)
+{
+    static const char *const names[] = {"stay", "leave", NULL};
+    bool present = true;
+    int clients = 0;
+    int status = fm_config_bool(node, "present", &present, reader->reterr);
+    status =
+        status == 0 ? fm_config_enum(node, "clients", names, &clients, reader->reterr) : status;
+    group->absent = !present;
+    group->clients_leave = clients == 1;
+    return status;
+}
+
 static int read_group(const struct reader *reader, struct fm_config *node,
                       struct fm_sim_group *group)
 {
@@ -536,27 +711,28 @@ static int read_group(const struct reader *reader, struct fm_config *node,
     status = status == 0
                  ? fm_config_double(node, "popularity", 0, 10, &group->popularity, reader->reterr)
                  : status;
-    status = status == 0 ? read_time_required(reader, node, "slo", &group->slo_ns) : status;
-    status = status == 0 ? read_uint32(reader, node, "priority", 0, FM_SCHED_PRIORITY_COUNT - 1,
-                                       &group->priority)
-                         : status;
+    status = status == 0 ? read_slo_priority(reader, node, group) : status;
+    status = status == 0 ? read_presence(reader, node, group) : status;
     status = status == 0 ? read_choices(reader, node, group) : status;
     status = status == 0 ? read_uint32(reader, node, "batch_max", 1, FM_SCHED_BATCH_LIMIT,
                                        &group->batch_max)
                          : status;
     status = status == 0 ? read_preferred(reader, node, group) : status;
+    status = status == 0 ? read_memory(reader, node, &group->memory_bytes) : status;
     /* Unless it is given: a fifth of the SLO, which is what one would try first. */
     group->queue_delay_ns = group->slo_ns / 5;
     status = status == 0 ? read_time(reader, node, "queue_delay", &group->queue_delay_ns) : status;
-    status = status == 0 ? read_profiles(reader, node, group) : status;
-    status = status == 0 ? read_arrivals(reader, node, &group->arrivals) : status;
+    status = status == 0 ? read_profiles(reader, node, group->profiles) : status;
+    group->silent = reader->has_pipelines && fm_config_get(node, "arrivals") == NULL;
+    status = status == 0 && !group->silent ? read_arrivals(reader, node, group) : status;
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
-static int read_groups(const struct reader *reader, struct fm_config *root)
+static int read_groups(struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     struct fm_config *list = NULL;
+    reader->has_pipelines = fm_config_get(root, "pipelines") != NULL;
     int status = fm_config_require(root, "models", &list, reader->reterr);
     status = status == 0 ? fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr) : status;
     if (status == 0 && (list->count == 0 || list->count > FM_SIM_GROUPS_MAX)) {
@@ -584,42 +760,224 @@ static int read_groups(const struct reader *reader, struct fm_config *root)
     return status;
 }
 
-/* --- what goes wrong ---------------------------------------------------------------------------
+/* --- pipelines ---------------------------------------------------------------------------------
  */
 
-static int read_fault(const struct reader *reader, struct fm_config *node,
-                      struct fm_sim_fault *fault)
+/* "m" for all of a group, "m.3" for one of its models. */
+static int find_models(const struct reader *reader, const struct fm_config *name,
+                       uint32_t *ret_first, uint32_t *ret_count,
+                       const struct fm_sim_group **ret_group)
 {
-    static const char *const names[] = {"down", "up", "slow", NULL};
-    struct fm_config *ignored = NULL;
-    int kind = 0;
-    double factor = 1;
-    fault->line = node->line;
-    fault->count = 1;
+    const struct fm_sim_scenario *scenario = reader->scenario;
+    int status = fm_config_expect(name, FM_CONFIG_SCALAR, reader->reterr);
+    uint32_t first = 0;
+    for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        size_t length = strlen(group->name);
+        uint64_t index = 0;
+        bool all = strcmp(name->text, group->name) == 0;
+        bool one = group->count > 1 && strncmp(name->text, group->name, length) == 0 &&
+                   name->text[length] == '.' &&
+                   fm_parse_uint64(name->text + length + 1, &index) == 0 && index < group->count;
+        if (all || one) {
+            *ret_first = first + (uint32_t)index;
+            *ret_count = one ? 1 : group->count;
+            *ret_group = group;
+            return 0;
+        }
+        first += group->count;
+    }
+    return status == 0
+               ? fm_config_error(name, reader->reterr, "there is no model '%.100s'", name->text)
+               : status;
+}
+
+static int read_stages(const struct reader *reader, struct fm_config *node,
+                       struct fm_sim_pipeline *pipeline)
+{
+    struct fm_config *list = NULL;
+    int status = fm_config_require(node, "stages", &list, reader->reterr);
+    status = status == 0 ? fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr) : status;
+    if (status == 0 && (list->count == 0 || list->count > FM_SIM_STAGES_MAX)) {
+        status =
+            fm_config_error(list, reader->reterr, "'stages' has 1 to %u models", FM_SIM_STAGES_MAX);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        const struct fm_sim_group *group = NULL;
+        uint32_t count = 0;
+        status = find_models(reader, &list->children[i], &pipeline->stages[i], &count, &group);
+        if (status == 0 && count > 1) {
+            status = fm_config_error(&list->children[i], reader->reterr,
+                                     "'%.100s' are %u models, a stage is one: write '%.100s.0'",
+                                     group->name, count, group->name);
+        }
+        pipeline->stage_count++;
+    }
+    return status;
+}
+
+static int read_pipeline(const struct reader *reader, struct fm_config *node,
+                         struct fm_sim_pipeline *pipeline)
+{
+    static const char *const splits[] = {"budget", "even", NULL};
+    struct fm_sim_group load = {0};
+    int split = 0;
+    pipeline->line = node->line;
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_require(node, "at", &ignored, reader->reterr) : status;
-    status = status == 0 ? read_time(reader, node, "at", &fault->at_ns) : status;
-    status = status == 0 ? fm_config_require(node, "kind", &ignored, reader->reterr) : status;
-    status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
     status =
-        status == 0 ? fm_config_require(node, "accelerator", &ignored, reader->reterr) : status;
+        status == 0 ? read_name(reader, node, "name", NAME_LENGTH_MAX, &pipeline->name) : status;
+    status = status == 0 ? read_time_required(reader, node, "slo", &pipeline->slo_ns) : status;
+    status = status == 0 ? read_uint32(reader, node, "priority", 0, FM_SCHED_PRIORITY_COUNT - 1,
+                                       &pipeline->priority)
+                         : status;
+    status = status == 0 ? read_stages(reader, node, pipeline) : status;
+    status = status == 0 ? fm_config_enum(node, "split", splits, &split, reader->reterr) : status;
+    status = status == 0 ? read_arrivals(reader, node, &load) : status;
+    if (status == 0 && load.budgets_ns != NULL) {
+        status = fm_config_error(fm_config_get(node, "arrivals"), reader->reterr,
+                                 "'deadline_column' is for models; a pipeline has one slo");
+    }
+    pipeline->even = split == 1;
+    pipeline->arrivals = load.arrivals;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+static int read_pipelines(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_scenario *scenario = reader->scenario;
+    struct fm_config *list = NULL;
+    int status = read_list(reader, root, "pipelines", FM_SIM_PIPELINES_MAX, &list);
+    if (status != 0 || list == NULL) {
+        return status;
+    }
+    scenario->pipelines = allocate(reader, list->count, sizeof *scenario->pipelines);
+    if (scenario->pipelines == NULL) {
+        return out_of_memory(reader);
+    }
+    for (size_t i = 0; status == 0 && i < list->count; i++) {
+        status = read_pipeline(reader, &list->children[i],
+                               &scenario->pipelines[scenario->pipeline_count++]);
+    }
+    return status;
+}
+
+/* --- what goes wrong, and what changes ---------------------------------------------------------
+ */
+
+/* The profile times a factor. */
+static int scale_profile(const struct reader *reader, const struct fm_config *node,
+                         const struct fm_profile *profile, double factor,
+                         const struct fm_profile **ret_scaled)
+{
+    struct fm_profile *scaled = allocate(reader, 1, sizeof *scaled);
+    if (scaled == NULL) {
+        return out_of_memory(reader);
+    }
+    for (uint32_t i = 0; i < profile->point_count; i++) {
+        struct fm_profile_point point = profile->points[i];
+        for (unsigned j = 0; j < FM_PROFILE_STATISTIC_COUNT_; j++) {
+            double latency_ns = (double)point.latency_ns[j] * factor + 0.5;
+            point.latency_ns[j] = latency_ns < 1 ? 1 : (uint64_t)latency_ns;
+        }
+        struct fm_error error = {0};
+        if (fm_profile_add(scaled, &point, &error) != 0) {
+            return fm_config_error(node, reader->reterr, "times 'factor': %s", error.text);
+        }
+    }
+    *ret_scaled = scaled;
+    return 0;
+}
+
+/* A new profile: written out, or a factor on the one the scenario gives the model. */
+static int read_reprofiled(const struct reader *reader, struct fm_config *node,
+                           const struct fm_sim_group *group, struct fm_sim_event *event)
+{
+    static const char *const changes[] = {"both", "truth", "promise", NULL};
+    const struct fm_profile **profiles = allocate(reader, FM_SCHED_TYPES_LIMIT, sizeof *profiles);
+    struct fm_config *factor_node = fm_config_get(node, "factor");
+    double factor = 1;
+    int change = FM_SIM_CHANGE_BOTH;
+    if (profiles == NULL) {
+        return out_of_memory(reader);
+    }
+    int status = fm_config_enum(node, "changes", changes, &change, reader->reterr);
+    if (status == 0 && factor_node == NULL) {
+        status = read_profiles(reader, node, profiles);
+    } else if (status == 0 && (fm_config_get(node, "profile") != NULL ||
+                               fm_config_get(node, "profiles") != NULL)) {
+        status =
+            fm_config_error(factor_node, reader->reterr,
+                            "give the new profile, or a 'factor' on the model's own, not both");
+    } else if (status == 0) {
+        status = fm_config_double(node, "factor", 0.01, 1000, &factor, reader->reterr);
+        for (uint32_t i = 0; status == 0 && i < reader->scenario->type_count; i++) {
+            status = group->profiles[i] == NULL
+                         ? 0
+                         : scale_profile(reader, node, group->profiles[i], factor, &profiles[i]);
+        }
+    }
+    event->change = (enum fm_sim_change)change;
+    event->profiles = profiles;
+    return status;
+}
+
+static int read_event_model(const struct reader *reader, struct fm_config *node,
+                            struct fm_sim_event *event)
+{
+    const struct fm_sim_group *group = NULL;
+    struct fm_config *name = NULL;
+    int status = fm_config_require(node, "model", &name, reader->reterr);
+    status = status == 0 ? find_models(reader, name, &event->first, &event->count, &group) : status;
+    return status == 0 && event->kind == FM_SIM_EVENT_REPROFILED
+               ? read_reprofiled(reader, node, group, event)
+               : status;
+}
+
+static int read_event_accelerator(const struct reader *reader, struct fm_config *node,
+                                  struct fm_sim_event *event)
+{
+    struct fm_config *ignored = NULL;
+    double factor = 1;
+    event->count = 1;
+    int status = fm_config_require(node, "accelerator", &ignored, reader->reterr);
     status = status == 0 ? read_uint32(reader, node, "accelerator", 0,
-                                       FM_SCHED_ACCELERATORS_LIMIT - 1, &fault->first)
+                                       FM_SCHED_ACCELERATORS_LIMIT - 1, &event->first)
                          : status;
     status = status == 0
-                 ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &fault->count)
+                 ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &event->count)
                  : status;
-    if (status == 0 && kind == FM_SIM_FAULT_SLOW) {
+    if (status == 0 && event->kind == FM_SIM_EVENT_SLOW) {
         status = fm_config_require(node, "factor", &ignored, reader->reterr);
         status = status == 0 ? fm_config_double(node, "factor", 0.01, 1000, &factor, reader->reterr)
                              : status;
     }
-    fault->kind = (enum fm_sim_fault_kind)kind;
-    fault->permille = (uint32_t)(factor * 1000 + 0.5);
+    event->permille = (uint32_t)(factor * 1000 + 0.5);
+    return status;
+}
+
+static int read_event(const struct reader *reader, struct fm_config *node,
+                      struct fm_sim_event *event)
+{
+    /* In the order of fm_sim_event_kind. */
+    static const char *const names[] = {"down",          "up",         "slow", "model_added",
+                                        "model_removed", "reprofiled", NULL};
+    struct fm_config *ignored = NULL;
+    int kind = 0;
+    event->line = node->line;
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_require(node, "at", &ignored, reader->reterr) : status;
+    status = status == 0 ? read_time(reader, node, "at", &event->at_ns) : status;
+    status = status == 0 ? fm_config_require(node, "kind", &ignored, reader->reterr) : status;
+    status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
+    event->kind = (enum fm_sim_event_kind)kind;
+    if (status == 0) {
+        status = kind >= FM_SIM_EVENT_MODEL_ADDED ? read_event_model(reader, node, event)
+                                                  : read_event_accelerator(reader, node, event);
+    }
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
-static int read_faults(const struct reader *reader, struct fm_config *root)
+static int read_events(const struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     struct fm_config *list = NULL;
@@ -627,12 +985,12 @@ static int read_faults(const struct reader *reader, struct fm_config *root)
     if (status != 0 || list == NULL) {
         return status;
     }
-    scenario->faults = allocate(reader, list->count, sizeof *scenario->faults);
-    if (scenario->faults == NULL) {
+    scenario->events = allocate(reader, list->count, sizeof *scenario->events);
+    if (scenario->events == NULL) {
         return out_of_memory(reader);
     }
     for (size_t i = 0; status == 0 && i < list->count; i++) {
-        status = read_fault(reader, &list->children[i], &scenario->faults[scenario->fault_count++]);
+        status = read_event(reader, &list->children[i], &scenario->events[scenario->event_count++]);
     }
     return status;
 }
@@ -719,6 +1077,30 @@ static int read_autoscale(const struct reader *reader, struct fm_config *root)
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
+static int read_partition(const struct reader *reader, struct fm_config *root)
+{
+    struct fm_sim_partition *partition = &reader->scenario->partition;
+    struct fm_config *node = fm_config_get(root, "partition");
+    struct fm_config *ignored = NULL;
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    partition->line = node->line;
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_require(node, "clusters", &ignored, reader->reterr) : status;
+    status = status == 0 ? read_uint32(reader, node, "clusters", 0, FM_PARTITION_CLUSTERS_LIMIT,
+                                       &partition->clusters)
+                         : status;
+    status = status == 0 ? read_memory(reader, node, &partition->memory_bytes) : status;
+    status = status == 0 ? read_time(reader, node, "every", &partition->every_ns) : status;
+    status = status == 0
+                 ? read_parts(reader, node, "threshold", 10, 1000, &partition->threshold_permille)
+                 : status;
+    status = status == 0 ? read_parts(reader, node, "gain", 10, 1000, &partition->gain_permille)
+                         : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
 static int read_network(const struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
@@ -759,7 +1141,7 @@ static int read_settings(const struct reader *reader, struct fm_config *root)
     return status == 0 ? fm_config_bool(root, "admit", &scenario->admit, reader->reterr) : status;
 }
 
-static int read_root(const struct reader *reader, struct fm_config *root)
+static int read_root(struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     int status = fm_config_expect(root, FM_CONFIG_MAPPING, reader->reterr);
@@ -767,6 +1149,7 @@ static int read_root(const struct reader *reader, struct fm_config *root)
     status = status == 0 ? read_network(reader, root) : status;
     status = status == 0 ? read_accelerators(reader, root) : status;
     status = status == 0 ? read_groups(reader, root) : status;
+    status = status == 0 ? read_pipelines(reader, root) : status;
     status = status == 0 ? read_chance(reader, root, "spread", "sigma", 3, &scenario->spread_sigma,
                                        &scenario->spread_seed, NULL)
                          : status;
@@ -776,8 +1159,9 @@ static int read_root(const struct reader *reader, struct fm_config *root)
     status = status == 0 ? read_chance(reader, root, "cancels", "share", 1, &scenario->cancel_share,
                                        &scenario->cancel_seed, &scenario->cancel_delay_ns)
                          : status;
-    status = status == 0 ? read_faults(reader, root) : status;
+    status = status == 0 ? read_events(reader, root) : status;
     status = status == 0 ? read_autoscale(reader, root) : status;
+    status = status == 0 ? read_partition(reader, root) : status;
     return status == 0 ? fm_config_finish(root, reader->reterr) : status;
 }
 

@@ -14,8 +14,8 @@
 #define YEAR_NS   (365.25 * 86400e9)
 
 struct load_model {
-    uint64_t homeless; /* requests before it was there */
-    bool present;
+    bool known;     /* it was there at some time */
+    bool present;   /* now */
     uint32_t group; /* in the scenario; FM_SCHED_NONE: not in it */
     uint64_t request_count;
     uint64_t request_next; /* second pass */
@@ -43,10 +43,11 @@ struct loader {
     uint64_t request_count;
     uint64_t first_ns;
     uint64_t last_ns;
-    uint64_t faults_max;
-    uint64_t now_ns; /* never falls */
-    bool second;     /* pass */
-    bool begun;      /* the first request has come */
+    uint64_t events_max;
+    uint32_t reprofiled; /* events with a profile: they cost memory in a run */
+    uint64_t now_ns;     /* never falls */
+    bool second;         /* pass */
+    bool begun;          /* the first request has come */
     struct fm_error *reterr;
 };
 
@@ -58,11 +59,11 @@ static int out_of_memory(const struct loader *loader)
 /* --- events ------------------------------------------------------------------------------------
  */
 
-static void fault_add(struct loader *loader, enum fm_sim_fault_kind kind, uint64_t at_ns,
+static void fault_add(struct loader *loader, enum fm_sim_event_kind kind, uint64_t at_ns,
                       const struct load_accelerator *accelerator)
 {
     struct fm_sim_scenario *scenario = loader->scenario;
-    scenario->faults[scenario->fault_count++] = (struct fm_sim_fault){
+    scenario->events[scenario->event_count++] = (struct fm_sim_event){
         .kind = kind,
         .at_ns = at_ns,
         .first = accelerator->id,
@@ -71,17 +72,23 @@ static void fault_add(struct loader *loader, enum fm_sim_fault_kind kind, uint64
     };
 }
 
-/* The simulator begins with everything up and as profiled. */
-static void faults_begin(struct loader *loader)
+/* The simulator begins with everything up and as profiled, and models as they are now. */
+static void events_begin(struct loader *loader)
 {
     loader->begun = true;
+    for (uint32_t i = 0; i < loader->reader->header.options.models_max; i++) {
+        const struct load_model *model = &loader->models[i];
+        if (model->group != FM_SCHED_NONE) {
+            loader->scenario->groups[model->group].absent = !model->present;
+        }
+    }
     for (uint32_t i = 0; i < loader->reader->header.options.accelerators_max; i++) {
         const struct load_accelerator *accelerator = &loader->accelerators[i];
         if (accelerator->present && !accelerator->up) {
-            fault_add(loader, FM_SIM_FAULT_DOWN, 0, accelerator);
+            fault_add(loader, FM_SIM_EVENT_DOWN, 0, accelerator);
         }
         if (accelerator->present && accelerator->permille != 1000) {
-            fault_add(loader, FM_SIM_FAULT_SLOW, 0, accelerator);
+            fault_add(loader, FM_SIM_EVENT_SLOW, 0, accelerator);
         }
     }
 }
@@ -94,14 +101,8 @@ static void request_take(struct loader *loader, const struct fm_sched_event *eve
         return;
     }
     struct load_model *model = &loader->models[id];
-    if (!loader->second && !model->present) {
-        loader->what_if->homeless++;
-        model->homeless++;
-        return;
-    }
-    if (loader->second && (!model->present || model->homeless > 0)) {
-        /* Those from before it was there came first: the model is known from the first pass. */
-        model->homeless -= model->homeless > 0 ? 1u : 0u;
+    if (!model->present) {
+        loader->what_if->homeless += !loader->second;
         return;
     }
     if (!loader->second) {
@@ -112,7 +113,7 @@ static void request_take(struct loader *loader, const struct fm_sched_event *eve
         return;
     }
     if (!loader->begun) {
-        faults_begin(loader);
+        events_begin(loader);
     }
     uint64_t deadline_ns = event->as.request.deadline_ns;
     uint64_t budget_ns = deadline_ns > loader->now_ns ? deadline_ns - loader->now_ns : 0;
@@ -135,13 +136,13 @@ static void accelerator_take(struct loader *loader, const struct fm_sched_event 
         return;
     }
     struct load_accelerator *accelerator = &loader->accelerators[id];
-    enum fm_sim_fault_kind kind = up ? FM_SIM_FAULT_UP : FM_SIM_FAULT_DOWN;
+    enum fm_sim_event_kind kind = up ? FM_SIM_EVENT_UP : FM_SIM_EVENT_DOWN;
     if (event->kind == FM_SCHED_EVENT_ACCELERATOR_SLOW) {
         uint32_t permille = event->as.accelerator.permille;
         if (permille == 0 || permille > 1000000) {
             return;
         }
-        kind = FM_SIM_FAULT_SLOW;
+        kind = FM_SIM_EVENT_SLOW;
         accelerator->permille = permille;
     } else if (accelerator->up == up) {
         return; /* refused when it was recorded, too */
@@ -153,23 +154,15 @@ static void accelerator_take(struct loader *loader, const struct fm_sched_event 
         accelerator->present = true;
         accelerator->type = event->as.accelerator.type;
     }
-    loader->faults_max += !loader->second;
+    loader->events_max += !loader->second;
     if (loader->second && loader->begun && accelerator->present) {
         fault_add(loader, kind, loader->now_ns - loader->first_ns, accelerator);
     }
 }
 
-static int model_take(struct loader *loader, const struct fm_sched_model *given)
+/* What a model was given, and its profiles as they were given. */
+static struct fm_sim_group group_of(const struct fm_sched_model *given)
 {
-    struct fm_sim_scenario *scenario = loader->scenario;
-    if (loader->second || given->model >= loader->reader->header.options.models_max) {
-        return 0;
-    }
-    struct load_model *model = &loader->models[given->model];
-    if (model->present) {
-        loader->what_if->changes++;
-        return 0;
-    }
     struct fm_sim_group group = {
         .count = 1,
         .slo_ns = given->slo_ns,
@@ -179,28 +172,169 @@ static int model_take(struct loader *loader, const struct fm_sched_model *given)
         .queue_delay_ns = given->queue_delay_ns,
         .arrivals = {.kind = FM_ARRIVALS_TRACE},
     };
-    bool runs = false;
     memcpy(group.preferred, given->preferred, sizeof group.preferred);
-    for (uint32_t i = 0; i < scenario->type_count; i++) {
-        if (given->profiles[i] == NULL || given->profiles[i]->point_count == 0) {
+    memcpy(group.profiles, given->profiles, sizeof group.profiles);
+    return group;
+}
+
+/* Whether the scheduler took it when it was recorded. */
+static bool was_taken(const struct loader *loader, const struct fm_sched_model *given)
+{
+    bool runs = false;
+    for (uint32_t i = 0; i < loader->scenario->type_count; i++) {
+        if (given->profiles[i] != NULL && given->profiles[i]->point_count == 0) {
+            return false;
+        }
+        runs = runs || given->profiles[i] != NULL;
+    }
+    return runs && given->slo_ns > 0 && given->slo_ns <= FM_PROFILE_LATENCY_MAX_NS &&
+           given->goal < FM_SCHED_GOAL_COUNT_ && given->statistic < FM_PROFILE_STATISTIC_COUNT_ &&
+           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS;
+}
+
+/* Copies of the profiles, in the scenario's arena. */
+static int profiles_copy(struct loader *loader, const struct fm_profile *const *profiles,
+                         const struct fm_profile **ret_copies)
+{
+    for (uint32_t i = 0; i < loader->scenario->type_count; i++) {
+        if (profiles[i] == NULL) {
             continue;
         }
-        runs = true;
-        struct fm_profile *copy = fm_arena_alloc(&scenario->arena, sizeof *copy);
+        struct fm_profile *copy = fm_arena_alloc(&loader->scenario->arena, sizeof *copy);
         if (copy == NULL) {
             return out_of_memory(loader);
         }
-        *copy = *given->profiles[i];
-        group.profiles[i] = copy;
+        *copy = *profiles[i];
+        ret_copies[i] = copy;
     }
-    if (!runs || given->slo_ns == 0 || given->slo_ns > FM_PROFILE_LATENCY_MAX_NS ||
-        given->goal >= FM_SCHED_GOAL_COUNT_ || given->statistic >= FM_PROFILE_STATISTIC_COUNT_ ||
-        given->queue_delay_ns > FM_PROFILE_LATENCY_MAX_NS) {
-        return 0; /* refused when it was recorded, too */
-    }
-    model->present = true;
-    loader->groups[given->model] = group;
     return 0;
+}
+
+static bool profile_equals(const struct fm_profile *left, const struct fm_profile *right)
+{
+    return left->point_count == right->point_count &&
+           memcmp(left->points, right->points, left->point_count * sizeof *left->points) == 0;
+}
+
+/* How two sets of profiles differ. */
+enum difference { DIFFERENCE_NONE, DIFFERENCE_LATENCIES, DIFFERENCE_TYPES };
+
+static enum difference profiles_compare(const struct loader *loader,
+                                        const struct fm_profile *const *left,
+                                        const struct fm_profile *const *right)
+{
+    enum difference found = DIFFERENCE_NONE;
+    for (uint32_t i = 0; i < loader->scenario->type_count; i++) {
+        if ((left[i] == NULL) != (right[i] == NULL)) {
+            return DIFFERENCE_TYPES;
+        }
+        if (left[i] != NULL && !profile_equals(left[i], right[i])) {
+            found = DIFFERENCE_LATENCIES;
+        }
+    }
+    return found;
+}
+
+static void model_event_add(struct loader *loader, enum fm_sim_event_kind kind,
+                            const struct load_model *model,
+                            const struct fm_profile *const *profiles)
+{
+    struct fm_sim_scenario *scenario = loader->scenario;
+    scenario->events[scenario->event_count++] = (struct fm_sim_event){
+        .kind = kind,
+        .at_ns = loader->now_ns - loader->first_ns,
+        .first = scenario->groups[model->group].first,
+        .count = 1,
+        .profiles = profiles,
+    };
+}
+
+/* A new profile of a model that is known; `group`: what is known of it. */
+static int model_reprofile(struct loader *loader, const struct fm_sched_model *given,
+                           struct fm_sim_group *group)
+{
+    const struct load_model *model = &loader->models[given->model];
+    const struct fm_profile **copies =
+        fm_arena_alloc(&loader->scenario->arena, FM_SCHED_TYPES_LIMIT * sizeof *copies);
+    if (copies == NULL) {
+        return out_of_memory(loader);
+    }
+    memset(copies, 0, FM_SCHED_TYPES_LIMIT * sizeof *copies);
+    int status = profiles_copy(loader, given->profiles, copies);
+    if (status != 0) {
+        return status;
+    }
+    memcpy(group->profiles, copies, sizeof group->profiles);
+    if (model->group == FM_SCHED_NONE) {
+        return 0; /* nobody asks for it */
+    }
+    if (loader->begun) {
+        model_event_add(loader, FM_SIM_EVENT_REPROFILED, model, copies);
+    } else {
+        memcpy(loader->scenario->groups[model->group].profiles, copies, sizeof group->profiles);
+    }
+    return 0;
+}
+
+/* What a model that is known is given anew. */
+static int model_change(struct loader *loader, const struct fm_sched_model *given)
+{
+    struct fm_sim_group *group = &loader->groups[given->model];
+    enum difference difference = profiles_compare(loader, group->profiles, given->profiles);
+    bool otherwise = given->slo_ns != group->slo_ns || given->goal != group->goal ||
+                     given->statistic != group->statistic || given->batch_max != group->batch_max ||
+                     given->queue_delay_ns != group->queue_delay_ns ||
+                     memcmp(given->preferred, group->preferred, sizeof group->preferred) != 0 ||
+                     difference == DIFFERENCE_TYPES;
+    if (difference == DIFFERENCE_LATENCIES) {
+        if (loader->reprofiled == FM_SIM_EVENTS_MAX) {
+            otherwise = true;
+        } else if (loader->second) {
+            loader->reprofiled++;
+            return model_reprofile(loader, given, group);
+        }
+    }
+    loader->what_if->changes += otherwise && loader->second;
+    return 0;
+}
+
+static int model_take(struct loader *loader, const struct fm_sched_model *given)
+{
+    if (given->model >= loader->reader->header.options.models_max || !was_taken(loader, given)) {
+        return 0;
+    }
+    struct load_model *model = &loader->models[given->model];
+    struct fm_sim_group *group = &loader->groups[given->model];
+    bool comes = !model->present;
+    model->present = true;
+    loader->events_max += loader->second ? 0 : 2;
+    int status = 0;
+    if (!model->known) {
+        model->known = true;
+        *group = group_of(given);
+        memset(group->profiles, 0, sizeof group->profiles);
+        return profiles_copy(loader, given->profiles, group->profiles);
+    }
+    if (loader->second) {
+        status = model_change(loader, given);
+    }
+    if (status == 0 && comes && loader->begun && model->group != FM_SCHED_NONE) {
+        model_event_add(loader, FM_SIM_EVENT_MODEL_ADDED, model, NULL);
+    }
+    return status;
+}
+
+static void model_forget(struct loader *loader, uint32_t id)
+{
+    if (id >= loader->reader->header.options.models_max || !loader->models[id].present) {
+        return; /* refused when it was recorded, too */
+    }
+    struct load_model *model = &loader->models[id];
+    model->present = false;
+    loader->events_max += !loader->second;
+    if (loader->begun && model->group != FM_SCHED_NONE) {
+        model_event_add(loader, FM_SIM_EVENT_MODEL_REMOVED, model, NULL);
+    }
 }
 
 static int step_take(struct loader *loader, const struct fm_sched_record_step *step)
@@ -223,7 +357,7 @@ static int step_take(struct loader *loader, const struct fm_sched_record_step *s
             status = model_take(loader, event->as.model);
             break;
         case FM_SCHED_EVENT_MODEL_REMOVED:
-            loader->what_if->changes += !loader->second;
+            model_forget(loader, event->as.model_removed);
             break;
         case FM_SCHED_EVENT_CANCEL:
             loader->what_if->cancels += !loader->second;
@@ -273,7 +407,9 @@ static int group_add(struct loader *loader, uint32_t id)
     (void)snprintf(name, NAME_SIZE, "model.%" PRIu32, id);
     *group = loader->groups[id];
     group->name = name;
+    model->group = scenario->group_count;
     group->first = scenario->group_count++;
+    group->clients_leave = true; /* who came while it was away is not among them */
     group->arrivals.times_ns = model->times_ns;
     group->arrivals.time_count = model->request_count;
     group->budgets_ns = model->budgets_ns;
@@ -308,10 +444,10 @@ static int scenario_size(struct loader *loader)
         fm_arena_alloc(&scenario->arena, (size_t)model_count * sizeof *scenario->groups);
     scenario->pools =
         fm_arena_alloc(&scenario->arena, (size_t)accelerator_count * sizeof *scenario->pools);
-    scenario->faults = fm_arena_alloc(
+    scenario->events = fm_arena_alloc(
         &scenario->arena,
-        (size_t)(loader->faults_max + 2 * (uint64_t)accelerator_count) * sizeof *scenario->faults);
-    if (scenario->groups == NULL || scenario->pools == NULL || scenario->faults == NULL) {
+        (size_t)(loader->events_max + 2 * (uint64_t)accelerator_count) * sizeof *scenario->events);
+    if (scenario->groups == NULL || scenario->pools == NULL || scenario->events == NULL) {
         return out_of_memory(loader);
     }
     for (uint32_t i = 0; i < options->accelerators_max; i++) {
@@ -326,6 +462,8 @@ static int scenario_size(struct loader *loader)
     }
     int status = 0;
     for (uint32_t i = 0; status == 0 && i < options->models_max; i++) {
+        loader->models[i].present = false;
+        loader->models[i].group = FM_SCHED_NONE;
         status = loader->models[i].request_count > 0 ? group_add(loader, i) : 0;
     }
     return status;

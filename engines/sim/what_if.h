@@ -7,7 +7,8 @@
  * HOW IT WORKS. Which batches end when depends on what the scheduler decided, so the ends in a
  * recording say nothing about another policy; nor do failures and cancels, which came after
  * decisions. What came from outside is taken: every request at its time with its own deadline and
- * priority, the models with their profiles, and which accelerators were up, or slow, when. The
+ * priority, the models with their profiles as they came, went and changed, and which accelerators
+ * were up, or slow, when. The
  * simulator ends batches by the profiles. Time begins with the first request.
  */
 #ifndef FM_ENGINES_SIM_WHAT_IF_H
@@ -19,7 +20,7 @@
 struct fm_sim_what_if {
     uint64_t cancels;
     uint64_t failures; /* of batches */
-    uint64_t changes;  /* of models that were there, and models removed */
+    uint64_t changes;  /* of models: of anything but the latencies of the types they ran on */
     uint64_t homeless; /* requests for models that were not there, or not yet */
 };
 

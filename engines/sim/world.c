@@ -13,14 +13,15 @@
 #include "core/util/hash.h"
 #include "core/util/random.h"
 #include "engines/sim/autoscaler.h"
+#include "engines/sim/latencies.h"
+#include "engines/sim/partition.h"
 #include "engines/sim/time_heap.h"
 
-#define EVENTS_MAX       1024u
-#define ACTIONS_MAX      1024u
-#define REQUESTS_DEFAULT 65536u
-#define TRACE_REQUESTS   (1u << 18)
-#define CANCELS_FIRST    4096u
-#define GRANTS_MAX       2u
+#define EVENTS_MAX    1024u
+#define ACTIONS_MAX   1024u
+#define CANCELS_FIRST 4096u
+#define GRANTS_MAX    2u
+#define STAGE_FIRST   0x8000u
 /* Steps in a row at one time that neither take nor say anything. */
 #define IDLE_STEPS_MAX 16u
 /* Virtual time after the last arrival, the last deadline and the last end of a batch in which
@@ -33,8 +34,10 @@ struct slot {
     uint32_t model;
     uint32_t next; /* in its batch */
     uint32_t generation;
-    uint32_t bucket;
+    uint16_t bucket;
+    uint16_t class_index; /* in its model's result; from STAGE_FIRST on: of world.stages */
 };
+_Static_assert(FM_SIM_TIMELINE_BUCKETS <= UINT16_MAX, "a part of the timeline in a slot");
 
 struct batch {
     uint64_t number;
@@ -55,21 +58,47 @@ struct accelerator {
     bool up;
 };
 
-/* What models of one group have in common. */
-struct shared {
-    uint64_t *latency_ns[FM_SCHED_TYPES_LIMIT]; /* l(b): [batch_max + 1], NULL: not on that type */
-    uint32_t batch_max;
-};
-
 struct model {
     struct fm_arrivals *arrivals;
     struct fm_sim_model_result *result;
+    const struct fm_sim_latencies *truth;   /* what batches take */
+    const struct fm_sim_latencies *promise; /* what the scheduler is told that they take */
     uint64_t slo_ns;
-    const uint64_t *budgets_ns; /* of each request, of a recorded load; NULL: slo_ns */
-    const uint8_t *priorities;  /* likewise */
-    uint64_t arrived;
     uint32_t group;
     uint32_t priority;
+    bool present;
+    bool elsewhere;   /* in no time in this sub-cluster */
+    bool varied;      /* `variety` has a say in what its requests are */
+    uint64_t arrived; /* of a varied one */
+};
+
+/* Of a model whose requests are not all alike, or do not all come. */
+struct variety {
+    struct fm_random slo;
+    struct fm_random priority;
+    struct fm_random place; /* among the sub-clusters of a divided model */
+};
+
+/* A stage of a pipeline. */
+struct stage {
+    uint32_t pipeline;
+    uint32_t index; /* in it */
+    uint32_t model;
+    uint32_t priority;
+    uint64_t due_ns; /* from the request's arrival */
+    bool last;
+};
+
+struct pipeline {
+    struct fm_arrivals *arrivals;
+    uint32_t stage_first; /* in world.stages */
+};
+
+/* What a request has. */
+struct traits {
+    uint64_t budget_ns; /* from its arrival to its deadline */
+    uint32_t priority;
+    uint32_t class_index;
 };
 
 struct world {
@@ -81,8 +110,13 @@ struct world {
     struct fm_sim_result *result;
 
     struct model *models;
+    struct variety *varieties; /* by model; NULL: no model has any */
     uint32_t model_count;
-    struct shared *shared; /* by group */
+    struct pipeline *pipelines;
+    struct stage *stages;            /* of all pipelines, in order */
+    struct fm_time_heap going;       /* to their next stage; id: slot */
+    struct fm_sim_latencies *shared; /* by group, then by event (of those with a profile) */
+    uint32_t shared_count;
     struct accelerator *accelerators;
     uint32_t accelerator_count;
     struct slot *slots;
@@ -97,7 +131,8 @@ struct world {
     uint64_t wake_ns;
     uint64_t bucket_end_ns;
     uint32_t bucket;
-    uint32_t fault_next;
+    uint32_t event_next;                 /* of the scenario */
+    uint32_t solve;                      /* of the division, now */
     struct fm_sim_autoscaler autoscaler; /* without autoscaling: all zero */
     uint32_t up_count;
     uint64_t counted_ns; /* up to here `up_count` is in the result */
@@ -117,31 +152,6 @@ struct world {
 /* --- making it ---------------------------------------------------------------------------------
  */
 
-/* Requests that may be under way at once: what the load brings in four times its SLO, and room for
- * bursts. */
-static uint32_t requests_max_of(const struct fm_sim_scenario *scenario, double scale)
-{
-    if (scenario->requests_max > 0) {
-        return scenario->requests_max;
-    }
-    double wanted = REQUESTS_DEFAULT;
-    for (uint32_t i = 0; i < scenario->group_count; i++) {
-        const struct fm_sim_group *group = &scenario->groups[i];
-        const struct fm_arrivals_spec *spec = &group->arrivals;
-        double peak = spec->rate_hz;
-        for (uint32_t j = 0; j < spec->state_count; j++) {
-            peak = spec->states[j].rate_hz > peak ? spec->states[j].rate_hz : peak;
-        }
-        double factor = 1;
-        for (uint32_t j = 0; j < spec->step_count; j++) {
-            factor = spec->steps[j].factor > factor ? spec->steps[j].factor : factor;
-        }
-        wanted += 4 * peak * factor * group->count * scale * (double)group->slo_ns / 1e9;
-        wanted += spec->kind == FM_ARRIVALS_TRACE ? TRACE_REQUESTS : 0;
-    }
-    return wanted < FM_SCHED_REQUESTS_LIMIT ? (uint32_t)wanted : FM_SCHED_REQUESTS_LIMIT;
-}
-
 static int out_of_memory(const struct world *world)
 {
     return fm_error_set(world->reterr, FM_ENOMEM,
@@ -157,32 +167,91 @@ static int heap_create(struct world *world, struct fm_time_heap *heap, uint32_t 
     return heap->entries != NULL ? 0 : out_of_memory(world);
 }
 
-/* l(b) as dense tables, one for each profile of the group. */
-static int shared_create(struct world *world, uint32_t index)
+static int shared_create(struct world *world, uint32_t index,
+                         const struct fm_profile *const *profiles, uint32_t batch_max)
 {
-    const struct fm_sim_group *group = &world->scenario->groups[index];
-    struct shared *shared = &world->shared[index];
-    shared->batch_max = group->batch_max > 0 && group->batch_max < world->scenario->batch_max
-                            ? group->batch_max
-                            : world->scenario->batch_max;
-    for (uint32_t type = 0; type < world->scenario->type_count; type++) {
-        if (group->profiles[type] == NULL) {
-            continue;
-        }
-        if (type > 0 && group->profiles[type] == group->profiles[0]) {
-            shared->latency_ns[type] = shared->latency_ns[0];
-            continue;
-        }
-        uint64_t *table = fm_alloc_zero(shared->batch_max + 1, sizeof *table);
-        if (table == NULL) {
-            return out_of_memory(world);
-        }
-        shared->latency_ns[type] = table;
-        for (uint32_t batch = 1; batch <= shared->batch_max; batch++) {
-            table[batch] = fm_profile_latency_ns(group->profiles[type], FM_PROFILE_MEAN, batch);
+    uint32_t most = world->scenario->batch_max;
+    int status = fm_sim_latencies_init(&world->shared[index], profiles,
+                                       batch_max > 0 && batch_max < most ? batch_max : most);
+    return status == 0 ? 0 : out_of_memory(world);
+}
+
+/* Of the profiles that events bring. Models of several groups may get one: batches of any size. */
+static int shared_create_events(struct world *world)
+{
+    const struct fm_sim_scenario *scenario = world->scenario;
+    int status = 0;
+    for (uint32_t i = 0; status == 0 && i < scenario->event_count; i++) {
+        if (scenario->events[i].kind == FM_SIM_EVENT_REPROFILED) {
+            status =
+                shared_create(world, scenario->group_count + i, scenario->events[i].profiles, 0);
         }
     }
+    return status;
+}
+
+/* One for each combination of what requests draw. */
+static int classes_create(struct world *world, const struct fm_sim_group *group,
+                          struct fm_sim_model_result *result)
+{
+    uint32_t slos = group->slo_choice_count > 0 ? group->slo_choice_count : 1;
+    uint32_t priorities = group->priority_choice_count > 0 ? group->priority_choice_count : 1;
+    if (slos * priorities == 1) {
+        return 0;
+    }
+    result->classes = fm_alloc_zero(slos * priorities, sizeof *result->classes);
+    if (result->classes == NULL) {
+        return out_of_memory(world);
+    }
+    result->class_count = slos * priorities;
+    for (uint32_t i = 0; i < result->class_count; i++) {
+        result->classes[i].slo_ns =
+            slos > 1 ? group->slo_choices[i / priorities].value : group->slo_ns;
+        result->classes[i].priority = priorities > 1
+                                          ? (uint32_t)group->priority_choices[i % priorities].value
+                                          : group->priority;
+    }
     return 0;
+}
+
+static bool group_is_varied(const struct fm_sim_group *group)
+{
+    return group->slo_choice_count > 1 || group->priority_choice_count > 1 ||
+           group->budgets_ns != NULL || group->priorities != NULL || group->clients_leave;
+}
+
+static int model_create(struct world *world, uint32_t id, uint32_t group_index, double share)
+{
+    const struct fm_sim_group *group = &world->scenario->groups[group_index];
+    struct model *model = &world->models[id];
+    model->result = &world->result->models[id];
+    model->slo_ns = fm_sim_group_slo_min_ns(group);
+    model->group = group_index;
+    model->priority = group->priority;
+    model->truth = &world->shared[group_index];
+    model->promise = model->truth;
+    model->elsewhere = world->options->division != NULL &&
+                       !fm_sim_division_has(world->options->division, world->options->cluster, id);
+    model->varied = group_is_varied(group) || world->options->division != NULL;
+    if (model->varied && world->varieties == NULL) {
+        world->varieties = fm_alloc_zero(world->model_count, sizeof *world->varieties);
+        if (world->varieties == NULL) {
+            return out_of_memory(world);
+        }
+    }
+    if (model->varied) {
+        uint64_t seed = world->options->seed;
+        fm_random_init(&world->varieties[id].slo, fm_sim_seed(seed, "slo", id));
+        fm_random_init(&world->varieties[id].priority, fm_sim_seed(seed, "priority", id));
+        fm_random_init(&world->varieties[id].place, fm_sim_seed(seed, "place", id));
+    }
+    struct fm_arrivals_spec spec = group->arrivals;
+    spec.scale = share * world->options->scale;
+    int status = classes_create(world, group, model->result);
+    return status == 0 && !group->silent
+               ? fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "arrivals", id),
+                                    &model->arrivals, world->reterr)
+               : status;
 }
 
 static int models_create(struct world *world)
@@ -192,27 +261,54 @@ static int models_create(struct world *world)
     if (shares == NULL) {
         return out_of_memory(world);
     }
-    int status = 0;
+    int status = shared_create_events(world);
     uint32_t id = 0;
     for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
         const struct fm_sim_group *group = &scenario->groups[i];
         status = fm_sim_group_shares(group, shares, world->reterr);
-        status = status == 0 ? shared_create(world, i) : status;
+        status = status == 0 ? shared_create(world, i, group->profiles, group->batch_max) : status;
         for (uint32_t j = 0; status == 0 && j < group->count; j++, id++) {
-            struct model *model = &world->models[id];
-            model->result = &world->result->models[id];
-            model->slo_ns = group->slo_ns;
-            model->group = i;
-            model->priority = group->priority;
-            model->budgets_ns = group->budgets_ns;
-            model->priorities = group->priorities;
-            struct fm_arrivals_spec spec = group->arrivals;
-            spec.scale = shares[j] * world->options->scale;
-            status = fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "arrivals", id),
-                                        &model->arrivals, world->reterr);
+            status = model_create(world, id, i, shares[j]);
         }
     }
     fm_free(shares);
+    return status;
+}
+
+static int pipelines_create(struct world *world)
+{
+    const struct fm_sim_scenario *scenario = world->scenario;
+    uint32_t count = scenario->pipeline_count;
+    uint32_t stage = 0;
+    if (count == 0) {
+        return 0;
+    }
+    world->pipelines = fm_alloc_zero(count, sizeof *world->pipelines);
+    world->stages = fm_alloc_zero((size_t)count * FM_SIM_STAGES_MAX, sizeof *world->stages);
+    world->result->pipelines = fm_alloc_zero(count, sizeof *world->result->pipelines);
+    if (world->pipelines == NULL || world->stages == NULL || world->result->pipelines == NULL) {
+        return out_of_memory(world);
+    }
+    world->result->pipeline_count = count;
+    int status = heap_create(world, &world->going, world->slot_count);
+    for (uint32_t i = 0; status == 0 && i < count; i++) {
+        const struct fm_sim_pipeline *given = &scenario->pipelines[i];
+        struct fm_arrivals_spec spec = given->arrivals;
+        spec.scale = world->options->scale;
+        world->pipelines[i].stage_first = stage;
+        for (uint32_t j = 0; j < given->stage_count; j++) {
+            world->stages[stage++] = (struct stage){
+                .pipeline = i,
+                .index = j,
+                .model = given->stages[j],
+                .priority = given->priority,
+                .due_ns = given->due_ns[j],
+                .last = j + 1 == given->stage_count,
+            };
+        }
+        status = fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "pipelines", i),
+                                    &world->pipelines[i].arrivals, world->reterr);
+    }
     return status;
 }
 
@@ -264,6 +360,7 @@ static int sched_create(struct world *world)
         .requests_max = world->slot_count,
         .accelerator_count = world->accelerator_count,
         .batch_max = scenario->batch_max,
+        .model_count = world->model_count,
         .result_ns = scenario->result_ns,
         .ahead = scenario->control_ns + scenario->data_ns > 0 ||
                  world->options->policy == FM_SCHED_POLICY_CLOCKWORK,
@@ -287,16 +384,20 @@ static int world_create(struct world *world)
 {
     const struct fm_sim_scenario *scenario = world->scenario;
     world->model_count = fm_sim_scenario_model_count(scenario);
-    world->accelerator_count = fm_sim_scenario_accelerator_count(scenario);
-    world->slot_count = requests_max_of(scenario, world->options->scale);
+    const struct fm_sim_division *division = world->options->division;
+    world->accelerator_count = division == NULL ? fm_sim_scenario_accelerator_count(scenario)
+                                                : division->accelerators[world->options->cluster];
+    world->slot_count = fm_sim_scenario_requests_max(scenario, world->options->scale);
     world->end_ns = scenario->warmup_ns + scenario->measure_ns;
     world->limit_ns = world->end_ns + DRAIN_NS;
     world->wake_ns = FM_SCHED_NEVER;
-    fm_random_init(&world->spread, fm_sim_seed(scenario->spread_seed, "spread", 0));
-    fm_random_init(&world->failures, fm_sim_seed(scenario->failure_seed, "failures", 0));
-    fm_random_init(&world->cancelling, fm_sim_seed(scenario->cancel_seed, "cancels", 0));
+    uint32_t cluster = world->options->cluster;
+    fm_random_init(&world->spread, fm_sim_seed(scenario->spread_seed, "spread", cluster));
+    fm_random_init(&world->failures, fm_sim_seed(scenario->failure_seed, "failures", cluster));
+    fm_random_init(&world->cancelling, fm_sim_seed(scenario->cancel_seed, "cancels", cluster));
     world->models = fm_alloc_zero(world->model_count, sizeof *world->models);
-    world->shared = fm_alloc_zero(scenario->group_count, sizeof *world->shared);
+    world->shared_count = scenario->group_count + scenario->event_count;
+    world->shared = fm_alloc_zero(world->shared_count, sizeof *world->shared);
     world->accelerators = fm_alloc_zero(world->accelerator_count, sizeof *world->accelerators);
     world->slots = fm_alloc_zero(world->slot_count, sizeof *world->slots);
     world->slots_free = fm_alloc((size_t)world->slot_count * sizeof *world->slots_free);
@@ -314,7 +415,8 @@ static int world_create(struct world *world)
     for (uint32_t i = world->slot_count; i > 0; i--) {
         world->slots_free[world->slots_free_count++] = i - 1;
     }
-    int status = heap_create(world, &world->arrivals, world->model_count);
+    int status =
+        heap_create(world, &world->arrivals, world->model_count + scenario->pipeline_count);
     status =
         status == 0 ? heap_create(world, &world->ends, world->accelerator_count * 2 + 64) : status;
     if (status == 0 && scenario->cancel_share > 0) {
@@ -327,6 +429,7 @@ static int world_create(struct world *world)
         status = status == 0 ? 0 : out_of_memory(world);
     }
     status = status == 0 ? models_create(world) : status;
+    status = status == 0 ? pipelines_create(world) : status;
     return status == 0 ? sched_create(world) : status;
 }
 
@@ -338,15 +441,17 @@ static void world_destroy(struct world *world)
     for (uint32_t i = 0; world->models != NULL && i < world->model_count; i++) {
         fm_arrivals_destroy(world->models[i].arrivals);
     }
-    for (uint32_t i = 0; world->shared != NULL && i < world->scenario->group_count; i++) {
-        for (uint32_t type = 0; type < FM_SCHED_TYPES_LIMIT; type++) {
-            uint64_t *table = world->shared[i].latency_ns[type];
-            if (type == 0 || table != world->shared[i].latency_ns[0]) {
-                fm_free(table);
-            }
-        }
+    for (uint32_t i = 0; world->shared != NULL && i < world->shared_count; i++) {
+        fm_sim_latencies_deinit(&world->shared[i]);
     }
+    for (uint32_t i = 0; world->pipelines != NULL && i < world->scenario->pipeline_count; i++) {
+        fm_arrivals_destroy(world->pipelines[i].arrivals);
+    }
+    fm_free(world->pipelines);
+    fm_free(world->stages);
+    fm_free(world->going.entries);
     fm_free(world->models);
+    fm_free(world->varieties);
     fm_free(world->shared);
     fm_free(world->accelerators);
     fm_free(world->slots);
@@ -409,18 +514,56 @@ static bool is_measured(const struct world *world, const struct slot *slot)
     return slot->arrival_ns >= world->scenario->warmup_ns;
 }
 
+/* A stage has answered: the request goes on, or was at its last. */
+static void stage_answered(struct world *world, uint32_t request, uint64_t answer_ns)
+{
+    struct slot *slot = &world->slots[request];
+    const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+    struct fm_sim_pipeline_result *result = &world->result->pipelines[stage->pipeline];
+    bool late = answer_ns > slot->deadline_ns;
+    bool measured = is_measured(world, slot);
+    if (measured) {
+        result->stages[stage->index].late += late;
+        result->stages[stage->index].good += !late;
+    }
+    if (!stage->last) {
+        slot->class_index++;
+        slot->model = stage[1].model;
+        slot->deadline_ns = slot->arrival_ns + stage[1].due_ns;
+        fm_time_heap_push(&world->going,
+                          (struct fm_time_heap_entry){.time_ns = answer_ns, .id = request});
+        return;
+    }
+    world->result->timeline[slot->bucket].bad += late;
+    fm_sim_autoscaler_outcome(&world->autoscaler, late);
+    if (measured) {
+        result->counts.late += late;
+        result->counts.good += !late;
+        fm_log_histogram_add(&result->latency, answer_ns - slot->arrival_ns);
+    }
+    slot_free(world, request);
+}
+
 static void request_answered(struct world *world, uint32_t request)
 {
     struct slot *slot = &world->slots[request];
     uint64_t answer_ns = world->now_ns + world->scenario->result_ns;
     bool late = answer_ns > slot->deadline_ns;
     fm_sim_auditor_returned(world->auditor, world->now_ns, request, true);
+    if (slot->class_index >= STAGE_FIRST) {
+        stage_answered(world, request, answer_ns);
+        return;
+    }
     world->result->timeline[slot->bucket].bad += late;
     fm_sim_autoscaler_outcome(&world->autoscaler, late);
     if (is_measured(world, slot)) {
         struct fm_sim_model_result *result = world->models[slot->model].result;
         result->counts.late += late;
         result->counts.good += !late;
+        if (result->classes != NULL) {
+            result->classes[slot->class_index].counts.late += late;
+            result->classes[slot->class_index].counts.good += !late;
+        }
         fm_log_histogram_add(&result->latency, answer_ns - slot->arrival_ns);
     }
     slot_free(world, request);
@@ -433,8 +576,17 @@ static void request_dropped(struct world *world, uint32_t request, enum fm_sched
     if (fm_sim_autoscaler_is_lack(reason)) {
         fm_sim_autoscaler_outcome(&world->autoscaler, true);
     }
-    if (is_measured(world, slot)) {
-        world->models[slot->model].result->counts.dropped[reason]++;
+    if (is_measured(world, slot) && slot->class_index >= STAGE_FIRST) {
+        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+        struct fm_sim_pipeline_result *result = &world->result->pipelines[stage->pipeline];
+        result->counts.dropped[reason]++;
+        result->stages[stage->index].dropped[reason]++;
+    } else if (is_measured(world, slot)) {
+        struct fm_sim_model_result *result = world->models[slot->model].result;
+        result->counts.dropped[reason]++;
+        if (result->classes != NULL) {
+            result->classes[slot->class_index].counts.dropped[reason]++;
+        }
     }
     slot_free(world, request);
 }
@@ -502,7 +654,7 @@ static void batch_begin(struct world *world, uint32_t id)
     const struct fm_sim_scenario *scenario = world->scenario;
     batch->begin_ns = batch->planned_ns > world->now_ns ? batch->planned_ns : world->now_ns;
     const struct model *model = &world->models[batch->model];
-    uint64_t latency_ns = world->shared[model->group].latency_ns[accelerator->type][batch->count];
+    uint64_t latency_ns = model->truth->latency_ns[accelerator->type][batch->count];
     if (accelerator->permille != 1000) {
         latency_ns = latency_ns / 1000 * accelerator->permille;
     }
@@ -534,6 +686,13 @@ static void batch_begin(struct world *world, uint32_t id)
     }
 }
 
+/* The scenario's number of an accelerator of the sub-cluster. */
+static uint32_t global_id(const struct world *world, uint32_t id)
+{
+    const struct fm_sim_division *division = world->options->division;
+    return division == NULL ? id : division->members[division->first[world->options->cluster] + id];
+}
+
 /* Takes a batch off its accelerator; what was behind it begins. */
 static void batch_remove(struct world *world, uint32_t id, uint32_t place, bool completed)
 {
@@ -543,15 +702,16 @@ static void batch_remove(struct world *world, uint32_t id, uint32_t place, bool 
     if (place == 0 && now_ns > batch->begin_ns) {
         busy_add(world, id, batch->begin_ns, now_ns);
         if (world->options->on_span != NULL) {
-            world->options->on_span(world->options->context, &(struct fm_sim_span){
-                                                                 .batch = batch->number,
-                                                                 .begin_ns = batch->begin_ns,
-                                                                 .end_ns = now_ns,
-                                                                 .model = batch->model,
-                                                                 .accelerator = id,
-                                                                 .count = batch->count,
-                                                                 .completed = completed,
-                                                             });
+            world->options->on_span(world->options->context,
+                                    &(struct fm_sim_span){
+                                        .batch = batch->number,
+                                        .begin_ns = batch->begin_ns,
+                                        .end_ns = now_ns,
+                                        .model = batch->model,
+                                        .accelerator = global_id(world, id),
+                                        .count = batch->count,
+                                        .completed = completed,
+                                    });
         }
     }
     fm_sim_auditor_batch_ended(world->auditor, now_ns, id, batch->number);
@@ -594,15 +754,17 @@ static void batch_start(struct world *world, const struct fm_sched_action *actio
 /* --- actions -----------------------------------------------------------------------------------
  */
 
-/* l(b) as the world runs it, 0 for a batch that cannot be. */
+/* l(b) as the scheduler was told, 0 for a batch that cannot be. */
 static uint64_t latency_of(const struct world *world, const struct fm_sched_action *action)
 {
     if (action->kind != FM_SCHED_ACTION_START || action->model >= world->model_count ||
         action->accelerator >= world->accelerator_count) {
         return 0;
     }
-    const struct shared *shared = &world->shared[world->models[action->model].group];
-    const uint64_t *table = shared->latency_ns[world->accelerators[action->accelerator].type];
+    const struct model *model = &world->models[action->model];
+    const struct fm_sim_latencies *shared = &world->shared[model->group];
+    const uint64_t *table =
+        model->promise->latency_ns[world->accelerators[action->accelerator].type];
     if (table == NULL || action->request_count > shared->batch_max) {
         fm_sim_auditor_blame(world->auditor, world->now_ns,
                              "batch %" PRIu64 " of model %" PRIu32 " with %" PRIu32
@@ -754,13 +916,27 @@ static int slow_happens(struct world *world, uint32_t id, uint32_t permille)
     return event_add(world, &event);
 }
 
+/* The number here of one of the scenario's accelerators; FM_SCHED_NONE: another sub-cluster's. */
+static uint32_t local_id(const struct world *world, uint32_t id)
+{
+    const struct fm_sim_division *division = world->options->division;
+    if (division == NULL) {
+        return id;
+    }
+    return division->accelerator_clusters[id] == world->options->cluster ? division->locals[id]
+                                                                         : FM_SCHED_NONE;
+}
+
 /* With autoscaling, `down` takes an accelerator away from it, and `up` gives it back: it then comes
  * up when it is wanted. */
-static int fault_happens(struct world *world, const struct fm_sim_fault *fault, uint32_t id)
+static int accelerator_event(struct world *world, const struct fm_sim_event *event, uint32_t id)
 {
-    bool up = fault->kind == FM_SIM_FAULT_UP;
-    if (fault->kind == FM_SIM_FAULT_SLOW) {
-        return slow_happens(world, id, fault->permille);
+    bool up = event->kind == FM_SIM_EVENT_UP;
+    if (id == FM_SCHED_NONE) {
+        return 0;
+    }
+    if (event->kind == FM_SIM_EVENT_SLOW) {
+        return slow_happens(world, id, event->permille);
     }
     if (world->scenario->autoscale.on) {
         up_count_add(world); /* it may have been starting */
@@ -773,14 +949,83 @@ static int fault_happens(struct world *world, const struct fm_sim_fault *fault, 
     return up ? up_happens(world, id) : down_happens(world, id);
 }
 
-static int faults_happen(struct world *world)
+/* Tells the scheduler of a model: that it is there, or what changed. */
+static int model_set(struct world *world, uint32_t id)
 {
+    const struct model *model = &world->models[id];
+    const struct fm_sim_group *group = &world->scenario->groups[model->group];
+    uint64_t told_ns = fm_sim_group_told_ns(group);
+    struct fm_sched_model given = {
+        .model = id,
+        .slo_ns = told_ns,
+        .goal = group->goal,
+        .batch_max = world->shared[model->group].batch_max,
+        .statistic = group->statistic,
+        /* As of other models, where the file could not know the SLO. */
+        .queue_delay_ns =
+            group->slo_ns == 0 && group->queue_delay_ns == 0 ? told_ns / 5 : group->queue_delay_ns,
+    };
+    memcpy(given.profiles, model->promise->profiles, sizeof given.profiles);
+    memcpy(given.preferred, group->preferred, sizeof given.preferred);
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &given};
+    int status = event_add(world, &event);
+    return status == 0 ? step(world) : status; /* the event borrows `given` */
+}
+
+static int model_added(struct world *world, uint32_t id)
+{
+    world->models[id].present = true;
+    fm_sim_auditor_model(world->auditor, id, true);
+    return model_set(world, id);
+}
+
+static int model_removed(struct world *world, uint32_t id)
+{
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_REMOVED, .as.model_removed = id};
+    world->models[id].present = false;
+    fm_sim_auditor_model(world->auditor, id, false);
+    int status = event_add(world, &event);
+    /* Should it come back at the same time, what is dropped until then is still dropped rightly. */
+    return status == 0 ? step(world) : status;
+}
+
+static int model_event(struct world *world, const struct fm_sim_event *event,
+                       const struct fm_sim_latencies *shared, uint32_t id)
+{
+    struct model *model = &world->models[id];
+    if (model->elsewhere) {
+        return 0;
+    }
+    if (event->kind == FM_SIM_EVENT_MODEL_ADDED) {
+        return model->present ? 0 : model_added(world, id);
+    }
+    if (event->kind == FM_SIM_EVENT_MODEL_REMOVED) {
+        return model->present ? model_removed(world, id) : 0;
+    }
+    if (event->change != FM_SIM_CHANGE_PROMISE) {
+        model->truth = shared;
+    }
+    if (event->change == FM_SIM_CHANGE_TRUTH) {
+        return 0;
+    }
+    model->promise = shared;
+    return model->present ? model_set(world, id) : 0;
+}
+
+static int events_happen(struct world *world)
+{
+    const struct fm_sim_scenario *scenario = world->scenario;
     int status = 0;
-    while (world->fault_next < world->scenario->fault_count &&
-           world->scenario->faults[world->fault_next].at_ns <= world->now_ns) {
-        const struct fm_sim_fault *fault = &world->scenario->faults[world->fault_next++];
-        for (uint32_t i = 0; status == 0 && i < fault->count; i++) {
-            status = fault_happens(world, fault, fault->first + i);
+    while (world->event_next < scenario->event_count &&
+           scenario->events[world->event_next].at_ns <= world->now_ns) {
+        const struct fm_sim_event *event = &scenario->events[world->event_next];
+        const struct fm_sim_latencies *shared =
+            &world->shared[scenario->group_count + world->event_next];
+        world->event_next++;
+        for (uint32_t i = 0; status == 0 && i < event->count; i++) {
+            status = event->kind >= FM_SIM_EVENT_MODEL_ADDED
+                         ? model_event(world, event, shared, event->first + i)
+                         : accelerator_event(world, event, local_id(world, event->first + i));
         }
     }
     return status;
@@ -889,7 +1134,102 @@ static int cancel_plan(struct world *world, uint32_t request)
     return 0;
 }
 
-static int request_arrives(struct world *world, uint32_t id)
+static uint32_t draw(struct fm_random *random, const struct fm_sim_choice *choices, uint32_t count)
+{
+    uint32_t index = 0;
+    uint64_t number = count > 1 ? fm_random_next(random) % FM_SIM_DRAW_END : 0;
+    while (index + 1 < count && number >= choices[index].below) {
+        index++;
+    }
+    return index;
+}
+
+/* Whether the next request of a model comes to this sub-cluster. */
+static bool comes_here(struct world *world, uint32_t id)
+{
+    const struct fm_sim_division *division = world->options->division;
+    while (world->solve + 1 < division->solve_count &&
+           division->solves[world->solve + 1].at_ns <= world->now_ns) {
+        world->solve++;
+    }
+    const struct fm_sim_solve *solve = &division->solves[world->solve];
+    uint32_t place = solve->first[id];
+    uint32_t end = solve->first[id + 1];
+    uint64_t number =
+        end - place > 1 ? fm_random_next(&world->varieties[id].place) % FM_SIM_DRAW_END : 0;
+    while (place + 1 < end && number >= solve->places[place].below) {
+        place++;
+    }
+    return solve->places[place].cluster == world->options->cluster;
+}
+
+/* What the next request of a varied model has. False: it does not come. Draws for each alike, so
+ * that who does not come changes nothing for the others. */
+static bool variety_draw(struct world *world, uint32_t id, struct traits *traits)
+{
+    struct model *model = &world->models[id];
+    struct variety *variety = &world->varieties[id];
+    const struct fm_sim_group *group = &world->scenario->groups[model->group];
+    uint64_t place = model->arrived++;
+    uint32_t slo = draw(&variety->slo, group->slo_choices, group->slo_choice_count);
+    uint32_t priority =
+        draw(&variety->priority, group->priority_choices, group->priority_choice_count);
+    uint32_t priorities = group->priority_choice_count;
+    traits->class_index = slo * (priorities > 0 ? priorities : 1) + priority;
+    if (group->budgets_ns != NULL) {
+        traits->budget_ns = group->budgets_ns[place];
+    } else if (group->slo_choice_count > 0) {
+        traits->budget_ns = group->slo_choices[slo].value;
+    }
+    if (group->priorities != NULL) {
+        traits->priority = group->priorities[place];
+    } else if (priorities > 0) {
+        traits->priority = (uint32_t)group->priority_choices[priority].value;
+    }
+    bool here = world->options->division == NULL || comes_here(world, id);
+    return here && (model->present || !group->clients_leave);
+}
+
+/* Counts a request that arrives. */
+static void arrival_count(struct world *world, const struct slot *slot)
+{
+    world->result->requests_all++;
+    world->result->timeline[slot->bucket].requests++;
+    if (!is_measured(world, slot)) {
+        return;
+    }
+    if (slot->class_index >= STAGE_FIRST) {
+        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+        world->result->pipelines[stage->pipeline].counts.requests++;
+        world->result->pipelines[stage->pipeline].stages[0].requests++;
+        return;
+    }
+    struct fm_sim_model_result *result = world->models[slot->model].result;
+    result->counts.requests++;
+    if (result->classes != NULL) {
+        result->classes[slot->class_index].counts.requests++;
+    }
+}
+
+/* Tells the scheduler of a request in its slot. */
+static int request_tell(struct world *world, uint32_t request, uint32_t priority)
+{
+    const struct slot *slot = &world->slots[request];
+    if (slot->deadline_ns + DRAIN_NS > world->limit_ns) {
+        world->limit_ns = slot->deadline_ns + DRAIN_NS;
+    }
+    fm_sim_auditor_arrived(world->auditor, world->now_ns, request, slot->model, slot->deadline_ns);
+    struct fm_sched_event event = {
+        .kind = FM_SCHED_EVENT_REQUEST,
+        .as.request = {.request = request,
+                       .model = slot->model,
+                       .deadline_ns = slot->deadline_ns,
+                       .priority = priority},
+    };
+    return event_add(world, &event);
+}
+
+static int request_add(struct world *world, uint32_t model, const struct traits *traits)
 {
     if (world->slots_free_count == 0) {
         return fm_error_set(world->reterr, FM_ELIMIT,
@@ -898,10 +1238,6 @@ static int request_arrives(struct world *world, uint32_t id)
                             world->slot_count, (double)world->now_ns / 1e9,
                             FM_SCHED_REQUESTS_LIMIT);
     }
-    struct model *model = &world->models[id];
-    uint64_t place = model->arrived++;
-    uint64_t budget_ns = model->budgets_ns != NULL ? model->budgets_ns[place] : model->slo_ns;
-    uint32_t priority = model->priorities != NULL ? model->priorities[place] : model->priority;
     uint32_t request = world->slots_free[--world->slots_free_count];
     struct slot *slot = &world->slots[request];
     world->generation = world->generation == UINT32_MAX ? 1 : world->generation + 1;
@@ -911,46 +1247,76 @@ static int request_arrives(struct world *world, uint32_t id)
     }
     *slot = (struct slot){
         .arrival_ns = world->now_ns,
-        .deadline_ns = world->now_ns + budget_ns,
-        .model = id,
+        .deadline_ns = world->now_ns + traits->budget_ns,
+        .model = model,
         .generation = world->generation,
-        .bucket = world->bucket,
+        .bucket = (uint16_t)world->bucket,
+        .class_index = (uint16_t)traits->class_index,
     };
-    world->result->requests_all++;
-    world->result->timeline[world->bucket].requests++;
-    if (is_measured(world, slot)) {
-        model->result->counts.requests++;
-    }
+    arrival_count(world, slot);
     int status = world->scenario->cancel_share > 0 ? cancel_plan(world, request) : 0;
-    if (status != 0) {
-        return status;
+    return status == 0 ? request_tell(world, request, traits->priority) : status;
+}
+
+/* The stream of a model, or (numbered after them) of a pipeline. */
+static struct fm_arrivals *stream_of(const struct world *world, uint32_t id)
+{
+    return id < world->model_count ? world->models[id].arrivals
+                                   : world->pipelines[id - world->model_count].arrivals;
+}
+
+/* What the next request of a stream has, and of which model it is. False: it does not come. */
+static bool request_draw(struct world *world, uint32_t stream, uint32_t *ret_model,
+                         struct traits *ret_traits)
+{
+    if (stream >= world->model_count) {
+        uint32_t index = world->pipelines[stream - world->model_count].stage_first;
+        const struct stage *stage = &world->stages[index];
+        *ret_model = stage->model;
+        *ret_traits = (struct traits){.budget_ns = stage->due_ns,
+                                      .priority = stage->priority,
+                                      .class_index = STAGE_FIRST + index};
+        return true;
     }
-    if (slot->deadline_ns + DRAIN_NS > world->limit_ns) {
-        world->limit_ns = slot->deadline_ns + DRAIN_NS;
-    }
-    fm_sim_auditor_arrived(world->auditor, world->now_ns, request, id, slot->deadline_ns);
-    struct fm_sched_event event = {
-        .kind = FM_SCHED_EVENT_REQUEST,
-        .as.request = {.request = request,
-                       .model = id,
-                       .deadline_ns = slot->deadline_ns,
-                       .priority = priority},
-    };
-    return event_add(world, &event);
+    const struct model *model = &world->models[stream];
+    *ret_model = stream;
+    *ret_traits = (struct traits){.budget_ns = model->slo_ns, .priority = model->priority};
+    return !model->varied || variety_draw(world, stream, ret_traits);
 }
 
 static int requests_arrive(struct world *world)
 {
     int status = 0;
     while (status == 0 && fm_time_heap_next_ns(&world->arrivals) <= world->now_ns) {
-        uint32_t id = world->arrivals.entries[0].id;
-        uint64_t next_ns = fm_arrivals_next(world->models[id].arrivals);
+        uint32_t stream = world->arrivals.entries[0].id;
+        uint64_t next_ns = fm_arrivals_next(stream_of(world, stream));
+        uint32_t model = 0;
+        struct traits traits;
         if (next_ns < world->end_ns) {
             fm_time_heap_postpone(&world->arrivals, next_ns);
         } else {
             fm_time_heap_pop(&world->arrivals);
         }
-        status = request_arrives(world, id);
+        if (request_draw(world, stream, &model, &traits)) {
+            status = request_add(world, model, &traits);
+        }
+    }
+    return status;
+}
+
+/* Requests whose stage has answered come to the next one. */
+static int requests_go_on(struct world *world)
+{
+    int status = 0;
+    while (status == 0 && fm_time_heap_next_ns(&world->going) <= world->now_ns) {
+        uint32_t request = world->going.entries[0].id;
+        const struct slot *slot = &world->slots[request];
+        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+        fm_time_heap_pop(&world->going);
+        if (is_measured(world, slot)) {
+            world->result->pipelines[stage->pipeline].stages[stage->index].requests++;
+        }
+        status = request_tell(world, request, stage->priority);
     }
     return status;
 }
@@ -958,38 +1324,41 @@ static int requests_arrive(struct world *world)
 /* --- the run -----------------------------------------------------------------------------------
  */
 
+static void arrivals_begin(struct world *world, uint32_t id)
+{
+    struct fm_arrivals *arrivals = stream_of(world, id);
+    uint64_t first_ns = arrivals != NULL ? fm_arrivals_next(arrivals) : FM_ARRIVALS_NEVER;
+    if (first_ns < world->end_ns) {
+        fm_time_heap_push(&world->arrivals,
+                          (struct fm_time_heap_entry){.time_ns = first_ns, .id = id});
+    }
+}
+
 /* Models and accelerators, at time 0. */
 static int begin(struct world *world)
 {
     const struct fm_sim_scenario *scenario = world->scenario;
     int status = 0;
     uint32_t id = 0;
-    for (uint32_t i = 0; i < scenario->group_count; i++) {
-        const struct fm_sim_group *group = &scenario->groups[i];
-        struct fm_sched_model model = {
-            .slo_ns = group->slo_ns,
-            .goal = group->goal,
-            .batch_max = world->shared[i].batch_max,
-            .statistic = group->statistic,
-            .queue_delay_ns = group->queue_delay_ns,
-        };
-        memcpy(model.profiles, group->profiles, sizeof model.profiles);
-        memcpy(model.preferred, group->preferred, sizeof model.preferred);
-        for (uint32_t j = 0; status == 0 && j < group->count; j++, id++) {
-            model.model = id;
-            struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &model};
-            status = event_add(world, &event);
-            status = status == 0 ? step(world) : status; /* the event borrows `model` */
-            uint64_t first_ns = fm_arrivals_next(world->models[id].arrivals);
-            if (status == 0 && first_ns < world->end_ns) {
-                fm_time_heap_push(&world->arrivals,
-                                  (struct fm_time_heap_entry){.time_ns = first_ns, .id = id});
-            }
+    for (; status == 0 && id < world->model_count; id++) {
+        if (world->models[id].elsewhere) {
+            continue;
         }
+        if (!scenario->groups[world->models[id].group].absent) {
+            status = model_added(world, id);
+        }
+        arrivals_begin(world, id);
     }
-    id = 0;
+    for (uint32_t i = 0; i < scenario->pipeline_count; i++) {
+        arrivals_begin(world, world->model_count + i);
+    }
+    uint32_t global = 0;
     for (uint32_t i = 0; i < scenario->pool_count; i++) {
-        for (uint32_t j = 0; status == 0 && j < scenario->pools[i].count; j++, id++) {
+        for (uint32_t j = 0; status == 0 && j < scenario->pools[i].count; j++, global++) {
+            id = local_id(world, global);
+            if (id == FM_SCHED_NONE) {
+                continue;
+            }
             world->accelerators[id] =
                 (struct accelerator){.type = scenario->pools[i].type, .permille = 1000};
             if (!scenario->autoscale.on || id < scenario->autoscale.initial) {
@@ -1010,9 +1379,10 @@ static uint64_t next_time(const struct world *world)
     uint64_t next_ns =
         least(fm_time_heap_next_ns(&world->arrivals), fm_time_heap_next_ns(&world->ends));
     next_ns = least(next_ns, fm_time_heap_next_ns(&world->cancels));
+    next_ns = least(next_ns, fm_time_heap_next_ns(&world->going));
     next_ns = least(next_ns, world->wake_ns);
-    if (world->fault_next < world->scenario->fault_count) {
-        next_ns = least(next_ns, world->scenario->faults[world->fault_next].at_ns);
+    if (world->event_next < world->scenario->event_count) {
+        next_ns = least(next_ns, world->scenario->events[world->event_next].at_ns);
     }
     if (world->scenario->autoscale.on) {
         next_ns = least(next_ns, fm_sim_autoscaler_next_ns(&world->autoscaler));
@@ -1032,14 +1402,29 @@ static int loop(struct world *world)
             break; /* the auditor says who has no outcome */
         }
         world->now_ns = next_ns > world->now_ns ? next_ns : world->now_ns;
-        status = world->fault_next < world->scenario->fault_count ? faults_happen(world) : 0;
+        status = world->event_next < world->scenario->event_count ? events_happen(world) : 0;
         status = status == 0 && world->scenario->autoscale.on ? autoscale_happens(world) : status;
         status = status == 0 ? batches_end(world) : status;
         status = status == 0 && world->cancels.count > 0 ? cancels_happen(world) : status;
+        status = status == 0 && world->going.count > 0 ? requests_go_on(world) : status;
         status = status == 0 ? requests_arrive(world) : status;
         status = status == 0 ? step(world) : status;
     }
     return status;
+}
+
+static void total_add(struct fm_sim_result *result, const struct fm_sim_counts *counts,
+                      const struct fm_log_histogram *latency)
+{
+    result->total.requests += counts->requests;
+    result->total.good += counts->good;
+    result->total.late += counts->late;
+    result->total.batches += counts->batches;
+    result->total.rows += counts->rows;
+    for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
+        result->total.dropped[i] += counts->dropped[i];
+    }
+    fm_log_histogram_merge(&result->latency, latency);
 }
 
 static void result_finish(struct world *world)
@@ -1050,16 +1435,10 @@ static void result_finish(struct world *world)
     fm_sim_auditor_finish(world->auditor, world->now_ns);
     fm_sim_auditor_get(world->auditor, &result->audit);
     for (uint32_t i = 0; i < result->model_count; i++) {
-        const struct fm_sim_counts *counts = &result->models[i].counts;
-        result->total.requests += counts->requests;
-        result->total.good += counts->good;
-        result->total.late += counts->late;
-        result->total.batches += counts->batches;
-        result->total.rows += counts->rows;
-        for (unsigned j = 0; j < FM_SCHED_DROP_COUNT_; j++) {
-            result->total.dropped[j] += counts->dropped[j];
-        }
-        fm_log_histogram_merge(&result->latency, &result->models[i].latency);
+        total_add(result, &result->models[i].counts, &result->models[i].latency);
+    }
+    for (uint32_t i = 0; i < result->pipeline_count; i++) {
+        total_add(result, &result->pipelines[i].counts, &result->pipelines[i].latency);
     }
 }
 
@@ -1067,6 +1446,9 @@ int fm_sim_run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_o
                struct fm_sim_result **ret_result, struct fm_error *reterr)
 {
     FM_ASSERT(options->scale > 0);
+    if (scenario->partition.clusters > 0 && options->division == NULL) {
+        return fm_sim_partition_run(scenario, options, ret_result, reterr);
+    }
     struct world world = {.scenario = scenario, .options = options, .reterr = reterr};
     int status = world_create(&world);
     status = status == 0 ? begin(&world) : status;

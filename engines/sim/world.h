@@ -1,18 +1,19 @@
 /*
  * The simulated world: accelerators, clients and time around the real scheduler.
  *
- * Owns: virtual time, arrivals, batches that run, faults, and the numbers that come out. The
+ * Owns: virtual time, arrivals, batches that run, events, and the numbers that come out. The
  * scheduler is core/sched as it is; everything it does is checked by the auditor. Does not own:
  * scenarios (scenario.h), printing (report.h), the search for a load (search.h). Thread rule: a run
  * has no state outside itself; runs may go on in parallel over one scenario.
  *
  * HOW IT WORKS. The next time is the least over the heap of arrivals (one entry a model), the heap
- * of ends (one a running batch), the faults, autoscaling (autoscaler.h), the cancels and the
- * scheduler's wish to be woken. Everything of one time goes into one step, in this order: faults,
- * autoscaling, ends by accelerator, cancels, arrivals by model. An accelerator that is to go is
+ * of ends (one a running batch), the events, autoscaling (autoscaler.h), the cancels and the
+ * scheduler's wish to be woken. Everything of one time goes into one step, in this order: events,
+ * autoscaling, ends by accelerator, cancels, what goes on to its next stage, arrivals by model,
+ * then of pipelines (an event of a model is a step of its own). An accelerator that is to go is
  * taken down in the step that tells of its last batch's end, or at once when it is idle, so that no
- * batch is lost. Requests are slots, linked into batches; nothing is allocated while it runs.
- * The same scenario, policy, seed and scale give the same actions everywhere: `trace_hash` says so.
+ * batch is lost. Requests are slots, linked into batches; nothing is allocated while it runs. The
+ * same scenario, policy, seed and scale give the same actions everywhere: `trace_hash` says so.
  */
 #ifndef FM_ENGINES_SIM_WORLD_H
 #define FM_ENGINES_SIM_WORLD_H
@@ -35,6 +36,9 @@ struct fm_sim_span {
     bool completed; /* false: failed, preempted, or its accelerator went */
 };
 
+struct fm_sim_division;
+struct fm_sim_partition_result;
+
 struct fm_sim_run_options {
     enum fm_sched_policy_kind policy;
     uint64_t seed;
@@ -45,7 +49,12 @@ struct fm_sim_run_options {
     void (*on_action)(void *context, uint64_t now_ns, const struct fm_sched_action *action,
                       const uint32_t *requests);
     void *context;                    /* of both */
-    struct fm_sim_recorder *recorder; /* gets every step; NULL: not recorded */
+    struct fm_sim_recorder *recorder; /* gets every step; NULL: not recorded. With a partition: the
+                                         steps of one scheduler are not those of another: NULL */
+    bool with_pool; /* with a partition: run the load on one pool, too, to compare */
+    /* Of partition.c: only what is in this sub-cluster. NULL: everything. */
+    const struct fm_sim_division *division;
+    uint32_t cluster;
 };
 
 /* Counts are of requests that arrived in the measured interval. */
@@ -58,9 +67,27 @@ struct fm_sim_counts {
     uint64_t rows;    /* in those */
 };
 
+/* Requests of one SLO and one priority, of a model whose requests draw them. */
+struct fm_sim_class_result {
+    uint64_t slo_ns;
+    uint32_t priority;
+    struct fm_sim_counts counts; /* without batches and rows: batches mix classes */
+};
+
 struct fm_sim_model_result {
     struct fm_sim_counts counts;
+    struct fm_sim_class_result *classes; /* by SLO, then by priority; NULL: all are alike */
+    uint32_t class_count;
     struct fm_log_histogram latency;
+};
+
+/* Of a pipeline's requests, counted once, end to end. */
+struct fm_sim_pipeline_result {
+    struct fm_sim_counts counts; /* without batches and rows: those are the models' */
+    struct fm_log_histogram latency;
+    /* By stage: what came there, and how it met the stage's own deadline. What is late there goes
+     * on all the same. */
+    struct fm_sim_counts stages[FM_SIM_STAGES_MAX];
 };
 
 struct fm_sim_accelerator_result {
@@ -93,6 +120,8 @@ struct fm_sim_result {
     struct fm_log_histogram latency;
     struct fm_sim_model_result *models;
     uint32_t model_count;
+    struct fm_sim_pipeline_result *pipelines; /* as the scenario's */
+    uint32_t pipeline_count;
     struct fm_sim_accelerator_result *accelerators;
     uint32_t accelerator_count;
     uint64_t *batch_sizes; /* [batch_max + 1]: batches of that size that began while measured */
@@ -111,9 +140,12 @@ struct fm_sim_result {
     uint32_t up_max;
     struct fm_sim_autoscale_result autoscale;
     struct fm_sim_audit audit;
+    struct fm_sim_partition_result *partition; /* partition.h; NULL: one pool */
 };
 
 /*
+ * With a partition in the scenario, and no `division`: one scheduler for each sub-cluster, and the
+ * sum of them (`trace_hash`: of theirs, in order); errors of fm_sim_division_create, too.
  * FM_ENOMEM; FM_ELIMIT: more requests at once than requests_max; FM_EINTERNAL: the scheduler
  * failed. Violations that the auditor found are in the result, not an error. The scenario
  * must have been checked and outlive the result.
@@ -131,7 +163,8 @@ uint64_t fm_sim_action_hash(uint64_t hash, uint64_t now_ns, const struct fm_sche
 double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts);
 uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts);
 double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts);
-/* The worst over models with at least FM_SIM_WORST_REQUESTS requests (fewer say nothing). */
+/* The worst over models and pipelines with at least FM_SIM_WORST_REQUESTS requests (fewer say
+ * nothing). */
 #define FM_SIM_WORST_REQUESTS 200u
 double fm_sim_result_worst_bad_rate(const struct fm_sim_result *result);
 double fm_sim_result_goodput_rps(const struct fm_sim_result *result);

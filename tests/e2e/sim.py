@@ -140,6 +140,134 @@ def accelerators_follow_the_load():
 
 
 @test
+def requests_draw_their_slo_and_priority():
+    path = write("mix.yaml", """
+accelerators: 4
+warmup: 200ms
+measure: 3s
+models:
+  - {name: a, slo: {20ms: 0.7, 100ms: 0.3}, priority: {0: 0.5, 2: 0.5}, profile: {alpha: 1ms, beta: 5ms}, arrivals: {rate: 3000}}
+  - {name: b, slo: {50ms: 1}, profile: {alpha: 1ms, beta: 5ms}, arrivals: {rate: 100}}
+""")
+    found = fermata_json("sim", path, "--json")
+    model, other = found["models"]
+    assert found["audit"]["violations"] == 0 and "classes" not in other, found["audit"]
+    classes = model["classes"]
+    assert [(c["slo_ms"], c["priority"]) for c in classes] == [(20, 0), (20, 2), (100, 0), (100, 2)], classes
+    assert all(sum(c[key] for c in classes) == model[key] for key in ("requests", "good", "late")), (classes, model)
+    assert all(c["good"] + c["late"] + sum(c["dropped"].values()) == c["requests"] for c in classes), classes
+    assert abs((classes[0]["requests"] + classes[1]["requests"]) / model["requests"] - 0.7) < 0.03, classes
+    tight, loose = [sum(c["good"] for c in pair) / sum(c["requests"] for c in pair) for pair in (classes[:2], classes[2:])]
+    assert tight < loose, classes  # too much load: those who can wait are served
+    out = fermata("sim", path)[0]
+    contains(out, "  20 ms, priority 0 ", "  100 ms, priority 2 ")
+    assert found["trace_hash"] == fermata_json("sim", path, "--json")["trace_hash"]
+    assert found["trace_hash"] != fermata_json("sim", path, "--json", "--seed", "2")["trace_hash"]
+
+
+@test
+def models_come_go_and_change():
+    path = os.path.join(ROOT, "examples/sim/rollout.yaml")
+    found = fermata_json("sim", path, "--json")
+    search, first, second, vision = found["models"]
+    assert found["audit"]["violations"] == 0, found["audit"]
+    # A second of fourteen: its clients ask for it in vain.
+    assert 0.05 < first["dropped"]["model_gone"] / first["requests"] < 0.1, first
+    assert second["dropped"]["model_gone"] == vision["dropped"]["model_gone"] == 0, (second, vision)
+    assert 0.8 < vision["requests"] / (300 * 12) < 1.2, vision  # from 3 s on
+    recording = os.path.join(FOLDER.name, "rollout.fmrec")
+    fermata("sim", path, "--record", recording)
+    assert fermata_json("sim", "--replay", recording, "--json")["identical"]
+    lines = fermata("sim", path, "--compare", "deferred,eager,latest,timeout,target,nexus,shepherd,clockwork,symphony")[0].splitlines()
+    assert len(lines) == 10, lines  # and the auditor found nothing with any of them
+    with open(path) as file:
+        told = file.read()
+    # Whom nobody tells, and who does not learn, plans what cannot be kept.
+    blind = fermata_json("sim", write("blind.yaml", told.replace("learn: true", "learn: false")), "--json")
+    assert blind["models"][2]["late"] > 2 * second["late"], (blind["models"][2], second)
+
+
+@test
+def sub_clusters_have_a_scheduler_each():
+    path = os.path.join(ROOT, "examples/sim/partition.yaml")
+    found = fermata_json("sim", path, "--json")
+    plan = found["partition"]
+    assert found["audit"]["violations"] == 0, found["audit"]
+    assert [c["accelerators"] for c in plan["clusters"]] == [6] * 4 and sum(c["models"] for c in plan["clusters"]) >= 60, plan["clusters"]
+    assert all(0 < c["memory_bytes"] <= 16e9 and c["busy_equivalent"] <= 6 for c in plan["clusters"]), plan["clusters"]
+    assert abs(sum(c["goodput_rps"] for c in plan["clusters"]) - found["goodput_rps"]) < 1e-6, plan["clusters"]
+    assert plan["one_pool"]["offered_rps"] == found["offered_rps"] and plan["one_pool"]["bad_rate"] <= found["bad_rate"], plan["one_pool"]
+    assert abs(plan["goodput_cost"] - (1 - found["goodput_rps"] / plan["one_pool"]["goodput_rps"])) < 1e-9, plan
+    assert [s["at_s"] for s in plan["solves"]] == [0, 6, 12], plan["solves"]
+    assert len(plan["solves"][0]["places"]) >= 60 and all(s["moves"] < 10 for s in plan["solves"][1:]), plan["solves"]
+    assert found["trace_hash"] == fermata_json("sim", path, "--json")["trace_hash"]
+    out = fermata("sim", path, "--partition", "2")[0]
+    contains(out, "2 sub-clusters", "one pool", "the split costs", "sub-cluster ", "models at the beginning")
+    # All numbers of one sub-cluster are those of the pool, whatever happens there.
+    for name in ("first", "faults", "mixed", "rollout"):
+        example = os.path.join(ROOT, "examples/sim/%s.yaml" % name)
+        pool, one = fermata_json("sim", example, "--json"), fermata_json("sim", example, "--partition", "1", "--json")
+        assert "partition" not in pool and one["partition"]["goodput_cost"] == 0, name
+        del pool["trace_hash"], one["trace_hash"], one["partition"]
+        assert pool == one, name
+    lines = fermata("sim", SMALL, "--partition", "2", "--compare", "deferred,eager", "--find-goodput")[0].splitlines()
+    assert len(lines) == 3, lines
+    trace = os.path.join(FOLDER.name, "parts.json")
+    fermata("sim", SMALL, "--partition", "2", "--trace", trace)
+    with open(trace) as file:
+        assert {event["tid"] for event in json.load(file)["traceEvents"] if event["ph"] == "X"} == {0, 1, 2, 3}
+
+
+@test
+def sub_clusters_that_cannot_be_are_refused():
+    contains(fermata("sim", SMALL, "--partition", "5", code=3)[1], "small.yaml: 5 sub-clusters, but only 4 accelerators of type 'default'", "fewer 'clusters'")
+    contains(fermata("sim", SMALL, "--partition", "0", code=2)[1], "--partition")
+    contains(fermata("sim", SMALL, "--partition", "2", "--record", "r.fmrec", code=2)[1], "--record records one scheduler")
+    contains(fermata("sim", "--replay", "r.fmrec", "--partition", "2", code=2)[1], "--partition cannot change")
+    autoscale = os.path.join(ROOT, "examples/sim/autoscale.yaml")
+    contains(fermata("sim", autoscale, "--partition", "2", code=3)[1], "'partition' and 'autoscale' do not go together")
+    path = os.path.join(ROOT, "examples/sim/partition.yaml")
+    contains(fermata("sim", path, "--record", os.path.join(FOLDER.name, "r.fmrec"), code=3)[1], "partition.yaml' has a 'partition'")
+    with open(path) as file:
+        told = file.read()
+    contains(fermata("sim", write("full.yaml", told.replace("memory: 16GB", "memory: 7GB")), code=6)[1], "at 0 s: partition: ", "memory")
+    contains(fermata("sim", write("huge.yaml", told.replace("memory: 16GB", "memory: 800MB")), code=None)[1], "tagger")
+    contains(fermata("sim", write("often.yaml", told.replace("every: 6s", "every: 1us")), code=3)[1], "give a longer 'every'")
+    contains(fermata("sim", write("key.yaml", told.replace("every: 6s", "evry: 6s")), code=3)[1], "unknown key 'evry'; did you mean 'every'?")
+
+
+@test
+def pipelines_are_counted_once():
+    path = os.path.join(ROOT, "examples/sim/pipeline.yaml")
+    found = fermata_json("sim", path, "--json", "--scale", "1.6")
+    pipeline, alone = found["pipelines"][0], found["models"][2]
+    stages = pipeline["stages"]
+    assert found["audit"]["violations"] == 0, found["audit"]
+    assert found["requests"] == pipeline["requests"] + alone["requests"] and found["models"][0]["requests"] == 0, found
+    assert abs(sum(s["share_ms"] for s in stages) - 120) < 1e-6 and stages[1]["share_ms"] < stages[0]["share_ms"] / 3, stages
+    assert stages[0]["requests"] == pipeline["requests"] and pipeline["bad_rate"] > 0, stages
+    for before, after in zip(stages, stages[1:]):
+        assert before["good"] + before["late"] == after["requests"], stages
+    for reason, count in pipeline["dropped"].items():
+        assert sum(s["dropped"][reason] for s in stages) == count, (reason, stages)
+    assert pipeline["latency_ms"]["max"] <= 120 + 1e-6, pipeline["latency_ms"]
+    assert found["trace_hash"] == fermata_json("sim", path, "--json", "--scale", "1.6")["trace_hash"]
+    contains(fermata("sim", path)[0], "pipeline  ", "share ms", "  detect ", "  recognise ")
+    with open(path) as file:
+        told = file.read()
+    even = write("even.yaml", told.replace("split: budget", "split: even"))
+    assert [s["share_ms"] for s in fermata_json("sim", even, "--json")["pipelines"][0]["stages"]] == [40, 40, 40]
+    goodput = [fermata_json("sim", each, "--find-goodput", "--json")["goodput_rps"] for each in (path, even)]
+    assert goodput[0] > 1.05 * goodput[1], goodput
+    contains(fermata("sim", write("short.yaml", told.replace("slo: 120ms", "slo: 30ms")), code=3)[1], "short.yaml:6: pipeline 'read': deadline split: 30000 us do not hold", "detect -> rectify -> recognise needs")
+    contains(fermata("sim", path, "--partition", "2", code=3)[1], "'partition' and 'pipelines' do not go together")
+    contains(fermata("sim", write("nowhere.yaml", told.replace("[detect, ", "[detekt, ")), code=3)[1], "nowhere.yaml:8:", "there is no model 'detekt'")
+    recording = os.path.join(FOLDER.name, "pipeline.fmrec")
+    fermata("sim", path, "--record", recording)
+    assert fermata_json("sim", "--replay", recording, "--json")["identical"]
+
+
+@test
 def traces_of_arrivals_are_read():
     write("times.txt", "# three\n0.1\n\n0.1005\r\n0.2\n")
     text = "accelerators: 1\nwarmup: 0s\nmeasure: 1s\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {kind: trace, file: %s}}]\n"
@@ -148,6 +276,14 @@ def traces_of_arrivals_are_read():
     write("log.csv", "when,what\n1000.1,x\n1000.2,y\n")
     found = fermata_json("sim", write("csv.yaml", text % "log.csv, column: when, from_first: true"), "--json")
     assert found["requests"] == 2, found
+    write("due.csv", "when,what,due,before\n1000.1,x,1000.35,1000\n1000.2,y,1000.204,1000\n1000.3,z,1000.31,1000\n")
+    due = text % "due.csv, column: when, deadline_column: due, from_first: true"
+    found = fermata_json("sim", write("due.yaml", due), "--json", "--policy", "eager")
+    assert (found["good"], found["dropped"]["infeasible"]) == (2, 1), found  # l(1) is 6 ms, the second has 4
+    late = write("late.yaml", text % "due.csv, column: when, deadline_column: before")
+    contains(fermata("sim", late, code=3)[1], "late.yaml:4:", "request 1 of", "due.csv", "of 1000.1 s, has its deadline at 1000 s")
+    alone = write("alone.yaml", text % "times.txt, deadline_column: due")
+    contains(fermata("sim", alone, code=3)[1], "alone.yaml:4:", "'deadline_column' is for CSV files")
     write("falling.txt", "2\n1\n")
     contains(fermata("sim", write("falling.yaml", text % "falling.txt"), code=3)[1], "falling.txt:2:", "before the time in front of it")
     write("words.txt", "soon\n")

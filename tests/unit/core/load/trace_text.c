@@ -90,6 +90,15 @@ TEST(counted_from_the_first)
     CHECK_UINT_EQ(times[2], 2250000000);
 }
 
+TEST(other_times_come_in_any_order)
+{
+    struct fm_trace_text_options options = {.any_order = true};
+    CHECK_INT_EQ(parse_with(options, "2\n1.5\n3\n"), 0);
+    CHECK_UINT_EQ(times[0], 2000000000);
+    CHECK_UINT_EQ(times[1], 1500000000);
+    CHECK_UINT_EQ(times[2], 3000000000);
+}
+
 TEST(complaints_name_the_line)
 {
     CHECK_STR_CONTAINS(complaint(NULL, "1\n2\n1.5\n"), "t.csv:3: \"1.5\" is before");

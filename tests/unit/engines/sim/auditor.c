@@ -7,12 +7,13 @@
 
 static struct fm_sim_auditor *auditor;
 
-static void fresh(int ahead, int learn)
+static void fresh_of(int ahead, int learn, uint32_t model_count)
 {
     struct fm_sim_auditor_options options = {
         .requests_max = 16,
         .accelerator_count = 2,
         .batch_max = 4,
+        .model_count = model_count,
         .result_ns = 10,
         .ahead = ahead,
         .learn = learn,
@@ -26,6 +27,16 @@ static void fresh(int ahead, int learn)
     for (uint32_t i = 0; i < 4; i++) {
         fm_sim_auditor_arrived(auditor, 0, i, 7, 1000);
     }
+}
+
+static void fresh(int ahead, int learn)
+{
+    fresh_of(ahead, learn, 0);
+}
+
+static void fresh_with_models(uint32_t model_count)
+{
+    fresh_of(0, 0, model_count);
 }
 
 static struct fm_sim_audit found(void)
@@ -97,6 +108,26 @@ TEST(an_accelerator_that_is_down_is_not_granted)
     CHECK_STR_CONTAINS(found().first, "which is not up");
     fresh(0, 0);
     CHECK(!start(2, 1, 5, 0, 1));
+}
+
+TEST(a_model_that_is_not_there_is_not_started)
+{
+    const struct fm_sched_action gone = {
+        .kind = FM_SCHED_ACTION_DROP, .request = 0, .reason = FM_SCHED_DROP_MODEL_GONE};
+    fresh_with_models(8);
+    CHECK(!start(0, 1, 5, 0, 1));
+    CHECK_STR_CONTAINS(found().first, "batch 1 is of model 7, which is not there");
+    fresh_with_models(8);
+    fm_sim_auditor_model(auditor, 7, true);
+    CHECK(start(0, 1, 5, 1, 1));
+    CHECK_UINT_EQ(found().violations, 0);
+    CHECK(fm_sim_auditor_action(auditor, 5, &gone, NULL, 0));
+    CHECK_STR_CONTAINS(found().first, "dropped as if model 7 were gone, but it is there");
+    fresh_with_models(8);
+    CHECK(fm_sim_auditor_action(auditor, 5, &gone, NULL, 0));
+    CHECK_UINT_EQ(found().violations, 0);
+    fresh_with_models(7); /* beyond those there are */
+    CHECK(!start(0, 1, 5, 0, 1));
 }
 
 TEST(nothing_starts_after_its_latest)

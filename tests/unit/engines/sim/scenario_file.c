@@ -72,11 +72,11 @@ TEST(everything_is_read)
     CHECK_UINT_EQ(autoscale->advice.lack_hold_ns, 3000000000);
     CHECK_UINT_EQ(autoscale->advice.surplus_hold_ns, 4000000000);
     CHECK_UINT_EQ(autoscale->advice.cooldown_ns, 5000000000);
-    CHECK_UINT_EQ(scenario.fault_count, 3);
-    CHECK_INT_EQ(scenario.faults[0].kind,
-                 FM_SIM_FAULT_DOWN); /* in order of time, then as written */
-    CHECK_INT_EQ(scenario.faults[1].kind, FM_SIM_FAULT_SLOW);
-    CHECK_UINT_EQ(scenario.faults[1].permille, 1500);
+    CHECK_UINT_EQ(scenario.event_count, 3);
+    CHECK_INT_EQ(scenario.events[0].kind,
+                 FM_SIM_EVENT_DOWN); /* in order of time, then as written */
+    CHECK_INT_EQ(scenario.events[1].kind, FM_SIM_EVENT_SLOW);
+    CHECK_UINT_EQ(scenario.events[1].permille, 1500);
     CHECK_UINT_EQ(fm_sim_scenario_model_count(&scenario), 5);
     const struct fm_sim_group *group = &scenario.groups[0];
     CHECK_UINT_EQ(group->slo_ns, 25000000);
@@ -115,6 +115,80 @@ TEST(autoscaling_has_defaults)
     CHECK_UINT_EQ(autoscale->start_delay_ns, 30000000000);
 }
 
+TEST(requests_draw_by_shares)
+{
+    CHECK_INT_EQ(
+        load("accelerators: 1\nmodels: [{name: m, slo: {100ms: 0.25, 20ms: 0.5, 1s: 0.25}, "
+             "priority: {2: 0.9, 1: 0.1}, " GOOD "}]\n"),
+        0);
+    const struct fm_sim_group *group = &scenario.groups[0];
+    CHECK_UINT_EQ(group->slo_choice_count, 3);
+    CHECK_UINT_EQ(group->slo_choices[0].value, 20000000); /* in order */
+    CHECK_UINT_EQ(group->slo_choices[0].below, FM_SIM_DRAW_END / 2);
+    CHECK_UINT_EQ(group->slo_choices[1].below, FM_SIM_DRAW_END / 4 * 3);
+    CHECK_UINT_EQ(group->slo_choices[2].value, 1000000000);
+    CHECK_UINT_EQ(group->slo_choices[2].below, FM_SIM_DRAW_END);
+    CHECK_UINT_EQ(fm_sim_group_slo_min_ns(group), 20000000);
+    CHECK_UINT_EQ(fm_sim_group_slo_max_ns(group), 1000000000);
+    CHECK_UINT_EQ(group->slo_ns, 20000000);
+    CHECK_UINT_EQ(group->queue_delay_ns, 4000000);
+    CHECK_UINT_EQ(group->priority_choice_count, 2);
+    CHECK_UINT_EQ(group->priority_choices[1].value, 2);
+}
+
+TEST(models_have_events)
+{
+    CHECK_INT_EQ(
+        load("accelerators: [{count: 1, type: a}, {count: 1, type: b}]\nevents:\n"
+             "  - {at: 3s, kind: reprofiled, model: n.1, factor: 1.5, changes: truth}\n"
+             "  - {at: 4s, kind: reprofiled, model: m, profile: {alpha: 1ms, beta: 1ms}}\n"
+             "  - {at: 2s, kind: model_added, model: n}\n"
+             "  - {at: 1s, kind: model_removed, model: m}\n"
+             "models:\n  - {name: m, slo: 20ms, " GOOD "}\n"
+             "  - {name: n, count: 3, present: false, clients: leave, slo: 20ms, profiles: {b: "
+             "{alpha: 1ms, beta: 2ms}}, arrivals: {rate: 1}}\n"),
+        0);
+    const struct fm_sim_event *events = scenario.events;
+    CHECK_UINT_EQ(scenario.event_count, 4);
+    CHECK(events[0].kind == FM_SIM_EVENT_MODEL_REMOVED && events[0].first == 0 &&
+          events[0].count == 1);
+    CHECK(events[1].kind == FM_SIM_EVENT_MODEL_ADDED && events[1].first == 1 &&
+          events[1].count == 3);
+    CHECK(events[2].kind == FM_SIM_EVENT_REPROFILED && events[2].first == 2 &&
+          events[2].count == 1 && events[2].change == FM_SIM_CHANGE_TRUTH);
+    CHECK_PTR_EQ(events[2].profiles[0], NULL);
+    CHECK_UINT_EQ(fm_profile_latency_ns(events[2].profiles[1], FM_PROFILE_MEAN, 2), 6000000);
+    CHECK_INT_EQ(events[3].change, FM_SIM_CHANGE_BOTH);
+    CHECK_PTR_EQ(events[3].profiles[0], events[3].profiles[1]);
+    CHECK(!scenario.groups[0].absent && scenario.groups[1].absent);
+    CHECK(!scenario.groups[0].clients_leave && scenario.groups[1].clients_leave);
+}
+
+#define PIPELINE(slo, stages, rest)                                        \
+    "accelerators: 1\npipelines: [{name: p, slo: " slo ", stages: " stages \
+    ", arrivals: {rate: 10}}]\nmodels:\n"                                  \
+    "  - {name: a, profile: {alpha: 1ms, beta: 2ms}}\n"                    \
+    "  - {name: b, count: 2, profile: {alpha: 1ms, beta: 2ms}}\n" rest
+
+TEST(pipelines_are_split)
+{
+    CHECK_INT_EQ(load(PIPELINE("40ms", "[a, b.1, a]", "network: {result: 1ms}\n")), 0);
+    const struct fm_sim_pipeline *pipeline = &scenario.pipelines[0];
+    CHECK_UINT_EQ(scenario.pipeline_count, 1);
+    CHECK_UINT_EQ(pipeline->stage_count, 3);
+    CHECK_UINT_EQ(pipeline->stages[1], 2);
+    CHECK(pipeline->due_ns[0] >= 4000000 && pipeline->due_ns[1] > pipeline->due_ns[0]);
+    CHECK_UINT_EQ(pipeline->due_ns[2], 40000000);
+    CHECK_NEAR(fm_sim_pipeline_share_ms(pipeline, 2),
+               (double)(pipeline->due_ns[2] - pipeline->due_ns[1]) / 1e6, 1e-9);
+    /* The scheduler is told the shortest of a model's shares. */
+    CHECK_UINT_EQ(scenario.groups[0].slo_ns, 0);
+    CHECK(scenario.groups[0].silent);
+    CHECK_UINT_EQ(fm_sim_group_told_ns(&scenario.groups[0]), scenario.groups[0].stage_ns);
+    CHECK(scenario.groups[0].stage_ns <= pipeline->due_ns[0]);
+    CHECK_NEAR(fm_sim_scenario_rate_hz(&scenario), 10, 0);
+}
+
 TEST(mistakes_are_explained)
 {
     static const struct {
@@ -139,6 +213,66 @@ TEST(mistakes_are_explained)
          "dir/s.yaml:4: the event is for accelerators 1 to 1, but the last one is 0"},
         {MODEL(GOOD) "events: [{at: 1s, kind: slow, accelerator: 0}]\n", "missing key 'factor'"},
         {MODEL(GOOD) "events: [{at: 1s, kind: gone, accelerator: 0}]\n", "gone"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {}, " GOOD "}]", "'slo' has 1 to 8 values"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {1s: 0.5, 2s: 0.4}, " GOOD "}]",
+         "dir/s.yaml:2:25: the shares of 'slo' add up to 0.9, not to 1"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {1s: 0.5, 1000ms: 0.5}, " GOOD "}]",
+         "'slo' has '1000ms' twice"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {soon: 1}, " GOOD "}]",
+         "'soon' is not a value of 'slo'; write {VALUE: SHARE, ...}"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {0s: 1}, " GOOD "}]", "'0s' is not a value"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {1s: 2}, " GOOD "}]",
+         "'1s' must be a number from 1e-06 to 1"},
+        {"accelerators: 1\nmodels: [{name: m, slo: {2ms: 0.5, 20ms: 0.5}, " GOOD "}]",
+         "model 'm' can never meet its slo of 2 ms"},
+        {"accelerators: 1\nmodels: [{name: m, slo: 20h, " GOOD "}]",
+         "its slo is longer than the 19 hours"},
+        {"accelerators: 1\nmodels: [{name: m, slo: 1s, priority: {4: 1}, " GOOD "}]",
+         "'4' is not a value of 'priority'"},
+        {MODEL(GOOD) "partition: {memory: 1GB}\n", "missing key 'clusters'"},
+        {MODEL(GOOD) "partition: {clusters: 5000}\n", "'clusters' must be a whole number"},
+        {MODEL("memory: 65TiB, " GOOD), "'memory' is more than 64 TiB"},
+        {MODEL("clients: go, " GOOD), "'clients' must be one of stay, leave"},
+        {PIPELINE("40ms", "[a, c]", ""), "dir/s.yaml:2:46: there is no model 'c'"},
+        {PIPELINE("40ms", "[a, b]", ""), "'b' are 2 models, a stage is one: write 'b.0'"},
+        {PIPELINE("40ms", "[]", ""), "'stages' has 1 to 16 models"},
+        {PIPELINE("40ms", "[a]", ""),
+         "dir/s.yaml:5: missing key 'slo': model 'b' is a stage of no pipeline"},
+        {PIPELINE("5ms", "[a, b.0]", ""),
+         "dir/s.yaml:2: pipeline 'p': deadline split: 5000 us do not hold even batches of one: the "
+         "path a -> b needs"},
+        {PIPELINE("5ms", "[a, b.0]", "network: {control: 3ms}\n"),
+         "its slo of 5 ms must be at most 19 hours, and above the 6 ms that the network takes"},
+        {PIPELINE("40ms", "[a, b.0]", "partition: {clusters: 1}\n"),
+         "dir/s.yaml:6: 'partition' and 'pipelines' do not go together"},
+        {"accelerators: 1\npipelines: []\nmodels: [{name: m, slo: 1s, profile: {alpha: 1ms, beta: "
+         "1ms}}]",
+         "dir/s.yaml:3: missing key 'arrivals': model 'm' is a stage of no pipeline"},
+        {"accelerators: 1\nmodels: [{name: m, slo: 1s, profile: {alpha: 1ms, beta: 1ms}}]",
+         "dir/s.yaml:2:10: missing key 'arrivals'"},
+        {MODEL(GOOD) "pipelines: [{name: p, slo: 1s, stages: [m], arrivals: {rate: 1}, split: "
+                     "odd}]\n",
+         "'split' must be one of budget, even"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: model_removed}]\n", "missing key 'model'"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: model_removed, model: n}]\n",
+         "dir/s.yaml:4:47: there is no model 'n'"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: model_removed, model: m.0}]\n",
+         "there is no model 'm.0'"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: model_added, model: m}]\n",
+         "dir/s.yaml:4: model 'm' is there already at 1 s: one that comes later has 'present: "
+         "false'"},
+        {MODEL("present: false, " GOOD) "events: [{at: 1s, kind: model_removed, model: m}]\n",
+         "model 'm' is not there at 1 s: it cannot be removed"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: reprofiled, model: m}]\n", "either 'profile' or"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: reprofiled, model: m, factor: 2, profile: {}}]\n",
+         "or a 'factor' on the model's own, not both"},
+        {MODEL(GOOD) "events: [{at: 1s, kind: reprofiled, model: m, factor: 2, changes: all}]\n",
+         "'changes' must be one of both, truth, promise"},
+        {"accelerators: [{count: 1, type: a}, {count: 1, type: b}]\nmodels: [{name: m, slo: 1s, "
+         "profiles: {b: {alpha: 1ms, beta: 1ms}}, arrivals: {rate: 1}}]\n"
+         "events: [{at: 1s, kind: reprofiled, model: m, profile: {alpha: 1ms, beta: 1ms}}]\n",
+         "dir/s.yaml:3: the new profile must be for the same types of accelerators: model 'm' does "
+         "not run on type 'a', the new profile has it"},
         {MODEL(GOOD) "cancels: {share: 2, delay: 1s}\n", "'share' must be a number from 0 to 1"},
         {MODEL(GOOD) "cancels: {share: 0.5}\n", "missing key 'delay'"},
         {MODEL(GOOD) "autoscale: 3\n", "dir/s.yaml:4:12: a map is expected here"},
