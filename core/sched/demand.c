@@ -354,6 +354,7 @@ void fm_sched_demand_epoch(struct fm_sched *sched)
     }
     if (sched->options.part != FM_SCHED_PART_SHARD) {
         sched->active_count = active_of(sched);
+        sched->active_end = fm_id_set_end(&sched->up, sched->active_count);
         clearances_review(sched);
     }
     if (sched->policy->epoch != NULL) {

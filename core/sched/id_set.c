@@ -128,3 +128,20 @@ uint32_t fm_id_set_count_below(const struct fm_id_set *set, uint32_t bound)
     }
     return count;
 }
+
+uint32_t fm_id_set_end(const struct fm_id_set *set, uint32_t count)
+{
+    for (uint32_t word = 0; count > 0 && word <= set->bound / 64; word++) {
+        uint64_t members = set->words[word];
+        uint32_t here = (uint32_t)__builtin_popcountll(members);
+        if (here < count) {
+            count -= here;
+            continue;
+        }
+        for (; count > 1; count--) {
+            members &= members - 1;
+        }
+        return word * 64 + (uint32_t)__builtin_ctzll(members) + 1;
+    }
+    return count > 0 ? set->bound : 0;
+}

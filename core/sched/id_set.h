@@ -32,6 +32,9 @@ void fm_id_set_remove(struct fm_id_set *set, uint32_t id); /* nothing if it is n
 bool fm_id_set_has(const struct fm_id_set *set, uint32_t id);
 /* How many members are less than `bound`. O(bound / 64). */
 uint32_t fm_id_set_count_below(const struct fm_id_set *set, uint32_t bound);
+/* The least id that has `count` members below it, or the bound if there are fewer.
+ * O(bound / 64). */
+uint32_t fm_id_set_end(const struct fm_id_set *set, uint32_t count);
 /* The least member >= from; FM_ID_SET_NONE: there is none. */
 uint32_t fm_id_set_first(const struct fm_id_set *set, uint32_t from);
 

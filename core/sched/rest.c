@@ -21,7 +21,7 @@ static uint64_t patience_ns(const struct fm_sched *sched)
 
 uint64_t fm_sched_rest_until_ns(const struct fm_sched *sched, uint64_t now_ns, uint32_t accelerator)
 {
-    if (accelerator >= sched->options.accelerators_max || accelerator < sched->active_count ||
+    if (accelerator >= sched->options.accelerators_max || accelerator < sched->active_end ||
         !sched->accelerators[accelerator].up ||
         sched->accelerators[accelerator].running_count > 0) {
         return now_ns;

@@ -95,6 +95,9 @@ static int heaps_init(struct fm_sched *sched)
             status = fm_id_heap_init(&sched->willing[i], models, sched->ready_positions);
         }
     }
+    if (status == 0) {
+        status = fm_id_set_init(&sched->up, sched->options.accelerators_max);
+    }
     for (uint32_t i = 0; status == 0 && i < sched->options.type_count; i++) {
         status = fm_id_set_init(&sched->grantable[i], sched->options.accelerators_max);
     }
@@ -171,6 +174,7 @@ void fm_sched_destroy(struct fm_sched *sched)
     for (uint32_t i = 0; i < FM_SCHED_TYPES_LIMIT; i++) {
         fm_id_set_deinit(&sched->grantable[i]);
     }
+    fm_id_set_deinit(&sched->up);
     fm_id_heap_deinit(&sched->closing);
     fm_id_heap_deinit(&sched->timers);
     if (sched->options.requests == NULL) {
@@ -535,6 +539,7 @@ static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
     }
     accelerator->up = false;
     sched->up_count--;
+    fm_id_set_remove(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* what was to stay clear of the larger pool might block the smaller one */
     return true;
@@ -552,6 +557,7 @@ static void event_accelerator_up(struct fm_sched *sched, uint32_t id, uint32_t t
     accelerator->type = (uint8_t)type;
     accelerator->permille = 1000;
     sched->up_count++;
+    fm_id_set_add(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* the load's share of the pool is another now */
 }

@@ -151,6 +151,7 @@ struct fm_sched {
     uint64_t willing_classes;
     uint32_t ready_count;
 
+    struct fm_id_set up;                              /* not SHARD */
     struct fm_id_set grantable[FM_SCHED_TYPES_LIMIT]; /* accelerators that may be given a batch */
     uint32_t grantable_count;
     struct fm_id_heap closing; /* busy ones, by when they may be given the next (lead times only) */
@@ -166,6 +167,7 @@ struct fm_sched {
     uint64_t near_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
     uint32_t active_count;                                /* accelerators the load needs */
+    uint32_t active_end; /* so many of those that are up have lower numbers */
     struct fm_sched_clearance clearances[FM_SCHED_REACH_CLASSES];
     uint32_t clearance_count; /* SHARD: of the matcher */
     uint64_t blocked_wake_ns; /* when a candidate that was held back should be looked at again */

@@ -218,6 +218,9 @@ static bool accelerators_ok(const struct fm_sched *sched)
             return false;
         }
         up += accelerator->up ? 1u : 0u;
+        if (!shard && accelerator->up != fm_id_set_has(&sched->up, id)) {
+            return false;
+        }
         busy += accelerator->running_count > 0 ? 1u : 0u;
     }
     uint32_t grantable = 0;

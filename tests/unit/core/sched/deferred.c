@@ -225,6 +225,25 @@ TEST(low_load_stays_on_the_lowest_accelerators)
     fm_sched_destroy(world.sched);
 }
 
+/* Those that are down do not count among the lowest. */
+TEST(low_load_stays_on_the_lowest_accelerators_that_are_up)
+{
+    struct world world;
+    open_world(&world, 8);
+    add_model(&world, 0, 1, 9, 60, 0, FM_SCHED_GOAL_BALANCED);
+    for (uint32_t id = 0; id < 5; id++) {
+        struct fm_sched_event down = {.kind = FM_SCHED_EVENT_ACCELERATOR_DOWN};
+        down.as.accelerator.accelerator = id;
+        step(&world, 1, &down);
+    }
+    request(&world, MS, 0, 60);
+    CHECK_UINT_EQ(world.starts, 1); /* at once: not held back as if beyond what is in use */
+    CHECK_UINT_EQ(world.last_start.accelerator, 5);
+    CHECK_UINT_EQ(world.last_start.start_ns, MS);
+    CHECK_UINT_EQ(fm_sched_rest_until_ns(world.sched, MS, 6) > MS, true);
+    fm_sched_destroy(world.sched);
+}
+
 TEST(losses_widen_the_accelerators_in_use)
 {
     /* One request every 5 ms, l(b) = b + 9, 60 ms; later one in ten can not be met. */

@@ -140,8 +140,14 @@ TEST(count_below_agrees_with_counting)
     uint32_t count = 0;
     for (uint32_t bound = 0; bound <= 300; bound++) {
         CHECK_INT_EQ(fm_id_set_count_below(&set, bound), count);
-        count += bound < 300 && fm_id_set_has(&set, bound) ? 1u : 0u;
+        bool has = bound < 300 && fm_id_set_has(&set, bound);
+        count += has ? 1u : 0u;
+        if (has) {
+            CHECK_UINT_EQ(fm_id_set_end(&set, count), bound + 1);
+        }
     }
+    CHECK_UINT_EQ(fm_id_set_end(&set, 0), 0);
+    CHECK_UINT_EQ(fm_id_set_end(&set, count + 1), 300);
     fm_id_set_deinit(&set);
 }
 
