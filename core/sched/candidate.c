@@ -32,8 +32,12 @@ void fm_sched_request_drop(struct fm_sched *sched, struct fm_sched_model_entry *
     };
     if (model != NULL) {
         model->stats.dropped[reason]++;
-        if (reason != FM_SCHED_DROP_CANCELLED && reason != FM_SCHED_DROP_MODEL_GONE) {
+        if (reason != FM_SCHED_DROP_CANCELLED && reason != FM_SCHED_DROP_MODEL_GONE &&
+            reason != FM_SCHED_DROP_OUTRANKED) {
             fm_sched_demand_outcome(sched, model, 1, true);
+        }
+        if (reason == FM_SCHED_DROP_LATE || reason == FM_SCHED_DROP_SACRIFICED) {
+            sched->shed.lost[sched->requests.nodes[request].priority]++;
         }
     }
 }

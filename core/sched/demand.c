@@ -351,6 +351,7 @@ void fm_sched_demand_epoch(struct fm_sched *sched)
     sched->epoch_ns = sched->now_ns + FM_SCHED_EXCHANGE_NS;
     if (sched->options.part != FM_SCHED_PART_MATCHER) {
         scrub(sched);
+        fm_sched_shed_epoch(sched);
     }
     if (sched->options.part != FM_SCHED_PART_SHARD) {
         sched->active_count = active_of(sched);

@@ -306,6 +306,7 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
         struct fm_request_node *node = &sched->requests.nodes[request];
         fm_request_node_own(node, FM_SCHED_MODELS_LIMIT); /* runs */
         node->attempts++;
+        sched->shed.served[node->priority]++;
         *link = request;
         link = &node->next[0];
         actions->requests[actions->request_count++] = request;

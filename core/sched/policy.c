@@ -104,6 +104,7 @@ const struct fm_sched_policy fm_sched_policies[FM_SCHED_POLICY_COUNT_] = {
                                   .uses_clearance = true,
                                   .uses_active = true,
                                   .uses_fairness = true,
+                                  .uses_priorities = true,
                                   .uses_outlook = true},
     [FM_SCHED_POLICY_EAGER] = {.name = "eager",
                                .ready = eager_ready,
@@ -141,7 +142,7 @@ static const char *const goal_names[] = {"balanced", "efficiency", "latency"};
 _Static_assert(FM_COUNT_OF(goal_names) == FM_SCHED_GOAL_COUNT_, "one name each");
 
 static const char *const reason_names[] = {"infeasible", "late",       "sacrificed", "rejected",
-                                           "cancelled",  "model gone", "failed"};
+                                           "cancelled",  "model_gone", "failed",     "outranked"};
 _Static_assert(FM_COUNT_OF(reason_names) == FM_SCHED_DROP_COUNT_, "one name each");
 
 const char *fm_sched_policy_name(enum fm_sched_policy_kind policy)

@@ -604,6 +604,7 @@ static void drop_get(struct reading *reading, unsigned tag, struct fm_sched_acti
         [RECORD_DROP_CANCELLED] = FM_SCHED_DROP_CANCELLED,
         [RECORD_DROP_MODEL_GONE] = FM_SCHED_DROP_MODEL_GONE,
         [RECORD_DROP_FAILED] = FM_SCHED_DROP_FAILED,
+        [RECORD_DROP_OUTRANKED] = FM_SCHED_DROP_OUTRANKED,
     };
     struct fm_sched_record_memory *memory = &reading->reader->memory;
     unsigned reason = (tag >> RECORD_DROP_SHIFT) & RECORD_DROP_MASK;

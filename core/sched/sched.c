@@ -397,6 +397,10 @@ static void event_request(struct fm_sched *sched, const struct fm_sched_event *e
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_INFEASIBLE, actions);
         return;
     }
+    if (sched->policy->uses_priorities && fm_sched_shed_arrival(sched, model, node->priority)) {
+        fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_OUTRANKED, actions);
+        return;
+    }
     if (sched->options.admit &&
         fm_sched_demand_wait_ns(sched, model) + model->least_ns > deadline_ns - sched->now_ns) {
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_REJECTED, actions);

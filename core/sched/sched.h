@@ -72,6 +72,7 @@ enum fm_sched_drop_reason {
     FM_SCHED_DROP_MODEL_GONE, /* its model was removed, or is not there */
     FM_SCHED_DROP_FAILED,     /* its batch failed or its accelerator went, and there is no time left
                                  to try again */
+    FM_SCHED_DROP_OUTRANKED,  /* past saturation, for the sake of more important ones */
     FM_SCHED_DROP_COUNT_
 };
 

@@ -3,9 +3,9 @@
  * include sched.h.
  *
  * Files: sched.c (creation, events, the step), demand.c (rates, targets, how many accelerators the
- * load needs), candidate.c (what a model would run now, and whom it lets go), dispatch.c (who gets
- * which accelerator), parts.c (matcher and shards), policy.c (the table) with a file per policy
- * that needs one. Thread rule: pure; one thread at a time.
+ * load needs), shed.c (priorities past saturation), candidate.c (what a model would run now, and
+ * whom it lets go), dispatch.c (who gets which accelerator), parts.c (matcher and shards), policy.c
+ * (the table) with a file per policy that needs one. Thread rule: pure; one thread at a time.
  *
  * Times. Inside, a request's deadline is already less options.result_ns. A batch of b that is
  * granted at t to a free accelerator starts at t + control + b * data and takes l(b).
@@ -121,6 +121,18 @@ struct fm_sched_clearance {
     uint32_t reach_class; /* candidates up to this class are not held back by it */
 };
 
+/* Less important requests that are let go on arrival; by priority. */
+struct fm_sched_shed {
+    uint64_t review_ns;
+    uint64_t asked_ns[FM_SCHED_PRIORITY_COUNT];  /* of accelerators' time, since the review */
+    uint64_t recent_ns[FM_SCHED_PRIORITY_COUNT]; /* the same, of the last ones */
+    uint64_t served[FM_SCHED_PRIORITY_COUNT];
+    uint64_t lost[FM_SCHED_PRIORITY_COUNT];    /* late or sacrificed */
+    uint32_t refuses[FM_SCHED_PRIORITY_COUNT]; /* of 2^16 that arrive */
+    uint32_t owed[FM_SCHED_PRIORITY_COUNT];    /* the same, not yet done */
+    uint32_t room_permille;                    /* of the accelerators that are up */
+};
+
 struct fm_sched_shard_load {
     struct fm_sched_load load;
     uint64_t weight; /* outcomes since the one before */
@@ -174,6 +186,7 @@ struct fm_sched {
     uint32_t bad_q20;         /* recent, all models */
     uint64_t bad_q40;         /* the same, finer */
     uint64_t outcomes;
+    struct fm_sched_shed shed;
 
     /* Parts. By model: what the shard has offered, or what the matcher was offered. */
     struct fm_sched_offer *offers;
@@ -217,7 +230,8 @@ struct fm_sched_policy {
     bool uses_clearance; /* long batches leave room for tight models */
     bool uses_active;    /* low load is kept on few accelerators */
     bool uses_fairness;
-    bool uses_outlook; /* sacrifice asks when the next accelerator comes free */
+    bool uses_priorities; /* past saturation the less important are let go on arrival */
+    bool uses_outlook;    /* sacrifice asks when the next accelerator comes free */
     bool preempts;
     /* The largest batch that may be formed of `count` requests, the earliest of them with
      * deadline_ns; NULL: batch_max. */
@@ -328,6 +342,14 @@ bool fm_sched_demand_full(const struct fm_sched *sched);
 /* `count` requests of the model were served, or were not. */
 void fm_sched_demand_outcome(struct fm_sched *sched, struct fm_sched_model_entry *model,
                              uint32_t count, bool bad);
+
+/* --- shed.c ------------------------------------------------------------------------------------
+ */
+
+/* A request arrives. True: it is let go, for the sake of more important ones. */
+bool fm_sched_shed_arrival(struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                           uint32_t priority);
+void fm_sched_shed_epoch(struct fm_sched *sched);
 
 /* --- candidate.c -------------------------------------------------------------------------------
  */

@@ -43,7 +43,7 @@ void fm_sim_autoscaler_deinit(struct fm_sim_autoscaler *autoscaler)
 bool fm_sim_autoscaler_is_lack(enum fm_sched_drop_reason reason)
 {
     return reason == FM_SCHED_DROP_LATE || reason == FM_SCHED_DROP_SACRIFICED ||
-           reason == FM_SCHED_DROP_REJECTED;
+           reason == FM_SCHED_DROP_REJECTED || reason == FM_SCHED_DROP_OUTRANKED;
 }
 
 uint64_t fm_sim_autoscaler_next_ns(const struct fm_sim_autoscaler *autoscaler)

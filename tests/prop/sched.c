@@ -408,6 +408,9 @@ static void audit_drop(struct world *world, const struct fm_sched_action *action
     case FM_SCHED_DROP_REJECTED:
         MUST(world, world->options.admit && request->attempts == 0);
         break;
+    case FM_SCHED_DROP_OUTRANKED:
+        MUST(world, present && request->attempts == 0 && request->priority > 0);
+        break;
     case FM_SCHED_DROP_SACRIFICED:
     case FM_SCHED_DROP_COUNT_:
         break;

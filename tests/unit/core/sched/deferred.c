@@ -20,6 +20,7 @@ struct world {
     uint32_t next_request;
     uint32_t starts; /* of the last step */
     uint32_t drops;
+    uint32_t drops_of[2][FM_SCHED_DROP_COUNT_]; /* by whether the slot is odd, and by reason */
     struct fm_sched_action last_start;
     /* What runs, by accelerator; batch 0: nothing. */
     struct fm_sched_action running[8];
@@ -42,6 +43,7 @@ static void step(struct world *world, uint64_t now_ns, const struct fm_sched_eve
                 world->starts++;
             } else {
                 world->drops++;
+                world->drops_of[action->request % 2][action->reason]++;
             }
         }
     } while (world->actions.wake_ns <= now_ns);
@@ -299,6 +301,36 @@ TEST(past_saturation_long_batches_do_not_starve_short_ones)
     for (uint32_t i = 0; i < 6; i++) {
         CHECK(dropped_percent(&world, i) < (i < 2 ? 40 : 70));
     }
+    fm_sched_destroy(world.sched);
+}
+
+/* Half of the load has to be let go, and one in two requests is more important than the other. */
+TEST(past_saturation_the_less_important_are_let_go)
+{
+    struct world world;
+    open_world(&world, 1);
+    add_model(&world, 0, 1, 9, 60, 0, FM_SCHED_GOAL_BALANCED);
+    for (uint64_t now_ms = 1; now_ms < 10000; now_ms++) {
+        advance(&world, now_ms * MS);
+        struct fm_sched_event event = {.kind = FM_SCHED_EVENT_REQUEST};
+        event.as.request.request = world.next_request++;
+        event.as.request.priority = event.as.request.request % 2 == 0 ? 1 : 2;
+        event.as.request.deadline_ns = now_ms * MS + 60 * MS;
+        step(&world, now_ms * MS, &event);
+    }
+    uint32_t outranked = world.drops_of[1][FM_SCHED_DROP_OUTRANKED];
+    CHECK(outranked > 10000 / 5 && outranked < 10000 / 2);
+    const uint32_t *important = world.drops_of[0];
+    CHECK_UINT_EQ(important[FM_SCHED_DROP_OUTRANKED], 0);
+    CHECK(important[FM_SCHED_DROP_LATE] + important[FM_SCHED_DROP_SACRIFICED] < 5000 / 20);
+    /* With nobody waiting the least important is served. */
+    advance(&world, 12000 * MS);
+    world.drops = 0;
+    for (uint64_t now_ms = 12000; now_ms < 13000; now_ms += 100) {
+        request(&world, now_ms * MS, 0, 60);
+        advance(&world, (now_ms + 99) * MS);
+    }
+    CHECK_UINT_EQ(world.drops, 0);
     fm_sched_destroy(world.sched);
 }
 

@@ -126,6 +126,7 @@ TEST(bad_answers_ask_for_more)
     CHECK(fm_sim_autoscaler_is_lack(FM_SCHED_DROP_LATE));
     CHECK(fm_sim_autoscaler_is_lack(FM_SCHED_DROP_SACRIFICED));
     CHECK(fm_sim_autoscaler_is_lack(FM_SCHED_DROP_REJECTED));
+    CHECK(fm_sim_autoscaler_is_lack(FM_SCHED_DROP_OUTRANKED));
     CHECK(!fm_sim_autoscaler_is_lack(FM_SCHED_DROP_INFEASIBLE));
     CHECK(!fm_sim_autoscaler_is_lack(FM_SCHED_DROP_FAILED));
     CHECK(!fm_sim_autoscaler_is_lack(FM_SCHED_DROP_CANCELLED));
