@@ -16,7 +16,9 @@
 #define FALL 256u
 /* One that is only willing waits for an accelerator in use: its order matters less. */
 #define WILLING_SLACK 4u
-#define DELAY_MAX_NS  UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
+/* Where there is not enough for all, larger batches have to be seen to be preferred. */
+#define FULL_SLACK_DIVISOR 8u
+#define DELAY_MAX_NS       UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
 
 bool fm_sched_policy_has_parts(enum fm_sched_policy_kind policy)
 {
@@ -75,6 +77,9 @@ static bool state_is_ready(uint32_t state)
 
 uint64_t fm_sched_offer_slack_ns(const struct fm_sched *sched, enum fm_sched_model_state state)
 {
+    if (fm_sched_demand_full(sched)) {
+        return sched->options.offer_slack_ns / FULL_SLACK_DIVISOR;
+    }
     return sched->options.offer_slack_ns * (state == FM_SCHED_MODEL_URGENT ? 1 : WILLING_SLACK);
 }
 

@@ -107,8 +107,9 @@ struct fm_sched_options {
     enum fm_sched_part part;
     uint32_t shard_count;    /* MATCHER: 1 .. FM_SCHED_SHARDS_LIMIT */
     uint64_t offer_slack_ns; /* SHARD: smaller changes of a candidate's order are neither looked
-                                for nor told (of one that is only willing: four times that). 0:
-                                every request is looked at by itself */
+                                for nor told (of one that is only willing: four times that; while
+                                the load asks for all accelerators: an eighth). 0: every request
+                                is looked at by itself */
     const struct fm_request_table *requests; /* SHARD: the slots that all shards share; borrowed */
 };
 
