@@ -88,10 +88,12 @@ static int run(const struct fm_call *call)
     }
     uint64_t lag_ns = fm_log_histogram_quantile_ns(&result.lag, 990);
     if (lag_ns > result.options.slo_ns / LAG_DIVISOR) {
-        fm_call_note(call,
-                     "the load's thread was up to %.3g ms behind: this machine does not keep up "
-                     "with that rate, and bad rate and delay show that and not the scheduler",
-                     (double)lag_ns / 1e6);
+        fm_call_note(
+            call,
+            "in one of 100 looks the load's thread was %.3g ms behind or more: this machine "
+            "does not keep up with that rate, and bad rate and delay show that and not "
+            "the scheduler",
+            (double)lag_ns / 1e6);
     }
     if (options.measure_ns < result.options.slo_ns) {
         fm_call_note(call,

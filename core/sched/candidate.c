@@ -206,12 +206,20 @@ static uint32_t quiet_until(const struct fm_sched *sched, const struct fm_sched_
 {
     const struct fm_latency_table *table = &model->tables[model->reference];
     enum fm_sched_model_state state = state_of(sched, readiness);
+    uint64_t slack_ns = fm_sched_offer_slack_ns(sched, state);
+    uint32_t want = fm_sched_offer_want(model, count);
+    /* What is left of the slack, if the offer stays as it was told. */
+    const struct fm_sched_offer *told = &sched->offers[model - sched->models];
+    uint64_t key_ns = key_of(sched, model, readiness->latest_ns);
+    uint64_t used_ns = key_ns < told->key_ns ? told->key_ns - key_ns : 0;
+    if (told->known && told->state == state && used_ns <= slack_ns && want < 2 * told->want) {
+        slack_ns -= used_ns;
+        want = told->want;
+    }
     uint32_t quiet = UINT32_MAX;
     if (count < model->batch_max) {
-        uint64_t slack_ns = fm_sched_offer_slack_ns(sched, state);
         quiet = fm_latency_table_within(table, table->total_ns[count] + slack_ns, model->batch_max);
     }
-    uint32_t want = fm_sched_offer_want(model, count);
     if (want < FM_SCHED_WANT_MAX && quiet > 2 * want * model->target - 1) {
         quiet = 2 * want * model->target - 1;
     }

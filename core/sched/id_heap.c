@@ -141,9 +141,10 @@ uint32_t fm_id_heap_count_below(const struct fm_id_heap *heap, uint64_t key, uin
     return count;
 }
 
-uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key)
+uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key, uint32_t most)
 {
-    uint32_t exact = fm_id_heap_count_below(heap, key, FM_ID_HEAP_SAMPLE);
+    uint32_t enough = most < FM_ID_HEAP_SAMPLE ? most : FM_ID_HEAP_SAMPLE;
+    uint32_t exact = fm_id_heap_count_below(heap, key, enough);
     if (exact < FM_ID_HEAP_SAMPLE) {
         return exact;
     }
@@ -156,7 +157,8 @@ uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key)
         below += heap->entries[i].key < key ? 1u : 0u;
     }
     uint32_t about = (uint32_t)((uint64_t)below * heap->count / samples);
-    return about > exact ? about : exact;
+    about = about > exact ? about : exact;
+    return about < most ? about : most;
 }
 
 bool fm_id_heap_validate(const struct fm_id_heap *heap)

@@ -51,7 +51,7 @@ static inline struct fm_id_heap_entry fm_id_heap_first(const struct fm_id_heap *
 uint32_t fm_id_heap_count_below(const struct fm_id_heap *heap, uint64_t key, uint32_t most);
 /* The same, exact below FM_ID_HEAP_SAMPLE and estimated from as many samples above. O(1). */
 #define FM_ID_HEAP_SAMPLE 64u
-uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key);
+uint32_t fm_id_heap_about_below(const struct fm_id_heap *heap, uint64_t key, uint32_t most);
 
 bool fm_id_heap_validate(const struct fm_id_heap *heap);
 

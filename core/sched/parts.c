@@ -260,7 +260,8 @@ static bool ended_take(struct fm_sched *sched, const struct fm_sched_message *me
         if (!over_tell(sched, running, FM_SCHED_ACTION_DONE, message->accelerator, actions)) {
             return false;
         }
-        fm_sched_requests_finish(sched, running, message->accelerator, message->as.ended.at_ns);
+        fm_sched_requests_finish(sched, running);
+        fm_sched_latency_learn(sched, running, accelerator->type, message->as.ended.ran_ns);
     } else {
         if (end == FM_SCHED_END_LOST && !running->told) {
             if (!over_tell(sched, running, FM_SCHED_ACTION_PREEMPT, message->accelerator,
@@ -417,16 +418,15 @@ bool fm_sched_end_tell(struct fm_sched *sched, uint32_t id, enum fm_sched_end en
     if (actions->message_count == actions->message_capacity) {
         return false;
     }
+    uint64_t ran_ns = end == FM_SCHED_END_DONE ? fm_sched_ran_ns(sched, running, id) : 0;
     actions->messages[actions->message_count++] = (struct fm_sched_message){
         .kind = FM_SCHED_MESSAGE_ENDED,
         .model = running->model,
         .accelerator = id,
         .batch = running->batch,
-        .as.ended = {.end = end, .at_ns = sched->now_ns},
+        .as.ended = {.end = end, .ran_ns = ran_ns},
     };
-    if (end == FM_SCHED_END_DONE) {
-        fm_sched_latency_learn(sched, running, id, sched->now_ns);
-    }
+    fm_sched_latency_learn(sched, running, sched->accelerators[id].type, ran_ns);
     fm_sched_running_pop(sched, id);
     return true;
 }

@@ -97,7 +97,7 @@ struct fm_sched_message {
         } grant;
         struct {
             enum fm_sched_end end;
-            uint64_t at_ns;
+            uint64_t ran_ns; /* to learn from; 0: nothing */
         } ended;
     } as;
 };

@@ -103,11 +103,12 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? window_ns : 0;
 }
 
-static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, uint64_t latest_ns)
+static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, uint64_t latest_ns,
+                             uint32_t most)
 {
     uint32_t count = 0;
-    for (; classes != 0; classes &= classes - 1) {
-        count += fm_id_heap_about_below(&heaps[__builtin_ctzll(classes)], latest_ns);
+    for (; classes != 0 && count < most; classes &= classes - 1) {
+        count += fm_id_heap_about_below(&heaps[__builtin_ctzll(classes)], latest_ns, most - count);
     }
     return count;
 }
@@ -116,9 +117,8 @@ static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, u
 static uint32_t candidates_before(const struct fm_sched *sched, uint64_t latest_ns)
 {
     uint32_t most = 2 * sched->up_count;
-    uint32_t count = heaps_before(sched->urgent, sched->urgent_classes, latest_ns) +
-                     heaps_before(sched->willing, sched->willing_classes, latest_ns);
-    return count < most ? count : most;
+    uint32_t count = heaps_before(sched->urgent, sched->urgent_classes, latest_ns, most);
+    return count + heaps_before(sched->willing, sched->willing_classes, latest_ns, most - count);
 }
 
 uint64_t fm_sched_deferred_turn_ns(const struct fm_sched *sched, uint64_t latest_ns,

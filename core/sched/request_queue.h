@@ -3,7 +3,8 @@
  *
  * Owns: the order. Slots and their links live in one table shared by all queues
  * (fm_request_table); a slot is in at most one queue. Does not own: what a request is. Thread rule:
- * pure; one thread at a time for a table and its queues.
+ * pure; one thread at a time for a queue and for the slots in it. Copies of a table share its
+ * nodes, so that threads with queues of their own may use one memory.
  *
  * HOW IT WORKS. A skip list over slots (Pugh, 1990) of three levels: a request whose deadline is
  * the latest so far is appended in O(1), which is every request where all deadlines are arrival +

@@ -4,6 +4,7 @@
 #include "core/sched/sched.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "core/sched/policy.h"
@@ -15,6 +16,12 @@
 #define RUNNING_OWNER     FM_SCHED_MODELS_LIMIT
 #define INTERVAL_FIRST_NS UINT64_C(20000)
 #define AHEAD             4u /* events that are looked at before their turn */
+
+_Static_assert(RUNNING_OWNER < FM_REQUEST_OWNER_NONE, "a node's owner has room for every model");
+_Static_assert(FM_SCHED_PRIORITY_COUNT == 4, "a node's priority has two bits");
+_Static_assert(offsetof(struct fm_sched_model_entry, stats.requests) + sizeof(uint64_t) <=
+                   2 * FM_SCHED_LINE,
+               "what an arrival touches lies on two cache lines");
 
 /* --- creation ----------------------------------------------------------------------------------
  */
@@ -468,26 +475,32 @@ bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *r
     return running->first == FM_SCHED_NONE;
 }
 
-void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
-                              uint32_t id, uint64_t end_ns)
+void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running)
 {
     for (uint32_t slot = running->first; slot != FM_SCHED_NONE;) {
         struct fm_request_node *node = &sched->requests.nodes[slot];
         node->owner = FM_REQUEST_OWNER_NONE;
         slot = node->next[0];
     }
-    fm_sched_latency_learn(sched, running, id, end_ns);
+}
+
+uint64_t fm_sched_ran_ns(const struct fm_sched *sched, const struct fm_sched_running *running,
+                         uint32_t id)
+{
+    if (!sched->options.learn || sched->accelerators[id].permille != 1000) {
+        return 0;
+    }
+    return sched->now_ns > running->start_ns ? sched->now_ns - running->start_ns : 1;
 }
 
 void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
-                            uint32_t id, uint64_t end_ns)
+                            uint8_t type, uint64_t ran_ns)
 {
-    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     struct fm_sched_model_entry *model = &sched->models[running->model];
-    if (sched->options.learn && accelerator->permille == 1000 && model->present) {
-        (void)fm_latency_table_learn(&model->tables[accelerator->type], running->count,
-                                     end_ns > running->start_ns ? end_ns - running->start_ns : 1);
+    if (ran_ns > 0 && model->present &&
+        fm_latency_table_learn(&model->tables[type], running->count, ran_ns)) {
         least_review(sched, model);
+        model->quiet_count = 0; /* what it is judged by is another */
     }
 }
 
@@ -516,7 +529,9 @@ static bool batch_end(struct fm_sched *sched, uint32_t id, enum fm_sched_end end
         return fm_sched_end_tell(sched, id, end, actions);
     }
     if (end == FM_SCHED_END_DONE) {
-        fm_sched_requests_finish(sched, running, id, sched->now_ns);
+        fm_sched_requests_finish(sched, running);
+        fm_sched_latency_learn(sched, running, sched->accelerators[id].type,
+                               fm_sched_ran_ns(sched, running, id));
     } else if (!fm_sched_requests_return(sched, running, actions)) {
         return false;
     }

@@ -40,6 +40,14 @@ bool fm_sched_shed_arrival(struct fm_sched *sched, const struct fm_sched_model_e
     return true;
 }
 
+static void outcomes_forget(struct fm_sched_shed *shed)
+{
+    for (uint32_t i = 0; i < FM_SCHED_PRIORITY_COUNT; i++) {
+        shed->lost[i] = 0;
+        shed->served[i] = 0;
+    }
+}
+
 /* Moves the share by what the most important ones have lost. */
 static void room_review(struct fm_sched_shed *shed, uint32_t first)
 {
@@ -56,10 +64,7 @@ static void room_review(struct fm_sched_shed *shed, uint32_t first)
     } else if (lost_ppm < LOST_TOLERATED && shed->room_permille < ROOM_MOST) {
         shed->room_permille += ROOM_RISE;
     }
-    for (uint32_t i = 0; i < FM_SCHED_PRIORITY_COUNT; i++) {
-        shed->lost[i] = 0;
-        shed->served[i] = 0;
-    }
+    outcomes_forget(shed);
 }
 
 void fm_sched_shed_epoch(struct fm_sched *sched)
@@ -83,6 +88,7 @@ void fm_sched_shed_epoch(struct fm_sched *sched)
         first++;
     }
     if (first == FM_SCHED_PRIORITY_COUNT || shed->recent_ns[first] == sum_ns) {
+        outcomes_forget(shed);
         return;
     }
     room_review(shed, first);

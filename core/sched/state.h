@@ -272,13 +272,14 @@ static inline uint64_t fm_sched_busy_micro(const struct fm_sched *sched)
  */
 bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *running,
                               struct fm_sched_actions *actions);
-/* The requests of a batch that finished at end_ns are nobody's any more, and what it took is learnt
- * where options say so. */
-void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running,
-                              uint32_t accelerator, uint64_t end_ns);
-/* A batch finished at end_ns: its model's latencies follow, where options say so. */
+/* The requests of a batch that finished are nobody's any more. */
+void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running);
+/* How long a batch took that ends now; 0: nothing is to be learnt from it. */
+uint64_t fm_sched_ran_ns(const struct fm_sched *sched, const struct fm_sched_running *running,
+                         uint32_t accelerator);
+/* The latencies of a batch's model follow what it took (0: they do not). */
 void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
-                            uint32_t accelerator, uint64_t end_ns);
+                            uint8_t type, uint64_t ran_ns);
 /* The first batch of an accelerator is over; the one behind it starts. Settles it. */
 void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
 

@@ -48,7 +48,7 @@ struct fm_sched_stress_result {
     uint32_t touched; /* accelerators that ran something */
     double busy;      /* accelerators busy, mean */
     uint64_t load_cpu_ns;
-    struct fm_log_histogram lag; /* how late requests were submitted; none without a rate */
+    struct fm_log_histogram lag; /* how late the load was, at each look; none without a rate */
     struct fm_scheduler_stats scheduler;
 };
 

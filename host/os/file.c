@@ -17,6 +17,9 @@
 #include "core/util/memory.h"
 #include "host/os/os.h"
 
+#define LINKS_MAX   40 /* as the kernel follows */
+#define NAMES_TRIED 8
+
 static int status_from_errno(int error)
 {
     switch (error) {
@@ -257,18 +260,21 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
             return write_through(path, data, size, reterr);
         }
     }
-    /* A name of its own, and nothing that is there: neither another writer's nor a link. */
-    int length = snprintf(temporary, sizeof(temporary), "%s.%08x.tmp", path,
-                          (unsigned)(fm_os_entropy() & UINT32_MAX));
-    if (length < 0 || (size_t)length >= sizeof(temporary)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
-                            path);
-    }
     int status = fm_path_directory(directory, sizeof(directory), path);
     if (status != 0) {
         return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
     }
-    status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, reterr);
+    /* A name of its own, and nothing that is there: neither another writer's nor a link. */
+    status = FM_EEXIST;
+    for (uint32_t i = 0; i < NAMES_TRIED && status == FM_EEXIST; i++) {
+        int length = snprintf(temporary, sizeof(temporary), "%s/.fermata-%08x.tmp", directory,
+                              (unsigned)(fm_os_entropy() & UINT32_MAX));
+        if (length < 0 || (size_t)length >= sizeof(temporary)) {
+            return fm_error_set(reterr, FM_ETOOLARGE,
+                                "cannot write '%.100s...': the path is too long", path);
+        }
+        status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, reterr);
+    }
     if (status == 0) {
         status = fm_file_writer_append(&writer, data, size, reterr);
     }
@@ -331,6 +337,63 @@ int fm_file_check_writable(const char *path, struct fm_error *reterr)
     }
     /* A regular file is replaced, where its link (if it is one) leads. */
     return directory_check(realpath(path, target) != NULL ? target : path, reterr);
+}
+
+/* Where a path leads: to something, or to a name in a directory that nothing has yet. */
+struct place {
+    dev_t device;
+    ino_t inode;         /* of the file, or of the directory */
+    char name[NAME_MAX]; /* "": it is there */
+};
+
+static bool place_of_absent(const char *path, struct place *ret_place)
+{
+    char directory[PATH_MAX];
+    struct stat facts;
+    if (fm_path_directory(directory, sizeof(directory), path) != 0 ||
+        stat(directory, &facts) != 0) {
+        return false;
+    }
+    int length = snprintf(ret_place->name, sizeof(ret_place->name), "%s", fm_path_base(path));
+    ret_place->device = facts.st_dev;
+    ret_place->inode = facts.st_ino;
+    return length > 0 && (size_t)length < sizeof(ret_place->name);
+}
+
+static bool place_of(const char *path, struct place *ret_place)
+{
+    char at[PATH_MAX];
+    struct stat facts;
+    int length = snprintf(at, sizeof(at), "%s", path);
+    if (length < 0 || (size_t)length >= sizeof(at)) {
+        return false;
+    }
+    for (int links = 0; links < LINKS_MAX; links++) {
+        char target[PATH_MAX];
+        char directory[PATH_MAX];
+        if (stat(at, &facts) == 0) {
+            *ret_place = (struct place){.device = facts.st_dev, .inode = facts.st_ino};
+            return true;
+        }
+        ssize_t size = readlink(at, target, sizeof(target) - 1);
+        if (size < 0) {
+            return place_of_absent(at, ret_place);
+        }
+        target[size] = '\0';
+        if (fm_path_directory(directory, sizeof(directory), at) != 0 ||
+            fm_path_join(at, sizeof(at), directory, target) != 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
+bool fm_file_is_same(const char *left, const char *right)
+{
+    struct place one;
+    struct place other;
+    return place_of(left, &one) && place_of(right, &other) && one.device == other.device &&
+           one.inode == other.inode && strcmp(one.name, other.name) == 0;
 }
 
 int fm_file_make_directories(const char *path, struct fm_error *reterr)

@@ -37,9 +37,9 @@ int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *r
                                     struct fm_error *reterr);
 
 /*
- * Creates or replaces: writes a file of a random name beside it (path.XXXXXXXX.tmp), fsyncs,
- * renames, fsyncs the directory. On failure nothing of it is left; of several at once the last one
- * wins. A symbolic link is followed; a device or FIFO is written to and stays what it is.
+ * Creates or replaces: writes a file of a random name in its directory (.fermata-XXXXXXXX.tmp),
+ * fsyncs, renames, fsyncs the directory. On failure nothing of it is left; of several at once the
+ * last one wins. A symbolic link is followed; a device or FIFO is written to and stays what it is.
  */
 int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t size,
                                       struct fm_error *reterr);
@@ -49,6 +49,13 @@ int FM_NODISCARD fm_file_write_atomic(const char *path, const void *data, size_t
  * asked before long work whose result goes there. The same error codes as writing.
  */
 int FM_NODISCARD fm_file_check_writable(const char *path, struct fm_error *reterr);
+
+/*
+ * Whether two paths lead to one file: the same device and inode, or, of files that are not there
+ * yet, the same name in the same directory. Links are followed, also to what is not there. False
+ * where one of them cannot be looked at: it can be neither read nor written.
+ */
+bool fm_file_is_same(const char *left, const char *right);
 
 int FM_NODISCARD fm_file_make_directories(const char *path,
                                           struct fm_error *reterr);         /* as mkdir -p */

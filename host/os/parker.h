@@ -42,10 +42,10 @@ static inline void fm_parker_stay(struct fm_parker *parker)
     (void)atomic_exchange_explicit(&parker->awake, 1, memory_order_acq_rel);
 }
 
-/* Whether its thread sleeps, or is about to. Work given before is seen by the thread if not. */
+/* Whether its thread sleeps, or is about to: a hint. */
 static inline bool fm_parker_sleeps(struct fm_parker *parker)
 {
-    return atomic_fetch_or_explicit(&parker->awake, 0, memory_order_acq_rel) == 0;
+    return atomic_load_explicit(&parker->awake, memory_order_acquire) == 0;
 }
 
 /* Returns when woken, or at until_ns (as fm_os_now_ns; FM_PARKER_FOREVER: not by itself). */

@@ -36,13 +36,15 @@ struct parcel {
 };
 
 /*
- * A part and its thread. All of the matcher's is under its `hold`: whoever has it does the
- * matcher's work, its own thread or a shard's that finds it asleep.
+ * A part and its thread. Whoever has the matcher's `hold` does the matcher's work: its own thread,
+ * or a shard's that finds it asleep. What is not of the work is atomic, or under the scheduler's
+ * lock.
  */
 struct part {
     struct fm_scheduler *scheduler;
     struct fm_mutex hold;     /* matcher */
     uint64_t asleep_until_ns; /* matcher */
+    bool told;                /* shard: the matcher has to be told of messages */
     struct fm_sched *sched;
     uint32_t index; /* of the shard; the matcher: shard_count */
     struct fm_thread thread;
@@ -136,7 +138,8 @@ static void messages_send(struct part *part, const struct fm_sched_actions *acti
             part->stats.declined += declines ? 1 : 0;
         }
         fm_ring_stamp(&part->to_matcher, now_ns);
-        return; /* part_step() tells the matcher */
+        part->told = true;
+        return;
     }
     for (uint32_t i = 0; i < actions->message_count; i++) {
         uint32_t model = actions->messages[i].model;
@@ -200,12 +203,10 @@ static uint32_t message_room(struct part *part)
     return room < MESSAGES ? (uint32_t)room : MESSAGES;
 }
 
-static void matcher_tell(struct part *shard);
-
 /* Steps until the events are taken and nothing more is to be said. Returns the step's status. */
 static int part_step(struct part *part, const struct fm_sched_event *events, uint32_t count)
 {
-    for (bool told = false;;) {
+    for (;;) {
         struct fm_sched_actions actions = {
             .items = part->items,
             .capacity = ACTIONS,
@@ -224,11 +225,7 @@ static int part_step(struct part *part, const struct fm_sched_event *events, uin
         events += taken;
         count -= taken;
         part->wake_ns = actions.wake_ns;
-        told = told || actions.message_count > 0;
         if (status != 0 || (count == 0 && actions.wake_ns > now_ns)) {
-            if (told && !is_matcher(part)) {
-                matcher_tell(part);
-            }
             return status;
         }
     }
@@ -416,7 +413,9 @@ static void matcher_tell(struct part *shard)
         fm_parker_wake(&matcher->parker);
         return;
     }
-    for (uint32_t i = 0; i < HELP_ROUNDS && part_work(matcher); i++) {
+    /* Until its own thread is awake, who can do it as well. */
+    for (uint32_t i = 0;
+         i < HELP_ROUNDS && fm_parker_sleeps(&matcher->parker) && part_work(matcher); i++) {
     }
     bool left = !inputs_empty(matcher) || part_until_ns(matcher) < matcher->asleep_until_ns;
     fm_mutex_unlock(&matcher->hold);
@@ -451,7 +450,11 @@ static void part_run(void *argument)
         }
         bool sleeps = false;
         uint64_t until_ns = 0;
-        if (!part_work(part)) {
+        bool any = part_work(part);
+        if (part->told) {
+            part->told = false;
+            matcher_tell(part);
+        } else if (!any) {
             fm_parker_prepare(&part->parker);
             sleeps = inputs_empty(part);
             until_ns = part_until_ns(part);

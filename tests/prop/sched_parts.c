@@ -78,6 +78,7 @@ struct world {
     struct fm_profile profiles[MODELS][TYPES];
     struct fm_sched_model models[MODELS];
     bool present[MODELS];
+    uint64_t offer_slack_ns;                 /* without a whole one */
     uint64_t whole_batches[ACCELERATORS][2]; /* the whole one's numbers of what runs */
     uint64_t digest_whole;                   /* of the step */
     uint64_t digest_parts;
@@ -476,7 +477,8 @@ static void part_create(struct world *world, enum fm_sched_part part, struct fm_
     options.part = part;
     options.shard_count = part == FM_SCHED_PART_MATCHER ? world->shard_count : 0;
     options.requests = part == FM_SCHED_PART_SHARD ? &world->table : NULL;
-    options.offer_slack_ns = part == FM_SCHED_PART_SHARD && world->whole == NULL ? MS / 20 : 0;
+    options.offer_slack_ns =
+        part == FM_SCHED_PART_SHARD && world->whole == NULL ? world->offer_slack_ns : 0;
     struct fm_error error;
     int status = fm_sched_create(&options, ret_sched, &error);
     if (status != 0) {
@@ -513,6 +515,7 @@ static void world_create(struct world *world, uint64_t seed, bool late)
     world->shard_count = (uint32_t)between(world, 1, SHARDS_MAX);
     action_capacity = late && chance(world, 300) ? (uint32_t)between(world, 1, 4) : ITEMS;
     world->delay_max_ns = late ? between(world, 1, 2 * MS) : 0;
+    world->offer_slack_ns = late && chance(world, 500) ? between(world, 1, 10 * MS) : MS / 20;
     MUST(world, fm_request_table_init(&world->table, SLOTS) == 0);
     if (!late) {
         part_create(world, FM_SCHED_PART_WHOLE, &world->whole);

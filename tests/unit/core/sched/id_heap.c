@@ -198,13 +198,14 @@ TEST(about_below_is_exact_for_few_and_near_for_many)
     }
     for (uint64_t key = 0; key <= IDS; key += 500) {
         uint32_t count = fm_id_heap_count_below(&heap, key, IDS);
-        uint32_t about = fm_id_heap_about_below(&heap, key);
+        uint32_t about = fm_id_heap_about_below(&heap, key, IDS);
         CHECK(about >= (count < FM_ID_HEAP_SAMPLE ? count : FM_ID_HEAP_SAMPLE));
+        CHECK_UINT_EQ(fm_id_heap_about_below(&heap, key, 100), about < 100 ? about : 100);
         CHECK(about >= count - count / 3 && about <= count + IDS / 5); /* three deviations */
     }
     for (uint64_t key = 0; key < 60; key++) {
         uint32_t count = fm_id_heap_count_below(&heap, key, IDS);
-        CHECK(count >= FM_ID_HEAP_SAMPLE || fm_id_heap_about_below(&heap, key) == count);
+        CHECK(count >= FM_ID_HEAP_SAMPLE || fm_id_heap_about_below(&heap, key, IDS) == count);
     }
     fm_id_heap_deinit(&heap);
 }

@@ -277,6 +277,8 @@ static uint64_t ready_after(enum fm_sched_policy_kind policy, uint64_t offer_sla
     FM_ASSERT(status == 0);
     struct fm_sched *shard = part_with(policy, FM_SCHED_PART_SHARD, offer_slack_ns, &slots);
     model_set(shard, 0);
+    const struct fm_sched_pool pool = {.up_count = 1000, .model_count = 1};
+    fm_sched_shard_pool_set(shard, &pool);
     uint64_t ready_ns = FM_SCHED_NEVER;
     uint32_t next = 0;
     *ret_offers = 0;
@@ -367,6 +369,109 @@ TEST(matcher_and_shard_learn_the_same)
     fm_sched_destroy(matcher);
     fm_sched_destroy(shard);
     fm_request_table_deinit(&table);
+}
+
+/* A request of model 0, on its way from the shard's offer to its answer. With `behind` the grant
+ * comes when the accelerator is about to be free. Returns when the batch should be done. */
+static uint64_t request_run(struct fm_sched *shard, struct fm_sched *matcher, uint64_t *now_ns,
+                            uint32_t slot, bool behind)
+{
+    const struct fm_sched_event request = {
+        .kind = FM_SCHED_EVENT_REQUEST,
+        .as.request = {.request = slot, .deadline_ns = *now_ns + 50 * MS}};
+    tell(shard, *now_ns, &request);
+    struct fm_sched_message given = messages[0];
+    message(matcher, *now_ns, &given);
+    if (behind) {
+        const struct fm_sched_event tick = {.kind = FM_SCHED_EVENT_TICK};
+        *now_ns = actions.wake_ns;
+        tell(matcher, *now_ns, &tick);
+    }
+    FM_ASSERT(actions.message_count == 1);
+    given = messages[0];
+    message(shard, *now_ns, &given);
+    FM_ASSERT(actions.count == 1 && actions.message_count == 1);
+    uint64_t expected_ns = items[0].expected_ns;
+    given = messages[0];
+    message(matcher, *now_ns, &given);
+    return expected_ns;
+}
+
+/* The first of two batches ends late, and the one behind it takes what it should: the shard, which
+ * does not know when that began, is told how long it ran. */
+TEST(what_stood_behind_a_late_batch_is_learnt_right)
+{
+    CHECK_INT_EQ(fm_request_table_init(&table, SLOTS), 0);
+    struct fm_sched *shard = part_of(FM_SCHED_PART_SHARD, 0);
+    struct fm_sched *matcher = part_of(FM_SCHED_PART_MATCHER, 0);
+    struct fm_sched *both[] = {matcher, shard};
+    for (uint32_t i = 0; i < 2; i++) {
+        both[i]->options.learn = true;
+        both[i]->options.control_ns = 2 * MS;
+        model_set(both[i], 0);
+    }
+    accelerator_is(matcher, 0, 0, FM_SCHED_EVENT_ACCELERATOR_UP);
+    uint64_t now_ns = MS;
+    uint64_t batch = 0;
+    for (uint32_t round = 0; round < 600; round++) {
+        uint64_t expected_ns = request_run(shard, matcher, &now_ns, 0, false);
+        (void)request_run(shard, matcher, &now_ns, 1, true);
+        now_ns = expected_ns + 4 * MS;
+        for (uint32_t i = 0; i < 2; i++) {
+            const struct fm_sched_event done = {.kind = FM_SCHED_EVENT_BATCH_DONE,
+                                                .as.batch = {.accelerator = 0, .batch = ++batch}};
+            tell(matcher, now_ns, &done);
+            CHECK_UINT_EQ(actions.message_count, 1);
+            const struct fm_sched_message ended = messages[0];
+            message(shard, now_ns, &ended);
+            now_ns += 5 * MS;
+        }
+    }
+    uint64_t learnt_ns = matcher->models[0].tables[0].latency_ns[1];
+    CHECK_UINT_EQ(shard->models[0].tables[0].latency_ns[1], learnt_ns);
+    CHECK(learnt_ns > 5 * MS && learnt_ns < 9 * MS); /* between the two */
+    fm_sched_destroy(matcher);
+    fm_sched_destroy(shard);
+    fm_request_table_deinit(&table);
+}
+
+TEST(what_is_told_is_never_off_by_more_than_the_slack)
+{
+    struct fm_random random;
+    fm_random_init(&random, 5);
+    uint32_t looks = 0;
+    for (uint32_t round = 0; round < 500; round++) {
+        CHECK_INT_EQ(fm_request_table_init(&table, SLOTS), 0);
+        uint64_t slack_ns = 1 + fm_random_below(&random, 4 * MS);
+        struct fm_sched *shard = part_of(FM_SCHED_PART_SHARD, slack_ns);
+        model_set(shard, 0);
+        const struct fm_sched_pool pool = {.up_count = 1000, .model_count = 1};
+        fm_sched_shard_pool_set(shard, &pool);
+        uint64_t now_ns = MS;
+        for (uint32_t i = 0; i < 40; i++) {
+            now_ns += fm_random_below(&random, 3 * MS);
+            const struct fm_sched_event request = {
+                .kind = FM_SCHED_EVENT_REQUEST,
+                .as.request = {.request = i, .deadline_ns = now_ns + 50 * MS}};
+            tell(shard, now_ns, &request);
+            const struct fm_sched_model_entry *model = &shard->models[0];
+            const struct fm_sched_offer *told = &shard->offers[0];
+            if (model->state != FM_SCHED_MODEL_URGENT) {
+                continue;
+            }
+            uint32_t count = model->queue.count;
+            uint32_t batch = count < model->batch_max ? count : model->batch_max;
+            uint64_t key_ns =
+                fm_sched_candidate_deadline_ns(shard, 0) - model->tables[0].total_ns[batch];
+            CHECK((key_ns > told->key_ns ? key_ns - told->key_ns : told->key_ns - key_ns) <=
+                  slack_ns);
+            CHECK(fm_sched_offer_want(model, count) < 2u * told->want || told->want > 1);
+            looks++;
+        }
+        fm_sched_destroy(shard);
+        fm_request_table_deinit(&table);
+    }
+    CHECK(looks > 10000);
 }
 
 TEST_MAIN()

@@ -134,6 +134,45 @@ TEST(a_path_is_checked_without_touching_it)
     CHECK_INT_EQ(fm_file_check_writable("/dev/null", &error), 0);
 }
 
+TEST(one_file_has_many_names)
+{
+    char there[128];
+    char link_there[128];
+    char hard[128];
+    char absent[128];
+    char detour[160];
+    char link_absent[128];
+    char other[128];
+    path_in(there, sizeof(there), "same");
+    path_in(link_there, sizeof(link_there), "same.link");
+    path_in(hard, sizeof(hard), "same.hard");
+    path_in(absent, sizeof(absent), "none");
+    path_in(link_absent, sizeof(link_absent), "none.link");
+    path_in(other, sizeof(other), "none.other");
+    (void)snprintf(detour, sizeof(detour), "%s/../%s/./none", directory,
+                   strrchr(directory, '/') + 1);
+    CHECK_INT_EQ(fm_file_write_atomic(there, "x", 1, NULL), 0);
+    CHECK_INT_EQ(symlink("same", link_there), 0);
+    CHECK_INT_EQ(link(there, hard), 0);
+    CHECK_INT_EQ(symlink("none", link_absent), 0);
+    CHECK(fm_file_is_same(there, there));
+    CHECK(fm_file_is_same(there, link_there));
+    CHECK(fm_file_is_same(hard, there));
+    CHECK(fm_file_is_same(absent, detour));
+    CHECK(fm_file_is_same(link_absent, absent));
+    CHECK(!fm_file_is_same(there, absent));
+    CHECK(!fm_file_is_same(other, absent));
+    CHECK(!fm_file_is_same("/nonexistent/a", "/nonexistent/a"));
+    /* A link that leads to itself leads nowhere. */
+    CHECK_INT_EQ(symlink("none.other", other), 0);
+    CHECK(!fm_file_is_same(other, other));
+    CHECK_INT_EQ(unlink(other), 0);
+    CHECK_INT_EQ(unlink(link_there), 0);
+    CHECK_INT_EQ(unlink(link_absent), 0);
+    CHECK_INT_EQ(unlink(hard), 0);
+    CHECK_INT_EQ(unlink(there), 0);
+}
+
 TEST(an_empty_file_is_empty)
 {
     char path[128];

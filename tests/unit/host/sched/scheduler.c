@@ -394,6 +394,34 @@ TEST(a_control_that_cannot_be_is_refused)
     world_end(&world);
 }
 
+TEST(several_controls_at_once_leave_out_what_is_refused)
+{
+    static struct world world;
+    world_begin(&world);
+    struct fm_error error;
+    struct fm_sched_event events[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        events[i] =
+            (struct fm_sched_event){.kind = FM_SCHED_EVENT_MODEL_REMOVED, .as.model_removed = i};
+    }
+    CHECK_INT_EQ(fm_scheduler_controls(world.scheduler, events, 2, &error), 0);
+    /* 0 and 1 are gone already, 2 goes. */
+    CHECK_INT_EQ(fm_scheduler_controls(world.scheduler, events, 3, &error), FM_EINVAL);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK(submit(&world, i, 5000 * MS));
+    }
+    CHECK(submit(&world, 3, 5000 * MS));
+    fm_scheduler_flush(world.scheduler, 0);
+    drain(&world, 0);
+    CHECK_UINT_EQ(world.dropped[FM_SCHED_DROP_MODEL_GONE], 3);
+    CHECK_UINT_EQ(world.done, 1);
+    events[1] = (struct fm_sched_event){.kind = FM_SCHED_EVENT_ACCELERATOR_DOWN};
+    CHECK_INT_EQ(fm_scheduler_controls(world.scheduler, events, 2, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "of one kind");
+    CHECK_INT_EQ(fm_scheduler_controls(world.scheduler, events, 0, &error), 0);
+    world_end(&world);
+}
+
 TEST(what_cannot_be_created_is_explained)
 {
     struct world world = {0};
