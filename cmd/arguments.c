@@ -11,6 +11,8 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 
+#define INTEGER_MAX "9223372036854775807" /* INT64_MAX */
+
 enum { SUGGESTIONS_MAX = 128, SUGGESTION_SIZE = 64, EXPECTS_SIZE = 256 };
 
 bool fm_option_is_negated(const struct fm_option *option)
@@ -84,15 +86,20 @@ static size_t option_count(const struct fm_command *command)
     return count;
 }
 
-static bool parse_integer(const struct fm_option *option, const char *text, int64_t *ret_value)
+/* FM_ETOOLARGE: it would do, were it not beyond what a number can hold here. */
+static int parse_integer(const struct fm_option *option, const char *text, int64_t *ret_value)
 {
-    if (fm_parse_int64(text, ret_value) != 0) {
-        return false;
+    int status = fm_parse_int64(text, ret_value);
+    if (status == FM_ETOOLARGE && option->max == 0 && text[0] != '-') {
+        return FM_ETOOLARGE;
     }
-    return *ret_value >= option->min && (option->max == 0 || *ret_value <= option->max);
+    return status == 0 && *ret_value >= option->min &&
+                   (option->max == 0 || *ret_value <= option->max)
+               ? 0
+               : FM_EINVAL;
 }
 
-/* Comma-separated whole numbers; false when any is wrong or there are too many. */
+/* Comma-separated whole numbers; FM_EINVAL when any is wrong or there are too many. */
 static int parse_integers(struct fm_call *call, const struct fm_option *option, const char *text,
                           struct fm_option_value *value)
 {
@@ -107,9 +114,12 @@ static int parse_integers(struct fm_call *call, const struct fm_option *option, 
         if (comma != NULL) {
             *comma++ = '\0';
         }
-        if (value->integer_count == FM_OPTION_LIST_MAX ||
-            !parse_integer(option, copy, &value->integers[value->integer_count])) {
+        if (value->integer_count == FM_OPTION_LIST_MAX) {
             return FM_EINVAL;
+        }
+        int status = parse_integer(option, copy, &value->integers[value->integer_count]);
+        if (status != 0) {
+            return status;
         }
         value->integer_count++;
         copy = comma;
@@ -128,7 +138,7 @@ static int value_parse(struct fm_call *call, const struct fm_option *option, con
     case FM_OPTION_PATH:
         return text[0] != '\0' ? 0 : FM_EINVAL;
     case FM_OPTION_INTEGER:
-        return parse_integer(option, text, &value->integer) ? 0 : FM_EINVAL;
+        return parse_integer(option, text, &value->integer);
     case FM_OPTION_INTEGERS:
         return parse_integers(call, option, text, value);
     case FM_OPTION_NUMBER:
@@ -138,9 +148,9 @@ static int value_parse(struct fm_call *call, const struct fm_option *option, con
         }
         return 0;
     case FM_OPTION_DURATION:
-        return fm_parse_duration_ns(text, &value->amount) == 0 ? 0 : FM_EINVAL;
+        return fm_parse_duration_ns(text, &value->amount);
     case FM_OPTION_BYTES:
-        return fm_parse_bytes(text, &value->amount) == 0 ? 0 : FM_EINVAL;
+        return fm_parse_bytes(text, &value->amount);
     case FM_OPTION_CHOICE:
         for (size_t i = 0; option->choices[i] != NULL; i++) {
             if (strcmp(option->choices[i], text) == 0) {
@@ -172,6 +182,12 @@ static int value_store(struct fm_call *call, size_t index, const char *origin, c
     int status = value_parse(call, option, text, value);
     if (status == FM_ENOMEM) {
         return fm_error_set(reterr, status, "out of memory while reading the arguments");
+    }
+    if (status == FM_ETOOLARGE) {
+        return fm_error_set(reterr, FM_EINVAL, "%s: '%s' is too %s", origin, text,
+                            option->kind == FM_OPTION_DURATION ? "long: at most 584 years"
+                            : option->kind == FM_OPTION_BYTES  ? "large: less than 16 EiB"
+                                                               : "large: at most " INTEGER_MAX);
     }
     if (status != 0) {
         char expects[EXPECTS_SIZE];

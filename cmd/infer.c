@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/file_arguments.h"
 #include "cmd/infer_options.h"
 #include "cmd/infer_report.h"
 #include "cmd/model_argument.h"
@@ -592,10 +593,35 @@ static int job_check(struct job *job, struct fm_error *reterr)
     return status == 0 ? sources_make(job, reterr) : status;
 }
 
+/* No output may lie over an input, or over another output. */
+static int files_check(const struct job *job, struct fm_error *reterr)
+{
+    const struct fm_call *call = job->call;
+    size_t count = 0;
+    struct fm_file_argument *files = fm_arena_alloc(
+        call->arena, ((size_t)job->source_count + job->options.output_count + 2) * sizeof *files);
+    if (files == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    files[count++] =
+        (struct fm_file_argument){.name = "MODEL", .path = fm_call_positional(call, 0)};
+    files[count++] =
+        (struct fm_file_argument){.name = "--labels", .path = fm_call_string(call, "labels")};
+    for (uint32_t i = 0; i < job->source_count; i++) {
+        files[count++] = (struct fm_file_argument){
+            .name = "INPUT", .path = job->sources[i].is_stdin ? NULL : job->sources[i].path};
+    }
+    for (uint32_t i = 0; i < job->options.output_count; i++) {
+        files[count++] = (struct fm_file_argument){
+            .name = "--output", .path = job->options.outputs[i].path, .written = true};
+    }
+    return fm_file_arguments_check(files, count, reterr);
+}
+
 static int job_answer(struct job *job)
 {
     struct fm_error error = {0};
-    if (job_check(job, &error) != 0) {
+    if (job_check(job, &error) != 0 || files_check(job, &error) != 0) {
         return fm_call_fail_arguments(job->call, &error);
     }
     int status = fm_infer_outputs_check(&job->options, &error);

@@ -110,7 +110,10 @@ static int run(void *argument)
             fm_standard_output_abandoned()
                 ? FM_EXIT_ABANDONED
                 : fm_call_fail_with(&call, FM_EXIT_FAILURE, "cannot write to standard output: %s",
-                                    errno != 0 ? strerror(errno) : "an earlier write failed");
+                                    !fm_standard_output_is_writable()
+                                        ? "it is closed, and what was printed is lost"
+                                    : errno != 0 ? strerror(errno)
+                                                 : "an earlier write failed");
     }
     fm_arena_deinit(&arena);
     return exit_code;

@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/file_arguments.h"
 #include "cmd/model_argument.h"
 #include "core/proto/json.h"
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/profile/measure.h"
@@ -565,6 +567,12 @@ static int run(const struct fm_call *call)
     int status = options_get(call, settings, &error);
     if (status == 0 && save && fm_call_given(call, "output")) {
         status = files_name(fm_call_string(call, "output"), "", &files, &error);
+        const struct fm_file_argument given[] = {
+            {.name = "MODEL", .path = fm_call_positional(call, 0)},
+            {.name = "--output", .path = files.yaml, .written = true},
+            {.name = "the plot beside --output", .path = files.svg, .written = true},
+        };
+        status = status == 0 ? fm_file_arguments_check(given, FM_COUNT_OF(given), &error) : status;
     }
     if (status != 0) {
         return fm_call_fail_arguments(call, &error);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cmd/command.h"
+#include "cmd/file_arguments.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
@@ -113,6 +114,22 @@ static int source_check(const struct fm_call *call, struct question *question,
     return 0;
 }
 
+/* A seed that is there twice would count twice in the median. */
+static int seeds_check(const struct fm_call *call, struct fm_error *reterr)
+{
+    uint32_t count = 0;
+    const int64_t *seeds = fm_call_integers(call, "seeds", &count);
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (seeds[i] == seeds[j]) {
+                return fm_error_set(reterr, FM_EINVAL, "--seeds: %" PRId64 " is named twice",
+                                    seeds[i]);
+            }
+        }
+    }
+    return 0;
+}
+
 /* Looks at the arguments alone: every EINVAL is a usage error. */
 static int options_check(const struct fm_call *call, struct question *question,
                          struct fm_error *reterr)
@@ -151,12 +168,54 @@ static int options_check(const struct fm_call *call, struct question *question,
     if (fm_call_given(call, "bad-rate") && !fm_call_flag(call, "find-goodput")) {
         return fm_error_set(reterr, FM_EINVAL, "--bad-rate is for --find-goodput");
     }
+    if (fm_call_number(call, "bad-rate") >= 1) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--bad-rate: any load at all keeps a share of 1: give one below it");
+    }
     if (question->record != NULL && fm_call_given(call, "partition")) {
         return fm_error_set(reterr, FM_EINVAL,
                             "--record records one scheduler, with --partition there are several: "
                             "give one of them");
     }
-    return compare_parse(fm_call_string(call, "compare"), question, reterr);
+    status = seeds_check(call, reterr);
+    return status == 0 ? compare_parse(fm_call_string(call, "compare"), question, reterr) : status;
+}
+
+/* No result may lie over what is read, or over another result. */
+static int files_check(const struct question *question, struct fm_error *reterr)
+{
+    const struct fm_file_argument files[] = {
+        {.name = "SCENARIO", .path = fm_call_positional(question->call, 0)},
+        {.name = "--replay", .path = question->replay},
+        {.name = "--record", .path = question->record, .written = true},
+        {.name = "--trace", .path = question->trace, .written = true},
+        {.name = "--report", .path = question->report, .written = true},
+    };
+    int status = fm_file_arguments_check(files, FM_COUNT_OF(files), reterr);
+    const struct fm_sim_file *named = question->scenario.files;
+    for (; status == 0 && named != NULL; named = named->next) {
+        for (size_t i = 0; status == 0 && i < FM_COUNT_OF(files); i++) {
+            const struct fm_file_argument pair[] = {
+                {.name = "a file that the scenario names", .path = named->path}, files[i]};
+            status = files[i].written ? fm_file_arguments_check(pair, 2, reterr) : 0;
+        }
+    }
+    return status;
+}
+
+/* What can be known to be a wrong call only once the scenario is: every EINVAL is a usage error. */
+static int scenario_options_check(const struct question *question, struct fm_error *reterr)
+{
+    const struct fm_call *call = question->call;
+    bool many = fm_call_given(call, "seeds");
+    if ((many || fm_call_given(call, "seed")) && !fm_sim_scenario_draws(&question->scenario)) {
+        return fm_error_set(reterr, FM_EINVAL, "%s would change nothing: %s; leave it out",
+                            many ? "--seeds" : "--seed",
+                            question->what_if
+                                ? "a recording's requests come when they came"
+                                : "all requests of this scenario come at times that are given");
+    }
+    return files_check(question, reterr);
 }
 
 /* The partition that was asked for, in the scenario that was loaded. */
@@ -257,6 +316,41 @@ static int page_write(const struct question *question, const struct fm_sim_resul
     return file_write(question->report, &text, reterr);
 }
 
+/* What the user must know of loads that end, to read the numbers. */
+static void traces_note(const struct question *question, const struct fm_sim_traces *traces)
+{
+    const struct fm_call *call = question->call;
+    /* A search goes to loads at which they end earlier: that is said in the documents. */
+    if (traces->shortened && !question->what_if && !fm_call_flag(call, "find-goodput")) {
+        fm_call_note(call,
+                     "the load ends with the last request of the traces, at %.9g s: measured is "
+                     "until then, not for all of 'measure'",
+                     (double)traces->end_ns / 1e9);
+    }
+    if (traces->early != NULL) {
+        fm_call_note(call,
+                     "the trace of '%s' ends at %.9g s, before the measured interval does: what is "
+                     "measured behind it is the rest of the load alone",
+                     traces->early, (double)traces->early_ns / 1e9);
+    }
+    if (traces->left_out > 0) {
+        fm_call_note(call,
+                     "%" PRIu64 " requests of traces come after the measured interval and are left "
+                     "out: give a longer 'measure' to have them",
+                     traces->left_out);
+    }
+}
+
+static void run_note(const struct question *question, const struct fm_sim_result *result)
+{
+    traces_note(question, &result->traces);
+    if (result->total.requests == 0) {
+        fm_call_note(question->call,
+                     "no request arrived in the measured interval, so that every number is 0: "
+                     "measure longer, or give arrivals that lie in it");
+    }
+}
+
 static int record_write(const struct question *question, struct fm_sim_recorder *recorder,
                         struct fm_error *reterr)
 {
@@ -264,13 +358,16 @@ static int record_write(const struct question *question, struct fm_sim_recorder 
     return status == 0 ? file_write(question->record, &recorder->bytes, reterr) : status;
 }
 
+/* *ret_path: the one that failed. */
 static int files_write(const struct question *question, const struct fm_sim_result *result,
                        struct fm_sim_recording *recording, struct fm_sim_recorder *recorder,
-                       struct fm_error *reterr)
+                       const char **ret_path, struct fm_error *reterr)
 {
+    *ret_path = question->record;
     int status = question->record != NULL ? record_write(question, recorder, reterr) : 0;
     if (status == 0 && question->trace != NULL) {
         struct fm_text text = {0};
+        *ret_path = question->trace;
         fm_sim_recording_trace(recording, result, &text);
         status = file_write(question->trace, &text, reterr);
         if (status == 0 && recording->omitted > 0) {
@@ -286,6 +383,7 @@ static int files_write(const struct question *question, const struct fm_sim_resu
             recording->omitted += recording->span_count - FM_SIM_PAGE_SPANS_MAX;
             recording->span_count = FM_SIM_PAGE_SPANS_MAX;
         }
+        *ret_path = question->report;
         status = page_write(question, result, recording, reterr);
     }
     return status;
@@ -329,10 +427,12 @@ static int run_once(const struct question *question, bool print)
         exit_code = fm_call_print(call, &text);
         fm_call_note(call, "%" PRIu64 " requests simulated in %.2f s", result->requests_all,
                      (double)elapsed_ns / 1e9);
+        run_note(question, result);
     }
-    status = files_write(question, result, &recording, &recorder, &error);
+    const char *path = NULL;
+    status = files_write(question, result, &recording, &recorder, &path, &error);
     if (exit_code == FM_EXIT_OK && status != 0) {
-        exit_code = fm_call_fail(call, &error);
+        exit_code = fm_file_argument_fail(call, path, &error);
     }
     if (exit_code == FM_EXIT_OK && result->audit.violations > 0) {
         exit_code = violation_say(call, result->audit.violations, result->audit.first,
@@ -360,6 +460,7 @@ static int report_many(const struct question *question, const struct fm_sim_task
         fm_sim_report_goodput_table(bad_rate, tasks, task_count, &text);
     }
     int exit_code = fm_call_print(call, &text);
+    traces_note(question, &fm_sim_report_median(tasks, question->seed_count)->summary.traces);
     for (uint32_t i = 0; exit_code == FM_EXIT_OK && i < task_count; i++) {
         if (tasks[i].summary.violations > 0) {
             return violation_say(call, tasks[i].summary.violations, tasks[i].summary.violation,
@@ -430,7 +531,8 @@ static int replay_report(const struct question *question, const char *data, size
     }
     if (exit_code == FM_EXIT_OK && question->record != NULL) {
         status = record_write(question, recorder, &error);
-        exit_code = status == 0 ? FM_EXIT_OK : fm_call_fail(call, &error);
+        exit_code =
+            status == 0 ? FM_EXIT_OK : fm_file_argument_fail(call, question->record, &error);
     }
     return exit_code;
 }
@@ -497,6 +599,9 @@ static int run(const struct fm_call *call)
     if (options_check(call, &question, &error) != 0) {
         return fm_call_fail_arguments(call, &error);
     }
+    if (files_check(&question, &error) != 0) {
+        return fm_call_fail_arguments(call, &error);
+    }
     /* Minutes of work must not end at a path that cannot be written. */
     if ((question.trace != NULL && fm_file_check_writable(question.trace, &error) != 0) ||
         (question.report != NULL && fm_file_check_writable(question.report, &error) != 0) ||
@@ -509,6 +614,8 @@ static int run(const struct fm_call *call)
     int exit_code = FM_EXIT_OK;
     if (scenario_load(&question, &error) != 0 || partition_complete(&question, &error) != 0) {
         exit_code = fm_call_fail(call, &error);
+    } else if (scenario_options_check(&question, &error) != 0) {
+        exit_code = fm_call_fail_arguments(call, &error);
     } else {
         options_complete(&question);
         exit_code = question.many ? run_many(&question) : run_once(&question, true);
@@ -563,7 +670,7 @@ static const struct fm_option options_table[] = {
      .help = "run the load of the --replay recording anew, as a scenario; takes all options"},
     {.name = "find-goodput",
      .kind = FM_OPTION_FLAG,
-     .help = "search the highest load that keeps the bad rate, to half a percent",
+     .help = "search the highest load that keeps the bad rate, to 0.1 %",
      .group = "What to ask"},
     {.name = "bad-rate",
      .kind = FM_OPTION_NUMBER,
@@ -571,7 +678,8 @@ static const struct fm_option options_table[] = {
      .default_value = "0.01",
      .number_min = 0,
      .number_max = 1,
-     .help = "drops and late answers that --find-goodput allows, as a share of all requests"},
+     .help = "drops and late answers that --find-goodput allows, as a share (below 1) of all "
+             "requests"},
     {.name = "compare",
      .kind = FM_OPTION_STRING,
      .value_name = "POLICY,POLICY,...",

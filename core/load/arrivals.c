@@ -58,7 +58,7 @@ struct fm_arrivals {
     const uint64_t *times_ns;
     uint64_t time_count;
     uint64_t time_index;
-    bool times_as_given; /* neither scale nor steps: the integers are passed through */
+    double times_scale; /* without steps: what the times are divided by; 0: there are steps */
 
     uint64_t period_ns;
     double period_units;
@@ -452,6 +452,15 @@ static uint64_t next_mmpp(struct fm_arrivals *arrivals)
     }
 }
 
+uint64_t fm_arrivals_trace_time_ns(uint64_t time_ns, double scale)
+{
+    if (scale == 1.0) {
+        return time_ns;
+    }
+    double scaled_ns = (double)time_ns / scale + 0.5;
+    return scaled_ns < 0x1.0p+63 ? (uint64_t)scaled_ns : FM_ARRIVALS_NEVER;
+}
+
 static uint64_t next_trace(struct fm_arrivals *arrivals)
 {
     if (arrivals->time_index == arrivals->time_count) {
@@ -459,8 +468,8 @@ static uint64_t next_trace(struct fm_arrivals *arrivals)
     }
     uint64_t index = arrivals->time_index++;
     uint64_t time_ns = arrivals->times_ns[index];
-    if (arrivals->times_as_given) {
-        return time_ns;
+    if (arrivals->times_scale > 0) {
+        return fm_arrivals_trace_time_ns(time_ns, arrivals->times_scale);
     }
     uint64_t before_ns = index == 0 ? 0 : arrivals->times_ns[index - 1];
     arrivals->at.units += (double)(time_ns - before_ns) / NS_PER_S;
@@ -499,7 +508,7 @@ int fm_arrivals_create(const struct fm_arrivals_spec *spec, uint64_t seed,
         rate = scale;
         arrivals->times_ns = spec->times_ns;
         arrivals->time_count = spec->time_count;
-        arrivals->times_as_given = scale == 1.0 && spec->step_count == 0;
+        arrivals->times_scale = spec->step_count == 0 ? scale : 0;
     }
     add_segments(arrivals, spec, rate);
     *ret_arrivals = arrivals;

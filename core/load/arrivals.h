@@ -76,6 +76,9 @@ void fm_arrivals_destroy(struct fm_arrivals *arrivals); /* accepts NULL */
  * first is a gap after 0 (TRACE: the first given). docs/workloads.md has the formulas. */
 uint64_t fm_arrivals_next(struct fm_arrivals *arrivals);
 
+/* When a trace's time comes at a scale, without steps; never decreasing in the time. */
+uint64_t fm_arrivals_trace_time_ns(uint64_t time_ns, double scale);
+
 const char *fm_arrivals_kind_name(enum fm_arrivals_kind kind);
 enum fm_arrivals_kind fm_arrivals_kind_parse(const char *name); /* KIND_COUNT_: unknown */
 

@@ -18,7 +18,7 @@
 #define WILLING_SLACK 4u
 /* Where there is not enough for all, larger batches have to be seen to be preferred. */
 #define FULL_SLACK_DIVISOR 8u
-#define DELAY_MAX_NS       UINT64_C(20000000) /* a longer one is a stall, of which nothing is learnt */
+#define DELAY_MAX_NS       UINT64_C(20000000) /* a longer one is a stall: not learnt from */
 
 bool fm_sched_policy_has_parts(enum fm_sched_policy_kind policy)
 {

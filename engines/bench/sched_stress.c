@@ -21,7 +21,7 @@
 #define CLUMP_NS       UINT64_C(20000)
 #define BATCH_LEAST    16.0
 #define BATCH_MOST     1024.0
-#define BATCH_LIMIT    2048u /* twice what is chosen; tables of thousands of models would be large */
+#define BATCH_LIMIT    2048u /* twice what is chosen: models have tables of it */
 #define LATENCY_S      0.005 /* a batch takes, where that makes a batch of these sizes */
 #define LATENCY_MOST_S 0.25  /* with few requests for many accelerators these are idle instead */
 #define BETA_ALPHAS    4.8

@@ -4,6 +4,7 @@
 #include "engines/sim/report.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,9 +31,10 @@ static void latency_write(struct fm_json_writer *writer, const struct fm_log_his
     fm_json_key(writer, "latency_ms");
     fm_json_object_begin(writer);
     fm_json_member_number(writer, "mean", (double)fm_log_histogram_mean_ns(latency) / 1e6);
-    fm_json_member_number(writer, "p50", (double)fm_log_histogram_quantile_ns(latency, 500) / 1e6);
-    fm_json_member_number(writer, "p90", (double)fm_log_histogram_quantile_ns(latency, 900) / 1e6);
-    fm_json_member_number(writer, "p99", (double)fm_log_histogram_quantile_ns(latency, 990) / 1e6);
+    /* null: beyond what the histogram tells apart. */
+    fm_json_member_number(writer, "p50", fm_sim_quantile_ms(latency, 500));
+    fm_json_member_number(writer, "p90", fm_sim_quantile_ms(latency, 900));
+    fm_json_member_number(writer, "p99", fm_sim_quantile_ms(latency, 990));
     fm_json_member_number(writer, "max", (double)latency->max_ns / 1e6);
     fm_json_object_end(writer);
 }
@@ -46,13 +48,8 @@ static void outcomes_write(struct fm_json_writer *writer, const struct fm_sim_co
     fm_json_key(writer, "dropped");
     fm_json_object_begin(writer);
     for (unsigned i = 0; i < FM_SCHED_DROP_COUNT_; i++) {
-        char key[32];
-        (void)snprintf(key, sizeof key, "%s",
-                       fm_sched_drop_reason_name((enum fm_sched_drop_reason)i));
-        for (char *c = key; *c != '\0'; c++) {
-            *c = *c == ' ' ? '_' : *c;
-        }
-        fm_json_member_uint(writer, key, counts->dropped[i]);
+        fm_json_member_uint(writer, fm_sched_drop_reason_name((enum fm_sched_drop_reason)i),
+                            counts->dropped[i]);
     }
     fm_json_object_end(writer);
 }
@@ -301,6 +298,18 @@ static void timeline_write(struct fm_json_writer *writer, const struct fm_sim_re
     fm_json_object_end(writer);
 }
 
+/* What became of loads that end. */
+static void traces_write(struct fm_json_writer *writer, const struct fm_sim_traces *traces)
+{
+    fm_json_key(writer, "traces");
+    fm_json_object_begin(writer);
+    fm_json_member_number(writer, "end_s", (double)traces->end_ns / 1e9);
+    fm_json_key(writer, "measure_shortened");
+    fm_json_bool(writer, traces->shortened);
+    fm_json_member_uint(writer, "left_out", traces->left_out);
+    fm_json_object_end(writer);
+}
+
 void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text)
 {
     struct fm_json_writer writer;
@@ -311,6 +320,9 @@ void fm_sim_report_json(const struct fm_sim_result *result, struct fm_text *text
     fm_json_member_uint(&writer, "seed", result->seed);
     fm_json_member_number(&writer, "scale", result->scale);
     fm_json_member_number(&writer, "measure_s", seconds);
+    if (result->traces.count > 0) {
+        traces_write(&writer, &result->traces);
+    }
     counts_write(&writer, &result->total, seconds);
     fm_json_member_number(&writer, "bad_rate_worst_model", fm_sim_result_worst_bad_rate(result));
     latency_write(&writer, &result->latency);
@@ -463,6 +475,28 @@ static void drops_line(const struct fm_sim_counts *counts, struct fm_text *text)
     fm_text_append_string(text, any ? "\n" : "none\n");
 }
 
+/* "12.34", or that it is beyond what the histogram tells apart. */
+static const char *quantile_text(double quantile_ms, const char *unit, char *text, size_t size)
+{
+    if (isinf(quantile_ms)) {
+        (void)snprintf(text, size, "> 18 min");
+    } else {
+        (void)snprintf(text, size, "%.2f%s", quantile_ms, unit);
+    }
+    return text;
+}
+
+/* The last columns of a line: the median and the 99th percentile. */
+static void quantile_columns(const struct fm_log_histogram *latency, struct fm_text *text)
+{
+    char median[32];
+    char high[32];
+    fm_text_append_format(
+        text, " %9s %9s\n",
+        quantile_text(fm_sim_quantile_ms(latency, 500), "", median, sizeof median),
+        quantile_text(fm_sim_quantile_ms(latency, 990), "", high, sizeof high));
+}
+
 /* A line for each class: what differs between them, and how they fared. */
 static void class_lines(const struct fm_sim_model_result *model, double seconds,
                         struct fm_text *text)
@@ -499,11 +533,10 @@ static void model_lines(const struct fm_sim_result *result, struct fm_text *text
         char name[160];
         (void)fm_sim_scenario_model_name(result->scenario, i, name, sizeof name);
         fm_text_append_format(
-            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.2f %9.2f %9.2f\n", name,
+            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.2f", name,
             (double)model->counts.requests / seconds, (double)model->counts.good / seconds,
-            fm_sim_counts_bad_rate(&model->counts) * 100, fm_sim_counts_batch_mean(&model->counts),
-            (double)fm_log_histogram_quantile_ns(&model->latency, 500) / 1e6,
-            (double)fm_log_histogram_quantile_ns(&model->latency, 990) / 1e6);
+            fm_sim_counts_bad_rate(&model->counts) * 100, fm_sim_counts_batch_mean(&model->counts));
+        quantile_columns(&model->latency, text);
         class_lines(model, seconds, text);
     }
     if (count < result->model_count) {
@@ -521,11 +554,10 @@ static void pipeline_lines(const struct fm_sim_result *result, struct fm_text *t
         const struct fm_sim_pipeline *given = &result->scenario->pipelines[i];
         const struct fm_sim_pipeline_result *pipeline = &result->pipelines[i];
         fm_text_append_format(
-            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.4g %9.2f %9.2f\n", given->name,
+            text, "%-20.20s %11.1f %11.1f %7.2f%% %8.4g", given->name,
             (double)pipeline->counts.requests / seconds, (double)pipeline->counts.good / seconds,
-            fm_sim_counts_bad_rate(&pipeline->counts) * 100, (double)given->slo_ns / 1e6,
-            (double)fm_log_histogram_quantile_ns(&pipeline->latency, 500) / 1e6,
-            (double)fm_log_histogram_quantile_ns(&pipeline->latency, 990) / 1e6);
+            fm_sim_counts_bad_rate(&pipeline->counts) * 100, (double)given->slo_ns / 1e6);
+        quantile_columns(&pipeline->latency, text);
         for (uint32_t j = 0; j < given->stage_count; j++) {
             const struct fm_sim_counts *stage = &pipeline->stages[j];
             char name[160];
@@ -616,8 +648,12 @@ void fm_sim_report_table(const struct fm_sim_result *result, struct fm_text *tex
                           result->total.late);
     drops_line(&result->total, text);
     fm_text_append_format(text, "batch          %.2f on average\n", summary.batch_mean);
-    fm_text_append_format(text, "latency        p50 %.2f ms, p99 %.2f ms, mean %.2f ms\n",
-                          summary.latency_p50_ms, summary.latency_p99_ms, summary.latency_mean_ms);
+    char median[32];
+    char high[32];
+    fm_text_append_format(text, "latency        p50 %s, p99 %s, mean %.2f ms\n",
+                          quantile_text(summary.latency_p50_ms, " ms", median, sizeof median),
+                          quantile_text(summary.latency_p99_ms, " ms", high, sizeof high),
+                          summary.latency_mean_ms);
     fm_text_append_format(text,
                           "accelerators   %" PRIu32 ", %" PRIu32 " touched, %.2f busy on average\n",
                           result->accelerator_count, summary.touched, summary.busy);
@@ -653,11 +689,12 @@ void fm_sim_report_goodput_table(double bad_rate, const struct fm_sim_task *task
                           "offered/s", "bad", "worst", "batch", "touched", "p99 ms");
     for (uint32_t i = 0; i < task_count; i++) {
         const struct fm_sim_summary *summary = &tasks[i].summary;
+        char high[32];
         fm_text_append_format(
-            text, "%-20" PRIu64 " %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %9.2f\n",
+            text, "%-20" PRIu64 " %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %9s\n",
             tasks[i].seed, summary->goodput_rps, summary->offered_rps, summary->bad_rate * 100,
             summary->bad_rate_worst_model * 100, summary->batch_mean, summary->touched,
-            summary->latency_p99_ms);
+            quantile_text(summary->latency_p99_ms, "", high, sizeof high));
     }
     fm_text_append_format(text, "\nmedian goodput: %.1f requests/s\n",
                           fm_sim_report_median(tasks, task_count)->summary.goodput_rps);
@@ -671,10 +708,12 @@ void fm_sim_report_compare_table(const struct fm_sim_task *tasks, uint32_t task_
     for (uint32_t i = 0; i < task_count; i += seed_count) {
         const struct fm_sim_summary *summary =
             &fm_sim_report_median(tasks + i, seed_count)->summary;
+        char high[32];
         fm_text_append_format(
-            text, "%-12s %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %8.2f %9.2f\n",
+            text, "%-12s %11.1f %11.1f %7.3f%% %7.3f%% %8.2f %8" PRIu32 " %8.2f %9s\n",
             fm_sched_policy_name(tasks[i].policy), summary->goodput_rps, summary->offered_rps,
             summary->bad_rate * 100, summary->bad_rate_worst_model * 100, summary->batch_mean,
-            summary->touched, summary->busy, summary->latency_p99_ms);
+            summary->touched, summary->busy,
+            quantile_text(summary->latency_p99_ms, "", high, sizeof high));
     }
 }

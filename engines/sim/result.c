@@ -3,6 +3,8 @@
  */
 #include "engines/sim/world.h"
 
+#include <math.h>
+
 #include "core/util/hash.h"
 #include "engines/sim/partition.h"
 
@@ -17,6 +19,7 @@ void fm_sim_result_free(struct fm_sim_result *result)
         fm_free(result->accelerators);
         fm_free(result->batch_sizes);
         fm_sim_partition_result_free(result->partition);
+        fm_sim_scenario_fitted_free(result->fitted);
         fm_free(result);
     }
 }
@@ -49,6 +52,15 @@ uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts)
 double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts)
 {
     return counts->requests > 0 ? (double)fm_sim_counts_bad(counts) / (double)counts->requests : 0;
+}
+
+double fm_sim_quantile_ms(const struct fm_log_histogram *latency, uint32_t permille)
+{
+    uint64_t value_ns = fm_log_histogram_quantile_ns(latency, permille);
+    /* The last bucket holds all that is longer. */
+    bool beyond = latency->max_ns >= fm_log_histogram_edge_ns(FM_LOG_HISTOGRAM_BUCKETS) &&
+                  value_ns >= fm_log_histogram_edge_ns(FM_LOG_HISTOGRAM_BUCKETS - 1);
+    return beyond ? INFINITY : (double)value_ns / 1e6;
 }
 
 double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts)

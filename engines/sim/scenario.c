@@ -184,6 +184,27 @@ const char *fm_sim_scenario_model_name(const struct fm_sim_scenario *scenario, u
     return text;
 }
 
+static bool is_drawn(const struct fm_arrivals_spec *arrivals)
+{
+    return arrivals->kind != FM_ARRIVALS_TRACE && arrivals->kind != FM_ARRIVALS_CONSTANT;
+}
+
+bool fm_sim_scenario_draws(const struct fm_sim_scenario *scenario)
+{
+    /* A model of several sub-clusters: where each request goes. */
+    bool draws = scenario->partition.clusters > 0;
+    for (uint32_t i = 0; i < scenario->group_count; i++) {
+        const struct fm_sim_group *group = &scenario->groups[i];
+        draws = draws ||
+                (!group->silent && (is_drawn(&group->arrivals) || group->slo_choice_count > 1 ||
+                                    group->priority_choice_count > 1));
+    }
+    for (uint32_t i = 0; i < scenario->pipeline_count; i++) {
+        draws = draws || is_drawn(&scenario->pipelines[i].arrivals);
+    }
+    return draws;
+}
+
 uint64_t fm_sim_seed(uint64_t seed, const char *concern, uint64_t index)
 {
     uint64_t hash = fm_hash_add(FM_HASH_START, concern, strlen(concern) + 1);
@@ -243,6 +264,13 @@ static int group_check(const struct fm_sim_scenario *scenario, const struct fm_s
                        group->name);
         return wrong(scenario, group->line, reterr, text);
     }
+    if (group->queue_delay_ns > FM_PROFILE_LATENCY_MAX_NS) {
+        (void)snprintf(text, sizeof text,
+                       "model '%.100s': its queue_delay is longer than the 19 hours that the "
+                       "scheduler plans ahead",
+                       group->name);
+        return wrong(scenario, group->line, reterr, text);
+    }
     if (shortest_ns + fixed_ns > slo_ns && slo_ns > 0) {
         (void)snprintf(text, sizeof text,
                        "model '%.100s' can never meet its slo of %g ms: a batch of one takes %g ms "
@@ -286,6 +314,11 @@ static int pipelines_check(struct fm_sim_scenario *scenario, struct fm_error *re
     }
     for (uint32_t i = 0; status == 0 && i < scenario->pipeline_count; i++) {
         const struct fm_sim_pipeline *pipeline = &scenario->pipelines[i];
+        if (pipeline->slo_ns > FM_PROFILE_LATENCY_MAX_NS) {
+            return wrong(scenario, pipeline->line, reterr,
+                         "the pipeline's slo is longer than the 19 hours that the scheduler plans "
+                         "ahead");
+        }
         status = stream_check(scenario, &pipeline->arrivals, "pipeline", pipeline->name,
                               pipeline->line, reterr);
     }

@@ -135,9 +135,16 @@ struct fm_sim_pipeline {
     uint64_t due_ns[FM_SIM_STAGES_MAX]; /* set by the check: from arrival to each stage's answer */
 };
 
+/* A file that a scenario is read from besides its own: a trace, a profile. Of the arena. */
+struct fm_sim_file {
+    const char *path;
+    struct fm_sim_file *next;
+};
+
 struct fm_sim_scenario {
     struct fm_arena arena;
     const char *file; /* for messages; may be NULL */
+    struct fm_sim_file *files;
 
     char types[FM_SCHED_TYPES_LIMIT][FM_SIM_TYPE_NAME_SIZE];
     uint32_t type_count;
@@ -147,6 +154,8 @@ struct fm_sim_scenario {
     uint64_t seed;
     uint64_t warmup_ns;
     uint64_t measure_ns;
+    bool ends_with_load;   /* measured is at most until the last trace's end (traces.h) */
+    bool events_keep_pace; /* they are of the load: at a scale X they come X times earlier */
     uint64_t control_ns;
     uint64_t data_ns;
     uint64_t result_ns;
@@ -211,6 +220,9 @@ int FM_NODISCARD fm_sim_group_shares(const struct fm_sim_group *group, double *r
 /* "name", or "name.index" in a group of several. Of a checked scenario. Returns text. */
 const char *fm_sim_scenario_model_name(const struct fm_sim_scenario *scenario, uint32_t model,
                                        char *text, size_t size);
+/* Whether the seed of a run decides anything; spread, failures and cancels have seeds of their own.
+ */
+bool fm_sim_scenario_draws(const struct fm_sim_scenario *scenario);
 /* A seed for one concern of one model, unrelated to all others of the same scenario. */
 uint64_t fm_sim_seed(uint64_t seed, const char *concern, uint64_t index);
 

@@ -32,6 +32,16 @@ static int out_of_memory(const struct reader *reader)
                         reader->scenario->file);
 }
 
+/* What must be there, with something after it. */
+static int require(struct fm_config *mapping, const char *key, struct fm_config **ret_child,
+                   struct fm_error *reterr)
+{
+    int status = fm_config_require(mapping, key, ret_child, reterr);
+    return status == 0 && (*ret_child)->kind == FM_CONFIG_NULL
+               ? fm_config_error(*ret_child, reterr, "'%s' is empty: write its value after it", key)
+               : status;
+}
+
 static void *allocate(const struct reader *reader, size_t count, size_t size)
 {
     return fm_arena_alloc(&reader->scenario->arena, count * size);
@@ -71,7 +81,7 @@ static int read_time_required(const struct reader *reader, struct fm_config *map
                               const char *key, uint64_t *value)
 {
     struct fm_config *node = NULL;
-    int status = fm_config_require(mapping, key, &node, reader->reterr);
+    int status = require(mapping, key, &node, reader->reterr);
     status = status == 0 ? read_time(reader, mapping, key, value) : status;
     if (status == 0 && *value == 0) {
         status = fm_config_error(node, reader->reterr, "'%s' must be above 0", key);
@@ -106,11 +116,22 @@ static int read_list(const struct reader *reader, struct fm_config *mapping, con
     return status;
 }
 
+/* C0, delete, and C1 as UTF-8 has them: U+009B begins a terminal's command as well as ESC does. */
+static bool has_control(const char *text)
+{
+    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++) {
+        if (*byte < 0x20 || *byte == 0x7f || (*byte == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int read_name(const struct reader *reader, struct fm_config *mapping, const char *key,
                      size_t length_max, const char **ret_name)
 {
     struct fm_config *node = NULL;
-    int status = fm_config_require(mapping, key, &node, reader->reterr);
+    int status = require(mapping, key, &node, reader->reterr);
     status = status == 0 ? fm_config_expect(node, FM_CONFIG_SCALAR, reader->reterr) : status;
     if (status != 0) {
         return status;
@@ -120,17 +141,32 @@ static int read_name(const struct reader *reader, struct fm_config *mapping, con
         return fm_config_error(node, reader->reterr, "'%s' must have 1 to %zu bytes", key,
                                length_max);
     }
+    if (has_control(node->text)) {
+        return fm_config_error(node, reader->reterr,
+                               "'%s' has a control character in it: a name is what a terminal can "
+                               "show",
+                               key);
+    }
     *ret_name = fm_arena_strdup(&reader->scenario->arena, node->text);
     return *ret_name != NULL ? 0 : out_of_memory(reader);
 }
 
+/* The path of a file that the scenario names; it is remembered as one that is read. */
 static int resolve(const struct reader *reader, const struct fm_config *node, char *ret_path,
                    size_t size)
 {
-    return fm_path_join(ret_path, size, reader->directory, node->text) == 0
-               ? 0
-               : fm_config_error(node, reader->reterr, "the path is longer than %zu bytes",
-                                 size - 1);
+    struct fm_sim_scenario *scenario = reader->scenario;
+    if (fm_path_join(ret_path, size, reader->directory, node->text) != 0) {
+        return fm_config_error(node, reader->reterr, "the path is longer than %zu bytes", size - 1);
+    }
+    struct fm_sim_file *file = allocate(reader, 1, sizeof *file);
+    char *path = fm_arena_strdup(&scenario->arena, ret_path);
+    if (file == NULL || path == NULL) {
+        return out_of_memory(reader);
+    }
+    *file = (struct fm_sim_file){.path = path, .next = scenario->files};
+    scenario->files = file;
+    return 0;
 }
 
 /* --- accelerators ------------------------------------------------------------------------------
@@ -152,7 +188,7 @@ static int read_pool(const struct reader *reader, struct fm_config *node, struct
     struct fm_config *ignored = NULL;
     const char *type = "default";
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_require(node, "count", &ignored, reader->reterr) : status;
+    status = status == 0 ? require(node, "count", &ignored, reader->reterr) : status;
     status = status == 0
                  ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &pool->count)
                  : status;
@@ -178,7 +214,7 @@ static int read_accelerators(const struct reader *reader, struct fm_config *root
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     struct fm_config *node = NULL;
-    int status = fm_config_require(root, "accelerators", &node, reader->reterr);
+    int status = require(root, "accelerators", &node, reader->reterr);
     if (status != 0) {
         return status;
     }
@@ -214,8 +250,8 @@ static int read_affine(const struct reader *reader, struct fm_config *node,
     uint64_t beta_ns = 0;
     uint32_t batch_max = AFFINE_BATCH_LIMIT;
     struct fm_config *ignored = NULL;
-    int status = fm_config_require(node, "alpha", &ignored, reader->reterr);
-    status = status == 0 ? fm_config_require(node, "beta", &ignored, reader->reterr) : status;
+    int status = require(node, "alpha", &ignored, reader->reterr);
+    status = status == 0 ? require(node, "beta", &ignored, reader->reterr) : status;
     status = status == 0 ? read_time(reader, node, "alpha", &alpha_ns) : status;
     status = status == 0 ? read_time(reader, node, "beta", &beta_ns) : status;
     status = status == 0 ? read_uint32(reader, node, "batch_max", 1, AFFINE_BATCH_LIMIT, &batch_max)
@@ -362,7 +398,7 @@ static int read_states(const struct reader *reader, struct fm_config *node,
         struct fm_config *ignored = NULL;
         uint64_t mean_ns = 0;
         status = fm_config_expect(entry, FM_CONFIG_MAPPING, reader->reterr);
-        status = status == 0 ? fm_config_require(entry, "rate", &ignored, reader->reterr) : status;
+        status = status == 0 ? require(entry, "rate", &ignored, reader->reterr) : status;
         status = status == 0 ? fm_config_double(entry, "rate", 0, FM_ARRIVALS_RATE_MAX_HZ,
                                                 &state->rate_hz, reader->reterr)
                              : status;
@@ -389,10 +425,9 @@ static int read_steps(const struct reader *reader, struct fm_config *node,
         struct fm_config *entry = &list->children[i];
         struct fm_config *ignored = NULL;
         status = fm_config_expect(entry, FM_CONFIG_MAPPING, reader->reterr);
-        status = status == 0 ? fm_config_require(entry, "at", &ignored, reader->reterr) : status;
+        status = status == 0 ? require(entry, "at", &ignored, reader->reterr) : status;
         status = status == 0 ? read_time(reader, entry, "at", &steps[i].at_ns) : status;
-        status =
-            status == 0 ? fm_config_require(entry, "factor", &ignored, reader->reterr) : status;
+        status = status == 0 ? require(entry, "factor", &ignored, reader->reterr) : status;
         status = status == 0 ? fm_config_double(entry, "factor", 0, FM_ARRIVALS_FACTOR_MAX,
                                                 &steps[i].factor, reader->reterr)
                              : status;
@@ -483,7 +518,7 @@ static int read_trace(const struct reader *reader, struct fm_config *node,
     const char *deadline_column = NULL;
     struct fm_config *file = NULL;
     struct fm_trace_text_options options = {.name = path, .times_max = FM_SIM_TRACE_TIMES_MAX};
-    int status = fm_config_require(node, "file", &file, reader->reterr);
+    int status = require(node, "file", &file, reader->reterr);
     status = status == 0 ? fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr) : status;
     status =
         status == 0 ? fm_config_string(node, "column", &options.column, reader->reterr) : status;
@@ -517,7 +552,7 @@ static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
     struct fm_config *node = NULL;
     struct fm_config *ignored = NULL;
     int kind = FM_ARRIVALS_POISSON;
-    int status = fm_config_require(mapping, "arrivals", &node, reader->reterr);
+    int status = require(mapping, "arrivals", &node, reader->reterr);
     status = status == 0 ? fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr) : status;
     status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
     if (status != 0) {
@@ -530,7 +565,7 @@ static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
         return status == 0 ? fm_config_finish(node, reader->reterr) : status;
     }
     if (kind == FM_ARRIVALS_GAMMA) {
-        status = fm_config_require(node, "shape", &ignored, reader->reterr);
+        status = require(node, "shape", &ignored, reader->reterr);
         status = status == 0 ? fm_config_double(node, "shape", FM_ARRIVALS_SHAPE_MIN,
                                                 FM_ARRIVALS_SHAPE_MAX, &spec->shape, reader->reterr)
                              : status;
@@ -538,7 +573,7 @@ static int read_arrivals(const struct reader *reader, struct fm_config *mapping,
     if (kind == FM_ARRIVALS_MMPP) {
         status = status == 0 ? read_states(reader, node, spec) : status;
     } else {
-        status = status == 0 ? fm_config_require(node, "rate", &ignored, reader->reterr) : status;
+        status = status == 0 ? require(node, "rate", &ignored, reader->reterr) : status;
     }
     status = status == 0 ? fm_config_double(node, "rate", FM_ARRIVALS_RATE_MIN_HZ,
                                             FM_ARRIVALS_RATE_MAX_HZ, &spec->rate_hz, reader->reterr)
@@ -728,12 +763,40 @@ static int read_group(const struct reader *reader, struct fm_config *node,
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
+/* Whether a group of several has a model of that name, "group.index". */
+static bool group_has(const struct fm_sim_group *group, const char *name, uint64_t *ret_index)
+{
+    size_t length = strlen(group->name);
+    *ret_index = 0;
+    return group->count > 1 && strncmp(name, group->name, length) == 0 && name[length] == '.' &&
+           fm_parse_uint64(name + length + 1, ret_index) == 0 && *ret_index < group->count;
+}
+
+/* No name may stand for two models, or for a model and a group. */
+static int group_name_check(const struct reader *reader, const struct fm_config *node,
+                            const struct fm_sim_group *before, const struct fm_sim_group *group)
+{
+    uint64_t index = 0;
+    if (strcmp(before->name, group->name) == 0) {
+        return fm_config_error(node, reader->reterr, "two models are called '%s'", group->name);
+    }
+    bool of_before = group_has(before, group->name, &index);
+    if (!of_before && !group_has(group, before->name, &index)) {
+        return 0;
+    }
+    const struct fm_sim_group *many = of_before ? before : group;
+    return fm_config_error(node, reader->reterr,
+                           "two models are called '%s': '%s' with a count of %u has one of that "
+                           "name, too",
+                           of_before ? group->name : before->name, many->name, many->count);
+}
+
 static int read_groups(struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
     struct fm_config *list = NULL;
     reader->has_pipelines = fm_config_get(root, "pipelines") != NULL;
-    int status = fm_config_require(root, "models", &list, reader->reterr);
+    int status = require(root, "models", &list, reader->reterr);
     status = status == 0 ? fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr) : status;
     if (status == 0 && (list->count == 0 || list->count > FM_SIM_GROUPS_MAX)) {
         status = fm_config_error(list, reader->reterr,
@@ -751,10 +814,7 @@ static int read_groups(struct reader *reader, struct fm_config *root)
         struct fm_sim_group *group = &scenario->groups[scenario->group_count++];
         status = read_group(reader, &list->children[i], group);
         for (size_t j = 0; status == 0 && j < i; j++) {
-            if (strcmp(scenario->groups[j].name, group->name) == 0) {
-                status = fm_config_error(&list->children[i], reader->reterr,
-                                         "two models are called '%s'", group->name);
-            }
+            status = group_name_check(reader, &list->children[i], &scenario->groups[j], group);
         }
     }
     return status;
@@ -773,14 +833,11 @@ static int find_models(const struct reader *reader, const struct fm_config *name
     uint32_t first = 0;
     for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
         const struct fm_sim_group *group = &scenario->groups[i];
-        size_t length = strlen(group->name);
         uint64_t index = 0;
         bool all = strcmp(name->text, group->name) == 0;
-        bool one = group->count > 1 && strncmp(name->text, group->name, length) == 0 &&
-                   name->text[length] == '.' &&
-                   fm_parse_uint64(name->text + length + 1, &index) == 0 && index < group->count;
+        bool one = group_has(group, name->text, &index);
         if (all || one) {
-            *ret_first = first + (uint32_t)index;
+            *ret_first = first + (one ? (uint32_t)index : 0);
             *ret_count = one ? 1 : group->count;
             *ret_group = group;
             return 0;
@@ -796,7 +853,7 @@ static int read_stages(const struct reader *reader, struct fm_config *node,
                        struct fm_sim_pipeline *pipeline)
 {
     struct fm_config *list = NULL;
-    int status = fm_config_require(node, "stages", &list, reader->reterr);
+    int status = require(node, "stages", &list, reader->reterr);
     status = status == 0 ? fm_config_expect(list, FM_CONFIG_SEQUENCE, reader->reterr) : status;
     if (status == 0 && (list->count == 0 || list->count > FM_SIM_STAGES_MAX)) {
         status =
@@ -855,8 +912,14 @@ static int read_pipelines(const struct reader *reader, struct fm_config *root)
         return out_of_memory(reader);
     }
     for (size_t i = 0; status == 0 && i < list->count; i++) {
-        status = read_pipeline(reader, &list->children[i],
-                               &scenario->pipelines[scenario->pipeline_count++]);
+        struct fm_sim_pipeline *pipeline = &scenario->pipelines[scenario->pipeline_count++];
+        status = read_pipeline(reader, &list->children[i], pipeline);
+        for (size_t j = 0; status == 0 && j < i; j++) {
+            if (strcmp(scenario->pipelines[j].name, pipeline->name) == 0) {
+                status = fm_config_error(&list->children[i], reader->reterr,
+                                         "two pipelines are called '%s'", pipeline->name);
+            }
+        }
     }
     return status;
 }
@@ -926,7 +989,7 @@ static int read_event_model(const struct reader *reader, struct fm_config *node,
 {
     const struct fm_sim_group *group = NULL;
     struct fm_config *name = NULL;
-    int status = fm_config_require(node, "model", &name, reader->reterr);
+    int status = require(node, "model", &name, reader->reterr);
     status = status == 0 ? find_models(reader, name, &event->first, &event->count, &group) : status;
     return status == 0 && event->kind == FM_SIM_EVENT_REPROFILED
                ? read_reprofiled(reader, node, group, event)
@@ -939,7 +1002,7 @@ static int read_event_accelerator(const struct reader *reader, struct fm_config 
     struct fm_config *ignored = NULL;
     double factor = 1;
     event->count = 1;
-    int status = fm_config_require(node, "accelerator", &ignored, reader->reterr);
+    int status = require(node, "accelerator", &ignored, reader->reterr);
     status = status == 0 ? read_uint32(reader, node, "accelerator", 0,
                                        FM_SCHED_ACCELERATORS_LIMIT - 1, &event->first)
                          : status;
@@ -947,7 +1010,7 @@ static int read_event_accelerator(const struct reader *reader, struct fm_config 
                  ? read_uint32(reader, node, "count", 1, FM_SCHED_ACCELERATORS_LIMIT, &event->count)
                  : status;
     if (status == 0 && event->kind == FM_SIM_EVENT_SLOW) {
-        status = fm_config_require(node, "factor", &ignored, reader->reterr);
+        status = require(node, "factor", &ignored, reader->reterr);
         status = status == 0 ? fm_config_double(node, "factor", 0.01, 1000, &factor, reader->reterr)
                              : status;
     }
@@ -965,9 +1028,9 @@ static int read_event(const struct reader *reader, struct fm_config *node,
     int kind = 0;
     event->line = node->line;
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_require(node, "at", &ignored, reader->reterr) : status;
+    status = status == 0 ? require(node, "at", &ignored, reader->reterr) : status;
     status = status == 0 ? read_time(reader, node, "at", &event->at_ns) : status;
-    status = status == 0 ? fm_config_require(node, "kind", &ignored, reader->reterr) : status;
+    status = status == 0 ? require(node, "kind", &ignored, reader->reterr) : status;
     status = status == 0 ? fm_config_enum(node, "kind", names, &kind, reader->reterr) : status;
     event->kind = (enum fm_sim_event_kind)kind;
     if (status == 0) {
@@ -1006,12 +1069,12 @@ static int read_chance(const struct reader *reader, struct fm_config *root, cons
         return 0;
     }
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_require(node, share_key, &ignored, reader->reterr) : status;
+    status = status == 0 ? require(node, share_key, &ignored, reader->reterr) : status;
     status = status == 0 ? fm_config_double(node, share_key, 0, share_max, share, reader->reterr)
                          : status;
     status = status == 0 ? read_seed(reader, node, "seed", seed) : status;
     if (status == 0 && delay_ns != NULL) {
-        status = fm_config_require(node, "delay", &ignored, reader->reterr);
+        status = require(node, "delay", &ignored, reader->reterr);
         status = status == 0 ? read_time(reader, node, "delay", delay_ns) : status;
     }
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
@@ -1087,7 +1150,7 @@ static int read_partition(const struct reader *reader, struct fm_config *root)
     }
     partition->line = node->line;
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_require(node, "clusters", &ignored, reader->reterr) : status;
+    status = status == 0 ? require(node, "clusters", &ignored, reader->reterr) : status;
     status = status == 0 ? read_uint32(reader, node, "clusters", 0, FM_PARTITION_CLUSTERS_LIMIT,
                                        &partition->clusters)
                          : status;
@@ -1101,6 +1164,19 @@ static int read_partition(const struct reader *reader, struct fm_config *root)
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
+/* A term of the network, up to what the scheduler takes. */
+static int read_term(const struct reader *reader, struct fm_config *node, const char *key,
+                     uint64_t most_ns, uint64_t *value)
+{
+    int status = read_time(reader, node, key, value);
+    if (status == 0 && *value > most_ns) {
+        status = fm_config_error(fm_config_get(node, key), reader->reterr,
+                                 "'%s' is at most %.9g s, which the scheduler can plan with", key,
+                                 (double)(most_ns / 1000000000));
+    }
+    return status;
+}
+
 static int read_network(const struct reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
@@ -1109,9 +1185,16 @@ static int read_network(const struct reader *reader, struct fm_config *root)
         return 0;
     }
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? read_time(reader, node, "control", &scenario->control_ns) : status;
-    status = status == 0 ? read_time(reader, node, "data", &scenario->data_ns) : status;
-    status = status == 0 ? read_time(reader, node, "result", &scenario->result_ns) : status;
+    status = status == 0 ? read_term(reader, node, "control", FM_PROFILE_LATENCY_MAX_NS,
+                                     &scenario->control_ns)
+                         : status;
+    status = status == 0
+                 ? read_term(reader, node, "data", FM_PROFILE_LATENCY_MAX_NS / FM_SCHED_BATCH_LIMIT,
+                             &scenario->data_ns)
+                 : status;
+    status = status == 0 ? read_term(reader, node, "result", FM_PROFILE_LATENCY_MAX_NS,
+                                     &scenario->result_ns)
+                         : status;
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }
 
@@ -1126,14 +1209,16 @@ static int read_settings(const struct reader *reader, struct fm_config *root)
     int status = read_seed(reader, root, "seed", &scenario->seed);
     status = status == 0 ? read_time(reader, root, "warmup", &scenario->warmup_ns) : status;
     status = status == 0 ? read_time(reader, root, "measure", &scenario->measure_ns) : status;
+    scenario->ends_with_load = true;
     status =
         status == 0 ? fm_config_enum(root, "policy", policies, &policy, reader->reterr) : status;
     scenario->policy = (enum fm_sched_policy_kind)policy;
     status = status == 0 ? read_uint32(reader, root, "batch_max", 1, FM_SCHED_BATCH_LIMIT,
                                        &scenario->batch_max)
                          : status;
-    status = status == 0 ? read_uint32(reader, root, "attempts", 1, 1000, &scenario->attempts_max)
-                         : status;
+    status = status == 0
+                 ? read_uint32(reader, root, "attempts", 1, UINT8_MAX, &scenario->attempts_max)
+                 : status;
     status = status == 0 ? read_uint32(reader, root, "requests_max", 1, FM_SCHED_REQUESTS_LIMIT,
                                        &scenario->requests_max)
                          : status;

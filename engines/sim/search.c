@@ -42,14 +42,15 @@ void fm_sim_summarize(const struct fm_sim_result *result, struct fm_sim_summary 
         .bad_rate_worst_model = fm_sim_result_worst_bad_rate(result),
         .batch_mean = fm_sim_counts_batch_mean(&result->total),
         .latency_mean_ms = milliseconds(fm_log_histogram_mean_ns(&result->latency)),
-        .latency_p50_ms = milliseconds(fm_log_histogram_quantile_ns(&result->latency, 500)),
-        .latency_p99_ms = milliseconds(fm_log_histogram_quantile_ns(&result->latency, 990)),
+        .latency_p50_ms = fm_sim_quantile_ms(&result->latency, 500),
+        .latency_p99_ms = fm_sim_quantile_ms(&result->latency, 990),
         .busy = fm_sim_result_busy(result),
         .touched = fm_sim_result_touched(result),
         .requests = result->requests_all,
         .measured = result->total.requests,
         .trace_hash = result->trace_hash,
         .violations = result->audit.violations,
+        .traces = result->traces,
     };
     (void)snprintf(ret_summary->violation, sizeof ret_summary->violation, "%s",
                    result->audit.first);
@@ -121,6 +122,7 @@ static int task_search(const struct search *search, struct fm_sim_task *task)
     int status = task_try(search, task, scale, &good, &requests);
     uint64_t most = requests * REQUESTS_FACTOR;
     most = most > REQUESTS_MOST ? most : REQUESTS_MOST;
+    most = search->options->requests_max > 0 ? search->options->requests_max : most;
     while (status == 0 && (low == 0 || high == 0)) {
         if (good) {
             low = scale;

@@ -29,6 +29,7 @@ struct fm_sim_summary {
     uint64_t trace_hash;
     uint64_t violations;
     char violation[256];
+    struct fm_sim_traces traces;
 };
 
 struct fm_sim_task {
@@ -46,6 +47,8 @@ struct fm_sim_search_options {
     uint32_t thread_count; /* at least 1 */
     bool find_goodput;     /* search, starting at each task's scale; otherwise run at that scale */
     double bad_rate;       /* at most this */
+    /* No further up than from a run of so many requests; 0: 20 million, or 100 times the first. */
+    uint64_t requests_max;
 };
 
 /*

@@ -524,7 +524,10 @@ static int load(struct loader *loader, const void *data, size_t size)
     }
     if (status == 0) {
         scenario->warmup_ns = 0;
-        scenario->measure_ns = loader->last_ns - loader->first_ns + 1;
+        /* All of it, however long it takes at a scale. */
+        scenario->measure_ns = FM_SIM_TIME_MAX_NS;
+        scenario->ends_with_load = true;
+        scenario->events_keep_pace = true;
         status = fm_sim_scenario_check(scenario, loader->reterr);
     }
     return status;

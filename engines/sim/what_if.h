@@ -9,7 +9,8 @@
  * decisions. What came from outside is taken: every request at its time with its own deadline and
  * priority, the models with their profiles as they came, went and changed, and which accelerators
  * were up, or slow, when. The
- * simulator ends batches by the profiles. Time begins with the first request.
+ * simulator ends batches by the profiles. Time begins with the first request, measured is until the
+ * last one. At a scale X everything recorded comes X times earlier.
  */
 #ifndef FM_ENGINES_SIM_WHAT_IF_H
 #define FM_ENGINES_SIM_WHAT_IF_H

@@ -968,8 +968,22 @@ static int model_set(struct world *world, uint32_t id)
     memcpy(given.profiles, model->promise->profiles, sizeof given.profiles);
     memcpy(given.preferred, group->preferred, sizeof given.preferred);
     struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &given};
+    uint32_t others = world->event_count; /* told with it; a refused one of them is no defect */
+    struct fm_sched_stats before;
+    struct fm_sched_stats after;
+    fm_sched_stats_get(world->sched, &before);
     int status = event_add(world, &event);
-    return status == 0 ? step(world) : status; /* the event borrows `given` */
+    status = status == 0 ? step(world) : status; /* the event borrows `given` */
+    fm_sched_stats_get(world->sched, &after);
+    if (status == 0 && after.refused - before.refused > others) {
+        char name[160];
+        return fm_error_set(world->reterr, FM_EINTERNAL,
+                            "the scheduler refuses model '%s' at %g s of virtual time; this is a "
+                            "defect of the simulator: please report it with the scenario",
+                            fm_sim_scenario_model_name(world->scenario, id, name, sizeof name),
+                            (double)world->now_ns / 1e9);
+    }
+    return status;
 }
 
 static int model_added(struct world *world, uint32_t id)
@@ -1442,10 +1456,10 @@ static void result_finish(struct world *world)
     }
 }
 
-int fm_sim_run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_options *options,
+/* Of a scenario that is fitted to its load. */
+static int run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_options *options,
                struct fm_sim_result **ret_result, struct fm_error *reterr)
 {
-    FM_ASSERT(options->scale > 0);
     if (scenario->partition.clusters > 0 && options->division == NULL) {
         return fm_sim_partition_run(scenario, options, ret_result, reterr);
     }
@@ -1461,4 +1475,25 @@ int fm_sim_run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_o
     }
     world_destroy(&world);
     return status;
+}
+
+int fm_sim_run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_options *options,
+               struct fm_sim_result **ret_result, struct fm_error *reterr)
+{
+    FM_ASSERT(options->scale > 0);
+    struct fm_sim_scenario *fitted = NULL;
+    struct fm_sim_traces traces = {0};
+    if (options->division != NULL) {
+        return run(scenario, options, ret_result, reterr);
+    }
+    int status = fm_sim_scenario_fit(scenario, options->scale, &fitted, &traces, reterr);
+    status =
+        status == 0 ? run(fitted != NULL ? fitted : scenario, options, ret_result, reterr) : status;
+    if (status != 0) {
+        fm_sim_scenario_fitted_free(fitted);
+        return status;
+    }
+    (*ret_result)->fitted = fitted;
+    (*ret_result)->traces = traces;
+    return 0;
 }

@@ -22,6 +22,7 @@
 #include "engines/sim/auditor.h"
 #include "engines/sim/recorder.h"
 #include "engines/sim/scenario.h"
+#include "engines/sim/traces.h"
 
 #define FM_SIM_TIMELINE_BUCKETS 240u
 
@@ -112,7 +113,9 @@ struct fm_sim_autoscale_result {
 };
 
 struct fm_sim_result {
-    const struct fm_sim_scenario *scenario; /* borrowed */
+    const struct fm_sim_scenario *scenario; /* borrowed, or `fitted`: with what was measured */
+    struct fm_sim_scenario *fitted;         /* NULL: measured as the scenario says */
+    struct fm_sim_traces traces;
     enum fm_sched_policy_kind policy;
     uint64_t seed;
     double scale;
@@ -146,9 +149,10 @@ struct fm_sim_result {
 /*
  * With a partition in the scenario, and no `division`: one scheduler for each sub-cluster, and the
  * sum of them (`trace_hash`: of theirs, in order); errors of fm_sim_division_create, too.
- * FM_ENOMEM; FM_ELIMIT: more requests at once than requests_max; FM_EINTERNAL: the scheduler
- * failed. Violations that the auditor found are in the result, not an error. The scenario
- * must have been checked and outlive the result.
+ * Of a load that ends (traces.h), the result's scenario says what was measured; errors of
+ * fm_sim_scenario_fit, too. FM_ENOMEM; FM_ELIMIT: more requests at once than requests_max;
+ * FM_EINTERNAL: the scheduler failed. Violations that the auditor found are in the result, not an
+ * error. The scenario must have been checked and outlive the result.
  */
 int FM_NODISCARD fm_sim_run(const struct fm_sim_scenario *scenario,
                             const struct fm_sim_run_options *options,
@@ -162,6 +166,9 @@ uint64_t fm_sim_action_hash(uint64_t hash, uint64_t now_ns, const struct fm_sche
 /* Drops (but those that the client asked for) and late answers over all that arrived. */
 double fm_sim_counts_bad_rate(const struct fm_sim_counts *counts);
 uint64_t fm_sim_counts_bad(const struct fm_sim_counts *counts);
+/* A quantile of latencies in milliseconds; INFINITY: one that the histogram cannot tell from longer
+ * ones, from 18 minutes on. */
+double fm_sim_quantile_ms(const struct fm_log_histogram *latency, uint32_t permille);
 double fm_sim_counts_batch_mean(const struct fm_sim_counts *counts);
 /* The worst over models and pipelines with at least FM_SIM_WORST_REQUESTS requests (fewer say
  * nothing). */

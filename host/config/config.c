@@ -710,6 +710,14 @@ static int wrong_value(const struct fm_config *node, const char *key, const char
                            node->quoted ? "the text " : "", SHOWN_TEXT_MAX, node->text);
 }
 
+/* Of the right form, but beyond what can be held. */
+static int too_large(const struct fm_config *node, const char *key, const char *limit,
+                     struct fm_error *reterr)
+{
+    return fm_config_error(node, reterr, "'%s': '%.*s' is too %s", key, SHOWN_TEXT_MAX, node->text,
+                           limit);
+}
+
 int fm_config_string(struct fm_config *mapping, const char *key, const char **value,
                      struct fm_error *reterr)
 {
@@ -739,7 +747,11 @@ int fm_config_int(struct fm_config *mapping, const char *key, int64_t min, int64
     if (status != 0 || node == NULL) {
         return status;
     }
-    if (node->quoted || fm_parse_int64(node->text, &parsed) != 0 || parsed < min || parsed > max) {
+    status = fm_parse_int64(node->text, &parsed);
+    if (status == FM_ETOOLARGE && max == INT64_MAX && !node->quoted && node->text[0] != '-') {
+        return too_large(node, key, "large: at most 9223372036854775807", reterr);
+    }
+    if (node->quoted || status != 0 || parsed < min || parsed > max) {
         return wrong_value(node, key, wanted, reterr);
     }
     *value = parsed;
@@ -795,7 +807,11 @@ int fm_config_duration_ns(struct fm_config *mapping, const char *key, uint64_t *
     if (status != 0 || node == NULL) {
         return status;
     }
-    if (fm_parse_duration_ns(node->text, &parsed) != 0) {
+    status = fm_parse_duration_ns(node->text, &parsed);
+    if (status == FM_ETOOLARGE) {
+        return too_large(node, key, "long: at most 584 years", reterr);
+    }
+    if (status != 0) {
         return wrong_value(node, key, wanted, reterr);
     }
     *value = parsed;
@@ -812,7 +828,11 @@ int fm_config_bytes(struct fm_config *mapping, const char *key, uint64_t *value,
     if (status != 0 || node == NULL) {
         return status;
     }
-    if (fm_parse_bytes(node->text, &parsed) != 0) {
+    status = fm_parse_bytes(node->text, &parsed);
+    if (status == FM_ETOOLARGE) {
+        return too_large(node, key, "large: less than 16 EiB", reterr);
+    }
+    if (status != 0) {
         return wrong_value(node, key, wanted, reterr);
     }
     *value = parsed;

@@ -280,17 +280,16 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
     }
     if (status != 0) {
         fm_file_writer_abandon(&writer);
-        return status;
+    } else {
+        status = fm_file_writer_commit(&writer, reterr);
+        status = status == 0 ? fm_file_rename(temporary, path, reterr) : status;
+        if (status != 0) {
+            unlink(temporary);
+        }
     }
-    status = fm_file_writer_commit(&writer, reterr);
-    if (status == 0) {
-        status = fm_file_rename(temporary, path, reterr);
-    }
-    if (status != 0) {
-        unlink(temporary);
-        return status;
-    }
-    return fm_file_sync_directory(directory, reterr);
+    /* The name that failed is of no file that anybody knows. */
+    return status == 0 ? fm_file_sync_directory(directory, reterr)
+                       : fm_error_prefix(reterr, status, "cannot write '%s'", path);
 }
 
 /* The directory that a new file at `path` would lie in. */

@@ -11,10 +11,13 @@
 
 #include <stdbool.h>
 
-/* Each missing one becomes /dev/null: empty to read, swallowing what is written. False when even
- * that cannot be opened: the program must end. Once, from the main thread, before anything is
+/* Each missing one becomes /dev/null: input is empty, errors are swallowed, and writing to output
+ * fails (EBADF), as results that nobody can have are no success. False when even that cannot be
+ * opened: the program must end. Once, from the main thread, before anything is
  * opened. */
 bool fm_standard_files_open(void);
+/* False when it was closed at the start, or is open for reading only. From any thread. */
+bool fm_standard_output_is_writable(void);
 /* Nobody will ever read standard output: the other end of its pipe is closed. From any thread. */
 bool fm_standard_output_abandoned(void);
 

@@ -175,6 +175,8 @@ def a_refused_call_leaves_no_file():
         file.write("kept")
     fermata("infer", "echo", "pairs", "-o", "kept.npy", "-o", "y=new.npy", code=3, cwd=FOLDER.name)
     fermata("profile", "echo", "-s", "nosuch=4", "-o", "kept.npy", code=2, cwd=FOLDER.name)
+    contains(fermata("infer", "echo", "kept.npy", "-o", "./kept.npy", code=2, cwd=FOLDER.name)[1], "--output would overwrite INPUT")
+    contains(fermata("profile", "kept.npy", "-o", "./kept.npy", code=2, cwd=FOLDER.name)[1], "--output would overwrite MODEL")
     with open(path("kept.npy")) as file:
         assert file.read() == "kept"
     os.remove(path("kept.npy"))

@@ -1,10 +1,12 @@
 """fermata sim: numbers, searches, comparisons, traces, pages, and what it says about mistakes."""
 import json
 import os
+import random
 import re
+import subprocess
 import tempfile
 
-from tap import ROOT, contains, fermata, fermata_json, run, test
+from tap import FERMATA, ROOT, contains, fermata, fermata_json, run, test
 
 FOLDER = tempfile.TemporaryDirectory()
 FIRST = os.path.join(ROOT, "examples/sim/first.yaml")
@@ -157,8 +159,8 @@ models:
     assert all(sum(c[key] for c in classes) == model[key] for key in ("requests", "good", "late")), (classes, model)
     assert all(c["good"] + c["late"] + sum(c["dropped"].values()) == c["requests"] for c in classes), classes
     assert abs((classes[0]["requests"] + classes[1]["requests"]) / model["requests"] - 0.7) < 0.03, classes
-    tight, loose = [sum(c["good"] for c in pair) / sum(c["requests"] for c in pair) for pair in (classes[:2], classes[2:])]
-    assert tight < loose, classes  # too much load: those who can wait are served
+    # Too much load: the less important go first, and of the important ones those who can wait are served.
+    assert classes[2]["bad_rate"] <= classes[0]["bad_rate"] < min(classes[1]["bad_rate"], classes[3]["bad_rate"]), classes
     out = fermata("sim", path)[0]
     contains(out, "  20 ms, priority 0 ", "  100 ms, priority 2 ")
     assert found["trace_hash"] == fermata_json("sim", path, "--json")["trace_hash"]
@@ -290,6 +292,126 @@ def traces_of_arrivals_are_read():
     contains(fermata("sim", write("words.yaml", text % "words.txt"), code=3)[1], "words.txt", "soon")
     write("none.txt", "#\n")
     contains(fermata("sim", write("none.yaml", text % "none.txt"), code=3)[1], "none.txt")
+
+
+def poisson_times(seconds, rate):
+    draw, now, times = random.Random(7), 0.0, []
+    while True:
+        now += draw.expovariate(rate)
+        if now >= seconds:
+            return "".join("%.9f\n" % time for time in times)
+        times.append(now)
+
+
+ENDING = """
+accelerators: 8
+warmup: 0s
+measure: %s
+models:
+  - {name: a, slo: 25ms, profile: {alpha: 1053us, beta: 5072us}, arrivals: {kind: trace, file: poisson.txt}}
+"""
+
+
+@test
+def loads_that_end_are_measured_until_then():
+    write("poisson.txt", poisson_times(1, 5000))
+    whole = write("ending.yaml", ENDING % "8s")
+    found = {scale: fermata_json("sim", whole, "--scale", scale, "--json") for scale in (0.1, 1, 2, 4)}
+    for scale in (1, 2, 4):
+        each = found[scale]
+        assert abs(each["measure_s"] - 1 / scale) < 0.01 / scale and each["traces"]["left_out"] == 0 and each["traces"]["measure_shortened"], each["traces"]
+        assert abs(each["offered_rps"] / found[1]["offered_rps"] - scale) < 0.001, (scale, each["offered_rps"])
+        assert each["accelerators"]["busy_equivalent"] <= 8, each["accelerators"]
+    assert found[4]["goodput_rps"] > 5500 and found[2]["accelerators"]["busy_equivalent"] > 7.5, found[4]["goodput_rps"]
+    # At a tenth of the load ten seconds come, of which eight are measured.
+    assert found[0.1]["measure_s"] == 8 and not found[0.1]["traces"]["measure_shortened"], found[0.1]["traces"]
+    assert found[0.1]["traces"]["left_out"] + found[0.1]["requests"] == found[1]["requests"] > found[0.1]["requests"], found[0.1]["traces"]
+    contains(fermata("sim", whole)[1], "the load ends with the last request of the traces, at 0.99")
+    contains(fermata("sim", whole, "--scale", "0.1")[1], "%d requests of traces come after the measured interval" % found[0.1]["traces"]["left_out"])
+    # The trace and the process it was drawn from are the same load.
+    drawn = write("drawn.yaml", ENDING.replace("kind: trace, file: poisson.txt", "rate: 5000") % "1s")
+    searched = fermata_json("sim", whole, "--find-goodput", "--json")["goodput_rps"]
+    of_process = fermata_json("sim", drawn, "--find-goodput", "--seeds", "1,2,3", "--json")["goodput_rps"]
+    assert abs(searched / of_process - 1) < 0.04, (searched, of_process)
+    mixed = write("beside.yaml", ENDING % "2s" + "  - {name: b, slo: 25ms, profile: {alpha: 1ms, beta: 1ms}, arrivals: {rate: 5}}\n")
+    assert fermata_json("sim", mixed, "--json")["measure_s"] == 2
+    contains(fermata("sim", mixed)[1], "the trace of 'a' ends at 0.99", "before the measured interval does")
+    over = write("over.yaml", (ENDING % "2s").replace("warmup: 0s", "warmup: 3s"))
+    contains(fermata("sim", over, code=3)[1], "over.yaml: at 1 times the load the last request of the traces comes at 0.99", "shorter 'warmup'")
+    assert "traces" not in fermata_json("sim", SMALL, "--json")
+
+
+@test
+def a_search_without_an_end_is_ended():
+    rare = write("rare.yaml", "accelerators: 1\nwarmup: 0s\nmeasure: 1ms\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {rate: 0.001}}]\n")
+    contains(fermata("sim", rare)[1], "no request arrived in the measured interval, so that every number is 0")
+    contains(fermata("sim", rare, "--find-goodput", code=3)[1], "does a request arrive in the measured interval")
+    idle = write("idle.yaml", "accelerators: 1\nwarmup: 0s\nmeasure: 1s\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ns, beta: 1ns}, arrivals: {kind: constant, rate: 10}}]\n")
+    contains(fermata("sim", idle, "--find-goodput", code=6)[1], "times the load", "keeps the bad rate: give more load")
+    contains(fermata("sim", SMALL, "--find-goodput", "--bad-rate", "1", code=2)[1], "--bad-rate: any load at all keeps a share of 1")
+
+
+@test
+def seeds_are_for_what_they_decide():
+    contains(fermata("sim", SMALL, "--find-goodput", "--seeds", "1,1,2", code=2)[1], "--seeds: 1 is named twice")
+    still = write("still.yaml", "accelerators: 1\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {kind: constant, rate: 10}}]\n")
+    contains(fermata("sim", still, "--seed", "5", code=2)[1], "--seed would change nothing: all requests of this scenario come at times that are given")
+    contains(fermata("sim", still, "--compare", "eager", "--seeds", "5,6", code=2)[1], "--seeds would change nothing")
+    contains(fermata("sim", SMALL, "--seed", str(2**63), code=2)[1], "'9223372036854775808' is too large: at most 9223372036854775807")
+    fermata("sim", SMALL, "--seed", str(2**63 - 1))
+
+
+@test
+def no_result_lies_over_what_is_read():
+    write("poisson.txt", poisson_times(0.1, 100))
+    kept = write("kept.yaml", ENDING % "1s")
+    os.symlink(kept, os.path.join(FOLDER.name, "kept.link"))
+    with open(kept) as file:
+        text = file.read()
+    for option in ("--record", "--trace", "--report"):
+        for name in ("kept.yaml", "kept.link", "./kept.yaml"):
+            contains(fermata("sim", kept, option, os.path.join(FOLDER.name, name), code=2)[1], option + " would overwrite SCENARIO", "kept.yaml")
+        contains(fermata("sim", kept, option, os.path.join(FOLDER.name, "poisson.txt"), code=2)[1], option + " would overwrite a file that the scenario names")
+    with open(kept) as file:
+        assert file.read() == text
+    both = os.path.join(FOLDER.name, "both")
+    for one, other in (("--trace", "--report"), ("--trace", "--record"), ("--record", "--report")):
+        out, err = fermata("sim", kept, one, both, other, "./both", code=2, cwd=FOLDER.name)
+        assert out == "" and one in err and other in err and "are the same file" in err, err
+    assert not os.path.exists(both)
+    contains(fermata("sim", kept, "--trace", "-", code=2)[1], "--trace: '-' is not a file; write /dev/stdout")
+    fermata("sim", kept, "--trace", "/dev/null", "--report", "/dev/null")
+
+
+@test
+def a_result_that_nobody_can_have_is_no_success():
+    closed = subprocess.run([FERMATA, "sim", SMALL], stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1), timeout=60)
+    assert closed.returncode == 1, closed
+    contains(closed.stderr.decode(), "cannot write to standard output: it is closed")
+    # A reader that leaves: more than a pipe holds is written to it.
+    trace = os.path.join(FOLDER.name, "long.json")
+    fermata("sim", FIRST, "--trace", trace)
+    assert os.path.getsize(trace) > 100000, os.path.getsize(trace)
+    with subprocess.Popen([FERMATA, "sim", FIRST, "-q", "--trace", "/dev/stdout"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as left:
+        left.stdout.read(10)
+        left.stdout.close()
+        assert (left.stderr.read(), left.wait(timeout=60)) == (b"", 141), left.returncode
+
+
+@test
+def latencies_beyond_the_histogram_are_no_number():
+    slow = write("slow.yaml", """
+accelerators: 1
+warmup: 0s
+measure: 10m
+models:
+  - {name: a, slo: 15h, batch_max: 1, profile: {table: {1: 30m}}, arrivals: {kind: constant, rate: 0.01}}
+""")
+    found = fermata_json("sim", slow, "--json", "--policy", "eager")
+    assert found["latency_ms"]["p50"] is None and found["latency_ms"]["p99"] is None, found["latency_ms"]
+    assert found["latency_ms"]["max"] > found["latency_ms"]["mean"] > 30 * 60e3 - 1, found["latency_ms"]
+    contains(fermata("sim", slow, "--policy", "eager")[0], "p50 > 18 min, p99 > 18 min, mean ")
+    assert fermata("sim", slow, "--compare", "eager")[0].splitlines()[1].endswith(" > 18 min")
 
 
 @test

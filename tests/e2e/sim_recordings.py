@@ -145,8 +145,46 @@ def a_recorded_load_meets_another_policy():
     assert same["trace_hash"] != other["trace_hash"] and same["audit"]["violations"] == other["audit"]["violations"] == 0
     assert [model["name"] for model in same["models"]] == ["model.0", "model.1", "model.2", "model.3"]
     contains(fermata("sim", "--replay", path("small.fmrec"), "--what-if")[1], "not taken over", "cancels", "failed batches")
-    out, _ = fermata("sim", "--replay", path("small.fmrec"), "--what-if", "--compare", "deferred,eager", "--find-goodput", "--seeds", "1")
+    out, _ = fermata("sim", "--replay", path("small.fmrec"), "--what-if", "--compare", "deferred,eager", "--find-goodput")
     contains(out, "deferred", "eager")
+
+
+@test
+def a_recorded_load_is_measured_as_long_as_it_lasts():
+    told = "accelerators: 8\nseed: 11\nwarmup: 100ms\nmeasure: %s\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1053us, beta: 5072us}, arrivals: {rate: 5000}}]\n"
+    fermata("sim", write("short.yaml", told % "500ms"), "--record", path("short.fmrec"))
+    found = {scale: fermata_json("sim", "--replay", path("short.fmrec"), "--what-if", "--scale", scale, "--json") for scale in (0.5, 1, 2, 4)}
+    for scale, each in found.items():
+        assert each["requests"] == found[1]["requests"] and each["traces"]["left_out"] == 0, each["traces"]
+        assert abs(each["offered_rps"] / found[1]["offered_rps"] - scale) < 0.001, (scale, each["offered_rps"])
+    assert found[1]["good"] == found[1]["requests"] and found[2]["goodput_rps"] > 5800 and found[4]["goodput_rps"] > 6000, {scale: each["goodput_rps"] for scale, each in found.items()}
+    assert "the load ends" not in fermata("sim", "--replay", path("short.fmrec"), "--what-if")[1]
+    scenario = write("long.yaml", told % "3s")
+    fermata("sim", scenario, "--record", path("long.fmrec"))
+    searched = fermata_json("sim", "--replay", path("long.fmrec"), "--what-if", "--find-goodput", "--json")["goodput_rps"]
+    of_scenario = fermata_json("sim", scenario, "--find-goodput", "--json")["goodput_rps"]
+    assert abs(searched / of_scenario - 1) < 0.03, (searched, of_scenario)
+
+
+@test
+def what_happened_keeps_pace_with_a_recorded_load():
+    told = """
+accelerators: 2
+warmup: 0s
+measure: 1s
+policy: eager
+models:
+  - {name: a, present: false, clients: leave, slo: 50ms, profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: constant, rate: 100}}
+  - {name: b, slo: 50ms, profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: constant, rate: 10}}
+events:
+  - {at: 495ms, kind: model_added, model: a}
+  - {at: 600ms, kind: down, accelerator: 0, count: 2}
+  - {at: 700ms, kind: up, accelerator: 0, count: 2}
+"""
+    fermata("sim", write("pace.yaml", told), "--record", path("pace.fmrec"))
+    found = [fermata_json("sim", "--replay", path("pace.fmrec"), "--what-if", "--scale", scale, "--json") for scale in (1, 3)]
+    assert found[0]["requests"] == found[1]["requests"] > 50, [each["requests"] for each in found]
+    assert found[0]["good"] < found[0]["requests"] and abs(found[0]["accelerators"]["up_mean"] - found[1]["accelerators"]["up_mean"]) < 0.01, [each["accelerators"] for each in found]
 
 
 @test
@@ -230,6 +268,12 @@ def wrong_calls_are_explained():
     contains(fermata("sim", SMALL, "--replay", path("small.fmrec"), code=2)[1], "give SCENARIO or --replay, not both")
     for option in (["--policy", "eager"], ["--seed", "3"], ["--find-goodput"], ["--trace", "t.json"], ["--scale", "2"]):
         contains(fermata("sim", "--replay", path("small.fmrec"), *option, code=2)[1], option[0] + " cannot change", "--what-if")
+    for option in (["--seed", "5"], ["--compare", "deferred", "--seeds", "1,2,3"]):
+        contains(fermata("sim", "--replay", path("small.fmrec"), "--what-if", *option, code=2)[1], "would change nothing: a recording's requests come when they came")
+    fermata("sim", "--replay", path("small.fmrec"), "--what-if", "--partition", "1", "--seed", "5")
+    for more in ([], ["--what-if"]):
+        contains(fermata("sim", "--replay", path("small.fmrec"), *more, "--record", path("./small.fmrec"), code=2)[1], "--record would overwrite --replay")
+    assert read("small.fmrec") == RECORDING
     assert not os.path.exists(path("x.fmrec"))
     out, err = fermata("sim", SMALL, "--record", "/nonexistent/x.fmrec", code=3)
     assert out == ""  # said before anything is run

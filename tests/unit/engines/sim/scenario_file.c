@@ -189,6 +189,23 @@ TEST(pipelines_are_split)
     CHECK_NEAR(fm_sim_scenario_rate_hz(&scenario), 10, 0);
 }
 
+TEST(only_what_is_drawn_has_a_seed)
+{
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, " GOOD "}]"), 0);
+    CHECK(fm_sim_scenario_draws(&scenario));
+#define CONSTANT "profile: {alpha: 1ms, beta: 1ms}, arrivals: {kind: constant, rate: 10}"
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, " CONSTANT "}]"), 0);
+    CHECK(!fm_sim_scenario_draws(&scenario));
+    CHECK_INT_EQ(
+        load("accelerators: 1\nmodels: [{name: m, slo: {20ms: 0.5, 40ms: 0.5}, " CONSTANT "}]"), 0);
+    CHECK(fm_sim_scenario_draws(&scenario));
+    CHECK_INT_EQ(
+        load("accelerators: 1\npartition: {clusters: 1}\nmodels: [{name: m, slo: 20ms, " CONSTANT
+             "}]"),
+        0);
+    CHECK(fm_sim_scenario_draws(&scenario));
+}
+
 TEST(mistakes_are_explained)
 {
     static const struct {
@@ -314,6 +331,35 @@ TEST(mistakes_are_explained)
          "}\n  - {name: m, slo: 20ms, " GOOD "}\n",
          "dir/s.yaml:4:5: two models are called 'm'"},
         {"accelerators: 1\nmodels:\n  - {name: m, " GOOD "}\n", "missing key 'slo'"},
+        {"accelerators: 1\nmodels:\n  - {name: m, slo: , " GOOD "}\n",
+         "dir/s.yaml:3:20: 'slo' is empty: write its value after it"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: }"), "'rate' is empty"},
+        {"accelerators:\nmodels: []", "'accelerators' is empty"},
+        {"accelerators: 1\nmodels:\n  - {name: \"x\\e[31m\", slo: 20ms, " GOOD "}\n",
+         "dir/s.yaml:3:12: 'name' has a control character in it"},
+        {"accelerators: 1\nmodels:\n  - {name: \"x\\x9b31m\", slo: 20ms, " GOOD "}\n",
+         "'name' has a control character in it"},
+        {"accelerators: [{count: 1, type: \"a\\nb\"}]\nmodels: []",
+         "'type' has a control character in it"},
+        {"accelerators: 1\nmodels:\n  - {name: m, count: 2, slo: 20ms, " GOOD
+         "}\n  - {name: m.0, slo: 20ms, " GOOD "}\n",
+         "dir/s.yaml:4:5: two models are called 'm.0': 'm' with a count of 2 has one"},
+        {"accelerators: 1\nmodels:\n  - {name: m.1, count: 3, slo: 20ms, " GOOD
+         "}\n  - {name: m, count: 2, slo: 20ms, " GOOD "}\n",
+         "dir/s.yaml:4:5: two models are called 'm.1': 'm' with a count of 2 has one"},
+        {MODEL(GOOD) "pipelines:\n  - {name: p, slo: 1s, stages: [m], arrivals: {rate: 1}}\n  - "
+                     "{name: p, slo: 1s, stages: [m], arrivals: {rate: 1}}\n",
+         "dir/s.yaml:6:5: two pipelines are called 'p'"},
+        {MODEL(GOOD) "attempts: 256\n",
+         "dir/s.yaml:4:11: 'attempts' must be a whole number from 1 to 255, not '256'"},
+        {MODEL(GOOD) "network: {data: 18s}\n", "dir/s.yaml:4:17: 'data' is at most 17 s"},
+        {MODEL(GOOD) "network: {control: 20h}\n", "'control' is at most 70368 s"},
+        {MODEL(GOOD) "network: {result: 20h}\n", "'result' is at most 70368 s"},
+        {MODEL(GOOD) "seed: 9223372036854775808\n",
+         "'seed': '9223372036854775808' is too large: at most 9223372036854775807"},
+        {MODEL(GOOD) "measure: 1e18\n", "'measure': '1e18' is too long: at most 584 years"},
+        {MODEL("queue_delay: 20h, " GOOD),
+         "model 'm': its queue_delay is longer than the 19 hours"},
         {"accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, count: 70000, " GOOD "}\n", "'count'"},
         {"accelerators: 70000\nmodels: []\n", "'accelerators'"},
     };

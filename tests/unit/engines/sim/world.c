@@ -364,8 +364,8 @@ TEST(a_model_goes_and_comes_worked_by_hand)
     struct fm_sim_result *result = simulate(FM_SCHED_POLICY_EAGER, 1, &actions);
     CHECK_STR_EQ(error.text, "");
     CHECK_STR_EQ(actions.data, "0: start 1 on 0 at 0 to 5: 0\n"
-                               "2: drop 1 model gone\n"
-                               "10: drop 0 model gone\n"
+                               "2: drop 1 model_gone\n"
+                               "10: drop 0 model_gone\n"
                                "20: start 2 on 0 at 20 to 25: 0\n");
     CHECK_STR_EQ(result->audit.first, "");
     CHECK_UINT_EQ(result->total.requests, 4);
@@ -376,7 +376,7 @@ TEST(a_model_goes_and_comes_worked_by_hand)
     fm_text_deinit(&actions);
     result = simulate(FM_SCHED_POLICY_EAGER, 1, &actions);
     CHECK_STR_EQ(actions.data, "0: start 1 on 0 at 0 to 5: 0\n"
-                               "2: drop 1 model gone\n"
+                               "2: drop 1 model_gone\n"
                                "20: start 2 on 0 at 20 to 25: 0\n");
     CHECK_UINT_EQ(result->total.requests, 3);
     CHECK_UINT_EQ(result->requests_all, 3);
@@ -775,6 +775,50 @@ TEST(too_many_requests_are_refused)
     CHECK_PTR_EQ(simulate(FM_SCHED_POLICY_LATEST, 1, NULL), NULL);
     CHECK_INT_EQ(error.status, FM_ELIMIT);
     CHECK_STR_CONTAINS(error.text, "raise 'requests_max'");
+}
+
+TEST(a_model_that_the_scheduler_refuses_ends_the_run)
+{
+    static const uint64_t times[] = {0};
+    struct fm_sim_run_options options = {.policy = FM_SCHED_POLICY_TIMEOUT, .scale = 1};
+    struct fm_sim_result *result = NULL;
+    tiny(20 * MS, times, 1);
+    CHECK_INT_EQ(fm_sim_scenario_check(&scenario, &error), 0);
+    group.queue_delay_ns = FM_PROFILE_LATENCY_MAX_NS + 1; /* behind the check's back */
+    CHECK_INT_EQ(fm_sim_run(&scenario, &options, &result, &error), FM_EINTERNAL);
+    CHECK_STR_CONTAINS(error.text, "the scheduler refuses model 'm' at 0 s");
+    CHECK_INT_EQ(fm_sim_scenario_check(&scenario, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "its queue_delay is longer than the 19 hours");
+}
+
+TEST(quantiles_beyond_the_histogram_are_no_number)
+{
+    struct fm_log_histogram latency = {0};
+    for (uint64_t i = 0; i < 10; i++) {
+        fm_log_histogram_add(&latency, i < 5 ? 5 * MS : UINT64_C(7200000) * MS);
+    }
+    CHECK_NEAR(fm_sim_quantile_ms(&latency, 500), 5, 0.2);
+    CHECK(fm_sim_quantile_ms(&latency, 990) > 1e300);
+    /* What is the longest, and in the last bucket, is known. */
+    struct fm_log_histogram edge = {0};
+    fm_log_histogram_add(&edge, (UINT64_C(1) << 40) - 1);
+    CHECK_NEAR(fm_sim_quantile_ms(&edge, 990), 1099511.6, 0.1);
+}
+
+TEST(a_search_ends_where_runs_become_too_large)
+{
+    struct fm_sim_task task = {.policy = FM_SCHED_POLICY_EAGER, .seed = 1, .scale = 1};
+    struct fm_sim_search_options options = {
+        .thread_count = 1, .find_goodput = true, .bad_rate = 1, .requests_max = 2000};
+    busy(4, 100);
+    CHECK_INT_EQ(fm_sim_scenario_check(&scenario, &error), 0);
+    CHECK_INT_EQ(fm_sim_search(&scenario, &options, &task, 1, &error), FM_ELIMIT);
+    CHECK_STR_CONTAINS(error.text, "times the load (");
+    CHECK_STR_CONTAINS(error.text, "requests a second) keeps the bad rate: give more load");
+    CHECK(task.summary.requests >= 2000);
+    CHECK(task.summary.requests < 4000);
+    fm_sim_scenario_deinit(&scenario);
+    fm_sim_scenario_init(&scenario);
 }
 
 TEST(threads_do_not_change_the_search)

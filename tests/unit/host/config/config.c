@@ -340,6 +340,19 @@ TEST(wrong_values_say_what_is_allowed)
     CHECK_STR_CONTAINS(error.text, "job.yaml:1:4: 'x' must be a duration such as 250ms");
     CHECK_INT_EQ(fm_config_bytes(root, "x", &value, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "job.yaml:1:4: 'x' must be a size such as");
+    struct fm_config *much = NULL;
+    static const char beyond[] = "n: 9223372036854775808\nd: 1e18\nb: 1e30\n";
+    CHECK_INT_EQ(fm_config_load_text("job.yaml", beyond, strlen(beyond), &much, &error), 0);
+    CHECK_INT_EQ(fm_config_int(much, "n", 0, INT64_MAX, &integer, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text, "job.yaml:1:4: 'n': '9223372036854775808' is too large: at most "
+                             "9223372036854775807");
+    CHECK_INT_EQ(fm_config_int(much, "n", 0, 9, &integer, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "'n' must be a whole number from 0 to 9");
+    CHECK_INT_EQ(fm_config_duration_ns(much, "d", &value, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text, "job.yaml:2:4: 'd': '1e18' is too long: at most 584 years");
+    CHECK_INT_EQ(fm_config_bytes(much, "b", &value, &error), FM_EINVAL);
+    CHECK_STR_EQ(error.text, "job.yaml:3:4: 'b': '1e30' is too large: less than 16 EiB");
+    fm_config_free(much);
     CHECK_INT_EQ(fm_config_enum(root, "c", colours, &colour, &error), FM_EINVAL);
     CHECK_STR_EQ(error.text,
                  "job.yaml:6:4: 'c' must be one of red, green, not 'grene'; did you mean 'green'?");

@@ -3,7 +3,9 @@
  */
 #include "host/os/standard_files.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/harness/test.h"
@@ -20,6 +22,21 @@ TEST(what_is_missing_becomes_the_null_device)
     int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
     CHECK_INT_GT(next, STDERR_FILENO);
     (void)close(next);
+}
+
+TEST(output_that_nobody_can_have_cannot_be_written)
+{
+    CHECK(fm_standard_output_is_writable());
+    pid_t child = fork();
+    if (child == 0) { /* standard output here carries this test's result */
+        (void)close(STDOUT_FILENO);
+        bool opened = fm_standard_files_open();
+        bool failed = write(STDOUT_FILENO, "x", 1) == -1 && errno == EBADF;
+        _exit(opened && failed && !fm_standard_output_is_writable() ? 0 : 1);
+    }
+    int state = -1;
+    CHECK_INT_EQ(waitpid(child, &state, 0), child);
+    CHECK_INT_EQ(state, 0);
 }
 
 TEST(what_is_there_stays)
