@@ -165,7 +165,8 @@ static uint32_t reach_of(const struct fm_sched *sched, const struct fm_sched_mod
         model->bias_ns > (int64_t)(model->slo_ns / 10000) * EXEMPT_PERMILLE) {
         return 0;
     }
-    uint64_t reach_ns = model->tables[model->reference].latency_ns[batch];
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
+    uint64_t reach_ns = table->latency_ns[batch < table->batch_max ? batch : table->batch_max];
     uint64_t own_ns = model->tightness_ns * 3 / 5;
     uint32_t reach = fm_sched_class_of(reach_ns < own_ns ? reach_ns : own_ns);
     return lax(sched) && reach <= sched->pool.clearance_class ? 0 : reach;
@@ -177,8 +178,9 @@ static struct fm_sched_readiness readiness_of(const struct fm_sched *sched,
                                               uint64_t deadline_ns, uint32_t count)
 {
     uint32_t batch = count < model->batch_max ? count : model->batch_max;
-    uint64_t needed_ns =
-        model->tables[model->reference].total_ns[batch] + sched->options.control_ns;
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
+    batch = batch < table->batch_max ? batch : table->batch_max;
+    uint64_t needed_ns = table->total_ns[batch] + sched->options.control_ns;
     struct fm_sched_readiness readiness = {
         .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
     };
@@ -204,7 +206,7 @@ static uint32_t quiet_until(const struct fm_sched *sched, const struct fm_sched_
                             uint64_t deadline_ns, uint32_t count,
                             struct fm_sched_readiness *readiness)
 {
-    const struct fm_latency_table *table = &model->tables[model->reference];
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
     enum fm_sched_model_state state = state_of(sched, readiness);
     uint64_t slack_ns = fm_sched_offer_slack_ns(sched, state);
     uint32_t want = fm_sched_offer_want(model, count);
@@ -217,7 +219,7 @@ static uint32_t quiet_until(const struct fm_sched *sched, const struct fm_sched_
         want = told->want;
     }
     uint32_t quiet = UINT32_MAX;
-    if (count < model->batch_max) {
+    if (count < model->batch_max && count < table->batch_max) {
         quiet = fm_latency_table_within(table, table->total_ns[count] + slack_ns, model->batch_max);
     }
     if (want < FM_SCHED_WANT_MAX && quiet > 2 * want * model->target - 1) {
@@ -290,16 +292,28 @@ void fm_sched_candidate_grown(struct fm_sched *sched, uint32_t id, struct fm_sch
     }
 }
 
+/* What may take duration_ns where it is slowed may take so long as profiled. One that is faster
+ * than its profile is not relied on. */
+static uint64_t as_profiled(uint64_t duration_ns, uint32_t permille)
+{
+    if (permille <= 1000) {
+        return duration_ns;
+    }
+    return duration_ns / permille * 1000 + duration_ns % permille * 1000 / permille;
+}
+
 uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
                                    const struct fm_latency_table *table, uint64_t deadline_ns,
-                                   uint64_t free_ns, uint32_t limit)
+                                   uint64_t free_ns, uint32_t permille, uint32_t limit)
 {
     uint64_t begin_ns = sched->now_ns + sched->options.control_ns;
     if (deadline_ns <= begin_ns || deadline_ns <= free_ns) {
         return 0;
     }
-    uint32_t batch = fm_latency_table_within(table, deadline_ns - begin_ns, limit);
-    while (batch > 0 && free_ns > begin_ns && table->latency_ns[batch] > deadline_ns - free_ns) {
+    uint64_t budget_ns = as_profiled(deadline_ns - begin_ns, permille);
+    uint32_t batch = fm_latency_table_within(table, budget_ns, limit);
+    budget_ns = as_profiled(deadline_ns - free_ns, permille);
+    while (batch > 0 && free_ns > begin_ns && table->latency_ns[batch] > budget_ns) {
         batch--;
     }
     return batch;
@@ -313,7 +327,8 @@ uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
     const struct fm_latency_table *table = &model->tables[place->type];
     uint64_t free_ns = place->free_ns;
     while (model->queue.count > 0 && actions->count < actions->capacity &&
-           fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, 1) == 0 &&
+           fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, 1000, 1) ==
+               0 &&
            last_chance(model, head_deadline(sched, model)) < sched->now_ns) {
         fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
     }
@@ -332,5 +347,6 @@ uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
             sched->policy->limit(sched, model, head_deadline(sched, model), model->queue.count);
         limit = most < limit ? most : limit;
     }
-    return fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns, limit);
+    return fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns,
+                                     place->permille, limit);
 }

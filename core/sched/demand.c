@@ -33,6 +33,12 @@
 #define ONE_Q40        (UINT64_C(1) << 40)
 /* A batch is decent that has this much of the target's throughput. */
 #define DECENT_PERMILLE 990u
+/* Held until a batch has this much of it; with more accelerators than MANY_MILLI more of it, as one
+ * comes free the more often. */
+#define GATHERED_PERMILLE 975u
+#define MANY_MILLI        8000u
+/* What starting before the window may cost of it: one part in so many. */
+#define SLACK_DIVISOR 50u
 /* Requests that a model's share of bad ones is known over. */
 #define MEMORY_SLOS    8u
 #define MEMORY_LEAST   400u
@@ -41,8 +47,8 @@
 #define MEMORY_MOST    1000000u
 /* Requests that are lost widen the margin of accelerators: so many times it for each percent. */
 #define MARGIN_PER_PERCENT 20u
-/* A model holds if it asks for at least this share of what all ask for. */
-#define HOLDS_PERCENT 40u
+/* A model that asks for this share of what all ask for has the pool to itself. */
+#define ALONE_PERCENT 40u
 /* Up to so much of the mean a model fares no worse than others. */
 #define USUAL_PERMILLE 1300
 /* The loss from which on a pool counts as past saturation, and that from which it wholly does. */
@@ -138,6 +144,7 @@ static void demand_count(struct fm_sched *sched, const struct fm_sched_model_ent
         sched->models_by_tightness[class_index] += model->present ? 1u : 0u;
         sched->busy_micro += model->busy_micro;
         sched->rate_millihertz += model->rate_millihertz;
+        sched->starts_millihertz += model->starts_millihertz;
         sched->busy_micro_by_tightness[class_index] += model->busy_micro;
         sched->near_micro_by_tightness[class_index] += model->near_micro;
     } else {
@@ -145,6 +152,7 @@ static void demand_count(struct fm_sched *sched, const struct fm_sched_model_ent
         sched->models_by_tightness[class_index] -= model->present ? 1u : 0u;
         sched->busy_micro -= model->busy_micro;
         sched->rate_millihertz -= model->rate_millihertz;
+        sched->starts_millihertz -= model->starts_millihertz;
         sched->busy_micro_by_tightness[class_index] -= model->busy_micro;
         sched->near_micro_by_tightness[class_index] -= model->near_micro;
     }
@@ -156,6 +164,7 @@ void fm_sched_demand_forget(struct fm_sched *sched, struct fm_sched_model_entry 
     model->busy_micro = 0;
     model->near_micro = 0;
     model->rate_millihertz = 0;
+    model->starts_millihertz = 0;
     demand_count(sched, model, true);
 }
 
@@ -182,63 +191,202 @@ static uint32_t burden_of(const struct fm_sched *sched, uint64_t cost_ns)
     return permille > BURDEN_LEAST_PERMILLE ? (uint32_t)permille : BURDEN_LEAST_PERMILLE;
 }
 
-/* The smallest batch that has at least DECENT_PERMILLE of the target's throughput. */
-static uint32_t decent_of(const struct fm_latency_table *table, uint32_t target)
+/*
+ * Types differ in speed. Batches and demand are planned for the one that can do most of the model's
+ * work.
+ */
+static void plan_choose(const struct fm_sched *sched, struct fm_sched_model_entry *model)
 {
-    uint32_t low = 1;
-    uint32_t high = target;
-    while (low < high) {
-        uint32_t batch = (low + high) / 2;
-        bool decent = table->latency_ns[target] / 1000 * batch >=
-                      table->latency_ns[batch] / 1000 * target / 1000 * DECENT_PERMILLE;
-        if (decent) {
-            high = batch;
-        } else {
-            low = batch + 1;
+    if (sched->options.type_count == 1 || !sched->policy->plans) {
+        return;
+    }
+    uint64_t best = 0;
+    model->planned = model->reference;
+    for (uint8_t type = 0; type < sched->options.type_count; type++) {
+        const struct fm_latency_table *table = &model->tables[type];
+        if (table->batch_max == 0 || table->total_ns[1] > model->budget_ns) {
+            continue;
+        }
+        uint64_t strength = ((uint64_t)sched->up_by_type[type] << 46) / table->latency_ns[1];
+        if (strength > best) {
+            best = strength;
+            model->planned = type;
         }
     }
-    return low;
+}
+
+/* So many accelerators of the planned type, as ones of the mean speed that the pool has for the
+ * model. */
+static uint64_t mean_micro(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                           uint64_t planned_micro)
+{
+    if (sched->options.type_count == 1 || !sched->policy->plans) {
+        return planned_micro;
+    }
+    uint32_t batch = model->target;
+    uint64_t planned_ns = fm_sched_plan_of(model)->latency_ns[batch];
+    uint64_t strength_milli = 0; /* of the pool, in the planned type's accelerators */
+    for (uint8_t type = 0; type < sched->options.type_count; type++) {
+        const struct fm_latency_table *table = &model->tables[type];
+        if (table->batch_max >= batch && table->total_ns[1] <= model->budget_ns) {
+            strength_milli +=
+                sched->up_by_type[type] * planned_ns / (table->latency_ns[batch] / 1000 + 1);
+        }
+    }
+    if (strength_milli == 0) {
+        return planned_micro;
+    }
+    /* planned_micro < 2^36, up_count <= 2^16, so 1000 of them leave 64 bits to none. */
+    uint64_t micro = planned_micro * sched->up_count / strength_milli * 1000;
+    return micro < BUSY_MAX_MICRO ? micro : BUSY_MAX_MICRO;
+}
+
+/* The largest batch within the budget, and by how much it is exceeded until the next one. */
+static void target_review(struct fm_sched_model_entry *model)
+{
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
+    uint64_t gap_ns = model->gap_ns;
+    uint32_t target = 1;
+    uint64_t part_q8 = 0;
+    if (gap_ns != FM_SCHED_NEVER) {
+        target = fm_latency_table_within_growing(table, model->budget_ns, gap_ns);
+        target = target == 0 ? 1 : target;
+    }
+    if (target >= model->batch_max) {
+        target = model->batch_max;
+    } else if (gap_ns != FM_SCHED_NEVER && target < table->batch_max) {
+        uint64_t used_ns = table->total_ns[target] + target * gap_ns;
+        uint64_t more_ns = table->total_ns[target + 1] - table->total_ns[target] + gap_ns;
+        if (used_ns < model->budget_ns) {
+            part_q8 = (model->budget_ns - used_ns) * 256 / more_ns;
+        }
+    }
+    model->target = target;
+    model->target_q8 = (target << 8) + (uint32_t)(part_q8 < 255 ? part_q8 : 255);
+    model->decent = fm_latency_table_share(table, (uint64_t)target << 8, DECENT_PERMILLE);
+}
+
+/*
+ * How long it takes until the last part of the target's throughput has gathered: of a batch of b
+ * requests another one is worth the part of l(b) that does not grow with b, divided by b l(b), and
+ * it takes a gap to come and its part of l(b) to run.
+ */
+static uint64_t slack_of(const struct fm_sched_model_entry *model)
+{
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
+    uint32_t target = model->target;
+    if (target == 1 || model->gap_ns == FM_SCHED_NEVER) {
+        return FM_SCHED_NEVER;
+    }
+    uint64_t latency_ns = table->latency_ns[target];
+    uint64_t each_ns = (table->total_ns[target] - table->total_ns[target / 2]) / ((target + 1) / 2);
+    if (each_ns * target >= latency_ns) {
+        return FM_SCHED_NEVER;
+    }
+    uint64_t worth_q10 = latency_ns * 1024 / (latency_ns - each_ns * target);
+    worth_q10 = worth_q10 < UINT64_C(1) << 16 ? worth_q10 : UINT64_C(1) << 16;
+    return (each_ns + model->gap_ns) * target / SLACK_DIVISOR * worth_q10 / 1024;
+}
+
+/* When a batch has been held for long enough. */
+static void holding_review(const struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    uint64_t busy_milli = model->busy_micro / 1000;
+    uint64_t rest_permille = 1000 - GATHERED_PERMILLE;
+    if (busy_milli > MANY_MILLI) {
+        rest_permille = rest_permille * MANY_MILLI / busy_milli;
+    }
+    uint64_t all_micro = fm_sched_busy_micro(sched) + model->busy_micro;
+    model->shares = model->busy_micro < all_micro / 100 * ALONE_PERCENT;
+    model->holds = model->busy_micro > ONE_MICRO * 21 / 20;
+    model->gathered = fm_latency_table_share(fm_sched_plan_of(model), model->target_q8,
+                                             (uint32_t)(1000 - rest_permille));
+    model->slack_ns = slack_of(model);
+}
+
+/* How many accelerators the model keeps busy at its target. */
+static uint64_t busy_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
+{
+    if (model->gap_ns == FM_SCHED_NEVER) {
+        return 0;
+    }
+    uint64_t latency_ns = fm_sched_plan_of(model)->latency_ns[model->target];
+    uint64_t busy_micro = latency_ns > UINT64_MAX / ONE_MICRO
+                              ? BUSY_MAX_MICRO
+                              : latency_ns * ONE_MICRO / (model->target * model->gap_ns);
+    return mean_micro(sched, model, busy_micro < BUSY_MAX_MICRO ? busy_micro : BUSY_MAX_MICRO);
+}
+
+/* How far past saturation what is lost says it is, in thousandths of as far as counts. */
+static uint32_t past_permille(const struct fm_sched *sched)
+{
+    uint32_t lost_permille = (uint32_t)((uint64_t)fm_sched_bad_q20(sched) * 1000 / ONE_Q20);
+    uint32_t past = lost_permille > PAST_FROM_PERMILLE ? lost_permille - PAST_FROM_PERMILLE : 0;
+    uint32_t full = PAST_FULL_PERMILLE - PAST_FROM_PERMILLE;
+    return past < full ? past * 1000 / full : 1000;
+}
+
+/*
+ * Over how many of its requests a model's share of bad ones is known. As many as come in some SLOs
+ * at least: what is done about it takes up to an SLO to show, and with a shorter memory the model's
+ * turn swings to and fro. Past saturation no more than come in some seconds: a rare model that has
+ * yet to lose many would starve until then.
+ */
+static uint64_t memory_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
+{
+    uint64_t short_count = model->rate_millihertz * MEMORY_SECONDS / 1000;
+    short_count = short_count < MEMORY_SHORT ? MEMORY_SHORT : short_count;
+    uint64_t least = MEMORY_LEAST;
+    if (short_count < MEMORY_LEAST) {
+        least -= (MEMORY_LEAST - short_count) * past_permille(sched) / 1000;
+    }
+    uint64_t memory = model->slo_ns * MEMORY_SLOS / model->gap_ns;
+    return memory < least ? least : memory < MEMORY_MOST ? memory : MEMORY_MOST;
+}
+
+/* The share of bad ones above which a model fares worse than others. */
+static uint64_t usual_q20(const struct fm_sched *sched)
+{
+    uint64_t usual = (uint64_t)fm_sched_bad_q20(sched) * USUAL_PERMILLE / 1000;
+    return usual > ONE_Q20 / 500 ? usual : ONE_Q20 / 500;
 }
 
 void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry *model)
 {
-    const struct fm_latency_table *table = &model->tables[model->reference];
     model->review_ns = sched->now_ns + REVIEW_NS;
     model->quiet_count = 0; /* what it is judged by may be another */
     model->gap_ns = gap_of(model, sched->now_ns);
-    uint64_t budget_ns = model->budget_ns;
-    uint32_t target = 1;
-    if (model->gap_ns != FM_SCHED_NEVER) {
-        target = fm_latency_table_within_growing(table, budget_ns, model->gap_ns);
-        target = target == 0 ? 1 : target < model->batch_max ? target : model->batch_max;
-    }
-    model->target = target;
-    model->decent = decent_of(table, target);
-    uint64_t busy_micro = 0;
-    if (model->gap_ns != FM_SCHED_NEVER) {
-        uint64_t gather_ns = target * model->gap_ns;
-        uint64_t latency_ns = table->latency_ns[target];
-        busy_micro = latency_ns > UINT64_MAX / ONE_MICRO ? BUSY_MAX_MICRO
-                                                         : latency_ns * ONE_MICRO / gather_ns;
-        busy_micro = busy_micro < BUSY_MAX_MICRO ? busy_micro : BUSY_MAX_MICRO;
-    }
     demand_count(sched, model, false);
-    model->holds = busy_micro > ONE_MICRO * 21 / 20 &&
-                   busy_micro >= (fm_sched_busy_micro(sched) + busy_micro) / 100 * HOLDS_PERCENT;
+    plan_choose(sched, model);
+    target_review(model);
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
+    uint32_t target = model->target;
+    uint64_t budget_ns = model->budget_ns;
     model->rate_millihertz =
         model->gap_ns == FM_SCHED_NEVER ? 0 : UINT64_C(1000000000000) / model->gap_ns;
+    model->starts_millihertz = model->rate_millihertz / target;
+    model->busy_micro = busy_of(sched, model);
+    holding_review(sched, model);
     uint64_t moderate_ns = table->total_ns[(target + 1) / 2];
-    model->busy_micro = busy_micro;
     model->tightness_ns = budget_ns > moderate_ns ? budget_ns - moderate_ns : 0;
     model->tightness_class = (uint8_t)fm_sched_class_of(model->tightness_ns);
-    model->near_micro = busy_micro;
+    model->near_micro = model->busy_micro;
     uint64_t wait_ns = fm_sched_class_ns(model->tightness_class) * 3 / 4;
     if (wait_ns < table->latency_ns[target]) {
         /* In that time only a part of its accelerators come free and are needed again. */
-        model->near_micro = busy_micro / 1024 * (wait_ns * 1024 / table->latency_ns[target]);
+        model->near_micro = model->busy_micro / 1024 * (wait_ns * 1024 / table->latency_ns[target]);
     }
     demand_count(sched, model, true);
     model->burden_permille = burden_of(sched, table->latency_ns[target] / target);
+    /* Half a deviation; that of a Poisson count of so many is the root of it. */
+    uint64_t expected_q20 = memory_of(sched, model) * usual_q20(sched);
+    model->noise_permille = (uint32_t)square_root((UINT64_C(250000) << 20) / expected_q20);
+}
+
+uint64_t fm_sched_demand_turn_ns(const struct fm_sched *sched)
+{
+    uint64_t starts_millihertz = sched->starts_millihertz + sched->elsewhere_millihertz;
+    return starts_millihertz == 0 ? 0 : UINT64_C(1000000000000) / starts_millihertz;
 }
 
 uint32_t fm_sched_bad_q20(const struct fm_sched *sched)
@@ -269,7 +417,7 @@ uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
         share_micro = share_micro > part_micro ? share_micro : part_micro;
     }
     share_micro = share_micro > ONE_MICRO / 1000 ? share_micro : ONE_MICRO / 1000;
-    const struct fm_latency_table *table = &model->tables[model->reference];
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
     uint64_t each_ns = table->latency_ns[model->target] / model->target + 1;
     /* each_ns < 2^46, so divide before multiplying by a queue of up to 2^24. */
     uint64_t each_shared_ns =
@@ -307,7 +455,10 @@ static void clearances_review(struct fm_sched *sched)
         near_micro += sched->near_micro_by_tightness[i];
         uint64_t bounded_micro = near_micro < 2 * up * ONE_MICRO ? near_micro : 2 * up * ONE_MICRO;
         uint64_t wanted =
-            (bounded_micro + square_root(bounded_micro * ONE_MICRO) + ONE_MICRO - 1) / ONE_MICRO;
+            (bounded_micro + square_root(bounded_micro * ONE_MICRO) + ONE_MICRO / 2) / ONE_MICRO;
+        if (wanted == 0) {
+            continue; /* to keep one idle would cost the others more than it gives these */
+        }
         uint64_t others_micro = sched->busy_micro - sum_micro;
         uint64_t others = (others_micro + ONE_MICRO - 1) / ONE_MICRO;
         uint64_t limit = up > others ? up - others : 0;
@@ -371,33 +522,6 @@ static uint64_t average_move(uint64_t average_q40, uint32_t count, uint64_t weig
     return (uint64_t)((int64_t)average_q40 + move);
 }
 
-/* How far past saturation what is lost says it is, in thousandths of as far as counts. */
-static uint32_t past_permille(const struct fm_sched *sched)
-{
-    uint32_t lost_permille = (uint32_t)((uint64_t)fm_sched_bad_q20(sched) * 1000 / ONE_Q20);
-    uint32_t past = lost_permille > PAST_FROM_PERMILLE ? lost_permille - PAST_FROM_PERMILLE : 0;
-    uint32_t full = PAST_FULL_PERMILLE - PAST_FROM_PERMILLE;
-    return past < full ? past * 1000 / full : 1000;
-}
-
-/*
- * Over how many of its requests a model's share of bad ones is known. As many as come in some SLOs
- * at least: what is done about it takes up to an SLO to show, and with a shorter memory the model's
- * turn swings to and fro. Past saturation no more than come in some seconds: a rare model that has
- * yet to lose many would starve until then.
- */
-static uint64_t memory_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
-{
-    uint64_t short_count = model->rate_millihertz * MEMORY_SECONDS / 1000;
-    short_count = short_count < MEMORY_SHORT ? MEMORY_SHORT : short_count;
-    uint64_t least = MEMORY_LEAST;
-    if (short_count < MEMORY_LEAST) {
-        least -= (MEMORY_LEAST - short_count) * past_permille(sched) / 1000;
-    }
-    uint64_t memory = model->slo_ns * MEMORY_SLOS / model->gap_ns;
-    return memory < least ? least : memory < MEMORY_MOST ? memory : MEMORY_MOST;
-}
-
 /*
  * A model that fares worse than usual, which is somewhat worse than the mean, is treated as if its
  * deadlines were earlier, by a tenth of its SLO for each multiple, at most two; one that fares
@@ -410,10 +534,13 @@ static void bias_review(const struct fm_sched *sched, struct fm_sched_model_entr
     int64_t lost_permille = (int64_t)fm_sched_bad_q20(sched) * 1000 / ONE_Q20;
     int64_t burden_permille =
         1000 + ((int64_t)model->burden_permille - 1000) * (int64_t)past_permille(sched) / 1000;
-    int64_t usual = (int64_t)fm_sched_bad_q20(sched) * USUAL_PERMILLE / 1000;
-    usual = usual > ONE_Q20 / 500 ? usual : ONE_Q20 / 500;
+    int64_t usual = (int64_t)usual_q20(sched);
     int64_t excess_permille =
         (int64_t)model->bad_q20 * 1000 * 1000 / (usual * burden_permille) - 1000;
+    int64_t noise_permille = model->noise_permille;
+    excess_permille = excess_permille > noise_permille    ? excess_permille - noise_permille
+                      : excess_permille < -noise_permille ? excess_permille + noise_permille
+                                                          : 0;
     excess_permille = excess_permille < 2000 ? excess_permille : 2000;
     excess_permille = excess_permille > -500 ? excess_permille : -500;
     int64_t gain_permille = 1000 + 30 * lost_permille;

@@ -14,6 +14,8 @@
 /* Accelerators of a type that are looked at for one candidate: one that is about to come free may
  * be too late for it, while a higher-numbered one is free. */
 #define PLACES_MAX 8u
+/* And so many that are slowed, which may be too slow for it for ever. */
+#define SLOW_MAX 64u
 
 /* A busy accelerator may be given its next batch this many requests' transfers before it is free.
  */
@@ -116,16 +118,15 @@ static uint32_t lowest_grantable(const struct fm_sched *sched)
 /* Whether the candidate's first request still makes it on an accelerator. */
 static bool makes_it(const struct fm_sched *sched, uint32_t model, uint32_t id)
 {
+    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
     if (sched->options.part == FM_SCHED_PART_MATCHER && sched->options.type_count == 1 &&
-        sched->options.control_ns + sched->options.data_ns == 0) {
+        sched->options.control_ns + sched->options.data_ns == 0 && accelerator->permille == 1000) {
         return true; /* its shard knows better; there is no other place to look for */
     }
-    const struct fm_sched_accelerator *accelerator = &sched->accelerators[id];
-    const struct fm_latency_table *table = &sched->models[model].tables[accelerator->type];
-    uint64_t deadline_ns = fm_sched_candidate_deadline_ns(sched, model);
-    uint64_t free_ns = fm_sched_accelerator_free_ns(accelerator);
-    return sched->now_ns + sched->options.control_ns + table->total_ns[1] <= deadline_ns &&
-           free_ns + table->latency_ns[1] <= deadline_ns;
+    return fm_sched_candidate_within(sched, &sched->models[model].tables[accelerator->type],
+                                     fm_sched_candidate_deadline_ns(sched, model),
+                                     fm_sched_accelerator_free_ns(accelerator),
+                                     accelerator->permille, 1) > 0;
 }
 
 /* Whether a grant now would only fix the batch earlier than its inputs have to travel. */
@@ -154,11 +155,13 @@ static uint32_t lowest_place(struct fm_sched *sched, uint32_t model, bool *ret_e
             continue;
         }
         uint32_t from = 0;
-        for (uint32_t i = 0; i < PLACES_MAX; i++) {
+        uint32_t slow = 0;
+        for (uint32_t i = 0; i < PLACES_MAX + slow; i++) {
             uint32_t id = fm_id_set_first(&sched->grantable[type], from);
             if (id >= lowest) { /* none, too */
                 break;
             }
+            slow += sched->accelerators[id].permille != 1000 && slow < SLOW_MAX ? 1u : 0u;
             if (makes_it(sched, model, id)) {
                 if (!too_early(sched, model, id)) {
                     lowest = id;

@@ -90,6 +90,31 @@ uint32_t fm_latency_table_within_growing(const struct fm_latency_table *table, u
     return low;
 }
 
+uint32_t fm_latency_table_share(const struct fm_latency_table *table, uint64_t batch_q8,
+                                uint32_t permille)
+{
+    uint64_t most_q8 = (uint64_t)table->batch_max << 8;
+    batch_q8 = batch_q8 < most_q8 ? batch_q8 : most_q8;
+    uint32_t high = (uint32_t)(batch_q8 >> 8);
+    uint64_t latency_ns = table->latency_ns[high];
+    uint64_t part = batch_q8 & 255;
+    if (part > 0) {
+        latency_ns += (table->latency_ns[high + 1] - latency_ns) * part / 256;
+        high++;
+    }
+    uint32_t low = 0;
+    while (low + 1 < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((wide)middle * latency_ns * 256000u <
+            (wide)batch_q8 * table->latency_ns[middle] * permille) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return high > 0 ? high : 1;
+}
+
 bool fm_latency_table_learn(struct fm_latency_table *table, uint32_t batch, uint64_t measured_ns)
 {
     if (batch == 0 || batch > table->batch_max || measured_ns > FM_PROFILE_LATENCY_MAX_NS) {

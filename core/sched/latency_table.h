@@ -60,6 +60,11 @@ static inline uint32_t fm_latency_table_within(const struct fm_latency_table *ta
 uint32_t fm_latency_table_within_growing(const struct fm_latency_table *table, uint64_t budget_ns,
                                          uint64_t per_row_ns);
 
+/* The smallest batch with at least permille / 1000 of the throughput of `batch_q8` / 256 requests;
+ * between two sizes l(b) is a straight line, beyond batch_max there is none. At least 1. */
+uint32_t fm_latency_table_share(const struct fm_latency_table *table, uint64_t batch_q8,
+                                uint32_t permille);
+
 /*
  * A batch of `batch` rows took measured_ns. Moves the estimate of the drift, which the table
  * follows in steps of 2 %. A single sample moves it by 1/64 of its own deviation and at most 1/256

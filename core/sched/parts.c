@@ -287,6 +287,7 @@ void fm_sched_shard_load_get(const struct fm_sched *shard, struct fm_sched_load 
     memcpy(ret_load->busy_micro, shard->busy_micro_by_tightness, sizeof ret_load->busy_micro);
     memcpy(ret_load->near_micro, shard->near_micro_by_tightness, sizeof ret_load->near_micro);
     memcpy(ret_load->models, shard->models_by_tightness, sizeof ret_load->models);
+    ret_load->starts_millihertz = shard->starts_millihertz;
     ret_load->bad_q20 = shard->bad_q20;
     ret_load->outcomes = shard->outcomes;
 }
@@ -295,9 +296,13 @@ void fm_sched_shard_pool_set(struct fm_sched *shard, const struct fm_sched_pool 
 {
     shard->pool = *pool;
     shard->up_count = pool->up_count;
+    memcpy(shard->up_by_type, pool->up_by_type, sizeof shard->up_by_type);
     shard->clearance_count = pool->clearance_count;
     shard->elsewhere_micro =
         pool->busy_micro > shard->busy_micro ? pool->busy_micro - shard->busy_micro : 0;
+    shard->elsewhere_millihertz = pool->starts_millihertz > shard->starts_millihertz
+                                      ? pool->starts_millihertz - shard->starts_millihertz
+                                      : 0;
 }
 
 /* --- the matcher -------------------------------------------------------------------------------
@@ -353,7 +358,7 @@ static struct fm_sched_outlook outlook_of(const struct fm_sched *sched, uint32_t
     limit = limit < model->batch_max ? limit : model->batch_max;
     if (!sched->policy->uses_outlook ||
         fm_sched_candidate_within(sched, &model->tables[place->type], offer->deadline_ns,
-                                  place->free_ns, limit) == limit) {
+                                  place->free_ns, place->permille, limit) == limit) {
         return outlook;
     }
     outlook.step_ns = model->slo_ns / (FM_SCHED_OUTLOOK_STEPS - 1) + 1;
@@ -498,6 +503,7 @@ void fm_sched_matcher_load_set(struct fm_sched *matcher, uint32_t shard,
         matcher->near_micro_by_tightness[i] += load->near_micro[i] - known->load.near_micro[i];
         matcher->models_by_tightness[i] += load->models[i] - known->load.models[i];
     }
+    matcher->starts_millihertz += load->starts_millihertz - known->load.starts_millihertz;
     known->weight = load->outcomes - known->load.outcomes;
     known->load = *load;
     uint64_t weights = 0;
@@ -513,10 +519,12 @@ void fm_sched_matcher_pool_get(const struct fm_sched *matcher, struct fm_sched_p
 {
     *ret_pool = (struct fm_sched_pool){
         .busy_micro = matcher->busy_micro,
+        .starts_millihertz = matcher->starts_millihertz,
         .up_count = matcher->up_count,
         .clearance_count = matcher->clearance_count,
         .clearance_class = matcher->clearance_count > 0 ? matcher->clearances[0].reach_class : 0,
         .model_count = matcher->model_count,
         .bad_q20 = matcher->bad_q20,
     };
+    memcpy(ret_pool->up_by_type, matcher->up_by_type, sizeof ret_pool->up_by_type);
 }

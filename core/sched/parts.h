@@ -107,6 +107,7 @@ struct fm_sched_load {
     uint64_t busy_micro[FM_SCHED_DEMAND_CLASSES];
     uint64_t near_micro[FM_SCHED_DEMAND_CLASSES];
     uint32_t models[FM_SCHED_DEMAND_CLASSES];
+    uint64_t starts_millihertz; /* batches of target size */
     uint32_t bad_q20;
     uint64_t outcomes; /* requests served or not, so far */
 };
@@ -114,7 +115,9 @@ struct fm_sched_load {
 /* What the matcher makes of all loads. */
 struct fm_sched_pool {
     uint64_t busy_micro;
+    uint64_t starts_millihertz;
     uint32_t up_count;
+    uint32_t up_by_type[FM_SCHED_TYPES_LIMIT];
     uint32_t clearance_count;
     uint32_t clearance_class; /* of reach: nobody up to this is held back */
     uint32_t model_count;

@@ -103,6 +103,7 @@ const struct fm_sched_policy fm_sched_policies[FM_SCHED_POLICY_COUNT_] = {
                                   .sacrifice = fm_sched_deferred_sacrifice,
                                   .uses_clearance = true,
                                   .uses_active = true,
+                                  .plans = true,
                                   .uses_fairness = true,
                                   .uses_priorities = true,
                                   .uses_outlook = true},

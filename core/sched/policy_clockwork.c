@@ -49,7 +49,7 @@ static void hopeless_cancel(struct fm_sched *sched, struct fm_sched_model_entry 
     while (model->queue.count > 0 && actions->count < actions->capacity) {
         uint64_t deadline_ns =
             sched->requests.nodes[fm_request_queue_first(&model->queue)].deadline_ns;
-        if (fm_sched_candidate_within(sched, table, deadline_ns, free_ns, 1) > 0) {
+        if (fm_sched_candidate_within(sched, table, deadline_ns, free_ns, 1000, 1) > 0) {
             return;
         }
         fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
@@ -63,7 +63,7 @@ static uint32_t strategy_size(const struct fm_sched *sched,
                               uint64_t free_ns)
 {
     uint32_t most = model->queue.count < model->batch_max ? model->queue.count : model->batch_max;
-    uint32_t batch = fm_sched_candidate_within(sched, table, deadline_ns, free_ns, most);
+    uint32_t batch = fm_sched_candidate_within(sched, table, deadline_ns, free_ns, 1000, most);
     return batch == 0 ? 0 : 1u << (31u - (uint32_t)__builtin_clz(batch));
 }
 

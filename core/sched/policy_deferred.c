@@ -6,17 +6,21 @@
  * as until then one more request could join, not after D - l(b). What is kept of it, and what is
  * not:
  *
- * Holding. A model that needs several accelerators, and two fifths of what all models need,
- * suffers from bunching, as buses do: a batch that starts early is small, ends early, and is
- * followed by another small one. Its batches are held until they have 90 % of the target size or
- * the window begins. Another model has nothing to bunch with: there, waiting beside an idle
- * accelerator gives away time and nothing is gained. It is willing at once, but only on the
- * accelerators that the load keeps in use. That changes when the load asks for all accelerators:
- * none is idle then, a small batch takes the place of a larger one, and every model holds, until it
- * has half of its target.
+ * Holding. A model that needs more than one accelerator suffers from bunching, as buses do: a batch
+ * that starts early is small, ends early, and is followed by another small one. Its batches are
+ * held until they have 97.5 % of the target's throughput or the window begins. Another model has
+ * nothing to bunch with: there, waiting beside an idle accelerator gives away time and nothing is
+ * gained. It is willing at once, but only on the accelerators that the load keeps in use. That
+ * changes when the load asks for all accelerators: none is idle then, a small batch takes the place
+ * of a larger one, and every model holds, until it has half of its target.
  *
- * The window begins 8 % of the SLO early, 10 % in a full pool that is shared: at D - l(b + 1)
- * exactly there is no time left to wait for an accelerator that is about to come free.
+ * The window begins somewhat before D - l(b + 1), where there is no time left to wait for an
+ * accelerator that is about to come free: by the time between two starts in the pool, which is how
+ * long that takes; but by no more than costs 2 % of the throughput, or up to 10 % where others are
+ * in the way. In a full pool a model that shares it has a tenth of its SLO.
+ *
+ * Throughput and not requests is what is compared: of a batch that is hardly worth more than one
+ * request nothing is waited for and nobody is let go.
  *
  * Letting go. An old request that limits the batch is served if what stays behind can still be
  * served by the accelerator it is likely to get next; only if that would be in trouble too is the
@@ -27,17 +31,16 @@
  */
 #include "core/sched/policy.h"
 
-#define LOOK_LEAST      512u
-#define HOLD_PERMILLE   900u
-#define MANY_MILLI      8000u
-#define LAST_PERMILLE   10u
-#define SLACK_PERMILLE  80u
-#define DECENT_PERMILLE 850u
+#define LOOK_LEAST    512u
+#define MANY_MILLI    8000u
+#define LAST_PERMILLE 10u
+#define KEEP_PERMILLE 930u
+/* One\'s own batches come by themselves; when others do is chance. */
+#define OTHERS_FACTOR 4u
 /* Under overload what stays behind is worth less: nothing is to be gained by keeping it. */
 #define OVERLOAD_PERMILLE 50u
-#define OVERLOAD_FACTOR   6u
+#define OVERLOAD_FACTOR   3u
 /* In a full pool that is shared; and the loss from which it counts as past saturation. */
-#define SHARED_HOLD_PERMILLE  500u
 #define SHARED_SLACK_PERMILLE 100u
 #define PAST_PERMILLE         25u
 
@@ -49,56 +52,75 @@ static uint64_t less(uint64_t from, uint64_t amount)
 /* Until when a model's batch is held. */
 struct holding {
     bool holds;
-    uint64_t gather_permille; /* or until it has this much of the target */
-    uint64_t slack_ns;        /* so much before frontrun */
+    uint32_t gathered; /* or until it has so many */
+    uint64_t slack_ns; /* so much before frontrun */
 };
 
 static struct holding holding_of(const struct fm_sched *sched,
                                  const struct fm_sched_model_entry *model)
 {
     bool full = fm_sched_demand_full(sched);
+    uint64_t turn_ns = fm_sched_demand_turn_ns(sched);
+    uint64_t all_milli = fm_sched_busy_micro(sched) / 1000 + 1;
+    uint64_t others_milli = all_milli - model->busy_micro / 1000;
+    uint64_t most_ns = model->slack_ns;
+    if (most_ns != FM_SCHED_NEVER) {
+        most_ns += most_ns / all_milli * others_milli * OTHERS_FACTOR;
+    }
     struct holding holding = {
         .holds = model->holds || full,
-        .gather_permille = HOLD_PERMILLE,
-        .slack_ns = model->slo_ns / 1000 * SLACK_PERMILLE,
+        .gathered = model->gathered,
+        .slack_ns = turn_ns < most_ns ? turn_ns : most_ns,
     };
-    uint64_t busy_milli = model->busy_micro / 1000;
-    if (!model->holds && full) {
-        holding.gather_permille = SHARED_HOLD_PERMILLE;
+    if (model->shares && full) {
+        holding.gathered = (model->target + 1) / 2;
         holding.slack_ns = model->slo_ns / 1000 * SHARED_SLACK_PERMILLE;
     } else if (full) {
         /* Others may be in its way, its own batches come by themselves. */
-        uint64_t others_milli = fm_sched_busy_micro(sched) / 1000 - busy_milli;
-        holding.gather_permille = 1000;
-        holding.slack_ns = holding.slack_ns / (others_milli + busy_milli + 1) * others_milli;
-    } else if (busy_milli > MANY_MILLI) {
-        /* Accelerators come free the more often the more it has: less to wait and to hold for. */
-        holding.slack_ns = holding.slack_ns / busy_milli * MANY_MILLI;
-        holding.gather_permille = 1000 - (1000 - HOLD_PERMILLE) * MANY_MILLI / busy_milli;
+        holding.gathered = model->target;
+        holding.slack_ns = holding.slack_ns / all_milli * others_milli;
     }
     return holding;
+}
+
+/* What a batch of so many takes on the slowest type that is there and fast enough: as long as it
+ * can be met there every accelerator is of use. */
+static uint64_t slowest_ns(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                           uint32_t count)
+{
+    uint64_t slowest_ns = fm_sched_plan_of(model)->total_ns[count];
+    for (uint32_t type = 0; sched->options.type_count > 1 && type < sched->options.type_count;
+         type++) {
+        const struct fm_latency_table *table = &model->tables[type];
+        uint32_t most = fm_latency_table_within(table, model->budget_ns, count);
+        if (sched->up_by_type[type] > 0 && most > 0 && table->total_ns[most] > slowest_ns) {
+            slowest_ns = table->total_ns[most];
+        }
+    }
+    return slowest_ns;
 }
 
 void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                              uint64_t deadline_ns, uint32_t count,
                              struct fm_sched_readiness *readiness)
 {
-    const struct fm_latency_table *table = &model->tables[model->reference];
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
     bool spare = fm_sched_busy_micro(sched) < (uint64_t)sched->up_count * 700000u;
-    if (count >= model->batch_max || (model->goal == FM_SCHED_GOAL_LATENCY && spare)) {
+    if (count >= model->batch_max || count >= table->batch_max ||
+        (model->goal == FM_SCHED_GOAL_LATENCY && spare)) {
         readiness->willing_ns = 0;
         readiness->urgent_ns = 0;
         return;
     }
     struct holding holding = holding_of(sched, model);
-    uint64_t next_ns = table->total_ns[count + 1] + sched->options.control_ns;
+    uint64_t next_ns = slowest_ns(sched, model, count + 1) + sched->options.control_ns;
     holding.slack_ns += fm_sched_delay_ns(sched);
     uint64_t window_ns = less(deadline_ns, next_ns + holding.slack_ns);
     uint64_t half_ns = table->total_ns[(count + 3) / 4] + sched->options.control_ns;
     half_ns += fm_sched_delay_ns(sched);
     uint64_t last_ns = less(deadline_ns, half_ns + model->slo_ns / 1000 * LAST_PERMILLE);
     readiness->urgent_ns = last_ns > window_ns ? last_ns : window_ns;
-    bool gathered = (uint64_t)count * 1000 >= (uint64_t)model->target * holding.gather_permille;
+    bool gathered = count >= holding.gathered;
     bool defers = model->goal == FM_SCHED_GOAL_EFFICIENCY && spare;
     readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? window_ns : 0;
 }
@@ -216,13 +238,40 @@ static uint32_t window_drop(const struct fm_sched *sched, const struct fm_sched_
     return let_go;
 }
 
+/* How much of the throughput that it could have the batch of what stays behind has to keep. */
+static uint32_t keep_permille(const struct fm_sched_model_entry *model)
+{
+    uint32_t bad_permille = (uint32_t)((uint64_t)model->bad_q20 * 1000 >> 20);
+    uint32_t keep = model->holds && model->busy_micro / 1000 <= MANY_MILLI ? KEEP_PERMILLE : 1000;
+    keep +=
+        (bad_permille > OVERLOAD_PERMILLE ? bad_permille - OVERLOAD_PERMILLE : 0) * OVERLOAD_FACTOR;
+    return keep < 1000 ? keep : 1000;
+}
+
+/* The batch that is decent for what stays behind, with those who join it until its turn. */
+static uint32_t decent_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                          uint32_t stay, uint64_t turn_ns)
+{
+    uint64_t all_q8 = (uint64_t)stay << 8;
+    if (model->gap_ns != FM_SCHED_NEVER && turn_ns > sched->now_ns) {
+        uint64_t wait_ns = turn_ns - sched->now_ns;
+        all_q8 += wait_ns < model->budget_ns ? wait_ns * 256 / model->gap_ns : model->target_q8;
+    }
+    all_q8 = all_q8 < model->target_q8 ? all_q8 : model->target_q8;
+    uint32_t decent = fm_latency_table_share(fm_sched_plan_of(model), all_q8, keep_permille(model));
+    return model->shares && decent > model->decent && fm_sched_demand_full(sched) ? model->decent
+                                                                                  : decent;
+}
+
 uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_model_entry *model,
                                      const struct fm_latency_table *table, uint64_t free_ns)
 {
-    if (!model->holds && fm_sched_bad_q20(sched) > FM_SCHED_Q20(PAST_PERMILLE) &&
+    if (model->shares && fm_sched_bad_q20(sched) > FM_SCHED_Q20(PAST_PERMILLE) &&
         fm_sched_demand_full(sched)) {
         return window_drop(sched, model, table, free_ns, model->decent);
     }
+    /* What stays behind is served by another accelerator, of whatever type. */
+    const struct fm_latency_table *plan = fm_sched_plan_of(model);
     uint64_t begin_ns = sched->now_ns + sched->options.control_ns;
     begin_ns = begin_ns > free_ns ? begin_ns : free_ns;
     uint32_t count = model->queue.count;
@@ -234,11 +283,6 @@ uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_mod
     }
     uint32_t best = best_batch(sched, model, table, begin_ns, &before_best);
     uint64_t turn_ns = FM_SCHED_NEVER;
-    uint64_t bad_permille = (uint64_t)model->bad_q20 * 1000 >> 20;
-    uint64_t decent_permille =
-        (model->holds && model->busy_micro / 1000 <= MANY_MILLI ? DECENT_PERMILLE : 1000u) +
-        (bad_permille > OVERLOAD_PERMILLE ? bad_permille - OVERLOAD_PERMILLE : 0) * OVERLOAD_FACTOR;
-    decent_permille = decent_permille < 1000 ? decent_permille : 1000;
     /* Two fingers: the batch's first request, and the first that stays behind. */
     uint32_t behind = first;
     uint32_t behind_index = 0;
@@ -253,23 +297,15 @@ uint32_t fm_sched_deferred_sacrifice(struct fm_sched *sched, struct fm_sched_mod
         }
         uint32_t stay = left - batch;
         if (turn_ns == FM_SCHED_NEVER) {
-            uint32_t later = stay < table->batch_max ? stay : table->batch_max;
+            uint32_t later = stay < plan->batch_max ? stay : plan->batch_max;
             turn_ns = next_turn_ns(
                           sched, table->latency_ns[best > 0 ? best : 1],
-                          less(sched->requests.nodes[behind].deadline_ns, table->total_ns[later])) +
+                          less(sched->requests.nodes[behind].deadline_ns, plan->total_ns[later])) +
                       sched->options.control_ns;
         }
-        uint64_t joining = model->gap_ns == FM_SCHED_NEVER || turn_ns <= sched->now_ns
-                               ? 0
-                               : (turn_ns - sched->now_ns) / model->gap_ns;
-        uint64_t decent = stay + joining < model->target ? stay + joining : model->target;
-        decent = decent * decent_permille / 1000;
-        if (!model->holds && decent > model->decent && fm_sched_demand_full(sched)) {
-            decent = model->decent;
-        }
-        decent = decent > 1 ? decent : 1;
-        if (batch > 0 && within(table, sched->requests.nodes[behind].deadline_ns, turn_ns,
-                                (uint32_t)decent) == decent) {
+        uint32_t decent = decent_of(sched, model, stay, turn_ns);
+        if (batch > 0 &&
+            within(plan, sched->requests.nodes[behind].deadline_ns, turn_ns, decent) == decent) {
             return let_go;
         }
         head = sched->requests.nodes[head].next[0];

@@ -486,7 +486,8 @@ static uint32_t early_drop(struct fm_sched *sched, struct fm_sched_model_entry *
         uint64_t deadline_ns =
             sched->requests.nodes[fm_request_queue_first(&model->queue)].deadline_ns;
         uint32_t window = batch < model->queue.count ? batch : model->queue.count;
-        uint32_t makes = fm_sched_candidate_within(sched, table, deadline_ns, free_ns, window);
+        uint32_t makes =
+            fm_sched_candidate_within(sched, table, deadline_ns, free_ns, 1000, window);
         if (makes == window) {
             return window;
         }

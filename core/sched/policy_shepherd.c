@@ -79,7 +79,7 @@ static void model_offers(const struct fm_sched *sched, uint32_t id, uint32_t acc
             return;
         }
         uint64_t deadline_ns = sched->requests.nodes[slot].deadline_ns;
-        uint32_t batch = fm_sched_candidate_within(sched, table, deadline_ns, free_ns, most);
+        uint32_t batch = fm_sched_candidate_within(sched, table, deadline_ns, free_ns, 1000, most);
         bool before = deadline_ns < offer->deadline_ns ||
                       (deadline_ns == offer->deadline_ns && id < offer->choice.model);
         if (batch > offer->choice.count ||

@@ -13,7 +13,9 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
-#define RUNNING_OWNER     FM_SCHED_MODELS_LIMIT
+#define RUNNING_OWNER FM_SCHED_MODELS_LIMIT
+/* A batch is as large as pays that has this much of the largest one's throughput. */
+#define WORTH_PERMILLE    990u
 #define INTERVAL_FIRST_NS UINT64_C(20000)
 #define AHEAD             4u /* events that are looked at before their turn */
 
@@ -296,6 +298,28 @@ static uint8_t fastest_type(const struct fm_sched_model_entry *model)
     return best;
 }
 
+/*
+ * The largest batch that pays: beyond it throughput hardly grows, while all that wait and all that
+ * are in it are answered later.
+ */
+static uint32_t batch_worth(const struct fm_sched_model_entry *model)
+{
+    const struct fm_latency_table *table = &model->tables[model->reference];
+    uint32_t most = fm_latency_table_within(table, model->budget_ns, table->batch_max);
+    uint32_t best = 1;
+    for (uint32_t batch = 2; batch <= most; batch++) {
+        if (table->latency_ns[batch] / batch < table->latency_ns[best] / best) {
+            best = batch;
+        }
+    }
+    uint32_t worth = 1;
+    while (table->latency_ns[worth] / worth * WORTH_PERMILLE >
+           table->latency_ns[best] / best * 1000) {
+        worth++;
+    }
+    return worth;
+}
+
 static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *given,
                            struct fm_sched_actions *actions)
 {
@@ -320,6 +344,7 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
         model->tables[type] = tables[type];
     }
     model->reference = fastest_type(model);
+    model->planned = model->reference;
     const struct fm_latency_table *table = &model->tables[model->reference];
     least_review(sched, model);
     model->batch_max = table->batch_max;
@@ -327,6 +352,9 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
     model->slo_ns = given->slo_ns;
     uint64_t fixed_ns = sched->options.result_ns + sched->options.control_ns;
     model->budget_ns = given->slo_ns > fixed_ns ? given->slo_ns - fixed_ns : 0;
+    if (sched->policy->plans) {
+        model->batch_max = batch_worth(model);
+    }
     memcpy(model->preferred, given->preferred, sizeof model->preferred);
     model->queue_delay_ns = given->queue_delay_ns;
     intervals_fit(sched, table->latency_ns[table->batch_max]);
@@ -558,6 +586,7 @@ static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
     }
     accelerator->up = false;
     sched->up_count--;
+    sched->up_by_type[accelerator->type]--;
     fm_id_set_remove(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* what was to stay clear of the larger pool might block the smaller one */
@@ -576,6 +605,7 @@ static void event_accelerator_up(struct fm_sched *sched, uint32_t id, uint32_t t
     accelerator->type = (uint8_t)type;
     accelerator->permille = 1000;
     sched->up_count++;
+    sched->up_by_type[type]++;
     fm_id_set_add(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* the load's share of the pool is another now */

@@ -49,7 +49,8 @@ struct fm_sched_model_entry {
     _Alignas(FM_SCHED_LINE) struct fm_request_queue queue;
     bool present;
     bool marked;          /* SHARD: what it offers has to be looked at */
-    uint8_t reference;    /* the type whose l(b) the candidate is judged by: the fastest */
+    uint8_t reference;    /* the fastest type: what it cannot meet nothing can */
+    uint8_t planned;      /* the type that candidate and demand are planned for */
     uint32_t quiet_count; /* SHARD: up to so many queued ones nothing changes that counts */
     uint64_t least_ns;    /* from the grant to the end of a batch of one */
     uint64_t review_ns;
@@ -63,8 +64,8 @@ struct fm_sched_model_entry {
     enum fm_sched_goal goal;
     uint8_t reach_class; /* whose ready heap it is in */
     uint8_t tightness_class;
-    bool holds; /* keeps a distance between its batches: needs more than one accelerator, and much
-                   of the pool */
+    bool holds;       /* keeps a distance between its batches: needs more than one accelerator */
+    bool shares;      /* the pool with others: asks for less than much of what all ask for */
     uint16_t granted; /* MATCHER: grants that are not answered yet */
     uint32_t batch_max;
     uint64_t ready_key_ns; /* SHARD: its order among those that are ready */
@@ -74,18 +75,23 @@ struct fm_sched_model_entry {
     /* Demand. */
     uint64_t gap_ns; /* between arrivals, mean; FM_SCHED_NEVER: not known */
     uint32_t target;
+    uint32_t target_q8;    /* the same in 1/256: between two sizes */
+    uint32_t gathered;     /* as many are enough not to be held any more */
     uint32_t decent;       /* the smallest batch with nearly the target's throughput */
+    uint64_t slack_ns;     /* so much before its window it may start: it costs little throughput */
     uint64_t busy_micro;   /* accelerators it keeps busy at its target, in millionths */
     uint64_t near_micro;   /* those of them it needs anew in the time it can wait */
     uint64_t tightness_ns; /* how long a moderate batch of it can wait for an accelerator */
     uint64_t rate_millihertz;
-    uint32_t burden_permille; /* of what is lost past saturation, by what its requests cost */
+    uint64_t starts_millihertz; /* batches of its target size */
+    uint32_t burden_permille;   /* of what is lost past saturation, by what its requests cost */
 
     /* Fairness: recent share of requests that were not served, in 2^-20, and what it gains by it.
      */
     uint32_t bad_q20;
     uint64_t bad_q40; /* the same, finer */
     int64_t bias_ns;
+    uint32_t noise_permille; /* by so much of the usual share chance alone makes it differ */
 
     struct fm_latency_table tables[FM_SCHED_TYPES_LIMIT];
     uint32_t preferred[FM_SCHED_PREFERRED_MAX];
@@ -149,6 +155,7 @@ struct fm_sched {
     struct fm_sched_accelerator *accelerators;
     uint32_t model_count; /* present */
     uint32_t up_count;
+    uint32_t up_by_type[FM_SCHED_TYPES_LIMIT];
     uint32_t busy_count;
     uint32_t queued_count;
     uint64_t batch_number;
@@ -175,6 +182,7 @@ struct fm_sched {
     uint32_t scrub; /* next model to look at */
     uint64_t busy_micro;
     uint64_t rate_millihertz;
+    uint64_t starts_millihertz;
     uint64_t busy_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint64_t near_micro_by_tightness[FM_SCHED_REACH_CLASSES];
     uint32_t models_by_tightness[FM_SCHED_REACH_CLASSES]; /* present ones */
@@ -192,10 +200,11 @@ struct fm_sched {
     struct fm_sched_offer *offers;
     uint32_t *marks; /* SHARD: models whose offer has to be looked at */
     uint32_t mark_count;
-    struct fm_sched_pool pool; /* SHARD: as last told */
-    uint64_t elsewhere_micro;  /* SHARD: what models of other shards keep busy */
-    uint64_t trip_ns;          /* SHARD: from an offer to its grant, if there is an accelerator */
-    uint64_t lag_ns;           /* SHARD: how late timers are */
+    struct fm_sched_pool pool;     /* SHARD: as last told */
+    uint64_t elsewhere_micro;      /* SHARD: what models of other shards keep busy */
+    uint64_t elsewhere_millihertz; /* SHARD: batches that they start */
+    uint64_t trip_ns; /* SHARD: from an offer to its grant, if there is an accelerator */
+    uint64_t lag_ns;  /* SHARD: how late timers are */
     struct fm_sched_outlook outlook;   /* SHARD: of the grant that is being used */
     struct fm_sched_shard_load *loads; /* MATCHER: by shard */
     uint32_t waiting_count;            /* MATCHER: models that have requests queued */
@@ -229,6 +238,7 @@ struct fm_sched_policy {
                           const struct fm_latency_table *table, uint64_t free_ns);
     bool uses_clearance; /* long batches leave room for tight models */
     bool uses_active;    /* low load is kept on few accelerators */
+    bool plans;          /* batches no larger than pays, planned for the types that there are */
     bool uses_fairness;
     bool uses_priorities; /* past saturation the less important are let go on arrival */
     bool uses_outlook;    /* sacrifice asks when the next accelerator comes free */
@@ -261,6 +271,13 @@ struct fm_sched_place {
 static inline uint64_t fm_sched_busy_micro(const struct fm_sched *sched)
 {
     return sched->busy_micro + sched->elsewhere_micro;
+}
+
+/* l(b) of the type that the model's batches are planned for. */
+static inline const struct fm_latency_table *fm_sched_plan_of(
+    const struct fm_sched_model_entry *model)
+{
+    return &model->tables[model->planned];
 }
 
 /* --- sched.c -----------------------------------------------------------------------------------
@@ -338,6 +355,9 @@ uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
 void fm_sched_demand_epoch(struct fm_sched *sched);
 /* What the whole pool lost lately. */
 uint32_t fm_sched_bad_q20(const struct fm_sched *sched);
+/* The time between two starts of batches anywhere in the pool, if all have their target size; 0:
+ * none are expected. */
+uint64_t fm_sched_demand_turn_ns(const struct fm_sched *sched);
 /* Whether the load asks for all accelerators, or for more than there are. */
 bool fm_sched_demand_full(const struct fm_sched *sched);
 /* `count` requests of the model were served, or were not. */
@@ -374,10 +394,10 @@ uint32_t fm_sched_candidate_count(const struct fm_sched *sched, uint32_t model);
 void fm_sched_candidate_enter(struct fm_sched *sched, uint32_t model,
                               enum fm_sched_model_state state, uint32_t reach_class, uint64_t key);
 /* The largest batch, of those whose earliest deadline this is, that could run in time on an
- * accelerator that is free at free_ns. */
+ * accelerator that is free at free_ns and takes permille/1000 of the profile's time. */
 uint32_t fm_sched_candidate_within(const struct fm_sched *sched,
                                    const struct fm_latency_table *table, uint64_t deadline_ns,
-                                   uint64_t free_ns, uint32_t limit);
+                                   uint64_t free_ns, uint32_t permille, uint32_t limit);
 /* Lets the earliest request go; there is one, and room to say so. The model needs a refresh. */
 void fm_sched_candidate_head_drop(struct fm_sched *sched, struct fm_sched_model_entry *model,
                                   enum fm_sched_drop_reason reason,

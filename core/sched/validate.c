@@ -89,6 +89,7 @@ static bool models_ok(const struct fm_sched *sched)
     uint32_t by_tightness[FM_SCHED_REACH_CLASSES] = {0};
     uint64_t sum_micro = 0;
     uint64_t sum_millihertz = 0;
+    uint64_t sum_starts = 0;
     uint32_t present = 0;
     uint32_t queued = 0;
     for (uint32_t id = 0; id < sched->options.models_max; id++) {
@@ -106,6 +107,7 @@ static bool models_ok(const struct fm_sched *sched)
         queued += model->queue.count;
         sum_micro += model->busy_micro;
         sum_millihertz += model->rate_millihertz;
+        sum_starts += model->starts_millihertz;
         micro[model->tightness_class] += model->busy_micro;
         by_tightness[model->tightness_class] += model->present ? 1u : 0u;
     }
@@ -119,7 +121,8 @@ static bool models_ok(const struct fm_sched *sched)
     /* A matcher's sums are those of the shards' loads. */
     return present == sched->model_count && queued == sched->queued_count &&
            (sched->options.part == FM_SCHED_PART_MATCHER ||
-            (sum_micro == sched->busy_micro && sum_millihertz == sched->rate_millihertz));
+            (sum_micro == sched->busy_micro && sum_millihertz == sched->rate_millihertz &&
+             sum_starts == sched->starts_millihertz));
 }
 
 static bool heaps_ok(const struct fm_sched *sched)

@@ -437,7 +437,9 @@ static void audit_place(struct world *world, const struct fm_sched_action *actio
                                         action->request_count * options->data_ns);
     for (uint32_t id = 0; id < action->accelerator && common_rules(options->policy); id++) {
         const struct accelerator *lower = &world->accelerators[id];
-        MUST(world, !lower->up || lower->type != accelerator->type || lower->running_count > 0);
+        /* One that is slowed may be too slow for it. */
+        MUST(world, !lower->up || lower->type != accelerator->type || lower->running_count > 0 ||
+                        lower->permille > 1000);
     }
 }
 
@@ -456,18 +458,20 @@ static void audit_batch(struct world *world, const struct fm_sched_action *actio
     if (world->options.learn) {
         uint64_t scaled_ns = profiled_ns * accelerator->permille / 1000;
         MUST(world, takes_ns >= scaled_ns / 5 && takes_ns <= scaled_ns * 20);
-        profiled_ns = accelerator->permille == 1000 ? takes_ns : 1;
+        profiled_ns = 1;
     } else {
         MUST(world, takes_ns == profiled_ns / 1000 * accelerator->permille ||
                         (accelerator->permille == 1000 && takes_ns == profiled_ns));
     }
+    /* Those that are there to compare with do not know what is slowed. */
+    uint64_t planned_ns = common_rules(world->options.policy) ? takes_ns : profiled_ns;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t slot = world->actions.requests[action->request_first + i];
         MUST(world, slot < world->options.requests_max);
         struct request *request = &world->requests[slot];
         MUST(world, request->state == REQUEST_QUEUED && request->model == action->model);
         MUST(world,
-             action->start_ns + profiled_ns + world->options.result_ns <= request->deadline_ns);
+             action->start_ns + planned_ns + world->options.result_ns <= request->deadline_ns);
         request->state = REQUEST_RUNNING;
         world->queued[request->model]--;
         request->attempts++;
@@ -605,7 +609,7 @@ static bool could_start(const struct world *world, const struct request *request
     }
     for (uint32_t id = 0; id < world->options.accelerators_max; id++) {
         const struct accelerator *accelerator = &world->accelerators[id];
-        if (accelerator->up && accelerator->running_count == 0 &&
+        if (accelerator->up && accelerator->running_count == 0 && accelerator->permille <= 1000 &&
             model->given.profiles[accelerator->type] != NULL &&
             world->seen_ns + world->options.control_ns + world->options.data_ns +
                     latency_of(model, accelerator->type, 1) + world->options.result_ns <=

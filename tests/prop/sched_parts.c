@@ -187,18 +187,10 @@ static void act_start(struct world *world, const struct fm_sched_action *action)
         running += runs && end->accelerator == action->accelerator ? 1u : 0u;
     }
     MUST(world, running < (leads ? 2u : 1u));
-    uint64_t least_ns = FM_SCHED_NEVER; /* on the faster type, and not slowed down */
-    for (uint32_t type = 0; type < world->options.type_count; type++) {
-        uint64_t latency_ns =
-            fm_profile_latency_ns(&world->profiles[action->model][type], 0, action->request_count);
-        least_ns = latency_ns < least_ns ? latency_ns : least_ns;
-    }
     for (uint32_t i = 0; i < action->request_count; i++) {
         struct request *request = &world->requests[slots[action->request_first + i]];
         MUST(world, request->live && request->batch == 0 && request->model == action->model);
-        MUST(world,
-             world->options.learn ||
-                 action->start_ns + least_ns + world->options.result_ns <= request->deadline_ns);
+        MUST(world, action->expected_ns + world->options.result_ns <= request->deadline_ns);
         bool lost = action->batch <= world->places[action->accelerator].lost_until;
         request->batch = lost ? 0 : action->batch;
     }

@@ -75,7 +75,8 @@ static void advance(struct world *world, uint64_t until_ns)
     }
 }
 
-static void open_world(struct world *world, uint32_t accelerators)
+/* The first `fast` of them are of type 0, the others of type 1. */
+static void open_mixed_world(struct world *world, uint32_t accelerators, uint32_t fast)
 {
     *world = (struct world){0};
     world->actions = (struct fm_sched_actions){.items = world->items,
@@ -85,7 +86,7 @@ static void open_world(struct world *world, uint32_t accelerators)
     const struct fm_sched_options options = {.policy = FM_SCHED_POLICY_DEFERRED,
                                              .models_max = 8,
                                              .accelerators_max = 8,
-                                             .type_count = 1,
+                                             .type_count = fast < accelerators ? 2 : 1,
                                              .requests_max = REQUESTS_MAX,
                                              .batch_max = BATCH_MAX};
     struct fm_error error;
@@ -93,8 +94,14 @@ static void open_world(struct world *world, uint32_t accelerators)
     for (uint32_t i = 0; i < accelerators; i++) {
         struct fm_sched_event up = {.kind = FM_SCHED_EVENT_ACCELERATOR_UP};
         up.as.accelerator.accelerator = i;
+        up.as.accelerator.type = i < fast ? 0 : 1;
         step(world, 0, &up);
     }
+}
+
+static void open_world(struct world *world, uint32_t accelerators)
+{
+    open_mixed_world(world, accelerators, accelerators);
 }
 
 /* l(b) = b * alpha + beta. */
@@ -158,8 +165,8 @@ TEST(goals_decide_how_long_a_lone_request_waits)
     } cases[] = {
         {FM_SCHED_GOAL_LATENCY, 10, 10},
         {FM_SCHED_GOAL_BALANCED, 10, 10}, /* accelerator 0 is in use anyway */
-        /* frontrun = 50 - 6 = 44, less 8 % of the SLO. */
-        {FM_SCHED_GOAL_EFFICIENCY, 40, 41},
+        /* frontrun = 50 - 6; there is nobody else to wait for. */
+        {FM_SCHED_GOAL_EFFICIENCY, 43, 44},
     };
     for (size_t i = 0; i < FM_COUNT_OF(cases); i++) {
         struct world world;
@@ -206,6 +213,59 @@ TEST(long_batches_leave_room_for_tight_models)
     fm_sched_model_stats_get(world.sched, 1, &stats);
     CHECK(stats.batches > 0);
     fm_sched_destroy(world.sched);
+}
+
+TEST(batches_are_no_larger_than_pays)
+{
+    /* Ten requests at once, 400 ms. l(b) = 10 b + 1: two have 0.95 of the throughput of 39, eight
+     * have 0.99. l(b) = b + 10: all ten. */
+    const struct {
+        uint64_t alpha_ms;
+        uint64_t beta_ms;
+        uint32_t batch;
+    } cases[] = {{10, 0, 1}, {10, 1, 8}, {1, 10, 10}};
+    for (size_t i = 0; i < FM_COUNT_OF(cases); i++) {
+        struct world world;
+        open_world(&world, 1);
+        add_model(&world, 0, cases[i].alpha_ms, cases[i].beta_ms, 400, 0, FM_SCHED_GOAL_BALANCED);
+        /* The accelerator is busy with the first one when the others come. */
+        for (uint32_t j = 0; j <= 10; j++) {
+            request(&world, MS, 0, 400);
+        }
+        advance(&world, MS + 11 * MS + 1);
+        CHECK_UINT_EQ(world.last_start.request_count, cases[i].batch);
+        fm_sched_destroy(world.sched);
+    }
+}
+
+TEST(demand_is_counted_in_the_types_that_there_are)
+{
+    /* l(b) = b + 9 on type 0, four times that on type 1; 200 requests a second, 90 ms. On one of
+     * type 0 and three of type 1 that is more than on four of type 0. */
+    uint32_t busy_milli[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        struct world world;
+        open_mixed_world(&world, 4, i == 0 ? 1 : 3);
+        struct fm_profile fast = {0};
+        struct fm_profile slow = {0};
+        CHECK_INT_EQ(fm_profile_add_affine(&fast, MS, 9 * MS, BATCH_MAX, NULL), 0);
+        CHECK_INT_EQ(fm_profile_add_affine(&slow, 4 * MS, 36 * MS, BATCH_MAX, NULL), 0);
+        const struct fm_sched_model model = {
+            .model = 0, .slo_ns = 90 * MS, .profiles = {&fast, &slow}};
+        struct fm_sched_event set = {.kind = FM_SCHED_EVENT_MODEL_SET};
+        set.as.model = &model;
+        step(&world, 0, &set);
+        for (uint64_t now_ms = 5; now_ms < 2000; now_ms += 5) {
+            advance(&world, now_ms * MS);
+            request(&world, now_ms * MS, 0, 90);
+        }
+        struct fm_sched_stats stats;
+        fm_sched_stats_get(world.sched, &stats);
+        busy_milli[i] = stats.busy_milli;
+        CHECK_INT_EQ(world.drops, 0);
+        fm_sched_destroy(world.sched);
+    }
+    CHECK(busy_milli[0] > busy_milli[1] * 3 / 2);
 }
 
 TEST(low_load_stays_on_the_lowest_accelerators)

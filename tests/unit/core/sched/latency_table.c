@@ -39,6 +39,25 @@ TEST(affine_goes_up_to_the_limit)
     fm_latency_table_deinit(&table);
 }
 
+TEST(a_share_of_the_throughput_takes_that_large_a_batch)
+{
+    /* b / l(b), l(b) = b + 4: 16 / 20 = 0.8, 15 / 19 = 0.789, 12 / 16 = 0.75, 1 / 5 = 0.2. */
+    struct fm_latency_table table = {0};
+    affine(&table, 1000000, 4000000, 32, 0);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 16 << 8, 1000), 16);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 16 << 8, 987), 16);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 16 << 8, 986), 15);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 16 << 8, 937), 12);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 16 << 8, 250), 1);
+    /* 4.5 in 8.5 is 0.529; 4 in 8 are 0.5, which is 0.944 of it. */
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 1152, 1000), 5);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 1152, 945), 5);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 1152, 944), 4);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 100 << 8, 1000), 32);
+    CHECK_UINT_EQ(fm_latency_table_share(&table, 0, 1000), 1);
+    fm_latency_table_deinit(&table);
+}
+
 TEST(batching_that_does_not_pay_ends_at_one)
 {
     struct fm_profile profile = {0};
