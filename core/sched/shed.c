@@ -11,7 +11,8 @@
 #include "core/sched/state.h"
 
 #define REVIEW_NS      UINT64_C(100000000)
-#define OUTCOMES_LEAST 50u /* before they are judged */
+#define SEEN_NS        UINT64_C(1000000000) /* so long others than the first priority count */
+#define OUTCOMES_LEAST 50u                  /* before they are judged */
 #define ROOM_FIRST     950u
 #define ROOM_LEAST     500u
 #define ROOM_MOST      1000u
@@ -27,7 +28,12 @@ bool fm_sched_shed_arrival(struct fm_sched *sched, const struct fm_sched_model_e
                            uint32_t priority)
 {
     struct fm_sched_shed *shed = &sched->shed;
-    const struct fm_latency_table *table = &model->tables[model->reference];
+    if (priority > 0) {
+        shed->until_ns = sched->now_ns + SEEN_NS;
+    } else if (sched->now_ns >= shed->until_ns) {
+        return false; /* there are no others */
+    }
+    const struct fm_latency_table *table = fm_sched_plan_of(model);
     shed->asked_ns[priority] += table->latency_ns[model->target] / model->target;
     if (sched->queued_count == 0) {
         return false; /* nobody waits, whatever was so lately */
@@ -74,6 +80,10 @@ void fm_sched_shed_epoch(struct fm_sched *sched)
         return;
     }
     shed->review_ns = sched->now_ns + REVIEW_NS;
+    if (sched->now_ns >= shed->until_ns) {
+        *shed = (struct fm_sched_shed){.review_ns = shed->review_ns};
+        return;
+    }
     shed->room_permille = shed->room_permille > 0 ? shed->room_permille : ROOM_FIRST;
     uint64_t sum_ns = 0;
     for (uint32_t i = 0; i < FM_SCHED_PRIORITY_COUNT; i++) {

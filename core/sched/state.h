@@ -130,6 +130,7 @@ struct fm_sched_clearance {
 /* Less important requests that are let go on arrival; by priority. */
 struct fm_sched_shed {
     uint64_t review_ns;
+    uint64_t until_ns;                           /* there are several priorities */
     uint64_t asked_ns[FM_SCHED_PRIORITY_COUNT];  /* of accelerators' time, since the review */
     uint64_t recent_ns[FM_SCHED_PRIORITY_COUNT]; /* the same, of the last ones */
     uint64_t served[FM_SCHED_PRIORITY_COUNT];
