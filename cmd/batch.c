@@ -553,5 +553,6 @@ const struct fm_command fm_command_batch = {
     .examples = examples,
     .exit_codes = exit_codes,
     .see_also = "docs/batch.md",
+    .results_elsewhere = true,
     .run = run,
 };

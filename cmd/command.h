@@ -99,8 +99,9 @@ struct fm_command {
     const struct fm_positional *positionals; /* NULL: none */
     const struct fm_option *options;         /* NULL: none but --help */
     const struct fm_example *examples;       /* at least one, unless hidden */
-    const int *exit_codes; /* those used beyond 0, 1 and 2, terminated by 0; NULL: none */
-    const char *see_also;  /* "docs/profile.md"; NULL: none */
+    const int *exit_codes;  /* those used beyond 0, 1 and 2, terminated by 0; NULL: none */
+    const char *see_also;   /* "docs/profile.md"; NULL: none */
+    bool results_elsewhere; /* in files, or with clients: a closed standard output is no failure */
     bool hidden;
     int (*run)(const struct fm_call *call); /* returns an exit code; parsed arguments are in call */
 };

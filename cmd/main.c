@@ -104,7 +104,9 @@ static int run(void *argument)
     int exit_code =
         dispatch(&call, (const char *const *)argv + (argc > 0), argc > 0 ? (size_t)argc - 1 : 0);
     errno = 0;
-    if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == FM_EXIT_OK) {
+    bool nobody_asked = call.command != NULL && call.command->results_elsewhere &&
+                        !fm_standard_output_is_writable();
+    if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == FM_EXIT_OK && !nobody_asked) {
         /* Quiet: whoever writes `| head` knows. */
         exit_code =
             fm_standard_output_abandoned()

@@ -211,5 +211,6 @@ const struct fm_command fm_command_serve = {
     .examples = examples,
     .exit_codes = exit_codes,
     .see_also = "docs/serving.md",
+    .results_elsewhere = true,
     .run = run,
 };
