@@ -11,464 +11,17 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
-#include "core/util/random.h"
-#include "engines/sim/autoscaler.h"
-#include "engines/sim/latencies.h"
 #include "engines/sim/partition.h"
-#include "engines/sim/time_heap.h"
+#include "engines/sim/world_state.h"
 
-#define EVENTS_MAX    1024u
-#define ACTIONS_MAX   1024u
-#define CANCELS_FIRST 4096u
-#define GRANTS_MAX    2u
-#define STAGE_FIRST   0x8000u
 /* Steps in a row at one time that neither take nor say anything. */
 #define IDLE_STEPS_MAX 16u
-/* Virtual time after the last arrival, the last deadline and the last end of a batch in which
- * everything must have had its outcome. */
-#define DRAIN_NS UINT64_C(3600000000000)
-
-struct slot {
-    uint64_t arrival_ns;
-    uint64_t deadline_ns;
-    uint32_t model;
-    uint32_t next; /* in its batch */
-    uint32_t generation;
-    uint16_t bucket;
-    uint16_t class_index; /* in its model's result; from STAGE_FIRST on: of world.stages */
-};
-_Static_assert(FM_SIM_TIMELINE_BUCKETS <= UINT16_MAX, "a part of the timeline in a slot");
-
-struct batch {
-    uint64_t number;
-    uint64_t planned_ns; /* not before */
-    uint64_t begin_ns;
-    uint32_t model;
-    uint32_t first;
-    uint32_t count;
-    bool fails;
-};
-
-struct accelerator {
-    struct batch batches[GRANTS_MAX]; /* [0] runs, [1] waits behind it */
-    uint32_t batch_count;
-    uint32_t permille;
-    uint32_t type;
-    uint32_t bucket_next; /* it is not counted as used in this part of the timeline yet */
-    bool up;
-};
-
-struct model {
-    struct fm_arrivals *arrivals;
-    struct fm_sim_model_result *result;
-    const struct fm_sim_latencies *truth;   /* what batches take */
-    const struct fm_sim_latencies *promise; /* what the scheduler is told that they take */
-    uint64_t slo_ns;
-    uint32_t group;
-    uint32_t priority;
-    bool present;
-    bool elsewhere;   /* in no time in this sub-cluster */
-    bool varied;      /* `variety` has a say in what its requests are */
-    uint64_t arrived; /* of a varied one */
-};
-
-/* Of a model whose requests are not all alike, or do not all come. */
-struct variety {
-    struct fm_random slo;
-    struct fm_random priority;
-    struct fm_random place; /* among the sub-clusters of a divided model */
-};
-
-/* A stage of a pipeline. */
-struct stage {
-    uint32_t pipeline;
-    uint32_t index; /* in it */
-    uint32_t model;
-    uint32_t priority;
-    uint64_t due_ns; /* from the request's arrival */
-    bool last;
-};
-
-struct pipeline {
-    struct fm_arrivals *arrivals;
-    uint32_t stage_first; /* in world.stages */
-};
-
-/* What a request has. */
-struct traits {
-    uint64_t budget_ns; /* from its arrival to its deadline */
-    uint32_t priority;
-    uint32_t class_index;
-};
-
-struct world {
-    const struct fm_sim_scenario *scenario;
-    const struct fm_sim_run_options *options;
-    struct fm_error *reterr;
-    struct fm_sched *sched;
-    struct fm_sim_auditor *auditor;
-    struct fm_sim_result *result;
-
-    struct model *models;
-    struct variety *varieties; /* by model; NULL: no model has any */
-    uint32_t model_count;
-    struct pipeline *pipelines;
-    struct stage *stages;            /* of all pipelines, in order */
-    struct fm_time_heap going;       /* to their next stage; id: slot */
-    struct fm_sim_latencies *shared; /* by group, then by event (of those with a profile) */
-    uint32_t shared_count;
-    struct accelerator *accelerators;
-    uint32_t accelerator_count;
-    struct slot *slots;
-    uint32_t slot_count;
-    uint32_t *slots_free;
-    uint32_t slots_free_count;
-    uint32_t generation;
-
-    uint64_t now_ns;
-    uint64_t end_ns;   /* of arrivals */
-    uint64_t limit_ns; /* of everything */
-    uint64_t wake_ns;
-    uint64_t bucket_end_ns;
-    uint32_t bucket;
-    uint32_t event_next;                 /* of the scenario */
-    uint32_t solve;                      /* of the division, now */
-    struct fm_sim_autoscaler autoscaler; /* without autoscaling: all zero */
-    uint32_t up_count;
-    uint64_t counted_ns; /* up to here `up_count` is in the result */
-    struct fm_time_heap arrivals;
-    struct fm_time_heap ends;    /* id: accelerator, tag: low bits of the batch's number */
-    struct fm_time_heap cancels; /* id: slot, tag: generation */
-
-    struct fm_random spread;
-    struct fm_random failures;
-    struct fm_random cancelling;
-
-    struct fm_sched_event *events;
-    uint32_t event_count;
-    struct fm_sched_actions actions;
-};
-
-/* --- making it ---------------------------------------------------------------------------------
- */
-
-static int out_of_memory(const struct world *world)
-{
-    return fm_error_set(world->reterr, FM_ENOMEM,
-                        "out of memory for a simulation of %" PRIu32 " models, %" PRIu32
-                        " accelerators and %" PRIu32 " requests at once",
-                        world->model_count, world->accelerator_count, world->slot_count);
-}
-
-static int heap_create(struct world *world, struct fm_time_heap *heap, uint32_t capacity)
-{
-    heap->capacity = capacity;
-    heap->entries = fm_alloc((size_t)capacity * sizeof *heap->entries);
-    return heap->entries != NULL ? 0 : out_of_memory(world);
-}
-
-static int shared_create(struct world *world, uint32_t index,
-                         const struct fm_profile *const *profiles, uint32_t batch_max)
-{
-    uint32_t most = world->scenario->batch_max;
-    int status = fm_sim_latencies_init(&world->shared[index], profiles,
-                                       batch_max > 0 && batch_max < most ? batch_max : most);
-    return status == 0 ? 0 : out_of_memory(world);
-}
-
-/* Of the profiles that events bring. Models of several groups may get one: batches of any size. */
-static int shared_create_events(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    int status = 0;
-    for (uint32_t i = 0; status == 0 && i < scenario->event_count; i++) {
-        if (scenario->events[i].kind == FM_SIM_EVENT_REPROFILED) {
-            status =
-                shared_create(world, scenario->group_count + i, scenario->events[i].profiles, 0);
-        }
-    }
-    return status;
-}
-
-/* One for each combination of what requests draw. */
-static int classes_create(struct world *world, const struct fm_sim_group *group,
-                          struct fm_sim_model_result *result)
-{
-    uint32_t slos = group->slo_choice_count > 0 ? group->slo_choice_count : 1;
-    uint32_t priorities = group->priority_choice_count > 0 ? group->priority_choice_count : 1;
-    if (slos * priorities == 1) {
-        return 0;
-    }
-    result->classes = fm_alloc_zero(slos * priorities, sizeof *result->classes);
-    if (result->classes == NULL) {
-        return out_of_memory(world);
-    }
-    result->class_count = slos * priorities;
-    for (uint32_t i = 0; i < result->class_count; i++) {
-        result->classes[i].slo_ns =
-            slos > 1 ? group->slo_choices[i / priorities].value : group->slo_ns;
-        result->classes[i].priority = priorities > 1
-                                          ? (uint32_t)group->priority_choices[i % priorities].value
-                                          : group->priority;
-    }
-    return 0;
-}
-
-static bool group_is_varied(const struct fm_sim_group *group)
-{
-    return group->slo_choice_count > 1 || group->priority_choice_count > 1 ||
-           group->budgets_ns != NULL || group->priorities != NULL || group->clients_leave;
-}
-
-static int model_create(struct world *world, uint32_t id, uint32_t group_index, double share)
-{
-    const struct fm_sim_group *group = &world->scenario->groups[group_index];
-    struct model *model = &world->models[id];
-    model->result = &world->result->models[id];
-    model->slo_ns = fm_sim_group_slo_min_ns(group);
-    model->group = group_index;
-    model->priority = group->priority;
-    model->truth = &world->shared[group_index];
-    model->promise = model->truth;
-    model->elsewhere = world->options->division != NULL &&
-                       !fm_sim_division_has(world->options->division, world->options->cluster, id);
-    model->varied = group_is_varied(group) || world->options->division != NULL;
-    if (model->varied && world->varieties == NULL) {
-        world->varieties = fm_alloc_zero(world->model_count, sizeof *world->varieties);
-        if (world->varieties == NULL) {
-            return out_of_memory(world);
-        }
-    }
-    if (model->varied) {
-        uint64_t seed = world->options->seed;
-        fm_random_init(&world->varieties[id].slo, fm_sim_seed(seed, "slo", id));
-        fm_random_init(&world->varieties[id].priority, fm_sim_seed(seed, "priority", id));
-        fm_random_init(&world->varieties[id].place, fm_sim_seed(seed, "place", id));
-    }
-    struct fm_arrivals_spec spec = group->arrivals;
-    spec.scale = share * world->options->scale;
-    int status = classes_create(world, group, model->result);
-    return status == 0 && !group->silent
-               ? fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "arrivals", id),
-                                    &model->arrivals, world->reterr)
-               : status;
-}
-
-static int models_create(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    double *shares = fm_alloc((size_t)world->model_count * sizeof *shares);
-    if (shares == NULL) {
-        return out_of_memory(world);
-    }
-    int status = shared_create_events(world);
-    uint32_t id = 0;
-    for (uint32_t i = 0; status == 0 && i < scenario->group_count; i++) {
-        const struct fm_sim_group *group = &scenario->groups[i];
-        status = fm_sim_group_shares(group, shares, world->reterr);
-        status = status == 0 ? shared_create(world, i, group->profiles, group->batch_max) : status;
-        for (uint32_t j = 0; status == 0 && j < group->count; j++, id++) {
-            status = model_create(world, id, i, shares[j]);
-        }
-    }
-    fm_free(shares);
-    return status;
-}
-
-static int pipelines_create(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    uint32_t count = scenario->pipeline_count;
-    uint32_t stage = 0;
-    if (count == 0) {
-        return 0;
-    }
-    world->pipelines = fm_alloc_zero(count, sizeof *world->pipelines);
-    world->stages = fm_alloc_zero((size_t)count * FM_SIM_STAGES_MAX, sizeof *world->stages);
-    world->result->pipelines = fm_alloc_zero(count, sizeof *world->result->pipelines);
-    if (world->pipelines == NULL || world->stages == NULL || world->result->pipelines == NULL) {
-        return out_of_memory(world);
-    }
-    world->result->pipeline_count = count;
-    int status = heap_create(world, &world->going, world->slot_count);
-    for (uint32_t i = 0; status == 0 && i < count; i++) {
-        const struct fm_sim_pipeline *given = &scenario->pipelines[i];
-        struct fm_arrivals_spec spec = given->arrivals;
-        spec.scale = world->options->scale;
-        world->pipelines[i].stage_first = stage;
-        for (uint32_t j = 0; j < given->stage_count; j++) {
-            world->stages[stage++] = (struct stage){
-                .pipeline = i,
-                .index = j,
-                .model = given->stages[j],
-                .priority = given->priority,
-                .due_ns = given->due_ns[j],
-                .last = j + 1 == given->stage_count,
-            };
-        }
-        status = fm_arrivals_create(&spec, fm_sim_seed(world->options->seed, "pipelines", i),
-                                    &world->pipelines[i].arrivals, world->reterr);
-    }
-    return status;
-}
-
-static int result_create(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    struct fm_sim_result *result = fm_alloc_zero(1, sizeof *result);
-    if (result == NULL) {
-        return out_of_memory(world);
-    }
-    world->result = result;
-    result->scenario = scenario;
-    result->policy = world->options->policy;
-    result->seed = world->options->seed;
-    result->scale = world->options->scale;
-    result->model_count = world->model_count;
-    result->accelerator_count = world->accelerator_count;
-    result->batch_max = scenario->batch_max;
-    result->trace_hash = FM_HASH_START;
-    result->up_min = UINT32_MAX;
-    result->bucket_ns = (world->end_ns + FM_SIM_TIMELINE_BUCKETS - 1) / FM_SIM_TIMELINE_BUCKETS;
-    result->models = fm_alloc_zero(world->model_count, sizeof *result->models);
-    result->accelerators = fm_alloc_zero(world->accelerator_count, sizeof *result->accelerators);
-    result->batch_sizes = fm_alloc_zero(scenario->batch_max + 1, sizeof *result->batch_sizes);
-    world->bucket_end_ns = result->bucket_ns;
-    return result->models != NULL && result->accelerators != NULL && result->batch_sizes != NULL
-               ? 0
-               : out_of_memory(world);
-}
-
-static int sched_create(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    struct fm_sched_options options = {
-        .policy = world->options->policy,
-        .models_max = world->model_count,
-        .accelerators_max = world->accelerator_count,
-        .type_count = scenario->type_count,
-        .requests_max = world->slot_count,
-        .batch_max = scenario->batch_max,
-        .control_ns = scenario->control_ns,
-        .data_ns = scenario->data_ns,
-        .result_ns = scenario->result_ns,
-        .attempts_max = scenario->attempts_max,
-        .learn = scenario->learn,
-        .admit = scenario->admit,
-    };
-    struct fm_sim_auditor_options audit = {
-        .requests_max = world->slot_count,
-        .accelerator_count = world->accelerator_count,
-        .batch_max = scenario->batch_max,
-        .model_count = world->model_count,
-        .result_ns = scenario->result_ns,
-        .ahead = scenario->control_ns + scenario->data_ns > 0 ||
-                 world->options->policy == FM_SCHED_POLICY_CLOCKWORK,
-        .learn = scenario->learn,
-    };
-    if (world->options->recorder != NULL) {
-        fm_sim_recorder_begin(world->options->recorder,
-                              &(struct fm_sched_record_header){
-                                  .options = options,
-                                  .events_max = EVENTS_MAX,
-                                  .action_capacity = world->actions.capacity,
-                                  .request_capacity = world->actions.request_capacity,
-                                  .has_actions = true,
-                              });
-    }
-    int status = fm_sched_create(&options, &world->sched, world->reterr);
-    return status == 0 ? fm_sim_auditor_create(&audit, &world->auditor, world->reterr) : status;
-}
-
-static int world_create(struct world *world)
-{
-    const struct fm_sim_scenario *scenario = world->scenario;
-    world->model_count = fm_sim_scenario_model_count(scenario);
-    const struct fm_sim_division *division = world->options->division;
-    world->accelerator_count = division == NULL ? fm_sim_scenario_accelerator_count(scenario)
-                                                : division->accelerators[world->options->cluster];
-    world->slot_count = fm_sim_scenario_requests_max(scenario, world->options->scale);
-    world->end_ns = scenario->warmup_ns + scenario->measure_ns;
-    world->limit_ns = world->end_ns + DRAIN_NS;
-    world->wake_ns = FM_SCHED_NEVER;
-    uint32_t cluster = world->options->cluster;
-    fm_random_init(&world->spread, fm_sim_seed(scenario->spread_seed, "spread", cluster));
-    fm_random_init(&world->failures, fm_sim_seed(scenario->failure_seed, "failures", cluster));
-    fm_random_init(&world->cancelling, fm_sim_seed(scenario->cancel_seed, "cancels", cluster));
-    world->models = fm_alloc_zero(world->model_count, sizeof *world->models);
-    world->shared_count = scenario->group_count + scenario->event_count;
-    world->shared = fm_alloc_zero(world->shared_count, sizeof *world->shared);
-    world->accelerators = fm_alloc_zero(world->accelerator_count, sizeof *world->accelerators);
-    world->slots = fm_alloc_zero(world->slot_count, sizeof *world->slots);
-    world->slots_free = fm_alloc((size_t)world->slot_count * sizeof *world->slots_free);
-    world->events = fm_alloc_zero(EVENTS_MAX, sizeof *world->events);
-    world->actions.capacity = ACTIONS_MAX;
-    world->actions.request_capacity = ACTIONS_MAX * 16;
-    world->actions.items = fm_alloc_zero(ACTIONS_MAX, sizeof *world->actions.items);
-    world->actions.requests =
-        fm_alloc_zero(world->actions.request_capacity, sizeof *world->actions.requests);
-    if (world->models == NULL || world->shared == NULL || world->accelerators == NULL ||
-        world->slots == NULL || world->slots_free == NULL || world->events == NULL ||
-        world->actions.items == NULL || world->actions.requests == NULL) {
-        return out_of_memory(world);
-    }
-    for (uint32_t i = world->slot_count; i > 0; i--) {
-        world->slots_free[world->slots_free_count++] = i - 1;
-    }
-    int status =
-        heap_create(world, &world->arrivals, world->model_count + scenario->pipeline_count);
-    status =
-        status == 0 ? heap_create(world, &world->ends, world->accelerator_count * 2 + 64) : status;
-    if (status == 0 && scenario->cancel_share > 0) {
-        status = heap_create(world, &world->cancels, CANCELS_FIRST);
-    }
-    status = status == 0 ? result_create(world) : status;
-    if (status == 0 && scenario->autoscale.on) {
-        status = fm_sim_autoscaler_init(&world->autoscaler, &scenario->autoscale,
-                                        world->accelerator_count);
-        status = status == 0 ? 0 : out_of_memory(world);
-    }
-    status = status == 0 ? models_create(world) : status;
-    status = status == 0 ? pipelines_create(world) : status;
-    return status == 0 ? sched_create(world) : status;
-}
-
-static void world_destroy(struct world *world)
-{
-    fm_sched_destroy(world->sched);
-    fm_sim_auditor_destroy(world->auditor);
-    fm_sim_autoscaler_deinit(&world->autoscaler);
-    for (uint32_t i = 0; world->models != NULL && i < world->model_count; i++) {
-        fm_arrivals_destroy(world->models[i].arrivals);
-    }
-    for (uint32_t i = 0; world->shared != NULL && i < world->shared_count; i++) {
-        fm_sim_latencies_deinit(&world->shared[i]);
-    }
-    for (uint32_t i = 0; world->pipelines != NULL && i < world->scenario->pipeline_count; i++) {
-        fm_arrivals_destroy(world->pipelines[i].arrivals);
-    }
-    fm_free(world->pipelines);
-    fm_free(world->stages);
-    fm_free(world->going.entries);
-    fm_free(world->models);
-    fm_free(world->varieties);
-    fm_free(world->shared);
-    fm_free(world->accelerators);
-    fm_free(world->slots);
-    fm_free(world->slots_free);
-    fm_free(world->events);
-    fm_free(world->actions.items);
-    fm_free(world->actions.requests);
-    fm_free(world->arrivals.entries);
-    fm_free(world->ends.entries);
-    fm_free(world->cancels.entries);
-}
 
 /* --- how many are up ---------------------------------------------------------------------------
  */
 
 /* Counts those that are up and starting until now; before either changes. */
-static void up_count_add(struct world *world)
+static void up_count_add(struct fm_sim_world *world)
 {
     struct fm_sim_result *result = world->result;
     uint64_t stop_ns = world->now_ns < world->end_ns ? world->now_ns : world->end_ns;
@@ -493,7 +46,7 @@ static void up_count_add(struct world *world)
     world->counted_ns = stop_ns;
 }
 
-static void up_set(struct world *world, uint32_t id, bool up)
+static void up_set(struct fm_sim_world *world, uint32_t id, bool up)
 {
     up_count_add(world);
     world->accelerators[id].up = up;
@@ -503,22 +56,23 @@ static void up_set(struct world *world, uint32_t id, bool up)
 /* --- requests ----------------------------------------------------------------------------------
  */
 
-static void slot_free(struct world *world, uint32_t request)
+static void slot_free(struct fm_sim_world *world, uint32_t request)
 {
     world->slots[request].generation = 0;
     world->slots_free[world->slots_free_count++] = request;
 }
 
-static bool is_measured(const struct world *world, const struct slot *slot)
+static bool is_measured(const struct fm_sim_world *world, const struct fm_sim_world_slot *slot)
 {
     return slot->arrival_ns >= world->scenario->warmup_ns;
 }
 
 /* A stage has answered: the request goes on, or was at its last. */
-static void stage_answered(struct world *world, uint32_t request, uint64_t answer_ns)
+static void stage_answered(struct fm_sim_world *world, uint32_t request, uint64_t answer_ns)
 {
-    struct slot *slot = &world->slots[request];
-    const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+    struct fm_sim_world_slot *slot = &world->slots[request];
+    const struct fm_sim_world_stage *stage =
+        &world->stages[slot->class_index - FM_SIM_WORLD_STAGE_FIRST];
     struct fm_sim_pipeline_result *result = &world->result->pipelines[stage->pipeline];
     bool late = answer_ns > slot->deadline_ns;
     bool measured = is_measured(world, slot);
@@ -544,13 +98,13 @@ static void stage_answered(struct world *world, uint32_t request, uint64_t answe
     slot_free(world, request);
 }
 
-static void request_answered(struct world *world, uint32_t request)
+static void request_answered(struct fm_sim_world *world, uint32_t request)
 {
-    struct slot *slot = &world->slots[request];
+    struct fm_sim_world_slot *slot = &world->slots[request];
     uint64_t answer_ns = world->now_ns + world->scenario->result_ns;
     bool late = answer_ns > slot->deadline_ns;
     fm_sim_auditor_returned(world->auditor, world->now_ns, request, true);
-    if (slot->class_index >= STAGE_FIRST) {
+    if (slot->class_index >= FM_SIM_WORLD_STAGE_FIRST) {
         stage_answered(world, request, answer_ns);
         return;
     }
@@ -569,15 +123,17 @@ static void request_answered(struct world *world, uint32_t request)
     slot_free(world, request);
 }
 
-static void request_dropped(struct world *world, uint32_t request, enum fm_sched_drop_reason reason)
+static void request_dropped(struct fm_sim_world *world, uint32_t request,
+                            enum fm_sched_drop_reason reason)
 {
-    struct slot *slot = &world->slots[request];
+    struct fm_sim_world_slot *slot = &world->slots[request];
     world->result->timeline[slot->bucket].bad += reason != FM_SCHED_DROP_CANCELLED;
     if (fm_sim_autoscaler_is_lack(reason)) {
         fm_sim_autoscaler_outcome(&world->autoscaler, true);
     }
-    if (is_measured(world, slot) && slot->class_index >= STAGE_FIRST) {
-        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+    if (is_measured(world, slot) && slot->class_index >= FM_SIM_WORLD_STAGE_FIRST) {
+        const struct fm_sim_world_stage *stage =
+            &world->stages[slot->class_index - FM_SIM_WORLD_STAGE_FIRST];
         struct fm_sim_pipeline_result *result = &world->result->pipelines[stage->pipeline];
         result->counts.dropped[reason]++;
         result->stages[stage->index].dropped[reason]++;
@@ -595,7 +151,7 @@ static void request_dropped(struct world *world, uint32_t request, enum fm_sched
  */
 
 /* Time on an accelerator, in the measured interval and on the timeline. */
-static void busy_add(struct world *world, uint32_t id, uint64_t begin_ns, uint64_t end_ns)
+static void busy_add(struct fm_sim_world *world, uint32_t id, uint64_t begin_ns, uint64_t end_ns)
 {
     struct fm_sim_result *result = world->result;
     uint64_t stop_ns = end_ns < world->end_ns ? end_ns : world->end_ns;
@@ -618,14 +174,14 @@ static void busy_add(struct world *world, uint32_t id, uint64_t begin_ns, uint64
 
 /* Ends of batches that were taken off early stay in the heap until their time; when it is full they
  * go, and as at most one end an accelerator is a real one there is room again. */
-static void ends_compact(struct world *world)
+static void ends_compact(struct fm_sim_world *world)
 {
     struct fm_time_heap *heap = &world->ends;
     uint32_t count = heap->count;
     heap->count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct fm_time_heap_entry entry = heap->entries[i];
-        const struct accelerator *accelerator = &world->accelerators[entry.id];
+        const struct fm_sim_world_accelerator *accelerator = &world->accelerators[entry.id];
         if (accelerator->batch_count > 0 && (uint32_t)accelerator->batches[0].number == entry.tag) {
             fm_time_heap_push(heap, entry);
         }
@@ -647,13 +203,13 @@ static double normal(struct fm_random *random)
 }
 
 /* The first batch of the accelerator gets its time. */
-static void batch_begin(struct world *world, uint32_t id)
+static void batch_begin(struct fm_sim_world *world, uint32_t id)
 {
-    struct accelerator *accelerator = &world->accelerators[id];
-    struct batch *batch = &accelerator->batches[0];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[id];
+    struct fm_sim_world_batch *batch = &accelerator->batches[0];
     const struct fm_sim_scenario *scenario = world->scenario;
     batch->begin_ns = batch->planned_ns > world->now_ns ? batch->planned_ns : world->now_ns;
-    const struct model *model = &world->models[batch->model];
+    const struct fm_sim_world_model *model = &world->models[batch->model];
     uint64_t latency_ns = model->truth->latency_ns[accelerator->type][batch->count];
     if (accelerator->permille != 1000) {
         latency_ns = latency_ns / 1000 * accelerator->permille;
@@ -667,8 +223,8 @@ static void batch_begin(struct world *world, uint32_t id)
     batch->fails =
         scenario->failure_share > 0 && fm_random_unit(&world->failures) < scenario->failure_share;
     uint64_t batch_end_ns = batch->begin_ns + latency_ns;
-    if (batch_end_ns + DRAIN_NS > world->limit_ns) {
-        world->limit_ns = batch_end_ns + DRAIN_NS;
+    if (batch_end_ns + FM_SIM_WORLD_DRAIN_NS > world->limit_ns) {
+        world->limit_ns = batch_end_ns + FM_SIM_WORLD_DRAIN_NS;
     }
     if (world->ends.count == world->ends.capacity) {
         ends_compact(world);
@@ -687,17 +243,17 @@ static void batch_begin(struct world *world, uint32_t id)
 }
 
 /* The scenario's number of an accelerator of the sub-cluster. */
-static uint32_t global_id(const struct world *world, uint32_t id)
+static uint32_t global_id(const struct fm_sim_world *world, uint32_t id)
 {
     const struct fm_sim_division *division = world->options->division;
     return division == NULL ? id : division->members[division->first[world->options->cluster] + id];
 }
 
 /* Takes a batch off its accelerator; what was behind it begins. */
-static void batch_remove(struct world *world, uint32_t id, uint32_t place, bool completed)
+static void batch_remove(struct fm_sim_world *world, uint32_t id, uint32_t place, bool completed)
 {
-    struct accelerator *accelerator = &world->accelerators[id];
-    const struct batch *batch = &accelerator->batches[place];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[id];
+    const struct fm_sim_world_batch *batch = &accelerator->batches[place];
     uint64_t now_ns = world->now_ns;
     if (place == 0 && now_ns > batch->begin_ns) {
         busy_add(world, id, batch->begin_ns, now_ns);
@@ -732,14 +288,14 @@ static void batch_remove(struct world *world, uint32_t id, uint32_t place, bool 
     }
 }
 
-static void batch_start(struct world *world, const struct fm_sched_action *action,
+static void batch_start(struct fm_sim_world *world, const struct fm_sched_action *action,
                         const uint32_t *requests)
 {
-    struct accelerator *accelerator = &world->accelerators[action->accelerator];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[action->accelerator];
     for (uint32_t i = 0; i + 1 < action->request_count; i++) {
         world->slots[requests[i]].next = requests[i + 1];
     }
-    accelerator->batches[accelerator->batch_count++] = (struct batch){
+    accelerator->batches[accelerator->batch_count++] = (struct fm_sim_world_batch){
         .number = action->batch,
         .planned_ns = action->start_ns,
         .model = action->model,
@@ -755,13 +311,13 @@ static void batch_start(struct world *world, const struct fm_sched_action *actio
  */
 
 /* l(b) as the scheduler was told, 0 for a batch that cannot be. */
-static uint64_t latency_of(const struct world *world, const struct fm_sched_action *action)
+static uint64_t latency_of(const struct fm_sim_world *world, const struct fm_sched_action *action)
 {
     if (action->kind != FM_SCHED_ACTION_START || action->model >= world->model_count ||
         action->accelerator >= world->accelerator_count) {
         return 0;
     }
-    const struct model *model = &world->models[action->model];
+    const struct fm_sim_world_model *model = &world->models[action->model];
     const struct fm_sim_latencies *shared = &world->shared[model->group];
     const uint64_t *table =
         model->promise->latency_ns[world->accelerators[action->accelerator].type];
@@ -776,15 +332,15 @@ static uint64_t latency_of(const struct world *world, const struct fm_sched_acti
     return table[action->request_count];
 }
 
-static void batch_preempt(struct world *world, const struct fm_sched_action *action)
+static void batch_preempt(struct fm_sim_world *world, const struct fm_sched_action *action)
 {
-    struct accelerator *accelerator = &world->accelerators[action->accelerator];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[action->accelerator];
     uint32_t place = accelerator->batches[0].number == action->batch ? 0 : 1;
     world->result->preempted++;
     batch_remove(world, action->accelerator, place, false);
 }
 
-static void actions_apply(struct world *world)
+static void actions_apply(struct fm_sim_world *world)
 {
     const struct fm_sched_actions *actions = &world->actions;
     for (uint32_t i = 0; i < actions->count; i++) {
@@ -818,7 +374,7 @@ static void actions_apply(struct world *world)
     }
 }
 
-static void step_record(struct world *world, uint32_t offset, uint32_t taken, int status)
+static void step_record(struct fm_sim_world *world, uint32_t offset, uint32_t taken, int status)
 {
     const struct fm_sched_actions *actions = &world->actions;
     fm_sim_recorder_step(world->options->recorder, &(struct fm_sched_record_step){
@@ -836,7 +392,7 @@ static void step_record(struct world *world, uint32_t offset, uint32_t taken, in
 }
 
 /* Tells the scheduler what happened and does what it answers, until it has no more to say. */
-static int step(struct world *world)
+static int step(struct fm_sim_world *world)
 {
     uint32_t offset = 0;
     uint32_t idle = 0;
@@ -870,18 +426,18 @@ static int step(struct world *world)
     return 0;
 }
 
-static int event_add(struct world *world, const struct fm_sched_event *event)
+static int event_add(struct fm_sim_world *world, const struct fm_sched_event *event)
 {
     world->events[world->event_count++] = *event;
-    return world->event_count == EVENTS_MAX ? step(world) : 0;
+    return world->event_count == FM_SIM_WORLD_EVENTS_MAX ? step(world) : 0;
 }
 
 /* --- what happens ------------------------------------------------------------------------------
  */
 
-static int up_happens(struct world *world, uint32_t id)
+static int up_happens(struct fm_sim_world *world, uint32_t id)
 {
-    struct accelerator *accelerator = &world->accelerators[id];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[id];
     struct fm_sched_event event = {
         .kind = FM_SCHED_EVENT_ACCELERATOR_UP,
         .as.accelerator = {.accelerator = id, .type = accelerator->type, .permille = 1000}};
@@ -891,9 +447,9 @@ static int up_happens(struct world *world, uint32_t id)
     return event_add(world, &event);
 }
 
-static int down_happens(struct world *world, uint32_t id)
+static int down_happens(struct fm_sim_world *world, uint32_t id)
 {
-    struct accelerator *accelerator = &world->accelerators[id];
+    struct fm_sim_world_accelerator *accelerator = &world->accelerators[id];
     struct fm_sched_event event = {
         .kind = FM_SCHED_EVENT_ACCELERATOR_DOWN,
         .as.accelerator = {.accelerator = id, .type = accelerator->type}};
@@ -907,7 +463,7 @@ static int down_happens(struct world *world, uint32_t id)
     return event_add(world, &event);
 }
 
-static int slow_happens(struct world *world, uint32_t id, uint32_t permille)
+static int slow_happens(struct fm_sim_world *world, uint32_t id, uint32_t permille)
 {
     struct fm_sched_event event = {.kind = FM_SCHED_EVENT_ACCELERATOR_SLOW,
                                    .as.accelerator = {.accelerator = id, .permille = permille}};
@@ -917,7 +473,7 @@ static int slow_happens(struct world *world, uint32_t id, uint32_t permille)
 }
 
 /* The number here of one of the scenario's accelerators; FM_SCHED_NONE: another sub-cluster's. */
-static uint32_t local_id(const struct world *world, uint32_t id)
+static uint32_t local_id(const struct fm_sim_world *world, uint32_t id)
 {
     const struct fm_sim_division *division = world->options->division;
     if (division == NULL) {
@@ -929,7 +485,8 @@ static uint32_t local_id(const struct world *world, uint32_t id)
 
 /* With autoscaling, `down` takes an accelerator away from it, and `up` gives it back: it then comes
  * up when it is wanted. */
-static int accelerator_event(struct world *world, const struct fm_sim_event *event, uint32_t id)
+static int accelerator_event(struct fm_sim_world *world, const struct fm_sim_event *event,
+                             uint32_t id)
 {
     bool up = event->kind == FM_SIM_EVENT_UP;
     if (id == FM_SCHED_NONE) {
@@ -950,9 +507,9 @@ static int accelerator_event(struct world *world, const struct fm_sim_event *eve
 }
 
 /* Tells the scheduler of a model: that it is there, or what changed. */
-static int model_set(struct world *world, uint32_t id)
+static int model_set(struct fm_sim_world *world, uint32_t id)
 {
-    const struct model *model = &world->models[id];
+    const struct fm_sim_world_model *model = &world->models[id];
     const struct fm_sim_group *group = &world->scenario->groups[model->group];
     uint64_t told_ns = fm_sim_group_told_ns(group);
     struct fm_sched_model given = {
@@ -986,14 +543,14 @@ static int model_set(struct world *world, uint32_t id)
     return status;
 }
 
-static int model_added(struct world *world, uint32_t id)
+static int model_added(struct fm_sim_world *world, uint32_t id)
 {
     world->models[id].present = true;
     fm_sim_auditor_model(world->auditor, id, true);
     return model_set(world, id);
 }
 
-static int model_removed(struct world *world, uint32_t id)
+static int model_removed(struct fm_sim_world *world, uint32_t id)
 {
     struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_REMOVED, .as.model_removed = id};
     world->models[id].present = false;
@@ -1003,10 +560,10 @@ static int model_removed(struct world *world, uint32_t id)
     return status == 0 ? step(world) : status;
 }
 
-static int model_event(struct world *world, const struct fm_sim_event *event,
+static int model_event(struct fm_sim_world *world, const struct fm_sim_event *event,
                        const struct fm_sim_latencies *shared, uint32_t id)
 {
-    struct model *model = &world->models[id];
+    struct fm_sim_world_model *model = &world->models[id];
     if (model->elsewhere) {
         return 0;
     }
@@ -1026,7 +583,7 @@ static int model_event(struct world *world, const struct fm_sim_event *event,
     return model->present ? model_set(world, id) : 0;
 }
 
-static int events_happen(struct world *world)
+static int events_happen(struct fm_sim_world *world)
 {
     const struct fm_sim_scenario *scenario = world->scenario;
     int status = 0;
@@ -1046,14 +603,14 @@ static int events_happen(struct world *world)
 }
 
 /* Takes down an accelerator that is to go. */
-static int leave(struct world *world, uint32_t id)
+static int leave(struct fm_sim_world *world, uint32_t id)
 {
     fm_sim_autoscaler_left(&world->autoscaler, id);
     world->result->autoscale.stopped++;
     return down_happens(world, id);
 }
 
-static int autoscale_happens(struct world *world)
+static int autoscale_happens(struct fm_sim_world *world)
 {
     struct fm_sim_autoscaler *autoscaler = &world->autoscaler;
     int status = 0;
@@ -1080,14 +637,14 @@ static int autoscale_happens(struct world *world)
     return status;
 }
 
-static int batches_end(struct world *world)
+static int batches_end(struct fm_sim_world *world)
 {
     int status = 0;
     while (status == 0 && fm_time_heap_next_ns(&world->ends) <= world->now_ns) {
         struct fm_time_heap_entry entry = world->ends.entries[0];
         fm_time_heap_pop(&world->ends);
-        const struct accelerator *accelerator = &world->accelerators[entry.id];
-        const struct batch *batch = &accelerator->batches[0];
+        const struct fm_sim_world_accelerator *accelerator = &world->accelerators[entry.id];
+        const struct fm_sim_world_batch *batch = &accelerator->batches[0];
         if (accelerator->batch_count == 0 || (uint32_t)batch->number != entry.tag) {
             continue; /* it was taken off before its end */
         }
@@ -1099,7 +656,7 @@ static int batches_end(struct world *world)
         batch_remove(world, entry.id, 0, !batch->fails);
         bool leaves = world->scenario->autoscale.on && accelerator->batch_count == 0 &&
                       fm_sim_autoscaler_is_leaving(&world->autoscaler, entry.id);
-        if (leaves && world->event_count + 2 >= EVENTS_MAX) {
+        if (leaves && world->event_count + 2 >= FM_SIM_WORLD_EVENTS_MAX) {
             /* The end and the going must be told in one step, or it is given another batch. */
             status = step(world);
         }
@@ -1109,7 +666,7 @@ static int batches_end(struct world *world)
     return status;
 }
 
-static int cancels_happen(struct world *world)
+static int cancels_happen(struct fm_sim_world *world)
 {
     int status = 0;
     while (status == 0 && fm_time_heap_next_ns(&world->cancels) <= world->now_ns) {
@@ -1125,7 +682,7 @@ static int cancels_happen(struct world *world)
 }
 
 /* Perhaps the client will not wait for it. */
-static int cancel_plan(struct world *world, uint32_t request)
+static int cancel_plan(struct fm_sim_world *world, uint32_t request)
 {
     struct fm_time_heap *heap = &world->cancels;
     if (fm_random_unit(&world->cancelling) >= world->scenario->cancel_share) {
@@ -1136,7 +693,7 @@ static int cancel_plan(struct world *world, uint32_t request)
         struct fm_time_heap_entry *grown =
             fm_realloc(heap->entries, (size_t)heap->capacity * 2 * sizeof *grown);
         if (grown == NULL) {
-            return out_of_memory(world);
+            return fm_sim_world_out_of_memory(world);
         }
         heap->entries = grown;
         heap->capacity *= 2;
@@ -1159,7 +716,7 @@ static uint32_t draw(struct fm_random *random, const struct fm_sim_choice *choic
 }
 
 /* Whether the next request of a model comes to this sub-cluster. */
-static bool comes_here(struct world *world, uint32_t id)
+static bool comes_here(struct fm_sim_world *world, uint32_t id)
 {
     const struct fm_sim_division *division = world->options->division;
     while (world->solve + 1 < division->solve_count &&
@@ -1179,10 +736,11 @@ static bool comes_here(struct world *world, uint32_t id)
 
 /* What the next request of a varied model has. False: it does not come. Draws for each alike, so
  * that who does not come changes nothing for the others. */
-static bool variety_draw(struct world *world, uint32_t id, struct traits *traits)
+static bool variety_draw(struct fm_sim_world *world, uint32_t id,
+                         struct fm_sim_world_traits *traits)
 {
-    struct model *model = &world->models[id];
-    struct variety *variety = &world->varieties[id];
+    struct fm_sim_world_model *model = &world->models[id];
+    struct fm_sim_world_variety *variety = &world->varieties[id];
     const struct fm_sim_group *group = &world->scenario->groups[model->group];
     uint64_t place = model->arrived++;
     uint32_t slo = draw(&variety->slo, group->slo_choices, group->slo_choice_count);
@@ -1205,15 +763,16 @@ static bool variety_draw(struct world *world, uint32_t id, struct traits *traits
 }
 
 /* Counts a request that arrives. */
-static void arrival_count(struct world *world, const struct slot *slot)
+static void arrival_count(struct fm_sim_world *world, const struct fm_sim_world_slot *slot)
 {
     world->result->requests_all++;
     world->result->timeline[slot->bucket].requests++;
     if (!is_measured(world, slot)) {
         return;
     }
-    if (slot->class_index >= STAGE_FIRST) {
-        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+    if (slot->class_index >= FM_SIM_WORLD_STAGE_FIRST) {
+        const struct fm_sim_world_stage *stage =
+            &world->stages[slot->class_index - FM_SIM_WORLD_STAGE_FIRST];
         world->result->pipelines[stage->pipeline].counts.requests++;
         world->result->pipelines[stage->pipeline].stages[0].requests++;
         return;
@@ -1226,11 +785,11 @@ static void arrival_count(struct world *world, const struct slot *slot)
 }
 
 /* Tells the scheduler of a request in its slot. */
-static int request_tell(struct world *world, uint32_t request, uint32_t priority)
+static int request_tell(struct fm_sim_world *world, uint32_t request, uint32_t priority)
 {
-    const struct slot *slot = &world->slots[request];
-    if (slot->deadline_ns + DRAIN_NS > world->limit_ns) {
-        world->limit_ns = slot->deadline_ns + DRAIN_NS;
+    const struct fm_sim_world_slot *slot = &world->slots[request];
+    if (slot->deadline_ns + FM_SIM_WORLD_DRAIN_NS > world->limit_ns) {
+        world->limit_ns = slot->deadline_ns + FM_SIM_WORLD_DRAIN_NS;
     }
     fm_sim_auditor_arrived(world->auditor, world->now_ns, request, slot->model, slot->deadline_ns);
     struct fm_sched_event event = {
@@ -1243,7 +802,8 @@ static int request_tell(struct world *world, uint32_t request, uint32_t priority
     return event_add(world, &event);
 }
 
-static int request_add(struct world *world, uint32_t model, const struct traits *traits)
+static int request_add(struct fm_sim_world *world, uint32_t model,
+                       const struct fm_sim_world_traits *traits)
 {
     if (world->slots_free_count == 0) {
         return fm_error_set(world->reterr, FM_ELIMIT,
@@ -1253,13 +813,13 @@ static int request_add(struct world *world, uint32_t model, const struct traits 
                             FM_SCHED_REQUESTS_LIMIT);
     }
     uint32_t request = world->slots_free[--world->slots_free_count];
-    struct slot *slot = &world->slots[request];
+    struct fm_sim_world_slot *slot = &world->slots[request];
     world->generation = world->generation == UINT32_MAX ? 1 : world->generation + 1;
     while (world->now_ns >= world->bucket_end_ns) {
         world->bucket_end_ns += world->result->bucket_ns;
         world->bucket++;
     }
-    *slot = (struct slot){
+    *slot = (struct fm_sim_world_slot){
         .arrival_ns = world->now_ns,
         .deadline_ns = world->now_ns + traits->budget_ns,
         .model = model,
@@ -1273,39 +833,40 @@ static int request_add(struct world *world, uint32_t model, const struct traits 
 }
 
 /* The stream of a model, or (numbered after them) of a pipeline. */
-static struct fm_arrivals *stream_of(const struct world *world, uint32_t id)
+static struct fm_arrivals *stream_of(const struct fm_sim_world *world, uint32_t id)
 {
     return id < world->model_count ? world->models[id].arrivals
                                    : world->pipelines[id - world->model_count].arrivals;
 }
 
 /* What the next request of a stream has, and of which model it is. False: it does not come. */
-static bool request_draw(struct world *world, uint32_t stream, uint32_t *ret_model,
-                         struct traits *ret_traits)
+static bool request_draw(struct fm_sim_world *world, uint32_t stream, uint32_t *ret_model,
+                         struct fm_sim_world_traits *ret_traits)
 {
     if (stream >= world->model_count) {
         uint32_t index = world->pipelines[stream - world->model_count].stage_first;
-        const struct stage *stage = &world->stages[index];
+        const struct fm_sim_world_stage *stage = &world->stages[index];
         *ret_model = stage->model;
-        *ret_traits = (struct traits){.budget_ns = stage->due_ns,
-                                      .priority = stage->priority,
-                                      .class_index = STAGE_FIRST + index};
+        *ret_traits = (struct fm_sim_world_traits){.budget_ns = stage->due_ns,
+                                                   .priority = stage->priority,
+                                                   .class_index = FM_SIM_WORLD_STAGE_FIRST + index};
         return true;
     }
-    const struct model *model = &world->models[stream];
+    const struct fm_sim_world_model *model = &world->models[stream];
     *ret_model = stream;
-    *ret_traits = (struct traits){.budget_ns = model->slo_ns, .priority = model->priority};
+    *ret_traits =
+        (struct fm_sim_world_traits){.budget_ns = model->slo_ns, .priority = model->priority};
     return !model->varied || variety_draw(world, stream, ret_traits);
 }
 
-static int requests_arrive(struct world *world)
+static int requests_arrive(struct fm_sim_world *world)
 {
     int status = 0;
     while (status == 0 && fm_time_heap_next_ns(&world->arrivals) <= world->now_ns) {
         uint32_t stream = world->arrivals.entries[0].id;
         uint64_t next_ns = fm_arrivals_next(stream_of(world, stream));
         uint32_t model = 0;
-        struct traits traits;
+        struct fm_sim_world_traits traits;
         if (next_ns < world->end_ns) {
             fm_time_heap_postpone(&world->arrivals, next_ns);
         } else {
@@ -1319,13 +880,14 @@ static int requests_arrive(struct world *world)
 }
 
 /* Requests whose stage has answered come to the next one. */
-static int requests_go_on(struct world *world)
+static int requests_go_on(struct fm_sim_world *world)
 {
     int status = 0;
     while (status == 0 && fm_time_heap_next_ns(&world->going) <= world->now_ns) {
         uint32_t request = world->going.entries[0].id;
-        const struct slot *slot = &world->slots[request];
-        const struct stage *stage = &world->stages[slot->class_index - STAGE_FIRST];
+        const struct fm_sim_world_slot *slot = &world->slots[request];
+        const struct fm_sim_world_stage *stage =
+            &world->stages[slot->class_index - FM_SIM_WORLD_STAGE_FIRST];
         fm_time_heap_pop(&world->going);
         if (is_measured(world, slot)) {
             world->result->pipelines[stage->pipeline].stages[stage->index].requests++;
@@ -1338,7 +900,7 @@ static int requests_go_on(struct world *world)
 /* --- the run -----------------------------------------------------------------------------------
  */
 
-static void arrivals_begin(struct world *world, uint32_t id)
+static void arrivals_begin(struct fm_sim_world *world, uint32_t id)
 {
     struct fm_arrivals *arrivals = stream_of(world, id);
     uint64_t first_ns = arrivals != NULL ? fm_arrivals_next(arrivals) : FM_ARRIVALS_NEVER;
@@ -1349,7 +911,7 @@ static void arrivals_begin(struct world *world, uint32_t id)
 }
 
 /* Models and accelerators, at time 0. */
-static int begin(struct world *world)
+static int begin(struct fm_sim_world *world)
 {
     const struct fm_sim_scenario *scenario = world->scenario;
     int status = 0;
@@ -1373,8 +935,8 @@ static int begin(struct world *world)
             if (id == FM_SCHED_NONE) {
                 continue;
             }
-            world->accelerators[id] =
-                (struct accelerator){.type = scenario->pools[i].type, .permille = 1000};
+            world->accelerators[id] = (struct fm_sim_world_accelerator){
+                .type = scenario->pools[i].type, .permille = 1000};
             if (!scenario->autoscale.on || id < scenario->autoscale.initial) {
                 status = up_happens(world, id);
             }
@@ -1388,7 +950,7 @@ static uint64_t least(uint64_t left, uint64_t right)
     return left < right ? left : right;
 }
 
-static uint64_t next_time(const struct world *world)
+static uint64_t next_time(const struct fm_sim_world *world)
 {
     uint64_t next_ns =
         least(fm_time_heap_next_ns(&world->arrivals), fm_time_heap_next_ns(&world->ends));
@@ -1404,7 +966,7 @@ static uint64_t next_time(const struct world *world)
     return next_ns;
 }
 
-static int loop(struct world *world)
+static int loop(struct fm_sim_world *world)
 {
     int status = 0;
     while (status == 0) {
@@ -1441,7 +1003,7 @@ static void total_add(struct fm_sim_result *result, const struct fm_sim_counts *
     fm_log_histogram_merge(&result->latency, latency);
 }
 
-static void result_finish(struct world *world)
+static void result_finish(struct fm_sim_world *world)
 {
     struct fm_sim_result *result = world->result;
     world->now_ns = world->now_ns > world->end_ns ? world->now_ns : world->end_ns;
@@ -1463,8 +1025,8 @@ static int run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_o
     if (scenario->partition.clusters > 0 && options->division == NULL) {
         return fm_sim_partition_run(scenario, options, ret_result, reterr);
     }
-    struct world world = {.scenario = scenario, .options = options, .reterr = reterr};
-    int status = world_create(&world);
+    struct fm_sim_world world = {.scenario = scenario, .options = options, .reterr = reterr};
+    int status = fm_sim_world_create(&world);
     status = status == 0 ? begin(&world) : status;
     status = status == 0 ? loop(&world) : status;
     if (status == 0) {
@@ -1473,7 +1035,7 @@ static int run(const struct fm_sim_scenario *scenario, const struct fm_sim_run_o
     } else {
         fm_sim_result_free(world.result);
     }
-    world_destroy(&world);
+    fm_sim_world_destroy(&world);
     return status;
 }
 
