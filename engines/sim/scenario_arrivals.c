@@ -107,7 +107,7 @@ static int trace_budgets(const struct fm_sim_reader *reader, struct fm_config *n
             status = fm_config_error(fm_config_get(node, "deadline_column"), reader->reterr,
                                      "request %llu of '%s', of %.9g s, has its deadline at %.9g s: "
                                      "it must be after its time, by at most 19 hours",
-                                     (unsigned long long)(i + 1), options->name,
+                                     (unsigned long long)i + 1, options->name,
                                      (double)times_ns[i] / 1e9, (double)deadline_ns / 1e9);
         }
     }
