@@ -8,7 +8,8 @@
  * most that long and then runs l(b) (reference: Symphony's upper bound l(b)(1 + 1/n) with n = l(b)
  * / (b * gap); where less than one accelerator is needed, b * gap is the time the batch takes to
  * gather). Running at the target it keeps l(b) / (b * gap) accelerators busy. The sum over models
- * says how many accelerators the load needs.
+ * says how many accelerators the load needs. Of a tight model in a mostly idle pool whose arrivals
+ * come in bursts, it is the gap within those that counts, see bursts_review.
  *
  * Clearance. A batch that runs longer than a tighter model can wait must not take the last
  * accelerator that comes free in that time: non-preemptive blocking is what ruins mixed SLOs. For
@@ -57,6 +58,18 @@
 /* Of what is lost there a model bears between these parts of the mean. */
 #define BURDEN_LEAST_PERMILLE 500u
 #define BURDEN_MOST_PERMILLE  1500u
+
+/* Bursts count where other models use no more of the pool, for SLOs up to so many times l(1). */
+#define BURSTS_BUSY_PERCENT 50u
+#define BURSTS_TIGHT        3u
+/* A model holds whose bursts ask for more than so many twentieths of an accelerator. */
+#define BURST_HOLDS 13u
+/* They are known over so many requests, and from so many on. */
+#define PAIRS_MEMORY 512u
+#define PAIRS_LEAST  16u
+#define PAIRS_SHIFT  10u
+/* More of them in a window say nothing new. */
+#define PAIRS_WINDOW_MOST (1u << 20)
 
 #define CLASS_FIRST_SHIFT 16u
 
@@ -109,16 +122,91 @@ static uint64_t gap_of(const struct fm_sched_model_entry *model, uint64_t now_ns
     return arrivals > 0 ? WINDOW_NS * 1024 / arrivals + 1 : FM_SCHED_NEVER;
 }
 
+/* The window's pairs join those before, and as many requests as came are forgotten of these. */
+static void pairs_turn(struct fm_sched_model_entry *model)
+{
+    uint64_t count = model->window_count;
+    uint64_t fade = count < PAIRS_MEMORY / 8 ? count : PAIRS_MEMORY / 8;
+    model->pairs -= model->pairs / PAIRS_MEMORY * fade;
+    model->pairs_expected -= model->pairs_expected / PAIRS_MEMORY * fade;
+    model->pairs_of -= model->pairs_of / PAIRS_MEMORY * fade;
+    if (count > 0 && count < PAIRS_WINDOW_MOST) {
+        uint64_t part = (model->slot_ns << PAIRS_SHIFT) / WINDOW_NS;
+        model->pairs += model->window_pairs << PAIRS_SHIFT;
+        model->pairs_expected += count * (count - 1) * part;
+        model->pairs_of += count << PAIRS_SHIFT;
+    }
+    model->window_pairs = 0;
+}
+
 static void windows_turn(struct fm_sched_model_entry *model, uint64_t now_ns)
 {
     uint64_t elapsed_ns = now_ns - model->window_begin_ns;
     if (elapsed_ns < WINDOW_NS) {
         return;
     }
+    pairs_turn(model);
     bool adjacent = elapsed_ns < 2 * WINDOW_NS;
     model->window_count_before = adjacent ? model->window_count : 0;
     model->window_count = 0;
     model->window_begin_ns = adjacent ? model->window_begin_ns + WINDOW_NS : now_ns;
+}
+
+static void pairs_count(struct fm_sched_model_entry *model, uint64_t now_ns)
+{
+    if (model->slot_ns == 0) {
+        return;
+    }
+    uint64_t elapsed_ns = now_ns - model->slot_begin_ns;
+    if (elapsed_ns >= model->slot_ns) {
+        model->slot_begin_ns += elapsed_ns / model->slot_ns * model->slot_ns;
+        model->slot_count = 0;
+    }
+    model->window_pairs += 2 * (uint64_t)model->slot_count;
+    model->slot_count++;
+}
+
+static void pairs_begin(struct fm_sched_model_entry *model, uint64_t slot_ns, uint64_t now_ns)
+{
+    model->slot_ns = slot_ns < WINDOW_NS / 2 ? slot_ns : WINDOW_NS / 2;
+    model->slot_begin_ns = now_ns;
+    model->slot_count = 0;
+    model->window_pairs = 0;
+    model->pairs = 0;
+    model->pairs_expected = 0;
+    model->pairs_of = 0;
+}
+
+/*
+ * The gap between arrivals as most requests see it. In bursts it is much less than the mean, which
+ * says nothing about how many can gather: that is told by the pairs of requests that come within
+ * the time that one can wait, against the requests (the mean number of others, over requests and
+ * not over time). Independent arrivals have as many pairs as their rate says, so theirs is the
+ * mean; it is bursts if there are twice as many. The model itself is not in the sums of demand.
+ */
+static void bursts_review(const struct fm_sched *sched, struct fm_sched_model_entry *model)
+{
+    uint64_t budget_ns = model->budget_ns;
+    uint64_t single_ns = fm_sched_plan_of(model)->total_ns[1];
+    model->bursts = false;
+    model->near_gap_ns = model->gap_ns;
+    if (!sched->policy->plans || budget_ns <= single_ns || budget_ns / BURSTS_TIGHT > single_ns) {
+        return;
+    }
+    if (model->slot_ns == 0) {
+        pairs_begin(model, budget_ns - single_ns, sched->now_ns);
+    }
+    if (model->pairs_of < (uint64_t)PAIRS_LEAST << PAIRS_SHIFT ||
+        model->pairs < model->pairs_expected * 2 ||
+        fm_sched_busy_micro(sched) > sched->up_count * ONE_MICRO / 100 * BURSTS_BUSY_PERCENT) {
+        return;
+    }
+    /* As slot_ns <= 2^28 and pairs_of < 2^34. */
+    uint64_t gap_ns = model->slot_ns * (model->pairs_of >> 5) / ((model->pairs >> 5) + 1) + 1;
+    if (gap_ns < budget_ns && gap_ns < model->gap_ns) {
+        model->bursts = true;
+        model->near_gap_ns = gap_ns;
+    }
 }
 
 void fm_sched_demand_arrival(struct fm_sched *sched, struct fm_sched_model_entry *model)
@@ -131,6 +219,7 @@ void fm_sched_demand_arrival(struct fm_sched *sched, struct fm_sched_model_entry
         windows_turn(model, sched->now_ns);
     }
     model->window_count++;
+    pairs_count(model, sched->now_ns);
     if (sched->now_ns >= model->review_ns) {
         fm_sched_demand_review(sched, model);
     }
@@ -241,15 +330,19 @@ static uint64_t mean_micro(const struct fm_sched *sched, const struct fm_sched_m
     return micro < BUSY_MAX_MICRO ? micro : BUSY_MAX_MICRO;
 }
 
-/* The largest batch within the budget, and by how much it is exceeded until the next one. */
+/*
+ * The largest batch within the budget, and by how much it is exceeded until the next one. In a
+ * burst the first request is there when it begins, so it waits for one less.
+ */
 static void target_review(struct fm_sched_model_entry *model)
 {
     const struct fm_latency_table *table = fm_sched_plan_of(model);
-    uint64_t gap_ns = model->gap_ns;
+    uint64_t gap_ns = model->near_gap_ns;
+    uint64_t budget_ns = model->budget_ns + (model->bursts ? gap_ns : 0);
     uint32_t target = 1;
     uint64_t part_q8 = 0;
     if (gap_ns != FM_SCHED_NEVER) {
-        target = fm_latency_table_within_growing(table, model->budget_ns, gap_ns);
+        target = fm_latency_table_within_growing(table, budget_ns, gap_ns);
         target = target == 0 ? 1 : target;
     }
     if (target >= model->batch_max) {
@@ -257,8 +350,8 @@ static void target_review(struct fm_sched_model_entry *model)
     } else if (gap_ns != FM_SCHED_NEVER && target < table->batch_max) {
         uint64_t used_ns = table->total_ns[target] + target * gap_ns;
         uint64_t more_ns = table->total_ns[target + 1] - table->total_ns[target] + gap_ns;
-        if (used_ns < model->budget_ns) {
-            part_q8 = (model->budget_ns - used_ns) * 256 / more_ns;
+        if (used_ns < budget_ns) {
+            part_q8 = (budget_ns - used_ns) * 256 / more_ns;
         }
     }
     model->target = target;
@@ -275,7 +368,7 @@ static uint64_t slack_of(const struct fm_sched_model_entry *model)
 {
     const struct fm_latency_table *table = fm_sched_plan_of(model);
     uint32_t target = model->target;
-    if (target == 1 || model->gap_ns == FM_SCHED_NEVER) {
+    if (target == 1 || model->near_gap_ns == FM_SCHED_NEVER) {
         return FM_SCHED_NEVER;
     }
     uint64_t latency_ns = table->latency_ns[target];
@@ -285,7 +378,7 @@ static uint64_t slack_of(const struct fm_sched_model_entry *model)
     }
     uint64_t worth_q10 = latency_ns * 1024 / (latency_ns - each_ns * target);
     worth_q10 = worth_q10 < UINT64_C(1) << 16 ? worth_q10 : UINT64_C(1) << 16;
-    return (each_ns + model->gap_ns) * target / SLACK_DIVISOR * worth_q10 / 1024;
+    return (each_ns + model->near_gap_ns) * target / SLACK_DIVISOR * worth_q10 / 1024;
 }
 
 /* When a batch has been held for long enough. */
@@ -299,6 +392,11 @@ static void holding_review(const struct fm_sched *sched, struct fm_sched_model_e
     uint64_t all_micro = fm_sched_busy_micro(sched) + model->busy_micro;
     model->shares = model->busy_micro < all_micro / 100 * ALONE_PERCENT;
     model->holds = model->busy_micro > ONE_MICRO * 21 / 20;
+    if (model->bursts) {
+        /* What a burst keeps busy. */
+        uint64_t latency_ns = fm_sched_plan_of(model)->latency_ns[model->target];
+        model->holds = latency_ns * 20 / (BURST_HOLDS * model->target) > model->near_gap_ns;
+    }
     model->gathered = fm_latency_table_share(fm_sched_plan_of(model), model->target_q8,
                                              (uint32_t)(1000 - rest_permille));
     model->slack_ns = slack_of(model);
@@ -358,6 +456,7 @@ void fm_sched_demand_review(struct fm_sched *sched, struct fm_sched_model_entry 
     model->gap_ns = gap_of(model, sched->now_ns);
     demand_count(sched, model, false);
     plan_choose(sched, model);
+    bursts_review(sched, model);
     target_review(model);
     const struct fm_latency_table *table = fm_sched_plan_of(model);
     uint32_t target = model->target;

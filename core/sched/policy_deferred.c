@@ -19,6 +19,9 @@
  * long that takes; but by no more than costs 2 % of the throughput, or up to 10 % where others are
  * in the way. In a full pool a model that shares it has a tenth of its SLO.
  *
+ * Bursts. A tight model whose requests come in bursts is held until the window even where its mean
+ * rate says that nobody joins, if a burst asks for much of an accelerator.
+ *
  * Throughput and not requests is what is compared: of a batch that is hardly worth more than one
  * request nothing is waited for and nobody is let go.
  *
@@ -43,6 +46,8 @@
 /* In a full pool that is shared; and the loss from which it counts as past saturation. */
 #define SHARED_SLACK_PERMILLE 100u
 #define PAST_PERMILLE         25u
+/* In a burst: of the time that a request can wait, times how busy others keep the pool. */
+#define BURST_PERMILLE 600u
 
 static uint64_t less(uint64_t from, uint64_t amount)
 {
@@ -55,6 +60,20 @@ struct holding {
     uint32_t gathered; /* or until it has so many */
     uint64_t slack_ns; /* so much before frontrun */
 };
+
+/* In a burst: to the window, earlier the more of the pool others use. */
+static void hold_burst(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
+                       uint64_t others_milli, struct holding *holding)
+{
+    uint64_t wait_ns = less(model->budget_ns, fm_sched_plan_of(model)->total_ns[1]);
+    uint64_t part_permille = others_milli / (sched->up_count > 0 ? sched->up_count : 1);
+    part_permille = part_permille < 1000 ? part_permille : 1000;
+    uint64_t slack_ns = wait_ns / 1000 * BURST_PERMILLE / 1000 * part_permille;
+    holding->gathered = model->batch_max;
+    if (model->slack_ns == FM_SCHED_NEVER || holding->slack_ns < slack_ns) {
+        holding->slack_ns = slack_ns;
+    }
+}
 
 static struct holding holding_of(const struct fm_sched *sched,
                                  const struct fm_sched_model_entry *model)
@@ -72,7 +91,9 @@ static struct holding holding_of(const struct fm_sched *sched,
         .gathered = model->gathered,
         .slack_ns = turn_ns < most_ns ? turn_ns : most_ns,
     };
-    if (model->shares && full) {
+    if (model->bursts) {
+        hold_burst(sched, model, others_milli, &holding);
+    } else if (model->shares && full) {
         holding.gathered = (model->target + 1) / 2;
         holding.slack_ns = model->slo_ns / 1000 * SHARED_SLACK_PERMILLE;
     } else if (full) {
@@ -253,9 +274,10 @@ static uint32_t decent_of(const struct fm_sched *sched, const struct fm_sched_mo
                           uint32_t stay, uint64_t turn_ns)
 {
     uint64_t all_q8 = (uint64_t)stay << 8;
-    if (model->gap_ns != FM_SCHED_NEVER && turn_ns > sched->now_ns) {
+    if (model->near_gap_ns != FM_SCHED_NEVER && turn_ns > sched->now_ns) {
         uint64_t wait_ns = turn_ns - sched->now_ns;
-        all_q8 += wait_ns < model->budget_ns ? wait_ns * 256 / model->gap_ns : model->target_q8;
+        all_q8 +=
+            wait_ns < model->budget_ns ? wait_ns * 256 / model->near_gap_ns : model->target_q8;
     }
     all_q8 = all_q8 < model->target_q8 ? all_q8 : model->target_q8;
     uint32_t decent = fm_latency_table_share(fm_sched_plan_of(model), all_q8, keep_permille(model));

@@ -352,6 +352,7 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
     model->slo_ns = given->slo_ns;
     uint64_t fixed_ns = sched->options.result_ns + sched->options.control_ns;
     model->budget_ns = given->slo_ns > fixed_ns ? given->slo_ns - fixed_ns : 0;
+    model->slot_ns = 0;
     if (sched->policy->plans) {
         model->batch_max = batch_worth(model);
     }

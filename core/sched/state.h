@@ -44,7 +44,8 @@ struct fm_sched_readiness {
 
 #define FM_SCHED_LINE 64u
 
-/* What each request touches comes first: up to `stats.requests`, on two cache lines. */
+/* What each request touches comes first: up to `stats.requests`, on two cache lines, and behind
+ * `stats` what tells bursts. */
 struct fm_sched_model_entry {
     _Alignas(FM_SCHED_LINE) struct fm_request_queue queue;
     bool present;
@@ -59,6 +60,14 @@ struct fm_sched_model_entry {
     uint32_t window_count;
     uint32_t window_count_before;
     struct fm_sched_model_stats stats;
+    /* How bursty arrivals are: pairs of requests that came within one slot. */
+    uint64_t slot_ns; /* 0: not known yet */
+    uint64_t slot_begin_ns;
+    uint32_t slot_count;
+    uint64_t window_pairs;   /* twice those of the present window */
+    uint64_t pairs;          /* the same of those before, fading; in 1/1024 */
+    uint64_t pairs_expected; /* what it would be if arrivals were independent */
+    uint64_t pairs_of;       /* requests that these are of */
 
     enum fm_sched_model_state state;
     enum fm_sched_goal goal;
@@ -66,6 +75,7 @@ struct fm_sched_model_entry {
     uint8_t tightness_class;
     bool holds;       /* keeps a distance between its batches: needs more than one accelerator */
     bool shares;      /* the pool with others: asks for less than much of what all ask for */
+    bool bursts;      /* strongly, with little time to wait, in a mostly idle pool */
     uint16_t granted; /* MATCHER: grants that are not answered yet */
     uint32_t batch_max;
     uint64_t ready_key_ns; /* SHARD: its order among those that are ready */
@@ -73,7 +83,8 @@ struct fm_sched_model_entry {
     uint64_t budget_ns;    /* slo - result - control */
 
     /* Demand. */
-    uint64_t gap_ns; /* between arrivals, mean; FM_SCHED_NEVER: not known */
+    uint64_t gap_ns;      /* between arrivals, mean; FM_SCHED_NEVER: not known */
+    uint64_t near_gap_ns; /* as most requests see it: within bursts, where it bursts */
     uint32_t target;
     uint32_t target_q8;    /* the same in 1/256: between two sizes */
     uint32_t gathered;     /* as many are enough not to be held any more */

@@ -394,4 +394,52 @@ TEST(past_saturation_the_less_important_are_let_go)
     fm_sched_destroy(world.sched);
 }
 
+/* So many requests 2 ms apart, and that again every 500 ms. Returns the size of the first batch of
+ * the last time. */
+static uint32_t first_batch_of_bursts(struct world *world, uint32_t size, uint64_t from_ms,
+                                      uint32_t times)
+{
+    uint32_t first = 0;
+    for (uint32_t burst = 0; burst < times; burst++) {
+        uint64_t begin_ns = (from_ms + burst * 500) * MS;
+        first = 0;
+        for (uint32_t i = 0; i < size; i++) {
+            advance(world, begin_ns + i * 2 * MS);
+            request(world, begin_ns + i * 2 * MS, 0, 20);
+            first = first == 0 && world->starts > 0 ? world->last_start.request_count : first;
+        }
+        advance(world, begin_ns + 100 * MS);
+        first = first == 0 ? world->last_start.request_count : first;
+    }
+    return first;
+}
+
+TEST(in_bursts_a_tight_model_waits_for_those_who_come)
+{
+    struct world world;
+    open_world(&world, 4);
+    add_model(&world, 0, 1, 9, 20, 0, FM_SCHED_GOAL_BALANCED);
+    /* What the rate tells is that nobody joins. */
+    CHECK_UINT_EQ(first_batch_of_bursts(&world, 4, 500, 1), 1);
+    CHECK_UINT_EQ(first_batch_of_bursts(&world, 4, 1000, 20), 4);
+    CHECK_UINT_EQ(world.drops, 0);
+    fm_sched_destroy(world.sched);
+
+    /* Single requests that are as many. */
+    open_world(&world, 4);
+    add_model(&world, 0, 1, 9, 20, 0, FM_SCHED_GOAL_BALANCED);
+    for (uint64_t now_ms = 125; now_ms < 10000; now_ms += 125) {
+        request(&world, now_ms * MS, 0, 20);
+        CHECK_UINT_EQ(world.starts, 1);
+        advance(&world, (now_ms + 100) * MS);
+    }
+    fm_sched_destroy(world.sched);
+
+    /* Where there is time to wait afterwards, the first starts at once. */
+    open_world(&world, 4);
+    add_model(&world, 0, 1, 9, 40, 0, FM_SCHED_GOAL_BALANCED);
+    CHECK_UINT_EQ(first_batch_of_bursts(&world, 4, 500, 20), 1);
+    fm_sched_destroy(world.sched);
+}
+
 TEST_MAIN()
