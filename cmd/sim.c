@@ -209,11 +209,10 @@ static int scenario_options_check(const struct question *question, struct fm_err
     const struct fm_call *call = question->call;
     bool many = fm_call_given(call, "seeds");
     if ((many || fm_call_given(call, "seed")) && !fm_sim_scenario_draws(&question->scenario)) {
-        return fm_error_set(reterr, FM_EINVAL, "%s would change nothing: %s; leave it out",
-                            many ? "--seeds" : "--seed",
-                            question->what_if
-                                ? "a recording's requests come when they came"
-                                : "all requests of this scenario come at times that are given");
+        fm_call_note(call, "%s changes nothing: %s", many ? "--seeds" : "--seed",
+                     question->what_if
+                         ? "a recording's requests come when they came"
+                         : "all requests of this scenario come at times that are given");
     }
     return files_check(question, reterr);
 }

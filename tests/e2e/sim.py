@@ -355,8 +355,8 @@ def a_search_without_an_end_is_ended():
 def seeds_are_for_what_they_decide():
     contains(fermata("sim", SMALL, "--find-goodput", "--seeds", "1,1,2", code=2)[1], "--seeds: 1 is named twice")
     still = write("still.yaml", "accelerators: 1\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {kind: constant, rate: 10}}]\n")
-    contains(fermata("sim", still, "--seed", "5", code=2)[1], "--seed would change nothing: all requests of this scenario come at times that are given")
-    contains(fermata("sim", still, "--compare", "eager", "--seeds", "5,6", code=2)[1], "--seeds would change nothing")
+    contains(fermata("sim", still, "--seed", "5")[1], "--seed changes nothing: all requests of this scenario come at times that are given")
+    contains(fermata("sim", still, "--compare", "eager", "--seeds", "5,6")[1], "--seeds changes nothing")
     contains(fermata("sim", SMALL, "--seed", str(2**63), code=2)[1], "'9223372036854775808' is too large: at most 9223372036854775807")
     fermata("sim", SMALL, "--seed", str(2**63 - 1))
 
