@@ -55,8 +55,9 @@ def no_more_is_busy_than_there_is():
 @test
 def many_models_are_there_soon():
     begin = time.monotonic()
-    found = stress("--models", "20000", "--rate", "10000", "--shards", "2")
+    found = stress("--models", "20000", "--accelerators", "10000", "--rate", "10000", "--shards", "2")
     assert found["models"] == 20000 and time.monotonic() - begin < 60, found
+    assert found["accelerators"]["total"] == 10000 and found["served"] > 0, found
 
 
 run()

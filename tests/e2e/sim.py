@@ -439,4 +439,14 @@ def mistakes_are_explained():
     contains(fermata("sim", few, "--policy", "latest", code=6)[1], "raise 'requests_max'")
 
 
+@test
+def ten_thousand_models_on_ten_thousand_accelerators():
+    big = write("big.yaml", "accelerators: 10000\nwarmup: 200ms\nmeasure: 600ms\nmodels: [{name: m, count: 10000, popularity: 0.5, slo: 80ms, "
+                            "profile: {alpha: 2ms, beta: 20ms}, arrivals: {rate: 8}}]\n")
+    found = fermata_json("sim", big, "--json")
+    assert len(found["models"]) == 10000 and found["accelerators"]["total"] == 10000, (len(found["models"]), found["accelerators"])
+    assert found["requests"] > 40000 and found["bad_rate"] < 0.001, (found["requests"], found["bad_rate"])
+    assert 1000 < found["accelerators"]["touched"] < 10000, found["accelerators"]
+
+
 run()
