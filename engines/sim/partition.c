@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/sched/latency_table.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
@@ -95,27 +94,12 @@ static int accelerators_divide(struct planner *planner)
 /* --- demand ------------------------------------------------------------------------------------
  */
 
-/* l(b) on the type that is fastest for one request, as far as the scheduler would batch. */
+/* As far as the scheduler would batch. */
 static int table_create(struct planner *planner, const struct fm_sim_group *group,
                         const struct fm_profile *const *profiles, struct fm_latency_table *table)
 {
-    const struct fm_sim_scenario *scenario = planner->scenario;
-    const struct fm_profile *best = NULL;
-    uint64_t best_ns = UINT64_MAX;
-    for (uint32_t type = 0; type < scenario->type_count; type++) {
-        uint64_t one_ns = profiles[type] == NULL
-                              ? UINT64_MAX
-                              : fm_profile_latency_ns(profiles[type], group->statistic, 1);
-        best = one_ns < best_ns ? profiles[type] : best;
-        best_ns = one_ns < best_ns ? one_ns : best_ns;
-    }
-    uint32_t batch_max = group->batch_max > 0 && group->batch_max < scenario->batch_max
-                             ? group->batch_max
-                             : scenario->batch_max;
-    uint32_t limit =
-        fm_profile_batch_within(best, group->statistic, fm_sim_group_told_ns(group) * 2, batch_max);
-    int status = fm_latency_table_set(table, best, group->statistic, limit > 0 ? limit : 1,
-                                      scenario->data_ns);
+    int status = fm_sim_group_table(planner->scenario, group, profiles,
+                                    fm_sim_group_told_ns(group) * 2, table);
     return status == 0 ? 0 : out_of_memory(planner);
 }
 

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "core/sched/budget.h"
-#include "core/sched/latency_table.h"
 #include "core/util/error.h"
 
 _Static_assert(FM_SIM_STAGES_MAX <= FM_BUDGET_STAGES_MAX, "a pipeline fits into the split");
@@ -31,26 +30,12 @@ static struct fm_sim_group *group_of(const struct fm_sim_scenario *scenario, uin
     return &scenario->groups[index];
 }
 
-/* l(b) with the way of the inputs, on the type that is fastest for one request. */
+/* l(b) with the way of the inputs: that is what a stage's batch takes. */
 static int table_create(const struct fm_sim_scenario *scenario, const struct fm_sim_group *group,
                         uint64_t total_ns, struct fm_latency_table *table)
 {
-    const struct fm_profile *best = NULL;
-    uint64_t best_ns = UINT64_MAX;
-    for (uint32_t type = 0; type < scenario->type_count; type++) {
-        uint64_t one_ns = group->profiles[type] == NULL
-                              ? UINT64_MAX
-                              : fm_profile_latency_ns(group->profiles[type], group->statistic, 1);
-        best = one_ns < best_ns ? group->profiles[type] : best;
-        best_ns = one_ns < best_ns ? one_ns : best_ns;
-    }
-    uint32_t batch_max = group->batch_max > 0 && group->batch_max < scenario->batch_max
-                             ? group->batch_max
-                             : scenario->batch_max;
-    uint32_t limit = fm_profile_batch_within(best, group->statistic, total_ns, batch_max);
-    int status = fm_latency_table_set(table, best, group->statistic, limit > 0 ? limit : 1,
-                                      scenario->data_ns);
-    if (status == 0) {
+    int status = fm_sim_group_table(scenario, group, group->profiles, total_ns, table);
+    if (status == 0 && table->total_ns != table->latency_ns) {
         memcpy(table->latency_ns, table->total_ns,
                ((size_t)table->batch_max + 1) * sizeof *table->latency_ns);
     }

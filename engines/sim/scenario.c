@@ -150,6 +150,27 @@ uint64_t fm_sim_group_told_ns(const struct fm_sim_group *group)
                : group->slo_ns;
 }
 
+int fm_sim_group_table(const struct fm_sim_scenario *scenario, const struct fm_sim_group *group,
+                       const struct fm_profile *const *profiles, uint64_t most_ns,
+                       struct fm_latency_table *ret_table)
+{
+    const struct fm_profile *best = NULL;
+    uint64_t best_ns = UINT64_MAX;
+    for (uint32_t type = 0; type < scenario->type_count; type++) {
+        uint64_t one_ns = profiles[type] == NULL
+                              ? UINT64_MAX
+                              : fm_profile_latency_ns(profiles[type], group->statistic, 1);
+        best = one_ns < best_ns ? profiles[type] : best;
+        best_ns = one_ns < best_ns ? one_ns : best_ns;
+    }
+    uint32_t batch_max = group->batch_max > 0 && group->batch_max < scenario->batch_max
+                             ? group->batch_max
+                             : scenario->batch_max;
+    uint32_t limit = fm_profile_batch_within(best, group->statistic, most_ns, batch_max);
+    return fm_latency_table_set(ret_table, best, group->statistic, limit > 0 ? limit : 1,
+                                scenario->data_ns);
+}
+
 double fm_sim_pipeline_share_ms(const struct fm_sim_pipeline *pipeline, uint32_t stage)
 {
     uint64_t before_ns = stage > 0 ? pipeline->due_ns[stage - 1] : 0;

@@ -11,6 +11,7 @@
 
 #include "core/load/arrivals.h"
 #include "core/sched/advice.h"
+#include "core/sched/latency_table.h"
 #include "core/sched/sched.h"
 #include "core/util/memory.h"
 
@@ -211,6 +212,12 @@ double fm_sim_arrivals_rate_hz(const struct fm_arrivals_spec *arrivals);
 /* What the scheduler is told is the usual time from arrival to deadline: the shortest. Of a checked
  * scenario. */
 uint64_t fm_sim_group_told_ns(const struct fm_sim_group *group);
+/* The scheduler's l(b) of a model with these profiles (by type) on the type that is fastest for one
+ * request, of batches of up to most_ns. The table's owner is the caller. FM_ENOMEM. */
+int FM_NODISCARD fm_sim_group_table(const struct fm_sim_scenario *scenario,
+                                    const struct fm_sim_group *group,
+                                    const struct fm_profile *const *profiles, uint64_t most_ns,
+                                    struct fm_latency_table *ret_table);
 /* A stage's part of the deadline, in milliseconds; of a checked scenario. */
 double fm_sim_pipeline_share_ms(const struct fm_sim_pipeline *pipeline, uint32_t stage);
 /* How many times the group's mean rate each of its models has: [group->count], their mean is 1.
