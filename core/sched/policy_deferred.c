@@ -38,7 +38,7 @@
 #define MANY_MILLI    8000u
 #define LAST_PERMILLE 10u
 #define KEEP_PERMILLE 930u
-/* One\'s own batches come by themselves; when others do is chance. */
+/* One's own batches come by themselves; when others do is chance. */
 #define OTHERS_FACTOR 4u
 /* Under overload what stays behind is worth less: nothing is to be gained by keeping it. */
 #define OVERLOAD_PERMILLE 50u

@@ -302,7 +302,7 @@ static bool control_take(struct part *part)
     }
     atomic_store_explicit(&part->controlled, false, memory_order_relaxed);
     struct fm_scheduler *scheduler = part->scheduler;
-    /* The caller waits and holds the events still: no lock is needed to read it. */
+    /* The caller waits and holds the events still: no lock is needed to read them. */
     struct fm_sched_stats before;
     struct fm_sched_stats after;
     fm_sched_stats_get(part->sched, &before);
