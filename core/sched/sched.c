@@ -568,6 +568,28 @@ static bool batch_end(struct fm_sched *sched, uint32_t id, enum fm_sched_end end
     return true;
 }
 
+uint32_t fm_sched_batch_requests(const struct fm_sched *sched, uint32_t accelerator, uint64_t batch,
+                                 uint32_t *requests, uint32_t capacity)
+{
+    if (accelerator >= sched->options.accelerators_max) {
+        return 0;
+    }
+    const struct fm_sched_accelerator *of = &sched->accelerators[accelerator];
+    const struct fm_sched_running *running = NULL;
+    for (uint32_t i = 0; i < of->running_count; i++) {
+        running = of->running[i].batch == batch ? &of->running[i] : running;
+    }
+    if (running == NULL) {
+        return 0;
+    }
+    uint32_t slot = running->first;
+    for (uint32_t i = 0; i < capacity && slot != FM_SCHED_NONE; i++) {
+        requests[i] = slot;
+        slot = sched->requests.nodes[slot].next[0];
+    }
+    return running->count;
+}
+
 static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
                                    struct fm_sched_actions *actions)
 {

@@ -263,6 +263,12 @@ void fm_sched_model_stats_get(const struct fm_sched *sched, uint32_t model,
 uint64_t fm_sched_rest_until_ns(const struct fm_sched *sched, uint64_t now_ns,
                                 uint32_t accelerator);
 
+/* The requests of a batch that runs on the accelerator or stands behind one that does, into
+ * requests[capacity]; returns how many there are (0: no such batch), which may be more than were
+ * put there. Not of parts. */
+uint32_t fm_sched_batch_requests(const struct fm_sched *sched, uint32_t accelerator, uint64_t batch,
+                                 uint32_t *requests, uint32_t capacity);
+
 /* Checks every invariant, in O(everything); for tests. */
 bool fm_sched_validate(const struct fm_sched *sched);
 

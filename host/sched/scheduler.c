@@ -1,5 +1,5 @@
 /*
- * Matcher and shards on threads. See scheduler.h.
+ * Matcher and shards on threads, and the way to whole.c where there are none. See scheduler.h.
  */
 #include "host/sched/scheduler.h"
 
@@ -15,6 +15,7 @@
 #include "host/os/parker.h"
 #include "host/os/ring.h"
 #include "host/os/thread.h"
+#include "host/sched/whole.h"
 
 #define ACTIONS  1024u
 #define MESSAGES 256u
@@ -78,6 +79,7 @@ struct part {
 
 struct fm_scheduler {
     struct fm_scheduler_options options;
+    struct fm_whole *whole; /* without shards; nothing below is then used */
     struct fm_request_table table;
     struct part *parts; /* shards, then the matcher */
     uint32_t part_count;
@@ -520,17 +522,24 @@ static int options_check(const struct fm_scheduler_options *options, struct fm_e
     const struct {
         const char *name;
         uint32_t value;
+        uint32_t least;
         uint32_t most;
     } counts[] = {
-        {"shard_count", options->shard_count, FM_SCHED_SHARDS_LIMIT},
-        {"submitter_count", options->submitter_count, FM_SCHEDULER_ENDPOINTS_MAX},
-        {"reporter_count", options->reporter_count, FM_SCHEDULER_ENDPOINTS_MAX},
+        {"shard_count", options->shard_count, 0, FM_SCHED_SHARDS_LIMIT},
+        {"submitter_count", options->submitter_count, 1, FM_SCHEDULER_ENDPOINTS_MAX},
+        {"reporter_count", options->reporter_count, 1, FM_SCHEDULER_ENDPOINTS_MAX},
     };
     for (size_t i = 0; i < FM_COUNT_OF(counts); i++) {
-        if (counts[i].value < 1 || counts[i].value > counts[i].most) {
-            return fm_error_set(reterr, FM_EINVAL, "%s is %u, must be 1 to %u", counts[i].name,
-                                (unsigned)counts[i].value, (unsigned)counts[i].most);
+        if (counts[i].value < counts[i].least || counts[i].value > counts[i].most) {
+            return fm_error_set(reterr, FM_EINVAL, "%s is %u, must be %u to %u", counts[i].name,
+                                (unsigned)counts[i].value, (unsigned)counts[i].least,
+                                (unsigned)counts[i].most);
         }
+    }
+    if (options->shard_count > 0 && options->on_step != NULL) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "steps can be followed only where one scheduler makes them all "
+                            "(shard_count 0)");
     }
     if (options->submit_capacity > FM_SCHEDULER_SUBMIT_MAX) {
         return fm_error_set(reterr, FM_EINVAL, "submit_capacity is %u, must be at most %u",
@@ -568,6 +577,15 @@ int fm_scheduler_create(const struct fm_scheduler_options *options,
         return fm_error_set(reterr, FM_ENOMEM, "no memory for the scheduler");
     }
     scheduler->options = *options;
+    if (options->shard_count == 0) {
+        status = fm_whole_create(options, &scheduler->whole, reterr);
+        if (status != 0) {
+            fm_free(scheduler);
+            return status;
+        }
+        *ret_scheduler = scheduler;
+        return 0;
+    }
     scheduler->part_count = options->shard_count + 1;
     fm_mutex_init(&scheduler->lock);
     fm_mutex_init(&scheduler->control_lock);
@@ -621,6 +639,11 @@ void fm_scheduler_destroy(struct fm_scheduler *scheduler)
     if (scheduler == NULL) {
         return;
     }
+    if (scheduler->whole != NULL) {
+        fm_whole_destroy(scheduler->whole);
+        fm_free(scheduler);
+        return;
+    }
     /* The matcher last: shards may wait for it. */
     for (uint32_t i = 0; i < scheduler->part_count; i++) {
         struct part *part = &scheduler->parts[i];
@@ -648,6 +671,9 @@ bool fm_scheduler_submit(struct fm_scheduler *scheduler, uint32_t submitter, uin
 {
     FM_ASSERT(submitter < scheduler->options.submitter_count);
     FM_ASSERT(event->kind == FM_SCHED_EVENT_REQUEST || event->kind == FM_SCHED_EVENT_CANCEL);
+    if (scheduler->whole != NULL) {
+        return fm_whole_submit(scheduler->whole, submitter, event);
+    }
     struct part *shard = shard_of(scheduler, model);
     if (!fm_ring_put(&shard->inputs[submitter], event, sizeof *event)) {
         return false;
@@ -659,6 +685,9 @@ bool fm_scheduler_submit(struct fm_scheduler *scheduler, uint32_t submitter, uin
 void fm_scheduler_flush(struct fm_scheduler *scheduler, uint32_t submitter)
 {
     uint32_t shards = scheduler->options.shard_count;
+    if (shards == 0) {
+        fm_whole_submit_flush(scheduler->whole, submitter);
+    }
     for (uint32_t i = 0; i < shards; i++) {
         bool *touched = &scheduler->touched[submitter * shards + i];
         if (*touched) {
@@ -675,11 +704,18 @@ bool fm_scheduler_report(struct fm_scheduler *scheduler, uint32_t reporter,
     FM_ASSERT(reporter < scheduler->options.reporter_count);
     FM_ASSERT(event->kind == FM_SCHED_EVENT_BATCH_DONE ||
               event->kind == FM_SCHED_EVENT_BATCH_FAILED);
+    if (scheduler->whole != NULL) {
+        return fm_whole_report(scheduler->whole, reporter, event);
+    }
     return fm_ring_put(&matcher_of(scheduler)->inputs[reporter], event, sizeof *event);
 }
 
 void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter)
 {
+    if (scheduler->whole != NULL) {
+        fm_whole_report_flush(scheduler->whole, reporter);
+        return;
+    }
     struct part *matcher = matcher_of(scheduler);
     fm_ring_stamp(&matcher->inputs[reporter], fm_os_now_ns());
     fm_parker_wake(&matcher->parker);
@@ -761,16 +797,13 @@ static int controls_to_shards(struct fm_scheduler *scheduler, const struct fm_sc
     return status;
 }
 
-int fm_scheduler_controls(struct fm_scheduler *scheduler, const struct fm_sched_event *events,
-                          uint32_t count, struct fm_error *reterr)
+static int controls_to_parts(struct fm_scheduler *scheduler, const struct fm_sched_event *events,
+                             uint32_t count)
 {
-    int status = controls_check(scheduler, events, count, reterr);
-    if (status != 0 || count == 0) {
-        return status;
-    }
+    int status = 0;
     struct fm_sched_event *own = fm_alloc((size_t)count * sizeof *own);
     if (own == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "no memory to tell the scheduler's threads");
+        return FM_ENOMEM;
     }
     fm_mutex_lock(&scheduler->control_lock);
     /* The matcher knows a model before its shard offers it, and as long as the shard does. */
@@ -785,12 +818,24 @@ int fm_scheduler_controls(struct fm_scheduler *scheduler, const struct fm_sched_
     }
     fm_mutex_unlock(&scheduler->control_lock);
     fm_free(own);
+    return status;
+}
+
+int fm_scheduler_controls(struct fm_scheduler *scheduler, const struct fm_sched_event *events,
+                          uint32_t count, struct fm_error *reterr)
+{
+    int status = controls_check(scheduler, events, count, reterr);
+    if (status != 0 || count == 0) {
+        return status;
+    }
+    status = scheduler->whole != NULL ? fm_whole_controls(scheduler->whole, events, count)
+                                      : controls_to_parts(scheduler, events, count);
     if (status == FM_EINVAL) {
         return fm_error_set(reterr, FM_EINVAL,
                             "the scheduler refuses it: an SLO or a profile that cannot be, or what "
                             "is not there, or is there already");
     }
-    return status == 0 ? 0 : fm_error_set(reterr, status, "no memory for the model's tables");
+    return status == 0 ? 0 : fm_error_set(reterr, status, "no memory for what it has to know");
 }
 
 int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_event *event,
@@ -799,8 +844,18 @@ int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_e
     return fm_scheduler_controls(scheduler, event, 1, reterr);
 }
 
+void fm_scheduler_look(struct fm_scheduler *scheduler, fm_scheduler_look_fn *look, void *context)
+{
+    FM_ASSERT(scheduler->whole != NULL);
+    fm_whole_look(scheduler->whole, look, context);
+}
+
 void fm_scheduler_stats_get(struct fm_scheduler *scheduler, struct fm_scheduler_stats *ret_stats)
 {
+    if (scheduler->whole != NULL) {
+        fm_whole_stats_get(scheduler->whole, ret_stats);
+        return;
+    }
     *ret_stats = (struct fm_scheduler_stats){0};
     fm_mutex_lock(&scheduler->lock);
     for (uint32_t i = 0; i < scheduler->part_count; i++) {

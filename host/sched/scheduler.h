@@ -1,13 +1,14 @@
 /*
- * The scheduler in real time: its parts (core/sched/parts.h) on threads of their own.
+ * The scheduler in real time: one object that whoever brings something works (whole.h), or its
+ * parts (core/sched/parts.h) on threads of their own.
  *
- * Owns: one thread for the matcher and one for each shard of the models, the rings between them and
- * to them, the clock they decide by. Does not own: requests' payloads, running batches, threads
- * that submit or report. Thread rule: per function.
+ * Owns, of parts: one thread for the matcher and one for each shard of the models, the rings
+ * between them and to them, the clock they decide by. Does not own: requests' payloads, running
+ * batches, threads that submit or report. Thread rule: per function.
  *
- * HOW IT WORKS. Model m belongs to shard m % shard_count. A submitter puts requests into a ring per
- * shard, a reporter ends of batches into a ring to the matcher, both without locks or waiting. A
- * shard's thread takes what is there, in steps of up to FM_SCHEDULER_STEP events, and hands
+ * HOW PARTS WORK. Model m belongs to shard m % shard_count. A submitter puts requests into a ring
+ * per shard, a reporter ends of batches into a ring to the matcher, both without locks or waiting.
+ * A shard's thread takes what is there, in steps of up to FM_SCHEDULER_STEP events, and hands
  * actions to on_action() on its own thread; the matcher takes offers, answers and ends, on its own
  * thread or, while that sleeps, on the thread of the shard that has something for it. Threads that
  * have nothing to do sleep until somebody wakes them or a timer is due; nobody spins,
@@ -23,6 +24,7 @@
 #ifndef FM_HOST_SCHED_SCHEDULER_H
 #define FM_HOST_SCHED_SCHEDULER_H
 
+#include "core/sched/record.h"
 #include "core/sched/sched.h"
 #include "core/stats/log_histogram.h"
 
@@ -32,24 +34,30 @@
 #define FM_SCHEDULER_SUBMIT_MAX     (1u << 24)
 
 /*
- * On the shard's thread: be quick, do not call the scheduler's control functions. `requests` are
- * the action's, borrowed. START: run it at start_ns and report it; where batches stand behind one
+ * On the shard's thread (without shards: on any that submits, reports or controls, or the
+ * scheduler's own, one at a time): be quick, call no function of the scheduler. `requests` are the
+ * action's, borrowed. START: run it at start_ns and report it; where batches stand behind one
  * another (lead times) the lower number runs first, and this is called for it first, whichever
- * shard it is of. DROP: the slot is free. DONE: the batch's slots are free. PREEMPT: the batch is
- * lost with its accelerator, its requests are tried again; it may come after another shard's START
- * for the same accelerator, whose number is then higher.
+ * shard it is of. DROP: the slot is free. DONE: the batch's slots are free (without shards `model`
+ * is not given). PREEMPT: the batch is lost with its accelerator, its requests are tried again; it
+ * may come after another shard's START for the same accelerator, whose number is then higher.
  */
 typedef void fm_scheduler_action_fn(void *context, uint32_t shard,
                                     const struct fm_sched_action *action, const uint32_t *requests);
 
+/* Every step there is, in order, after it was taken and before it is acted upon; only without
+ * shards. The same rules as for on_action; what the step refers to is borrowed. */
+typedef void fm_scheduler_step_fn(void *context, const struct fm_sched_record_step *step);
+
 struct fm_scheduler_options {
     struct fm_sched_options sched; /* part WHOLE, no table: the scheduler makes its own parts */
-    uint32_t shard_count;          /* 1 .. FM_SCHED_SHARDS_LIMIT */
+    uint32_t shard_count;          /* 0: one scheduler for all .. FM_SCHED_SHARDS_LIMIT */
     uint32_t submitter_count;      /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX */
     uint32_t reporter_count;       /* threads that report, 1 .. FM_SCHEDULER_ENDPOINTS_MAX */
     uint32_t submit_capacity;      /* events on their way per submitter and shard; 0: the default */
     uint64_t offer_slack_ns;       /* as in fm_sched_options */
     fm_scheduler_action_fn *on_action;
+    fm_scheduler_step_fn *on_step; /* NULL: nobody wants to know */
     void *context;
 };
 
@@ -73,7 +81,8 @@ void fm_scheduler_destroy(struct fm_scheduler *scheduler);
  * come again later. */
 bool FM_NODISCARD fm_scheduler_submit(struct fm_scheduler *scheduler, uint32_t submitter,
                                       uint32_t model, const struct fm_sched_event *event);
-/* Wakes the shards that have something to take from this submitter. */
+/* Wakes the shards that have something to take from this submitter; without shards it is taken
+ * here, if nobody else is at it. */
 void fm_scheduler_flush(struct fm_scheduler *scheduler, uint32_t submitter);
 
 /* --- ends of batches: one thread at a time for each reporter -----------------------------------
@@ -99,6 +108,13 @@ int FM_NODISCARD fm_scheduler_control(struct fm_scheduler *scheduler,
 int FM_NODISCARD fm_scheduler_controls(struct fm_scheduler *scheduler,
                                        const struct fm_sched_event *events, uint32_t count,
                                        struct fm_error *reterr);
+
+struct fm_scheduler_stats;
+/* As on_action: be quick, call no function of the scheduler. */
+typedef void fm_scheduler_look_fn(void *context, const struct fm_sched *sched,
+                                  const struct fm_scheduler_stats *stats);
+/* Calls look with the scheduler standing still, and returns then. Only without shards. */
+void fm_scheduler_look(struct fm_scheduler *scheduler, fm_scheduler_look_fn *look, void *context);
 
 /* Times from something being handed to a thread until what it led to was handed on. */
 enum fm_scheduler_hop {

@@ -14,6 +14,8 @@
 #include "tests/harness/test.h"
 
 enum { MODELS = 10, ACCELERATORS = 6, SLOTS = 512, SHARDS = 3, REQUESTS = 6000 };
+/* Of the scheduler that a test makes: SHARDS, or 0 for one without. */
+static uint32_t shard_count = SHARDS;
 #define MS UINT64_C(1000000)
 
 struct told {
@@ -38,6 +40,8 @@ struct world {
     bool leads;
     bool lossy; /* accelerators go in the middle of batches */
     uint32_t live;
+    uint64_t steps; /* told, and the events in them */
+    uint64_t events;
     uint64_t done;
     uint64_t dropped[FM_SCHED_DROP_COUNT_];
 };
@@ -73,7 +77,7 @@ static struct fm_scheduler_options options_of(struct world *world)
                   .requests_max = SLOTS,
                   .batch_max = 16,
                   .attempts_max = 2},
-        .shard_count = SHARDS,
+        .shard_count = shard_count,
         .submitter_count = 1,
         .reporter_count = 1,
         .on_action = on_action,
@@ -245,7 +249,7 @@ static void drain(struct world *world, uint32_t fail)
     CHECK_UINT_EQ(world->live, 0);
 }
 
-TEST(every_request_gets_one_outcome)
+static void check_every_request_gets_one_outcome(void)
 {
     static struct world world;
     world_begin(&world);
@@ -268,8 +272,20 @@ TEST(every_request_gets_one_outcome)
     world_end(&world);
 }
 
+TEST(every_request_gets_one_outcome)
+{
+    check_every_request_gets_one_outcome();
+}
+
+TEST(without_shards_every_request_gets_one_outcome)
+{
+    shard_count = 0;
+    check_every_request_gets_one_outcome();
+    shard_count = SHARDS;
+}
+
 /* Inputs that travel ahead: a batch may be handed out while another runs. */
-TEST(a_batch_may_stand_behind_the_one_that_runs)
+static void check_a_batch_may_stand_behind_the_one_that_runs(void)
 {
     static struct world world;
     world_begin_with(&world, MS / 2, MS / 50);
@@ -287,7 +303,19 @@ TEST(a_batch_may_stand_behind_the_one_that_runs)
     world_end(&world);
 }
 
-TEST(it_ends_in_the_middle_of_everything)
+TEST(a_batch_may_stand_behind_the_one_that_runs)
+{
+    check_a_batch_may_stand_behind_the_one_that_runs();
+}
+
+TEST(without_shards_a_batch_may_stand_behind_the_one_that_runs)
+{
+    shard_count = 0;
+    check_a_batch_may_stand_behind_the_one_that_runs();
+    shard_count = SHARDS;
+}
+
+static void check_it_ends_in_the_middle_of_everything(void)
 {
     for (uint32_t round = 0; round < 20; round++) {
         static struct world world;
@@ -303,7 +331,19 @@ TEST(it_ends_in_the_middle_of_everything)
     }
 }
 
-TEST(what_is_cancelled_or_cannot_be_met_is_said)
+TEST(it_ends_in_the_middle_of_everything)
+{
+    check_it_ends_in_the_middle_of_everything();
+}
+
+TEST(without_shards_it_ends_in_the_middle_of_everything)
+{
+    shard_count = 0;
+    check_it_ends_in_the_middle_of_everything();
+    shard_count = SHARDS;
+}
+
+static void check_what_is_cancelled_or_cannot_be_met_is_said(void)
 {
     static struct world world;
     world_begin(&world);
@@ -321,7 +361,19 @@ TEST(what_is_cancelled_or_cannot_be_met_is_said)
     world_end(&world);
 }
 
-TEST(models_and_accelerators_may_go_while_requests_come)
+TEST(what_is_cancelled_or_cannot_be_met_is_said)
+{
+    check_what_is_cancelled_or_cannot_be_met_is_said();
+}
+
+TEST(without_shards_what_is_cancelled_or_cannot_be_met_is_said)
+{
+    shard_count = 0;
+    check_what_is_cancelled_or_cannot_be_met_is_said();
+    shard_count = SHARDS;
+}
+
+static void check_models_and_accelerators_may_go_while_requests_come(void)
 {
     static struct world world;
     world_begin(&world);
@@ -346,6 +398,18 @@ TEST(models_and_accelerators_may_go_while_requests_come)
     CHECK(world.done > 0);
     CHECK(world.dropped[FM_SCHED_DROP_MODEL_GONE] > 0);
     world_end(&world);
+}
+
+TEST(models_and_accelerators_may_go_while_requests_come)
+{
+    check_models_and_accelerators_may_go_while_requests_come();
+}
+
+TEST(without_shards_models_and_accelerators_may_go_while_requests_come)
+{
+    shard_count = 0;
+    check_models_and_accelerators_may_go_while_requests_come();
+    shard_count = SHARDS;
 }
 
 TEST(idle_threads_sleep_once_the_load_is_forgotten)
@@ -375,7 +439,7 @@ TEST(idle_threads_sleep_once_the_load_is_forgotten)
     world_end(&world);
 }
 
-TEST(a_control_that_cannot_be_is_refused)
+static void check_a_control_that_cannot_be_is_refused(void)
 {
     static struct world world;
     struct fm_error error;
@@ -394,7 +458,19 @@ TEST(a_control_that_cannot_be_is_refused)
     world_end(&world);
 }
 
-TEST(several_controls_at_once_leave_out_what_is_refused)
+TEST(a_control_that_cannot_be_is_refused)
+{
+    check_a_control_that_cannot_be_is_refused();
+}
+
+TEST(without_shards_a_control_that_cannot_be_is_refused)
+{
+    shard_count = 0;
+    check_a_control_that_cannot_be_is_refused();
+    shard_count = SHARDS;
+}
+
+static void check_several_controls_at_once_leave_out_what_is_refused(void)
 {
     static struct world world;
     world_begin(&world);
@@ -422,15 +498,95 @@ TEST(several_controls_at_once_leave_out_what_is_refused)
     world_end(&world);
 }
 
+TEST(several_controls_at_once_leave_out_what_is_refused)
+{
+    check_several_controls_at_once_leave_out_what_is_refused();
+}
+
+TEST(without_shards_several_controls_at_once_leave_out_what_is_refused)
+{
+    shard_count = 0;
+    check_several_controls_at_once_leave_out_what_is_refused();
+    shard_count = SHARDS;
+}
+
+static void on_step(void *context, const struct fm_sched_record_step *step)
+{
+    struct world *world = context;
+    world->steps++;
+    world->events += step->taken;
+}
+
+/* Everything that is taken is in the steps that are told. */
+TEST(without_shards_every_step_is_told)
+{
+    static struct world world;
+    static struct fm_scheduler_stats stats;
+    struct fm_scheduler_options options = options_of(&world);
+    shard_count = 0;
+    world_begin(&world);
+    fm_scheduler_destroy(world.scheduler);
+    options.shard_count = 0;
+    options.on_step = on_step;
+    struct fm_error error;
+    CHECK_INT_EQ(fm_scheduler_create(&options, &world.scheduler, &error), 0);
+    model_set(&world, 1);
+    accelerator_is(&world, 0, FM_SCHED_EVENT_ACCELERATOR_UP);
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK(submit(&world, 1, 5000 * MS));
+        fm_scheduler_flush(world.scheduler, 0);
+    }
+    drain(&world, 0);
+    CHECK_UINT_EQ(world.done, 100);
+    fm_scheduler_stats_get(world.scheduler, &stats);
+    CHECK_UINT_EQ(stats.requests, 100);
+    CHECK_UINT_EQ(world.steps, stats.steps);
+    CHECK_UINT_EQ(world.events, 2 + 100 + stats.batches);
+    CHECK_UINT_EQ(stats.matcher.accelerators_up, 1);
+    world_end(&world);
+    shard_count = SHARDS;
+}
+
+/* The policies that choose among all models have no parts: they are here only. */
+TEST(without_shards_all_policies_serve)
+{
+    static struct world world;
+    shard_count = 0;
+    for (unsigned policy = 0; policy < FM_SCHED_POLICY_COUNT_; policy++) {
+        world_begin(&world);
+        fm_scheduler_destroy(world.scheduler);
+        struct fm_scheduler_options options = options_of(&world);
+        options.sched.policy = (enum fm_sched_policy_kind)policy;
+        struct fm_error error;
+        CHECK_INT_EQ(fm_scheduler_create(&options, &world.scheduler, &error), 0);
+        world.lossy = true; /* some preempt, some plan ahead */
+        world.leads = policy == FM_SCHED_POLICY_CLOCKWORK;
+        model_set(&world, 1);
+        accelerator_is(&world, 0, FM_SCHED_EVENT_ACCELERATOR_UP);
+        for (uint32_t i = 0; i < 20; i++) {
+            CHECK(submit(&world, 1, 200 * MS));
+        }
+        fm_scheduler_flush(world.scheduler, 0);
+        drain(&world, 0);
+        CHECK(world.done > 0);
+        world_end(&world);
+    }
+    shard_count = SHARDS;
+}
+
 TEST(what_cannot_be_created_is_explained)
 {
     struct world world = {0};
     struct fm_scheduler *scheduler;
     struct fm_error error;
     struct fm_scheduler_options options = options_of(&world);
-    options.shard_count = 0;
+    options.shard_count = 65;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
-    CHECK_STR_CONTAINS(error.text, "shard_count is 0, must be 1 to 64");
+    CHECK_STR_CONTAINS(error.text, "shard_count is 65, must be 0 to 64");
+    options = options_of(&world);
+    options.on_step = on_step;
+    CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "one scheduler makes them all");
     options = options_of(&world);
     options.sched.policy = FM_SCHED_POLICY_NEXUS;
     CHECK_INT_EQ(fm_scheduler_create(&options, &scheduler, &error), FM_EINVAL);
@@ -449,20 +605,21 @@ TEST(no_memory_is_said_wherever_it_ends)
 {
     struct world world = {0};
     struct fm_scheduler_options options = options_of(&world);
-    options.shard_count = 1;
-    int status = FM_ENOMEM;
-    for (uint64_t nth = 1; status == FM_ENOMEM; nth++) {
-        struct fm_scheduler *scheduler = NULL;
-        struct fm_error error;
-        (void)fm_memory_fail_at(nth, 0);
-        status = fm_scheduler_create(&options, &scheduler, &error);
-        (void)fm_memory_fail_at(0, 0);
-        if (status == 0) {
-            CHECK(nth > 10);
-            fm_scheduler_destroy(scheduler);
+    for (options.shard_count = 0; options.shard_count <= 1; options.shard_count++) {
+        int status = FM_ENOMEM;
+        for (uint64_t nth = 1; status == FM_ENOMEM; nth++) {
+            struct fm_scheduler *scheduler = NULL;
+            struct fm_error error;
+            (void)fm_memory_fail_at(nth, 0);
+            status = fm_scheduler_create(&options, &scheduler, &error);
+            (void)fm_memory_fail_at(0, 0);
+            if (status == 0) {
+                CHECK(nth > 10);
+                fm_scheduler_destroy(scheduler);
+            }
         }
+        CHECK_INT_EQ(status, 0);
     }
-    CHECK_INT_EQ(status, 0);
 }
 
 int main(int argc, char **argv)
