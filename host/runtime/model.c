@@ -811,9 +811,8 @@ static int bound_check(const struct fm_model *model, const struct fm_port *port,
                         fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
 }
 
-int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution *execution)
+static int execution_check(const struct fm_model *model, struct fm_execution *execution)
 {
-    FM_ASSERT(index < model->instance_count);
     struct fm_error *error = &execution->error;
     error->status = 0;
     if (execution->input_count != model->input_count ||
@@ -838,7 +837,21 @@ int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution 
             }
         }
     }
-    return model->backend->submit(model->instances[index], execution);
+    return 0;
+}
+
+int fm_model_submit(struct fm_model *model, uint32_t index, struct fm_execution *execution)
+{
+    FM_ASSERT(index < model->instance_count);
+    int status = execution_check(model, execution);
+    return status != 0 ? status : model->backend->submit(model->instances[index], execution);
+}
+
+bool fm_model_executes(const struct fm_model *model)
+{
+    return model->backend->struct_size >=
+               offsetof(struct fm_backend, execute) + sizeof(model->backend->execute) &&
+           model->backend->execute != NULL;
 }
 
 struct waiter {
@@ -858,15 +871,14 @@ static void waiter_complete(struct fm_execution *execution, int status)
     fm_mutex_unlock(&waiter->mutex);
 }
 
-int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *execution,
-                 struct fm_error *reterr)
+static int submit_and_wait(struct fm_model *model, uint32_t index, struct fm_execution *execution)
 {
     struct waiter waiter = {.done = false};
     fm_mutex_init(&waiter.mutex);
     fm_condition_init(&waiter.condition);
     execution->complete = waiter_complete;
     execution->user = &waiter;
-    int status = fm_model_submit(model, index, execution);
+    int status = model->backend->submit(model->instances[index], execution);
     if (status == 0) {
         fm_mutex_lock(&waiter.mutex);
         while (!waiter.done) {
@@ -877,6 +889,19 @@ int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *ex
     }
     fm_condition_deinit(&waiter.condition);
     fm_mutex_deinit(&waiter.mutex);
+    return status;
+}
+
+int fm_model_run(struct fm_model *model, uint32_t index, struct fm_execution *execution,
+                 struct fm_error *reterr)
+{
+    FM_ASSERT(index < model->instance_count);
+    int status = execution_check(model, execution);
+    if (status == 0) {
+        status = fm_model_executes(model)
+                     ? model->backend->execute(model->instances[index], execution)
+                     : submit_and_wait(model, index, execution);
+    }
     if (status != 0) {
         return fm_error_set(reterr, status, "%s",
                             execution->error.status != 0 ? execution->error.text

@@ -97,7 +97,10 @@ uint64_t fm_model_memory(const struct fm_model *model);
 /* Hands a batch to instance `index`. The rules of struct fm_backend.submit hold. */
 int FM_NODISCARD fm_model_submit(struct fm_model *model, uint32_t index,
                                  struct fm_execution *execution);
-/* Submits and waits (warm-up, infer, profile, tests). Outputs' release is the caller's business. */
+/* Whether fm_model_run computes on the calling thread. */
+bool fm_model_executes(const struct fm_model *model);
+/* Runs a batch and waits, on the calling thread where the backend can. Outputs' release is the
+ * caller's business; execution->error has the words, too. */
 int FM_NODISCARD fm_model_run(struct fm_model *model, uint32_t index,
                               struct fm_execution *execution, struct fm_error *reterr);
 

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define FM_BACKEND_ABI_MAJOR 1
-#define FM_BACKEND_ABI_MINOR 1
+#define FM_BACKEND_ABI_MINOR 2
 
 enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR };
 
@@ -133,6 +133,11 @@ struct fm_backend {
 
     /* Since 1.1. Bytes of weights and arenas held by the model, 0 when unknown. */
     uint64_t (*model_memory)(void *model);
+
+    /* Since 1.2. Runs the batch on the calling thread and returns when it is over: 0, or a status
+     * with execution->error set; `complete` is not called. By one thread at a time per instance,
+     * and not while a submitted batch runs. NULL: there is submit() only. */
+    int (*execute)(void *instance, struct fm_execution *execution);
 };
 
 /* The one exported symbol. Returns a table that lives as long as the shared object, or NULL when it

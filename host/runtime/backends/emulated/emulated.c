@@ -12,10 +12,10 @@
  *   hang_every N      likewise, but the batch takes `hang` (default 1h) instead of l(b)
  *   seed              of spread and fail_rate; default 1
  *
- * One thread per instance sleeps until start + l(b), in absolute time. Thread rule: as
+ * One thread for all instances of the process sleeps until the next batch's start + l(b), in
+ * absolute time, so that thousands of emulated accelerators cost no threads. Thread rule: as
  * fermata/backend.h.
  */
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -57,16 +57,32 @@ struct model {
     uint64_t instance_count; /* made so far: each gets a seed of its own */
 };
 
+/* Under the clock's lock. */
 struct instance {
     struct model *model;
     struct fm_random random;
     uint64_t batch_count;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    struct fm_execution *pending;
-    bool stopping;
+    struct fm_execution *running;
+    struct fm_execution *pending; /* begins when the running one is over */
+    uint64_t end_ns;              /* of the running one */
+    bool fails;                   /* the running one */
+    size_t place;                 /* in the clock's heap */
 };
+
+/* The thread and what it waits for: instances with a running batch, the earliest end first. */
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t
+        changed; /* the earliest end, or that the thread is to end; a completion is over */
+    pthread_t thread;
+    size_t users; /* instances there are; the thread runs while there are some */
+    bool ready;   /* the condition has been made */
+    bool stopping;
+    struct instance **heap;
+    size_t count;
+    size_t capacity;
+    const struct instance *completing; /* its `complete` is being called */
+} timing = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 /* --- settings --- */
 
@@ -301,7 +317,7 @@ static uint64_t duration_draw(struct instance *instance, uint32_t batch)
     return ns < DURATION_NS_MAX ? (uint64_t)ns : (uint64_t)DURATION_NS_MAX;
 }
 
-/* --- instances --- */
+/* --- outputs --- */
 
 /* Sets the size of a tensor of zeros; an empty string is four zero bytes. */
 static int output_bytes(struct fm_tensor *tensor)
@@ -359,67 +375,186 @@ static void outputs_drop(struct fm_execution *execution)
     }
 }
 
-/* Waits until `until_ns`, or until the instance is destroyed: a hanging batch must not keep the
- * process. The lock is held. */
-static bool wait_locked(struct instance *instance, uint64_t until_ns)
+/* --- the clock: all with its lock held --- */
+
+static void heap_put(size_t place, struct instance *instance)
 {
-    struct timespec deadline = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                                .tv_nsec = (long)(until_ns % 1000000000u)};
-    while (!instance->stopping) {
-        if (pthread_cond_timedwait(&instance->wake, &instance->mutex, &deadline) == ETIMEDOUT) {
-            return true;
-        }
-    }
-    return false;
+    timing.heap[place] = instance;
+    instance->place = place;
 }
 
-static int execute_locked(struct instance *instance, struct fm_execution *execution)
+static void heap_sift(struct instance *instance)
+{
+    size_t place = instance->place;
+    while (place > 0 && timing.heap[(place - 1) / 2]->end_ns > instance->end_ns) {
+        heap_put(place, timing.heap[(place - 1) / 2]);
+        place = (place - 1) / 2;
+    }
+    for (;;) {
+        size_t child = 2 * place + 1;
+        if (child + 1 < timing.count &&
+            timing.heap[child + 1]->end_ns < timing.heap[child]->end_ns) {
+            child++;
+        }
+        if (child >= timing.count || timing.heap[child]->end_ns >= instance->end_ns) {
+            break;
+        }
+        heap_put(place, timing.heap[child]);
+        place = child;
+    }
+    heap_put(place, instance);
+}
+
+static void heap_remove(struct instance *instance)
+{
+    struct instance *last = timing.heap[--timing.count];
+    if (last != instance) {
+        heap_put(instance->place, last);
+        heap_sift(last);
+    }
+}
+
+static void begin_locked(struct instance *instance, struct fm_execution *execution)
 {
     const struct model *model = instance->model;
     execution->start_ns = model->host->now_ns();
     instance->batch_count++;
-    uint64_t duration_ns = duration_draw(instance, execution->batch_size);
-    bool fails = (model->fail_every > 0 && instance->batch_count % model->fail_every == 0) ||
-                 (model->fail_rate > 0 && fm_random_unit(&instance->random) < model->fail_rate);
-    bool waited = wait_locked(instance, execution->start_ns + duration_ns);
-    execution->end_ns = model->host->now_ns();
-    if (!waited) {
-        return fm_error_set(&execution->error, FM_ECANCELLED,
-                            "emulated: stopped while a batch was running");
+    instance->running = execution;
+    instance->end_ns = execution->start_ns + duration_draw(instance, execution->batch_size);
+    instance->fails =
+        (model->fail_every > 0 && instance->batch_count % model->fail_every == 0) ||
+        (model->fail_rate > 0 && fm_random_unit(&instance->random) < model->fail_rate);
+    heap_put(timing.count++, instance);
+    heap_sift(instance);
+    if (instance->place == 0) {
+        pthread_cond_broadcast(&timing.changed);
     }
+}
+
+static int finish(struct instance *instance, struct fm_execution *execution, bool fails)
+{
+    execution->end_ns = instance->model->host->now_ns();
     if (fails) {
         return fm_error_set(&execution->error, FM_EINTERNAL,
                             "emulated: injected failure of batch %llu",
                             (unsigned long long)instance->batch_count);
     }
-    int status = outputs_fill(model, execution);
+    int status = outputs_fill(instance->model, execution);
     if (status != 0) {
         outputs_drop(execution);
     }
     return status;
 }
 
-static void *instance_main(void *argument)
+/* The earliest batch is over. Gives the lock up meanwhile. */
+static void end_locked(struct instance *instance)
 {
-    struct instance *instance = argument;
-    pthread_mutex_lock(&instance->mutex);
-    for (;;) {
-        while (instance->pending == NULL && !instance->stopping) {
-            pthread_cond_wait(&instance->wake, &instance->mutex);
-        }
-        struct fm_execution *execution = instance->pending;
-        if (execution == NULL) {
-            break;
-        }
+    struct fm_execution *execution = instance->running;
+    bool fails = instance->fails;
+    heap_remove(instance);
+    instance->running = NULL;
+    timing.completing = instance;
+    pthread_mutex_unlock(&timing.mutex);
+    int status = finish(instance, execution, fails);
+    execution->complete(execution, status);
+    pthread_mutex_lock(&timing.mutex);
+    timing.completing = NULL;
+    if (instance->pending != NULL && instance->running == NULL) {
+        execution = instance->pending;
         instance->pending = NULL;
-        int status = execute_locked(instance, execution);
-        pthread_mutex_unlock(&instance->mutex);
-        execution->complete(execution, status);
-        pthread_mutex_lock(&instance->mutex);
+        begin_locked(instance, execution);
     }
-    pthread_mutex_unlock(&instance->mutex);
+    pthread_cond_broadcast(&timing.changed);
+}
+
+static void *timing_main(void *argument)
+{
+    (void)argument;
+    pthread_mutex_lock(&timing.mutex);
+    while (!timing.stopping) {
+        if (timing.count == 0) {
+            pthread_cond_wait(&timing.changed, &timing.mutex);
+            continue;
+        }
+        struct instance *first = timing.heap[0];
+        if (first->model->host->now_ns() >= first->end_ns) {
+            end_locked(first);
+            continue;
+        }
+        const struct timespec until = {.tv_sec = (time_t)(first->end_ns / 1000000000u),
+                                       .tv_nsec = (long)(first->end_ns % 1000000000u)};
+        (void)pthread_cond_timedwait(&timing.changed, &timing.mutex, &until);
+    }
+    pthread_mutex_unlock(&timing.mutex);
     return NULL;
 }
+
+static int timing_start_locked(struct fm_error *reterr)
+{
+    if (!timing.ready) {
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&timing.changed, &attributes);
+        pthread_condattr_destroy(&attributes);
+        timing.ready = true;
+    }
+    timing.stopping = false;
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&timing.thread, NULL, timing_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0 ? 0
+                      : fm_error_set(reterr, FM_ELIMIT, "emulated: cannot start a thread: %s",
+                                     strerror(error));
+}
+
+/* Room in the heap for one instance more, and the thread if it is the first. */
+static int timing_join(struct fm_error *reterr)
+{
+    int status = 0;
+    pthread_mutex_lock(&timing.mutex);
+    while (timing.stopping) { /* the last one before is just leaving */
+        pthread_cond_wait(&timing.changed, &timing.mutex);
+    }
+    if (timing.users == timing.capacity) {
+        size_t capacity = timing.capacity > 0 ? 2 * timing.capacity : 16;
+        struct instance **heap = realloc(timing.heap, capacity * sizeof(struct instance *));
+        if (heap == NULL) {
+            status = fm_error_set(reterr, FM_ENOMEM, "emulated: out of memory");
+        } else {
+            timing.heap = heap;
+            timing.capacity = capacity;
+        }
+    }
+    if (status == 0 && timing.users == 0) {
+        status = timing_start_locked(reterr);
+    }
+    timing.users += status == 0 ? 1 : 0;
+    pthread_mutex_unlock(&timing.mutex);
+    return status;
+}
+
+static void timing_leave_locked(void)
+{
+    if (--timing.users > 0) {
+        return;
+    }
+    timing.stopping = true;
+    pthread_cond_broadcast(&timing.changed);
+    pthread_mutex_unlock(&timing.mutex);
+    pthread_join(timing.thread, NULL);
+    pthread_mutex_lock(&timing.mutex);
+    free(timing.heap);
+    timing.heap = NULL;
+    timing.capacity = 0;
+    timing.stopping = false;
+    pthread_cond_broadcast(&timing.changed);
+}
+
+/* --- instances --- */
 
 static int instance_create(void *handle, const struct fm_setting *settings, size_t setting_count,
                            void **ret_instance, struct fm_error *reterr)
@@ -436,42 +571,42 @@ static int instance_create(void *handle, const struct fm_setting *settings, size
     }
     instance->model = model;
     fm_random_init(&instance->random, model->seed + 1000003u * model->instance_count++);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&instance->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(&instance->mutex, NULL);
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&instance->thread, NULL, instance_main, instance);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        pthread_cond_destroy(&instance->wake);
-        pthread_mutex_destroy(&instance->mutex);
+    int status = timing_join(reterr);
+    if (status != 0) {
         free(instance);
-        return fm_error_set(reterr, FM_ELIMIT, "emulated: cannot start a thread: %s",
-                            strerror(error));
+        return status;
     }
     *ret_instance = instance;
     return 0;
 }
 
+/* A hanging batch must not keep the process: what runs is answered as cancelled. */
 static void instance_destroy(void *handle)
 {
     struct instance *instance = handle;
     if (instance == NULL) {
         return;
     }
-    pthread_mutex_lock(&instance->mutex);
-    instance->stopping = true;
-    pthread_cond_broadcast(&instance->wake);
-    pthread_mutex_unlock(&instance->mutex);
-    pthread_join(instance->thread, NULL);
-    pthread_cond_destroy(&instance->wake);
-    pthread_mutex_destroy(&instance->mutex);
+    pthread_mutex_lock(&timing.mutex);
+    struct fm_execution *left[2] = {instance->running, instance->pending};
+    instance->pending = NULL;
+    if (instance->running != NULL) {
+        heap_remove(instance);
+        instance->running = NULL;
+    }
+    while (timing.completing == instance) {
+        pthread_cond_wait(&timing.changed, &timing.mutex);
+    }
+    pthread_mutex_unlock(&timing.mutex);
+    for (size_t i = 0; i < 2; i++) {
+        if (left[i] != NULL) {
+            left[i]->complete(left[i], fm_error_set(&left[i]->error, FM_ECANCELLED,
+                                                    "emulated: stopped while a batch was running"));
+        }
+    }
+    pthread_mutex_lock(&timing.mutex);
+    timing_leave_locked();
+    pthread_mutex_unlock(&timing.mutex);
     free(instance);
 }
 
@@ -479,15 +614,16 @@ static int submit(void *handle, struct fm_execution *execution)
 {
     struct instance *instance = handle;
     int status = 0;
-    pthread_mutex_lock(&instance->mutex);
+    pthread_mutex_lock(&timing.mutex);
     if (instance->pending != NULL) {
         status =
             fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
-    } else {
+    } else if (instance->running != NULL || timing.completing == instance) {
         instance->pending = execution;
-        pthread_cond_broadcast(&instance->wake);
+    } else {
+        begin_locked(instance, execution);
     }
-    pthread_mutex_unlock(&instance->mutex);
+    pthread_mutex_unlock(&timing.mutex);
     return status;
 }
 

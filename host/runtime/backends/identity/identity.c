@@ -172,7 +172,7 @@ static int output_fill(const struct fm_tensor *input, struct fm_output *output,
     return 0;
 }
 
-static int submit(void *instance, struct fm_execution *execution)
+static int execute(void *instance, struct fm_execution *execution)
 {
     const struct model *model = instance;
     int status = 0;
@@ -190,7 +190,12 @@ static int submit(void *instance, struct fm_execution *execution)
         }
     }
     execution->end_ns = model->host->now_ns();
-    execution->complete(execution, status);
+    return status;
+}
+
+static int submit(void *instance, struct fm_execution *execution)
+{
+    execution->complete(execution, execute(instance, execution));
     return 0;
 }
 
@@ -209,7 +214,8 @@ static const struct fm_backend table = {.struct_size = sizeof(struct fm_backend)
                                         .instance_create = instance_create,
                                         .instance_destroy = instance_destroy,
                                         .submit = submit,
-                                        .model_memory = model_memory};
+                                        .model_memory = model_memory,
+                                        .execute = execute};
 
 FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major,
                                                            uint16_t host_abi_minor);

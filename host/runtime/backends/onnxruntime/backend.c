@@ -17,7 +17,8 @@ static struct fm_backend table = {.struct_size = sizeof(struct fm_backend),
                                   .instance_create = ort_instance_create,
                                   .instance_destroy = ort_instance_destroy,
                                   .submit = ort_instance_submit,
-                                  .model_memory = ort_model_memory};
+                                  .model_memory = ort_model_memory,
+                                  .execute = ort_instance_execute};
 
 FM_PLUGIN_EXPORT const struct fm_backend *fm_backend_entry(uint16_t host_abi_major,
                                                            uint16_t host_abi_minor);

@@ -1,6 +1,7 @@
 /*
- * The instance: one thread that runs one batch at a time through an IO binding. submit() hands over
- * and returns.
+ * The instance: runs one batch at a time through an IO binding. execute() runs it on the caller's
+ * thread; submit() hands it to a thread of the instance's own, made by the first of them, and
+ * returns.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -142,8 +143,9 @@ static int outputs_read(struct ort_instance *instance, struct fm_execution *exec
     return status;
 }
 
-static int execute(struct ort_instance *instance, struct fm_execution *execution)
+int ort_instance_execute(void *handle, struct fm_execution *execution)
 {
+    struct ort_instance *instance = handle;
     const struct ort_model *model = instance->model;
     const OrtApi *api = model->device->api;
     execution->start_ns = model->device->host->now_ns();
@@ -182,7 +184,7 @@ static void *instance_main(void *argument)
         }
         instance->pending = NULL;
         pthread_mutex_unlock(&instance->mutex);
-        int status = execute(instance, execution);
+        int status = ort_instance_execute(instance, execution);
         execution->complete(execution, status);
         pthread_mutex_lock(&instance->mutex);
     }
@@ -204,6 +206,7 @@ static int thread_start(struct ort_instance *instance, struct fm_error *reterr)
                             strerror(error));
     }
     (void)pthread_setname_np(instance->thread, "fm-onnxruntime");
+    instance->has_thread = true;
     return 0;
 }
 
@@ -250,7 +253,6 @@ int ort_instance_create(void *handle, const struct fm_setting *settings, size_t 
     status = status != 0 ? status
                          : ort_status(model->device, api->CreateRunOptions(&instance->run_options),
                                       "run options", reterr);
-    status = status != 0 ? status : thread_start(instance, reterr);
     if (status != 0) {
         instance_free(instance);
         return status;
@@ -269,7 +271,9 @@ void ort_instance_destroy(void *handle)
     instance->stopping = true;
     pthread_cond_signal(&instance->wake);
     pthread_mutex_unlock(&instance->mutex);
-    pthread_join(instance->thread, NULL);
+    if (instance->has_thread) {
+        pthread_join(instance->thread, NULL);
+    }
     instance_free(instance);
 }
 
@@ -282,6 +286,9 @@ int ort_instance_submit(void *handle, struct fm_execution *execution)
         status =
             fm_error_set(&execution->error, FM_EAGAIN, "the instance has a batch waiting already");
     } else {
+        status = instance->has_thread ? 0 : thread_start(instance, &execution->error);
+    }
+    if (status == 0) {
         instance->pending = execution;
         pthread_cond_signal(&instance->wake);
     }

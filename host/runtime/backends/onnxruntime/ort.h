@@ -48,6 +48,7 @@ struct ort_instance {
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct fm_execution *pending; /* handed over, not taken yet */
+    bool has_thread;
     bool stopping;
 };
 
@@ -84,6 +85,7 @@ int ort_instance_create(void *model, const struct fm_setting *settings, size_t s
                         void **ret_instance, struct fm_error *reterr);
 void ort_instance_destroy(void *instance);
 int ort_instance_submit(void *instance, struct fm_execution *execution);
+int ort_instance_execute(void *instance, struct fm_execution *execution);
 
 /* An OrtValue over (or, for strings, from) the caller's tensor. */
 int ort_value_from_tensor(const struct ort_device *device, const struct fm_tensor *tensor,
