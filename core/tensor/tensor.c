@@ -218,13 +218,57 @@ int fm_bytes_get(const struct fm_tensor *tensor, uint64_t index, const char **re
     }
 }
 
+/* Bytes of `elements` elements of a BYTES tensor from `offset` on; SIZE_MAX: they are not there. */
+static size_t strings_bytes(const struct fm_tensor *whole, size_t offset, uint64_t elements)
+{
+    const unsigned char *data = whole->data;
+    size_t at = offset;
+    for (uint64_t i = 0; i < elements; i++) {
+        if (whole->size - at < 4) {
+            return SIZE_MAX;
+        }
+        size_t length = read_u32(data + at);
+        at += 4;
+        if (whole->size - at < length) {
+            return SIZE_MAX;
+        }
+        at += length;
+    }
+    return at - offset;
+}
+
+int fm_tensor_rows_next(const struct fm_tensor *whole, size_t *offset, uint64_t rows,
+                        struct fm_tensor *ret_view)
+{
+    uint64_t elements = rows;
+    for (uint32_t i = 1; i < whole->rank; i++) {
+        elements *= (uint64_t)whole->shape[i];
+    }
+    size_t size = whole->dtype == FM_DTYPE_BYTES
+                      ? strings_bytes(whole, *offset, elements)
+                      : (size_t)(elements * fm_dtype_bits(whole->dtype) / 8);
+    if (size > whole->size - *offset) {
+        return FM_ECORRUPT;
+    }
+    *ret_view = *whole;
+    ret_view->shape[0] = (int64_t)rows;
+    ret_view->data = (unsigned char *)whole->data + *offset;
+    ret_view->size = size;
+    *offset += size;
+    return 0;
+}
+
 struct fm_buffer {
     atomic_uint references;
     void *data;
     size_t size;
-    void (*release)(void *context); /* NULL: data came from fm_alloc_tensor */
+    void (*release)(void *context); /* NULL: data lies behind this */
     void *context;
 };
+
+/* Where the bytes of a buffer's own begin: aligned as fm_alloc_tensor aligns. */
+enum { BUFFER_HEAD = 64 };
+_Static_assert(sizeof(struct fm_buffer) <= BUFFER_HEAD, "it fits in front");
 
 struct fm_buffer *fm_buffer_wrap(void *data, size_t size, void (*release)(void *context),
                                  void *context)
@@ -242,13 +286,14 @@ struct fm_buffer *fm_buffer_wrap(void *data, size_t size, void (*release)(void *
 
 struct fm_buffer *fm_buffer_create(size_t size)
 {
-    void *data = fm_alloc_tensor(size);
-    if (data == NULL) {
-        return NULL;
-    }
-    struct fm_buffer *buffer = fm_buffer_wrap(data, size, NULL, NULL);
-    if (buffer == NULL) {
-        fm_free(data);
+    struct fm_buffer *buffer =
+        size <= SIZE_MAX - BUFFER_HEAD ? fm_alloc_tensor(BUFFER_HEAD + size) : NULL;
+    if (buffer != NULL) {
+        atomic_init(&buffer->references, 1);
+        buffer->data = (unsigned char *)buffer + BUFFER_HEAD;
+        buffer->size = size;
+        buffer->release = NULL;
+        buffer->context = NULL;
     }
     return buffer;
 }
@@ -282,8 +327,6 @@ void fm_buffer_unref(struct fm_buffer *buffer)
     }
     if (buffer->release != NULL) {
         buffer->release(buffer->context);
-    } else {
-        fm_free(buffer->data);
     }
     fm_free(buffer);
 }

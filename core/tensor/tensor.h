@@ -47,6 +47,13 @@ int FM_NODISCARD fm_tensor_check(const struct fm_tensor *tensor, struct fm_error
 int FM_NODISCARD fm_bytes_get(const struct fm_tensor *tensor, uint64_t index, const char **ret_data,
                               size_t *ret_length);
 
+/*
+ * A view of the next `rows` rows (dimension 0) of a tensor of rank 1 or more, from byte *offset on,
+ * which moves behind them. FM_ECORRUPT: they are not all there (BYTES: the lengths are walked).
+ */
+int FM_NODISCARD fm_tensor_rows_next(const struct fm_tensor *whole, size_t *offset, uint64_t rows,
+                                     struct fm_tensor *ret_view);
+
 float fm_fp16_to_float(uint16_t half);
 uint16_t fm_fp16_from_float(float value); /* round to nearest even */
 float fm_bf16_to_float(uint16_t value);

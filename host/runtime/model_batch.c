@@ -287,32 +287,9 @@ static int output_wrap(struct fm_output *output, struct fm_value *ret_value)
     return 0;
 }
 
-/* Bytes of `rows` rows that start at `data` (BYTES: the lengths must be walked). */
-static size_t slice_bytes(const struct fm_tensor *whole, const unsigned char *data,
-                          uint64_t elements)
-{
-    if (whole->dtype != FM_DTYPE_BYTES) {
-        return (size_t)(elements * fm_dtype_bits(whole->dtype) / 8);
-    }
-    const unsigned char *end = (const unsigned char *)whole->data + whole->size;
-    size_t used = 0;
-    for (uint64_t i = 0; i < elements; i++) {
-        uint32_t length = 0;
-        if ((size_t)(end - data) < used + sizeof(length)) {
-            return SIZE_MAX;
-        }
-        memcpy(&length, data + used, sizeof(length));
-        used += sizeof(length) + length;
-        if ((size_t)(end - data) < used) {
-            return SIZE_MAX;
-        }
-    }
-    return used;
-}
-
-/* The view of item `item` into a batched output; moves *cursor on. */
+/* The view of item `item` into a batched output; moves *offset on. */
 static int slice(const struct fm_model_batch *batch, const struct fm_value *whole, uint32_t item,
-                 const unsigned char **cursor, struct fm_value *ret_value)
+                 size_t *offset, struct fm_value *ret_value)
 {
     int64_t rows = 1;
     if (batch->stage->spec->items_have_rows) {
@@ -325,24 +302,17 @@ static int slice(const struct fm_model_batch *batch, const struct fm_value *whol
             }
         }
     }
+    struct fm_tensor rows_view;
+    int status = fm_tensor_rows_next(&whole->tensor, offset, (uint64_t)rows, &rows_view);
+    if (status != 0) {
+        return status;
+    }
     struct fm_value view = fm_value_ref(whole);
-    uint64_t per_row = 1;
-    for (uint32_t i = 1; i < view.tensor.rank; i++) {
-        per_row *= (uint64_t)view.tensor.shape[i];
-    }
-    view.tensor.data = (void *)(uintptr_t)*cursor;
-    view.tensor.size = slice_bytes(&whole->tensor, *cursor, per_row * (uint64_t)rows);
-    if (view.tensor.size == SIZE_MAX) {
-        fm_value_unref(&view);
-        return FM_ECORRUPT;
-    }
-    *cursor += view.tensor.size;
+    view.tensor = rows_view;
     if (adds_batch_dimension(batch)) {
         view.tensor.rank--;
         memmove(&view.tensor.shape[0], &view.tensor.shape[1],
                 view.tensor.rank * sizeof(view.tensor.shape[0]));
-    } else {
-        view.tensor.shape[0] = rows;
     }
     *ret_value = view;
     return 0;
@@ -366,11 +336,11 @@ static int scatter_output(struct fm_model_batch *batch, uint32_t output, struct 
                             batch->stage->spec->target);
     }
     int status = 0;
-    const unsigned char *cursor = whole.tensor.data;
+    size_t offset = 0;
     for (uint32_t i = 0; i < batch->item_count && status == 0; i++) {
         struct fm_value *result = &batch->results[(size_t)i * batch->output_count + output];
         if (batched) {
-            status = slice(batch, &whole, i, &cursor, result);
+            status = slice(batch, &whole, i, &offset, result);
         } else {
             *result = fm_value_ref(&whole);
         }

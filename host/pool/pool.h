@@ -1,0 +1,156 @@
+/*
+ * The pool: accelerators that run the batches of all models, and the scheduler that says which
+ * requests run together, when and where.
+ *
+ * Owns: the scheduler (host/sched), a thread for each accelerator, gathering requests into batches,
+ * running them, and scattering the answers. Decides nothing: core/sched does. Does not own: models
+ * (borrowed while they are in the pool), protocols, pipelines. Thread rule: per function.
+ *
+ * HOW IT WORKS. A request of n rows is n entries in the scheduler, so that a large request may run
+ * on several accelerators at once; its answer is put together when the last row is there. A batch
+ * that is one whole request passes its tensors through; others are copied once into the
+ * accelerator's memory. Outputs are handed on as views into what the model produced; only a request
+ * whose rows ran in several batches has its outputs copied together. Requests of one batch whose
+ * shapes differ beyond the batch dimension run one after the other. When a batch of several
+ * requests fails, each runs again by itself, so that a bad one fails alone.
+ *
+ * Accelerators are numbered by type in the order of the types: the first type's come first, and are
+ * used first.
+ */
+#ifndef FM_HOST_POOL_POOL_H
+#define FM_HOST_POOL_POOL_H
+
+#include "core/tensor/tensor.h"
+#include "host/runtime/model.h"
+#include "host/sched/scheduler.h"
+
+#define FM_POOL_MODELS_DEFAULT 1024u
+#define FM_POOL_ROWS_DEFAULT   65536u
+
+struct fm_pool;
+struct fm_pool_model;
+
+/* A kind of accelerator. */
+struct fm_pool_type {
+    const char *name;      /* for messages and metrics; borrowed */
+    uint32_t accelerators; /* 1 .. */
+    /* Accelerators that cost no CPU while they work (emulated ones) share threads; the others have
+     * one each. A model that computes on the calling thread would stop them all. */
+    bool shares_threads;
+};
+
+struct fm_pool_options {
+    enum fm_sched_policy_kind policy; /* none that preempts */
+    const struct fm_pool_type *types; /* borrowed during the call, but for the names */
+    uint32_t type_count;              /* 1 .. FM_SCHED_TYPES_LIMIT */
+    uint32_t models_max;              /* 0: FM_POOL_MODELS_DEFAULT */
+    uint32_t rows_max;                /* in flight per submitter; 0: FM_POOL_ROWS_DEFAULT */
+    uint32_t batch_max;               /* of any model, 1 .. FM_SCHED_BATCH_LIMIT */
+    uint32_t submitter_count;         /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX */
+    bool learn;                       /* follow drifting latencies */
+    bool admit;                       /* refuse on arrival what the queue leaves no time for */
+    fm_scheduler_step_fn *on_step;    /* NULL; or where the scheduler's steps are recorded */
+    void *context;                    /* of on_step */
+};
+
+/* FM_EINVAL: a count beyond its limit, a policy that preempts. FM_ENOMEM, FM_ELIMIT (threads). */
+int FM_NODISCARD fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_pool,
+                                struct fm_error *reterr);
+/* No request may be in flight and no model left. Accepts NULL. */
+void fm_pool_destroy(struct fm_pool *pool);
+
+/* --- models: any thread ------------------------------------------------------------------------
+ */
+
+struct fm_pool_model_options {
+    const char *name; /* for messages; borrowed as long as the model is in the pool */
+    /* By type; NULL: does not run there. Has an instance for each accelerator of the type. Not all
+     * NULL, and the same ports in all. */
+    struct fm_model *models[FM_SCHED_TYPES_LIMIT];
+    const struct fm_profile *profiles[FM_SCHED_TYPES_LIMIT]; /* borrowed during the call */
+    enum fm_profile_statistic statistic;
+    uint64_t slo_ns;
+    enum fm_sched_goal goal;
+    uint32_t batch_max; /* 0: the model's own */
+    uint32_t preferred[FM_SCHED_PREFERRED_MAX];
+    uint64_t queue_delay_ns;
+};
+
+/* FM_EINVAL with what is wrong; FM_ELIMIT: models_max; FM_ENOMEM. */
+int FM_NODISCARD fm_pool_model_add(struct fm_pool *pool,
+                                   const struct fm_pool_model_options *options,
+                                   struct fm_pool_model **ret_model, struct fm_error *reterr);
+/* What is queued is dropped, what runs ends; returns when nothing of it is in the pool. Not from a
+ * `done`. Accepts NULL. */
+void fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model);
+/* New latencies, SLO, goal, ...: the queue is kept. `models` are not looked at. */
+int FM_NODISCARD fm_pool_model_set(struct fm_pool *pool, struct fm_pool_model *model,
+                                   const struct fm_pool_model_options *options,
+                                   struct fm_error *reterr);
+
+/* --- requests ----------------------------------------------------------------------------------
+ */
+
+/* The caller owns the struct and keeps it in place until done. */
+struct fm_pool_request {
+    struct fm_pool_model *model;
+    const struct fm_value *inputs; /* by input of the model; borrowed; zeroed: absent optional */
+    struct fm_value *outputs;      /* by output of the model; zeroed by the caller, the caller's */
+    const bool *wanted;            /* by output; NULL: all */
+    uint64_t deadline_ns;          /* absolute; 0: the model's SLO from now */
+    uint32_t rows;                 /* 1 for models that do not batch */
+    uint32_t priority;             /* 0 most important .. FM_SCHED_PRIORITY_COUNT - 1 */
+    /* Once, on any thread: be quick. */
+    void (*done)(struct fm_pool_request *request);
+    void *user;
+
+    /* Set before done. */
+    struct fm_error error;          /* status 0: outputs are complete */
+    enum fm_sched_drop_reason drop; /* COUNT_: it was not dropped */
+    uint64_t arrived_ns;
+    uint64_t
+        started_ns; /* its batch was handed out; this and the rest: of its first row; 0: never */
+    uint64_t computing_ns; /* the inputs were gathered */
+    uint64_t computed_ns;
+    uint64_t done_ns;
+    uint64_t bytes_copied; /* by gathering and putting together */
+    uint32_t batch_rows;
+    uint32_t accelerator;
+
+    /* The pool's. */
+    uint32_t first_slot;
+    _Atomic uint32_t rows_left;
+    _Atomic bool failed; /* some row is: the others need not run */
+    struct fm_pool_piece *_Atomic pieces;
+};
+
+/* By the submitter's thread. FM_EAGAIN: rows_max rows are in flight; FM_ETOOLARGE: more rows than
+ * that. Nothing is then taken, and `done` does not come. */
+int FM_NODISCARD fm_pool_submit(struct fm_pool *pool, uint32_t submitter,
+                                struct fm_pool_request *request);
+/* What was submitted or cancelled since is looked at. Once after a lot of requests. */
+void fm_pool_flush(struct fm_pool *pool, uint32_t submitter);
+/* By the submitter's thread, before done has been called or while it may be: what has not started
+ * is dropped. done comes all the same. */
+void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request);
+
+/* --- what can be asked: any thread -------------------------------------------------------------
+ */
+
+struct fm_pool_accelerator_stats {
+    const char *type;
+    uint64_t batches;
+    uint64_t rows;
+    uint64_t busy_ns; /* of batches that are over */
+    bool busy;
+};
+
+uint32_t fm_pool_accelerator_count(const struct fm_pool *pool);
+void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
+                               struct fm_pool_accelerator_stats *ret_stats);
+/* Called with the scheduler standing still, as fm_scheduler_look. */
+void fm_pool_look(struct fm_pool *pool, fm_scheduler_look_fn *look, void *context);
+/* The scheduler's id of the model, for fm_sched_model_stats_get. */
+uint32_t fm_pool_model_id(const struct fm_pool_model *model);
+
+#endif

@@ -1,0 +1,161 @@
+/*
+ * What the files of the pool share: pool.c (requests, models, the scheduler's actions), worker.c
+ * (threads), batch.c (one batch from its requests to their answers).
+ */
+#ifndef FM_HOST_POOL_POOL_INTERNAL_H
+#define FM_HOST_POOL_POOL_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "host/os/parker.h"
+#include "host/os/ring.h"
+#include "host/os/thread.h"
+#include "host/pool/pool.h"
+
+/* One runs, one may stand behind it, and one may be handed out while the first is being reported.
+ */
+#define FM_POOL_BATCHES 3u
+
+/* A row in the scheduler. */
+struct fm_pool_slot {
+    struct fm_pool_request *request;
+    uint32_t row;
+    uint32_t next; /* the slot of the request's next row; NONE: the last */
+};
+
+/* Rows of one request that stand next to each other in a batch. */
+struct fm_pool_group {
+    struct fm_pool_request *request;
+    uint32_t row;
+    uint32_t rows;
+    bool taken; /* in the run that goes on, or over */
+    bool alone; /* failed among others: runs by itself */
+};
+
+struct fm_pool_batch {
+    struct fm_pool_batch *next; /* in its worker's mail */
+    struct fm_pool *pool;
+    struct fm_pool_model *model;
+    struct fm_pool_accelerator *accelerator;
+    uint64_t number;
+    uint64_t start_ns;
+    uint64_t handed_ns;
+    _Atomic bool used;
+    uint32_t *slots; /* [pool's batch_max] */
+    uint32_t slot_count;
+
+    /* Of the runs: as many as its requests have kinds of shapes, mostly one. */
+    struct fm_pool_group *groups; /* [pool's batch_max] */
+    uint32_t group_count;
+    uint32_t *members; /* groups of the run that goes on: [pool's batch_max] */
+    uint32_t member_count;
+    uint64_t copied;
+    uint64_t computing_ns;
+    struct fm_execution execution;
+    bool submitted; /* a backend has it, and has mailed it back when it is mailed again */
+    int status;
+};
+
+/* Memory that an input of a batch is gathered in. */
+struct fm_pool_scratch {
+    void *data;
+    size_t capacity;
+};
+
+struct fm_pool_accelerator {
+    uint32_t index;
+    uint32_t type;
+    uint32_t instance; /* of models of its type */
+    struct fm_pool_worker *worker;
+    struct fm_pool_batch batches[FM_POOL_BATCHES];
+
+    /* Its worker's. */
+    struct fm_pool_batch *behind; /* waits until the one that runs is over */
+    struct fm_pool_batch *running;
+    uint32_t port_capacity;
+    struct fm_tensor *inputs; /* [port_capacity] */
+    struct fm_pool_scratch *scratch;
+    struct fm_output *outputs;
+
+    _Atomic uint64_t batch_count;
+    _Atomic uint64_t row_count;
+    _Atomic uint64_t busy_ns;
+    _Atomic bool busy;
+};
+
+struct fm_pool_worker {
+    struct fm_pool *pool;
+    uint32_t index; /* as a reporter, too */
+    struct fm_thread thread;
+    struct fm_parker parker;
+    struct fm_pool_batch *_Atomic mail; /* the last one first */
+    _Atomic bool stopping;
+};
+
+struct fm_pool_submitter {
+    uint32_t *free; /* a stack */
+    uint32_t free_count;
+    bool put;              /* something since the last flush */
+    struct fm_ring freed;  /* slots that the scheduler is done with */
+    unsigned char gap[64]; /* each is its own thread's */
+};
+
+struct fm_pool_model {
+    struct fm_pool *pool;
+    const char *name;
+    uint32_t id;
+    struct fm_model *models[FM_SCHED_TYPES_LIMIT];
+    uint32_t input_count;
+    uint32_t output_count;
+    uint32_t batch_max; /* 0: does not batch */
+    uint64_t slo_ns;
+    /* Batches between having been handed out and being over, and requests that are not done. */
+    _Atomic uint64_t in_use;
+};
+
+/* Rows of an answer that is put together when all are there. */
+struct fm_pool_piece {
+    struct fm_pool_piece *next;
+    uint32_t row;
+    uint32_t rows;
+    struct fm_value outputs[]; /* by output of the model */
+};
+
+struct fm_pool {
+    struct fm_pool_options options;
+    struct fm_scheduler *scheduler;
+    const char *type_names[FM_SCHED_TYPES_LIMIT];
+    uint32_t type_first[FM_SCHED_TYPES_LIMIT + 1];
+    struct fm_pool_slot *slots; /* [submitter * rows_max + ..] */
+    struct fm_pool_submitter *submitters;
+    struct fm_pool_accelerator *accelerators;
+    uint32_t accelerator_count;
+    struct fm_pool_worker *workers;
+    uint32_t worker_count;
+
+    struct fm_mutex lock; /* of the table of models */
+    struct fm_pool_model **models;
+};
+
+/* --- pool.c --- */
+
+/* `rows` rows of the request are over, with pieces or failed. The last ones finish it. */
+void fm_pool_rows_over(struct fm_pool *pool, struct fm_pool_request *request, uint32_t rows);
+/* Rows that will not be served. The first reason counts. */
+void fm_pool_rows_fail(struct fm_pool *pool, struct fm_pool_request *request, uint32_t rows,
+                       enum fm_sched_drop_reason drop, const struct fm_error *error);
+
+/* --- worker.c --- */
+
+int FM_NODISCARD fm_pool_worker_start(struct fm_pool_worker *worker);
+void fm_pool_worker_stop(struct fm_pool_worker *worker);
+/* From any thread. */
+void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
+
+/* --- batch.c: on the worker's thread --- */
+
+/* Begins the batch, or goes on with it when it was mailed back. True: it is over, and everything of
+ * it but its slots has been handed on. False: a backend has it. */
+bool fm_pool_batch_go_on(struct fm_pool_batch *batch);
+
+#endif

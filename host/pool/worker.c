@@ -1,0 +1,143 @@
+/*
+ * The threads of accelerators: they take batches, run them, and report. See pool_internal.h.
+ *
+ * The mail is a stack that others push onto and its thread takes as a whole: without locks, and
+ * order does not matter but for batches of one accelerator, which their numbers tell.
+ */
+#include "core/util/assert.h"
+#include "host/os/os.h"
+#include "host/pool/pool_internal.h"
+
+void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
+{
+    struct fm_pool_batch *first = atomic_load_explicit(&worker->mail, memory_order_relaxed);
+    do {
+        batch->next = first;
+    } while (!atomic_compare_exchange_weak_explicit(&worker->mail, &first, batch,
+                                                    memory_order_release, memory_order_relaxed));
+    fm_parker_wake(&worker->parker);
+}
+
+static void report(struct fm_pool_worker *worker, const struct fm_pool_batch *batch)
+{
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_BATCH_DONE};
+    event.as.batch.accelerator = batch->accelerator->index;
+    event.as.batch.batch = batch->number;
+    bool put = fm_scheduler_report(worker->pool->scheduler, worker->index, &event);
+    FM_ASSERT(put); /* there is room for all batches of all accelerators */
+}
+
+/* The batch is over: counts it, gives it back, and tells the scheduler. */
+static void batch_over(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
+{
+    struct fm_pool_accelerator *accelerator = batch->accelerator;
+    struct fm_pool_model *model = batch->model;
+    uint64_t busy_ns = fm_os_now_ns() - batch->start_ns;
+    atomic_fetch_add_explicit(&accelerator->batch_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&accelerator->row_count, batch->slot_count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&accelerator->busy_ns, busy_ns, memory_order_relaxed);
+    atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
+    report(worker, batch);
+    accelerator->running = NULL;
+    /* Before the flush: what is flushed may lead to the next batch for this accelerator. */
+    atomic_store_explicit(&batch->used, false, memory_order_release);
+    atomic_fetch_sub_explicit(&model->in_use, 1, memory_order_release);
+}
+
+static void batch_begin(struct fm_pool_batch *batch)
+{
+    struct fm_pool_accelerator *accelerator = batch->accelerator;
+    accelerator->running = batch;
+    atomic_store_explicit(&accelerator->busy, true, memory_order_relaxed);
+    if (batch->start_ns > batch->handed_ns) {
+        fm_sleep_until(batch->start_ns); /* a policy that plans ahead */
+    } else {
+        batch->start_ns = batch->handed_ns;
+    }
+}
+
+/* Runs it, and those of its accelerator that wait behind it. True: something ended. */
+static bool batch_work(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
+{
+    struct fm_pool_accelerator *accelerator = batch->accelerator;
+    bool ended = false;
+    if (!batch->submitted) {
+        struct fm_pool_batch *first = accelerator->running;
+        if (first != NULL) {
+            /* Two are there at most, and this one is the second. */
+            FM_ASSERT(accelerator->behind == NULL);
+            accelerator->behind = batch;
+            return false;
+        }
+        batch_begin(batch);
+    }
+    while (fm_pool_batch_go_on(batch)) {
+        batch_over(worker, batch);
+        ended = true;
+        if (accelerator->behind == NULL) {
+            break;
+        }
+        batch = accelerator->behind;
+        accelerator->behind = NULL;
+        batch_begin(batch);
+    }
+    return ended;
+}
+
+/* The mail in the order of the numbers of each accelerator's batches: as it came. */
+static struct fm_pool_batch *mail_take(struct fm_pool_worker *worker)
+{
+    struct fm_pool_batch *last =
+        atomic_exchange_explicit(&worker->mail, NULL, memory_order_acquire);
+    struct fm_pool_batch *first = NULL;
+    while (last != NULL) {
+        struct fm_pool_batch *before = last->next;
+        last->next = first;
+        first = last;
+        last = before;
+    }
+    return first;
+}
+
+static void worker_run(void *argument)
+{
+    struct fm_pool_worker *worker = argument;
+    fm_thread_timers_exact();
+    for (;;) {
+        struct fm_pool_batch *batch = mail_take(worker);
+        if (batch == NULL) {
+            if (atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+                return;
+            }
+            fm_parker_prepare(&worker->parker);
+            if (atomic_load_explicit(&worker->mail, memory_order_acquire) == NULL &&
+                !atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+                fm_parker_park(&worker->parker, FM_PARKER_FOREVER);
+            } else {
+                fm_parker_stay(&worker->parker);
+            }
+        }
+        bool ended = false;
+        while (batch != NULL) {
+            struct fm_pool_batch *next = batch->next;
+            ended = batch_work(worker, batch) || ended;
+            batch = next;
+        }
+        if (ended) {
+            fm_scheduler_report_flush(worker->pool->scheduler, worker->index);
+        }
+    }
+}
+
+int fm_pool_worker_start(struct fm_pool_worker *worker)
+{
+    fm_parker_init(&worker->parker);
+    return fm_thread_start(&worker->thread, "fm-accel", worker_run, worker);
+}
+
+void fm_pool_worker_stop(struct fm_pool_worker *worker)
+{
+    atomic_store_explicit(&worker->stopping, true, memory_order_release);
+    fm_parker_wake(&worker->parker);
+    fm_thread_join(&worker->thread);
+}

@@ -1,0 +1,539 @@
+/*
+ * The pool over real backends: identity, whose answers tell whose rows they are, and emulated,
+ * which takes time, fails on command, and completes on a thread of its own.
+ */
+#include "host/pool/pool.h"
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+#include "tests/harness/test.h"
+
+enum { COLUMNS = 4, CALLS = 400 };
+
+#define MS ((uint64_t)1000000)
+
+struct rig {
+    struct fm_pool *pool;
+    struct fm_model *model;
+    struct fm_pool_model *in_pool;
+    struct fm_profile profile;
+    struct fm_mutex mutex;
+    struct fm_condition condition;
+    uint32_t done;
+    uint32_t submitted;
+};
+
+struct call {
+    struct fm_pool_request request;
+    struct fm_value input;
+    struct fm_value output;
+    struct rig *rig;
+    float first;
+};
+
+struct rig_options {
+    const char *backend;
+    const char *const *settings; /* key, value, ..., NULL */
+    const char *inputs;
+    enum fm_sched_policy_kind policy;
+    uint32_t accelerators;
+    uint32_t batch_max;
+    uint32_t rows_max;
+    uint64_t slo_ns;
+    bool shares_threads;
+};
+
+static void rig_fail(const struct fm_error *error)
+{
+    printf("# %s\n", error->text);
+    abort();
+}
+
+static void rig_open(struct rig *rig, const struct rig_options *options)
+{
+    struct fm_model_config config;
+    struct fm_error error = {0};
+    memset(rig, 0, sizeof(*rig));
+    fm_mutex_init(&rig->mutex);
+    fm_condition_init(&rig->condition);
+    fm_model_config_init(&config);
+    config.name = "net";
+    config.backend = options->backend;
+    config.instance_count = options->accelerators;
+    config.max_batch_size = options->batch_max;
+    bool identity = strcmp(options->backend, "identity") == 0;
+    int status = fm_model_config_set(
+        &config, "inputs", options->inputs != NULL ? options->inputs : "x:FP32[-1,4]", &error);
+    status = status != 0
+                 ? status
+                 : fm_model_config_set(&config, "outputs", identity ? "y" : "y:FP32[-1,4]", &error);
+    for (const char *const *setting = options->settings; setting != NULL && *setting != NULL;
+         setting += 2) {
+        status =
+            status != 0 ? status : fm_model_config_set(&config, setting[0], setting[1], &error);
+    }
+    status = status != 0 ? status : fm_model_load(&config, &rig->model, &error);
+    fm_model_config_deinit(&config);
+    if (status != 0) {
+        rig_fail(&error);
+    }
+    const struct fm_pool_type type = {.name = "test",
+                                      .accelerators = options->accelerators,
+                                      .shares_threads = options->shares_threads};
+    const struct fm_pool_options pool = {.policy = options->policy,
+                                         .types = &type,
+                                         .type_count = 1,
+                                         .models_max = 4,
+                                         .rows_max = options->rows_max,
+                                         .batch_max = 64,
+                                         .submitter_count = 2};
+    status = fm_profile_add_affine(&rig->profile, MS / 10, MS, 64, &error);
+    status = status != 0 ? status : fm_pool_create(&pool, &rig->pool, &error);
+    const struct fm_pool_model_options model = {.name = "net",
+                                                .models = {rig->model},
+                                                .profiles = {&rig->profile},
+                                                .slo_ns = options->slo_ns > 0 ? options->slo_ns
+                                                                              : 2000 * MS};
+    status = status != 0 ? status : fm_pool_model_add(rig->pool, &model, &rig->in_pool, &error);
+    if (status != 0) {
+        rig_fail(&error);
+    }
+}
+
+static void rig_close(struct rig *rig)
+{
+    fm_pool_model_remove(rig->pool, rig->in_pool);
+    fm_pool_destroy(rig->pool);
+    fm_model_free(rig->model);
+    fm_condition_deinit(&rig->condition);
+    fm_mutex_deinit(&rig->mutex);
+}
+
+static void on_done(struct fm_pool_request *request)
+{
+    struct call *call = request->user;
+    struct rig *rig = call->rig;
+    fm_mutex_lock(&rig->mutex);
+    rig->done++;
+    fm_condition_broadcast(&rig->condition);
+    fm_mutex_unlock(&rig->mutex);
+}
+
+/* Row r, column c of a call holds first + 10 r + c. */
+static void call_make(struct call *call, struct rig *rig, uint32_t rows, uint32_t columns,
+                      float first)
+{
+    const int64_t shape[2] = {rows, columns};
+    memset(call, 0, sizeof *call);
+    CHECK_INT_EQ(fm_value_alloc(&call->input, FM_DTYPE_FP32, shape, 2, 0), 0);
+    float *data = call->input.tensor.data;
+    for (uint32_t i = 0; i < rows * columns; i++) {
+        data[i] = first + (float)(10 * (i / columns) + i % columns);
+    }
+    call->rig = rig;
+    call->first = first;
+    call->request.model = rig->in_pool;
+    call->request.inputs = &call->input;
+    call->request.outputs = &call->output;
+    call->request.rows = rows;
+    call->request.done = on_done;
+    call->request.user = call;
+}
+
+static int call_submit(struct call *call)
+{
+    int status = fm_pool_submit(call->rig->pool, 0, &call->request);
+    call->rig->submitted += status == 0 ? 1 : 0;
+    return status;
+}
+
+static void wait_all(struct rig *rig)
+{
+    fm_pool_flush(rig->pool, 0);
+    uint64_t until_ns = fm_os_now_ns() + 20000 * MS;
+    fm_mutex_lock(&rig->mutex);
+    while (rig->done < rig->submitted &&
+           fm_condition_wait_until(&rig->condition, &rig->mutex, until_ns)) {
+    }
+    CHECK_UINT_EQ(rig->done, rig->submitted);
+    fm_mutex_unlock(&rig->mutex);
+}
+
+/* The answer is what was asked: identity's. */
+static bool is_answered(const struct call *call, uint32_t columns)
+{
+    const struct fm_tensor *tensor = &call->output.tensor;
+    if (call->request.error.status != 0 || tensor->rank != 2 ||
+        tensor->shape[0] != (int64_t)call->request.rows || tensor->shape[1] != columns) {
+        return false;
+    }
+    const float *data = tensor->data;
+    for (uint32_t i = 0; i < call->request.rows * columns; i++) {
+        if (data[i] != call->first + (float)(10 * (i / columns) + i % columns)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void call_free(struct call *call)
+{
+    fm_value_unref(&call->input);
+    fm_value_unref(&call->output);
+}
+
+TEST(every_request_gets_its_own_rows_back)
+{
+    static struct call calls[CALLS];
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){
+                       .backend = "identity", .accelerators = 2, .batch_max = 8, .rows_max = 4096});
+    for (uint32_t i = 0; i < CALLS; i++) {
+        /* 1 to 20 rows: more than a batch takes, too. */
+        call_make(&calls[i], &rig, 1 + i % 20, COLUMNS, (float)(1000 * i));
+        while (call_submit(&calls[i]) != 0) {
+            CHECK_INT_EQ(calls[i].request.error.status, FM_EAGAIN);
+            fm_pool_flush(rig.pool, 0);
+            fm_sleep_until(fm_os_now_ns() + MS / 10);
+        }
+        if (i % 7 == 0) {
+            fm_pool_flush(rig.pool, 0);
+        }
+    }
+    wait_all(&rig);
+    uint32_t right = 0;
+    for (uint32_t i = 0; i < CALLS; i++) {
+        right += is_answered(&calls[i], COLUMNS) ? 1 : 0;
+        CHECK(calls[i].request.done_ns >= calls[i].request.computed_ns);
+        CHECK(calls[i].request.computed_ns >= calls[i].request.computing_ns);
+        CHECK(calls[i].request.computing_ns >= calls[i].request.started_ns);
+        CHECK(calls[i].request.started_ns >= calls[i].request.arrived_ns);
+        call_free(&calls[i]);
+    }
+    CHECK_UINT_EQ(right, CALLS);
+    rig_close(&rig);
+}
+
+TEST(one_whole_request_is_not_copied)
+{
+    struct call call;
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){.backend = "identity", .accelerators = 1, .batch_max = 8});
+    call_make(&call, &rig, 8, COLUMNS, 1);
+    CHECK_INT_EQ(call_submit(&call), 0);
+    wait_all(&rig);
+    CHECK(is_answered(&call, COLUMNS));
+    CHECK_UINT_EQ(call.request.bytes_copied, 0);
+    CHECK_UINT_EQ(call.request.batch_rows, 8);
+    call_free(&call);
+    rig_close(&rig);
+}
+
+TEST(shapes_that_differ_do_not_mix)
+{
+    static struct call calls[60];
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){.backend = "identity",
+                                         .inputs = "x:FP32[-1,-1]",
+                                         .accelerators = 1,
+                                         .batch_max = 16});
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        call_make(&calls[i], &rig, 1 + i % 3, 1 + i % 5, (float)(100 * i));
+        CHECK_INT_EQ(call_submit(&calls[i]), 0);
+    }
+    wait_all(&rig);
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        CHECK(is_answered(&calls[i], 1 + i % 5));
+        call_free(&calls[i]);
+    }
+    rig_close(&rig);
+}
+
+/* Rows of one request on both accelerators at once: half the time of all on one. */
+TEST(a_large_request_runs_on_several_accelerators)
+{
+    struct call call;
+    struct rig rig;
+    static const char *const settings[] = {"alpha", "10ms", NULL};
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = settings,
+                                         .accelerators = 2,
+                                         .batch_max = 4,
+                                         .policy = FM_SCHED_POLICY_EAGER});
+    call_make(&call, &rig, 8, COLUMNS, 0);
+    CHECK_INT_EQ(call_submit(&call), 0);
+    wait_all(&rig);
+    CHECK_INT_EQ(call.request.error.status, 0);
+    CHECK_INT_EQ(call.output.tensor.shape[0], 8);
+    struct fm_pool_accelerator_stats stats[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        fm_pool_accelerator_stats(rig.pool, i, &stats[i]);
+        CHECK_UINT_EQ(stats[i].rows, 4);
+        CHECK_UINT_EQ(stats[i].batches, 1);
+    }
+    call_free(&call);
+    rig_close(&rig);
+}
+
+/* Every third run fails, whatever is in it: batches are taken apart, and who is alone then fails.
+ */
+TEST(what_fails_fails_alone)
+{
+    static struct call calls[CALLS];
+    struct rig rig;
+    static const char *const settings[] = {"alpha", "100us", "fail_every", "3", NULL};
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = settings,
+                                         .accelerators = 2,
+                                         .batch_max = 8,
+                                         .shares_threads = true});
+    for (uint32_t i = 0; i < CALLS; i++) {
+        call_make(&calls[i], &rig, 1 + i % 3, COLUMNS, 0);
+        CHECK_INT_EQ(call_submit(&calls[i]), 0);
+    }
+    wait_all(&rig);
+    uint32_t good = 0;
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < CALLS; i++) {
+        good += calls[i].request.error.status == 0 ? 1 : 0;
+        if (calls[i].request.error.status != 0) {
+            failed++;
+            CHECK_INT_EQ(calls[i].request.error.status, FM_EINTERNAL);
+            CHECK_STR_CONTAINS(calls[i].request.error.text, "injected failure");
+            CHECK(calls[i].output.buffer == NULL);
+        } else {
+            CHECK_INT_EQ(calls[i].output.tensor.shape[0], calls[i].request.rows);
+        }
+        call_free(&calls[i]);
+    }
+    CHECK(good > CALLS / 3 && failed > 0);
+    rig_close(&rig);
+}
+
+TEST(what_is_late_or_cancelled_is_answered_and_does_not_run)
+{
+    static struct call calls[40];
+    struct rig rig;
+    static const char *const settings[] = {"alpha", "0ms", "beta", "20ms", NULL};
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = settings,
+                                         .accelerators = 1,
+                                         .batch_max = 1,
+                                         .policy = FM_SCHED_POLICY_EAGER});
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        call_make(&calls[i], &rig, 1, COLUMNS, 0);
+        calls[i].request.deadline_ns = i < 20 ? fm_os_now_ns() + 100 * MS : 0;
+        CHECK_INT_EQ(call_submit(&calls[i]), 0);
+    }
+    fm_pool_flush(rig.pool, 0);
+    for (uint32_t i = 20; i < FM_COUNT_OF(calls); i++) {
+        fm_pool_cancel(rig.pool, 0, &calls[i].request);
+    }
+    wait_all(&rig);
+    uint32_t late = 0;
+    uint32_t cancelled = 0;
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        late += calls[i].request.error.status == FM_EDEADLINE ? 1 : 0;
+        cancelled += calls[i].request.drop == FM_SCHED_DROP_CANCELLED ? 1 : 0;
+        if (calls[i].request.error.status == FM_EDEADLINE) {
+            CHECK_STR_CONTAINS(calls[i].request.error.text, "Request timeout expired");
+        }
+        call_free(&calls[i]);
+    }
+    CHECK(late >= 10);
+    CHECK_UINT_EQ(cancelled, 20);
+    rig_close(&rig);
+}
+
+/* A cancel that comes when the request is over, and its slot another's already. */
+TEST(a_late_cancel_hits_nobody_else)
+{
+    static struct call calls[64];
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){
+                       .backend = "identity", .accelerators = 1, .batch_max = 1, .rows_max = 2});
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        call_make(&calls[i], &rig, 1, COLUMNS, (float)i);
+        while (call_submit(&calls[i]) != 0) {
+            fm_sleep_until(fm_os_now_ns() + MS / 20);
+        }
+        if (i >= 2) {
+            fm_pool_cancel(rig.pool, 0, &calls[i - 2].request);
+        }
+        fm_pool_flush(rig.pool, 0);
+    }
+    wait_all(&rig);
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        CHECK(is_answered(&calls[i], COLUMNS));
+        call_free(&calls[i]);
+    }
+    rig_close(&rig);
+}
+
+TEST(a_model_goes_with_what_it_has_queued)
+{
+    static struct call calls[20];
+    struct rig rig;
+    static const char *const settings[] = {"beta", "20ms", NULL};
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = settings,
+                                         .accelerators = 1,
+                                         .batch_max = 1,
+                                         .policy = FM_SCHED_POLICY_EAGER});
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        call_make(&calls[i], &rig, 1, COLUMNS, 0);
+        CHECK_INT_EQ(call_submit(&calls[i]), 0);
+    }
+    fm_pool_flush(rig.pool, 0);
+    fm_pool_model_remove(rig.pool, rig.in_pool);
+    rig.in_pool = NULL;
+    CHECK_UINT_EQ(rig.done, FM_COUNT_OF(calls)); /* by the time it returns */
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        gone += calls[i].request.drop == FM_SCHED_DROP_MODEL_GONE ? 1 : 0;
+        call_free(&calls[i]);
+    }
+    CHECK(gone >= 18);
+    rig_close(&rig);
+}
+
+TEST(every_policy_serves)
+{
+    static struct call calls[100];
+    for (unsigned policy = 0; policy < FM_SCHED_POLICY_COUNT_; policy++) {
+        if (policy == FM_SCHED_POLICY_SHEPHERD) {
+            continue;
+        }
+        struct rig rig;
+        rig_open(&rig, &(struct rig_options){.backend = "identity",
+                                             .accelerators = 2,
+                                             .batch_max = 8,
+                                             .slo_ns = 500 * MS,
+                                             .policy = (enum fm_sched_policy_kind)policy});
+        for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+            call_make(&calls[i], &rig, 1, COLUMNS, (float)i);
+            CHECK_INT_EQ(call_submit(&calls[i]), 0);
+            fm_pool_flush(rig.pool, 0);
+        }
+        wait_all(&rig);
+        uint32_t right = 0;
+        for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+            right += is_answered(&calls[i], COLUMNS) ? 1 : 0;
+            call_free(&calls[i]);
+        }
+        CHECK(right > 0);
+        rig_close(&rig);
+    }
+}
+
+TEST(what_cannot_be_is_refused_in_words)
+{
+    struct fm_error error;
+    struct fm_pool *pool;
+    const struct fm_pool_type type = {.name = "test", .accelerators = 0};
+    struct fm_pool_options options = {
+        .types = &type, .type_count = 1, .batch_max = 8, .submitter_count = 1};
+    CHECK_INT_EQ(fm_pool_create(&options, &pool, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "'test' has 0 accelerators");
+    const struct fm_pool_type one = {.name = "test", .accelerators = 1};
+    options.types = &one;
+    options.policy = FM_SCHED_POLICY_SHEPHERD;
+    CHECK_INT_EQ(fm_pool_create(&options, &pool, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "shepherd");
+    options.policy = FM_SCHED_POLICY_DEFERRED;
+    options.submitter_count = 0;
+    CHECK_INT_EQ(fm_pool_create(&options, &pool, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "submitter_count");
+    struct rig rig;
+    struct call call;
+    rig_open(&rig, &(struct rig_options){
+                       .backend = "identity", .accelerators = 2, .batch_max = 8, .rows_max = 16});
+    call_make(&call, &rig, 17, COLUMNS, 0);
+    CHECK_INT_EQ(call_submit(&call), FM_ETOOLARGE);
+    CHECK_STR_CONTAINS(call.request.error.text, "17 rows");
+    struct fm_pool_model *model;
+    struct fm_pool_model_options wrong = {.name = "other", .slo_ns = MS};
+    CHECK_INT_EQ(fm_pool_model_add(rig.pool, &wrong, &model, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "runs on no type");
+    wrong.models[0] = rig.model;
+    CHECK_INT_EQ(fm_pool_model_add(rig.pool, &wrong, &model, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "no profile");
+    call_free(&call);
+    rig_close(&rig);
+}
+
+/* Two threads, each a submitter of its own. */
+static void other_submitter(void *argument)
+{
+    static struct call calls[CALLS];
+    struct rig *rig = argument;
+    for (uint32_t i = 0; i < CALLS; i++) {
+        call_make(&calls[i], rig, 1 + i % 4, COLUMNS, (float)i);
+        int status = fm_pool_submit(rig->pool, 1, &calls[i].request);
+        CHECK_INT_EQ(status, 0);
+        fm_pool_flush(rig->pool, 1);
+    }
+    uint64_t until_ns = fm_os_now_ns() + 20000 * MS;
+    fm_mutex_lock(&rig->mutex);
+    while (rig->done < 2 * CALLS &&
+           fm_condition_wait_until(&rig->condition, &rig->mutex, until_ns)) {
+    }
+    CHECK_UINT_EQ(rig->done, 2 * CALLS);
+    fm_mutex_unlock(&rig->mutex);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        CHECK(is_answered(&calls[i], COLUMNS));
+        call_free(&calls[i]);
+    }
+}
+
+TEST(submitters_do_not_know_each_other)
+{
+    static struct call calls[CALLS];
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){.backend = "identity", .accelerators = 2, .batch_max = 8});
+    struct fm_thread thread = {0};
+    CHECK_INT_EQ(fm_thread_start(&thread, "submitter", other_submitter, &rig), 0);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        call_make(&calls[i], &rig, 1 + i % 4, COLUMNS, (float)(7 * i));
+        CHECK_INT_EQ(fm_pool_submit(rig.pool, 0, &calls[i].request), 0);
+        fm_pool_flush(rig.pool, 0);
+    }
+    fm_thread_join(&thread);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        CHECK(is_answered(&calls[i], COLUMNS));
+        call_free(&calls[i]);
+    }
+    rig_close(&rig);
+}
+
+TEST(no_memory_is_said_wherever_it_ends)
+{
+    const struct fm_pool_type type = {.name = "test", .accelerators = 2};
+    const struct fm_pool_options options = {.types = &type,
+                                            .type_count = 1,
+                                            .models_max = 4,
+                                            .rows_max = 64,
+                                            .batch_max = 8,
+                                            .submitter_count = 2};
+    int status = FM_ENOMEM;
+    for (uint64_t nth = 1; status == FM_ENOMEM; nth++) {
+        struct fm_pool *pool = NULL;
+        struct fm_error error;
+        (void)fm_memory_fail_at(nth, 0);
+        status = fm_pool_create(&options, &pool, &error);
+        (void)fm_memory_fail_at(0, 0);
+        if (status == 0) {
+            CHECK(nth > 10);
+            fm_pool_destroy(pool);
+        }
+    }
+    CHECK_INT_EQ(status, 0);
+}
+
+int main(int argc, char **argv)
+{
+    return fm_test_main(argc, argv);
+}
