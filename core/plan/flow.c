@@ -899,6 +899,11 @@ struct fm_flow_request *fm_flow_finished(struct fm_flow *flow)
     return request;
 }
 
+void *fm_flow_item_user(const struct fm_flow_item *item)
+{
+    return item->frame->request->user;
+}
+
 void *fm_flow_request_user(const struct fm_flow_request *request)
 {
     return request->user;

@@ -116,6 +116,9 @@ uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_it
 void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input,
                        struct fm_value *ret_values);
 
+/* The `user` of the request that the item is of. */
+void *fm_flow_item_user(const struct fm_flow_item *item);
+
 /*
  * Results. For each item of the task exactly one of: done (values[j] = elements of output port j,
  * counts[j] of them; taken and zeroed), failed, retry_alone (a batch failed as a whole; every item

@@ -19,6 +19,11 @@
  * long that takes; but by no more than costs 2 % of the throughput, or up to 10 % where others are
  * in the way. In a full pool a model that shares it has a tenth of its SLO.
  *
+ * Patience. Held is what is likely to be joined soon, as the measured rate says. When requests have
+ * stopped coming the rate is not known to have fallen for a while, and the last ones would wait for
+ * their window beside idle accelerators: they are let off after four times as long as gathering
+ * should have taken.
+ *
  * Bursts. A tight model whose requests come in bursts is held until the window even where its mean
  * rate says that nobody joins, if a burst asks for much of an accelerator.
  *
@@ -48,6 +53,9 @@
 #define PAST_PERMILLE         25u
 /* In a burst: of the time that a request can wait, times how busy others keep the pool. */
 #define BURST_PERMILLE 600u
+/* A held batch that has waited so many times as long as it should have taken to gather is not
+ * waited for any more. */
+#define PATIENCE_FACTOR 4u
 
 static uint64_t less(uint64_t from, uint64_t amount)
 {
@@ -121,6 +129,18 @@ static uint64_t slowest_ns(const struct fm_sched *sched, const struct fm_sched_m
     return slowest_ns;
 }
 
+/* When a batch that is held has waited long enough for those that should have joined it. */
+static uint64_t patient_until_ns(const struct fm_sched *sched,
+                                 const struct fm_sched_model_entry *model, uint64_t deadline_ns,
+                                 const struct holding *holding)
+{
+    uint64_t gather = ((uint64_t)holding->gathered + 1) * PATIENCE_FACTOR;
+    if (model->gap_ns >= FM_SCHED_TIME_MAX_NS / gather) {
+        return FM_SCHED_NEVER;
+    }
+    return less(deadline_ns + sched->options.result_ns, model->slo_ns) + model->gap_ns * gather;
+}
+
 void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                              uint64_t deadline_ns, uint32_t count,
                              struct fm_sched_readiness *readiness)
@@ -143,7 +163,10 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     readiness->urgent_ns = last_ns > window_ns ? last_ns : window_ns;
     bool gathered = count >= holding.gathered;
     bool defers = model->goal == FM_SCHED_GOAL_EFFICIENCY && spare;
-    readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? window_ns : 0;
+    uint64_t patient_ns =
+        defers ? FM_SCHED_NEVER : patient_until_ns(sched, model, deadline_ns, &holding);
+    uint64_t held_ns = patient_ns < window_ns ? patient_ns : window_ns;
+    readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? held_ns : 0;
 }
 
 static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, uint64_t latest_ns,

@@ -393,6 +393,9 @@ static void run_over(struct fm_pool_batch *batch, int status, uint32_t rows)
         (void)fm_error_set(error, status, "model '%s' failed: %s", batch->model->name,
                            fm_status_text(status));
     }
+    /* Before the answers: who has one finds it counted. */
+    atomic_fetch_add_explicit(&batch->accelerator->batch_count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&batch->accelerator->row_count, rows, memory_order_relaxed);
     for (uint32_t i = 0; i < batch->member_count; i++) {
         times_set(batch, &batch->groups[batch->members[i]], rows);
     }

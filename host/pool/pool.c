@@ -12,6 +12,10 @@
 #include "host/os/os.h"
 #include "host/pool/pool_internal.h"
 
+/* Timers and threads are late now and then, and an answer takes time to be sent: what is to be in
+ * time is planned to be done so much before. */
+#define MARGIN_NS UINT64_C(500000)
+
 /* Accelerators that a thread has where they share threads. */
 #define ACCELERATORS_PER_THREAD 64u
 
@@ -251,7 +255,7 @@ static void slots_take(struct fm_pool *pool, struct fm_pool_submitter *submitter
     request->first_slot = next;
 }
 
-int fm_pool_submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool_request *request)
+static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool_request *request)
 {
     struct fm_pool_submitter *submitter = &pool->submitters[submitter_index];
     struct fm_pool_model *model = request->model;
@@ -302,12 +306,24 @@ int fm_pool_submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_poo
     return 0;
 }
 
-void fm_pool_flush(struct fm_pool *pool, uint32_t submitter)
+int fm_pool_submit(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request)
 {
-    fm_scheduler_flush(pool->scheduler, submitter);
+    if (submitter != FM_POOL_SHARED) {
+        return submit(pool, submitter, request);
+    }
+    fm_mutex_lock(&pool->shared_lock);
+    int status = submit(pool, pool->submitter_count - 1, request);
+    fm_mutex_unlock(&pool->shared_lock);
+    return status;
 }
 
-void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request)
+void fm_pool_flush(struct fm_pool *pool, uint32_t submitter)
+{
+    fm_scheduler_flush(pool->scheduler,
+                       submitter == FM_POOL_SHARED ? pool->submitter_count - 1 : submitter);
+}
+
+static void cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request)
 {
     struct fm_sched_event event = {.kind = FM_SCHED_EVENT_CANCEL};
     /* What is over by now, though `done` may not have been seen yet, may have lost its slots to
@@ -319,6 +335,17 @@ void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_req
         bool put = fm_scheduler_submit(pool->scheduler, submitter, request->model->id, &event);
         FM_ASSERT(put);
     }
+}
+
+void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request)
+{
+    if (submitter != FM_POOL_SHARED) {
+        cancel(pool, submitter, request);
+        return;
+    }
+    fm_mutex_lock(&pool->shared_lock);
+    cancel(pool, pool->submitter_count - 1, request);
+    fm_mutex_unlock(&pool->shared_lock);
 }
 
 /* --- models ------------------------------------------------------------------------------------
@@ -476,13 +503,13 @@ static int options_check(struct fm_pool_options *options, struct fm_error *reter
         }
         accelerators += options->types[i].accelerators;
     }
-    if (options->submitter_count < 1 || options->submitter_count > FM_SCHEDULER_ENDPOINTS_MAX) {
+    if (options->submitter_count < 1 || options->submitter_count >= FM_SCHEDULER_ENDPOINTS_MAX) {
         return fm_error_set(reterr, FM_EINVAL, "submitter_count is %u, must be 1 to %u",
-                            (unsigned)options->submitter_count, FM_SCHEDULER_ENDPOINTS_MAX);
+                            (unsigned)options->submitter_count, FM_SCHEDULER_ENDPOINTS_MAX - 1);
     }
-    if ((uint64_t)options->rows_max * options->submitter_count > FM_SCHED_REQUESTS_LIMIT) {
+    if ((uint64_t)options->rows_max * (options->submitter_count + 1) > FM_SCHED_REQUESTS_LIMIT) {
         return fm_error_set(reterr, FM_EINVAL, "%u times %u rows in flight are more than %u",
-                            (unsigned)options->submitter_count, (unsigned)options->rows_max,
+                            (unsigned)options->submitter_count + 1, (unsigned)options->rows_max,
                             FM_SCHED_REQUESTS_LIMIT);
     }
     if (options->policy == FM_SCHED_POLICY_SHEPHERD) {
@@ -556,7 +583,7 @@ static int accelerators_create(struct fm_pool *pool, const struct fm_pool_type *
 static int submitters_create(struct fm_pool *pool)
 {
     uint32_t rows = pool->options.rows_max;
-    uint32_t count = pool->options.submitter_count;
+    uint32_t count = pool->submitter_count;
     pool->slots = fm_alloc_zero((size_t)rows * count, sizeof *pool->slots);
     pool->submitters = fm_alloc_zero(count, sizeof *pool->submitters);
     pool->models = fm_alloc_zero(pool->options.models_max, sizeof(struct fm_pool_model *));
@@ -587,12 +614,13 @@ static int scheduler_create(struct fm_pool *pool, struct fm_error *reterr)
                   .models_max = options->models_max,
                   .accelerators_max = pool->accelerator_count,
                   .type_count = options->type_count,
-                  .requests_max = options->rows_max * options->submitter_count,
+                  .requests_max = options->rows_max * pool->submitter_count,
                   .batch_max = options->batch_max,
+                  .result_ns = MARGIN_NS,
                   .attempts_max = 1,
                   .learn = options->learn,
                   .admit = options->admit},
-        .submitter_count = options->submitter_count,
+        .submitter_count = pool->submitter_count,
         .reporter_count = pool->worker_count,
         .submit_capacity = 2 * options->rows_max,
         .on_action = on_action,
@@ -616,6 +644,8 @@ int fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_p
         return fm_error_set(reterr, FM_ENOMEM, "no memory for the pool of accelerators");
     }
     pool->options = *options;
+    pool->submitter_count = options->submitter_count + 1;
+    fm_mutex_init(&pool->shared_lock);
     fm_mutex_init(&pool->lock);
     int status = options_check(&pool->options, reterr);
     if (status == 0 &&
@@ -669,11 +699,12 @@ void fm_pool_destroy(struct fm_pool *pool)
     for (uint32_t i = 0; i < pool->accelerator_count; i++) {
         accelerator_deinit(&pool->accelerators[i]);
     }
-    for (uint32_t i = 0; pool->submitters != NULL && i < pool->options.submitter_count; i++) {
+    for (uint32_t i = 0; pool->submitters != NULL && i < pool->submitter_count; i++) {
         fm_free(pool->submitters[i].free);
         fm_ring_deinit(&pool->submitters[i].freed);
     }
     fm_mutex_deinit(&pool->lock);
+    fm_mutex_deinit(&pool->shared_lock);
     fm_free(pool->slots);
     fm_free(pool->submitters);
     fm_free(pool->models);

@@ -46,7 +46,7 @@ struct fm_pool_options {
     uint32_t models_max;              /* 0: FM_POOL_MODELS_DEFAULT */
     uint32_t rows_max;                /* in flight per submitter; 0: FM_POOL_ROWS_DEFAULT */
     uint32_t batch_max;               /* of any model, 1 .. FM_SCHED_BATCH_LIMIT */
-    uint32_t submitter_count;         /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX */
+    uint32_t submitter_count;         /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX - 1 */
     bool learn;                       /* follow drifting latencies */
     bool admit;                       /* refuse on arrival what the queue leaves no time for */
     fm_scheduler_step_fn *on_step;    /* NULL; or where the scheduler's steps are recorded */
@@ -124,6 +124,9 @@ struct fm_pool_request {
     struct fm_pool_piece *_Atomic pieces;
 };
 
+/* The submitter that any thread may be: its calls wait for each other, briefly. */
+#define FM_POOL_SHARED UINT32_MAX
+
 /* By the submitter's thread. FM_EAGAIN: rows_max rows are in flight; FM_ETOOLARGE: more rows than
  * that. Nothing is then taken, and `done` does not come. */
 int FM_NODISCARD fm_pool_submit(struct fm_pool *pool, uint32_t submitter,
@@ -139,9 +142,9 @@ void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_req
 
 struct fm_pool_accelerator_stats {
     const char *type;
-    uint64_t batches;
-    uint64_t rows;
-    uint64_t busy_ns; /* of batches that are over */
+    uint64_t batches; /* runs of a model */
+    uint64_t rows;    /* in them */
+    uint64_t busy_ns; /* of what is over */
     bool busy;
 };
 

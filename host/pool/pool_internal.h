@@ -133,7 +133,9 @@ struct fm_pool {
     struct fm_pool_worker *workers;
     uint32_t worker_count;
 
-    struct fm_mutex lock; /* of the table of models */
+    uint32_t submitter_count;    /* with the shared one, which is the last */
+    struct fm_mutex shared_lock; /* of the shared submitter */
+    struct fm_mutex lock;        /* of the table of models */
     struct fm_pool_model **models;
 };
 

@@ -33,8 +33,6 @@ static void batch_over(struct fm_pool_worker *worker, struct fm_pool_batch *batc
     struct fm_pool_accelerator *accelerator = batch->accelerator;
     struct fm_pool_model *model = batch->model;
     uint64_t busy_ns = fm_os_now_ns() - batch->start_ns;
-    atomic_fetch_add_explicit(&accelerator->batch_count, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&accelerator->row_count, batch->slot_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&accelerator->busy_ns, busy_ns, memory_order_relaxed);
     atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
     report(worker, batch);

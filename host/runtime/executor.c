@@ -6,6 +6,9 @@
  * and hands out finished requests, always outside the lock. A backend may complete inside submit();
  * pump() therefore does not nest on one thread: the inner call returns and the outer loop finds the
  * new work. Operator threads sleep until the flow has an operator item.
+ *
+ * Where others run the models (fm_executor_outside), the flow sees as many instances as there can
+ * be items, and forms no batches: whoever runs the items does.
  */
 #include "host/runtime/executor.h"
 
@@ -42,6 +45,8 @@ struct fm_executor {
     /* One stage's outputs on their way into the flow, by port; used under the lock only. */
     struct fm_value **finish_values;
     uint32_t *finish_counts;
+    bool has_outside;
+    struct fm_executor_outside outside;
     uint32_t pumping; /* threads in pump() or on their way to it: destroy waits for them */
     bool stopping;
     struct fm_mutex mutex;
@@ -55,9 +60,13 @@ struct run {
     struct fm_flow_task task;
     struct fm_model_batch batch;
     struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX]; /* outputs by item; in the batch */
-    uint32_t instance;
+    uint32_t instance;                                     /* none where others run it */
     uint64_t start_ns;
     struct fm_execution execution;
+    /* Where others run it. */
+    struct fm_executor_item item;
+    struct fm_value *item_inputs;
+    struct fm_value *item_outputs;
 };
 
 /* The executor whose pump() is on this thread's stack. */
@@ -112,7 +121,9 @@ static void run_finish_locked(struct run *run, int status, const struct fm_error
         run_fail_items(run, error);
     }
     fm_flow_task_end(executor->flow, now_ns, run->start_ns, &run->task);
-    slots->free_instances[slots->free_count++] = run->instance;
+    if (!executor->has_outside) {
+        slots->free_instances[slots->free_count++] = run->instance;
+    }
 }
 
 static void run_end(struct run *run, int status, struct fm_error *error)
@@ -129,25 +140,83 @@ static void run_end(struct run *run, int status, struct fm_error *error)
     run_finish_locked(run, status, error);
     fm_mutex_unlock(&executor->mutex);
     fm_model_batch_deinit(&run->batch);
+    free(run->item_inputs);
+    free(run->item_outputs);
     free(run);
 }
 
-static void run_complete(struct fm_execution *execution, int status)
+static void run_over(struct run *run, int status, struct fm_error *error)
 {
-    struct run *run = execution->user;
     struct fm_executor *executor = run->executor;
-    struct fm_error error = execution->error;
     /* Once the results are in, another thread may hand out the last request, and destroy may come:
      * it has to wait until this one is out of here. */
     fm_mutex_lock(&executor->mutex);
     executor->pumping++;
     fm_mutex_unlock(&executor->mutex);
-    run_end(run, status, &error);
+    run_end(run, status, error);
     pump(executor);
     fm_mutex_lock(&executor->mutex);
     executor->pumping--;
     fm_condition_broadcast(&executor->drained);
     fm_mutex_unlock(&executor->mutex);
+}
+
+static void run_complete(struct fm_execution *execution, int status)
+{
+    struct fm_error error = execution->error;
+    run_over(execution->user, status, &error);
+}
+
+static void buffer_release(void *context)
+{
+    fm_buffer_unref(context);
+}
+
+/* Others have run it: their values become the batch's outputs. */
+static void item_done(struct fm_executor_item *item)
+{
+    struct run *run = FM_CONTAINER_OF(item, struct run, item);
+    struct fm_error error = item->error;
+    for (uint32_t j = 0; j < run->batch.output_count && error.status == 0; j++) {
+        struct fm_output *output = &run->batch.outputs[j];
+        output->tensor = item->outputs[j].tensor;
+        output->release = buffer_release;
+        output->release_context = item->outputs[j].buffer;
+    }
+    run_over(run, error.status, &error);
+}
+
+/* Memory for the item, and what it brings. */
+static int item_make(struct run *run, struct fm_error *reterr)
+{
+    run->item_inputs = calloc(run->batch.input_count + 1u, sizeof(*run->item_inputs));
+    run->item_outputs = calloc(run->batch.output_count + 1u, sizeof(*run->item_outputs));
+    if (run->item_inputs == NULL || run->item_outputs == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "stage '%s': out of memory for an item",
+                            run->executor->pipeline->stages[run->task.stage].spec->name);
+    }
+    for (uint32_t i = 0; i < run->batch.input_count; i++) {
+        run->item_inputs[i].tensor = run->batch.inputs[i];
+    }
+    run->item = (struct fm_executor_item){.stage = run->task.stage,
+                                          .inputs = run->item_inputs,
+                                          .outputs = run->item_outputs,
+                                          .request = fm_flow_item_user(run->task.items[0]),
+                                          .done = item_done};
+    return 0;
+}
+
+static int item_submit(struct run *run, struct fm_error *reterr)
+{
+    const struct fm_executor_outside *outside = &run->executor->outside;
+    int status = item_make(run, reterr);
+    if (status == 0) {
+        status = outside->submit(outside->context, &run->item);
+        if (status != 0) {
+            *reterr = run->item.error;
+        }
+    }
+    return status;
 }
 
 /* Assembles and submits; the lock is not held. */
@@ -158,7 +227,12 @@ static void run_start(struct run *run)
     struct fm_error error = {0};
     run->start_ns = fm_os_now_ns();
     int status = fm_model_batch_gather(&run->batch, &error);
-    if (status == 0) {
+    if (status == 0 && executor->has_outside) {
+        status = item_submit(run, &error);
+        if (status == 0) {
+            return; /* run may be gone already */
+        }
+    } else if (status == 0) {
         run->execution = (struct fm_execution){.struct_size = sizeof(run->execution),
                                                .input_count = run->batch.input_count,
                                                .output_count = run->batch.output_count,
@@ -210,8 +284,10 @@ static struct run *run_take_locked(struct fm_executor *executor)
         return NULL;
     }
     struct stage_slots *slots = owner_slots(executor, run->task.stage);
-    FM_ASSERT(slots->free_count > 0);
-    run->instance = slots->free_instances[--slots->free_count];
+    if (!executor->has_outside) {
+        FM_ASSERT(slots->free_count > 0);
+        run->instance = slots->free_instances[--slots->free_count];
+    }
     fm_model_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
                         run->task.rows);
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
@@ -307,6 +383,7 @@ static void pump(struct fm_executor *executor)
     }
     const struct fm_executor *outer = pumping_here;
     pumping_here = executor;
+    bool submitted = false;
     fm_mutex_lock(&executor->mutex);
     executor->pumping++;
     for (;;) {
@@ -315,14 +392,21 @@ static void pump(struct fm_executor *executor)
         }
         struct run *run = run_take_locked(executor);
         /* Choosing drops requests whose deadline has passed, which finishes them. */
-        if (run == NULL && !finish_one_locked(executor)) {
+        if (run == NULL && finish_one_locked(executor)) {
+            continue;
+        }
+        if (run == NULL && !submitted) {
             break;
         }
+        fm_mutex_unlock(&executor->mutex);
         if (run != NULL) {
-            fm_mutex_unlock(&executor->mutex);
             run_start(run);
-            fm_mutex_lock(&executor->mutex);
+        } else {
+            /* May end some of them, here and now. */
+            executor->outside.flush(executor->outside.context);
         }
+        submitted = run != NULL && executor->has_outside;
+        fm_mutex_lock(&executor->mutex);
     }
     if (executor->idle_threads > 0 && fm_flow_may_run(executor->flow, FM_STAGE_OPERATOR)) {
         fm_condition_signal(&executor->work);
@@ -507,15 +591,19 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
-        stage_slots[i] = owner_slots(executor, i)->instance_count;
+        stage_slots[i] =
+            executor->has_outside ? UINT32_MAX : owner_slots(executor, i)->instance_count;
         slots_of[i] = executor->stages[i].owner;
         batch_max[i] =
             spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
+        if (executor->has_outside && !spec->items_have_rows) {
+            batch_max[i] = batch_max[i] > 1 ? 1 : batch_max[i];
+        }
     }
     struct fm_flow_options flow_options = {
         .requests_max = options->requests_max > 0 ? options->requests_max : REQUESTS_MAX_DEFAULT,
         .operator_slots = executor->thread_count,
-        .accelerator_slots = options->accelerator_slots,
+        .accelerator_slots = executor->has_outside ? 0 : options->accelerator_slots,
         .stage_slots = stage_slots,
         .slots_of = slots_of,
         .batch_max = batch_max};
@@ -573,6 +661,7 @@ int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
     }
     executor->pipeline = pipeline;
+    executor->has_outside = options->outside;
     fm_mutex_init(&executor->mutex);
     fm_condition_init(&executor->work);
     fm_condition_init(&executor->drained);
@@ -620,6 +709,13 @@ void fm_executor_destroy(struct fm_executor *executor)
     free(executor->finish_counts);
     free(executor->threads);
     free(executor);
+}
+
+void fm_executor_outside_set(struct fm_executor *executor,
+                             const struct fm_executor_outside *outside)
+{
+    FM_ASSERT(executor->has_outside);
+    executor->outside = *outside;
 }
 
 /* --- requests --- */

@@ -23,7 +23,29 @@ struct fm_stage_binding {
     struct fm_operator_instance *operator_instance;
 };
 
+/* One item of a model stage that others run. In place until done. */
+struct fm_executor_item {
+    uint32_t stage;
+    /* By input of the model, with the batch dimension in front where it has one; borrowed. */
+    const struct fm_value *inputs;
+    struct fm_value *outputs; /* by output of the model; zeroed; whoever runs it fills them */
+    const struct fm_request *request; /* that it is of: its deadline and age */
+    struct fm_error error; /* to be set by whoever runs it; status 0: outputs are there */
+    void (*done)(struct fm_executor_item *item); /* to be called once, from any thread */
+};
+
+/* Those who run models for an executor, instead of the instances that it would choose itself. */
+struct fm_executor_outside {
+    void *context;
+    /* Non-zero: nothing was taken, item->error has the words. May call done before it returns. */
+    int (*submit)(void *context, struct fm_executor_item *item);
+    void (*flush)(void *context); /* after a lot of them */
+};
+
 struct fm_executor_options {
+    /* Model items are run by others, one by one as far as the executor knows; before the first
+     * request fm_executor_outside_set() says by whom. */
+    bool outside;
     uint32_t operator_threads;  /* 0: one per usable CPU */
     uint32_t accelerator_slots; /* model runs at once, over all models that share this machine's
                                    CPUs; 0: bounded by instances only */
@@ -50,6 +72,7 @@ struct fm_request {
     uint64_t deadline_ns; /* absolute; 0: none. Work that has not started by then is dropped with
                              FM_EDEADLINE */
     uint32_t rows;
+    uint32_t priority; /* for those outside who run the models; the executor does not look at it */
     uint64_t submitted_ns; /* set by submit */
     uint64_t done_ns;      /* set before done */
     int failed_stage;      /* set when status < 0: index of the stage, -1 unknown */
@@ -77,6 +100,10 @@ int FM_NODISCARD fm_executor_create(const struct fm_pipeline *pipeline,
                                     struct fm_executor **ret_executor, struct fm_error *reterr);
 /* Waits until every accepted request is done, then frees. Accepts NULL. */
 void fm_executor_destroy(struct fm_executor *executor);
+
+/* Once, before the first request. Copied. */
+void fm_executor_outside_set(struct fm_executor *executor,
+                             const struct fm_executor_outside *outside);
 
 /* FM_EAGAIN: requests_max reached. FM_ETYPE, FM_EINVAL: an input does not fit (request->error says
  * which and why). */

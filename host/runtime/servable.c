@@ -316,6 +316,7 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
     uint32_t cpus = fm_os_cpu_count();
     uint32_t slots = servable->threads_max >= cpus ? 1 : cpus / servable->threads_max;
     struct fm_executor_options executor_options = {
+        .outside = options->outside,
         .operator_threads = options->operator_threads,
         .requests_max = options->requests_max,
         .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};

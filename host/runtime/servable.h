@@ -17,6 +17,7 @@ struct fm_servable_options {
     uint32_t requests_max;     /* 0: default */
     uint32_t instances;        /* instances per model; 0: as configured */
     uint32_t threads;          /* threads per instance; 0: as configured */
+    bool outside;              /* models are run by others (executor.h), who have to be named */
     int check_only;            /* load, link and check, but start nothing (for --dry-run) */
     /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped.
      */

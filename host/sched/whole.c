@@ -33,7 +33,7 @@ struct fm_whole {
     struct fm_scheduler_options options;
     struct fm_ring *inputs; /* of submitters, then of reporters */
     uint32_t input_count;
-    bool *put; /* by input, its own thread's: something was put since the last flush */
+    _Atomic bool *put; /* by input: something was put since the last flush */
 
     /* How often work was asked for since somebody took it on; 0: nobody is at work. */
     _Atomic uint64_t asked;
@@ -313,14 +313,14 @@ static bool input_put(struct fm_whole *whole, uint32_t index, const struct fm_sc
     if (!fm_ring_put(&whole->inputs[index], event, sizeof *event)) {
         return false;
     }
-    whole->put[index] = true;
+    atomic_store_explicit(&whole->put[index], true, memory_order_release);
     return true;
 }
 
 static void input_flush(struct fm_whole *whole, uint32_t index)
 {
-    if (whole->put[index]) {
-        whole->put[index] = false;
+    if (atomic_load_explicit(&whole->put[index], memory_order_relaxed) &&
+        atomic_exchange_explicit(&whole->put[index], false, memory_order_acquire)) {
         fm_ring_stamp(&whole->inputs[index], fm_os_now_ns());
         work_ask(whole);
     }
