@@ -15,10 +15,13 @@
 
 enum { STANDARD_ERROR = 2 };
 
-#define IDLE_TIMEOUT_NS_MIN UINT64_C(1000000)
+#define IDLE_TIMEOUT_NS_MIN  UINT64_C(1000000)
+#define POLL_INTERVAL_NS_MIN UINT64_C(10000000)
 
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
+
+static const char *const control_modes[] = {"none", "poll", "explicit", NULL};
 
 static const struct fm_positional positionals[] = {
     {.name = "PATH",
@@ -38,7 +41,35 @@ static const struct fm_option options[] = {
      .help = "serve only this model"},
     {.name = "strict",
      .kind = FM_OPTION_FLAG,
-     .help = "end when a model does not load, instead of serving the others"},
+     .help = "end when a model does not load at the start, instead of serving the others"},
+    {.name = "model-control-mode",
+     .kind = FM_OPTION_CHOICE,
+     .value_name = "MODE",
+     .default_value = "none",
+     .choices = control_modes,
+     .help = "none: load all at the start; poll: follow changes of the repositories; explicit: "
+             "load what --load-model and the repository API ask for",
+     .group = "Models"},
+    {.name = "repository-poll-secs",
+     .kind = FM_OPTION_DURATION,
+     .value_name = "TIME",
+     .default_value = "15s",
+     .help = "with poll, look at the repositories so often"},
+    {.name = "load-model",
+     .kind = FM_OPTION_STRING,
+     .value_name = "NAME",
+     .repeat = true,
+     .help = "with explicit, load this model at the start; '*' loads all"},
+    {.name = "load-threads",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .default_value = "2",
+     .min = 1,
+     .max = 64,
+     .help = "models that are loaded at once"},
+    {.name = "strict-readiness",
+     .kind = FM_OPTION_FLAG,
+     .help = "ready only while every model that should be served answers, instead of any"},
     {.name = "host",
      .kind = FM_OPTION_STRING,
      .value_name = "ADDRESS",
@@ -148,6 +179,7 @@ static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
     uint32_t model_count = 0;
+    uint32_t load_model_count = 0;
     const struct fm_log_options log = {
         .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
         .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
@@ -162,6 +194,12 @@ static int run(const struct fm_call *call)
         .port = (uint16_t)fm_call_integer(call, "http-port"),
         .unix_path = fm_call_string(call, "unix-socket"),
         .strict = fm_call_flag(call, "strict"),
+        .control = (enum fm_serve_control)fm_call_choice(call, "model-control-mode"),
+        .load_models = fm_call_strings(call, "load-model", &load_model_count),
+        .load_model_count = load_model_count,
+        .poll_interval_ns = fm_call_duration_ns(call, "repository-poll-secs"),
+        .load_threads = (uint32_t)fm_call_integer(call, "load-threads"),
+        .strict_readiness = fm_call_flag(call, "strict-readiness"),
         .exit_timeout_ns = fm_call_duration_ns(call, "exit-timeout"),
         .body_bytes_max = fm_call_bytes(call, "max-body"),
         .connections_max = (uint32_t)fm_call_integer(call, "max-connections"),
@@ -177,6 +215,13 @@ static int run(const struct fm_call *call)
     if (serve.idle_timeout_ns < IDLE_TIMEOUT_NS_MIN) {
         return fm_call_usage(call, "--idle-timeout: less than 1ms would close every connection "
                                    "before its first request; give it a time such as 75s");
+    }
+    if (load_model_count > 0 && serve.control != FM_SERVE_CONTROL_EXPLICIT) {
+        return fm_call_usage(call, "--load-model means something with --model-control-mode explicit "
+                                   "only; --model narrows what the other modes serve");
+    }
+    if (serve.poll_interval_ns < POLL_INTERVAL_NS_MIN) {
+        return fm_call_usage(call, "--repository-poll-secs: give it at least 10ms, such as 15s");
     }
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);

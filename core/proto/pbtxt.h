@@ -55,6 +55,15 @@ int FM_NODISCARD fm_pbtxt_parse(const char *file, const char *text, size_t lengt
                                 struct fm_arena *arena, struct fm_pbtxt_value *ret_root,
                                 struct fm_error *reterr);
 
+/*
+ * The same of a message in protobuf's JSON form. Fields may be called as in the schema or in camel
+ * case; those named in `maps` (NULL-terminated) are maps, and become messages of `key` and `value`
+ * as in the text form. Enumerations, and numbers in quotes, come out as strings.
+ */
+int FM_NODISCARD fm_pbtxt_parse_json(const char *file, const char *text, size_t length,
+                                     const char *const *maps, struct fm_arena *arena,
+                                     struct fm_pbtxt_value *ret_root, struct fm_error *reterr);
+
 /* FM_EINVAL when the value is not of that type; *ret_value is then untouched. */
 int FM_NODISCARD fm_pbtxt_int64(const struct fm_pbtxt_value *value, int64_t *ret_value);
 int FM_NODISCARD fm_pbtxt_bool(const struct fm_pbtxt_value *value, bool *ret_value);

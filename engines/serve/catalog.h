@@ -75,6 +75,7 @@ struct fm_catalog_row {
     enum fm_catalog_state state;
     const char *reason; /* "", or why it is not ready; READY: why a newer copy did not replace it */
     struct fm_catalog_entry *entry; /* READY only */
+    bool wanted;                    /* meant to answer; false: nobody asked for it, or unloaded */
     uint64_t since_wall_ns;         /* when it came into this state */
     uint64_t load_ns;               /* of the last load that ended; 0: none */
 };

@@ -11,6 +11,9 @@
 #include "core/util/memory.h"
 #include "core/util/text.h"
 
+/* Comparing a name with all of more would hold up the loop for longer than the hint is worth. */
+#define SUGGESTED_ROWS_MAX 1000
+
 /* Names come from the directories of whoever runs the server; a look-up compares them in full, and
  * strangers' names only ever miss. */
 static size_t slot_of(const struct fm_catalog_view *view, const char *name)
@@ -115,7 +118,7 @@ const struct fm_catalog_row *fm_catalog_view_rows(const struct fm_catalog_view *
 static int unknown(const struct fm_catalog_view *view, const char *name, struct fm_error *reterr)
 {
     const char *nearest = NULL;
-    for (size_t i = 0; i < view->row_count; i++) {
+    for (size_t i = 0; view->row_count <= SUGGESTED_ROWS_MAX && i < view->row_count; i++) {
         if (i == 0 || view->rows[i].name != view->rows[i - 1].name) {
             nearest = fm_text_suggest_next(name, nearest, view->rows[i].name);
         }
@@ -150,8 +153,7 @@ static int not_ready(const struct fm_catalog_row *rows, size_t count, uint64_t v
         return fm_error_set(reterr, FM_EUNAVAILABLE,
                             "model '%s' is not ready: it is being loaded", row->name);
     }
-    if (row->state == FM_CATALOG_UNLOADING || strcmp(row->reason, "unloaded") == 0 ||
-        strcmp(row->reason, "not loaded") == 0) {
+    if (!row->wanted) {
         return fm_error_set(reterr, FM_ENOTFOUND,
                             "Request for unknown model: '%s' is not found: it is in the "
                             "repository, but not loaded",

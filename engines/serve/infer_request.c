@@ -44,6 +44,7 @@ static void inference_free(void *context)
     fm_text_deinit(&inference->error_body);
     fm_free(inference->parts);
     fm_free(inference->outputs);
+    fm_catalog_entry_unref(inference->entry);
     fm_free(inference);
     serve->in_flight--;
     fm_serve_stop_when_done(serve);
@@ -247,6 +248,7 @@ void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry,
     serve->in_flight++;
     inference->serve = serve;
     inference->entry = entry;
+    fm_catalog_entry_ref(entry);
     inference->http = http;
     struct fm_error error = {0};
     if (inference_start(inference, &error) != 0) {

@@ -115,8 +115,8 @@ static void answer_flag(struct fm_http_request *http, const char *key, bool valu
  * the index and in their own readiness. */
 static bool is_ready(const struct fm_serve *serve)
 {
-    return !serve->draining && !serve->catalog.loading &&
-           fm_catalog_count(&serve->catalog, FM_CATALOG_READY) > 0;
+    return !serve->draining &&
+           fm_catalog_view_is_ready(serve->reader.view, serve->options->strict_readiness);
 }
 
 static void answer_server(struct fm_serve *serve, struct fm_http_request *http)
@@ -132,14 +132,15 @@ static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http
                             const struct fm_catalog_entry *entry, bool all_versions)
 {
     struct document *document = document_create();
-    uint64_t *versions = fm_alloc_zero(serve->catalog.entry_count, sizeof(*versions));
+    size_t row_count = 0;
+    const struct fm_catalog_row *rows =
+        fm_catalog_view_rows(serve->reader.view, entry->name, &row_count);
+    uint64_t *versions = fm_alloc_zero(row_count + 1, sizeof(*versions));
     if (document != NULL && versions != NULL) {
         size_t count = 0;
-        for (size_t i = 0; i < serve->catalog.entry_count; i++) {
-            const struct fm_catalog_entry *other = &serve->catalog.entries[i];
-            if (strcmp(other->name, entry->name) == 0 && (all_versions || other == entry) &&
-                other->state == FM_CATALOG_READY) {
-                versions[count++] = other->version;
+        for (size_t i = 0; i < row_count; i++) {
+            if (rows[i].entry != NULL && (all_versions || rows[i].entry == entry)) {
+                versions[count++] = rows[i].version;
             }
         }
         fm_oip_write_model(&document->text, &entry->signature,
@@ -164,23 +165,17 @@ static void answer_config(struct fm_http_request *http, const struct fm_catalog_
     answer_document(http, 200, document, NULL);
 }
 
-static void answer_index(struct fm_serve *serve, struct fm_http_request *http)
+void fm_serve_answer_index(struct fm_http_request *http, const struct fm_catalog_view *view,
+                           bool ready_only)
 {
-    bool ready_only = false;
-    struct fm_error error = {0};
-    if (fm_oip_index_decode(http->body, http->body_size, &ready_only, &error) != 0) {
-        answer_status(http, &error);
-        return;
-    }
     struct document *document = document_create();
-    struct fm_oip_index_row *rows = fm_alloc_zero(serve->catalog.entry_count, sizeof(*rows));
+    struct fm_oip_index_row *rows = fm_alloc_zero(view->row_count + 1, sizeof(*rows));
     size_t count = 0;
-    for (size_t i = 0; rows != NULL && i < serve->catalog.entry_count; i++) {
-        const struct fm_catalog_entry *entry = &serve->catalog.entries[i];
-        if (!ready_only || entry->state == FM_CATALOG_READY) {
+    for (size_t i = 0; rows != NULL && i < view->row_count; i++) {
+        const struct fm_catalog_row *row = &view->rows[i];
+        if (!ready_only || row->state == FM_CATALOG_READY) {
             rows[count++] = (struct fm_oip_index_row){
-                entry->name, entry->version, fm_catalog_state_name(entry->state),
-                entry->state == FM_CATALOG_UNAVAILABLE ? entry->error.text : ""};
+                row->name, row->version, fm_catalog_state_name(row->state), row->reason};
         }
     }
     if (document != NULL) {
@@ -272,12 +267,11 @@ static bool is_get(const struct fm_http_request *http)
     return strcmp(http->method, "GET") == 0 || strcmp(http->method, "HEAD") == 0;
 }
 
-static void answer_model_ready(struct fm_http_request *http, const struct fm_catalog_entry *entry,
-                               bool ready)
+static void answer_model_ready(struct fm_http_request *http, const char *name, bool ready)
 {
     struct document *document = document_create();
     if (document != NULL) {
-        fm_oip_write_model_ready(&document->text, entry->name, ready);
+        fm_oip_write_model_ready(&document->text, name, ready);
     }
     answer_document(http, ready ? 200 : 400, document, NULL);
 }
@@ -311,9 +305,9 @@ static void handle_model(struct fm_serve *serve, struct fm_http_request *http,
     }
     struct fm_catalog_entry *entry = NULL;
     struct fm_error error = {0};
-    int status = fm_catalog_find(&serve->catalog, route->segments[2], version, &entry, &error);
+    int status = fm_catalog_view_find(serve->reader.view, route->segments[2], version, &entry, &error);
     if (action == ACTION_READY && (status == 0 || status == FM_EUNAVAILABLE)) {
-        answer_model_ready(http, entry, status == 0 && !serve->draining);
+        answer_model_ready(http, route->segments[2], status == 0 && !serve->draining);
     } else if (status != 0) {
         answer_status(http, &error);
     } else if (action == ACTION_INFER) {
@@ -344,6 +338,17 @@ void fm_serve_handle(void *context, struct fm_http_request *http)
     }
     bool index =
         route.count == 3 && segment_is(&route, 1, "repository") && segment_is(&route, 2, "index");
+    bool control = route.count == 5 && segment_is(&route, 1, "repository") &&
+                   segment_is(&route, 2, "models") &&
+                   (segment_is(&route, 4, "load") || segment_is(&route, 4, "unload"));
+    if (control && strcmp(http->method, "POST") != 0) {
+        answer_not_allowed(http, ALLOW_POST);
+        return;
+    }
+    if (control) {
+        fm_serve_control_model(serve, http, route.segments[3], segment_is(&route, 4, "load"));
+        return;
+    }
     bool live =
         route.count == 3 && segment_is(&route, 1, "health") && segment_is(&route, 2, "live");
     bool ready =
@@ -353,7 +358,7 @@ void fm_serve_handle(void *context, struct fm_http_request *http)
     } else if (index ? strcmp(http->method, "POST") != 0 : !is_get(http)) {
         answer_not_allowed(http, index ? ALLOW_POST : ALLOW_READ);
     } else if (index) {
-        answer_index(serve, http);
+        fm_serve_control_index(serve, http);
     } else if (live) {
         answer_flag(http, "live", true);
     } else if (ready) {

@@ -3,6 +3,7 @@
  */
 #include "engines/serve/serve.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@
 void fm_serve_stop_when_done(struct fm_serve *serve)
 {
     if (serve->draining && serve->http_drained && serve->in_flight == 0 &&
-        !serve->catalog.loading) {
+        serve->stopped) {
         fm_loop_stop(serve->loop);
     }
 }
@@ -35,7 +36,7 @@ static void on_exit_timeout(void *context)
 {
     struct fm_serve *serve = context;
     fm_log(FM_LOG_ERROR, "exit_timeout", FM_LOG_UINT("requests_in_flight", serve->in_flight),
-           FM_LOG_FLAG("loading", serve->catalog.loading),
+           FM_LOG_FLAG("loading", !serve->stopped),
            FM_LOG_TEXT("next", "ending without their answers"));
     serve->end = FM_SERVE_TIMED_OUT;
     fm_loop_stop(serve->loop);
@@ -44,9 +45,15 @@ static void on_exit_timeout(void *context)
 static void drain(struct fm_serve *serve)
 {
     serve->draining = true;
-    fm_catalog_stop(&serve->catalog);
+    fm_catalog_submit(serve->catalog, &serve->stopping);
     fm_http_server_drain(serve->http, DRAIN_GRACE_NS);
     fm_loop_alarm(serve->loop, serve->options->exit_timeout_ns, on_exit_timeout, serve);
+}
+
+static void on_polled(struct fm_catalog_operation *operation)
+{
+    struct fm_serve *serve = operation->context;
+    serve->polls = false;
 }
 
 static void on_signal(void *context, int signal_number)
@@ -54,6 +61,14 @@ static void on_signal(void *context, int signal_number)
     struct fm_serve *serve = context;
     if (serve->http == NULL) {
         /* It could not listen, and is ending already. */
+        return;
+    }
+    if (signal_number == SIGHUP) {
+        fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
+        if (!serve->polls && !serve->draining) {
+            serve->polls = true;
+            fm_catalog_submit(serve->catalog, &serve->polling);
+        }
         return;
     }
     if (serve->draining) {
@@ -70,18 +85,41 @@ static void on_signal(void *context, int signal_number)
     drain(serve);
 }
 
-static void entry_log(const struct fm_catalog_entry *entry)
+/* On the catalog's thread. */
+static void on_event(void *context, const struct fm_catalog_event *event)
 {
-    if (entry->state == FM_CATALOG_READY) {
-        fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", entry->name),
-               FM_LOG_UINT("version", entry->version),
+    const struct fm_serve *serve = context;
+    const struct fm_catalog_entry *entry = event->entry;
+    switch (event->kind) {
+    case FM_CATALOG_EVENT_READY:
+        fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", event->name),
+               FM_LOG_UINT("version", event->version),
                FM_LOG_TEXT("platform", fm_servable_platform(entry->servable)),
                FM_LOG_UINT("batch_max", entry->signature.batch_max),
-               FM_LOG_NUMBER("load_s", (double)(entry->load_ns / 1000000) / 1e3));
-    } else {
-        fm_log(FM_LOG_ERROR, "model_failed", FM_LOG_TEXT("model", entry->name),
-               FM_LOG_UINT("version", entry->version), FM_LOG_TEXT("reason", entry->error.text),
-               FM_LOG_TEXT("next", "serving without it"));
+               FM_LOG_NUMBER("load_s", (double)(entry->load_ns / 1000000) / 1e3),
+               FM_LOG_FLAG("replaces", event->replaces));
+        return;
+    case FM_CATALOG_EVENT_FAILED:
+        if (serve->options->strict && !event->replaces) {
+            /* The end of the server says it. */
+            return;
+        }
+        fm_log(FM_LOG_ERROR, "model_failed", FM_LOG_TEXT("model", event->name),
+               FM_LOG_UINT("version", event->version), FM_LOG_TEXT("reason", event->error->text),
+               FM_LOG_TEXT("next", event->replaces ? "what was loaded before goes on answering"
+                                                   : "serving without it"));
+        return;
+    case FM_CATALOG_EVENT_UNLOADED:
+        fm_log(FM_LOG_INFO, "model_unloaded", FM_LOG_TEXT("model", event->name),
+               FM_LOG_UINT("version", event->version));
+        return;
+    case FM_CATALOG_EVENT_POLL_FAILED:
+        fm_log(FM_LOG_ERROR, "poll_failed", FM_LOG_TEXT("path", event->name),
+               FM_LOG_TEXT("reason", event->error->text),
+               FM_LOG_TEXT("next", "serving what is loaded"));
+        return;
+    case FM_CATALOG_EVENT_COUNT_:
+        return;
     }
 }
 
@@ -96,32 +134,39 @@ static void give_up(struct fm_serve *serve, const struct fm_error *error)
     }
 }
 
-static void on_loaded(void *context, struct fm_catalog_entry *entry)
+static void on_stopped(struct fm_catalog_operation *operation)
 {
-    struct fm_serve *serve = context;
-    if (entry != NULL) {
-        if (entry->state == FM_CATALOG_UNAVAILABLE && serve->options->strict) {
-            struct fm_error error = entry->error;
-            (void)fm_error_prefix(&error, error.status, "model '%s' does not load", entry->name);
-            give_up(serve, &error);
-        } else {
-            entry_log(entry);
-        }
+    struct fm_serve *serve = operation->context;
+    serve->stopped = true;
+    fm_serve_stop_when_done(serve);
+}
+
+/* The first loading is through. */
+static void on_started(struct fm_catalog_operation *operation)
+{
+    struct fm_serve *serve = operation->context;
+    const struct fm_catalog_view *view = serve->reader.view;
+    size_t ready = view->counts[FM_CATALOG_READY];
+    size_t failed = view->counts[FM_CATALOG_UNAVAILABLE];
+    serve->loading = false;
+    if (serve->draining) {
         return;
     }
-    size_t ready = fm_catalog_count(&serve->catalog, FM_CATALOG_READY);
-    size_t failed = fm_catalog_count(&serve->catalog, FM_CATALOG_UNAVAILABLE);
-    if (ready == 0 && !serve->draining) {
+    if (operation->error.status != 0) {
+        give_up(serve, &operation->error);
+    } else if (serve->options->control == FM_SERVE_CONTROL_NONE && ready == 0) {
         struct fm_error error = {0};
         (void)fm_error_set(&error, FM_EINVAL,
                            "none of the %zu models loads, so there is nothing to serve", failed);
         give_up(serve, &error);
-    } else if (!serve->draining) {
+    } else {
+        failed = serve->options->control == FM_SERVE_CONTROL_EXPLICIT
+                     ? view->models_wanted - view->models_ready
+                     : failed;
         fm_log(
             FM_LOG_INFO, "ready", FM_LOG_UINT("models", ready), FM_LOG_UINT("failed", failed),
             FM_LOG_NUMBER("after_s", (double)((fm_os_now_ns() - serve->start_ns) / 1000000) / 1e3));
     }
-    fm_serve_stop_when_done(serve);
 }
 
 static void on_note(void *context, const char *text)
@@ -130,22 +175,48 @@ static void on_note(void *context, const char *text)
     fm_log(FM_LOG_WARNING, "note", FM_LOG_TEXT("text", text));
 }
 
+static struct fm_catalog_operation operation(struct fm_serve *serve,
+                                             enum fm_catalog_operation_kind kind,
+                                             void (*done)(struct fm_catalog_operation *operation))
+{
+    return (struct fm_catalog_operation){
+        .kind = kind, .reader = &serve->reader, .done = done, .context = serve};
+}
+
 static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
 {
+    static const enum fm_catalog_mode modes[] = {
+        [FM_SERVE_CONTROL_NONE] = FM_CATALOG_NONE,
+        [FM_SERVE_CONTROL_POLL] = FM_CATALOG_POLLING,
+        [FM_SERVE_CONTROL_EXPLICIT] = FM_CATALOG_EXPLICIT,
+    };
     const struct fm_serve_options *options = serve->options;
     const struct fm_catalog_options catalog = {
         .paths = options->paths,
         .path_count = options->path_count,
         .models = options->models,
         .model_count = options->model_count,
+        .mode = modes[options->control],
+        .load_models = options->load_models,
+        .load_model_count = options->load_model_count,
+        .poll_interval_ns = options->poll_interval_ns,
+        .load_threads = options->load_threads,
+        .strict = options->strict,
         .servable = {.operator_threads = options->operator_threads,
                      .requests_max = options->requests_max,
                      .instances = options->instances,
                      .threads = options->threads,
                      .note = on_note},
-        .loaded = on_loaded,
+        .event = on_event,
         .context = serve};
-    return fm_catalog_open(&serve->catalog, &catalog, reterr);
+    int status = fm_catalog_open(&catalog, &serve->catalog, reterr);
+    if (status == 0) {
+        fm_catalog_add_reader(serve->catalog, &serve->reader, serve->loop);
+        serve->starting = operation(serve, FM_CATALOG_START, on_started);
+        serve->stopping = operation(serve, FM_CATALOG_STOP, on_stopped);
+        serve->polling = operation(serve, FM_CATALOG_POLL, on_polled);
+    }
+    return status;
 }
 
 static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
@@ -184,7 +255,7 @@ static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
 /* Everything was answered, or nothing was started: releases all. */
 static void release(struct fm_serve *serve)
 {
-    fm_catalog_close(&serve->catalog);
+    fm_catalog_close(serve->catalog);
     fm_http_server_destroy(serve->http);
     fm_loop_destroy(serve->loop);
     fm_free(serve);
@@ -203,7 +274,8 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
         status = listen_start(serve, reterr);
     }
     if (status == 0) {
-        status = fm_catalog_load(&serve->catalog, serve->loop, reterr);
+        serve->loading = true;
+        fm_catalog_submit(serve->catalog, &serve->starting);
     }
     return status;
 }

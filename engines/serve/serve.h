@@ -15,6 +15,9 @@
 
 #include "fermata/status.h"
 
+/* How the models that are served follow the repositories. */
+enum fm_serve_control { FM_SERVE_CONTROL_NONE, FM_SERVE_CONTROL_POLL, FM_SERVE_CONTROL_EXPLICIT };
+
 struct fm_serve_options {
     const char *const *paths; /* repositories, model directories, .onnx files, pipeline files */
     uint32_t path_count;
@@ -24,7 +27,13 @@ struct fm_serve_options {
     const char *host;
     uint16_t port;            /* 0: any free one */
     const char *unix_path;    /* NULL: none */
-    bool strict;              /* end when a model does not load */
+    bool strict;              /* end when a model does not load at the start */
+    enum fm_serve_control control;
+    const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
+    uint32_t load_model_count;
+    uint64_t poll_interval_ns; /* POLL */
+    uint32_t load_threads;     /* models loaded at once; 0: default */
+    bool strict_readiness;     /* ready only when every model that is wanted answers */
     uint64_t exit_timeout_ns; /* how long requests in flight may take after the first signal */
     size_t body_bytes_max;
     uint32_t connections_max;

@@ -12,11 +12,13 @@
 #include "core/util/memory.h"
 #include "host/os/thread.h"
 
+enum { SIGNAL_COUNT = 3 };
+
 struct fm_loop {
     uv_loop_t uv;
     uv_async_t wake;
     uv_timer_t alarm;
-    uv_signal_t signals[2];
+    uv_signal_t signals[SIGNAL_COUNT];
     bool watching;
     struct fm_mutex mutex;
     struct fm_loop_task *first; /* posted; behind mutex */
@@ -68,8 +70,9 @@ void fm_loop_destroy(struct fm_loop *loop)
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->alarm, NULL);
     if (loop->watching) {
-        uv_close((uv_handle_t *)&loop->signals[0], NULL);
-        uv_close((uv_handle_t *)&loop->signals[1], NULL);
+        for (int i = 0; i < SIGNAL_COUNT; i++) {
+            uv_close((uv_handle_t *)&loop->signals[i], NULL);
+        }
     }
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
     int result = uv_loop_close(&loop->uv);
@@ -131,13 +134,13 @@ static void signalled(uv_signal_t *handle, int signal_number)
 int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number),
                           void *context, struct fm_error *reterr)
 {
-    static const int numbers[2] = {SIGTERM, SIGINT};
+    static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
     FM_ASSERT(!loop->watching);
     loop->on_signal = handler;
     loop->signal_context = context;
     int result = 0;
-    for (int i = 0; i < 2; i++) {
-        /* Fails only without descriptors for the signal pipe; the first call makes it for both. */
+    for (int i = 0; i < SIGNAL_COUNT; i++) {
+        /* Fails only without descriptors for the signal pipe; the first call makes it for all. */
         result = uv_signal_init(&loop->uv, &loop->signals[i]);
         if (result != 0) {
             FM_ASSERT(i == 0);
@@ -146,7 +149,7 @@ int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, i
         loop->signals[i].data = loop;
     }
     loop->watching = true;
-    for (int i = 0; i < 2 && result == 0; i++) {
+    for (int i = 0; i < SIGNAL_COUNT && result == 0; i++) {
         result = uv_signal_start(&loop->signals[i], signalled, numbers[i]);
     }
     return result == 0

@@ -40,7 +40,7 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task);
  * returns. */
 void fm_loop_run_posted(struct fm_loop *loop);
 
-/* SIGTERM and SIGINT become calls of handler on the loop's thread. */
+/* SIGTERM, SIGINT and SIGHUP become calls of handler on the loop's thread. */
 int FM_NODISCARD fm_loop_watch_signals(struct fm_loop *loop,
                                        void (*handler)(void *context, int signal_number),
                                        void *context, struct fm_error *reterr);

@@ -20,6 +20,8 @@
 #define LINKS_MAX   40 /* as the kernel follows */
 #define NAMES_TRIED 8
 
+enum { TREE_DEPTH_MAX = 64 };
+
 static int status_from_errno(int error)
 {
     switch (error) {
@@ -75,6 +77,7 @@ int fm_file_stat(const char *path, struct fm_file_facts *ret_facts, struct fm_er
     ret_facts->size = (uint64_t)facts.st_size;
     ret_facts->modified_ns =
         (uint64_t)facts.st_mtim.tv_sec * 1000000000u + (uint64_t)facts.st_mtim.tv_nsec;
+    ret_facts->inode = (uint64_t)facts.st_ino;
     return 0;
 }
 
@@ -432,6 +435,54 @@ int fm_file_remove(const char *path, struct fm_error *reterr)
         return error_from_errno(reterr, "remove", path, errno);
     }
     return 0;
+}
+
+int fm_file_make_temporary(const char *prefix, char *ret_path, size_t size, struct fm_error *reterr)
+{
+    const char *base = fm_os_environment("TMPDIR");
+    if (base == NULL || base[0] != '/') {
+        base = "/tmp";
+    }
+    int length = snprintf(ret_path, size, "%s/%s-XXXXXX", base, prefix);
+    if (length < 0 || (size_t)length >= size) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot create a directory in '%.200s': the path "
+                                                  "is too long", base);
+    }
+    return mkdtemp(ret_path) != NULL
+               ? 0
+               : error_from_errno(reterr, "create a directory in", base, errno);
+}
+
+static int tree_remove(const char *path, unsigned depth, struct fm_error *reterr)
+{
+    struct stat facts;
+    struct fm_file_list list = {0};
+    char inner[PATH_MAX];
+    if (lstat(path, &facts) != 0) {
+        return errno == ENOENT ? 0 : error_from_errno(reterr, "remove", path, errno);
+    }
+    if (!S_ISDIR(facts.st_mode)) {
+        return fm_file_remove(path, reterr);
+    }
+    if (depth == TREE_DEPTH_MAX) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot remove '%.200s': nested too deeply", path);
+    }
+    int status = fm_file_list(path, &list, reterr);
+    for (size_t i = 0; status == 0 && i < list.count; i++) {
+        status = fm_path_join(inner, sizeof(inner), path, list.names[i]);
+        status = status == 0 ? tree_remove(inner, depth + 1, reterr)
+                             : fm_error_set(reterr, status, "'%.200s': the path is too long", path);
+    }
+    fm_file_list_free(&list);
+    if (status == 0 && rmdir(path) != 0 && errno != ENOENT) {
+        status = error_from_errno(reterr, "remove", path, errno);
+    }
+    return status;
+}
+
+int fm_file_remove_tree(const char *path, struct fm_error *reterr)
+{
+    return tree_remove(path, 0, reterr);
 }
 
 int fm_file_rename(const char *from, const char *to, struct fm_error *reterr)

@@ -19,6 +19,7 @@ struct fm_file_facts {
     enum fm_file_kind kind;
     uint64_t size;
     uint64_t modified_ns; /* wall clock */
+    uint64_t inode;
 };
 
 /* Absent is not an error: kind says so. */
@@ -57,6 +58,12 @@ int FM_NODISCARD fm_file_check_writable(const char *path, struct fm_error *reter
  */
 bool fm_file_is_same(const char *left, const char *right);
 
+/* A new directory that only this user may enter, in $TMPDIR or /tmp, its name beginning with
+ * `prefix`. */
+int FM_NODISCARD fm_file_make_temporary(const char *prefix, char *ret_path, size_t size,
+                                        struct fm_error *reterr);
+/* A directory with all that is in it. Links are removed, not followed. Absent is fine. */
+int FM_NODISCARD fm_file_remove_tree(const char *path, struct fm_error *reterr);
 int FM_NODISCARD fm_file_make_directories(const char *path,
                                           struct fm_error *reterr);         /* as mkdir -p */
 int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr); /* absent is fine */

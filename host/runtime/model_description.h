@@ -40,6 +40,11 @@ int FM_NODISCARD fm_model_description_read_yaml(struct fm_model_description *des
                                                 const char *path, struct fm_error *reterr);
 int FM_NODISCARD fm_model_description_read_pbtxt(struct fm_model_description *description,
                                                  const char *path, struct fm_error *reterr);
+/* Triton's configuration that came in a request: JSON when it begins with '{', else protobuf's text
+ * format. `label` stands for the file's name in messages. */
+int FM_NODISCARD fm_model_description_read_text(struct fm_model_description *description,
+                                                const char *label, const char *text, size_t size,
+                                                struct fm_error *reterr);
 
 /* For the readers. All copy their strings into the configuration's arena and fail with FM_ENOMEM
  * only. */

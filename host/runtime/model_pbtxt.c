@@ -28,6 +28,7 @@ struct reader {
     const struct fm_pbtxt_value *preferred; /* the largest preferred batch size */
     int64_t preferred_max;
     const struct fm_pbtxt_value *kind; /* of the first instance group that has one */
+    bool json; /* which has no enumerations, and writes large numbers in quotes */
     bool has_max_batch_size;
     bool has_provider;
     int64_t device_id; /* -1: not given */
@@ -159,11 +160,24 @@ static int read_string(struct reader *reader, const struct fm_pbtxt_field *field
                                                                            : out_of_memory(reader);
 }
 
+/* Whether the value may be an enumeration's. */
+static bool is_word(const struct reader *reader, const struct fm_pbtxt_value *value)
+{
+    return value->kind == FM_PBTXT_IDENTIFIER || (reader->json && value->kind == FM_PBTXT_STRING);
+}
+
+static int to_int64(const struct reader *reader, const struct fm_pbtxt_value *value,
+                    int64_t *ret_value)
+{
+    return reader->json && value->kind == FM_PBTXT_STRING ? fm_parse_int64(value->text, ret_value)
+                                                          : fm_pbtxt_int64(value, ret_value);
+}
+
 static int read_integer(struct reader *reader, const struct fm_pbtxt_field *field, int64_t min,
                         int64_t max, int64_t *ret_value)
 {
     int64_t value = 0;
-    if (fm_pbtxt_int64(&field->value, &value) != 0 || value < min || value > max) {
+    if (to_int64(reader, &field->value, &value) != 0 || value < min || value > max) {
         return fail(reader, &field->value, "'%s' must be a whole number from %lld to %lld",
                     field->name, (long long)min, (long long)max);
     }
@@ -385,14 +399,14 @@ static int read_data_type(struct reader *reader, const struct fm_pbtxt_field *fi
     };
     struct port *port = target;
     const struct fm_pbtxt_value *value = &field->value;
-    for (uint32_t i = 0; value->kind == FM_PBTXT_IDENTIFIER && i < FM_COUNT_OF(names); i++) {
+    for (uint32_t i = 0; is_word(reader, value) && i < FM_COUNT_OF(names); i++) {
         if (strcmp(value->text, names[i]) == 0) {
             port->config->dtype =
                 i; /* the table is dense; TYPE_INVALID leaves it to the model file */
             return 0;
         }
     }
-    if (value->kind != FM_PBTXT_IDENTIFIER) {
+    if (!is_word(reader, value)) {
         return wrong_type(reader, field, "a data type such as TYPE_FP32");
     }
     const char *nearest = fm_text_suggest(value->text, names + 1, FM_COUNT_OF(names) - 1);
@@ -409,7 +423,7 @@ static int append_dimension(struct reader *reader, const struct fm_pbtxt_field *
         return fail(reader, &field->value, "'%s' has more than %d dimensions", field->name,
                     FM_RANK_MAX);
     }
-    if (fm_pbtxt_int64(&field->value, &dimension) != 0 || dimension < -1 || dimension == 0) {
+    if (to_int64(reader, &field->value, &dimension) != 0 || dimension < -1 || dimension == 0) {
         return fail(reader, &field->value,
                     "a dimension must be a whole number of at least 1, or -1 where it varies");
     }
@@ -457,7 +471,7 @@ static int read_label_filename(struct reader *reader, const struct fm_pbtxt_fiel
 static int read_format(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     (void)target;
-    if (field->value.kind == FM_PBTXT_IDENTIFIER && strcmp(field->value.text, "FORMAT_NONE") == 0) {
+    if (is_word(reader, &field->value) && strcmp(field->value.text, "FORMAT_NONE") == 0) {
         return 0;
     }
     return note(
@@ -568,7 +582,7 @@ static int read_group_kind(struct reader *reader, const struct fm_pbtxt_field *f
     static const char *const kinds[] = {"KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"};
     struct group *group = target;
     group->kind = &field->value;
-    for (size_t i = 0; field->value.kind == FM_PBTXT_IDENTIFIER && i < FM_COUNT_OF(kinds); i++) {
+    for (size_t i = 0; is_word(reader, &field->value) && i < FM_COUNT_OF(kinds); i++) {
         if (strcmp(field->value.text, kinds[i]) == 0) {
             return 0;
         }
@@ -1094,6 +1108,36 @@ static int finish(struct reader *reader)
     return strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0 ? finish_device(reader) : 0;
 }
 
+static int read_tree(struct reader *reader, const struct fm_pbtxt_value *root)
+{
+    int status = read_fields(reader, root, "a model configuration", model_rules,
+                             FM_COUNT_OF(model_rules), NULL);
+    return status == 0 ? finish(reader) : status;
+}
+
+int fm_model_description_read_text(struct fm_model_description *description, const char *label,
+                                   const char *text, size_t size, struct fm_error *reterr)
+{
+    static const char *const maps[] = {"parameters", "metric_tags", "cc_model_filenames", NULL};
+    struct fm_arena arena;
+    struct fm_pbtxt_value root;
+    struct reader reader = {
+        .description = description, .file = label, .reterr = reterr, .device_id = -1};
+    size_t start = fm_text_after_bom(text, size);
+    while (start < size && strchr(" \t\r\n", text[start]) != NULL) {
+        start++;
+    }
+    fm_arena_init(&arena, 0);
+    reader.json = start < size && text[start] == '{';
+    int status = reader.json ? fm_pbtxt_parse_json(label, text, size, maps, &arena, &root, reterr)
+                             : fm_pbtxt_parse(label, text, size, &arena, &root, reterr);
+    if (status == 0) {
+        status = read_tree(&reader, &root);
+    }
+    fm_arena_deinit(&arena);
+    return status;
+}
+
 int fm_model_description_read_pbtxt(struct fm_model_description *description, const char *path,
                                     struct fm_error *reterr)
 {
@@ -1111,11 +1155,7 @@ int fm_model_description_read_pbtxt(struct fm_model_description *description, co
     status = fm_pbtxt_parse(path, text, size, &arena, &root, reterr);
     fm_free(text);
     if (status == 0) {
-        status = read_fields(&reader, &root, "a model configuration", model_rules,
-                             FM_COUNT_OF(model_rules), NULL);
-    }
-    if (status == 0) {
-        status = finish(&reader);
+        status = read_tree(&reader, &root);
     }
     fm_arena_deinit(&arena);
     return status;

@@ -37,6 +37,7 @@ struct contents {
     bool pbtxt;
     bool pipeline;
     struct versions versions;
+    const struct fm_repository_override *override; /* NULL: none */
 };
 
 static int out_of_memory(const char *path, struct fm_error *reterr)
@@ -165,13 +166,19 @@ static int read_description(const char *directory, const struct contents *conten
     char path[PATH_SIZE];
     fm_model_config_init(config);
     fm_model_description_init(ret_description, config, directory, expected_name);
-    if (contents->yaml && contents->pbtxt) {
+    if (contents->yaml && contents->pbtxt && contents->override == NULL) {
         return fm_error_set(reterr, FM_EINVAL,
                             "'%s' has both " MODEL_YAML " and " MODEL_PBTXT
                             ": keep one, they could contradict each other",
                             directory);
     }
     config->backend = FM_MODEL_BACKEND_DEFAULT;
+    if (contents->override != NULL) {
+        config->backend = NULL;
+        return fm_model_description_read_text(ret_description, "the given configuration",
+                                              contents->override->config,
+                                              contents->override->config_size, reterr);
+    }
     if (!contents->yaml && !contents->pbtxt) {
         return 0;
     }
@@ -421,9 +428,10 @@ static int read_pipeline(struct fm_repository_entry *entry, const char *expected
     return status;
 }
 
-/* What lies in a directory, into an entry that was initialised. */
+/* What lies in a directory, into an entry that was initialised. `override`, unless NULL, has a
+ * configuration. */
 static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
-                          struct fm_error *reterr)
+                          const struct fm_repository_override *override, struct fm_error *reterr)
 {
     struct contents contents;
     char pipeline[PATH_SIZE];
@@ -433,7 +441,12 @@ static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
     if (status != 0) {
         return status;
     }
-    if (contents.pipeline && (contents.yaml || contents.pbtxt)) {
+    contents.override = override;
+    if (contents.pipeline && override != NULL) {
+        status = fm_error_set(reterr, FM_EUNSUPPORTED,
+                              "'%s' is a pipeline: a model's configuration cannot replace its own",
+                              entry->name);
+    } else if (contents.pipeline && (contents.yaml || contents.pbtxt)) {
         status = fm_error_set(reterr, FM_EINVAL,
                               "'%s' has both " PIPELINE_YAML
                               " and a model's configuration: it is one or the other",
@@ -450,7 +463,8 @@ static int read_directory(struct fm_repository_entry *entry, bool name_is_fixed,
             entry->path = path;
             status = read_pipeline(entry, expected_name, reterr);
         }
-    } else if (!contents_configured(&contents) && contents.versions.count == 0) {
+    } else if (override == NULL && !contents_configured(&contents) &&
+               contents.versions.count == 0) {
         status = fm_error_set(
             reterr, FM_ENOTFOUND,
             "'%s' is no model: it has neither a version directory (1/" FM_MODEL_FILE_DEFAULT
@@ -536,7 +550,7 @@ static int read_name(const char *path, const char *name, struct fm_repository *r
     repository->count++;
     if (kind_status == 0) {
         kind_status =
-            model_file ? read_bare_file(entry, &error) : read_directory(entry, true, &error);
+            model_file ? read_bare_file(entry, &error) : read_directory(entry, true, NULL, &error);
     }
     if (kind_status != 0) {
         versions_free(entry);
@@ -641,7 +655,7 @@ static int open_single(const char *path, const char *name,
 
 static int read_single_directory(struct fm_repository_entry *entry, struct fm_error *reterr)
 {
-    return read_directory(entry, false, reterr);
+    return read_directory(entry, false, NULL, reterr);
 }
 
 static int read_single_pipeline(struct fm_repository_entry *entry, struct fm_error *reterr)
@@ -782,11 +796,10 @@ static int open_file(const char *path, struct fm_repository *repository, struct 
                                : open_single(path, name, read_bare_file, repository, reterr);
 }
 
-int fm_repository_open(const char *path, struct fm_repository *ret_repository,
-                       struct fm_error *reterr)
+/* The path without slashes at its end, from fm_alloc, and what is there. */
+static int path_trim(const char *path, char **ret_path, struct fm_file_facts *ret_facts,
+                     struct fm_error *reterr)
 {
-    struct fm_file_facts facts;
-    *ret_repository = (struct fm_repository){0};
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/') {
         length--;
@@ -802,9 +815,23 @@ int fm_repository_open(const char *path, struct fm_repository *ret_repository,
     if (trimmed == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "'%.200s': out of memory", path);
     }
-    int status = fm_file_stat(trimmed, &facts, reterr);
+    int status = fm_file_stat(trimmed, ret_facts, reterr);
     if (status != 0) {
         fm_free(trimmed);
+        return status;
+    }
+    *ret_path = trimmed;
+    return 0;
+}
+
+int fm_repository_open(const char *path, struct fm_repository *ret_repository,
+                       struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    char *trimmed = NULL;
+    *ret_repository = (struct fm_repository){0};
+    int status = path_trim(path, &trimmed, &facts, reterr);
+    if (status != 0) {
         return status;
     }
     if (facts.kind == FM_FILE_DIRECTORY) {
@@ -835,6 +862,231 @@ void fm_repository_close(struct fm_repository *repository)
     }
     fm_free(repository->entries);
     *repository = (struct fm_repository){0};
+}
+
+/* ---- one by one ---- */
+
+void fm_repository_names_free(struct fm_repository_names *names)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        fm_free(names->names[i]);
+    }
+    fm_free(names->names);
+    *names = (struct fm_repository_names){0};
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int names_add(struct fm_repository_names *names, const char *path, const char *name,
+                     struct fm_error *reterr)
+{
+    char *copy = fm_strdup(name);
+    if (copy == NULL) {
+        return out_of_memory(path, reterr);
+    }
+    names->names[names->count++] = copy;
+    return 0;
+}
+
+/* What read_name would make an entry of. */
+static int list_name(const char *path, const char *name, struct fm_repository_names *names,
+                     struct fm_error *reterr)
+{
+    char stem[PATH_SIZE];
+    enum fm_file_kind kind = FM_FILE_ABSENT;
+    if (kind_of(path, name, &kind, NULL) != 0 || kind == FM_FILE_DIRECTORY) {
+        return names_add(names, path, name, reterr);
+    }
+    bool model_file = kind == FM_FILE_REGULAR && strcmp(fm_path_extension(name), ".onnx") == 0;
+    return model_file && stem_of(name, stem, sizeof(stem)) == 0
+               ? names_add(names, path, stem, reterr)
+               : 0;
+}
+
+static int list_directory(const char *path, struct fm_repository_names *names,
+                          struct fm_error *reterr)
+{
+    struct fm_file_list list = {0};
+    int status = fm_file_list(path, &list, reterr);
+    if (status == 0 && list.count > ENTRIES_MAX) {
+        status = fm_error_set(
+            reterr, FM_ETOOLARGE,
+            "'%s' has more than %d entries: this does not look like a model repository", path,
+            ENTRIES_MAX);
+    }
+    if (status == 0) {
+        names->names = fm_alloc_zero(list.count + 1, sizeof(*names->names));
+        status = names->names != NULL ? 0 : out_of_memory(path, reterr);
+    }
+    for (size_t i = 0; status == 0 && i < list.count; i++) {
+        status = is_hidden(list.names[i]) ? 0 : list_name(path, list.names[i], names, reterr);
+    }
+    fm_file_list_free(&list);
+    if (status == 0 && names->count > 1) {
+        qsort(names->names, names->count, sizeof(*names->names), compare_texts);
+        size_t kept = 1;
+        for (size_t i = 1; i < names->count; i++) {
+            if (strcmp(names->names[i], names->names[kept - 1]) == 0) {
+                fm_free(names->names[i]);
+            } else {
+                names->names[kept++] = names->names[i];
+            }
+        }
+        names->count = kept;
+    }
+    return status;
+}
+
+static int list_single(const char *path, struct fm_repository_names *names,
+                       struct fm_error *reterr)
+{
+    struct fm_repository repository;
+    int status = fm_repository_open(path, &repository, reterr);
+    if (status != 0) {
+        return status;
+    }
+    names->single = true;
+    names->names = fm_alloc_zero(1, sizeof(*names->names));
+    status = names->names != NULL ? names_add(names, path, repository.entries[0].name, reterr)
+                                  : out_of_memory(path, reterr);
+    fm_repository_close(&repository);
+    return status;
+}
+
+int fm_repository_list(const char *path, struct fm_repository_names *ret_names,
+                       struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    char *trimmed = NULL;
+    bool model = true;
+    *ret_names = (struct fm_repository_names){0};
+    int status = path_trim(path, &trimmed, &facts, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (facts.kind == FM_FILE_DIRECTORY) {
+        status = is_model_directory(trimmed, &model, reterr);
+    }
+    if (status == 0) {
+        status = model ? list_single(trimmed, ret_names, reterr)
+                       : list_directory(trimmed, ret_names, reterr);
+    }
+    fm_free(trimmed);
+    if (status != 0) {
+        fm_repository_names_free(ret_names);
+    }
+    return status;
+}
+
+int fm_repository_locate(const char *path, bool single, const char *name, char *ret_path,
+                         size_t size, struct fm_error *reterr)
+{
+    struct fm_file_facts facts = {0};
+    char file[PATH_SIZE];
+    if (single) {
+        int written = snprintf(ret_path, size, "%s", path);
+        return written >= 0 && (size_t)written < size
+                   ? 0
+                   : fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is too long", path);
+    }
+    int status = name[0] == '\0' || is_hidden(name) || strchr(name, '/') != NULL
+                     ? fm_error_set(reterr, FM_ENOTFOUND,
+                                    "'%s' has no model '%.200s': that is no name of one", path,
+                                    name)
+                     : 0;
+    int written = status == 0 ? snprintf(file, sizeof(file), "%s.onnx", name) : 0;
+    if (status == 0 && (written >= (int)sizeof(file) || fm_path_join(ret_path, size, path, name))) {
+        status = fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is too long", path);
+    }
+    status = status == 0 ? fm_file_stat(ret_path, &facts, reterr) : status;
+    if (status != 0 || facts.kind == FM_FILE_DIRECTORY) {
+        return status;
+    }
+    status = join(ret_path, path, file, reterr);
+    status = status == 0 ? fm_file_stat(ret_path, &facts, reterr) : status;
+    return status != 0 || facts.kind == FM_FILE_REGULAR
+               ? status
+               : fm_error_set(reterr, FM_ENOTFOUND, "'%s' has no model '%.200s'", path, name);
+}
+
+/* An entry of a directory of models, by its name. */
+static int read_one(const char *path, const char *name,
+                    const struct fm_repository_override *override,
+                    struct fm_repository *repository, struct fm_error *reterr)
+{
+    char place[PATH_SIZE];
+    char file[PATH_SIZE];
+    enum fm_file_kind other = FM_FILE_ABSENT;
+    bool replaced = override != NULL && override->directory != NULL;
+    int status = replaced
+                     ? 0
+                     : fm_repository_locate(path, false, name, place, sizeof(place), reterr);
+    if (status != 0) {
+        return status;
+    }
+    const char *directory = replaced ? override->directory : place;
+    bool bare = !replaced && strcmp(fm_path_base(place), name) != 0;
+    if (!bare && !replaced && snprintf(file, sizeof(file), "%s.onnx", name) < (int)sizeof(file) &&
+        kind_of(path, file, &other, NULL) == 0 && other == FM_FILE_REGULAR) {
+        return fm_error_set(reterr, FM_EEXIST,
+                            "'%s' has both a directory and a file for model '%s': rename one", path,
+                            name);
+    }
+    repository->entries = fm_alloc_zero(1, sizeof(*repository->entries));
+    status = repository->entries != NULL
+                 ? entry_init(&repository->entries[0], name, FM_REPOSITORY_MODEL, directory, reterr)
+                 : out_of_memory(path, reterr);
+    if (status != 0) {
+        return status;
+    }
+    repository->count = 1;
+    if (bare && override != NULL) {
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "model '%s' is a file without a directory, which takes no "
+                            "configuration: move it to '%s/1/" FM_MODEL_FILE_DEFAULT "'",
+                            name, name);
+    }
+    return bare ? read_bare_file(&repository->entries[0], reterr)
+                : read_directory(&repository->entries[0], true, override, reterr);
+}
+
+int fm_repository_read(const char *path, const char *name,
+                       const struct fm_repository_override *override,
+                       struct fm_repository *ret_repository, struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    char *trimmed = NULL;
+    bool single = true;
+    *ret_repository = (struct fm_repository){0};
+    int status = path_trim(path, &trimmed, &facts, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (facts.kind == FM_FILE_DIRECTORY) {
+        status = is_model_directory(trimmed, &single, reterr);
+    }
+    if (status == 0 && single && override != NULL && facts.kind == FM_FILE_DIRECTORY) {
+        const struct fm_repository_override here = {
+            .config = override->config,
+            .config_size = override->config_size,
+            .directory = override->directory != NULL ? override->directory : trimmed};
+        status = read_one(trimmed, name, &here, ret_repository, reterr);
+    } else if (status == 0 && single && override != NULL) {
+        status = fm_error_set(reterr, FM_EUNSUPPORTED,
+                              "'%s' is served from one file, which takes no configuration", name);
+    } else if (status == 0 && single) {
+        status = fm_repository_open(trimmed, ret_repository, reterr);
+    } else if (status == 0) {
+        status = read_one(trimmed, name, override, ret_repository, reterr);
+    }
+    fm_free(trimmed);
+    if (status != 0) {
+        fm_repository_close(ret_repository);
+    }
+    return status;
 }
 
 /* ---- looking up ---- */

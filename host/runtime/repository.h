@@ -37,6 +37,39 @@ struct fm_repository {
 int FM_NODISCARD fm_repository_open(const char *path, struct fm_repository *ret_repository,
                                     struct fm_error *reterr);
 void fm_repository_close(struct fm_repository *repository);
+
+/* The names of what a path holds, without reading what they are. */
+struct fm_repository_names {
+    bool single;  /* the path is one model or pipeline, not a directory of several */
+    char **names; /* in byte order, each once */
+    size_t count;
+};
+/* Any path that fm_repository_open takes; here a directory without models is none that fails. */
+int FM_NODISCARD fm_repository_list(const char *path, struct fm_repository_names *ret_names,
+                                    struct fm_error *reterr);
+void fm_repository_names_free(struct fm_repository_names *names);
+
+/* What stands in for a model's files. Borrowed. */
+struct fm_repository_override {
+    const char *config; /* Triton's, as JSON or text, instead of the configuration file; NULL: the
+                           file */
+    size_t config_size;
+    const char *directory; /* instead of the model's directory; NULL: its own */
+};
+/*
+ * One entry of what a path holds, read now; *ret_repository has this one only. `override` may be
+ * NULL. Unlike fm_repository_open, what is wrong with the entry is the call's error. FM_ENOTFOUND
+ * when the path has nothing of that name.
+ */
+int FM_NODISCARD fm_repository_read(const char *path, const char *name,
+                                    const struct fm_repository_override *override,
+                                    struct fm_repository *ret_repository, struct fm_error *reterr);
+/*
+ * Where a model or pipeline of that name lies: its directory, or its file when that is all it is.
+ * FM_ENOTFOUND when neither is there.
+ */
+int FM_NODISCARD fm_repository_locate(const char *path, bool single, const char *name,
+                                      char *ret_path, size_t size, struct fm_error *reterr);
 /* ENOTFOUND suggests the nearest name. version 0: the highest. *ret_config is borrowed. */
 int FM_NODISCARD fm_repository_find_model(const struct fm_repository *repository, const char *name,
                                           uint64_t version,
