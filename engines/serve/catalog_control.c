@@ -372,22 +372,39 @@ static void versions_settle(struct fm_catalog *catalog, struct fm_catalog_model 
     }
 }
 
-/* What the operation that asked for the job is told. */
-static void job_error(const struct fm_catalog_job *job, const struct fm_catalog_model *model,
-                      struct fm_error *ret_error)
+/* The first of what went wrong. */
+static void job_error(const struct fm_catalog_job *job, struct fm_error *ret_error)
 {
     *ret_error = job->error;
     for (size_t i = 0; i < job->result_count && ret_error->status == 0; i++) {
         *ret_error = job->results[i].error;
     }
-    if (ret_error->status != 0) {
-        (void)fm_error_prefix(ret_error, ret_error->status, "failed to load '%s'%s", model->name,
+}
+
+/* Answers the operation that asked for the job. */
+static void job_answer(struct fm_catalog *catalog, struct fm_catalog_model *model,
+                       const struct fm_error *error)
+{
+    struct fm_catalog_operation *operation = model->operations;
+    if (operation == NULL || !operation->settled) {
+        return;
+    }
+    model->operations = operation->next;
+    operation->error = *error;
+    if (error->status != 0) {
+        /* The path asked for is there; something that the model needs is not. */
+        operation->error.status = error->status == FM_ENOTFOUND ? FM_EINVAL : error->status;
+        (void)fm_error_prefix(&operation->error, operation->error.status, "failed to load '%s'%s",
+                              model->name,
                               model_answers(model) ? " (what was loaded before goes on answering)"
                                                    : "");
     }
+    operation_finish(catalog, operation);
 }
 
-static void start_check(struct fm_catalog *catalog, const struct fm_error *failure)
+/* Answers START when nothing is left to wait for. `failure`: of `model`, which it waited for. */
+static void start_check(struct fm_catalog *catalog, const struct fm_catalog_model *model,
+                        const struct fm_error *failure)
 {
     if (catalog->start == NULL) {
         return;
@@ -399,6 +416,8 @@ static void start_check(struct fm_catalog *catalog, const struct fm_error *failu
     if (refused) {
         atomic_store(&catalog->stopping, true);
         catalog->start->error = *failure;
+        (void)fm_error_prefix(&catalog->start->error, failure->status, "model '%s' does not load",
+                              model->name);
     } else {
         catalog->started = true;
     }
@@ -423,7 +442,7 @@ static void job_finished(struct fm_catalog *catalog, struct fm_catalog_model *mo
     model->busy = false;
     catalog->busy_count--;
     catalog->dirty = true;
-    job_error(job, model, &error);
+    job_error(job, &error);
     if (job->error.status != 0) {
         model->error = job->error;
         failed(catalog, model, 0, &job->error);
@@ -444,14 +463,9 @@ static void job_finished(struct fm_catalog *catalog, struct fm_catalog_model *mo
     if (model->starting) {
         model->starting = false;
         catalog->start_pending--;
-        start_check(catalog, &error);
+        start_check(catalog, model, &error);
     }
-    struct fm_catalog_operation *operation = model->operations;
-    if (operation != NULL && operation->settled) {
-        model->operations = operation->next;
-        operation->error = error;
-        operation_finish(catalog, operation);
-    }
+    job_answer(catalog, model, &error);
     if (model->drop) {
         model->drop = false;
         model_unload(catalog, model);
@@ -653,7 +667,7 @@ static void start_begin(struct fm_catalog *catalog, struct fm_catalog_operation 
     if (catalog->options.mode == FM_CATALOG_POLLING) {
         catalog->next_poll_ns = fm_os_now_ns() + catalog->options.poll_interval_ns;
     }
-    start_check(catalog, NULL);
+    start_check(catalog, NULL, NULL);
 }
 
 static void operation_begin(struct fm_catalog *catalog, struct fm_catalog_operation *operation)

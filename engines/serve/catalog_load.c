@@ -306,12 +306,40 @@ static void job_run(struct fm_catalog *catalog, struct fm_catalog_job *job)
     tell(catalog, job, job->result_count, true);
 }
 
+/* Lets go of one entry that nobody holds; false when there is none. The lock is held, and let go of
+ * meanwhile. */
+static bool release_one(struct fm_catalog *catalog)
+{
+    struct fm_catalog_entry *entry = catalog->dead;
+    if (entry == NULL) {
+        return false;
+    }
+    catalog->dead = entry->next;
+    fm_mutex_unlock(&catalog->lock);
+    /* Its name is still to be reported; the rest goes now. */
+    if (catalog->options.detach != NULL) {
+        catalog->options.detach(catalog->options.context, entry);
+    }
+    fm_servable_close(entry->servable);
+    entry->servable = NULL;
+    fm_mutex_lock(&catalog->lock);
+    entry->next = catalog->released;
+    catalog->released = entry;
+    fm_catalog_wake(catalog);
+    return true;
+}
+
 void fm_catalog_load_run(void *argument)
 {
     struct fm_catalog *catalog = argument;
     fm_mutex_lock(&catalog->lock);
     while (!catalog->closing) {
         struct fm_catalog_job *job = catalog->load_first;
+        if (job != NULL && release_one(catalog)) {
+            /* First: who loads faster than is released would fill the memory with what is on its
+             * way out. */
+            continue;
+        }
         if (job == NULL) {
             fm_condition_wait(&catalog->load_wake, &catalog->lock);
             continue;
@@ -351,21 +379,10 @@ void fm_catalog_chores_run(void *argument)
     struct fm_catalog *catalog = argument;
     fm_mutex_lock(&catalog->lock);
     while (!catalog->closing) {
-        struct fm_catalog_entry *entry = catalog->dead;
-        if (entry != NULL) {
-            catalog->dead = entry->next;
-            fm_mutex_unlock(&catalog->lock);
-            /* Its name is still to be reported; the rest goes now. */
-            if (catalog->options.detach != NULL) {
-                catalog->options.detach(catalog->options.context, entry);
-            }
-            fm_servable_close(entry->servable);
-            entry->servable = NULL;
-            fm_mutex_lock(&catalog->lock);
-            entry->next = catalog->released;
-            catalog->released = entry;
-            fm_catalog_wake(catalog);
-        } else if (catalog->scan_wanted && !catalog->scan_done) {
+        if (release_one(catalog)) {
+            continue;
+        }
+        if (catalog->scan_wanted && !catalog->scan_done) {
             scan_run(catalog);
         } else {
             fm_condition_wait(&catalog->chore_wake, &catalog->lock);
