@@ -217,8 +217,9 @@ static int run(const struct fm_call *call)
                                    "before its first request; give it a time such as 75s");
     }
     if (load_model_count > 0 && serve.control != FM_SERVE_CONTROL_EXPLICIT) {
-        return fm_call_usage(call, "--load-model means something with --model-control-mode explicit "
-                                   "only; --model narrows what the other modes serve");
+        return fm_call_usage(call,
+                             "--load-model means something with --model-control-mode explicit "
+                             "only; --model narrows what the other modes serve");
     }
     if (serve.poll_interval_ns < POLL_INTERVAL_NS_MIN) {
         return fm_call_usage(call, "--repository-poll-secs: give it at least 10ms, such as 15s");

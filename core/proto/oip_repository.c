@@ -93,11 +93,11 @@ static int read_file(struct fm_json_reader *reader, const char *path,
     if (reader->escaped) {
         fm_json_decode(reader, &plain);
     }
-    int status = plain.failed ? FM_ENOMEM
-                              : fm_base64_decode(reader->escaped ? plain.data : reader->text,
-                                                 reader->escaped ? plain.length
-                                                                 : reader->text_length,
-                                                 &file->content);
+    int status = plain.failed
+                     ? FM_ENOMEM
+                     : fm_base64_decode(reader->escaped ? plain.data : reader->text,
+                                        reader->escaped ? plain.length : reader->text_length,
+                                        &file->content);
     fm_text_deinit(&plain);
     if (status == FM_EINVAL) {
         return fm_error_set(reterr, status, "parameter 'file:%.200s' is not base64", path);
@@ -138,8 +138,8 @@ static int read_parameter(struct fm_json_reader *reader, const char *key,
     return fm_json_skip(reader) == 0 ? 0 : FM_EINVAL;
 }
 
-static int read_parameters(struct fm_json_reader *reader,
-                           struct fm_oip_repository_request *request, struct fm_error *reterr)
+static int read_parameters(struct fm_json_reader *reader, struct fm_oip_repository_request *request,
+                           struct fm_error *reterr)
 {
     if (fm_json_next(reader) != FM_JSON_OBJECT_BEGIN) {
         return FM_EINVAL;
@@ -149,8 +149,9 @@ static int read_parameters(struct fm_json_reader *reader,
     while (status == 0 && (token = fm_json_next(reader)) == FM_JSON_KEY) {
         struct fm_text key = {0};
         fm_json_decode(reader, &key);
-        status = key.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the request")
-                            : read_parameter(reader, key.length > 0 ? key.data : "", request, reterr);
+        status = key.failed
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the request")
+                     : read_parameter(reader, key.length > 0 ? key.data : "", request, reterr);
         fm_text_deinit(&key);
     }
     return status != 0 ? status : token == FM_JSON_OBJECT_END ? 0 : FM_EINVAL;
@@ -165,9 +166,9 @@ static int read_body(struct fm_json_reader *reader, struct fm_oip_repository_req
         status = fm_json_equals(reader, "parameters") ? read_parameters(reader, request, reterr)
                                                       : fm_json_skip(reader);
     }
-    return status != 0 ? status
+    return status != 0                                                          ? status
            : token == FM_JSON_OBJECT_END && fm_json_next(reader) == FM_JSON_END ? 0
-                                                                               : FM_EINVAL;
+                                                                                : FM_EINVAL;
 }
 
 int fm_oip_repository_request_decode(const char *data, size_t size,

@@ -123,9 +123,8 @@ static int convert_value(struct converter *converter, enum fm_json_token token, 
     switch (token) {
     case FM_JSON_OBJECT_BEGIN:
         value->kind = FM_PBTXT_MESSAGE;
-        return depth == FM_PBTXT_DEPTH_MAX
-                   ? fail(converter, "nested too deeply")
-                   : convert_fields(converter, depth + 1, &value->fields);
+        return depth == FM_PBTXT_DEPTH_MAX ? fail(converter, "nested too deeply")
+                                           : convert_fields(converter, depth + 1, &value->fields);
     case FM_JSON_STRING:
         return take_text(converter, value);
     case FM_JSON_NUMBER:
@@ -162,8 +161,8 @@ static int add_field(struct converter *converter, struct chain *chain, const cha
     if (++converter->field_count > FM_PBTXT_FIELDS_MAX) {
         return fail(converter, "too many fields");
     }
-    *field = (struct fm_pbtxt_field){
-        .name = name, .line = converter->line, .column = converter->column};
+    *field =
+        (struct fm_pbtxt_field){.name = name, .line = converter->line, .column = converter->column};
     int status = convert_value(converter, token, depth, &field->value);
     *chain->link = field;
     chain->link = &field->next;
@@ -263,12 +262,8 @@ int fm_pbtxt_parse_json(const char *file, const char *text, size_t length, const
                         struct fm_arena *arena, struct fm_pbtxt_value *ret_root,
                         struct fm_error *reterr)
 {
-    struct converter converter = {.file = file,
-                                  .arena = arena,
-                                  .maps = maps,
-                                  .reterr = reterr,
-                                  .line = 1,
-                                  .column = 1};
+    struct converter converter = {
+        .file = file, .arena = arena, .maps = maps, .reterr = reterr, .line = 1, .column = 1};
     *ret_root = (struct fm_pbtxt_value){.kind = FM_PBTXT_MESSAGE, .line = 1, .column = 1};
     if (length > FM_PBTXT_BYTES_MAX) {
         return fm_error_set(reterr, FM_ETOOLARGE,
@@ -277,8 +272,7 @@ int fm_pbtxt_parse_json(const char *file, const char *text, size_t length, const
     }
     fm_json_reader_init(&converter.json, text, length);
     enum fm_json_token token = next(&converter);
-    int status = token == FM_JSON_OBJECT_BEGIN ? convert_fields(&converter, 0,
-                                                                &ret_root->fields)
+    int status = token == FM_JSON_OBJECT_BEGIN ? convert_fields(&converter, 0, &ret_root->fields)
                  : token == FM_JSON_ERROR      ? syntax(&converter)
                                                : fail(&converter, "expected an object");
     if (status == 0 && next(&converter) != FM_JSON_END) {

@@ -101,14 +101,13 @@ void fm_catalog_submit(struct fm_catalog *catalog, struct fm_catalog_operation *
 
 void fm_catalog_stats_read(const struct fm_catalog *catalog, struct fm_catalog_stats *ret_stats)
 {
-    *ret_stats =
-        (struct fm_catalog_stats){.loads = atomic_load(&catalog->loads),
-                                  .load_failures = atomic_load(&catalog->load_failures),
-                                  .releases = atomic_load(&catalog->releases),
-                                  .polls = atomic_load(&catalog->polls_done),
-                                  .poll_failures = atomic_load(&catalog->poll_failures),
-                                  .views = atomic_load(&catalog->views),
-                                  .load_ns_total = atomic_load(&catalog->load_ns_total)};
+    *ret_stats = (struct fm_catalog_stats){.loads = atomic_load(&catalog->loads),
+                                           .load_failures = atomic_load(&catalog->load_failures),
+                                           .releases = atomic_load(&catalog->releases),
+                                           .polls = atomic_load(&catalog->polls_done),
+                                           .poll_failures = atomic_load(&catalog->poll_failures),
+                                           .views = atomic_load(&catalog->views),
+                                           .load_ns_total = atomic_load(&catalog->load_ns_total)};
 }
 
 /* --- Life --- */
@@ -146,13 +145,11 @@ static int threads_start(struct fm_catalog *catalog, struct fm_error *reterr)
         status = fm_thread_start(&catalog->chores, "fm-release", fm_catalog_chores_run, catalog);
     }
     for (uint32_t i = 0; i < wanted && status == 0; i++) {
-        status =
-            fm_thread_start(&catalog->loaders[i], "fm-load", fm_catalog_load_run, catalog);
+        status = fm_thread_start(&catalog->loaders[i], "fm-load", fm_catalog_load_run, catalog);
         catalog->loader_count += status == 0 ? 1 : 0;
     }
-    return status == 0
-               ? 0
-               : fm_error_set(reterr, status, "cannot start the threads that load models");
+    return status == 0 ? 0
+                       : fm_error_set(reterr, status, "cannot start the threads that load models");
 }
 
 int fm_catalog_open(const struct fm_catalog_options *options, struct fm_catalog **ret_catalog,
@@ -204,8 +201,8 @@ static void refuse_all(struct fm_catalog_operation *operations)
     }
 }
 
-/* What nobody will come to any more is answered, and what was posted to the loops runs: it refers to
- * what is about to go. */
+/* What nobody will come to any more is answered, and what was posted to the loops runs: it refers
+ * to what is about to go. */
 static void operations_end(struct fm_catalog *catalog)
 {
     refuse_all(catalog->inbox);

@@ -3,8 +3,8 @@
  * loaded, reloaded and unloaded without a request noticing.
  *
  * Owns: the list of what is served (views), everything that is loaded (entries), the control thread
- * that decides, the threads that load and release, version policy, polling, repository control. Does
- * not own: HTTP and gRPC, the accelerators (hooks attach and detach), what a model computes.
+ * that decides, the threads that load and release, version policy, polling, repository control.
+ * Does not own: HTTP and gRPC, the accelerators (hooks attach and detach), what a model computes.
  *
  * HOW IT WORKS. The control thread alone knows the models and what is being done with them. After
  * each change it makes a view, an immutable table, and posts it to every loop; a loop looks things
@@ -53,8 +53,8 @@ struct fm_catalog_entry {
     uint64_t version; /* pipelines: 1 */
     struct fm_servable *servable;
     struct fm_oip_signature signature;
-    uint64_t load_ns;  /* how long loading took, warm-up and attach included */
-    void *attached;    /* the attach hook's */
+    uint64_t load_ns; /* how long loading took, warm-up and attach included */
+    void *attached;   /* the attach hook's */
     /* For the catalog. */
     struct fm_catalog *catalog;
     atomic_uint references;
@@ -115,7 +115,8 @@ const char *fm_catalog_state_name(enum fm_catalog_state state);
 
 /*
  * A loop's window on the catalog: `view` is what is served as this loop sees it. In the loop
- * owner's memory, zero-initialised, in place until fm_catalog_close. Read on the loop's thread only.
+ * owner's memory, zero-initialised, in place until fm_catalog_close. Read on the loop's thread
+ * only.
  */
 struct fm_catalog_reader {
     const struct fm_catalog_view *view; /* never NULL once added */
@@ -177,9 +178,9 @@ struct fm_catalog_operation {
 /* --- Events, for the log --- */
 
 enum fm_catalog_event_kind {
-    FM_CATALOG_EVENT_READY,     /* entry answers from now on; replaces: an older one went */
-    FM_CATALOG_EVENT_FAILED,    /* a version, or a whole model (version 0), did not load: error */
-    FM_CATALOG_EVENT_UNLOADED,  /* released */
+    FM_CATALOG_EVENT_READY,       /* entry answers from now on; replaces: an older one went */
+    FM_CATALOG_EVENT_FAILED,      /* a version, or a whole model (version 0), did not load: error */
+    FM_CATALOG_EVENT_UNLOADED,    /* released */
     FM_CATALOG_EVENT_POLL_FAILED, /* a repository could not be looked at: error */
     FM_CATALOG_EVENT_COUNT_
 };

@@ -1,6 +1,6 @@
 /*
- * The control thread: what is to be loaded, reloaded and let go, and what every loop is shown of it.
- * See catalog.h and catalog_internal.h.
+ * The control thread: what is to be loaded, reloaded and let go, and what every loop is shown of
+ * it. See catalog.h and catalog_internal.h.
  *
  * HOW IT WORKS. One thread owns the models. It wakes for operations, for news of load jobs, for
  * entries that were released, for the result of a look at the repositories, and for the next poll.
@@ -19,8 +19,9 @@
 #include "engines/serve/catalog_view.h"
 #include "host/os/os.h"
 
-/* A big catalog that changes all the time (ten thousand models loading) spends at most this share of
- * the control thread on views: one after another waits for so many times what the last one took. */
+/* A big catalog that changes all the time (ten thousand models loading) spends at most this share
+ * of the control thread on views: one after another waits for so many times what the last one took.
+ */
 #define VIEW_PAUSE_FACTOR 4
 #define RETRY_NS          UINT64_C(100000000) /* when there was no memory for a view */
 #define NO_VERSION        1 /* what a model is listed under that could not be read */
@@ -132,8 +133,7 @@ static struct fm_catalog_version *version_have(struct fm_catalog_model *model, u
     }
     if (model->version_count == model->version_capacity) {
         size_t capacity = model->version_capacity == 0 ? 1 : model->version_capacity * 2;
-        struct fm_catalog_version *grown =
-            fm_realloc(model->versions, capacity * sizeof(*grown));
+        struct fm_catalog_version *grown = fm_realloc(model->versions, capacity * sizeof(*grown));
         if (grown == NULL) {
             return NULL;
         }
@@ -241,8 +241,8 @@ static int model_load(struct fm_catalog *catalog, struct fm_catalog_model *model
     *job = (struct fm_catalog_job){.model = model, .operation = operation, .known = known};
     for (size_t i = 0; i < model->version_count; i++) {
         if (model->versions[i].entry != NULL) {
-            known[job->known_count++] = (struct fm_catalog_known){model->versions[i].number,
-                                                                  model->versions[i].stamp};
+            known[job->known_count++] =
+                (struct fm_catalog_known){model->versions[i].number, model->versions[i].stamp};
         }
     }
     model->wanted = true;
@@ -394,10 +394,9 @@ static void job_answer(struct fm_catalog *catalog, struct fm_catalog_model *mode
     if (error->status != 0) {
         /* The path asked for is there; something that the model needs is not. */
         operation->error.status = error->status == FM_ENOTFOUND ? FM_EINVAL : error->status;
-        (void)fm_error_prefix(&operation->error, operation->error.status, "failed to load '%s'%s",
-                              model->name,
-                              model_answers(model) ? " (what was loaded before goes on answering)"
-                                                   : "");
+        (void)fm_error_prefix(
+            &operation->error, operation->error.status, "failed to load '%s'%s", model->name,
+            model_answers(model) ? " (what was loaded before goes on answering)" : "");
     }
     operation_finish(catalog, operation);
 }
@@ -551,8 +550,7 @@ static bool is_name(const char *name)
            strlen(name) < 1024;
 }
 
-static int operation_check(const struct fm_catalog *catalog,
-                           struct fm_catalog_operation *operation)
+static int operation_check(const struct fm_catalog *catalog, struct fm_catalog_operation *operation)
 {
     struct fm_error *error = &operation->error;
     if (atomic_load(&catalog->stopping)) {
@@ -840,10 +838,10 @@ static void row_reason(const struct fm_catalog_model *model,
                                        "served"
                                      : "";
     } else if (state == FM_CATALOG_UNAVAILABLE) {
-        row->reason = !model->wanted                                ? "unloaded"
+        row->reason = !model->wanted                                  ? "unloaded"
                       : version != NULL && version->error.status != 0 ? version->error.text
-                      : model->error.status != 0                    ? model->error.text
-                                                                    : "not loaded";
+                      : model->error.status != 0                      ? model->error.text
+                                                                      : "not loaded";
     }
 }
 
@@ -864,10 +862,10 @@ static size_t model_rows(struct fm_catalog *catalog, struct fm_catalog_model *mo
     for (size_t i = 0; i < model->version_count; i++) {
         struct fm_catalog_version *version = &model->versions[i];
         row.version = version->number;
-        row.state = version->entry != NULL    ? FM_CATALOG_READY
-                    : version->loading        ? FM_CATALOG_LOADING
+        row.state = version->entry != NULL     ? FM_CATALOG_READY
+                    : version->loading         ? FM_CATALOG_LOADING
                     : version->leaving != NULL ? FM_CATALOG_UNLOADING
-                                              : FM_CATALOG_UNAVAILABLE;
+                                               : FM_CATALOG_UNAVAILABLE;
         if (version->state != row.state) {
             version->state = row.state;
             version->since_wall_ns = fm_os_wall_ns();
@@ -1045,8 +1043,7 @@ static void entry_released(struct fm_catalog *catalog, struct fm_catalog_entry *
     const struct fm_catalog_event what = {
         .kind = FM_CATALOG_EVENT_UNLOADED, .name = entry->name, .version = entry->version};
     event(catalog, &what);
-    struct fm_catalog_version *version =
-        model != NULL ? version_find(model, entry->version) : NULL;
+    struct fm_catalog_version *version = model != NULL ? version_find(model, entry->version) : NULL;
     if (version != NULL && version->leaving == entry) {
         version->leaving = NULL;
         catalog->dirty = true;
@@ -1232,8 +1229,8 @@ static int models_fill(struct fm_catalog *catalog, const struct fm_watch_scan *s
 int fm_catalog_control_init(struct fm_catalog *catalog, struct fm_error *reterr)
 {
     struct fm_watch_scan scan = {0};
-    int status = fm_watch_scan_read(catalog->roots, catalog->options.path_count, false, &scan,
-                                    reterr);
+    int status =
+        fm_watch_scan_read(catalog->roots, catalog->options.path_count, false, &scan, reterr);
     for (uint32_t r = 0; status == 0 && r < catalog->options.path_count; r++) {
         if (scan.errors[r].status != 0) {
             status = fm_error_set(reterr, scan.errors[r].status, "%s", scan.errors[r].text);

@@ -1,6 +1,6 @@
 /*
- * What the files of the catalog share: catalog.c (life, what others ask), catalog_control.c (what is
- * decided), catalog_load.c (what takes long), catalog_view.c.
+ * What the files of the catalog share: catalog.c (life, what others ask), catalog_control.c (what
+ * is decided), catalog_load.c (what takes long), catalog_view.c.
  *
  * Thread rule: `models`, `views` and everything below them belong to the control thread; what is
  * between threads stands below `lock`, which nobody holds for long.
@@ -79,14 +79,14 @@ struct fm_catalog_model {
     char *name;
     uint32_t root;
     bool wanted;
-    bool present; /* in a repository, when it was last looked at */
-    bool busy;    /* its job is queued or running */
-    bool starting; /* its job is one of those that START waits for */
-    bool drop;    /* unload when the job is through */
-    bool tried;   /* `stamp` says something */
-    bool twins;   /* another root has the name too */
-    uint64_t stamp; /* of the files that were last loaded, or failed to */
-    uint64_t seen;  /* at the last poll, when it differed */
+    bool present;     /* in a repository, when it was last looked at */
+    bool busy;        /* its job is queued or running */
+    bool starting;    /* its job is one of those that START waits for */
+    bool drop;        /* unload when the job is through */
+    bool tried;       /* `stamp` says something */
+    bool twins;       /* another root has the name too */
+    uint64_t stamp;   /* of the files that were last loaded, or failed to */
+    uint64_t seen;    /* at the last poll, when it differed */
     uint32_t missing; /* polls in a row */
     uint64_t since_wall_ns;
     struct fm_error error; /* of the model as a whole */
@@ -105,8 +105,8 @@ struct fm_catalog {
     struct fm_thread chores;
     struct fm_thread loaders[FM_CATALOG_THREADS_MAX];
     uint32_t loader_count;
-    atomic_bool stopping;       /* nothing further is loaded */
-    atomic_size_t entry_count;  /* that exist */
+    atomic_bool stopping;      /* nothing further is loaded */
+    atomic_size_t entry_count; /* that exist */
 
     /* The control thread's. */
     struct fm_catalog_model **models; /* by name */
@@ -121,11 +121,11 @@ struct fm_catalog {
     bool refused; /* START failed early */
     uint64_t publish_after_ns;
     uint64_t next_poll_ns;
-    struct fm_catalog_operation *start;     /* waiting */
+    struct fm_catalog_operation *start; /* waiting */
     size_t start_pending;
-    struct fm_catalog_operation *stop;      /* waiting */
-    struct fm_catalog_operation *polls;     /* for the next look */
-    struct fm_catalog_operation *polling;   /* for the one that is under way */
+    struct fm_catalog_operation *stop;    /* waiting */
+    struct fm_catalog_operation *polls;   /* for the next look */
+    struct fm_catalog_operation *polling; /* for the one that is under way */
     bool poll_due;
     bool scan_settles;
     struct fm_catalog_operation *finishing; /* until every loop has the view */
@@ -134,7 +134,7 @@ struct fm_catalog {
     struct fm_condition control_wake;
     struct fm_condition load_wake;
     struct fm_condition chore_wake;
-    bool woken;   /* something for the control thread */
+    bool woken; /* something for the control thread */
     bool closing;
     struct fm_catalog_operation *inbox; /* newest first */
     size_t operation_count;             /* submitted and not done */

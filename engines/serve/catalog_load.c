@@ -81,8 +81,8 @@ static int files_create(const struct fm_catalog_operation *operation,
         return fm_error_set(reterr, FM_ETOOLARGE, "more than %d files", FM_CATALOG_FILES_MAX);
     }
     struct fm_catalog_files *files = fm_alloc_zero(1, sizeof(*files));
-    if (files == NULL || (files->config = fm_strndup(operation->config, operation->config_size)) ==
-                             NULL) {
+    if (files == NULL ||
+        (files->config = fm_strndup(operation->config, operation->config_size)) == NULL) {
         fm_free(files);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the configuration");
     }
@@ -91,8 +91,8 @@ static int files_create(const struct fm_catalog_operation *operation,
     atomic_init(&files->references, 1);
     int status = 0;
     if (operation->file_count > 0) {
-        status = fm_file_make_temporary("fermata-model", files->directory,
-                                        sizeof(files->directory), reterr);
+        status = fm_file_make_temporary("fermata-model", files->directory, sizeof(files->directory),
+                                        reterr);
         if (status != 0) {
             files->directory[0] = '\0';
         }

@@ -55,8 +55,7 @@ struct fm_catalog_view *fm_catalog_view_create(const struct fm_catalog_row *rows
     }
     size_t rows_bytes = count * sizeof(*rows);
     size_t slots_bytes = slot_count * sizeof(uint32_t);
-    struct fm_catalog_view *view =
-        fm_alloc(sizeof(*view) + rows_bytes + slots_bytes + text_bytes);
+    struct fm_catalog_view *view = fm_alloc(sizeof(*view) + rows_bytes + slots_bytes + text_bytes);
     if (view == NULL) {
         return NULL;
     }
@@ -150,8 +149,8 @@ static int not_ready(const struct fm_catalog_row *rows, size_t count, uint64_t v
                             rows[0].name, (unsigned long long)version);
     }
     if (row->state == FM_CATALOG_LOADING) {
-        return fm_error_set(reterr, FM_EUNAVAILABLE,
-                            "model '%s' is not ready: it is being loaded", row->name);
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "model '%s' is not ready: it is being loaded",
+                            row->name);
     }
     if (!row->wanted) {
         return fm_error_set(reterr, FM_ENOTFOUND,

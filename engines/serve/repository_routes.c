@@ -117,9 +117,9 @@ static int control_read(struct control *control, const char *name, struct fm_err
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the request");
     }
     for (uint32_t i = 0; i < request->file_count; i++) {
-        control->files[i] = (struct fm_catalog_file){
-            request->files[i].path.data, request->files[i].content.data,
-            request->files[i].content.length};
+        control->files[i] =
+            (struct fm_catalog_file){request->files[i].path.data, request->files[i].content.data,
+                                     request->files[i].content.length};
     }
     operation->name = control->name;
     operation->dependents = request->unload_dependents;

@@ -305,7 +305,8 @@ static void handle_model(struct fm_serve *serve, struct fm_http_request *http,
     }
     struct fm_catalog_entry *entry = NULL;
     struct fm_error error = {0};
-    int status = fm_catalog_view_find(serve->reader.view, route->segments[2], version, &entry, &error);
+    int status =
+        fm_catalog_view_find(serve->reader.view, route->segments[2], version, &entry, &error);
     if (action == ACTION_READY && (status == 0 || status == FM_EUNAVAILABLE)) {
         answer_model_ready(http, route->segments[2], status == 0 && !serve->draining);
     } else if (status != 0) {

@@ -3,7 +3,6 @@
  */
 #include "engines/serve/serve.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,8 +18,7 @@
 
 void fm_serve_stop_when_done(struct fm_serve *serve)
 {
-    if (serve->draining && serve->http_drained && serve->in_flight == 0 &&
-        serve->stopped) {
+    if (serve->draining && serve->http_drained && serve->in_flight == 0 && serve->stopped) {
         fm_loop_stop(serve->loop);
     }
 }
@@ -63,7 +61,7 @@ static void on_signal(void *context, int signal_number)
         /* It could not listen, and is ending already. */
         return;
     }
-    if (signal_number == SIGHUP) {
+    if (fm_loop_is_hangup(signal_number)) {
         fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
         if (!serve->polls && !serve->draining) {
             serve->polls = true;

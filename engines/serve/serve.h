@@ -25,16 +25,16 @@ struct fm_serve_options {
     uint32_t model_count;
     const char *server_version;
     const char *host;
-    uint16_t port;            /* 0: any free one */
-    const char *unix_path;    /* NULL: none */
-    bool strict;              /* end when a model does not load at the start */
+    uint16_t port;         /* 0: any free one */
+    const char *unix_path; /* NULL: none */
+    bool strict;           /* end when a model does not load at the start */
     enum fm_serve_control control;
     const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
     uint32_t load_model_count;
     uint64_t poll_interval_ns; /* POLL */
     uint32_t load_threads;     /* models loaded at once; 0: default */
     bool strict_readiness;     /* ready only when every model that is wanted answers */
-    uint64_t exit_timeout_ns; /* how long requests in flight may take after the first signal */
+    uint64_t exit_timeout_ns;  /* how long requests in flight may take after the first signal */
     size_t body_bytes_max;
     uint32_t connections_max;
     uint64_t idle_timeout_ns;

@@ -18,7 +18,7 @@ struct fm_serve {
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;
     struct fm_catalog_operation polling;
-    bool polls; /* `polling` is under way */
+    bool polls;   /* `polling` is under way */
     bool loading; /* `starting` is under way */
     bool stopped; /* nothing is being loaded any more, nor will be */
     uint64_t start_ns;

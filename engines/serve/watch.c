@@ -48,7 +48,7 @@ static uint64_t hash_tree(uint64_t hash, const char *path, unsigned depth, uint3
     if (depth > FM_WATCH_DEPTH_MAX || fm_file_list(path, &list, NULL) != 0) {
         return hash_number(hash, depth);
     }
-    for (size_t i = 0; i < list.count && *budget > 0; i++) {
+    for (size_t i = 0; i<list.count && * budget> 0; i++) {
         struct fm_file_facts facts;
         const char *name = list.names[i];
         /* Copies under way have such names. */
@@ -101,8 +101,8 @@ static void stamp_directory(const char *place, const struct fm_file_list *list,
         budget--;
         uint64_t version = facts.kind == FM_FILE_DIRECTORY ? version_number(name) : 0;
         if (version != 0) {
-            stamps->versions[stamps->count++] = (struct fm_watch_version){
-                version, hash_tree(FM_HASH_START, inner, 1, &budget)};
+            stamps->versions[stamps->count++] =
+                (struct fm_watch_version){version, hash_tree(FM_HASH_START, inner, 1, &budget)};
             continue;
         }
         stamps->common = hash_facts(stamps->common, name, &facts);
@@ -158,8 +158,7 @@ int fm_watch_stamps_read(const struct fm_watch_root *root, const char *name,
     char place[PATH_SIZE];
     struct fm_watch_uses uses = {0};
     *ret_stamps = (struct fm_watch_stamps){0};
-    int status =
-        fm_repository_locate(root->path, root->single, name, place, sizeof(place), reterr);
+    int status = fm_repository_locate(root->path, root->single, name, place, sizeof(place), reterr);
     status = status == 0 ? stamp_place(place, ret_stamps, reterr) : status;
     status = status == 0 ? fm_watch_uses_read(root, name, &uses, reterr) : status;
     for (size_t i = 0; status == 0 && i < uses.count; i++) {
@@ -330,8 +329,7 @@ static int scan_add(struct fm_watch_scan *scan, uint32_t root, struct fm_reposit
     }
     scan->found = grown;
     for (size_t i = 0; i < names->count; i++) {
-        scan->found[scan->count++] =
-            (struct fm_watch_found){.name = names->names[i], .root = root};
+        scan->found[scan->count++] = (struct fm_watch_found){.name = names->names[i], .root = root};
         names->names[i] = NULL;
     }
     return 0;
@@ -376,9 +374,8 @@ int fm_watch_scan_read(const struct fm_watch_root *roots, uint32_t root_count, b
         struct fm_watch_stamps one = {0};
         struct fm_watch_found *found = &ret_scan->found[i];
         /* What goes while it is looked at counts as changed; the next look finds it gone. */
-        found->stamp = fm_watch_stamps_read(&roots[found->root], found->name, &one, NULL) == 0
-                           ? one.whole
-                           : 0;
+        found->stamp =
+            fm_watch_stamps_read(&roots[found->root], found->name, &one, NULL) == 0 ? one.whole : 0;
         fm_watch_stamps_free(&one);
     }
     return 0;

@@ -15,7 +15,8 @@
 
 #include "fermata/status.h"
 
-#define FM_WATCH_DEPTH_MAX 16     /* folders below a model's directory; deeper ones are not looked at */
+#define FM_WATCH_DEPTH_MAX 16 /* folders below a model's directory; deeper ones are not looked at \
+                               */
 #define FM_WATCH_FILES_MAX 100000 /* of one model; further ones are not looked at */
 
 struct fm_watch_root {
@@ -32,8 +33,8 @@ struct fm_watch_version {
 };
 
 /*
- * Equal stamps mean equal files, as far as anybody can tell without reading them: an edit that keeps
- * size, time and inode is not seen.
+ * Equal stamps mean equal files, as far as anybody can tell without reading them: an edit that
+ * keeps size, time and inode is not seen.
  */
 struct fm_watch_stamps {
     uint64_t common; /* of what all versions share; pipelines: with the models they use */

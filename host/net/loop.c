@@ -157,6 +157,11 @@ int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, i
                : fm_error_set(reterr, FM_EIO, "cannot watch signals: %s", uv_strerror(result));
 }
 
+bool fm_loop_is_hangup(int signal_number)
+{
+    return signal_number == SIGHUP;
+}
+
 static void alarmed(uv_timer_t *timer)
 {
     struct fm_loop *loop = timer->data;

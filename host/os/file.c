@@ -445,8 +445,10 @@ int fm_file_make_temporary(const char *prefix, char *ret_path, size_t size, stru
     }
     int length = snprintf(ret_path, size, "%s/%s-XXXXXX", base, prefix);
     if (length < 0 || (size_t)length >= size) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot create a directory in '%.200s': the path "
-                                                  "is too long", base);
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "cannot create a directory in '%.200s': the path "
+                            "is too long",
+                            base);
     }
     return mkdtemp(ret_path) != NULL
                ? 0
@@ -465,7 +467,8 @@ static int tree_remove(const char *path, unsigned depth, struct fm_error *reterr
         return fm_file_remove(path, reterr);
     }
     if (depth == TREE_DEPTH_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot remove '%.200s': nested too deeply", path);
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot remove '%.200s': nested too deeply",
+                            path);
     }
     int status = fm_file_list(path, &list, reterr);
     for (size_t i = 0; status == 0 && i < list.count; i++) {

@@ -940,8 +940,7 @@ static int list_directory(const char *path, struct fm_repository_names *names,
     return status;
 }
 
-static int list_single(const char *path, struct fm_repository_names *names,
-                       struct fm_error *reterr)
+static int list_single(const char *path, struct fm_repository_names *names, struct fm_error *reterr)
 {
     struct fm_repository repository;
     int status = fm_repository_open(path, &repository, reterr);
@@ -992,11 +991,11 @@ int fm_repository_locate(const char *path, bool single, const char *name, char *
                    ? 0
                    : fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is too long", path);
     }
-    int status = name[0] == '\0' || is_hidden(name) || strchr(name, '/') != NULL
-                     ? fm_error_set(reterr, FM_ENOTFOUND,
-                                    "'%s' has no model '%.200s': that is no name of one", path,
-                                    name)
-                     : 0;
+    int status =
+        name[0] == '\0' || is_hidden(name) || strchr(name, '/') != NULL
+            ? fm_error_set(reterr, FM_ENOTFOUND,
+                           "'%s' has no model '%.200s': that is no name of one", path, name)
+            : 0;
     int written = status == 0 ? snprintf(file, sizeof(file), "%s.onnx", name) : 0;
     if (status == 0 && (written >= (int)sizeof(file) || fm_path_join(ret_path, size, path, name))) {
         status = fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is too long", path);
@@ -1014,16 +1013,15 @@ int fm_repository_locate(const char *path, bool single, const char *name, char *
 
 /* An entry of a directory of models, by its name. */
 static int read_one(const char *path, const char *name,
-                    const struct fm_repository_override *override,
-                    struct fm_repository *repository, struct fm_error *reterr)
+                    const struct fm_repository_override *override, struct fm_repository *repository,
+                    struct fm_error *reterr)
 {
     char place[PATH_SIZE];
     char file[PATH_SIZE];
     enum fm_file_kind other = FM_FILE_ABSENT;
     bool replaced = override != NULL && override->directory != NULL;
-    int status = replaced
-                     ? 0
-                     : fm_repository_locate(path, false, name, place, sizeof(place), reterr);
+    int status =
+        replaced ? 0 : fm_repository_locate(path, false, name, place, sizeof(place), reterr);
     if (status != 0) {
         return status;
     }

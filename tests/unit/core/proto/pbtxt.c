@@ -235,4 +235,72 @@ TEST(memory_may_fail_anywhere)
     }
 }
 
+static int parse_json(const char *text, struct fm_pbtxt_value *ret_root, struct fm_error *reterr)
+{
+    static const char *const maps[] = {"parameters", NULL};
+    fm_arena_deinit(&arena);
+    *reterr = (struct fm_error){0};
+    return fm_pbtxt_parse_json("config", text, strlen(text), maps, &arena, ret_root, reterr);
+}
+
+TEST(json_becomes_the_same_tree)
+{
+    static const struct {
+        const char *text;
+        const char *tree;
+    } rows[] = {
+        {"{}", "{}"},
+        {"{\"a\":1,\"b\":\"x\",\"c\":true,\"d\":-2.5,\"e\":null}", "{a=1 b=\"x\" c=true d=-2.5}"},
+        {"{\"dims\":[1,-1,3],\"empty\":[]}", "{dims=1 dims=-1 dims=3}"},
+        {"{\"maxBatchSize\":4,\"input\":[{\"dataType\":\"TYPE_FP32\"},{}]}",
+         "{max_batch_size=4 input={data_type=\"TYPE_FP32\"} input={}}"},
+        {"{\"parameters\":{\"Key A\":{\"string_value\":\"v\"},\"b\":\"w\"}}",
+         "{parameters={key=\"Key A\" value={string_value=\"v\"}} parameters={key=\"b\" "
+         "value=\"w\"}}"},
+        {" {\"a\": {\"b\": {\"parameters\": {}}}} ", "{a={b={}}}"},
+        {"{\"a\":\"caf\\u00e9\"}", "{a=\"caf\xC3\xA9\"}"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct fm_pbtxt_value root;
+        struct fm_error error;
+        struct fm_text out = {0};
+        CHECK_INT_EQ(parse_json(rows[i].text, &root, &error), 0);
+        dump(&root, &out);
+        CHECK_STR_EQ(out.data, rows[i].tree);
+        fm_text_deinit(&out);
+    }
+    fm_arena_deinit(&arena);
+}
+
+TEST(mistakes_in_json_are_found)
+{
+    static const char *const texts[] = {"",
+                                        "[]",
+                                        "{",
+                                        "{\"a\"}",
+                                        "{\"a\":}",
+                                        "{\"a\":[[1]]}",
+                                        "{} {}",
+                                        "{\"a\":[1}",
+                                        "1",
+                                        "{a:1}",
+                                        "{\"parameters\":{\"k\"}}"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct fm_pbtxt_value root;
+        struct fm_error error;
+        CHECK_INT_EQ(parse_json(texts[i], &root, &error), FM_EINVAL);
+        CHECK_STR_CONTAINS(error.text, "config");
+    }
+    struct fm_text deep = {0};
+    for (int i = 0; i < 60; i++) {
+        fm_text_append_string(&deep, "{\"a\":");
+    }
+    struct fm_pbtxt_value root;
+    struct fm_error error;
+    CHECK_INT_EQ(parse_json(deep.data, &root, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "nested too deeply");
+    fm_text_deinit(&deep);
+    fm_arena_deinit(&arena);
+}
+
 TEST_MAIN()

@@ -112,6 +112,92 @@ static const char pipeline_text[] = "inputs: [{name: x, dtype: FP32, shape: [1]}
                                     "stages: [{name: s, model: bare, inputs: x}]\n"
                                     "outputs: {y: s}\n";
 
+TEST(names_and_single_entries)
+{
+    static const char *const names[] = {"bare", "broken", "file", "pages", "twin"};
+    struct fm_repository_names list;
+    struct fm_repository one;
+    struct fm_error error = {0};
+    char place[512];
+    scratch_begin();
+    put("bare/1/model.onnx", "");
+    put("bare/2/model.onnx", "");
+    put("broken/model.yaml", "max_batch: 8\n");
+    put("file.onnx", "");
+    put("pages/pipeline.yaml", pipeline_text);
+    put("twin/1/model.onnx", "");
+    put("twin.onnx", "");
+    put("readme.txt", "");
+    put(".hidden/1/model.onnx", "");
+    put("empty/", "");
+    CHECK_INT_EQ(fm_repository_list(in_root(""), &list, &error), 0);
+    CHECK_UINT_EQ(list.count, FM_COUNT_OF(names) + 1);
+    CHECK(!list.single);
+    CHECK_STR_EQ(list.names[2], "empty");
+    fm_repository_names_free(&list);
+    CHECK_INT_EQ(fm_repository_list(in_root("bare"), &list, &error), 0);
+    CHECK(list.single);
+    CHECK_STR_EQ(list.names[0], "bare");
+    fm_repository_names_free(&list);
+    CHECK_INT_EQ(fm_repository_list(in_root("nothing"), &list, &error), FM_ENOTFOUND);
+
+    for (size_t i = 0; i < FM_COUNT_OF(names); i++) {
+        int status = fm_repository_read(root, names[i], NULL, &one, &error);
+        CHECK_INT_EQ(status, strcmp(names[i], "broken") == 0 ? FM_EINVAL
+                             : strcmp(names[i], "twin") == 0 ? FM_EEXIST
+                                                             : 0);
+        if (status == 0) {
+            CHECK_UINT_EQ(one.count, 1);
+            CHECK_STR_EQ(one.entries[0].name, names[i]);
+        }
+        fm_repository_close(&one);
+    }
+    CHECK_INT_EQ(fm_repository_read(root, "nothing", NULL, &one, &error), FM_ENOTFOUND);
+    CHECK_INT_EQ(fm_repository_read(root, "../x", NULL, &one, &error), FM_ENOTFOUND);
+    CHECK_INT_EQ(fm_repository_locate(root, false, "file", place, sizeof(place), &error), 0);
+    CHECK_STR_EQ(relative(place), "file.onnx");
+    scratch_end();
+}
+
+TEST(a_configuration_from_elsewhere)
+{
+    static const char json[] = "{\"max_batch_size\": \"4\", \"versionPolicy\": {\"all\": {}},"
+                               "\"instance_group\": [{\"count\": 3, \"kind\": \"KIND_CPU\"}],"
+                               "\"parameters\": {\"fermata.threads\": {\"string_value\": \"2\"}},"
+                               "\"input\": [{\"name\": \"x\", \"data_type\": \"TYPE_FP32\", "
+                               "\"dims\": [\"-1\", 3]}]}";
+    struct fm_repository one;
+    struct fm_error error = {0};
+    struct fm_repository_override override = {.config = json, .config_size = strlen(json)};
+    scratch_begin();
+    put("m/1/model.onnx", "");
+    put("m/2/model.onnx", "");
+    put("m/model.yaml", "max_batch_size: 8\n");
+    put("other/7/model.onnx", "");
+    put("p/pipeline.yaml", pipeline_text);
+    CHECK_INT_EQ(fm_repository_read(root, "m", &override, &one, &error), 0);
+    CHECK_UINT_EQ(one.entries[0].version_count, 2);
+    const struct fm_model_config *config = &one.entries[0].versions[1];
+    CHECK_INT_EQ(config->max_batch_size, 4);
+    CHECK_UINT_EQ(config->instance_count, 3);
+    CHECK_STR_EQ(setting(config->settings, config->setting_count, "threads"), "2");
+    CHECK_INT_EQ(config->inputs[0].shape[0], -1);
+    CHECK_INT_EQ(config->inputs[0].shape[1], 3);
+    fm_repository_close(&one);
+    override.directory = in_root("other");
+    CHECK_INT_EQ(fm_repository_read(root, "m", &override, &one, &error), 0);
+    CHECK_STR_EQ(one.entries[0].name, "m");
+    CHECK_UINT_EQ(one.entries[0].versions[0].version, 7);
+    fm_repository_close(&one);
+    override.directory = NULL;
+    CHECK_INT_EQ(fm_repository_read(root, "p", &override, &one, &error), FM_EUNSUPPORTED);
+    override.config = "{\"max_batch_sizes\": 4}";
+    override.config_size = strlen(override.config);
+    CHECK_INT_EQ(fm_repository_read(root, "m", &override, &one, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "did you mean 'max_batch_size'?");
+    scratch_end();
+}
+
 TEST(a_repository_of_everything)
 {
     scratch_begin();
