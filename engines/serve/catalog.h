@@ -171,7 +171,6 @@ struct fm_catalog_operation {
     struct fm_catalog_operation *next;
     struct fm_catalog_files *taken;
     uint64_t generation;
-    size_t waiting;
     bool settled;
 };
 

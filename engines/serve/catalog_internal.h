@@ -118,7 +118,6 @@ struct fm_catalog {
     struct fm_catalog_view *oldest; /* all views, up to the current one */
     bool dirty;
     bool started;
-    bool refused; /* START failed early */
     uint64_t publish_after_ns;
     uint64_t next_poll_ns;
     struct fm_catalog_operation *start; /* waiting */

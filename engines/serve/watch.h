@@ -15,8 +15,9 @@
 
 #include "fermata/status.h"
 
-#define FM_WATCH_DEPTH_MAX 16 /* folders below a model's directory; deeper ones are not looked at \
-                               */
+#define FM_WATCH_DEPTH_MAX                                                 \
+    16 /* folders below a model's directory; deeper ones are not looked at \
+        */
 #define FM_WATCH_FILES_MAX 100000 /* of one model; further ones are not looked at */
 
 struct fm_watch_root {

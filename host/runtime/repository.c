@@ -986,7 +986,13 @@ int fm_repository_locate(const char *path, bool single, const char *name, char *
     struct fm_file_facts facts = {0};
     char file[PATH_SIZE];
     if (single) {
+        /* A configuration stands for the directory it lies in. */
+        const char *base = fm_path_base(path);
+        bool config = strcmp(base, MODEL_YAML) == 0 || strcmp(base, MODEL_PBTXT) == 0;
         int written = snprintf(ret_path, size, "%s", path);
+        if (config && fm_path_directory(ret_path, size, path) != 0) {
+            written = -1;
+        }
         return written >= 0 && (size_t)written < size
                    ? 0
                    : fm_error_set(reterr, FM_ETOOLARGE, "'%.200s': the path is too long", path);

@@ -276,6 +276,46 @@ def polling_follows_the_repository():
 
 
 @test
+def a_name_that_two_repositories_have():
+    one, two = repository("clash-one", a=adder(1)), repository("clash-two", b=adder(2))
+    with polling(one, two) as server:
+        put("clash-one", "b", "model.yaml", adder(7))
+        wait_for(lambda: "another repository" in index(server)[("b", 1)][1])
+        assert answer(server, "b") == 2
+        shutil.rmtree(os.path.join(two, "b"))
+        wait_for(lambda: answer(server, "b") == 7)
+    put("clash-two", "a", "model.yaml", adder(3))
+    contains(fermata("serve", one, two, "--http-port", "0", code=None)[1], "model 'a' comes from two of the given paths")
+
+
+@test
+def a_single_model_is_followed_too():
+    repo = repository("alone", a=adder(1))
+    with polling(os.path.join(repo, "a")) as server:
+        put("alone", "a", "model.yaml", adder(2))
+        wait_for(lambda: answer(server, "a") == 2)
+        put("alone", "a", "model.yaml", "max_batch_size: [\n")
+        wait_for(lambda: index(server)[("a", 1)][1] != "")
+        assert answer(server, "a") == 2
+
+
+@test
+def a_directory_that_goes_while_it_is_being_loaded():
+    slow = (adder(1) + "warmup: 40\n").replace("1:0.1ms, 8:0.2ms", "1:20ms, 8:20ms")
+    repo = repository("vanish", a=slow, b=adder(2))
+    with explicit(repo, "--load-model", "b") as server:
+        loading = threading.Thread(target=server.request, args=("POST", "/v2/repository/models/a/load"))
+        loading.start()
+        wait_for(lambda: any(key[0] == "a" and value[0] == "LOADING" for key, value in index(server).items()))
+        shutil.rmtree(os.path.join(repo, "a"))
+        loading.join()
+        # It was read before; and whoever asks again is told.
+        assert answer(server, "a") == 1
+        contains(control(server, "a", "load", 400), "failed to load 'a'")
+        assert answer(server, "a") == 1 and answer(server, "b") == 2
+
+
+@test
 def polling_waits_until_files_have_settled():
     repo = repository("settle", a=adder())
     with polling(repo, every="0.5s") as server:
