@@ -437,15 +437,14 @@ static bool evict_idle(struct fm_http_server *server)
     return oldest != NULL;
 }
 
-void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener)
+bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener)
 {
     struct fm_http_connection *connection = fm_alloc_zero(1, sizeof(*connection));
     struct fm_http_parser *parser =
         connection != NULL ? fm_http_parser_create(&fm_http_events, connection) : NULL;
     if (parser == NULL) {
         fm_free(connection);
-        fm_http_server_wait(server, listener);
-        return;
+        return false;
     }
     bool full = server->stats.connections >= server->options.connections_max && !evict_idle(server);
     connection->server = server;
@@ -469,7 +468,7 @@ void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     server->stats.connections++;
     if (uv_accept(listener, &connection->socket.stream) != 0) {
         fm_http_connection_close(connection);
-        return;
+        return true;
     }
     if (listener->type == UV_TCP) {
         (void)uv_tcp_nodelay(&connection->socket.tcp, 1);
@@ -478,8 +477,9 @@ void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     if (full) {
         server->stats.connections_refused++;
         reject(connection, 503, "the server has as many connections as it may; try again later");
-        return;
+        return true;
     }
     arm(connection, server->options.idle_timeout_ns);
     advance(connection);
+    return true;
 }

@@ -1,7 +1,7 @@
 /*
- * What the files of the HTTP server share: http_server.c (listening, drain), http_connection.c (the
- * life of a connection) and http_message.c (one request put together, one answer written). Thread
- * rule: the loop's thread.
+ * What the files of the HTTP server share: http_server.c (beginning, drain, end), http_connection.c
+ * (the life of a connection) and http_message.c (one request put together, one answer written).
+ * Thread rule: the loop's thread.
  */
 #ifndef FM_HOST_NET_HTTP_INTERNAL_H
 #define FM_HOST_NET_HTTP_INTERNAL_H
@@ -11,7 +11,7 @@
 #include "core/util/text.h"
 #include "host/net/http_parser_shim.h"
 #include "host/net/http_server.h"
-#include "host/os/unix_socket.h"
+#include "host/net/listener.h"
 
 struct fm_http_connection;
 
@@ -95,21 +95,13 @@ struct fm_http_server {
     struct fm_loop *loop;
     uv_loop_t *uv;
     struct fm_http_options options;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-    struct fm_unix_socket unix_name; /* of pipe */
+    struct fm_listener listener;
     uv_timer_t grace;
-    bool tcp_open;
-    bool pipe_open;
-    uv_timer_t retry;
-    bool timers_open;
-    bool tcp_waiting; /* has a connection for which there was no memory */
-    bool pipe_waiting;
-    int handles_open; /* listeners, timers and connections */
+    bool grace_open;
+    int handles_open; /* the timer and connections */
     bool draining;
     bool closed_to_new;
     bool drained;
-    uint16_t port;
     struct fm_http_connection *connections;
     size_t body_bytes;
     struct fm_http_stats stats;
@@ -119,16 +111,15 @@ struct fm_http_server {
 };
 
 /* http_connection.c */
-void fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener);
+/* False: no memory for a connection. */
+bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener);
 void fm_http_connection_close(struct fm_http_connection *connection);
 void fm_http_connection_written(struct fm_http_connection *connection, int result);
 /* Says "100 Continue". False: that failed, and the connection is closed. */
 bool fm_http_connection_continue(struct fm_http_connection *connection);
 void fm_http_connection_answer(struct fm_http_connection *connection);
 
-/* http_server.c: there is no memory for the connection that `listener` has. libuv keeps it, and
- * takes no other, until it is accepted: tried again when memory comes back, and after a while. */
-void fm_http_server_wait(struct fm_http_server *server, const uv_stream_t *listener);
+/* http_server.c */
 /* A connection's last handle is closed. */
 void fm_http_server_forget(struct fm_http_server *server);
 

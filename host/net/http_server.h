@@ -72,10 +72,14 @@ struct fm_http_answer {
 /* Every request is answered exactly once. The struct itself is copied. */
 void fm_http_answer(struct fm_http_request *request, const struct fm_http_answer *answer);
 
+struct fm_http_server;
+
 struct fm_http_options {
-    const char *host;      /* address or name; NULL: no TCP */
-    uint16_t port;         /* 0: any free one */
-    const char *unix_path; /* NULL: none */
+    const char *host;                     /* address or name; NULL: no TCP */
+    uint16_t port;                        /* 0: any free one */
+    const char *unix_path;                /* NULL: none */
+    bool shared;                          /* servers on other loops will listen here too ... */
+    const struct fm_http_server *sibling; /* ... and for each of them: the first one */
     size_t header_bytes_max;
     uint32_t header_count_max;
     size_t body_bytes_max;       /* of one request */
@@ -95,8 +99,6 @@ struct fm_http_options {
 
 void fm_http_options_init(
     struct fm_http_options *options); /* the defaults of docs/serving.md; no address, no handlers */
-
-struct fm_http_server;
 
 /* Binds and listens; borrows the loop and copies options (not what they point to, except
  * addresses). */

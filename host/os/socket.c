@@ -1,0 +1,39 @@
+/*
+ * Options of sockets. See socket.h.
+ */
+#include "host/os/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int fm_socket_share_port(int descriptor)
+{
+    int on = 1;
+    return setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 ? 0 : errno;
+}
+
+int fm_socket_address_free(const void *address, size_t size)
+{
+    const struct sockaddr *name = address;
+    int on = 1;
+    int descriptor = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) {
+        return errno;
+    }
+    /* As libuv does: a port whose connections are only waiting for their end is free. */
+    int error = 0;
+    if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        bind(descriptor, name, (socklen_t)size) != 0) {
+        error = errno;
+    }
+    close(descriptor);
+    return error;
+}
+
+int fm_socket_duplicate(int descriptor)
+{
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    return copy >= 0 ? copy : -errno;
+}

@@ -1,0 +1,23 @@
+/*
+ * Options of sockets that libuv does not offer everywhere.
+ *
+ * Owns: nothing; descriptors are the caller's. Thread rule: every function is thread safe.
+ */
+#ifndef FM_HOST_OS_SOCKET_H
+#define FM_HOST_OS_SOCKET_H
+
+#include <stddef.h>
+
+/* Lets several sockets of this user listen on one TCP port; to be called before binding, on each of
+ * them. 0 or the errno value. */
+int fm_socket_share_port(int descriptor) __attribute__((warn_unused_result));
+
+/* Whether a socket that does not share its port could be bound to a socket address: 0, or the errno
+ * value that says why not. Nothing stays bound. A shared port would otherwise be shared with
+ * whatever program of the same user listens there already. */
+int fm_socket_address_free(const void *address, size_t size) __attribute__((warn_unused_result));
+
+/* Another descriptor of the same socket, close-on-exec; negative: minus the errno value. */
+int fm_socket_duplicate(int descriptor) __attribute__((warn_unused_result));
+
+#endif
