@@ -1,0 +1,86 @@
+/*
+ * The bytes of one connection: reading, writing, closing.
+ *
+ * Owns: the libuv handle. Does not own: what the bytes mean, time limits, what is written. For the
+ * other files of host/net. Thread rule: the loop's thread.
+ */
+#ifndef FM_HOST_NET_STREAM_H
+#define FM_HOST_NET_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "fermata/status.h"
+
+#define FM_STREAM_READ_BYTES ((size_t)128 << 10)
+
+struct fm_stream_stats {
+    uint64_t reads; /* system calls */
+    uint64_t writes;
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+};
+
+/* What the streams of one server share: one buffer for all, because what was read is used up before
+ * the next read. */
+struct fm_stream_shared {
+    struct fm_stream_stats stats;
+    char read_buffer[FM_STREAM_READ_BYTES];
+};
+
+struct fm_stream_events {
+    /* The bytes are valid during the call. */
+    void (*read)(void *context, const char *data, size_t size);
+    /* Nothing more comes: the peer closed its sending half (result 0), or the connection broke. */
+    void (*ended)(void *context, int result);
+    /* A write that could not be done at once is done (0) or failed. Called before `closed`. */
+    void (*written)(void *context, int result);
+    /* The stream may be freed. */
+    void (*closed)(void *context);
+};
+
+struct fm_stream {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } socket;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    const struct fm_stream_events *events;
+    void *context;
+    struct fm_stream_shared *shared;
+    bool reading;
+    bool ended;
+    bool writing;
+    bool shut;
+    bool closing;
+};
+
+/* Takes the connection that `listener` has. Not 0: there was none; fm_stream_close is due all the
+ * same. */
+int FM_NODISCARD fm_stream_accept(struct fm_stream *stream, uv_stream_t *listener,
+                                  struct fm_stream_shared *shared,
+                                  const struct fm_stream_events *events, void *context);
+
+void fm_stream_read_start(struct fm_stream *stream);
+void fm_stream_read_stop(struct fm_stream *stream);
+
+/*
+ * Writes all of the buffers, with one system call where the socket takes them. 0: written.
+ * FM_EAGAIN: the rest is waiting; the bytes and the array are borrowed until `written`, and no
+ * other write may be begun. Else the connection is broken. The array is changed.
+ */
+int FM_NODISCARD fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count);
+/* Bytes of the present write that are waiting. */
+size_t fm_stream_unwritten(const struct fm_stream *stream);
+
+/* Says to the peer that nothing more comes. Not while a write waits. */
+void fm_stream_shutdown(struct fm_stream *stream);
+/* Ends everything; `closed` follows. May be called again. */
+void fm_stream_close(struct fm_stream *stream);
+
+#endif
