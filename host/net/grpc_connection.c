@@ -509,19 +509,20 @@ static void refuse(struct fm_grpc_connection *connection)
                                 (const uint8_t *)text, sizeof(text) - 1);
 }
 
-bool fm_grpc_connection_accept(struct fm_grpc_server *server, uv_stream_t *listener)
+/* A connection in the server's list, without a stream. NULL: no memory. */
+static struct fm_grpc_connection *create(struct fm_grpc_server *server, bool *ret_full)
 {
     struct fm_grpc_connection *connection = fm_alloc_zero(1, sizeof(*connection));
     if (connection == NULL) {
-        return false;
+        return NULL;
     }
     connection->server = server;
     if (session_open(connection) != 0) {
         nghttp2_session_del(connection->session);
         fm_free(connection);
-        return false;
+        return NULL;
     }
-    bool full = server->stats.connections >= server->options.connections_max && !evict_idle(server);
+    *ret_full = server->stats.connections >= server->options.connections_max && !evict_idle(server);
     uint64_t now_ns = fm_grpc_now_ns(server);
     connection->since_ns = now_ns;
     connection->read_ns = now_ns;
@@ -533,20 +534,52 @@ bool fm_grpc_connection_accept(struct fm_grpc_server *server, uv_stream_t *liste
     server->connections = connection;
     server->handles_open++;
     server->stats.connections++;
-    if (fm_stream_accept(&connection->stream, listener, &server->shared, &stream_events,
-                         connection) != 0) {
-        fm_grpc_connection_close(connection);
-        return true;
-    }
-    server->stats.connections_accepted++;
+    return connection;
+}
+
+static void start(struct fm_grpc_connection *connection, bool full)
+{
+    connection->server->stats.connections_accepted++;
+    /* Our SETTINGS wait for the client's first bytes, which may be HTTP/1.1. */
     if (full) {
         refuse(connection);
-    } else if (server->draining) {
+        fm_grpc_server_mark(connection);
+    } else if (connection->server->draining) {
         (void)nghttp2_submit_shutdown_notice(connection->session);
     }
     fm_stream_read_start(&connection->stream);
-    fm_grpc_server_mark(connection);
+}
+
+bool fm_grpc_connection_accept(struct fm_grpc_server *server, uv_stream_t *listener)
+{
+    bool full = false;
+    struct fm_grpc_connection *connection = create(server, &full);
+    if (connection == NULL) {
+        return false;
+    }
+    if (fm_stream_accept(&connection->stream, listener, &server->shared, &stream_events,
+                         connection) != 0) {
+        fm_grpc_connection_close(connection);
+    } else {
+        start(connection, full);
+    }
     return true;
+}
+
+struct fm_grpc_connection *fm_grpc_connection_open(struct fm_grpc_server *server, int descriptor)
+{
+    bool full = false;
+    struct fm_grpc_connection *connection = create(server, &full);
+    if (connection == NULL) {
+        return NULL;
+    }
+    if (fm_stream_open(&connection->stream, server->uv, descriptor, &server->shared, &stream_events,
+                       connection) != 0) {
+        fm_grpc_connection_close(connection);
+    } else {
+        start(connection, full);
+    }
+    return connection;
 }
 
 void fm_grpc_call_peer(const struct fm_grpc_call *call, char *text, size_t size)

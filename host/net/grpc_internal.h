@@ -204,6 +204,8 @@ void fm_grpc_server_forget(struct fm_grpc_connection *connection);
 /* grpc_connection.c */
 /* False: no memory for it. */
 bool fm_grpc_connection_accept(struct fm_grpc_server *server, uv_stream_t *listener);
+/* The same for a connected Unix socket. NULL: no memory. */
+struct fm_grpc_connection *fm_grpc_connection_open(struct fm_grpc_server *server, int descriptor);
 void fm_grpc_connection_flush(struct fm_grpc_connection *connection);
 /* Cancels its calls; the memory goes later. */
 void fm_grpc_connection_close(struct fm_grpc_connection *connection);

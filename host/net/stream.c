@@ -46,6 +46,17 @@ int fm_stream_accept(struct fm_stream *stream, uv_stream_t *listener,
     return result;
 }
 
+int fm_stream_open(struct fm_stream *stream, uv_loop_t *uv, int descriptor,
+                   struct fm_stream_shared *shared, const struct fm_stream_events *events,
+                   void *context)
+{
+    *stream = (struct fm_stream){.events = events, .context = context, .shared = shared};
+    (void)uv_pipe_init(uv, &stream->socket.pipe, 0);
+    stream->socket.handle.data = stream;
+    stream->write.data = stream;
+    return uv_pipe_open(&stream->socket.pipe, descriptor);
+}
+
 void fm_stream_read_start(struct fm_stream *stream)
 {
     if (!stream->reading && !stream->ended && !stream->closing) {

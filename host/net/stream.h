@@ -66,6 +66,12 @@ int FM_NODISCARD fm_stream_accept(struct fm_stream *stream, uv_stream_t *listene
                                   struct fm_stream_shared *shared,
                                   const struct fm_stream_events *events, void *context);
 
+/* Takes a connected Unix socket instead. Not 0: it could not, and the descriptor is still the
+ * caller's; fm_stream_close is due all the same. */
+int FM_NODISCARD fm_stream_open(struct fm_stream *stream, uv_loop_t *uv, int descriptor,
+                                struct fm_stream_shared *shared,
+                                const struct fm_stream_events *events, void *context);
+
 void fm_stream_read_start(struct fm_stream *stream);
 void fm_stream_read_stop(struct fm_stream *stream);
 
