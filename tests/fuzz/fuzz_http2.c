@@ -124,7 +124,9 @@ static void drain_socket(int descriptor)
     }
 }
 
-static struct outcome run(const uint8_t *data, size_t size, size_t first, size_t piece)
+/* `answering`: what is to go out goes out after each piece, not at the end. */
+static struct outcome run(const uint8_t *data, size_t size, size_t first, size_t piece,
+                          bool answering)
 {
     int sockets[2];
     outcome = (struct outcome){.hash = UINT64_C(14695981039346656037)};
@@ -140,10 +142,12 @@ static struct outcome run(const uint8_t *data, size_t size, size_t first, size_t
         memcpy(copy, data + at, length);
         connection->stream.events->read(connection, copy, length);
         fm_free(copy);
-        fm_grpc_connection_flush(connection);
-        drain_socket(sockets[1]);
         at += length;
         end = at + piece;
+        if (answering || at == size) {
+            fm_grpc_connection_flush(connection);
+            drain_socket(sockets[1]);
+        }
     }
     fm_grpc_connection_close(connection);
     /* Its write, if one is waiting, and its handle. */
@@ -165,12 +169,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t piece = 1 + data[0] % 64u;
     data++;
     size--;
-    struct outcome whole = run(data, size, size, size);
-    struct outcome cut = run(data, size, 1, piece);
+    struct outcome whole = run(data, size, size, size, false);
+    struct outcome cut = run(data, size, 1, piece, false);
     FUZZ_CHECK(whole.calls == cut.calls && whole.hash == cut.hash);
     size_t split = 1 + (size_t)data[size - 1] * size / 256;
-    cut = run(data, size, split, size);
+    cut = run(data, size, split, size, false);
     FUZZ_CHECK(whole.calls == cut.calls && whole.hash == cut.hash);
+    /* When answers leave in between, streams are over sooner, and what follows may mean something
+     * else. */
+    (void)run(data, size, split, piece, true);
     return 0;
 }
 
