@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "core/proto/json.h"
-#include "core/proto/oip.h"
+#include "core/proto/oip_internal.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
@@ -18,23 +18,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "binary tensors are little-endian, as the wire is");
 
 struct decoder {
-    const struct fm_oip_signature *signature;
-    const struct fm_oip_body *body;
-    struct fm_oip_request *request;
+    struct fm_oip_decoding to;
     struct fm_json_reader reader;
     size_t binary_offset; /* in the body: the next binary tensor */
     bool binary_default;
-    bool outputs_given;
-    struct fm_error *reterr;
 };
 
 /* One element of "inputs" while its members are gathered. */
 struct input {
-    int64_t port; /* -1: not known yet */
-    uint32_t dtype;
-    uint32_t rank;
-    int64_t shape[FM_RANK_MAX];
-    bool has_shape;
+    struct fm_oip_input is;
     bool has_data;
     bool has_binary;
     uint64_t binary_size;
@@ -45,7 +37,7 @@ static int malformed(struct decoder *decoder)
 {
     const char *text =
         decoder->reader.error.status != 0 ? decoder->reader.error.text : "unexpected value";
-    return fm_error_set(decoder->reterr, FM_EINVAL, "the request's JSON is malformed: %s", text);
+    return fm_error_set(decoder->to.reterr, FM_EINVAL, "the request's JSON is malformed: %s", text);
 }
 
 static int wrong_kind(struct decoder *decoder, enum fm_json_token token, const char *where,
@@ -54,14 +46,7 @@ static int wrong_kind(struct decoder *decoder, enum fm_json_token token, const c
     if (token == FM_JSON_ERROR) {
         return malformed(decoder);
     }
-    return fm_error_set(decoder->reterr, FM_EINVAL, "%s must be %s", where, expected);
-}
-
-static int no_memory(struct decoder *decoder)
-{
-    return fm_error_set(decoder->reterr, FM_ENOMEM,
-                        "out of memory while reading the request for model '%s'",
-                        decoder->signature->name);
+    return fm_error_set(decoder->to.reterr, FM_EINVAL, "%s must be %s", where, expected);
 }
 
 static int skip(struct decoder *decoder)
@@ -75,7 +60,7 @@ static int current_name(struct decoder *decoder, char *name, size_t size)
     struct fm_text text = {0};
     fm_json_decode(&decoder->reader, &text);
     size_t length = text.length < size - 1 ? text.length : size - 1;
-    int status = text.failed ? no_memory(decoder) : 0;
+    int status = text.failed ? fm_oip_no_memory(&decoder->to) : 0;
     if (status == 0 && length > 0) {
         memcpy(name, text.data, length);
     }
@@ -83,8 +68,6 @@ static int current_name(struct decoder *decoder, char *name, size_t size)
     fm_text_deinit(&text);
     return status;
 }
-
-enum { NAME_SIZE = 160 };
 
 /* Index of the port the current STRING names, or -1. */
 static int64_t port_find(const struct decoder *decoder, const struct fm_port *ports, uint32_t count)
@@ -100,34 +83,10 @@ static int64_t port_find(const struct decoder *decoder, const struct fm_port *po
 static int port_unknown(struct decoder *decoder, const char *what, const struct fm_port *ports,
                         uint32_t count)
 {
-    char name[NAME_SIZE];
-    if (current_name(decoder, name, sizeof(name)) != 0) {
-        return FM_ENOMEM;
-    }
-    const char *nearest = NULL;
-    unsigned nearest_distance = 1 + (unsigned)strlen(name) / 4;
-    struct fm_text known = {0};
-    for (uint32_t i = 0; i < count; i++) {
-        unsigned distance = fm_text_distance(name, ports[i].name);
-        if (distance <= nearest_distance) {
-            nearest = ports[i].name;
-            nearest_distance = distance;
-        }
-        if (i < 8) {
-            fm_text_append_format(&known, "%s%s", i > 0 ? ", " : "", ports[i].name);
-        }
-    }
-    int status =
-        known.failed ? no_memory(decoder)
-        : nearest != NULL
-            ? fm_error_set(decoder->reterr, FM_EINVAL,
-                           "model '%s' has no %s '%s'; did you mean '%s'?",
-                           decoder->signature->name, what, name, nearest)
-            : fm_error_set(decoder->reterr, FM_EINVAL, "model '%s' has no %s '%s'; it has: %s%s",
-                           decoder->signature->name, what, name,
-                           known.data != NULL ? known.data : "none", count > 8 ? ", ..." : "");
-    fm_text_deinit(&known);
-    return status;
+    char name[FM_OIP_NAME_SIZE];
+    return current_name(decoder, name, sizeof(name)) != 0
+               ? FM_ENOMEM
+               : fm_oip_port_unknown(&decoder->to, what, name, ports, count);
 }
 
 static int read_bool(struct decoder *decoder, const char *where, bool *ret_value)
@@ -151,8 +110,7 @@ static int read_uint(struct decoder *decoder, const char *where, uint64_t max, u
     bool number =
         (token == FM_JSON_NUMBER || token == FM_JSON_STRING) && decoder->reader.text_length > 0;
     if (!number || fm_json_uint64(&decoder->reader, &value) != 0 || value > max) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "%s must be a whole number from 0 to %llu",
-                            where, (unsigned long long)max);
+        return fm_oip_number_wrong(&decoder->to, where, max);
     }
     *ret_value = value;
     return 0;
@@ -269,31 +227,31 @@ static int element_error(struct decoder *decoder, const struct fm_json_reader *r
                          const struct input *input, enum fm_json_token token, uint64_t index,
                          int status)
 {
-    const char *name = decoder->signature->inputs[input->port].name;
+    const char *name = decoder->to.signature->inputs[input->is.port].name;
     if (token == FM_JSON_ERROR) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "the request's JSON is malformed: %s",
+        return fm_error_set(decoder->to.reterr, FM_EINVAL, "the request's JSON is malformed: %s",
                             reader->error.text);
     }
     if (status == FM_ENOMEM) {
-        return no_memory(decoder);
+        return fm_oip_no_memory(&decoder->to);
     }
     bool shown = token == FM_JSON_NUMBER || token == FM_JSON_TRUE || token == FM_JSON_FALSE ||
                  token == FM_JSON_NULL;
     int length = shown && reader->text_length < 40 ? (int)reader->text_length : 0;
-    return fm_error_set(decoder->reterr, FM_ETYPE,
+    return fm_error_set(decoder->to.reterr, FM_ETYPE,
                         "input '%s': element %llu%s%.*s is not a value of type %s", name,
                         (unsigned long long)index, length > 0 ? ", " : "", length,
-                        length > 0 ? reader->text : "", fm_dtype_name(input->dtype));
+                        length > 0 ? reader->text : "", fm_dtype_name(input->is.dtype));
 }
 
 static int structure_error(struct decoder *decoder, const struct input *input)
 {
     char shape[128];
     return fm_error_set(
-        decoder->reterr, FM_ETYPE,
+        decoder->to.reterr, FM_ETYPE,
         "input '%s': the nesting of its data is neither flat nor that of its shape %s",
-        decoder->signature->inputs[input->port].name,
-        fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
+        decoder->to.signature->inputs[input->is.port].name,
+        fm_shape_format(input->is.shape, input->is.rank, shape, sizeof(shape)));
 }
 
 /*
@@ -311,19 +269,19 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
     do {
         enum fm_json_token token = fm_json_next(reader);
         if (token == FM_JSON_ARRAY_BEGIN) {
-            if (depth > 0 && (depth >= input->rank || (!nested && index > 0))) {
+            if (depth > 0 && (depth >= input->is.rank || (!nested && index > 0))) {
                 return structure_error(decoder, input);
             }
             nested = nested || depth > 0;
             seen[depth++]++;
             seen[depth] = 0;
         } else if (token == FM_JSON_ARRAY_END) {
-            if (nested && seen[depth] != (uint64_t)input->shape[depth - 1]) {
+            if (nested && seen[depth] != (uint64_t)input->is.shape[depth - 1]) {
                 return structure_error(decoder, input);
             }
             depth--;
         } else {
-            if (nested && depth != input->rank) {
+            if (nested && depth != input->is.rank) {
                 return token == FM_JSON_ERROR
                            ? element_error(decoder, reader, input, token, index, 0)
                            : structure_error(decoder, input);
@@ -342,10 +300,10 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
     } while (depth > 0);
     if (index != count) {
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE,
+        return fm_error_set(decoder->to.reterr, FM_ETYPE,
                             "input '%s': shape %s needs %llu elements, but its data has %s",
-                            decoder->signature->inputs[input->port].name,
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
+                            decoder->to.signature->inputs[input->is.port].name,
+                            fm_shape_format(input->is.shape, input->is.rank, shape, sizeof(shape)),
                             (unsigned long long)count, index > count ? "more" : "fewer");
     }
     return 0;
@@ -358,7 +316,7 @@ static int has_json_form(struct decoder *decoder, const char *what, const struct
         dtype == FM_DTYPE_FP64 || dtype == FM_DTYPE_BYTES) {
         return 0;
     }
-    return fm_error_set(decoder->reterr, FM_EINVAL,
+    return fm_error_set(decoder->to.reterr, FM_EINVAL,
                         "%s '%s' is %s, which has no JSON form; use the binary tensor extension",
                         what, port->name, fm_dtype_name(dtype));
 }
@@ -383,12 +341,12 @@ static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reade
             data != NULL ? fm_buffer_wrap(data, size, text_release, data) : NULL;
         if (buffer == NULL) {
             fm_free(data);
-            return no_memory(decoder);
+            return fm_oip_no_memory(&decoder->to);
         }
         *ret_value = (struct fm_value){
-            .tensor = {.dtype = FM_DTYPE_BYTES, .rank = input->rank, .data = data, .size = size},
+            .tensor = {.dtype = FM_DTYPE_BYTES, .rank = input->is.rank, .data = data, .size = size},
             .buffer = buffer};
-        memcpy(ret_value->tensor.shape, input->shape, sizeof(input->shape));
+        memcpy(ret_value->tensor.shape, input->is.shape, sizeof(input->is.shape));
     }
     fm_text_deinit(&text);
     return status;
@@ -397,30 +355,30 @@ static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reade
 static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *reader,
                             const struct input *input, struct fm_value *ret_value)
 {
-    const struct fm_port *port = &decoder->signature->inputs[input->port];
-    int status = has_json_form(decoder, "input", port, input->dtype);
+    const struct fm_port *port = &decoder->to.signature->inputs[input->is.port];
+    int status = has_json_form(decoder, "input", port, input->is.dtype);
     uint64_t count = 0;
-    if (status == 0 && fm_shape_element_count(input->shape, input->rank, &count) != 0) {
+    if (status == 0 && fm_shape_element_count(input->is.shape, input->is.rank, &count) != 0) {
         /* No body holds so many. */
         count = UINT64_MAX;
     }
     /* An element takes at least two characters, so a small body cannot ask for a large tensor. */
     if (status == 0 && count > reader->length / 2 + 1) {
         char shape[128];
-        return fm_error_set(decoder->reterr, FM_ETYPE,
+        return fm_error_set(decoder->to.reterr, FM_ETYPE,
                             "input '%s': shape %s needs %llu elements, but its data has fewer",
                             port->name,
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
+                            fm_shape_format(input->is.shape, input->is.rank, shape, sizeof(shape)),
                             (unsigned long long)count);
     }
-    if (status != 0 || input->dtype == FM_DTYPE_BYTES) {
+    if (status != 0 || input->is.dtype == FM_DTYPE_BYTES) {
         return status != 0 ? status : read_json_bytes(decoder, reader, input, count, ret_value);
     }
     struct fm_value value = {0};
-    if (fm_value_alloc(&value, input->dtype, input->shape, input->rank, 0) != 0) {
-        return no_memory(decoder);
+    if (fm_value_alloc(&value, input->is.dtype, input->is.shape, input->is.rank, 0) != 0) {
+        return fm_oip_no_memory(&decoder->to);
     }
-    struct element_sink sink = {.dtype = input->dtype, .out = value.tensor.data};
+    struct element_sink sink = {.dtype = input->is.dtype, .out = value.tensor.data};
     status = read_elements(decoder, reader, input, count, &sink);
     if (status != 0) {
         fm_value_unref(&value);
@@ -432,65 +390,25 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
 
 /* --- Binary tensors --- */
 
-/* A tensor over `size` bytes of the body: refers to them where ownership and alignment allow, else
- * copies. */
-static int value_from_body(struct decoder *decoder, const struct input *input, const char *data,
-                           size_t size, struct fm_value *ret_value)
-{
-    struct fm_value value = {0};
-    if (decoder->body->buffer != NULL && ((uintptr_t)data & 15u) == 0) {
-        value.buffer = fm_buffer_ref(decoder->body->buffer);
-        value.tensor = (struct fm_tensor){.dtype = input->dtype, .rank = input->rank, .size = size};
-        memcpy(value.tensor.shape, input->shape, sizeof(input->shape));
-        /* Tensors are read-only once shared; the view type has no const. */
-        value.tensor.data = (void *)(uintptr_t)data;
-    } else if (fm_value_alloc(&value, input->dtype, input->shape, input->rank, size) != 0) {
-        return no_memory(decoder);
-    } else if (size > 0) {
-        memcpy(value.tensor.data, data, size);
-    }
-    struct fm_error error = {0};
-    int status = fm_tensor_check(&value.tensor, &error);
-    if (status != 0) {
-        fm_value_unref(&value);
-        return fm_error_set(decoder->reterr, FM_ETYPE, "input '%s': %s",
-                            decoder->signature->inputs[input->port].name, error.text);
-    }
-    *ret_value = value;
-    return 0;
-}
-
 static int read_binary_tensor(struct decoder *decoder, const struct input *input,
                               struct fm_value *ret_value)
 {
-    const char *name = decoder->signature->inputs[input->port].name;
-    size_t left = decoder->body->size - decoder->binary_offset;
+    const struct fm_oip_body *body = decoder->to.body;
+    size_t left = body->size - decoder->binary_offset;
     if (input->binary_size > left) {
         return fm_error_set(
-            decoder->reterr, FM_EINVAL,
-            "input '%s': binary_data_size is %llu, but only %zu bytes are left in the body", name,
+            decoder->to.reterr, FM_EINVAL,
+            "input '%s': binary_data_size is %llu, but only %zu bytes are left in the body",
+            decoder->to.signature->inputs[input->is.port].name,
             (unsigned long long)input->binary_size, left);
     }
-    size_t expected = (size_t)input->binary_size;
-    int status = input->dtype == FM_DTYPE_BYTES
-                     ? 0
-                     : fm_tensor_bytes(input->dtype, input->shape, input->rank, &expected);
-    char shape[128];
-    if (status != 0) {
-        return fm_error_set(decoder->reterr, FM_ETYPE,
-                            "input '%s': a tensor of shape %s is too large", name,
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
-    }
-    if (expected != input->binary_size) {
-        return fm_error_set(decoder->reterr, FM_ETYPE,
-                            "input '%s': %s%s takes %zu bytes, but binary_data_size is %llu", name,
-                            fm_dtype_name(input->dtype),
-                            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)),
-                            expected, (unsigned long long)input->binary_size);
-    }
-    const char *data = decoder->body->data + decoder->binary_offset;
+    int status = fm_oip_input_size_check(&decoder->to, &input->is, input->binary_size,
+                                         "binary_data_size is");
+    const char *data = body->data + decoder->binary_offset;
     decoder->binary_offset += (size_t)input->binary_size;
-    return value_from_body(decoder, input, data, (size_t)input->binary_size, ret_value);
+    return status != 0 ? status
+                       : fm_oip_input_from_body(&decoder->to, &input->is, data,
+                                                (size_t)input->binary_size, ret_value);
 }
 
 /* --- The members of an input --- */
@@ -501,23 +419,54 @@ static int read_shape(struct decoder *decoder, struct input *input)
     if (token != FM_JSON_ARRAY_BEGIN) {
         return wrong_kind(decoder, token, "an input's shape", "an array of numbers");
     }
-    input->rank = 0;
+    input->is.rank = 0;
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_NUMBER) {
         int64_t dimension = 0;
-        if (fm_json_int64(&decoder->reader, &dimension) != 0 || dimension < 0) {
-            return fm_error_set(decoder->reterr, FM_EINVAL,
-                                "an input's shape must hold whole numbers of at least 0");
+        if (fm_json_int64(&decoder->reader, &dimension) != 0) {
+            dimension = -1;
         }
-        if (input->rank == FM_RANK_MAX) {
-            return fm_error_set(decoder->reterr, FM_ETOOLARGE,
-                                "an input's shape has more than %d dimensions", FM_RANK_MAX);
+        int status = fm_oip_dimension_add(&decoder->to, &input->is, dimension);
+        if (status != 0) {
+            return status;
         }
-        input->shape[input->rank++] = dimension;
     }
-    input->has_shape = true;
+    input->is.has_shape = true;
     return token == FM_JSON_ARRAY_END
                ? 0
                : wrong_kind(decoder, token, "an input's shape", "an array of numbers");
+}
+
+/* A parameter that says where in shared memory a tensor lies. False: the current key is none. */
+static bool read_region(struct decoder *decoder, struct fm_oip_region_request *region,
+                        int *ret_status)
+{
+    if (fm_json_equals(&decoder->reader, "shared_memory_byte_size")) {
+        region->has_size = true;
+        *ret_status =
+            read_uint(decoder, "a tensor's shared_memory_byte_size", INT64_MAX, &region->size);
+        return true;
+    }
+    if (fm_json_equals(&decoder->reader, "shared_memory_offset")) {
+        *ret_status =
+            read_uint(decoder, "a tensor's shared_memory_offset", INT64_MAX, &region->offset);
+        return true;
+    }
+    if (!fm_json_equals(&decoder->reader, "shared_memory_region")) {
+        return false;
+    }
+    enum fm_json_token token = fm_json_next(&decoder->reader);
+    if (token != FM_JSON_STRING) {
+        *ret_status = wrong_kind(decoder, token, "a tensor's shared_memory_region", "a string");
+        return true;
+    }
+    struct fm_text text = {0};
+    fm_json_decode(&decoder->reader, &text);
+    *ret_status = text.failed
+                      ? fm_oip_no_memory(&decoder->to)
+                      : fm_oip_region_name_set(&decoder->to, region,
+                                               text.data != NULL ? text.data : "", text.length);
+    fm_text_deinit(&text);
+    return true;
 }
 
 static int read_input_parameters(struct decoder *decoder, struct input *input)
@@ -532,10 +481,7 @@ static int read_input_parameters(struct decoder *decoder, struct input *input)
             input->has_binary = true;
             status =
                 read_uint(decoder, "an input's binary_data_size", INT64_MAX, &input->binary_size);
-        } else if (fm_json_equals(&decoder->reader, "shared_memory_region")) {
-            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
-                                "shared memory tensors are not supported by this server");
-        } else {
+        } else if (!read_region(decoder, &input->is.region, &status)) {
             status = skip(decoder);
         }
         if (status != 0) {
@@ -551,16 +497,12 @@ static int read_input_name(struct decoder *decoder, struct input *input)
     if (token != FM_JSON_STRING) {
         return wrong_kind(decoder, token, "an input's name", "a string");
     }
-    const struct fm_oip_signature *signature = decoder->signature;
-    input->port = port_find(decoder, signature->inputs, signature->input_count);
-    if (input->port < 0) {
+    const struct fm_oip_signature *signature = decoder->to.signature;
+    input->is.port = port_find(decoder, signature->inputs, signature->input_count);
+    if (input->is.port < 0) {
         return port_unknown(decoder, "input", signature->inputs, signature->input_count);
     }
-    if (decoder->request->inputs[input->port].tensor.dtype != FM_DTYPE_INVALID) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' is given twice",
-                            signature->inputs[input->port].name);
-    }
-    return 0;
+    return fm_oip_input_once(&decoder->to, &input->is);
 }
 
 static int read_input_datatype(struct decoder *decoder, struct input *input)
@@ -569,70 +511,36 @@ static int read_input_datatype(struct decoder *decoder, struct input *input)
     if (token != FM_JSON_STRING) {
         return wrong_kind(decoder, token, "an input's datatype", "a string");
     }
-    char name[NAME_SIZE];
+    char name[FM_OIP_NAME_SIZE];
     if (current_name(decoder, name, sizeof(name)) != 0) {
         return FM_ENOMEM;
     }
-    input->dtype = fm_dtype_parse(name, strlen(name));
-    if (input->dtype == FM_DTYPE_INVALID) {
-        return fm_error_set(
-            decoder->reterr, FM_EINVAL,
-            "unknown datatype '%s'; use one of BOOL, UINT8 to UINT64, INT8 to INT64, "
-            "FP16, BF16, FP32, FP64, BYTES",
-            name);
-    }
-    return 0;
-}
-
-/* Name, type and shape are known: do they fit the port? */
-static int check_input(struct decoder *decoder, const struct input *input)
-{
-    if (input->port < 0) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "an input has no name");
-    }
-    const struct fm_port *port = &decoder->signature->inputs[input->port];
-    if (!input->has_shape || input->dtype == FM_DTYPE_INVALID) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' has no %s", port->name,
-                            input->has_shape ? "datatype" : "shape");
-    }
-    if (port->dtype != FM_DTYPE_INVALID && port->dtype != input->dtype) {
-        return fm_error_set(decoder->reterr, FM_ETYPE,
-                            "input '%s' of model '%s' is %s, but the request sends %s", port->name,
-                            decoder->signature->name, fm_dtype_name(port->dtype),
-                            fm_dtype_name(input->dtype));
-    }
-    if (!fm_shape_matches(port, input->shape, input->rank)) {
-        char expected[128];
-        char shape[128];
-        return fm_error_set(
-            decoder->reterr, FM_ETYPE,
-            "input '%s' of model '%s' has shape %s%s, but the request sends %s", port->name,
-            decoder->signature->name,
-            fm_shape_format(port->shape, (uint32_t)port->rank, expected, sizeof(expected)),
-            decoder->signature->batch_max > 0 ? " (batch first)" : "",
-            fm_shape_format(input->shape, input->rank, shape, sizeof(shape)));
-    }
-    return 0;
+    input->is.dtype = fm_dtype_parse(name, strlen(name));
+    return input->is.dtype != FM_DTYPE_INVALID ? 0 : fm_oip_dtype_unknown(&decoder->to, name);
 }
 
 static int finish_input(struct decoder *decoder, struct input *input)
 {
-    int status = check_input(decoder, input);
+    int status = fm_oip_input_check(&decoder->to, &input->is);
     if (status != 0) {
         return status;
     }
-    struct fm_value *value = &decoder->request->inputs[input->port];
+    const char *name = decoder->to.signature->inputs[input->is.port].name;
+    struct fm_value *value = &decoder->to.request->inputs[input->is.port];
+    if (input->is.region.given) {
+        return input->has_data || input->has_binary
+                   ? fm_error_set(decoder->to.reterr, FM_EINVAL,
+                                  "input '%s' has both %s and shared_memory_region", name,
+                                  input->has_data ? "data" : "binary_data_size")
+                   : fm_oip_input_from_region(&decoder->to, &input->is, value);
+    }
     if (input->has_binary) {
-        if (input->has_data) {
-            return fm_error_set(decoder->reterr, FM_EINVAL,
-                                "input '%s' has both data and binary_data_size",
-                                decoder->signature->inputs[input->port].name);
-        }
-        return read_binary_tensor(decoder, input, value);
+        return input->has_data ? fm_error_set(decoder->to.reterr, FM_EINVAL,
+                                              "input '%s' has both data and binary_data_size", name)
+                               : read_binary_tensor(decoder, input, value);
     }
     if (!input->has_data) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "input '%s' has no data",
-                            decoder->signature->inputs[input->port].name);
+        return fm_error_set(decoder->to.reterr, FM_EINVAL, "input '%s' has no data", name);
     }
     return value->tensor.dtype != FM_DTYPE_INVALID
                ? 0
@@ -643,15 +551,15 @@ static int finish_input(struct decoder *decoder, struct input *input)
 static int read_input_data(struct decoder *decoder, struct input *input)
 {
     if (input->has_data) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "an input has data twice");
+        return fm_error_set(decoder->to.reterr, FM_EINVAL, "an input has data twice");
     }
     input->has_data = true;
-    if (input->port >= 0 && input->has_shape && input->dtype != FM_DTYPE_INVALID &&
+    if (input->is.port >= 0 && input->is.has_shape && input->is.dtype != FM_DTYPE_INVALID &&
         !input->has_binary) {
-        int status = check_input(decoder, input);
+        int status = fm_oip_input_check(&decoder->to, &input->is);
         return status != 0 ? status
                            : read_json_tensor(decoder, &decoder->reader, input,
-                                              &decoder->request->inputs[input->port]);
+                                              &decoder->to.request->inputs[input->is.port]);
     }
     input->data = decoder->reader;
     return skip(decoder);
@@ -659,7 +567,7 @@ static int read_input_data(struct decoder *decoder, struct input *input)
 
 static int read_input(struct decoder *decoder)
 {
-    struct input input = {.port = -1};
+    struct input input = {.is = {.port = -1}};
     enum fm_json_token token;
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_KEY) {
         int status = 0;
@@ -690,6 +598,7 @@ struct output {
     bool binary_given;
     bool binary;
     uint64_t classes;
+    struct fm_oip_region_request region;
 };
 
 static int read_output_parameters(struct decoder *decoder, struct output *output)
@@ -706,10 +615,7 @@ static int read_output_parameters(struct decoder *decoder, struct output *output
         } else if (fm_json_equals(&decoder->reader, "classification")) {
             status = read_uint(decoder, "an output's classification", FM_OIP_CLASSES_MAX,
                                &output->classes);
-        } else if (fm_json_equals(&decoder->reader, "shared_memory_region")) {
-            return fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
-                                "shared memory tensors are not supported by this server");
-        } else {
+        } else if (!read_region(decoder, &output->region, &status)) {
             status = skip(decoder);
         }
         if (status != 0) {
@@ -719,27 +625,7 @@ static int read_output_parameters(struct decoder *decoder, struct output *output
     return token == FM_JSON_OBJECT_END ? 0 : malformed(decoder);
 }
 
-/* An output that does not say whether it is binary is settled at the end, when the request's own
- * default is known. */
-static int add_output(struct decoder *decoder, const struct output *output, bool *binary_given)
-{
-    struct fm_oip_request *request = decoder->request;
-    for (uint32_t i = 0; i < request->output_count; i++) {
-        if (request->outputs[i].port == (uint32_t)output->port) {
-            return fm_error_set(decoder->reterr, FM_EINVAL, "output '%s' is asked for twice",
-                                decoder->signature->outputs[output->port].name);
-        }
-    }
-    /* Each port comes once, so the array, made for all ports, suffices. */
-    binary_given[request->output_count] = output->binary_given;
-    request->outputs[request->output_count++] =
-        (struct fm_oip_output){.port = (uint32_t)output->port,
-                               .binary = output->binary,
-                               .classes = (uint32_t)output->classes};
-    return 0;
-}
-
-static int read_output(struct decoder *decoder, bool *binary_given)
+static int read_output(struct decoder *decoder)
 {
     struct output output = {.port = -1};
     enum fm_json_token token;
@@ -750,11 +636,11 @@ static int read_output(struct decoder *decoder, bool *binary_given)
             if (token != FM_JSON_STRING) {
                 return wrong_kind(decoder, token, "an output's name", "a string");
             }
-            output.port =
-                port_find(decoder, decoder->signature->outputs, decoder->signature->output_count);
+            output.port = port_find(decoder, decoder->to.signature->outputs,
+                                    decoder->to.signature->output_count);
             if (output.port < 0) {
-                return port_unknown(decoder, "output", decoder->signature->outputs,
-                                    decoder->signature->output_count);
+                return port_unknown(decoder, "output", decoder->to.signature->outputs,
+                                    decoder->to.signature->output_count);
             }
         } else if (fm_json_equals(&decoder->reader, "parameters")) {
             status = read_output_parameters(decoder, &output);
@@ -769,9 +655,15 @@ static int read_output(struct decoder *decoder, bool *binary_given)
         return malformed(decoder);
     }
     if (output.port < 0) {
-        return fm_error_set(decoder->reterr, FM_EINVAL, "an output has no name");
+        return fm_error_set(decoder->to.reterr, FM_EINVAL, "an output has no name");
     }
-    return add_output(decoder, &output, binary_given);
+    /* One that does not say whether it is binary is settled at the end, when the request's own
+     * default is known. */
+    const struct fm_oip_output added = {.port = (uint32_t)output.port,
+                                        .binary = output.binary,
+                                        .binary_given = output.binary_given,
+                                        .classes = (uint32_t)output.classes};
+    return fm_oip_output_add(&decoder->to, &added, &output.region);
 }
 
 /* --- The request --- */
@@ -786,9 +678,7 @@ static int read_sequence_id(struct decoder *decoder)
     bool none =
         (token == FM_JSON_NUMBER && fm_json_uint64(&decoder->reader, &id) == 0 && id == 0) ||
         (token == FM_JSON_STRING && decoder->reader.text_length == 0);
-    return none ? 0
-                : fm_error_set(decoder->reterr, FM_EUNSUPPORTED,
-                               "sequences (sequence_id) are not supported by this server");
+    return none ? 0 : fm_oip_sequence_refused(&decoder->to);
 }
 
 static int read_parameters(struct decoder *decoder)
@@ -801,10 +691,10 @@ static int read_parameters(struct decoder *decoder)
         int status = 0;
         if (fm_json_equals(&decoder->reader, "timeout")) {
             status = read_uint(decoder, "parameter timeout (microseconds)", INT64_MAX,
-                               &decoder->request->timeout_us);
+                               &decoder->to.request->timeout_us);
         } else if (fm_json_equals(&decoder->reader, "priority")) {
             status =
-                read_uint(decoder, "parameter priority", INT64_MAX, &decoder->request->priority);
+                read_uint(decoder, "parameter priority", INT64_MAX, &decoder->to.request->priority);
         } else if (fm_json_equals(&decoder->reader, "binary_data_output")) {
             status = read_bool(decoder, "parameter binary_data_output", &decoder->binary_default);
         } else if (fm_json_equals(&decoder->reader, "sequence_id")) {
@@ -825,21 +715,21 @@ static int read_id(struct decoder *decoder)
     if (token != FM_JSON_STRING) {
         return wrong_kind(decoder, token, "the request's id", "a string");
     }
-    fm_text_clear(&decoder->request->id);
-    fm_text_append(&decoder->request->id, "", 0);
-    fm_json_decode(&decoder->reader, &decoder->request->id);
-    if (decoder->request->id.failed) {
-        return no_memory(decoder);
+    if (!decoder->reader.escaped) {
+        return fm_oip_id_set(&decoder->to, decoder->reader.text, decoder->reader.text_length,
+                             FM_OIP_ID_INLINE);
     }
-    if (decoder->request->id.length > FM_OIP_ID_BYTES_MAX) {
-        return fm_error_set(decoder->reterr, FM_ETOOLARGE,
-                            "the request's id is longer than %d bytes", FM_OIP_ID_BYTES_MAX);
-    }
-    return 0;
+    struct fm_text text = {0};
+    fm_json_decode(&decoder->reader, &text);
+    int status = text.failed
+                     ? fm_oip_no_memory(&decoder->to)
+                     : fm_oip_id_set(&decoder->to, text.data, text.length, FM_OIP_ID_INLINE);
+    fm_text_deinit(&text);
+    return status;
 }
 
 /* "inputs" or "outputs": an array of objects. */
-static int read_list(struct decoder *decoder, bool inputs, bool *binary_given)
+static int read_list(struct decoder *decoder, bool inputs)
 {
     enum fm_json_token token = fm_json_next(&decoder->reader);
     const char *what = inputs ? "inputs" : "outputs";
@@ -847,7 +737,7 @@ static int read_list(struct decoder *decoder, bool inputs, bool *binary_given)
         return wrong_kind(decoder, token, what, "an array of objects");
     }
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_OBJECT_BEGIN) {
-        int status = inputs ? read_input(decoder) : read_output(decoder, binary_given);
+        int status = inputs ? read_input(decoder) : read_output(decoder);
         if (status != 0) {
             return status;
         }
@@ -855,7 +745,7 @@ static int read_list(struct decoder *decoder, bool inputs, bool *binary_given)
     return token == FM_JSON_ARRAY_END ? 0 : wrong_kind(decoder, token, what, "an array of objects");
 }
 
-static int read_request(struct decoder *decoder, bool *binary_given)
+static int read_request(struct decoder *decoder)
 {
     enum fm_json_token token = fm_json_next(&decoder->reader);
     if (token != FM_JSON_OBJECT_BEGIN) {
@@ -864,9 +754,9 @@ static int read_request(struct decoder *decoder, bool *binary_given)
     while ((token = fm_json_next(&decoder->reader)) == FM_JSON_KEY) {
         int status = 0;
         if (fm_json_equals(&decoder->reader, "inputs")) {
-            status = read_list(decoder, true, NULL);
+            status = read_list(decoder, true);
         } else if (fm_json_equals(&decoder->reader, "outputs")) {
-            status = read_list(decoder, false, binary_given);
+            status = read_list(decoder, false);
         } else if (fm_json_equals(&decoder->reader, "parameters")) {
             status = read_parameters(decoder);
         } else if (fm_json_equals(&decoder->reader, "id")) {
@@ -881,9 +771,9 @@ static int read_request(struct decoder *decoder, bool *binary_given)
     if (token != FM_JSON_OBJECT_END || fm_json_next(&decoder->reader) != FM_JSON_END) {
         return malformed(decoder);
     }
-    size_t left = decoder->body->size - decoder->binary_offset;
+    size_t left = decoder->to.body->size - decoder->binary_offset;
     if (left > 0) {
-        return fm_error_set(decoder->reterr, FM_EINVAL,
+        return fm_error_set(decoder->to.reterr, FM_EINVAL,
                             "%zu bytes at the end of the body belong to no input; check "
                             "Inference-Header-Content-Length and the inputs' binary_data_size",
                             left);
@@ -893,21 +783,22 @@ static int read_request(struct decoder *decoder, bool *binary_given)
 
 /* All outputs when none were named; the default form for those that did not say; and what JSON
  * cannot carry is refused before any work is done. */
-static int settle_outputs(struct decoder *decoder, const bool *binary_given)
+static int settle_outputs(struct decoder *decoder)
 {
-    struct fm_oip_request *request = decoder->request;
+    struct fm_oip_request *request = decoder->to.request;
     bool all = request->output_count == 0;
-    uint32_t count = all ? decoder->signature->output_count : request->output_count;
+    uint32_t count = all ? decoder->to.signature->output_count : request->output_count;
     for (uint32_t i = 0; i < count; i++) {
         struct fm_oip_output *output = &request->outputs[i];
         if (all) {
             *output = (struct fm_oip_output){.port = i};
         }
-        if (all || !binary_given[i]) {
+        if (!output->binary_given) {
             output->binary = decoder->binary_default;
         }
-        const struct fm_port *port = &decoder->signature->outputs[output->port];
-        int status = output->binary || output->classes > 0 || port->dtype == FM_DTYPE_INVALID
+        const struct fm_port *port = &decoder->to.signature->outputs[output->port];
+        int status = output->binary || output->classes > 0 || output->region.name != NULL ||
+                             port->dtype == FM_DTYPE_INVALID
                          ? 0
                          : has_json_form(decoder, "output", port, port->dtype);
         if (status != 0) {
@@ -918,58 +809,20 @@ static int settle_outputs(struct decoder *decoder, const bool *binary_given)
     return 0;
 }
 
-static int settle_inputs(struct decoder *decoder)
-{
-    const struct fm_oip_signature *signature = decoder->signature;
-    struct fm_oip_request *request = decoder->request;
-    request->rows = 1;
-    bool first = true;
-    for (uint32_t i = 0; i < signature->input_count; i++) {
-        const struct fm_tensor *tensor = &request->inputs[i].tensor;
-        if (tensor->dtype == FM_DTYPE_INVALID) {
-            if ((signature->inputs[i].flags & FM_PORT_OPTIONAL) == 0) {
-                return fm_error_set(decoder->reterr, FM_EINVAL,
-                                    "input '%s' of model '%s' is missing",
-                                    signature->inputs[i].name, signature->name);
-            }
-            continue;
-        }
-        if (signature->batch_max == 0 || tensor->rank == 0) {
-            continue;
-        }
-        if (tensor->shape[0] < 1 || tensor->shape[0] > (int64_t)signature->batch_max) {
-            return fm_error_set(
-                decoder->reterr, FM_ETYPE,
-                "input '%s' has a batch of %lld, but model '%s' takes batches of 1 to %u",
-                signature->inputs[i].name, (long long)tensor->shape[0], signature->name,
-                signature->batch_max);
-        }
-        if (!first && tensor->shape[0] != (int64_t)request->rows) {
-            return fm_error_set(decoder->reterr, FM_ETYPE,
-                                "input '%s' has a batch of %lld, but the inputs before it have %u",
-                                signature->inputs[i].name, (long long)tensor->shape[0],
-                                request->rows);
-        }
-        request->rows = (uint32_t)tensor->shape[0];
-        first = false;
-    }
-    return 0;
-}
-
 /* --- The raw form --- */
 
 static int raw_error(struct decoder *decoder, const char *why)
 {
-    return fm_error_set(decoder->reterr, FM_EINVAL,
+    return fm_error_set(decoder->to.reterr, FM_EINVAL,
                         "the raw request form does not fit model '%s': %s",
-                        decoder->signature->name, why);
+                        decoder->to.signature->name, why);
 }
 
 /* The shape of the one tensor that the whole body is: the batch is 1, and one variable dimension
  * follows from the size. */
-static int raw_shape(struct decoder *decoder, struct input *input)
+static int raw_shape(struct decoder *decoder, struct fm_oip_input *input)
 {
-    const struct fm_port *port = &decoder->signature->inputs[0];
+    const struct fm_port *port = &decoder->to.signature->inputs[0];
     if (port->rank < 0) {
         return raw_error(decoder, "its input has no fixed rank");
     }
@@ -983,7 +836,7 @@ static int raw_shape(struct decoder *decoder, struct input *input)
             continue;
         }
         input->shape[i] = 1;
-        if (port->dtype == FM_DTYPE_BYTES || (i == 0 && decoder->signature->batch_max > 0)) {
+        if (port->dtype == FM_DTYPE_BYTES || (i == 0 && decoder->to.signature->batch_max > 0)) {
             continue;
         }
         if (variable >= 0) {
@@ -999,13 +852,13 @@ static int raw_shape(struct decoder *decoder, struct input *input)
     if (fm_tensor_bytes(input->dtype, input->shape, input->rank, &unit) != 0) {
         return raw_error(decoder, "its input's shape is too large");
     }
-    if (variable >= 0 && unit > 0 && decoder->body->size % unit == 0) {
-        input->shape[variable] = (int64_t)(decoder->body->size / unit);
-    } else if (unit != decoder->body->size) {
+    if (variable >= 0 && unit > 0 && decoder->to.body->size % unit == 0) {
+        input->shape[variable] = (int64_t)(decoder->to.body->size / unit);
+    } else if (unit != decoder->to.body->size) {
         char shape[128];
         return fm_error_set(
-            decoder->reterr, FM_ETYPE, "the raw body has %zu bytes, but input '%s' is %s%s",
-            decoder->body->size, port->name, fm_dtype_name(port->dtype),
+            decoder->to.reterr, FM_ETYPE, "the raw body has %zu bytes, but input '%s' is %s%s",
+            decoder->to.body->size, port->name, fm_dtype_name(port->dtype),
             fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
     }
     return 0;
@@ -1013,33 +866,34 @@ static int raw_shape(struct decoder *decoder, struct input *input)
 
 static int decode_raw(struct decoder *decoder)
 {
-    const struct fm_oip_signature *signature = decoder->signature;
+    const struct fm_oip_signature *signature = decoder->to.signature;
     if (signature->input_count != 1) {
         return raw_error(decoder, "it has more than one input");
     }
-    if (decoder->body->size == 0) {
+    if (decoder->to.body->size == 0) {
         return raw_error(decoder, "the body is empty");
     }
-    struct input input = {.port = 0};
+    struct fm_oip_input input = {.port = 0};
     int status = raw_shape(decoder, &input);
     if (status != 0) {
         return status;
     }
-    decoder->binary_default = !decoder->body->raw_answers_json;
-    struct fm_value *value = &decoder->request->inputs[0];
+    decoder->binary_default = !decoder->to.body->raw_answers_json;
+    struct fm_value *value = &decoder->to.request->inputs[0];
     if (input.dtype != FM_DTYPE_BYTES) {
-        return value_from_body(decoder, &input, decoder->body->data, decoder->body->size, value);
+        return fm_oip_input_from_body(&decoder->to, &input, decoder->to.body->data,
+                                      decoder->to.body->size, value);
     }
     uint64_t count = 0;
     if (fm_shape_element_count(input.shape, input.rank, &count) != 0 || count != 1) {
         return raw_error(decoder, "its BYTES input has more than one element");
     }
-    if (decoder->body->size > UINT32_MAX) {
-        return fm_error_set(decoder->reterr, FM_ETOOLARGE,
+    if (decoder->to.body->size > UINT32_MAX) {
+        return fm_error_set(decoder->to.reterr, FM_ETOOLARGE,
                             "one BYTES element holds at most 4294967295 bytes");
     }
-    if (fm_value_from_bytes(value, decoder->body->data, decoder->body->size) != 0) {
-        return no_memory(decoder);
+    if (fm_value_from_bytes(value, decoder->to.body->data, decoder->to.body->size) != 0) {
+        return fm_oip_no_memory(&decoder->to);
     }
     value->tensor.rank = input.rank;
     memcpy(value->tensor.shape, input.shape, sizeof(input.shape));
@@ -1048,13 +902,12 @@ static int decode_raw(struct decoder *decoder)
 
 static int decode(struct decoder *decoder)
 {
-    const struct fm_oip_body *body = decoder->body;
-    bool *binary_given = NULL;
+    const struct fm_oip_body *body = decoder->to.body;
     int status = 0;
     if (body->header_length == 0) {
         status = decode_raw(decoder);
     } else if (body->header_length != FM_OIP_HEADER_ABSENT && body->header_length > body->size) {
-        status = fm_error_set(decoder->reterr, FM_EINVAL,
+        status = fm_error_set(decoder->to.reterr, FM_EINVAL,
                               "Inference-Header-Content-Length is %llu, but the body has %zu bytes",
                               (unsigned long long)body->header_length, body->size);
     } else {
@@ -1062,46 +915,33 @@ static int decode(struct decoder *decoder)
             body->header_length == FM_OIP_HEADER_ABSENT ? body->size : (size_t)body->header_length;
         decoder->binary_offset = length;
         fm_json_reader_init(&decoder->reader, body->data, length);
-        binary_given = fm_alloc_zero(decoder->signature->output_count, sizeof(*binary_given));
-        status = binary_given != NULL ? read_request(decoder, binary_given) : no_memory(decoder);
+        status = read_request(decoder);
     }
     if (status == 0) {
-        status = settle_inputs(decoder);
+        status = fm_oip_inputs_settle(&decoder->to);
     }
     if (status == 0) {
-        status = settle_outputs(decoder, binary_given);
+        status = settle_outputs(decoder);
     }
-    fm_free(binary_given);
     return status;
 }
 
 int fm_oip_request_decode(const struct fm_oip_signature *signature, const struct fm_oip_body *body,
                           struct fm_oip_request *ret_request, struct fm_error *reterr)
 {
-    struct fm_oip_request request = {.rows = 1, .input_count = signature->input_count};
-    request.inputs = fm_alloc_zero(signature->input_count, sizeof(*request.inputs));
-    request.outputs = fm_alloc_zero(signature->output_count, sizeof(*request.outputs));
+    struct fm_oip_request request = {.rows = 1};
     struct decoder decoder = {
-        .signature = signature, .body = body, .request = &request, .reterr = reterr};
-    int status =
-        request.inputs == NULL || request.outputs == NULL ? no_memory(&decoder) : decode(&decoder);
+        .to = {.signature = signature, .body = body, .request = &request, .reterr = reterr}};
+    int status = fm_oip_request_init(&decoder.to, FM_OIP_ID_INLINE);
+    if (status == 0) {
+        status = decode(&decoder);
+    }
     if (status != 0) {
         fm_oip_request_deinit(&request);
         return status;
     }
     *ret_request = request;
     return 0;
-}
-
-void fm_oip_request_deinit(struct fm_oip_request *request)
-{
-    for (uint32_t i = 0; request->inputs != NULL && i < request->input_count; i++) {
-        fm_value_unref(&request->inputs[i]);
-    }
-    fm_free(request->inputs);
-    fm_free(request->outputs);
-    fm_text_deinit(&request->id);
-    *request = (struct fm_oip_request){0};
 }
 
 int fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only,

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/proto/json.h"
-#include "core/proto/oip.h"
+#include "core/proto/oip_internal.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
@@ -76,129 +76,11 @@ static bool write_data(struct fm_json_writer *writer, const struct fm_tensor *te
     return true;
 }
 
-/* --- Classification --- */
-
-/* Element `index` of a numeric tensor as a double; NaN for types that cannot be ranked. */
-static double element(const struct fm_tensor *tensor, uint64_t index)
-{
-    size_t size = fm_dtype_bits(tensor->dtype) / 8;
-    const unsigned char *at = (const unsigned char *)tensor->data + index * size;
-    if (tensor->dtype == FM_DTYPE_FP32) {
-        float value;
-        memcpy(&value, at, sizeof(value));
-        return (double)value;
-    }
-    if (tensor->dtype == FM_DTYPE_FP64) {
-        double value;
-        memcpy(&value, at, sizeof(value));
-        return value;
-    }
-    if (tensor->dtype == FM_DTYPE_FP16 || tensor->dtype == FM_DTYPE_BF16) {
-        uint16_t value;
-        memcpy(&value, at, sizeof(value));
-        return (double)(tensor->dtype == FM_DTYPE_FP16 ? fm_fp16_to_float(value)
-                                                       : fm_bf16_to_float(value));
-    }
-    uint64_t value = 0;
-    memcpy(&value, at, size);
-    unsigned shift = (unsigned)(64 - 8 * size);
-    return tensor->dtype >= FM_DTYPE_INT8 ? (double)((int64_t)(value << shift) >> shift)
-                                          : (double)value;
-}
-
-struct ranked {
-    double value;
-    uint64_t index;
-};
-
-/* Puts a candidate into `best` (sorted, best first, `*count` of at most `max`). Ties: the lower
- * index first. NaN ranks last. */
-static void rank(struct ranked *best, uint32_t *count, uint32_t max, struct ranked candidate)
-{
-    double key = isnan(candidate.value) ? -INFINITY : candidate.value;
-    uint32_t at = *count;
-    if (at == max) {
-        if (!(key > (isnan(best[at - 1].value) ? -INFINITY : best[at - 1].value))) {
-            return;
-        }
-        at--;
-    } else {
-        (*count)++;
-    }
-    while (at > 0 && key > (isnan(best[at - 1].value) ? -INFINITY : best[at - 1].value)) {
-        best[at] = best[at - 1];
-        at--;
-    }
-    best[at] = candidate;
-}
-
-static void append_class(struct fm_text *text, const struct ranked *ranked,
-                         const char *const *labels, size_t label_count)
-{
-    char value[400];
-    int length =
-        snprintf(value, sizeof(value), "%f:%llu", ranked->value, (unsigned long long)ranked->index);
-    const char *label =
-        labels != NULL && ranked->index < label_count ? labels[ranked->index] : NULL;
-    size_t label_length = label != NULL ? strlen(label) : 0;
-    uint32_t total = (uint32_t)((size_t)length + (label != NULL ? 1 + label_length : 0));
-    fm_text_append(text, &total, sizeof(total));
-    fm_text_append(text, value, (size_t)length);
-    if (label != NULL) {
-        fm_text_append_char(text, ':');
-        fm_text_append(text, label, label_length);
-    }
-}
-
-struct label_list {
-    const char *const *texts;
-    size_t count;
-};
-
-/* tensor [rows, classes...] to BYTES [rows, k], or without a batch [classes...] to [k]. */
-static int classify(const struct fm_tensor *tensor, bool batched, uint32_t k,
-                    const struct label_list *labels, struct fm_value *ret_value)
-{
-    uint64_t count = 0;
-    if (fm_shape_element_count(tensor->shape, tensor->rank, &count) != 0) {
-        return FM_EINTERNAL;
-    }
-    uint64_t rows = batched && tensor->rank > 0 ? (uint64_t)tensor->shape[0] : 1;
-    uint64_t classes = rows > 0 ? count / rows : 0;
-    k = classes < k ? (uint32_t)classes : k;
-    struct ranked *best = fm_alloc_zero(k, sizeof(*best));
-    struct fm_text text = {0};
-    for (uint64_t row = 0; best != NULL && k > 0 && row < rows; row++) {
-        uint32_t found = 0;
-        for (uint64_t i = 0; i < classes; i++) {
-            rank(best, &found, k, (struct ranked){element(tensor, row * classes + i), i});
-        }
-        for (uint32_t i = 0; i < found; i++) {
-            append_class(&text, &best[i], labels->texts, labels->count);
-        }
-    }
-    int64_t shape[2] = {(int64_t)rows, k};
-    int status = best == NULL || text.failed
-                     ? FM_ENOMEM
-                     : fm_value_alloc(ret_value, FM_DTYPE_BYTES, batched ? shape : shape + 1,
-                                      batched ? 2 : 1, text.length);
-    if (status == 0 && text.length > 0) {
-        memcpy(ret_value->tensor.data, text.data, text.length);
-    }
-    fm_free(best);
-    fm_text_deinit(&text);
-    return status;
-}
-
 /* --- The response --- */
 
 struct encoder {
-    const struct fm_oip_signature *signature;
-    const struct fm_oip_request *request;
-    const struct fm_value *outputs;
+    struct fm_oip_encoding from;
     struct fm_json_writer writer;
-    struct fm_oip_response *response;
-    struct fm_error *reterr;
 };
 
 static void write_shape(struct fm_json_writer *writer, const int64_t *shape, uint32_t shape_rank)
@@ -210,85 +92,50 @@ static void write_shape(struct fm_json_writer *writer, const int64_t *shape, uin
     fm_json_array_end(writer);
 }
 
+/* Where the data is instead of behind "data". */
+static void write_region(struct fm_json_writer *writer, const struct fm_oip_region *region,
+                         size_t size)
+{
+    fm_json_key(writer, "parameters");
+    fm_json_object_begin(writer);
+    fm_json_member_string(writer, "shared_memory_region", region->name);
+    fm_json_member_uint(writer, "shared_memory_byte_size", size);
+    fm_json_member_uint(writer, "shared_memory_offset", region->offset);
+    fm_json_object_end(writer);
+}
+
 static int encode_output(struct encoder *encoder, const struct fm_oip_output *wanted,
                          const struct fm_tensor *tensor)
 {
-    const char *name = encoder->signature->outputs[wanted->port].name;
+    const char *name = encoder->from.signature->outputs[wanted->port].name;
+    struct fm_oip_response *response = encoder->from.response;
     struct fm_json_writer *writer = &encoder->writer;
-    uint64_t count = 0;
-    int status = fm_shape_element_count(tensor->shape, tensor->rank, &count);
-    if (status != 0) {
-        return fm_error_set(encoder->reterr, FM_EINTERNAL, "output '%s' has an impossible shape",
-                            name);
-    }
     fm_json_object_begin(writer);
-    fm_json_key(writer, "name");
-    fm_json_string(writer, name);
-    fm_json_key(writer, "datatype");
-    fm_json_string(writer, fm_dtype_name(tensor->dtype));
+    fm_json_member_string(writer, "name", name);
+    fm_json_member_string(writer, "datatype", fm_dtype_name(tensor->dtype));
     fm_json_key(writer, "shape");
     write_shape(writer, tensor->shape, tensor->rank);
-    if (wanted->binary) {
+    if (wanted->region.name != NULL) {
+        write_region(writer, &wanted->region, tensor->size);
+    } else if (wanted->binary) {
         fm_json_key(writer, "parameters");
         fm_json_object_begin(writer);
-        fm_json_key(writer, "binary_data_size");
-        fm_json_uint(writer, tensor->size);
+        fm_json_member_uint(writer, "binary_data_size", tensor->size);
         fm_json_object_end(writer);
-        encoder->response->binary = true;
-        encoder->response->parts[encoder->response->part_count++] =
-            (struct fm_oip_part){tensor->data, tensor->size};
+        response->binary = true;
+        response->parts[response->part_count++] = (struct fm_oip_part){tensor->data, tensor->size};
     } else {
+        uint64_t count = 0;
         fm_json_key(writer, "data");
-        if (!write_data(writer, tensor, count)) {
+        if (fm_shape_element_count(tensor->shape, tensor->rank, &count) != 0 ||
+            !write_data(writer, tensor, count)) {
             return fm_error_set(
-                encoder->reterr, FM_EINVAL,
+                encoder->from.reterr, FM_EINVAL,
                 "output '%s' is %s, which has no JSON form; ask for it with \"binary_data\": true",
                 name, fm_dtype_name(tensor->dtype));
         }
     }
     fm_json_object_end(writer);
-    return 0;
-}
-
-static int encode_outputs(struct encoder *encoder, fm_oip_labels labels, void *labels_context)
-{
-    struct fm_oip_response *response = encoder->response;
-    fm_json_key(&encoder->writer, "outputs");
-    fm_json_array_begin(&encoder->writer);
-    for (uint32_t i = 0; i < encoder->request->output_count; i++) {
-        const struct fm_oip_output *wanted = &encoder->request->outputs[i];
-        const struct fm_tensor *tensor = &encoder->outputs[wanted->port].tensor;
-        const char *name = encoder->signature->outputs[wanted->port].name;
-        struct fm_error error = {0};
-        if (tensor->dtype == FM_DTYPE_INVALID || fm_tensor_check(tensor, &error) != 0) {
-            return fm_error_set(
-                encoder->reterr, FM_EINTERNAL, "model '%s' gave no valid output '%s'%s%s",
-                encoder->signature->name, name, error.status != 0 ? ": " : "", error.text);
-        }
-        int status = 0;
-        if (wanted->classes > 0) {
-            if (tensor->dtype == FM_DTYPE_BYTES || fm_dtype_bits(tensor->dtype) < 8 ||
-                tensor->dtype > FM_DTYPE_BF16) {
-                return fm_error_set(encoder->reterr, FM_EINVAL,
-                                    "output '%s' is %s: classification needs numbers", name,
-                                    fm_dtype_name(tensor->dtype));
-            }
-            struct label_list list = {0};
-            list.texts = labels != NULL ? labels(labels_context, wanted->port, &list.count) : NULL;
-            status = classify(tensor, encoder->signature->batch_max > 0, wanted->classes, &list,
-                              &response->classified[i]);
-            if (status != 0) {
-                return fm_error_set(encoder->reterr, status, "classification of output '%s': %s",
-                                    name, fm_status_text(status));
-            }
-            tensor = &response->classified[i].tensor;
-        }
-        status = encode_output(encoder, wanted, tensor);
-        if (status != 0) {
-            return status;
-        }
-    }
-    fm_json_array_end(&encoder->writer);
     return 0;
 }
 
@@ -299,60 +146,80 @@ static void write_version(struct fm_json_writer *writer, uint64_t version)
     fm_json_string_n(writer, text, (size_t)length);
 }
 
+static int encode(struct encoder *encoder)
+{
+    const struct fm_oip_request *request = encoder->from.request;
+    struct fm_json_writer *writer = &encoder->writer;
+    fm_json_object_begin(writer);
+    if (request->id != NULL && request->id_length > 0) {
+        fm_json_key(writer, "id");
+        fm_json_string_n(writer, request->id, request->id_length);
+    }
+    fm_json_member_string(writer, "model_name", encoder->from.signature->name);
+    fm_json_key(writer, "model_version");
+    write_version(writer, encoder->from.signature->version);
+    fm_json_key(writer, "outputs");
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < request->output_count; i++) {
+        const struct fm_tensor *tensor = NULL;
+        int status = fm_oip_output_prepare(&encoder->from, i, &tensor);
+        if (status == 0) {
+            status = encode_output(encoder, &request->outputs[i], tensor);
+        }
+        if (status != 0) {
+            return status;
+        }
+    }
+    fm_json_array_end(writer);
+    fm_json_object_end(writer);
+    return encoder->from.response->head.failed ? FM_ENOMEM : 0;
+}
+
+/* One allocation for the JSON of most answers: what names and numbers take. */
+static void reserve(const struct fm_oip_encoding *from)
+{
+    const struct fm_oip_request *request = from->request;
+    size_t size = 128 + strlen(from->signature->name) + request->id_length;
+    for (uint32_t i = 0; i < request->output_count; i++) {
+        const struct fm_oip_output *wanted = &request->outputs[i];
+        const struct fm_tensor *tensor = &from->outputs[wanted->port].tensor;
+        bool apart = wanted->binary || wanted->classes > 0 || wanted->region.name != NULL;
+        size += 160 + strlen(from->signature->outputs[wanted->port].name) +
+                (apart ? 0 : 2 * tensor->size);
+    }
+    (void)fm_text_reserve(&from->response->head, size);
+    fm_text_clear(&from->response->head);
+}
+
 int fm_oip_response_encode(const struct fm_oip_signature *signature,
                            const struct fm_oip_request *request, const struct fm_value *outputs,
                            fm_oip_labels labels, void *labels_context,
                            struct fm_oip_response *ret_response, struct fm_error *reterr)
 {
-    struct fm_oip_response response = {.classified_count = request->output_count, .part_count = 1};
-    response.parts = fm_alloc_zero((size_t)request->output_count + 1, sizeof(*response.parts));
-    response.classified = fm_alloc_zero(request->output_count, sizeof(*response.classified));
-    struct encoder encoder = {.signature = signature,
-                              .request = request,
-                              .outputs = outputs,
-                              .response = &response,
-                              .reterr = reterr};
-    fm_json_writer_init(&encoder.writer, &response.json);
-    int status = FM_ENOMEM;
-    if (response.parts != NULL && response.classified != NULL) {
-        fm_json_object_begin(&encoder.writer);
-        if (request->id.data != NULL && request->id.length > 0) {
-            fm_json_key(&encoder.writer, "id");
-            fm_json_string_n(&encoder.writer, request->id.data, request->id.length);
-        }
-        fm_json_key(&encoder.writer, "model_name");
-        fm_json_string(&encoder.writer, signature->name);
-        fm_json_key(&encoder.writer, "model_version");
-        write_version(&encoder.writer, signature->version);
-        status = encode_outputs(&encoder, labels, labels_context);
-        fm_json_object_end(&encoder.writer);
-    }
-    if (status == FM_ENOMEM || response.json.failed) {
-        status =
-            fm_error_set(reterr, FM_ENOMEM, "out of memory while writing the answer of model '%s'",
-                         signature->name);
+    struct encoder encoder = {.from = {.signature = signature,
+                                       .request = request,
+                                       .outputs = outputs,
+                                       .labels = labels,
+                                       .labels_context = labels_context,
+                                       .response = ret_response,
+                                       .reterr = reterr}};
+    int status = fm_oip_response_init(ret_response, request->output_count + 1);
+    if (status == 0) {
+        reserve(&encoder.from);
+        fm_json_writer_init(&encoder.writer, &ret_response->head);
+        ret_response->part_count = 1;
+        status = encode(&encoder);
     }
     if (status != 0) {
-        fm_oip_response_deinit(&response);
-        return status;
+        fm_oip_response_deinit(ret_response);
+        return status == FM_ENOMEM ? fm_oip_response_no_memory(&encoder.from) : status;
     }
-    response.parts[0] = (struct fm_oip_part){response.json.data, response.json.length};
-    for (uint32_t i = 0; i < response.part_count; i++) {
-        response.body_size += response.parts[i].size;
+    ret_response->parts[0] =
+        (struct fm_oip_part){ret_response->head.data, ret_response->head.length};
+    for (uint32_t i = 0; i < ret_response->part_count; i++) {
+        ret_response->body_size += ret_response->parts[i].size;
     }
-    *ret_response = response;
     return 0;
-}
-
-void fm_oip_response_deinit(struct fm_oip_response *response)
-{
-    for (uint32_t i = 0; response->classified != NULL && i < response->classified_count; i++) {
-        fm_value_unref(&response->classified[i]);
-    }
-    fm_free(response->classified);
-    fm_free(response->parts);
-    fm_text_deinit(&response->json);
-    *response = (struct fm_oip_response){0};
 }
 
 /* --- Documents --- */

@@ -84,8 +84,7 @@ static void failure_log(const struct inference *inference, const struct fm_error
     }
     fm_log(FM_LOG_ERROR, "inference_failed", FM_LOG_TEXT("model", inference->entry->name),
            FM_LOG_UINT("version", inference->entry->version),
-           FM_LOG_TEXT("request_id",
-                       inference->decoded.id.data != NULL ? inference->decoded.id.data : ""),
+           FM_LOG_TEXT("request_id", inference->decoded.id != NULL ? inference->decoded.id : ""),
            FM_LOG_TEXT("status", fm_status_name(error->status)), FM_LOG_TEXT("reason", error->text),
            FM_LOG_TEXT("next", "answered with an error"));
 }
@@ -142,7 +141,7 @@ static void inference_done(struct fm_request *request)
                                     .context = inference};
     if (inference->response.binary) {
         (void)snprintf(inference->header_length, sizeof(inference->header_length), "%zu",
-                       inference->response.json.length);
+                       inference->response.head.length);
         answer.content_type = "application/octet-stream";
         answer.headers[answer.header_count++] =
             (struct fm_http_header){"Inference-Header-Content-Length", inference->header_length};

@@ -71,7 +71,7 @@ TEST(json_flat_nested_and_in_any_order)
         CHECK_INT_EQ(request.inputs[1].tensor.dtype, FM_DTYPE_INVALID);
         CHECK_INT_EQ(request.output_count, 1);
         CHECK(!request.outputs[0].binary);
-        CHECK(request.id.data == NULL);
+        CHECK(request.id == NULL);
         fm_oip_request_deinit(&request);
     }
 }
@@ -90,7 +90,7 @@ TEST(parameters_and_outputs)
                         "\"parameters\":{\"binary_data_size\":12}}]}",
                         "\0\0\x80?\0\0\0@\0\0@@", 12, 1, &request, &error),
                  0);
-    CHECK_STR_EQ(request.id.data, "a\xC3\xA9");
+    CHECK_STR_EQ(request.id, "a\xC3\xA9");
     CHECK_INT_EQ(request.timeout_us, 1500);
     CHECK_INT_EQ(request.priority, 2);
     CHECK_INT_EQ(request.output_count, 2);
@@ -232,7 +232,7 @@ static void round_trip(uint32_t dtype, const void *data, size_t size, int binary
     CHECK_INT_EQ(fm_oip_response_encode(&signature, &asked, &value, NULL, NULL, &response, &error),
                  0);
     struct fm_text json = {0};
-    const char *outputs = strstr(response.json.data, "\"outputs\":");
+    const char *outputs = strstr(response.head.data, "\"outputs\":");
     CHECK(outputs != NULL);
     fm_text_append_format(&json, "{\"parameters\":{\"binary_data_output\":%s},\"inputs\":%s",
                           binary_out ? "true" : "false", outputs + 10);
@@ -252,7 +252,7 @@ static void round_trip(uint32_t dtype, const void *data, size_t size, int binary
     CHECK_INT_EQ(again.binary, binary_out);
     if (binary_out) {
         CHECK_PTR_EQ(again.parts[1].data, request.inputs[0].tensor.data);
-        CHECK_INT_EQ(again.body_size, again.json.length + size);
+        CHECK_INT_EQ(again.body_size, again.head.length + size);
     }
     fm_oip_response_deinit(&again);
     fm_oip_response_deinit(&response);
@@ -417,14 +417,14 @@ TEST(classification)
     struct fm_error error = {0};
     CHECK_INT_EQ(
         fm_oip_response_encode(&two, &request, values, label_list, NULL, &response, &error), 0);
-    CHECK_STR_EQ(response.json.data, "{\"model_name\":\"m\",\"model_version\":\"3\",\"outputs\":[{"
+    CHECK_STR_EQ(response.head.data, "{\"model_name\":\"m\",\"model_version\":\"3\",\"outputs\":[{"
                                      "\"name\":\"y\",\"datatype\":\"BYTES\","
                                      "\"shape\":[2,2],\"data\":[\"0.500000:1:dog\",\"0.250000:0:"
                                      "cat\",\"8.000000:2\",\"7.000000:0:cat\"]}]}");
     fm_oip_response_deinit(&response);
     wanted.classes = 1000;
     CHECK_INT_EQ(fm_oip_response_encode(&two, &request, values, NULL, NULL, &response, &error), 0);
-    CHECK_STR_CONTAINS(response.json.data, "\"shape\":[2,3]");
+    CHECK_STR_CONTAINS(response.head.data, "\"shape\":[2,3]");
     fm_oip_response_deinit(&response);
 }
 
