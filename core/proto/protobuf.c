@@ -100,7 +100,7 @@ static int group_skip(struct fm_protobuf_reader *reader, uint32_t number)
     return 0;
 }
 
-int fm_protobuf_next(struct fm_protobuf_reader *reader, struct fm_protobuf_field *ret_field)
+int fm_protobuf_next_slow(struct fm_protobuf_reader *reader, struct fm_protobuf_field *ret_field)
 {
     while (reader->at < reader->end) {
         if (tag(reader, &ret_field->number, &ret_field->type) != 0) {

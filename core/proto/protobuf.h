@@ -63,12 +63,31 @@ static inline int FM_NODISCARD fm_protobuf_varint(const uint8_t **at, const uint
     return fm_protobuf_varint_slow(at, end, ret_value);
 }
 
+int FM_NODISCARD fm_protobuf_next_slow(struct fm_protobuf_reader *reader,
+                                       struct fm_protobuf_field *ret_field);
+
 /*
  * The next field. 1: there is one; 0: the message is over, cleanly; FM_EINVAL: it is malformed or
  * cut off, and reading must stop. Groups are stepped over.
  */
-int FM_NODISCARD fm_protobuf_next(struct fm_protobuf_reader *reader,
-                                  struct fm_protobuf_field *ret_field);
+static inline int FM_NODISCARD fm_protobuf_next(struct fm_protobuf_reader *reader,
+                                                struct fm_protobuf_field *ret_field)
+{
+    /* Names, small messages and parameters: a tag of one byte and a length of one byte. */
+    const uint8_t *at = reader->at;
+    ptrdiff_t left = reader->end - at - 2;
+    if (left >= 0 && (at[0] & 0x87) == FM_PROTOBUF_BYTES && at[0] >= 8 && at[1] < 0x80 &&
+        at[1] <= left) {
+        ret_field->number = at[0] >> 3;
+        ret_field->type = FM_PROTOBUF_BYTES;
+        ret_field->value = 0;
+        ret_field->data = at + 2;
+        ret_field->size = at[1];
+        reader->at = at + 2 + at[1];
+        return 1;
+    }
+    return left == -2 ? 0 : fm_protobuf_next_slow(reader, ret_field);
+}
 
 /* True when the field is BYTES and holds exactly `text`. */
 static inline bool fm_protobuf_equals(const struct fm_protobuf_field *field, const char *text)
