@@ -145,26 +145,7 @@ int FM_NODISCARD fm_oip_response_encode(const struct fm_oip_signature *signature
                                         struct fm_error *reterr);
 void fm_oip_response_deinit(struct fm_oip_response *response);
 
-/* Documents. Each appends one JSON text; check text->failed at the end. */
+/* The body of every answer that is an error. Check text->failed. */
 void fm_oip_write_error(struct fm_text *text, const char *message);
-void fm_oip_write_server(struct fm_text *text, const char *name, const char *version);
-void fm_oip_write_model(struct fm_text *text, const struct fm_oip_signature *signature,
-                        const char *platform, const uint64_t *versions, size_t version_count);
-void fm_oip_write_model_ready(struct fm_text *text, const char *name, bool ready);
-/* `instance_count` 0: unknown, left out. */
-void fm_oip_write_config(struct fm_text *text, const struct fm_oip_signature *signature,
-                         const char *platform, const char *backend, uint32_t instance_count);
-
-struct fm_oip_index_row {
-    const char *name;
-    uint64_t version;   /* 0: no version is known */
-    const char *state;  /* "READY", "LOADING", "UNAVAILABLE" */
-    const char *reason; /* "" when there is none */
-};
-void fm_oip_write_index(struct fm_text *text, const struct fm_oip_index_row *rows, size_t count);
-
-/* The `ready` member of an index request; an empty body is fine. */
-int FM_NODISCARD fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only,
-                                     struct fm_error *reterr);
 
 #endif

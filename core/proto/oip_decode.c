@@ -943,36 +943,3 @@ int fm_oip_request_decode(const struct fm_oip_signature *signature, const struct
     *ret_request = request;
     return 0;
 }
-
-int fm_oip_index_decode(const char *data, size_t size, bool *ret_ready_only,
-                        struct fm_error *reterr)
-{
-    *ret_ready_only = false;
-    if (size == 0) {
-        return 0;
-    }
-    struct fm_json_reader reader;
-    fm_json_reader_init(&reader, data, size);
-    enum fm_json_token token = fm_json_next(&reader);
-    if (token == FM_JSON_OBJECT_BEGIN) {
-        while ((token = fm_json_next(&reader)) == FM_JSON_KEY) {
-            if (!fm_json_equals(&reader, "ready")) {
-                if (fm_json_skip(&reader) != 0) {
-                    break;
-                }
-                continue;
-            }
-            token = fm_json_next(&reader);
-            if (token != FM_JSON_TRUE && token != FM_JSON_FALSE) {
-                break;
-            }
-            *ret_ready_only = token == FM_JSON_TRUE;
-        }
-        if (token == FM_JSON_OBJECT_END && fm_json_next(&reader) == FM_JSON_END) {
-            return 0;
-        }
-    }
-    return fm_error_set(
-        reterr, FM_EINVAL, "the body must be empty or a JSON object like {\"ready\": true}%s%s",
-        reader.error.status != 0 ? ": " : "", reader.error.status != 0 ? reader.error.text : "");
-}

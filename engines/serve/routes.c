@@ -7,6 +7,7 @@
 #include "core/util/memory.h"
 #include "core/util/text.h"
 #include "engines/serve/serve_internal.h"
+#include "host/messages/messages.h"
 
 #define NAME_BYTES_MAX 1024
 #define SEGMENTS_MAX   8
@@ -122,8 +123,17 @@ static bool is_ready(const struct fm_serve *serve)
 static void answer_server(struct fm_serve *serve, struct fm_http_request *http)
 {
     struct document *document = document_create();
+    /* Only what works: clients decide by this list what to ask for. */
+    static const char *const extensions[] = {"classification",     "model_repository",
+                                             "schedule_policy",    "model_configuration",
+                                             "binary_tensor_data", "parameters"};
     if (document != NULL) {
-        fm_oip_write_server(&document->text, "fermata", serve->options->server_version);
+        const struct fm_messages_server server = {.name = "fermata",
+                                                  .version = serve->options->server_version,
+                                                  .extensions = extensions,
+                                                  .extension_count =
+                                                      sizeof(extensions) / sizeof(extensions[0])};
+        fm_messages_write_server(&document->text, FM_MESSAGES_JSON, &server);
     }
     answer_document(http, 200, document, NULL);
 }
@@ -143,8 +153,11 @@ static void answer_metadata(struct fm_serve *serve, struct fm_http_request *http
                 versions[count++] = rows[i].version;
             }
         }
-        fm_oip_write_model(&document->text, &entry->signature,
-                           fm_servable_platform(entry->servable), versions, count);
+        const struct fm_messages_model model = {.signature = &entry->signature,
+                                                .platform = fm_servable_platform(entry->servable),
+                                                .versions = versions,
+                                                .version_count = count};
+        fm_messages_write_model(&document->text, FM_MESSAGES_JSON, &model);
     } else if (document != NULL) {
         document->text.failed = true;
     }
@@ -157,10 +170,18 @@ static void answer_config(struct fm_http_request *http, const struct fm_catalog_
     struct document *document = document_create();
     const struct fm_model *model = fm_servable_model(entry->servable);
     if (document != NULL) {
-        fm_oip_write_config(&document->text, &entry->signature,
-                            fm_servable_platform(entry->servable),
-                            model != NULL ? fm_model_backend_name(model) : "fermata",
-                            model != NULL ? fm_model_instance_count(model) : 0);
+        const struct fm_messages_instances instances = {
+            .name = entry->name,
+            .device = FM_MESSAGES_CPU,
+            .count = model != NULL ? fm_model_instance_count(model) : 0};
+        const struct fm_messages_config config = {
+            .signature = &entry->signature,
+            .platform = fm_servable_platform(entry->servable),
+            .backend = model != NULL ? fm_model_backend_name(model) : "fermata",
+            .instances = &instances,
+            .instance_count = model != NULL ? 1 : 0,
+            .dynamic_batching = entry->signature.batch_max > 0};
+        fm_messages_write_config(&document->text, FM_MESSAGES_JSON, &config);
     }
     answer_document(http, 200, document, NULL);
 }
@@ -169,17 +190,17 @@ void fm_serve_answer_index(struct fm_http_request *http, const struct fm_catalog
                            bool ready_only)
 {
     struct document *document = document_create();
-    struct fm_oip_index_row *rows = fm_alloc_zero(view->row_count + 1, sizeof(*rows));
+    struct fm_messages_index_row *rows = fm_alloc_zero(view->row_count + 1, sizeof(*rows));
     size_t count = 0;
     for (size_t i = 0; rows != NULL && i < view->row_count; i++) {
         const struct fm_catalog_row *row = &view->rows[i];
         if (!ready_only || row->state == FM_CATALOG_READY) {
-            rows[count++] = (struct fm_oip_index_row){
+            rows[count++] = (struct fm_messages_index_row){
                 row->name, row->version, fm_catalog_state_name(row->state), row->reason};
         }
     }
     if (document != NULL) {
-        fm_oip_write_index(&document->text, rows, count);
+        fm_messages_write_index(&document->text, FM_MESSAGES_JSON, rows, count);
         document->text.failed = document->text.failed || rows == NULL;
     }
     fm_free(rows);
@@ -271,7 +292,7 @@ static void answer_model_ready(struct fm_http_request *http, const char *name, b
 {
     struct document *document = document_create();
     if (document != NULL) {
-        fm_oip_write_model_ready(&document->text, name, ready);
+        fm_messages_write_model_ready(&document->text, FM_MESSAGES_JSON, name, ready);
     }
     answer_document(http, ready ? 200 : 400, document, NULL);
 }

@@ -428,45 +428,91 @@ TEST(classification)
     fm_oip_response_deinit(&response);
 }
 
-TEST(documents)
+/* --- Shared memory --- */
+
+static _Alignas(16) char region[64];
+
+static int resolve(void *context, const char *name, uint64_t offset, uint64_t size, bool writable,
+                   struct fm_value *ret_value, struct fm_error *reterr)
+{
+    (void)writable;
+    if (strcmp(name, context) != 0 || offset > sizeof(region) || size > sizeof(region) - offset) {
+        reterr->status = FM_EINVAL;
+        snprintf(reterr->text, sizeof(reterr->text), "no such bytes");
+        return FM_EINVAL;
+    }
+    ret_value->tensor.data = region + offset;
+    ret_value->tensor.size = (size_t)size;
+    return 0;
+}
+
+static int decode_region(const char *json, struct fm_oip_request *ret_request,
+                         struct fm_error *error)
+{
+    struct fm_oip_body body = {.data = json,
+                               .size = strlen(json),
+                               .header_length = FM_OIP_HEADER_ABSENT,
+                               .resolve = resolve,
+                               .resolve_context = (char *)(uintptr_t) "r\"1"};
+    *error = (struct fm_error){0};
+    return fm_oip_request_decode(&two, &body, ret_request, error);
+}
+
+#define REGION(more)                                                                              \
+    "{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\",\"parameters\":{"         \
+    "\"shared_memory_region\":\"r\\\"1\",\"shared_memory_offset\":8,\"shared_memory_byte_size\":" \
+    "12}"                                                                                         \
+    "}],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"shared_memory_region\":\"r\\\"1\"," more   \
+    "}}]}"
+
+TEST(shared_memory)
+{
+    const float numbers[3] = {1, 2, 3};
+    struct fm_oip_request request;
+    struct fm_oip_response response;
+    struct fm_error error;
+    memcpy(region + 8, numbers, sizeof(numbers));
+    int status = decode_region(REGION("\"shared_memory_offset\":32,\"shared_memory_byte_size\":16"),
+                               &request, &error);
+    CHECK_STR_EQ(error.text, "");
+    CHECK_INT_EQ(status, 0);
+    CHECK_PTR_EQ(request.inputs[0].tensor.data, region + 8);
+    CHECK_INT_EQ(request.bytes_copied, 0);
+    CHECK_INT_EQ(
+        fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error), 0);
+    CHECK_STR_CONTAINS(response.head.data,
+                       "\"shape\":[1,3],\"parameters\":{\"shared_memory_region\":\"r\\\"1\","
+                       "\"shared_memory_byte_size\":12,\"shared_memory_offset\":32}}");
+    CHECK(!response.binary);
+    CHECK_INT_EQ(response.bytes_copied, 12);
+    CHECK_MEM_EQ(region + 32, numbers, sizeof(numbers));
+    fm_oip_response_deinit(&response);
+    fm_oip_request_deinit(&request);
+    CHECK_INT_EQ(decode_region(REGION("\"shared_memory_byte_size\":4"), &request, &error), 0);
+    CHECK_INT_EQ(
+        fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error),
+        FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "(4 bytes) should be at least 12 bytes to hold the results");
+    fm_oip_request_deinit(&request);
+    CHECK_INT_EQ(decode_region(REGION("\"a\":1"), &request, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "but has no shared_memory_byte_size");
+    CHECK_INT_EQ(decode_region(REGION("\"shared_memory_byte_size\":65"), &request, &error),
+                 FM_EINVAL);
+    CHECK_STR_EQ(error.text, "output 'y': no such bytes");
+    CHECK_INT_EQ(
+        decode_region("{\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],\"datatype\":\"FP32\","
+                      "\"data\":[1,2,3],\"parameters\":{\"shared_memory_region\":\"r\"}}]}",
+                      &request, &error),
+        FM_EINVAL);
+    CHECK_STR_EQ(error.text, "input 'x' has both data and shared_memory_region");
+}
+
+TEST(error_document)
 {
     struct fm_text text = {0};
     fm_oip_write_error(&text, "bad \"thing\"");
     CHECK_STR_EQ(text.data, "{\"error\":\"bad \\\"thing\\\"\"}");
-    fm_text_clear(&text);
-    uint64_t versions[] = {1, 3};
-    fm_oip_write_model(&text, &two, "onnxruntime_onnx", versions, 2);
-    CHECK_STR_EQ(text.data, "{\"name\":\"m\",\"versions\":[\"1\",\"3\"],\"platform\":\"onnxruntime_"
-                            "onnx\",\"inputs\":[{\"name\":\"x\",\"datatype\":"
-                            "\"FP32\",\"shape\":[-1,3]},{\"name\":\"ids\",\"datatype\":\"INT64\","
-                            "\"shape\":[-1,1]}],\"outputs\":[{\"name\":\"y\","
-                            "\"datatype\":\"FP32\",\"shape\":[-1,3]},{\"name\":\"half\","
-                            "\"datatype\":\"FP16\",\"shape\":[-1,2]}]}");
-    fm_text_clear(&text);
-    fm_oip_write_config(&text, &two, "p", "onnxruntime", 2);
-    CHECK_STR_CONTAINS(text.data, "\"max_batch_size\":4,\"input\":[{\"name\":\"x\",\"data_type\":"
-                                  "\"TYPE_FP32\",\"dims\":[3]}");
-    CHECK_STR_CONTAINS(text.data, "\"dynamic_batching\":{}");
-    fm_text_clear(&text);
-    fm_oip_write_server(&text, "fermata", "1");
-    CHECK_STR_CONTAINS(text.data, "\"binary_tensor_data\"");
-    fm_text_clear(&text);
-    const struct fm_oip_index_row rows[] = {{"a", 1, "READY", ""},
-                                            {"b", 0, "UNAVAILABLE", "no file"}};
-    fm_oip_write_index(&text, rows, 2);
-    CHECK_STR_EQ(text.data, "[{\"name\":\"a\",\"version\":\"1\",\"state\":\"READY\"},{\"name\":"
-                            "\"b\",\"state\":\"UNAVAILABLE\",\"reason\":\"no file\"}]");
-    fm_text_clear(&text);
-    fm_oip_write_model_ready(&text, "a", true);
-    CHECK_STR_EQ(text.data, "{\"name\":\"a\",\"ready\":true}");
     fm_text_deinit(&text);
-    bool ready_only = true;
-    CHECK_INT_EQ(fm_oip_index_decode("", 0, &ready_only, NULL), 0);
-    CHECK(!ready_only);
-    CHECK_INT_EQ(fm_oip_index_decode("{\"x\":[],\"ready\":true}", 21, &ready_only, NULL), 0);
-    CHECK(ready_only);
-    CHECK_INT_EQ(fm_oip_index_decode("[]", 2, &ready_only, NULL), FM_EINVAL);
-    CHECK_INT_EQ(fm_oip_index_decode("{\"ready\":1}", 11, &ready_only, NULL), FM_EINVAL);
 }
 
 TEST_MAIN()
