@@ -60,7 +60,6 @@ int FM_NODISCARD fm_oip_grpc_decode(const struct fm_oip_signature *signature,
 struct fm_oip_grpc_form {
     bool stream; /* a ModelStreamInferResponse around it, with triton_final_response */
     bool final;  /* the value of that */
-    bool framed; /* the five bytes in front that say how long an uncompressed gRPC message is */
 };
 
 /*
@@ -81,7 +80,7 @@ int FM_NODISCARD fm_oip_grpc_encode_empty(const struct fm_oip_signature *signatu
                                           struct fm_error *reterr);
 /* One request of a stream failed, and the stream lives on. `id` may be NULL. FM_ENOMEM. */
 int FM_NODISCARD fm_oip_grpc_encode_stream_error(const char *message, const char *id,
-                                                 size_t id_length, bool framed,
+                                                 size_t id_length,
                                                  struct fm_oip_response *ret_response);
 
 #endif

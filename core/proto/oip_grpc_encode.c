@@ -19,10 +19,8 @@ enum { ENTRY_KEY = 1, ENTRY_VALUE };
 enum { PARAMETER_BOOL = 1, PARAMETER_INT64, PARAMETER_STRING };
 enum { STREAM_ERROR = 1, STREAM_RESPONSE };
 
-/* In front of the response: the gRPC prefix, then tag and length of the envelope. */
-#define PREFIX_BYTES   5
+/* In front of the response: tag and length of the envelope. */
 #define ENVELOPE_BYTES 11
-#define FRONT_BYTES    (PREFIX_BYTES + ENVELOPE_BYTES)
 /* A tag below 16 and a length, or a tag and a number. */
 #define FIELD_BYTES     11
 #define PARAMETER_BYTES 64 /* with a key of ours, without a string's bytes */
@@ -44,7 +42,7 @@ static size_t output_bound(const struct fm_oip_encoding *from, const struct fm_o
 
 static size_t head_bound(const struct fm_oip_encoding *from, uint32_t output_count)
 {
-    size_t size = FRONT_BYTES + 3 * FIELD_BYTES + strlen(from->signature->name) + VERSION_BYTES +
+    size_t size = ENVELOPE_BYTES + 3 * FIELD_BYTES + strlen(from->signature->name) + VERSION_BYTES +
                   from->request->id_length + PARAMETER_BYTES;
     for (uint32_t i = 0; i < output_count; i++) {
         size += output_bound(from, &from->request->outputs[i]);
@@ -180,14 +178,6 @@ static void prepend(struct fm_oip_response *response, const uint8_t *bytes, size
     response->body_size += size;
 }
 
-static void prepend_frame(struct fm_oip_response *response)
-{
-    size_t size = response->body_size;
-    const uint8_t prefix[PREFIX_BYTES] = {0, (uint8_t)(size >> 24), (uint8_t)(size >> 16),
-                                          (uint8_t)(size >> 8), (uint8_t)size};
-    prepend(response, prefix, sizeof(prefix));
-}
-
 static int finish(const struct fm_oip_encoding *from, const struct fm_oip_grpc_form *form)
 {
     struct fm_oip_response *response = from->response;
@@ -206,9 +196,6 @@ static int finish(const struct fm_oip_encoding *from, const struct fm_oip_grpc_f
         const uint8_t *end = fm_protobuf_put_length(envelope, STREAM_RESPONSE, response->body_size);
         prepend(response, envelope, (size_t)(end - envelope));
     }
-    if (form->framed) {
-        prepend_frame(response);
-    }
     return 0;
 }
 
@@ -221,7 +208,7 @@ static int encode(const struct fm_oip_encoding *from, uint32_t output_count,
     if (memory == NULL) {
         return fm_oip_response_no_memory(from);
     }
-    uint8_t *start = memory + FRONT_BYTES;
+    uint8_t *start = memory + ENVELOPE_BYTES;
     uint8_t *out = put_head(start, from, form);
     for (uint32_t i = 0; i < output_count; i++) {
         const struct fm_oip_output *wanted = &from->request->outputs[i];
@@ -280,18 +267,18 @@ int fm_oip_grpc_encode_empty(const struct fm_oip_signature *signature,
 }
 
 int fm_oip_grpc_encode_stream_error(const char *message, const char *id, size_t id_length,
-                                    bool framed, struct fm_oip_response *ret_response)
+                                    struct fm_oip_response *ret_response)
 {
     if (fm_oip_response_init(ret_response, 1) != 0) {
         return FM_ENOMEM;
     }
-    size_t bound = FRONT_BYTES + 3 * FIELD_BYTES + strlen(message) + id_length;
+    size_t bound = ENVELOPE_BYTES + 3 * FIELD_BYTES + strlen(message) + id_length;
     uint8_t *memory = (uint8_t *)fm_text_reserve(&ret_response->head, bound);
     if (memory == NULL) {
         fm_oip_response_deinit(ret_response);
         return FM_ENOMEM;
     }
-    uint8_t *start = memory + FRONT_BYTES;
+    uint8_t *start = memory + ENVELOPE_BYTES;
     uint8_t *out = put_string(start, STREAM_ERROR, message);
     if (id != NULL && id_length > 0) {
         out = fm_protobuf_put_length(out, STREAM_RESPONSE,
@@ -302,8 +289,5 @@ int fm_oip_grpc_encode_stream_error(const char *message, const char *id, size_t 
     ret_response->part_count = 1;
     ret_response->parts[0] = (struct fm_oip_part){start, (size_t)(out - start)};
     ret_response->body_size = ret_response->parts[0].size;
-    if (framed) {
-        prepend_frame(ret_response);
-    }
     return 0;
 }
