@@ -10,6 +10,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
+#include "host/messages/messages.h"
 
 struct control {
     struct fm_catalog_operation operation;
@@ -87,7 +88,8 @@ void fm_serve_control_index(struct fm_serve *serve, struct fm_http_request *http
 {
     bool ready_only = false;
     struct fm_error error = {0};
-    if (fm_oip_index_decode(http->body, http->body_size, &ready_only, &error) != 0) {
+    if (fm_messages_read_index(FM_MESSAGES_JSON, http->body, http->body_size, &ready_only,
+                               &error) != 0) {
         answer_error(http, &error);
         return;
     }
