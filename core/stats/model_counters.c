@@ -83,6 +83,7 @@ static void scalars_add(struct fm_model_totals *totals, const struct fm_model_co
     totals->executions += fm_live_count_read(&counters->executions);
     totals->deadlines_met += fm_live_count_read(&counters->deadlines_met);
     totals->deadlines_missed += fm_live_count_read(&counters->deadlines_missed);
+    totals->answers_late += fm_live_count_read(&counters->answers_late);
     totals->bytes_copied += fm_live_count_read(&counters->bytes_copied);
     totals->allocations += fm_live_count_read(&counters->allocations);
     totals->syscalls += fm_live_count_read(&counters->syscalls);
@@ -129,6 +130,13 @@ void fm_model_totals_deinit(struct fm_model_totals *totals)
 uint64_t fm_model_totals_requests(const struct fm_model_totals *totals)
 {
     return totals->times[FM_COUNTED_SUCCESS].count + totals->times[FM_COUNTED_FAIL].count;
+}
+
+uint64_t fm_model_totals_good(const struct fm_model_totals *totals)
+{
+    uint64_t successes = totals->times[FM_COUNTED_SUCCESS].count;
+    /* Counted after the success, but read before it may be one ahead. */
+    return successes > totals->answers_late ? successes - totals->answers_late : 0;
 }
 
 uint64_t fm_model_totals_dropped(const struct fm_model_totals *totals)

@@ -88,7 +88,8 @@ struct fm_model_counters {
     fm_live_count inferences; /* rows that went through the model */
     fm_live_count executions; /* batches */
     fm_live_count deadlines_met;
-    fm_live_count deadlines_missed;
+    fm_live_count deadlines_missed;  /* late answers, and errors to requests that had one */
+    fm_live_count answers_late;      /* of those: answers */
     fm_live_count last_inference_ms; /* wall time; 0: none yet */
     fm_live_count bytes_copied;
     fm_live_count allocations;
@@ -122,6 +123,7 @@ static inline void fm_model_count_success(struct fm_model_counters *counters, ui
         fm_live_count_add(&counters->deadlines_met, 1);
     } else if (deadline == FM_DEADLINE_MISSED) {
         fm_live_count_add(&counters->deadlines_missed, 1);
+        fm_live_count_add(&counters->answers_late, 1);
     }
 }
 
@@ -203,6 +205,7 @@ struct fm_model_totals {
     uint64_t executions;
     uint64_t deadlines_met;
     uint64_t deadlines_missed;
+    uint64_t answers_late;
     uint64_t last_inference_ms; /* the latest */
     uint64_t bytes_copied;
     uint64_t allocations;
@@ -221,6 +224,8 @@ void fm_model_totals_deinit(struct fm_model_totals *totals);
 
 /* Answers and errors together. */
 uint64_t fm_model_totals_requests(const struct fm_model_totals *totals);
+/* Goodput's count: answers in time, and those to requests without a deadline. */
+uint64_t fm_model_totals_good(const struct fm_model_totals *totals);
 uint64_t fm_model_totals_dropped(const struct fm_model_totals *totals);
 /* Mean rows of a batch; 0 without batches. */
 double fm_model_totals_batch_mean(const struct fm_model_totals *totals);

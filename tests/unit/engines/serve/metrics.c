@@ -1,0 +1,76 @@
+/*
+ * The page for Prometheus: what is on it. Its grammar: tests/e2e/metrics_page.py.
+ */
+#include "engines/serve/metrics.h"
+
+#include "core/util/memory.h"
+#include "tests/harness/test.h"
+#include "tests/harness/view_sample.h"
+
+TEST(sample_page)
+{
+    struct fm_view_sample sample;
+    fm_view_sample_init(&sample);
+    struct fm_text text = {0};
+    fm_metrics_write(&sample.view, &text);
+    CHECK(!text.failed);
+    CHECK_STR_CONTAINS(text.data,
+                       "\nnv_inference_request_success{model=\"resnet\",version=\"1\"} 800\n");
+    CHECK_STR_CONTAINS(
+        text.data,
+        "\nnv_inference_request_failure{model=\"resnet\",version=\"1\",reason=\"REJECTED\"} 40\n");
+    CHECK_STR_CONTAINS(text.data, "\nnv_inference_count{model=\"resnet\",version=\"1\"} 800\n");
+    CHECK_STR_CONTAINS(text.data,
+                       "\nnv_inference_exec_count{model=\"resnet\",version=\"1\"} 100\n");
+    CHECK_STR_CONTAINS(
+        text.data,
+        "\nnv_inference_compute_infer_duration_us{model=\"resnet\",version=\"1\"} 2400000\n");
+    CHECK_STR_CONTAINS(text.data,
+                       "\nfermata_good_answers_total{model=\"resnet\",version=\"1\"} 720\n");
+    CHECK_STR_CONTAINS(
+        text.data,
+        "\nfermata_deadlines_total{model=\"resnet\",version=\"1\",outcome=\"missed\"} 120\n");
+    CHECK_STR_CONTAINS(
+        text.data, "\nfermata_drops_total{model=\"resnet\",version=\"1\",reason=\"late\"} 40\n");
+    CHECK_STR_CONTAINS(
+        text.data, "\nfermata_batch_size_bucket{model=\"resnet\",version=\"1\",le=\"8\"} 100\n");
+    CHECK_STR_CONTAINS(text.data,
+                       "\nfermata_batch_size_sum{model=\"resnet\",version=\"1\"} 800.0\n");
+    CHECK_STR_CONTAINS(text.data, "\nfermata_accelerators{state=\"busy\"} 1\n");
+    CHECK_STR_CONTAINS(text.data, "\nfermata_accelerators_wanted 3\n");
+    CHECK_STR_CONTAINS(text.data,
+                       "{model=\"odd \\\"name\\\"\\\\\\n\",version=\"18446744073709551615\"");
+    CHECK_STR_CONTAINS(text.data, "type=\"gpu\"} +Inf\n");
+    CHECK(fm_view_sample_save("metrics.prom", text.data, text.length));
+    fm_text_deinit(&text);
+    fm_view_sample_deinit(&sample);
+}
+
+TEST(an_empty_server_has_a_page)
+{
+    struct fm_view view = {.version = "1", .commit = "", .build = "", .host = "", .policy = ""};
+    struct fm_text text = {0};
+    fm_metrics_write(&view, &text);
+    CHECK(!text.failed);
+    CHECK_STR_CONTAINS(text.data, "\nfermata_ready 0\n");
+    fm_text_deinit(&text);
+}
+
+TEST(memory_may_end_anywhere)
+{
+    struct fm_view_sample sample;
+    fm_view_sample_init(&sample);
+    bool failed = true;
+    for (uint64_t nth = 1; failed; nth += 7) {
+        struct fm_text text = {0};
+        fm_memory_fail_at(nth, 0);
+        fm_metrics_write(&sample.view, &text);
+        fm_memory_fail_at(0, 0);
+        failed = text.failed;
+        fm_text_deinit(&text);
+        CHECK(nth < 100000);
+    }
+    fm_view_sample_deinit(&sample);
+}
+
+TEST_MAIN()
