@@ -204,6 +204,13 @@ function modelRow(model) {
   return row;
 }
 
+/** "74 of 80 ms", or with both units where they differ. */
+function ofMs(ms, limit) {
+  const [number, unit] = splitMs(ms);
+  const [most, mostUnit] = splitMs(limit);
+  return number + (limit > 0 ? (unit === mostUnit ? "" : " " + unit) + " of " + most + " " + mostUnit : " " + unit);
+}
+
 function withUnit(cell, number, unit) {
   const text = number + "|" + unit;
   if (cell.dataset.shown === text) return;
@@ -235,7 +242,7 @@ function showModelRow(row, model) {
   row.met.set(share, formatShare(share), share < 0.9 ? "bad" : share < 0.99 ? "warn" : "");
   withUnit(row.cells.p50, ...splitMs(recent.p50_ms));
   const part = model.slo_ms > 0 ? recent.p99_ms / model.slo_ms : NaN;
-  row.p99.set(part, recent.p99_ms > 0 ? formatMs(recent.p99_ms) : "–", part > 1.05 ? "bad" : part > 1 ? "warn" : "");
+  row.p99.set(part, recent.p99_ms > 0 ? ofMs(recent.p99_ms, model.slo_ms) : "–", part > 1.05 ? "bad" : part > 1 ? "warn" : "");
   row.p99.node.title = model.slo_ms > 0 ? "SLO " + formatMs(model.slo_ms) : "no SLO";
   withUnit(row.cells.batch, recent.batch > 0 ? recent.batch.toFixed(1) : "–", model.batch_max > 1 ? "of " + model.batch_max : "");
   withUnit(row.cells.queue, formatCount(model.queued), "");

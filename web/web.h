@@ -11,8 +11,8 @@
 
 /* What the pages may do: their own files and this server, nothing inline, nothing from elsewhere.
  * For the header Content-Security-Policy. */
-#define FM_WEB_POLICY                                                                             \
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "       \
+#define FM_WEB_POLICY                                                                       \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; " \
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 struct fm_web_file {
@@ -21,7 +21,8 @@ struct fm_web_file {
     const char *etag; /* with its quotes; of these bytes */
     const unsigned char *bytes;
     size_t size;
-    const unsigned char *gzip; /* the same with Content-Encoding: gzip; NULL where it is not smaller */
+    const unsigned char
+        *gzip; /* the same with Content-Encoding: gzip; NULL where it is not smaller */
     size_t gzip_size;
 };
 

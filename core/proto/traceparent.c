@@ -72,8 +72,8 @@ static bool state_key(const char *text, size_t length)
     for (size_t i = 0; i < length; i++) {
         char character = text[i];
         at_signs += character == '@' ? 1 : 0;
-        bool letter = (character >= 'a' && character <= 'z') ||
-                      (character >= '0' && character <= '9');
+        bool letter =
+            (character >= 'a' && character <= 'z') || (character >= '0' && character <= '9');
         if (!letter && (i == 0 || character == '\0' || strchr("_-*/@", character) == NULL)) {
             return false;
         }
@@ -144,8 +144,8 @@ struct fm_trace_context fm_trace_context_begin(const struct fm_trace_sampler *sa
     if (parent != NULL) {
         context.trace_high = parent->trace_high;
         context.trace_low = parent->trace_low;
-        context.sampled = parent->sampled || (!sampler->respect_parent_no &&
-                                              rate_samples(sampler, parent->trace_low));
+        context.sampled = parent->sampled ||
+                          (!sampler->respect_parent_no && rate_samples(sampler, parent->trace_low));
         return context;
     }
     context.trace_high = random[0];
