@@ -6,6 +6,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "core/util/text.h"
+#include "engines/serve/model_document.h"
 #include "engines/serve/serve_internal.h"
 #include "host/messages/messages.h"
 
@@ -170,18 +171,21 @@ static void answer_config(struct fm_http_request *http, const struct fm_catalog_
     struct document *document = document_create();
     const struct fm_model *model = fm_servable_model(entry->servable);
     if (document != NULL) {
-        const struct fm_messages_instances instances = {
-            .name = entry->name,
-            .device = FM_MESSAGES_CPU,
-            .count = model != NULL ? fm_model_instance_count(model) : 0};
-        const struct fm_messages_config config = {
+        const struct fm_model_config *configured = NULL;
+        if (model != NULL) {
+            /* What is loaded was found there; a failure leaves out what was configured. */
+            (void)!fm_repository_find_model(entry->repository, entry->name, entry->version,
+                                            &configured, NULL);
+        }
+        const struct fm_model_document config = {
             .signature = &entry->signature,
             .platform = fm_servable_platform(entry->servable),
             .backend = model != NULL ? fm_model_backend_name(model) : "fermata",
-            .instances = &instances,
-            .instance_count = model != NULL ? 1 : 0,
-            .dynamic_batching = entry->signature.batch_max > 0};
-        fm_messages_write_config(&document->text, FM_MESSAGES_JSON, &config);
+            .instance_count = model != NULL ? fm_model_instance_count(model) : 0,
+            .batches = entry->signature.batch_max > 0,
+            .config = configured,
+            .pipeline = model == NULL ? fm_servable_pipeline(entry->servable) : NULL};
+        fm_model_document_write(&document->text, FM_MESSAGES_JSON, &config);
     }
     answer_document(http, 200, document, NULL);
 }
