@@ -32,6 +32,8 @@ struct decoder {
     struct fm_protobuf_reader raw; /* at or before the next entry of raw_input_contents */
     uint32_t raw_count;
     uint32_t raw_used;
+    uint32_t next_input; /* port that probably comes next: most clients keep the model's order */
+    uint32_t next_output;
 };
 
 static int malformed(struct fm_error *reterr, const char *where)
@@ -466,14 +468,17 @@ static int read_contents(struct decoder *decoder, const struct fm_oip_input *inp
 /* --- Inputs --- */
 
 static int port_find(struct decoder *decoder, const struct fm_protobuf_field *field,
-                     const struct fm_port *ports, uint32_t count, const char *what,
+                     const struct fm_port *ports, uint32_t count, const char *what, uint32_t *next,
                      int64_t *ret_port)
 {
+    uint32_t port = *next;
     for (uint32_t i = 0; i < count; i++) {
-        if (fm_protobuf_equals(field, ports[i].name)) {
-            *ret_port = i;
+        if (fm_protobuf_equals(field, ports[port].name)) {
+            *ret_port = port;
+            *next = port + 1 < count ? port + 1 : 0;
             return 0;
         }
+        port = port + 1 < count ? port + 1 : 0;
     }
     char name[FM_OIP_NAME_SIZE];
     size_t length = field->size < sizeof(name) - 1 ? field->size : sizeof(name) - 1;
@@ -589,7 +594,7 @@ static int read_input_field(struct decoder *decoder, const struct fm_protobuf_fi
     }
     if (field->number == TENSOR_NAME) {
         status = port_find(decoder, field, signature->inputs, signature->input_count, "input",
-                           &input->port);
+                           &decoder->next_input, &input->port);
         return status != 0 ? status : fm_oip_input_once(&decoder->to, input);
     }
     if (field->number == TENSOR_DATATYPE) {
@@ -666,7 +671,7 @@ static int read_output(struct decoder *decoder, const struct fm_protobuf_field *
         }
         if (field.number == OUTPUT_NAME) {
             status = port_find(decoder, &field, signature->outputs, signature->output_count,
-                               "output", &port);
+                               "output", &decoder->next_output, &port);
         } else if (field.number == OUTPUT_PARAMETERS) {
             status = read_output_parameter(decoder, &field, &output, &region);
         }
