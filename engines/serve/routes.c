@@ -171,19 +171,12 @@ static void answer_config(struct fm_http_request *http, const struct fm_catalog_
     struct document *document = document_create();
     const struct fm_model *model = fm_servable_model(entry->servable);
     if (document != NULL) {
-        const struct fm_model_config *configured = NULL;
-        if (model != NULL) {
-            /* What is loaded was found there; a failure leaves out what was configured. */
-            (void)!fm_repository_find_model(entry->repository, entry->name, entry->version,
-                                            &configured, NULL);
-        }
         const struct fm_model_document config = {
             .signature = &entry->signature,
             .platform = fm_servable_platform(entry->servable),
             .backend = model != NULL ? fm_model_backend_name(model) : "fermata",
             .instance_count = model != NULL ? fm_model_instance_count(model) : 0,
             .batches = entry->signature.batch_max > 0,
-            .config = configured,
             .pipeline = model == NULL ? fm_servable_pipeline(entry->servable) : NULL};
         fm_model_document_write(&document->text, FM_MESSAGES_JSON, &config);
     }

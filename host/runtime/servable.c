@@ -648,6 +648,11 @@ struct fm_model *fm_servable_model(const struct fm_servable *servable)
     return servable->file != NULL ? NULL : servable->bindings[0].model;
 }
 
+const struct fm_model_config *fm_servable_config(const struct fm_servable *servable)
+{
+    return fm_servable_model(servable) != NULL ? servable->models->config : NULL;
+}
+
 uint64_t fm_servable_fingerprint(const struct fm_servable *servable)
 {
     uint64_t hash = servable->settings_hash;
