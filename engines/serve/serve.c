@@ -3,7 +3,6 @@
  */
 #include "engines/serve/serve.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/util/assert.h"
@@ -13,39 +12,55 @@
 #include "host/os/log.h"
 #include "host/os/os.h"
 
-/* A client that is just connecting when the end begins is still served. */
-#define DRAIN_GRACE_NS UINT64_C(100000000)
+/* Requests of one batch, at most, whatever a model says. */
+#define BATCH_MAX 1024u
+/* One event loop for so many CPUs: the others are for what accelerators there are. */
+#define CPUS_PER_LOOP 4u
+/* The timeline: spans of each loop, and of how many requests one shows its phases. */
+#define SPANS        16384u
+#define SAMPLE_EVERY 16u
+/* So often what was counted is looked at. */
+#define TICK_NS UINT64_C(1000000000)
 
 void fm_serve_stop_when_done(struct fm_serve *serve)
 {
-    if (serve->draining && serve->http_drained && serve->in_flight == 0 && serve->stopped) {
-        fm_loop_stop(serve->loop);
+    if (fm_serve_is_draining(serve) && serve->loops_drained == serve->loop_count &&
+        serve->stopped) {
+        fm_loop_stop(serve->loops[0].loop);
     }
 }
 
-static void on_http_drained(void *context)
+static uint32_t in_flight(const struct fm_serve *serve)
 {
-    struct fm_serve *serve = context;
-    serve->http_drained = true;
-    fm_serve_stop_when_done(serve);
+    return serve->loops[0].in_flight; /* the others' are theirs */
 }
 
 static void on_exit_timeout(void *context)
 {
     struct fm_serve *serve = context;
-    fm_log(FM_LOG_ERROR, "exit_timeout", FM_LOG_UINT("requests_in_flight", serve->in_flight),
+    fm_log(FM_LOG_ERROR, "exit_timeout", FM_LOG_UINT("requests_in_flight", in_flight(serve)),
            FM_LOG_FLAG("loading", !serve->stopped),
            FM_LOG_TEXT("next", "ending without their answers"));
     serve->end = FM_SERVE_TIMED_OUT;
-    fm_loop_stop(serve->loop);
+    fm_loop_stop(serve->loops[0].loop);
 }
 
 static void drain(struct fm_serve *serve)
 {
-    serve->draining = true;
+    atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
     fm_catalog_submit(serve->catalog, &serve->stopping);
-    fm_http_server_drain(serve->http, DRAIN_GRACE_NS);
-    fm_loop_alarm(serve->loop, serve->options->exit_timeout_ns, on_exit_timeout, serve);
+    for (uint32_t i = 1; i < serve->loop_count; i++) {
+        fm_loop_post(serve->loops[i].loop, &serve->loops[i].drain_task);
+    }
+    fm_serve_loop_drain(&serve->loops[0]);
+    fm_loop_alarm(serve->loops[0].loop, serve->options->exit_timeout_ns, on_exit_timeout, serve);
+}
+
+static void on_tick(void *context)
+{
+    struct fm_serve *serve = context;
+    fm_serve_observe_tick(serve);
+    fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
 }
 
 static void on_polled(struct fm_catalog_operation *operation)
@@ -57,28 +72,28 @@ static void on_polled(struct fm_catalog_operation *operation)
 static void on_signal(void *context, int signal_number)
 {
     struct fm_serve *serve = context;
-    if (serve->http == NULL) {
+    if (serve->loops[0].http == NULL) {
         /* It could not listen, and is ending already. */
         return;
     }
     if (fm_loop_is_hangup(signal_number)) {
         fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
-        if (!serve->polls && !serve->draining) {
+        if (!serve->polls && !fm_serve_is_draining(serve)) {
             serve->polls = true;
             fm_catalog_submit(serve->catalog, &serve->polling);
         }
         return;
     }
-    if (serve->draining) {
+    if (fm_serve_is_draining(serve)) {
         fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
-               FM_LOG_UINT("requests_in_flight", serve->in_flight),
+               FM_LOG_UINT("requests_in_flight", in_flight(serve)),
                FM_LOG_TEXT("next", "ending at once"));
         serve->end = FM_SERVE_FORCED;
-        fm_loop_stop(serve->loop);
+        fm_loop_stop(serve->loops[0].loop);
         return;
     }
     fm_log(FM_LOG_INFO, "draining", FM_LOG_INT("signal", signal_number),
-           FM_LOG_UINT("requests_in_flight", serve->in_flight),
+           FM_LOG_UINT("requests_in_flight", in_flight(serve)),
            FM_LOG_NUMBER("exit_timeout_s", (double)serve->options->exit_timeout_ns / 1e9));
     drain(serve);
 }
@@ -127,7 +142,7 @@ static void give_up(struct fm_serve *serve, const struct fm_error *error)
     if (serve->failure.status == 0) {
         serve->failure = *error;
     }
-    if (!serve->draining) {
+    if (!fm_serve_is_draining(serve)) {
         drain(serve);
     }
 }
@@ -143,11 +158,11 @@ static void on_stopped(struct fm_catalog_operation *operation)
 static void on_started(struct fm_catalog_operation *operation)
 {
     struct fm_serve *serve = operation->context;
-    const struct fm_catalog_view *view = serve->reader.view;
+    const struct fm_catalog_view *view = serve->loops[0].reader.view;
     size_t ready = view->counts[FM_CATALOG_READY];
     size_t failed = view->counts[FM_CATALOG_UNAVAILABLE];
     serve->loading = false;
-    if (serve->draining) {
+    if (fm_serve_is_draining(serve)) {
         return;
     }
     if (operation->error.status != 0) {
@@ -178,7 +193,34 @@ static struct fm_catalog_operation operation(struct fm_serve *serve,
                                              void (*done)(struct fm_catalog_operation *operation))
 {
     return (struct fm_catalog_operation){
-        .kind = kind, .reader = &serve->reader, .done = done, .context = serve};
+        .kind = kind, .reader = &serve->loops[0].reader, .done = done, .context = serve};
+}
+
+/* --- models into the pool --- */
+
+static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error *reterr)
+{
+    struct fm_serve *serve = context;
+    const struct fm_serving_options options = {.pool = serve->pool,
+                                               .loop_count = serve->loop_count,
+                                               .requests_max = serve->options->requests_max,
+                                               .slo_ns = serve->options->slo_ns,
+                                               .goal = serve->options->goal,
+                                               .goal_given = serve->options->goal_given};
+    struct fm_serving *serving = NULL;
+    int status = fm_serving_create(&options, entry, &serving, reterr);
+    if (status == 0) {
+        serving->span_model = fm_serve_span_model(serve, entry->name);
+        entry->attached = serving;
+    }
+    return status;
+}
+
+static void detach(void *context, struct fm_catalog_entry *entry)
+{
+    (void)context;
+    fm_serving_destroy(entry->attached);
+    entry->attached = NULL;
 }
 
 static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
@@ -200,79 +242,112 @@ static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
         .poll_interval_ns = options->poll_interval_ns,
         .load_threads = options->load_threads,
         .strict = options->strict,
+        /* An instance for each accelerator: any of them may run any model. */
         .servable = {.operator_threads = options->operator_threads,
                      .requests_max = options->requests_max,
-                     .instances = options->instances,
+                     .instances = fm_pool_accelerator_count(serve->pool),
                      .threads = options->threads,
+                     .outside = true,
                      .note = on_note},
+        .attach = attach,
+        .detach = detach,
         .event = on_event,
         .context = serve};
     int status = fm_catalog_open(&catalog, &serve->catalog, reterr);
-    if (status == 0) {
-        fm_catalog_add_reader(serve->catalog, &serve->reader, serve->loop);
-        serve->starting = operation(serve, FM_CATALOG_START, on_started);
-        serve->stopping = operation(serve, FM_CATALOG_STOP, on_stopped);
-        serve->polling = operation(serve, FM_CATALOG_POLL, on_polled);
+    for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
+        fm_catalog_add_reader(serve->catalog, &serve->loops[i].reader, serve->loops[i].loop);
     }
+    serve->starting = operation(serve, FM_CATALOG_START, on_started);
+    serve->stopping = operation(serve, FM_CATALOG_STOP, on_stopped);
+    serve->polling = operation(serve, FM_CATALOG_POLL, on_polled);
     return status;
 }
 
-static int listen_start(struct fm_serve *serve, struct fm_error *reterr)
+static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = serve->options;
-    struct fm_http_options http;
-    fm_http_options_init(&http);
-    http.host = options->host;
-    http.port = options->port;
-    http.unix_path = options->unix_path;
-    http.body_bytes_max = options->body_bytes_max;
-    http.body_bytes_total_max = http.body_bytes_total_max < options->body_bytes_max
-                                    ? options->body_bytes_max
-                                    : http.body_bytes_total_max;
-    http.connections_max = options->connections_max;
-    http.idle_timeout_ns = options->idle_timeout_ns;
-    http.handle = fm_serve_handle;
-    http.write_error = fm_oip_write_error;
-    http.error_type = "application/json";
-    http.drained = on_http_drained;
-    http.context = serve;
-    int status = fm_http_server_create(serve->loop, &http, &serve->http, reterr);
-    if (status == 0) {
-        char url[300];
-        bool ipv6 = strchr(options->host, ':') != NULL;
-        (void)snprintf(url, sizeof(url), "http://%s%s%s:%u", ipv6 ? "[" : "", options->host,
-                       ipv6 ? "]" : "", (unsigned)fm_http_server_port(serve->http));
-        fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("url", url));
-        if (options->unix_path != NULL) {
-            fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("socket", options->unix_path));
-        }
-    }
-    return status;
+    uint32_t cpus = fm_os_cpu_count();
+    uint32_t threads = options->threads > 0 ? options->threads : 1;
+    const struct fm_pool_type type = {.name = options->emulated ? "emulated" : "cpu",
+                                      .accelerators = options->accelerators > 0
+                                                          ? options->accelerators
+                                                      : cpus > threads ? cpus / threads
+                                                                       : 1,
+                                      .shares_threads = options->emulated};
+    const struct fm_pool_options pool = {.policy = options->policy,
+                                         .types = &type,
+                                         .type_count = 1,
+                                         .batch_max = BATCH_MAX,
+                                         .submitter_count = serve->loop_count,
+                                         .learn = true,
+                                         .admit = options->admit};
+    return fm_pool_create(&pool, &serve->pool, reterr);
 }
 
-/* Everything was answered, or nothing was started: releases all. */
+/* --- the beginning and the end --- */
+
+/* Everything was answered, or nothing was started: releases all. No loop runs any more. */
 static void release(struct fm_serve *serve)
 {
+    for (uint32_t i = 1; serve->loops != NULL && i < serve->loop_count; i++) {
+        if (serve->loops[i].loop != NULL) {
+            fm_loop_post(serve->loops[i].loop, &serve->loops[i].stop_task);
+            fm_thread_join(&serve->loops[i].thread);
+        }
+    }
     fm_catalog_close(serve->catalog);
-    fm_http_server_destroy(serve->http);
-    fm_loop_destroy(serve->loop);
+    for (uint32_t i = serve->loops != NULL ? serve->loop_count : 0; i > 0; i--) {
+        fm_serve_loop_release(&serve->loops[i - 1]);
+    }
+    fm_pool_destroy(serve->pool);
+    fm_serve_observe_release(serve);
+    fm_shared_regions_deinit(&serve->regions);
+    fm_timeline_deinit(&serve->timeline);
+    fm_mutex_deinit(&serve->observe_lock);
+    fm_free(serve->loops);
     fm_free(serve);
 }
 
-/* Everything that has to be there before the first request. On failure only the loop is left. */
+static int loops_open(struct fm_serve *serve, struct fm_error *reterr)
+{
+    uint32_t cpus = fm_os_cpu_count();
+    serve->loop_count = serve->options->loops > 0 ? serve->options->loops
+                        : cpus > CPUS_PER_LOOP    ? cpus / CPUS_PER_LOOP
+                                                  : 1;
+    serve->loops = fm_alloc_zero(serve->loop_count, sizeof *serve->loops);
+    if (serve->loops == NULL ||
+        fm_timeline_init(&serve->timeline, serve->loop_count, SPANS, SAMPLE_EVERY) != 0) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");
+    }
+    int status = 0;
+    for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
+        status = fm_serve_loop_init(&serve->loops[i], serve, i, reterr);
+    }
+    return status;
+}
+
+/* Everything that has to be there before the first request. */
 static int start(struct fm_serve *serve, struct fm_error *reterr)
 {
-    int status = catalog_open(serve, reterr);
-    if (status != 0) {
-        return status;
-    }
+    const struct fm_advice_options advice = {.accelerators_min = 1,
+                                             .accelerators_max = FM_SCHED_ACCELERATORS_LIMIT,
+                                             .headroom_permille = 200};
+    int status = fm_advisor_init(&serve->advisor, &advice, reterr);
+    status = status != 0 ? status : loops_open(serve, reterr);
+    status = status != 0 ? status : pool_open(serve, reterr);
+    status = status != 0 ? status : catalog_open(serve, reterr);
     /* First, so that whoever reads that it listens can already end it gracefully. */
-    status = fm_loop_watch_signals(serve->loop, on_signal, serve, reterr);
-    if (status == 0) {
-        status = listen_start(serve, reterr);
+    status = status != 0 ? status
+                         : fm_loop_watch_signals(serve->loops[0].loop, on_signal, serve, reterr);
+    for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
+        status = fm_serve_loop_listen(&serve->loops[i], reterr);
+    }
+    for (uint32_t i = 1; i < serve->loop_count && status == 0; i++) {
+        status = fm_serve_loop_start(&serve->loops[i], reterr);
     }
     if (status == 0) {
         serve->loading = true;
+        fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
         fm_catalog_submit(serve->catalog, &serve->starting);
     }
     return status;
@@ -280,11 +355,19 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
 
 static void stopped_log(const struct fm_serve *serve)
 {
-    struct fm_http_stats stats;
-    fm_http_server_stats(serve->http, &stats);
-    fm_log(FM_LOG_INFO, "stopped", FM_LOG_UINT("requests", stats.requests),
-           FM_LOG_UINT("connections", stats.connections_accepted),
-           FM_LOG_UINT("cancelled", stats.cancelled), FM_LOG_UINT("rejected", stats.rejected));
+    struct fm_serve_loop_counts sum = {0};
+    for (uint32_t i = 0; i < serve->loop_count; i++) {
+        const struct fm_serve_loop_counts *counts = &serve->loops[i].counts;
+        sum.http.requests += counts->http.requests + counts->grpc.calls;
+        sum.http.connections_accepted +=
+            counts->http.connections_accepted + counts->grpc.connections_accepted;
+        sum.http.cancelled += counts->http.cancelled + counts->grpc.cancelled;
+        sum.http.rejected += counts->http.rejected + counts->grpc.rejected;
+    }
+    fm_log(FM_LOG_INFO, "stopped", FM_LOG_UINT("requests", sum.http.requests),
+           FM_LOG_UINT("connections", sum.http.connections_accepted),
+           FM_LOG_UINT("cancelled", sum.http.cancelled),
+           FM_LOG_UINT("rejected", sum.http.rejected));
 }
 
 int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end,
@@ -299,14 +382,12 @@ int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_
     }
     serve->options = options;
     serve->start_ns = fm_os_now_ns();
-    int status = fm_loop_create(&serve->loop, reterr);
-    if (status != 0) {
-        fm_free(serve);
-        return status;
-    }
-    status = start(serve, reterr);
+    serve->start_wall_ns = fm_os_wall_ns();
+    fm_mutex_init(&serve->observe_lock);
+    fm_shared_regions_init(&serve->regions);
+    int status = start(serve, reterr);
     if (status == 0) {
-        fm_loop_run(serve->loop);
+        fm_loop_run(serve->loops[0].loop);
         *ret_end = serve->end;
         if (serve->end != FM_SERVE_DRAINED) {
             return 0;

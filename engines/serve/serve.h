@@ -1,5 +1,6 @@
 /*
- * Online inference: models and pipelines behind the Open Inference Protocol v2 over HTTP.
+ * Online inference: models and pipelines behind the Open Inference Protocol v2, over REST and gRPC,
+ * their batches formed by the scheduler and run by a pool of accelerators.
  *
  * Owns: what is served (loading, readiness, the index), routes, requests from body to answer,
  * drain. Does not own: the protocol's bodies (core/proto/oip), connections (host/net), running
@@ -13,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/sched/sched.h"
 #include "fermata/status.h"
 
 /* How the models that are served follow the repositories. */
@@ -25,9 +27,22 @@ struct fm_serve_options {
     uint32_t model_count;
     const char *server_version;
     const char *host;
-    uint16_t port;         /* 0: any free one */
+    uint16_t port;         /* of HTTP; 0: any free one */
     const char *unix_path; /* NULL: none */
-    bool strict;           /* end when a model does not load at the start */
+    bool grpc;             /* listen for gRPC at all */
+    uint16_t grpc_port;
+    const char *grpc_unix_path; /* NULL: none */
+    bool metrics;               /* listen for scrapes at all */
+    uint16_t metrics_port;
+    uint32_t loops;        /* event loops; 0: chosen by the CPUs */
+    uint32_t accelerators; /* that run batches; 0: one per usable CPU */
+    bool emulated;         /* they cost no CPU: they share threads */
+    enum fm_sched_policy_kind policy;
+    enum fm_sched_goal goal;
+    bool goal_given;
+    uint64_t slo_ns; /* of requests that bring no deadline to models that name no SLO; 0: chosen */
+    bool admit;      /* refuse on arrival what the queue leaves no time for */
+    bool strict;     /* end when a model does not load at the start */
     enum fm_serve_control control;
     const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
     uint32_t load_model_count;
@@ -40,8 +55,7 @@ struct fm_serve_options {
     uint64_t idle_timeout_ns;
     uint32_t requests_max; /* in flight per model; 0: default */
     uint32_t operator_threads;
-    uint32_t instances; /* per model; 0: as configured */
-    uint32_t threads;   /* per instance; 0: as configured */
+    uint32_t threads; /* per instance; 0: as configured */
 };
 
 enum fm_serve_end {

@@ -1,52 +1,310 @@
 /*
- * What the files of the serve engine share: serve.c (life), routes.c (paths and documents),
- * infer_request.c (one inference). Thread rule: the loop's thread.
+ * What the files of the serve engine share: serve.c (life), loop.c (one event loop and its
+ * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
+ * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
+ * (what both protocols say), observe.c (metrics, dashboard, trace).
+ *
+ * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
+ * requests are served, but for what is atomic or says whose it is.
  */
 #ifndef FM_ENGINES_SERVE_SERVE_INTERNAL_H
 #define FM_ENGINES_SERVE_SERVE_INTERNAL_H
 
+#include <stdatomic.h>
+
+#include "core/proto/oip_grpc.h"
+#include "core/sched/advice.h"
+#include "core/stats/timeline.h"
 #include "engines/serve/catalog.h"
 #include "engines/serve/serve.h"
+#include "engines/serve/serving.h"
+#include "engines/serve/shared_memory.h"
+#include "host/messages/messages.h"
+#include "host/net/grpc_server.h"
 #include "host/net/http_server.h"
+#include "host/os/thread.h"
+
+struct fm_inference;
+struct fm_grpc_service_call;
+
+/* What a loop has counted, as of some time ago. */
+struct fm_serve_loop_counts {
+    struct fm_http_stats http;
+    struct fm_grpc_stats grpc;
+    uint64_t cpu_ns;
+};
+
+/* One event loop: a thread, its listeners, the requests that came in there. */
+struct fm_serve_loop {
+    struct fm_serve *serve;
+    uint32_t index; /* 0: the main one. Also its submitter in the pool */
+    struct fm_loop *loop;
+    struct fm_thread thread; /* not of the main one */
+    struct fm_http_server *http;
+    struct fm_grpc_server *grpc;
+    struct fm_http_server *metrics; /* of the main one only */
+    struct fm_catalog_reader reader;
+    uint32_t in_flight;                    /* inferences and control requests not yet answered */
+    struct fm_inference *inferences;       /* free ones */
+    uint32_t inference_count;              /* free */
+    struct fm_grpc_service_call *watching; /* calls of Health.Watch */
+    bool submitted;                        /* something since the last round */
+    bool http_drained;
+    bool grpc_drained;
+    bool metrics_drained;
+    bool drained;
+    uint64_t request_number; /* of those that came in here, for sampling */
+    uint64_t publish_ns;
+    struct fm_serve_loop_counts counts; /* under the server's observe_lock */
+    struct fm_loop_task drain_task;
+    struct fm_loop_task stop_task;
+    struct fm_loop_task drained_task; /* runs on the main loop */
+};
 
 struct fm_serve {
     const struct fm_serve_options *options;
-    struct fm_loop *loop;
-    struct fm_http_server *http;
+    struct fm_serve_loop *loops;
+    uint32_t loop_count;
+    struct fm_pool *pool;
     struct fm_catalog *catalog;
-    struct fm_catalog_reader reader;
+    struct fm_shared_regions regions;
+    struct fm_timeline timeline;
+    _Atomic bool draining;
+    uint64_t start_ns;
+    uint64_t start_wall_ns;
+
+    /* The main loop's. */
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;
     struct fm_catalog_operation polling;
     bool polls;   /* `polling` is under way */
     bool loading; /* `starting` is under way */
     bool stopped; /* nothing is being loaded any more, nor will be */
-    uint64_t start_ns;
-    uint32_t in_flight; /* inferences not yet answered and released */
-    bool draining;
-    bool http_drained;
+    uint32_t loops_drained;
     enum fm_serve_end end;
     struct fm_error failure; /* why the server ends although nobody asked it to */
+
+    /* Under observe_lock: what is made of what was counted, too (fm_serving.totals, .recent). */
+    struct fm_mutex observe_lock;
+    struct fm_advisor advisor;
+    struct fm_advice advice;
+    struct fm_history history;
+    char **span_models; /* names of models in the timeline, by their number; kept to the end */
+    uint32_t span_model_count;
 };
 
-/* serve.c: ends the loop once nothing is left to wait for. */
+static inline bool fm_serve_is_draining(const struct fm_serve *serve)
+{
+    return atomic_load_explicit(&serve->draining, memory_order_relaxed);
+}
+
+/* Whether requests should be sent here, as this loop sees it. */
+bool fm_serve_is_ready(const struct fm_serve_loop *loop);
+
+/* --- loop.c --- */
+
+int FM_NODISCARD fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve,
+                                    uint32_t index, struct fm_error *reterr);
+/* Listens; the first loop before the others, which take the same ports. */
+int FM_NODISCARD fm_serve_loop_listen(struct fm_serve_loop *loop, struct fm_error *reterr);
+/* A thread that runs the loop; not for the main one. */
+int FM_NODISCARD fm_serve_loop_start(struct fm_serve_loop *loop, struct fm_error *reterr);
+/* On the loop's thread: takes nothing new, answers what there is. */
+void fm_serve_loop_drain(struct fm_serve_loop *loop);
+/* Something that the drain waits for is over. */
+void fm_serve_loop_progress(struct fm_serve_loop *loop);
+/* No loop runs any more. */
+void fm_serve_loop_release(struct fm_serve_loop *loop);
+
+/* serve.c: on the main loop, when a loop has drained or loading has stopped. */
 void fm_serve_stop_when_done(struct fm_serve *serve);
 
-/* routes.c */
-void fm_serve_handle(void *context, struct fm_http_request *http);
+/* --- inference.c ----------------------------------------------------------------------------- */
+
+enum { FM_INFERENCE_FEW = 4 };
+
+/*
+ * One inference on its way: made by a protocol, which decodes into `decoded`; submitted; finished
+ * on the loop by `finish`, which answers and frees it when the answer was sent.
+ */
+struct fm_inference {
+    struct fm_serve_loop *loop;
+    struct fm_inference *next;      /* among the free ones, or in its stream */
+    struct fm_catalog_entry *entry; /* a reference; NULL: no model was found */
+    struct fm_serving *serving;
+    struct fm_oip_request decoded;
+    bool has_decoded;
+    struct fm_value *outputs; /* by output of the model */
+    struct fm_value few_outputs[FM_INFERENCE_FEW];
+    bool *wanted; /* NULL: all */
+    bool few_wanted[FM_INFERENCE_FEW];
+    struct fm_oip_response response;
+    bool has_response;
+    uint64_t received_ns;
+    uint64_t deadline_ns; /* 0: none was asked for */
+    uint64_t number;      /* for sampling */
+    bool submitted;       /* the pool or an executor has it */
+    bool finished;
+    union {
+        struct fm_pool_request pool;
+        struct fm_request pipeline;
+    } run;
+    struct fm_loop_task task;
+    void (*finish)(struct fm_inference *inference, const struct fm_error *error);
+
+    /* The protocol's. */
+    struct fm_http_request *http;
+    struct fm_grpc_service_call *call;
+    struct fm_error outcome; /* gRPC: of what waits to be answered */
+    bool answered;           /* gRPC: it is known what to answer */
+    const void *parts;       /* of its own kind, when there are too many for `few_parts` */
+    union {
+        struct fm_http_part http[FM_OIP_PARTS_INLINE];
+        struct fm_grpc_part grpc[FM_OIP_PARTS_INLINE];
+    } few_parts;
+    struct fm_text error_body;
+    char header_length[24];
+};
+
+/* Takes a reference to the entry, which may be NULL. NULL: no memory. */
+struct fm_inference *fm_inference_create(struct fm_serve_loop *loop,
+                                         struct fm_catalog_entry *entry);
+/*
+ * Hands the decoded request to the pool or the executor. Non-zero: finish will not be called, and
+ * reterr says why.
+ */
+int FM_NODISCARD fm_inference_submit(struct fm_inference *inference, uint64_t deadline_ns,
+                                     struct fm_error *reterr);
+/* The client does not want it any more. finish comes all the same. */
+void fm_inference_cancel(struct fm_inference *inference);
+/* Counts how it ended; error NULL: well. Once, before it is freed. */
+void fm_inference_count(struct fm_inference *inference, const struct fm_error *error);
+void fm_inference_free(struct fm_inference *inference);
+/* A failure that is news is logged. */
+void fm_inference_log(const struct fm_inference *inference, const struct fm_error *error);
+/* For fm_oip_labels; context: the catalog's entry. */
+const char *const *fm_inference_labels(void *context, uint32_t port, size_t *ret_count);
+/* Hands what was submitted in this round to the scheduler. */
+void fm_inference_flush(struct fm_serve_loop *loop);
+/* The deadline that `timeout_us` from now means, or `deadline_ns` if that is earlier; 0: none. */
+uint64_t fm_inference_deadline(uint64_t timeout_us, uint64_t deadline_ns);
+void fm_inferences_release(struct fm_serve_loop *loop);
+
+/* --- documents.c: what both protocols say ----------------------------------------------------- */
+
+void fm_serve_write_server(const struct fm_serve_loop *loop, struct fm_text *text,
+                           enum fm_messages_form form);
+/* all_versions: list them all, not the one of the entry. */
+void fm_serve_write_metadata(const struct fm_serve_loop *loop, struct fm_text *text,
+                             enum fm_messages_form form, const struct fm_catalog_entry *entry,
+                             bool all_versions);
+void fm_serve_write_config(struct fm_text *text, enum fm_messages_form form,
+                           const struct fm_catalog_entry *entry);
+/* Of one version (version 0: all of them), or of everything (name ""). */
+int FM_NODISCARD fm_serve_write_statistics(const struct fm_serve_loop *loop, struct fm_text *text,
+                                           enum fm_messages_form form, const char *name,
+                                           uint64_t version, struct fm_error *reterr);
+void fm_serve_write_index(const struct fm_serve_loop *loop, struct fm_text *text,
+                          enum fm_messages_form form, bool ready_only);
+int FM_NODISCARD fm_serve_write_regions(const struct fm_serve_loop *loop, struct fm_text *text,
+                                        enum fm_messages_form form, const char *name,
+                                        struct fm_error *reterr);
+/* Trace and log settings: what they are after `change` (NULL: nothing is changed). What this server
+ * does not let change is FM_EUNSUPPORTED. */
+int FM_NODISCARD fm_serve_write_trace(struct fm_text *text, enum fm_messages_form form,
+                                      const struct fm_messages_settings *change,
+                                      struct fm_error *reterr);
+int FM_NODISCARD fm_serve_write_log(struct fm_text *text, enum fm_messages_form form,
+                                    const struct fm_messages_settings *change,
+                                    struct fm_error *reterr);
+
+/* --- control.c: operations of the catalog, for both protocols ----------------------------------
+ */
+
+struct fm_serve_operation {
+    struct fm_catalog_operation catalog;
+    struct fm_serve_loop *loop;
+    struct fm_messages_load request;
+    struct fm_catalog_file *files;
+    char *name;
+    /* On the loop, once; the control is freed behind it. */
+    void (*done)(struct fm_serve_operation *operation, const struct fm_error *error);
+    void *client; /* whom to answer; NULL: gone */
+};
+
+/*
+ * Begins an operation: INDEX, or LOAD and UNLOAD with the request in `form` (name: of the path, or
+ * NULL: in the request). Non-zero: nothing was begun.
+ */
+int FM_NODISCARD fm_serve_operation_begin(
+    struct fm_serve_loop *loop, enum fm_catalog_operation_kind kind, enum fm_messages_form form,
+    const char *name, const void *data, size_t size,
+    void (*done)(struct fm_serve_operation *operation, const struct fm_error *error), void *client,
+    struct fm_serve_operation **ret_operation, struct fm_error *reterr);
+
+/* --- REST --- */
+
+/* http_routes.c */
+void fm_serve_http_handle(void *context, struct fm_http_request *http);
 /* Answers {"error": message}; 503 carries Retry-After. */
-void fm_serve_answer_error(struct fm_http_request *http, int http_status, const char *message);
+void fm_serve_http_error(struct fm_http_request *http, int http_status, const char *message);
+/* Answers with the text, which is taken (and freed, also when it has failed). */
+void fm_serve_http_text(struct fm_http_request *http, int http_status, const char *content_type,
+                        struct fm_text *take_text);
+/* http_infer.c */
+void fm_serve_http_infer(struct fm_serve_loop *loop, struct fm_catalog_entry *entry,
+                         struct fm_http_request *http);
 
-void fm_serve_answer_index(struct fm_http_request *http, const struct fm_catalog_view *view,
-                           bool ready_only);
+/* --- gRPC --- */
 
-/* repository_routes.c: what changes what is served, and the index. */
-void fm_serve_control_index(struct fm_serve *serve, struct fm_http_request *http);
-void fm_serve_control_model(struct fm_serve *serve, struct fm_http_request *http, const char *name,
-                            bool load);
+/* A call as the service keeps it, from begin to finish. */
+struct fm_grpc_service_call {
+    struct fm_serve_loop *loop;
+    struct fm_grpc_call *grpc; /* NULL: finished; it is freed when nothing waits any more */
+    uint32_t method;           /* index into the table of grpc_service.c */
+    bool had_message;          /* of a unary call: there is one only */
+    bool half_closed;
+    bool unary_infer; /* ModelInfer and not ModelStreamInfer */
+    uint32_t held;    /* functions that are working with it */
+    /* ModelInfer and ModelStreamInfer. */
+    struct fm_inference *first; /* in the order of their requests, which is that of the answers */
+    struct fm_inference *last;
+    uint32_t unanswered;
+    /* A unary call that waits for the catalog. */
+    struct fm_serve_operation *operation;
+    /* Health.Watch. */
+    struct fm_grpc_service_call *watch_next;
+    char *watched;
+    int watched_status;
+};
 
-/* infer_request.c: takes the request to its answer. */
-void fm_serve_infer(struct fm_serve *serve, struct fm_catalog_entry *entry,
-                    struct fm_http_request *http);
+/* grpc_service.c */
+void fm_serve_grpc_events(struct fm_grpc_events *ret_events);
+/* Finishes the call (NULL: well); it is freed when nothing waits for it any more. */
+void fm_serve_grpc_finish(struct fm_grpc_service_call *call, const struct fm_error *error);
+/* Something that the call waited for is over: ends a stream when nothing more comes, frees what is
+ * finished. */
+void fm_serve_grpc_progress(struct fm_grpc_service_call *call);
+/* Tells those who watch what has changed. */
+void fm_serve_grpc_watch_round(struct fm_serve_loop *loop);
+/* grpc_infer.c */
+void fm_serve_grpc_infer(struct fm_grpc_service_call *call, struct fm_buffer *buffer,
+                         const void *data, size_t size);
+void fm_serve_grpc_stream(struct fm_grpc_service_call *call, struct fm_buffer *buffer,
+                          const void *data, size_t size);
+/* The client is gone: what is on its way is not wanted. */
+void fm_serve_grpc_infer_cancel(struct fm_grpc_service_call *call);
+
+/* --- observe.c: any loop --- */
+
+/* A number for the model in the timeline; the same name has the same. FM_TIMELINE_NONE: no memory.
+ */
+uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name);
+void fm_serve_observe_handle(void *context, struct fm_http_request *http); /* the metrics port */
+/* "/", "/try", their files, "/metrics", "/debug/...": true when the path was one of these. */
+bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http);
+/* About once a second, on the main loop. */
+void fm_serve_observe_tick(struct fm_serve *serve);
+void fm_serve_observe_release(struct fm_serve *serve);
 
 #endif

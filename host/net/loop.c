@@ -27,6 +27,10 @@ struct fm_loop {
     void *signal_context;
     void (*on_alarm)(void *context);
     void *alarm_context;
+    uv_check_t check; /* of rounds */
+    uv_prepare_t prepare;
+    void (*on_round)(void *context);
+    void *round_context;
 };
 
 static void woken(uv_async_t *wake)
@@ -61,12 +65,44 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     return 0;
 }
 
+static void round_checked(uv_check_t *check)
+{
+    struct fm_loop *loop = check->data;
+    loop->on_round(loop->round_context);
+}
+
+static void round_prepared(uv_prepare_t *prepare)
+{
+    struct fm_loop *loop = prepare->data;
+    loop->on_round(loop->round_context);
+}
+
+void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), void *context)
+{
+    FM_ASSERT(loop->on_round == NULL);
+    loop->on_round = handler;
+    loop->round_context = context;
+    loop->check.data = loop;
+    loop->prepare.data = loop;
+    /* After what came in, and after timers. */
+    (void)uv_check_init(&loop->uv, &loop->check);
+    (void)uv_prepare_init(&loop->uv, &loop->prepare);
+    (void)uv_check_start(&loop->check, round_checked);
+    (void)uv_prepare_start(&loop->prepare, round_prepared);
+    uv_unref((uv_handle_t *)&loop->check);
+    uv_unref((uv_handle_t *)&loop->prepare);
+}
+
 void fm_loop_destroy(struct fm_loop *loop)
 {
     if (loop == NULL) {
         return;
     }
     fm_loop_run_posted(loop);
+    if (loop->on_round != NULL) {
+        uv_close((uv_handle_t *)&loop->check, NULL);
+        uv_close((uv_handle_t *)&loop->prepare, NULL);
+    }
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->alarm, NULL);
     if (loop->watching) {

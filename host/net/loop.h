@@ -50,6 +50,10 @@ bool fm_loop_is_hangup(int signal_number);
 void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context),
                    void *context);
 
+/* Calls handler whenever the loop has done what there was to do and is about to wait: where what
+ * came in one round is handed on at once. One handler; before the loop runs. */
+void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), void *context);
+
 /* For the other files of host/net. */
 struct uv_loop_s *fm_loop_uv(struct fm_loop *loop);
 

@@ -262,12 +262,16 @@ static void times_set(const struct fm_pool_batch *batch, const struct fm_pool_gr
                       uint32_t rows)
 {
     struct fm_pool_request *request = group->request;
+    if (group == &batch->groups[batch->members[0]]) {
+        atomic_fetch_add_explicit(&request->runs_led, 1, memory_order_relaxed);
+    }
     if (group->row > 0) {
         return;
     }
     request->computing_ns = batch->computing_ns;
     request->computed_ns = batch->execution.end_ns;
     request->batch_rows = rows;
+    request->batch = batch->number;
     request->accelerator = batch->accelerator->index;
 }
 

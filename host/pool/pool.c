@@ -284,6 +284,8 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     request->computed_ns = 0;
     atomic_init(&request->bytes_copied, 0);
     request->batch_rows = 0;
+    request->batch = 0;
+    atomic_init(&request->runs_led, 0);
     request->accelerator = FM_SCHED_NONE;
     atomic_init(&request->rows_left, request->rows);
     atomic_init(&request->failed, false);
@@ -294,7 +296,9 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     event.as.request.model = model->id;
     event.as.request.priority = request->priority;
     event.as.request.deadline_ns =
-        request->deadline_ns != 0 ? request->deadline_ns : request->arrived_ns + model->slo_ns;
+        request->deadline_ns != 0
+            ? request->deadline_ns
+            : request->arrived_ns + atomic_load_explicit(&model->slo_ns, memory_order_relaxed);
     /* The last row may be over before the next event is put: the slot's link is read before. */
     for (uint32_t slot = request->first_slot; slot != FM_SCHED_NONE;) {
         uint32_t next = pool->slots[slot].next;
@@ -415,7 +419,7 @@ int fm_pool_model_add(struct fm_pool *pool, const struct fm_pool_model_options *
     }
     model->pool = pool;
     model->name = options->name;
-    model->slo_ns = options->slo_ns;
+    atomic_init(&model->slo_ns, options->slo_ns);
     int status = model_check(pool, options, model, reterr);
     if (status != 0) {
         fm_free(model);
@@ -453,7 +457,11 @@ int fm_pool_model_add(struct fm_pool *pool, const struct fm_pool_model_options *
 int fm_pool_model_set(struct fm_pool *pool, struct fm_pool_model *model,
                       const struct fm_pool_model_options *options, struct fm_error *reterr)
 {
-    return model_tell(pool, model, options, reterr);
+    int status = model_tell(pool, model, options, reterr);
+    if (status == 0) {
+        atomic_store_explicit(&model->slo_ns, options->slo_ns, memory_order_relaxed);
+    }
+    return status;
 }
 
 void fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model)

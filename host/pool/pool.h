@@ -114,8 +114,10 @@ struct fm_pool_request {
     uint64_t computed_ns;
     uint64_t done_ns;
     uint64_t bytes_copied; /* by gathering and putting together */
+    uint64_t batch;
     uint32_t batch_rows;
     uint32_t accelerator;
+    _Atomic uint32_t runs_led; /* that it was the first of: whoever counts runs adds these up */
 
     /* The pool's. */
     uint32_t first_slot;

@@ -108,7 +108,7 @@ struct fm_pool_model {
     uint32_t input_count;
     uint32_t output_count;
     uint32_t batch_max; /* 0: does not batch */
-    uint64_t slo_ns;
+    _Atomic uint64_t slo_ns;
     /* Batches between having been handed out and being over, and requests that are not done. */
     _Atomic uint64_t in_use;
 };

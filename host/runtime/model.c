@@ -542,10 +542,10 @@ static int instances_create(struct fm_model *model, const struct fm_model_config
     return 0;
 }
 
-/* Runs once on zeros; variable dimensions are 1, but for the batch. */
-static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows,
-                        struct fm_error *reterr)
+int fm_model_try(struct fm_model *model, uint32_t instance, uint32_t rows, uint64_t *ret_ns,
+                 struct fm_error *reterr)
 {
+    *ret_ns = 0;
     struct fm_tensor *inputs = calloc((size_t)model->input_count + 1, sizeof(*inputs));
     struct fm_value *values = calloc((size_t)model->input_count + 1, sizeof(*values));
     struct fm_output *outputs = calloc((size_t)model->output_count + 1, sizeof(*outputs));
@@ -579,7 +579,9 @@ static int warm_up_once(struct fm_model *model, uint32_t instance, uint32_t rows
                                          .batch_size = rows,
                                          .inputs = inputs,
                                          .outputs = outputs};
+        uint64_t start_ns = fm_os_now_ns();
         status = fm_model_run(model, instance, &execution, reterr);
+        *ret_ns = fm_os_now_ns() - start_ns;
     } else {
         status = fm_error_set(reterr, status, "%s", fm_status_text(status));
     }
@@ -609,7 +611,8 @@ static int warm_up(struct fm_model *model, const struct fm_model_config *config,
     }
     for (uint32_t i = 0; i < config->warmup_count; i++) {
         for (uint32_t k = 0; k < model->instance_count; k++) {
-            int status = warm_up_once(model, k, rows, reterr);
+            uint64_t took_ns;
+            int status = fm_model_try(model, k, rows, &took_ns, reterr);
             if (status != 0) {
                 return fm_error_prefix(reterr, status, "warm-up");
             }

@@ -94,6 +94,14 @@ uint32_t fm_model_instance_count(const struct fm_model *model);
 const char *const *fm_model_labels(const struct fm_model *model, uint32_t index, size_t *ret_count);
 uint64_t fm_model_memory(const struct fm_model *model);
 
+/*
+ * Runs `rows` rows of zeros once (variable dimensions are 1, but for the batch) and says how long
+ * it took: for warming up, and for a first guess at latencies. Models that do not take such inputs
+ * fail.
+ */
+int FM_NODISCARD fm_model_try(struct fm_model *model, uint32_t index, uint32_t rows,
+                              uint64_t *ret_ns, struct fm_error *reterr);
+
 /* Hands a batch to instance `index`. The rules of struct fm_backend.submit hold. */
 int FM_NODISCARD fm_model_submit(struct fm_model *model, uint32_t index,
                                  struct fm_execution *execution);

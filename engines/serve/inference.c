@@ -1,0 +1,360 @@
+/*
+ * One inference, whatever brought it: to the pool or an executor, and back to its loop. See
+ * serve_internal.h.
+ *
+ * The struct is used again for the loop's next inference: an inference of a small model allocates
+ * what its decoder and encoder do and nothing here.
+ */
+#include <string.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "engines/serve/serve_internal.h"
+#include "host/os/log.h"
+#include "host/os/os.h"
+
+/* Free ones that a loop keeps. */
+#define KEPT_MAX 1024u
+/* Priorities of the protocol: 0 is none, 1 the highest. None is in the middle. */
+#define PRIORITY_NONE 1u
+
+struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_catalog_entry *entry)
+{
+    struct fm_inference *inference = loop->inferences;
+    if (inference != NULL) {
+        loop->inferences = inference->next;
+        loop->inference_count--;
+    } else {
+        inference = fm_alloc_zero(1, sizeof *inference);
+        if (inference == NULL) {
+            return NULL;
+        }
+    }
+    inference->loop = loop;
+    inference->next = NULL;
+    inference->entry = entry;
+    inference->serving = entry != NULL ? entry->attached : NULL;
+    inference->received_ns = fm_os_now_ns();
+    inference->number = loop->request_number++;
+    if (entry != NULL) {
+        fm_catalog_entry_ref(entry);
+    }
+    loop->in_flight++;
+    return inference;
+}
+
+static void outputs_release(struct fm_inference *inference)
+{
+    for (uint32_t i = 0; inference->outputs != NULL && i < inference->entry->signature.output_count;
+         i++) {
+        fm_value_unref(&inference->outputs[i]);
+    }
+    if (inference->outputs != inference->few_outputs) {
+        fm_free(inference->outputs);
+        fm_free(inference->wanted);
+    }
+    inference->outputs = NULL;
+    inference->wanted = NULL;
+}
+
+void fm_inference_free(struct fm_inference *inference)
+{
+    struct fm_serve_loop *loop = inference->loop;
+    outputs_release(inference);
+    if (inference->has_response) {
+        fm_oip_response_deinit(&inference->response);
+    }
+    if (inference->has_decoded) {
+        fm_oip_request_deinit(&inference->decoded);
+    }
+    fm_text_deinit(&inference->error_body);
+    fm_free((void *)(uintptr_t)inference->parts);
+    if (inference->submitted) {
+        atomic_fetch_sub_explicit(&inference->serving->in_flight, 1, memory_order_relaxed);
+    }
+    if (inference->entry != NULL) {
+        fm_catalog_entry_unref(inference->entry);
+    }
+    inference->has_response = false;
+    inference->has_decoded = false;
+    inference->submitted = false;
+    inference->finished = false;
+    inference->answered = false;
+    inference->outcome.status = 0;
+    inference->parts = NULL;
+    inference->http = NULL;
+    inference->call = NULL;
+    if (loop->inference_count < KEPT_MAX) {
+        inference->next = loop->inferences;
+        loop->inferences = inference;
+        loop->inference_count++;
+    } else {
+        fm_free(inference);
+    }
+    loop->in_flight--;
+    fm_serve_loop_progress(loop);
+}
+
+void fm_inferences_release(struct fm_serve_loop *loop)
+{
+    while (loop->inferences != NULL) {
+        struct fm_inference *next = loop->inferences->next;
+        fm_free(loop->inferences);
+        loop->inferences = next;
+    }
+    loop->inference_count = 0;
+}
+
+/* --- the end -----------------------------------------------------------------------------------
+ */
+
+/* On the loop. */
+static void finish_task(struct fm_loop_task *task)
+{
+    struct fm_inference *inference = FM_CONTAINER_OF(task, struct fm_inference, task);
+    const struct fm_error *error = inference->serving->model != NULL
+                                       ? &inference->run.pool.error
+                                       : &inference->run.pipeline.error;
+    inference->finished = true;
+    inference->finish(inference, error);
+}
+
+/* On any thread. */
+static void pool_done(struct fm_pool_request *request)
+{
+    struct fm_inference *inference = request->user;
+    fm_loop_post(inference->loop->loop, &inference->task);
+}
+
+static void pipeline_done(struct fm_request *request)
+{
+    struct fm_inference *inference = request->user;
+    fm_loop_post(inference->loop->loop, &inference->task);
+}
+
+/* --- the beginning -----------------------------------------------------------------------------
+ */
+
+uint64_t fm_inference_deadline(uint64_t timeout_us, uint64_t deadline_ns)
+{
+    if (timeout_us == 0) {
+        return deadline_ns;
+    }
+    uint64_t now_ns = fm_os_now_ns();
+    uint64_t own_ns = timeout_us > (FM_SCHED_TIME_MAX_NS - now_ns) / 1000
+                          ? FM_SCHED_TIME_MAX_NS
+                          : now_ns + timeout_us * 1000;
+    return deadline_ns != 0 && deadline_ns < own_ns ? deadline_ns : own_ns;
+}
+
+static uint32_t priority_of(uint64_t priority)
+{
+    if (priority == 0) {
+        return PRIORITY_NONE;
+    }
+    return priority <= FM_SCHED_PRIORITY_COUNT ? (uint32_t)priority - 1
+                                               : FM_SCHED_PRIORITY_COUNT - 1;
+}
+
+/* Memory for the outputs, and which of them are asked for. */
+static int outputs_prepare(struct fm_inference *inference, struct fm_error *reterr)
+{
+    uint32_t count = inference->entry->signature.output_count;
+    bool some = inference->decoded.output_count < count;
+    if (count <= FM_INFERENCE_FEW) {
+        inference->outputs = inference->few_outputs;
+        inference->wanted = some ? inference->few_wanted : NULL;
+        memset(inference->few_outputs, 0, count * sizeof inference->few_outputs[0]);
+        memset(inference->few_wanted, 0, sizeof inference->few_wanted);
+    } else {
+        inference->outputs = fm_alloc_zero(count, sizeof *inference->outputs);
+        inference->wanted = some ? fm_alloc_zero(count, sizeof *inference->wanted) : NULL;
+        if (inference->outputs == NULL || (some && inference->wanted == NULL)) {
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for the request's outputs");
+        }
+    }
+    for (uint32_t i = 0; some && i < inference->decoded.output_count; i++) {
+        inference->wanted[inference->decoded.outputs[i].port] = true;
+    }
+    return 0;
+}
+
+static int pool_submit(struct fm_inference *inference, struct fm_error *reterr)
+{
+    struct fm_serve_loop *loop = inference->loop;
+    struct fm_pool_request *request = &inference->run.pool;
+    request->model = inference->serving->model;
+    request->inputs = inference->decoded.inputs;
+    request->outputs = inference->outputs;
+    request->wanted = inference->wanted;
+    request->deadline_ns = inference->deadline_ns;
+    request->rows = inference->decoded.rows;
+    request->priority = priority_of(inference->decoded.priority);
+    request->done = pool_done;
+    request->user = inference;
+    int status = fm_pool_submit(loop->serve->pool, loop->index, request);
+    if (status != 0) {
+        *reterr = request->error;
+        return status;
+    }
+    loop->submitted = true;
+    return 0;
+}
+
+static int pipeline_submit(struct fm_inference *inference, struct fm_error *reterr)
+{
+    struct fm_request *request = &inference->run.pipeline;
+    *request = (struct fm_request){.inputs = inference->decoded.inputs,
+                                   .outputs = inference->outputs,
+                                   .deadline_ns = inference->deadline_ns,
+                                   .rows = inference->decoded.rows,
+                                   .priority = priority_of(inference->decoded.priority),
+                                   .done = pipeline_done,
+                                   .user = inference};
+    int status = fm_executor_submit(fm_servable_executor(inference->entry->servable), request);
+    if (status != 0) {
+        *reterr = request->error;
+        reterr->status = status;
+    }
+    return status;
+}
+
+int fm_inference_submit(struct fm_inference *inference, uint64_t deadline_ns,
+                        struct fm_error *reterr)
+{
+    struct fm_serving *serving = inference->serving;
+    inference->deadline_ns = fm_inference_deadline(inference->decoded.timeout_us, deadline_ns);
+    inference->task.run = finish_task;
+    if (atomic_load_explicit(&serving->in_flight, memory_order_relaxed) >= serving->requests_max) {
+        return fm_error_set(reterr, FM_EAGAIN,
+                            "model '%s': Exceeds maximum queue size: %u requests are in flight",
+                            inference->entry->name, (unsigned)serving->requests_max);
+    }
+    int status = outputs_prepare(inference, reterr);
+    if (status == 0) {
+        atomic_fetch_add_explicit(&serving->in_flight, 1, memory_order_relaxed);
+        inference->submitted = true;
+        status = serving->model != NULL ? pool_submit(inference, reterr)
+                                        : pipeline_submit(inference, reterr);
+        inference->finished = status != 0;
+    }
+    return status;
+}
+
+void fm_inference_cancel(struct fm_inference *inference)
+{
+    struct fm_serve_loop *loop = inference->loop;
+    if (!inference->submitted || inference->finished) {
+        return;
+    }
+    if (inference->serving->model != NULL) {
+        fm_pool_cancel(loop->serve->pool, loop->index, &inference->run.pool);
+        loop->submitted = true;
+    } else {
+        fm_executor_cancel(fm_servable_executor(inference->entry->servable),
+                           &inference->run.pipeline);
+    }
+}
+
+void fm_inference_flush(struct fm_serve_loop *loop)
+{
+    if (loop->submitted) {
+        loop->submitted = false;
+        fm_pool_flush(loop->serve->pool, loop->index);
+    }
+}
+
+/* --- what is told of it ------------------------------------------------------------------------
+ */
+
+static enum fm_counted_failure failure_of(const struct fm_inference *inference,
+                                          const struct fm_error *error)
+{
+    if (error->status == FM_ECANCELLED) {
+        return FM_COUNTED_CANCELED;
+    }
+    bool ran = inference->submitted && inference->serving->model != NULL &&
+               inference->run.pool.started_ns != 0;
+    if (ran || fm_status_http(error->status) == 500) {
+        return FM_COUNTED_BACKEND;
+    }
+    return FM_COUNTED_REJECTED;
+}
+
+static void batch_count(struct fm_inference *inference, struct fm_model_counters *counters)
+{
+    const struct fm_pool_request *run = &inference->run.pool;
+    fm_model_count_start(counters, run->started_ns - run->arrived_ns, 0);
+    uint32_t led = atomic_load_explicit(&run->runs_led, memory_order_relaxed);
+    const struct fm_counted_batch batch = {.rows = run->batch_rows,
+                                           .requests = 1,
+                                           .input_ns = run->computing_ns - run->started_ns,
+                                           .infer_ns = run->computed_ns - run->computing_ns,
+                                           .output_ns = run->done_ns - run->computed_ns,
+                                           .wall_ms = fm_os_wall_ns() / 1000000};
+    for (uint32_t i = 0; i < led; i++) {
+        fm_model_count_batch(counters, &batch);
+    }
+}
+
+void fm_inference_count(struct fm_inference *inference, const struct fm_error *error)
+{
+    struct fm_serving *serving = inference->serving;
+    struct fm_model_counters *counters = serving->counters[inference->loop->index];
+    uint64_t now_ns = fm_os_now_ns();
+    uint64_t total_ns = now_ns - inference->received_ns;
+    bool pooled = inference->submitted && serving->model != NULL;
+    if (pooled && inference->run.pool.computed_ns != 0) {
+        batch_count(inference, counters);
+    }
+    fm_model_count_cost(counters,
+                        inference->decoded.bytes_copied + inference->response.bytes_copied +
+                            (pooled ? inference->run.pool.bytes_copied : 0),
+                        0, 0);
+    if (error == NULL) {
+        uint64_t deadline_ns = inference->deadline_ns != 0
+                                   ? inference->deadline_ns
+                                   : inference->received_ns + serving->slo_ns;
+        bool has_deadline = inference->deadline_ns != 0 || serving->slo_given;
+        fm_model_count_success(counters, total_ns,
+                               !has_deadline           ? FM_DEADLINE_NONE
+                               : now_ns <= deadline_ns ? FM_DEADLINE_MET
+                                                       : FM_DEADLINE_MISSED);
+        return;
+    }
+    fm_model_count_failure(counters, total_ns, failure_of(inference, error),
+                           inference->deadline_ns != 0 || serving->slo_given);
+    if (pooled && inference->finished && inference->run.pool.drop != FM_SCHED_DROP_COUNT_) {
+        fm_model_count_drop(counters, (enum fm_counted_drop)inference->run.pool.drop);
+    } else if (error->status == FM_EAGAIN) {
+        fm_model_count_drop(counters, FM_COUNTED_DROP_QUEUE_FULL);
+    } else if (error->status == FM_EDEADLINE) {
+        fm_model_count_drop(counters, FM_COUNTED_DROP_LATE);
+    }
+}
+
+/* Conditions that a busy server meets every day are no news; a model that fails is. */
+void fm_inference_log(const struct fm_inference *inference, const struct fm_error *error)
+{
+    if (fm_status_http(error->status) < 500 || error->status == FM_EUNSUPPORTED ||
+        error->status == FM_EAGAIN || error->status == FM_EDEADLINE ||
+        error->status == FM_ECANCELLED || error->status == FM_EUNAVAILABLE) {
+        return;
+    }
+    fm_log(FM_LOG_ERROR, "inference_failed", FM_LOG_TEXT("model", inference->entry->name),
+           FM_LOG_UINT("version", inference->entry->version),
+           FM_LOG_TEXT("request_id", inference->has_decoded && inference->decoded.id != NULL
+                                         ? inference->decoded.id
+                                         : ""),
+           FM_LOG_TEXT("status", fm_status_name(error->status)), FM_LOG_TEXT("reason", error->text),
+           FM_LOG_TEXT("next", "answered with an error"));
+}
+
+const char *const *fm_inference_labels(void *context, uint32_t port, size_t *ret_count)
+{
+    const struct fm_catalog_entry *entry = context;
+    const struct fm_model *model = fm_servable_model(entry->servable);
+    *ret_count = 0;
+    return model != NULL ? fm_model_labels(model, port, ret_count) : NULL;
+}

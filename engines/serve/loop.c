@@ -1,0 +1,264 @@
+/*
+ * One event loop: its listeners, its rounds, its drain. See serve_internal.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "engines/serve/serve_internal.h"
+#include "host/os/log.h"
+#include "host/os/os.h"
+
+/* A client that is just connecting when the end begins is still served. */
+#define DRAIN_GRACE_NS UINT64_C(100000000)
+/* So often others may hear what this loop has counted. */
+#define PUBLISH_NS UINT64_C(250000000)
+
+/* --- rounds ------------------------------------------------------------------------------------
+ */
+
+static void publish(struct fm_serve_loop *loop, uint64_t now_ns)
+{
+    loop->publish_ns = now_ns + PUBLISH_NS;
+    struct fm_serve_loop_counts counts = {.cpu_ns = fm_os_thread_cpu_ns()};
+    if (loop->http != NULL) {
+        fm_http_server_stats(loop->http, &counts.http);
+    }
+    if (loop->grpc != NULL) {
+        fm_grpc_server_stats(loop->grpc, &counts.grpc);
+    }
+    fm_mutex_lock(&loop->serve->observe_lock);
+    loop->counts = counts;
+    fm_mutex_unlock(&loop->serve->observe_lock);
+}
+
+/* What came in this round goes to the scheduler together. */
+static void on_round(void *context)
+{
+    struct fm_serve_loop *loop = context;
+    fm_inference_flush(loop);
+    if (loop->watching != NULL) {
+        fm_serve_grpc_watch_round(loop);
+    }
+    uint64_t now_ns = fm_os_now_ns();
+    if (now_ns >= loop->publish_ns) {
+        publish(loop, now_ns);
+    }
+}
+
+/* --- the end -----------------------------------------------------------------------------------
+ */
+
+static void on_drained_main(struct fm_loop_task *task)
+{
+    struct fm_serve_loop *loop = FM_CONTAINER_OF(task, struct fm_serve_loop, drained_task);
+    loop->serve->loops_drained++;
+    fm_serve_stop_when_done(loop->serve);
+}
+
+void fm_serve_loop_progress(struct fm_serve_loop *loop)
+{
+    if (!fm_serve_is_draining(loop->serve) || loop->drained || loop->in_flight > 0 ||
+        !loop->http_drained || !loop->grpc_drained || !loop->metrics_drained) {
+        return;
+    }
+    loop->drained = true;
+    publish(loop, fm_os_now_ns());
+    fm_loop_post(loop->serve->loops[0].loop, &loop->drained_task);
+}
+
+static void on_http_drained(void *context)
+{
+    struct fm_serve_loop *loop = context;
+    loop->http_drained = true;
+    fm_serve_loop_progress(loop);
+}
+
+static void on_metrics_drained(void *context)
+{
+    struct fm_serve_loop *loop = context;
+    loop->metrics_drained = true;
+    fm_serve_loop_progress(loop);
+}
+
+void fm_serve_loop_drain(struct fm_serve_loop *loop)
+{
+    fm_serve_grpc_watch_round(loop);
+    fm_http_server_drain(loop->http, DRAIN_GRACE_NS);
+    if (loop->grpc != NULL) {
+        fm_grpc_server_drain(loop->grpc, DRAIN_GRACE_NS);
+    }
+    if (loop->metrics != NULL) {
+        fm_http_server_drain(loop->metrics, DRAIN_GRACE_NS);
+    }
+    fm_serve_loop_progress(loop);
+}
+
+static void on_drain_task(struct fm_loop_task *task)
+{
+    fm_serve_loop_drain(FM_CONTAINER_OF(task, struct fm_serve_loop, drain_task));
+}
+
+static void on_stop_task(struct fm_loop_task *task)
+{
+    struct fm_serve_loop *loop = FM_CONTAINER_OF(task, struct fm_serve_loop, stop_task);
+    fm_loop_stop(loop->loop);
+}
+
+/* --- listening ---------------------------------------------------------------------------------
+ */
+
+static void http_options(const struct fm_serve_loop *loop, struct fm_http_options *http)
+{
+    const struct fm_serve_options *options = loop->serve->options;
+    fm_http_options_init(http);
+    http->host = options->host;
+    http->body_bytes_max = options->body_bytes_max;
+    http->body_bytes_total_max = http->body_bytes_total_max < options->body_bytes_max
+                                     ? options->body_bytes_max
+                                     : http->body_bytes_total_max;
+    http->connections_max = options->connections_max;
+    http->idle_timeout_ns = options->idle_timeout_ns;
+    http->write_error = fm_oip_write_error;
+    http->error_type = "application/json";
+    http->context = (void *)(uintptr_t)loop;
+}
+
+static void listening_log(const struct fm_serve_loop *loop, const char *protocol,
+                          const char *scheme, uint16_t port)
+{
+    const char *host = loop->serve->options->host;
+    char url[300];
+    bool ipv6 = strchr(host, ':') != NULL;
+    if (loop->index == 0) {
+        (void)snprintf(url, sizeof(url), "%s%s%s%s:%u", scheme, ipv6 ? "[" : "", host,
+                       ipv6 ? "]" : "", (unsigned)port);
+        fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("url", url), FM_LOG_TEXT("for", protocol));
+    }
+}
+
+static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = loop->serve->options;
+    struct fm_http_options http;
+    http_options(loop, &http);
+    http.port = options->port;
+    http.unix_path = loop->index == 0 ? options->unix_path : NULL;
+    http.shared = loop->serve->loop_count > 1;
+    http.sibling = loop->index > 0 ? loop->serve->loops[0].http : NULL;
+    http.handle = fm_serve_http_handle;
+    http.drained = on_http_drained;
+    int status = fm_http_server_create(loop->loop, &http, &loop->http, reterr);
+    if (status == 0) {
+        listening_log(loop, "http", "http://", fm_http_server_port(loop->http));
+        if (http.unix_path != NULL) {
+            fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("socket", http.unix_path),
+                   FM_LOG_TEXT("for", "http"));
+        }
+    }
+    return status;
+}
+
+static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = loop->serve->options;
+    struct fm_grpc_options grpc;
+    fm_grpc_options_init(&grpc);
+    grpc.host = options->host;
+    grpc.port = options->grpc_port;
+    grpc.unix_path = loop->index == 0 ? options->grpc_unix_path : NULL;
+    grpc.shared = loop->serve->loop_count > 1;
+    grpc.sibling = loop->index > 0 ? loop->serve->loops[0].grpc : NULL;
+    grpc.connections_max = options->connections_max;
+    grpc.message_bytes_max = options->body_bytes_max;
+    if (grpc.message_bytes_total_max < options->body_bytes_max) {
+        grpc.message_bytes_total_max = options->body_bytes_max;
+    }
+    grpc.context = loop;
+    fm_serve_grpc_events(&grpc.events);
+    int status = fm_grpc_server_create(loop->loop, &grpc, &loop->grpc, reterr);
+    if (status == 0) {
+        listening_log(loop, "grpc", "", fm_grpc_server_port(loop->grpc));
+        if (grpc.unix_path != NULL) {
+            fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("socket", grpc.unix_path),
+                   FM_LOG_TEXT("for", "grpc"));
+        }
+    }
+    return status;
+}
+
+static int metrics_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
+{
+    struct fm_http_options http;
+    http_options(loop, &http);
+    http.port = loop->serve->options->metrics_port;
+    http.handle = fm_serve_observe_handle;
+    http.drained = on_metrics_drained;
+    int status = fm_http_server_create(loop->loop, &http, &loop->metrics, reterr);
+    if (status == 0) {
+        listening_log(loop, "metrics", "http://", fm_http_server_port(loop->metrics));
+    }
+    return status;
+}
+
+int fm_serve_loop_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = loop->serve->options;
+    int status = http_listen(loop, reterr);
+    if (status == 0 && options->grpc) {
+        status = grpc_listen(loop, reterr);
+    }
+    if (status == 0 && options->metrics && loop->index == 0) {
+        status = metrics_listen(loop, reterr);
+    }
+    loop->grpc_drained = loop->grpc == NULL;
+    loop->metrics_drained = loop->metrics == NULL;
+    return status;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+int fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve, uint32_t index,
+                       struct fm_error *reterr)
+{
+    loop->serve = serve;
+    loop->index = index;
+    loop->drain_task.run = on_drain_task;
+    loop->stop_task.run = on_stop_task;
+    loop->drained_task.run = on_drained_main;
+    int status = fm_loop_create(&loop->loop, reterr);
+    if (status == 0) {
+        fm_loop_each_round(loop->loop, on_round, loop);
+    }
+    return status;
+}
+
+static void loop_run(void *argument)
+{
+    struct fm_serve_loop *loop = argument;
+    fm_loop_run(loop->loop);
+}
+
+int fm_serve_loop_start(struct fm_serve_loop *loop, struct fm_error *reterr)
+{
+    char name[24];
+    (void)snprintf(name, sizeof name, "fm-loop-%u", (unsigned)loop->index);
+    int status = fm_thread_start(&loop->thread, name, loop_run, loop);
+    return status == 0 ? 0
+                       : fm_error_set(reterr, status, "cannot start the thread of event loop %u",
+                                      (unsigned)loop->index);
+}
+
+void fm_serve_loop_release(struct fm_serve_loop *loop)
+{
+    if (loop->loop == NULL) {
+        return;
+    }
+    fm_http_server_destroy(loop->http);
+    fm_grpc_server_destroy(loop->grpc);
+    fm_http_server_destroy(loop->metrics);
+    fm_inferences_release(loop);
+    fm_loop_destroy(loop->loop);
+}

@@ -1,0 +1,356 @@
+/*
+ * Models and pipelines in the pool. See serving.h.
+ */
+#include "engines/serve/serving.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "host/os/os.h"
+#include "host/runtime/profile_file.h"
+
+/* For a model without a profile: so long it is measured when it is loaded. */
+#define MEASURE_NS       UINT64_C(300000000)
+#define MEASURE_ONE_NS   UINT64_C(60000000)
+#define MEASURE_RUNS     20u
+#define MEASURE_RUNS_MIN 3u
+/* Where it cannot be measured: until batches have run. */
+#define GUESS_ALPHA_NS UINT64_C(1000000)
+#define GUESS_BETA_NS  UINT64_C(1000000)
+/* An SLO where none is given: nothing that is not overload is dropped. */
+#define SLO_LEAST_NS  UINT64_C(1000000000)
+#define SLO_LATENCIES 20u
+/* So many batches of a size say what it takes; and by so much they have to differ to be believed.
+ */
+#define LEARN_BATCHES  8u
+#define LEARN_PERMILLE 250u
+
+/* --- latencies ---------------------------------------------------------------------------------
+ */
+
+static int compare_ns(const void *left, const void *right)
+{
+    uint64_t one = *(const uint64_t *)left;
+    uint64_t other = *(const uint64_t *)right;
+    return one < other ? -1 : one > other;
+}
+
+static int point_add(struct fm_profile *profile, uint32_t batch, const uint64_t *sorted,
+                     uint32_t count)
+{
+    uint64_t sum_ns = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sum_ns += sorted[i];
+    }
+    struct fm_profile_point point = {.batch = batch, .sample_count = count};
+    uint64_t p50_ns = sorted[count / 2];
+    uint64_t p90_ns = sorted[(count * 9) / 10];
+    point.latency_ns[FM_PROFILE_MEAN] = sum_ns / count > 0 ? sum_ns / count : 1;
+    point.latency_ns[FM_PROFILE_P50] = p50_ns > 0 ? p50_ns : 1;
+    point.latency_ns[FM_PROFILE_P90] = p90_ns > 0 ? p90_ns : 1;
+    point.latency_ns[FM_PROFILE_P99] = sorted[count - 1] > 0 ? sorted[count - 1] : 1;
+    return fm_profile_add(profile, &point, NULL);
+}
+
+/* One batch size, after one run that does not count. */
+static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profile *profile)
+{
+    uint64_t samples[MEASURE_RUNS];
+    uint64_t took_ns;
+    int status = fm_model_try(model, 0, batch, &took_ns, NULL);
+    uint64_t start_ns = fm_os_now_ns();
+    uint32_t count = 0;
+    while (status == 0 && count < MEASURE_RUNS &&
+           (count < MEASURE_RUNS_MIN || fm_os_now_ns() - start_ns < MEASURE_ONE_NS)) {
+        status = fm_model_try(model, 0, batch, &took_ns, NULL);
+        samples[count++] = took_ns;
+    }
+    if (status != 0) {
+        return status;
+    }
+    qsort(samples, count, sizeof samples[0], compare_ns);
+    return point_add(profile, batch, samples, count);
+}
+
+static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile *profile)
+{
+    uint64_t start_ns = fm_os_now_ns();
+    int status = measure_batch(model, 1, profile);
+    for (uint32_t batch = 2; status == 0 && batch <= batch_max; batch *= 2) {
+        uint64_t passed_ns = fm_os_now_ns() - start_ns;
+        uint64_t next_ns =
+            fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch) * (MEASURE_RUNS_MIN + 1);
+        if (passed_ns + next_ns > MEASURE_NS && batch < batch_max) {
+            batch = batch_max / 2 + (batch_max % 2); /* at least the largest */
+            if (passed_ns + next_ns > 3 * MEASURE_NS) {
+                break;
+            }
+            continue;
+        }
+        status = measure_batch(model, batch, profile);
+    }
+    return status;
+}
+
+/* The latencies of a model: its profile's, or measured, or guessed. */
+static int profile_find(struct fm_model *model, const struct fm_model_config *config,
+                        struct fm_profile *profile, enum fm_serving_source *ret_source,
+                        struct fm_error *reterr)
+{
+    uint32_t batch_max = fm_model_batch_max(model) > 0 ? fm_model_batch_max(model) : 1;
+    *profile = (struct fm_profile){0};
+    if (config != NULL && config->profile_path != NULL) {
+        struct fm_profile_record *record = NULL;
+        int status = fm_profile_file_load(config->profile_path, &record, reterr);
+        if (status == 0) {
+            *profile = record->settings[record->choice_setting].profile;
+            fm_free(record);
+            *ret_source = FM_SERVING_PROFILED;
+        }
+        return status;
+    }
+    *ret_source = FM_SERVING_MEASURED;
+    if (measure(model, batch_max, profile) == 0) {
+        return 0;
+    }
+    *profile = (struct fm_profile){0};
+    *ret_source = FM_SERVING_GUESSED;
+    return fm_profile_add_affine(profile, GUESS_ALPHA_NS, GUESS_BETA_NS, batch_max, reterr);
+}
+
+static uint64_t slo_choose(uint64_t latency_ns)
+{
+    uint64_t slo_ns = latency_ns < FM_SCHED_TIME_MAX_NS / SLO_LATENCIES / 4
+                          ? latency_ns * SLO_LATENCIES
+                          : FM_SCHED_TIME_MAX_NS / 4;
+    return slo_ns > SLO_LEAST_NS ? slo_ns : SLO_LEAST_NS;
+}
+
+/* --- into the pool -----------------------------------------------------------------------------
+ */
+
+static void options_fill(const struct fm_serving *serving, const struct fm_serving_options *options,
+                         const struct fm_model_config *config, struct fm_model *model,
+                         const struct fm_profile *profile,
+                         struct fm_pool_model_options *ret_options)
+{
+    *ret_options =
+        (struct fm_pool_model_options){.name = serving->entry->name,
+                                       .models = {model},
+                                       .profiles = {profile},
+                                       .statistic = FM_PROFILE_MEAN,
+                                       .goal = options->goal_given  ? options->goal
+                                               : serving->slo_given ? FM_SCHED_GOAL_BALANCED
+                                                                    : FM_SCHED_GOAL_LATENCY};
+    if (config == NULL) {
+        return;
+    }
+    ret_options->queue_delay_ns = config->max_queue_delay_ns;
+    for (size_t i = 0; i < config->preferred_batch_size_count && i < FM_SCHED_PREFERRED_MAX; i++) {
+        ret_options->preferred[i] = config->preferred_batch_sizes[i];
+    }
+}
+
+static int model_create(struct fm_serving *serving, const struct fm_serving_options *options,
+                        struct fm_error *reterr)
+{
+    struct fm_servable *servable = serving->entry->servable;
+    struct fm_model *model = fm_servable_model(servable);
+    const struct fm_model_config *config = fm_servable_config(servable);
+    int status = profile_find(model, config, &serving->profile, &serving->source, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (!serving->slo_given) {
+        serving->slo_ns = slo_choose(fm_profile_latency_ns(&serving->profile, FM_PROFILE_MEAN, 1));
+    }
+    options_fill(serving, options, config, model, &serving->profile, &serving->options);
+    serving->options.slo_ns = serving->slo_ns;
+    return fm_pool_model_add(options->pool, &serving->options, &serving->model, reterr);
+}
+
+static int pipeline_create(struct fm_serving *serving, const struct fm_serving_options *options,
+                           struct fm_error *reterr)
+{
+    struct fm_servable *servable = serving->entry->servable;
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(servable);
+    const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
+    struct fm_pool_model_options *models = fm_alloc_zero(pipeline->stage_count, sizeof *models);
+    struct fm_profile *profiles = fm_alloc_zero(pipeline->stage_count, sizeof *profiles);
+    int status = models != NULL && profiles != NULL
+                     ? 0
+                     : fm_error_set(reterr, FM_ENOMEM, "out of memory for the pipeline's stages");
+    uint64_t latency_ns = 0;
+    for (uint32_t i = 0; i < pipeline->stage_count && status == 0; i++) {
+        if (bindings[i].model == NULL) {
+            continue;
+        }
+        status = profile_find(bindings[i].model, NULL, &profiles[i], &serving->source, reterr);
+        if (status == 0) {
+            options_fill(serving, options, NULL, bindings[i].model, &profiles[i], &models[i]);
+            latency_ns += fm_profile_latency_ns(&profiles[i], FM_PROFILE_MEAN, 1);
+        }
+    }
+    if (!serving->slo_given) {
+        serving->slo_ns = slo_choose(latency_ns);
+    }
+    const struct fm_pool_stages_options stages = {
+        .servable = servable, .models = models, .slo_ns = serving->slo_ns};
+    status = status != 0 ? status
+                         : fm_pool_stages_create(options->pool, &stages, &serving->stages, reterr);
+    fm_free(models);
+    fm_free(profiles);
+    return status;
+}
+
+static int counters_create(struct fm_serving *serving, struct fm_error *reterr)
+{
+    uint32_t batch_max = serving->entry->signature.batch_max;
+    serving->counters = fm_alloc_zero(serving->loop_count, sizeof(struct fm_model_counters *));
+    int status = serving->counters != NULL ? 0 : FM_ENOMEM;
+    for (uint32_t i = 0; i < serving->loop_count && status == 0; i++) {
+        status = fm_model_counters_create(batch_max > 0 ? batch_max : 1, &serving->counters[i]);
+    }
+    return status == 0 ? 0
+                       : fm_error_set(reterr, status, "out of memory for what is counted of '%s'",
+                                      serving->entry->name);
+}
+
+int fm_serving_create(const struct fm_serving_options *options, struct fm_catalog_entry *entry,
+                      struct fm_serving **ret_serving, struct fm_error *reterr)
+{
+    struct fm_serving *serving = fm_alloc_zero(1, sizeof *serving);
+    if (serving == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", entry->name);
+    }
+    serving->entry = entry;
+    serving->pool = options->pool;
+    serving->loop_count = options->loop_count;
+    serving->requests_max = options->requests_max;
+    serving->slo_ns = options->slo_ns;
+    serving->slo_given = options->slo_ns > 0;
+    int status = counters_create(serving, reterr);
+    if (status == 0) {
+        status = fm_servable_model(entry->servable) != NULL
+                     ? model_create(serving, options, reterr)
+                     : pipeline_create(serving, options, reterr);
+    }
+    if (status != 0) {
+        fm_serving_destroy(serving);
+        return status;
+    }
+    *ret_serving = serving;
+    return 0;
+}
+
+void fm_serving_destroy(struct fm_serving *serving)
+{
+    if (serving == NULL) {
+        return;
+    }
+    fm_pool_model_remove(serving->pool, serving->model);
+    fm_pool_stages_destroy(serving->stages);
+    for (uint32_t i = 0; serving->counters != NULL && i < serving->loop_count; i++) {
+        fm_model_counters_destroy(serving->counters[i]);
+    }
+    fm_model_totals_deinit(&serving->totals);
+    fm_free(serving->learnt);
+    fm_free(serving->counters);
+    fm_free(serving);
+}
+
+/* --- following ---------------------------------------------------------------------------------
+ */
+
+/* What batches of a size took since the last look; 0: too few to say. */
+static uint64_t recent_ns(struct fm_serving *serving, uint32_t batch)
+{
+    const struct fm_batch_row_total *now = &serving->totals.rows[batch];
+    struct fm_batch_row_total *before = &serving->learnt[batch];
+    uint64_t batches = now->batches - before->batches;
+    if (batches < LEARN_BATCHES) {
+        return 0;
+    }
+    uint64_t ns = now->input_ns - before->input_ns + now->infer_ns - before->infer_ns +
+                  now->output_ns - before->output_ns;
+    *before = *now;
+    return ns / batches > 0 ? ns / batches : 1;
+}
+
+static void point_set(struct fm_profile *profile, uint32_t batch, uint64_t latency_ns)
+{
+    struct fm_profile_point point = {.batch = batch, .sample_count = LEARN_BATCHES};
+    for (uint32_t i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
+        point.latency_ns[i] = latency_ns;
+    }
+    for (uint32_t i = 0; i < profile->point_count; i++) {
+        if (profile->points[i].batch == batch) {
+            profile->points[i] = point;
+            return;
+        }
+    }
+    int status = fm_profile_add(profile, &point, NULL);
+    (void)status; /* FM_ELIMIT: what is there already says enough */
+}
+
+/* Latencies that turn out to be others: of a model that could not be measured, or whose real inputs
+ * are not like those it was measured with. */
+static void profile_follow(struct fm_serving *serving)
+{
+    struct fm_profile *profile = &serving->profile;
+    bool changed = false;
+    for (uint32_t batch = 1; batch < serving->totals.row_count; batch++) {
+        uint64_t measured_ns = recent_ns(serving, batch);
+        if (measured_ns == 0) {
+            continue;
+        }
+        uint64_t known_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch);
+        uint64_t apart_ns =
+            measured_ns > known_ns ? measured_ns - known_ns : known_ns - measured_ns;
+        if (serving->source == FM_SERVING_GUESSED) {
+            *profile = (struct fm_profile){0};
+            serving->source = FM_SERVING_MEASURED;
+        } else if (apart_ns <= known_ns / 1000 * LEARN_PERMILLE) {
+            continue;
+        }
+        point_set(profile, batch, measured_ns);
+        changed = true;
+    }
+    if (!changed) {
+        return;
+    }
+    if (!serving->slo_given) {
+        serving->slo_ns = slo_choose(fm_profile_latency_ns(profile, FM_PROFILE_MEAN, 1));
+        serving->options.slo_ns = serving->slo_ns;
+    }
+    /* Without memory it stays as it is, and is tried again when it differs more. */
+    int status = fm_pool_model_set(serving->pool, serving->model, &serving->options, NULL);
+    (void)status;
+}
+
+void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns)
+{
+    fm_model_totals_clear(&serving->totals);
+    for (uint32_t i = 0; i < serving->loop_count; i++) {
+        int status = fm_model_totals_add(&serving->totals, serving->counters[i]);
+        (void)status; /* without memory the rows are fewer; the rest is there */
+    }
+    fm_recent_sample(&serving->recent, now_ns, &serving->totals);
+    if (serving->model == NULL || serving->source == FM_SERVING_PROFILED) {
+        return;
+    }
+    if (serving->learnt_count < serving->totals.row_count) {
+        struct fm_batch_row_total *learnt =
+            fm_realloc(serving->learnt, serving->totals.row_count * sizeof *learnt);
+        if (learnt == NULL) {
+            return;
+        }
+        memset(learnt + serving->learnt_count, 0,
+               (serving->totals.row_count - serving->learnt_count) * sizeof *learnt);
+        serving->learnt = learnt;
+        serving->learnt_count = serving->totals.row_count;
+    }
+    profile_follow(serving);
+}

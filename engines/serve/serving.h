@@ -1,0 +1,67 @@
+/*
+ * A loaded model or pipeline as requests meet it: its place in the pool of accelerators, what it
+ * has to keep, what was counted of it.
+ *
+ * Owns: putting an entry of the catalog into the pool and taking it out, its latency profile (from
+ * a file, or measured when it was loaded, and kept up with what batches really take), its counters.
+ * Does not own: the entry, the pool, requests. Thread rule: attach and detach on threads of the
+ * catalog; each loop writes its own counters; the rest is the main loop's.
+ */
+#ifndef FM_ENGINES_SERVE_SERVING_H
+#define FM_ENGINES_SERVE_SERVING_H
+
+#include <stdatomic.h>
+
+#include "core/stats/model_counters.h"
+#include "core/stats/recent.h"
+#include "engines/serve/catalog.h"
+#include "host/pool/pool.h"
+#include "host/pool/stages.h"
+
+/* Where a model's latencies come from. */
+enum fm_serving_source { FM_SERVING_PROFILED, FM_SERVING_MEASURED, FM_SERVING_GUESSED };
+
+struct fm_serving {
+    struct fm_catalog_entry *entry; /* borrowed: it owns this */
+    struct fm_pool *pool;
+    struct fm_pool_model *model;          /* a model; NULL: a pipeline */
+    struct fm_pool_stages *stages;        /* a pipeline; NULL: a model */
+    struct fm_pool_model_options options; /* of a model */
+    struct fm_profile profile;            /* of a model */
+    enum fm_serving_source source;
+    _Atomic uint64_t slo_ns;
+    bool slo_given; /* by the model or the server's options; else chosen here */
+    uint32_t requests_max;
+    _Atomic uint32_t in_flight;
+    uint32_t span_model; /* its number in the timeline */
+
+    struct fm_model_counters **counters; /* by loop */
+    uint32_t loop_count;
+
+    /* The main loop's. */
+    struct fm_model_totals totals;
+    struct fm_recent recent;
+    struct fm_batch_row_total *learnt; /* by batch size: what the profile is up to date with */
+    uint32_t learnt_count;
+};
+
+struct fm_serving_options {
+    struct fm_pool *pool;
+    uint32_t loop_count;
+    uint32_t requests_max;
+    uint64_t slo_ns; /* of models that name none; 0: chosen */
+    enum fm_sched_goal goal;
+    bool goal_given;
+};
+
+/* As the attach hook of the catalog: measures if it has to, and puts the entry into the pool. */
+int FM_NODISCARD fm_serving_create(const struct fm_serving_options *options,
+                                   struct fm_catalog_entry *entry, struct fm_serving **ret_serving,
+                                   struct fm_error *reterr);
+/* When nobody holds the entry. Waits until nothing of it is in the pool. Accepts NULL. */
+void fm_serving_destroy(struct fm_serving *serving);
+
+/* Adds up what was counted, and follows it: about once a second, on the main loop. */
+void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns);
+
+#endif
