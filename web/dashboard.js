@@ -367,13 +367,16 @@ function showTimeline(state) {
 
 function showDrops(state) {
   const counts = new Map();
+  let span = 0;
   for (const model of state.models) {
     const before = snapshotBefore(modelKey(model), state.server.wall_ms, KEEP_MS);
+    if (before && before.counts !== model.counts) span = Math.max(span, state.server.wall_ms - before.at);
     for (const [reason, count] of Object.entries(model.counts.drops)) {
       const fresh = count - (before && before.counts !== model.counts ? before.counts.drops[reason] || 0 : 0);
       if (fresh > 0) counts.set(reason, (counts.get(reason) || 0) + fresh);
     }
   }
+  setText($("drops-sub"), span === 0 ? "since the start" : span > KEEP_MS - 5000 ? "last 5 minutes" : "while you watch");
   const sorted = [...counts].sort((a, b) => b[1] - a[1]);
   const top = sorted.length ? sorted[0][1] : 1;
   const box = $("drops");

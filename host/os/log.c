@@ -23,6 +23,8 @@ static struct {
     uint64_t dropped;
     bool writing;
     bool stopping;
+    struct fm_text recent[FM_LOG_RECENT_MAX]; /* a ring of JSON objects */
+    uint64_t recent_count;                    /* ever */
 } log_;
 
 static atomic_bool running;
@@ -74,6 +76,7 @@ int fm_log_start(const struct fm_log_options *options, struct fm_error *reterr)
     log_.options = *options;
     log_.stopping = false;
     log_.dropped = 0;
+    log_.recent_count = 0;
     fm_mutex_init(&log_.mutex);
     fm_condition_init(&log_.condition);
     fm_condition_init(&log_.written);
@@ -99,6 +102,9 @@ void fm_log_stop(void)
     fm_mutex_unlock(&log_.mutex);
     fm_thread_join(&log_.thread);
     fm_text_deinit(&log_.pending);
+    for (uint32_t i = 0; i < FM_LOG_RECENT_MAX; i++) {
+        fm_text_deinit(&log_.recent[i]);
+    }
     fm_condition_deinit(&log_.written);
     fm_condition_deinit(&log_.condition);
     fm_mutex_deinit(&log_.mutex);
@@ -208,12 +214,12 @@ static void append_field(struct fm_text *text, const struct fm_log_field *field,
     append_value(text, field, json);
 }
 
-static void append_record(struct fm_text *text, enum fm_log_level level, const char *event,
-                          const struct fm_log_field *fields, size_t count, uint64_t suppressed)
+static void append_record(struct fm_text *text, bool json, enum fm_log_level level,
+                          const char *event, const struct fm_log_field *fields, size_t count,
+                          uint64_t suppressed)
 {
     char when[40];
     fm_os_format_time(fm_os_wall_ns(), when, sizeof(when));
-    bool json = log_.options.format == FM_LOG_FORMAT_JSON;
     if (json) {
         fm_text_append_format(text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\"", when,
                               level_name(level), event);
@@ -227,6 +233,37 @@ static void append_record(struct fm_text *text, enum fm_log_level level, const c
         append_field(text, &FM_LOG_UINT("suppressed", suppressed), json);
     }
     fm_text_append_string(text, json ? "}\n" : "\n");
+}
+
+/* --- The latest records --- */
+
+/* Behind the mutex. Records that are too long, or for which there is no memory, are left out: the
+ * log itself has them. */
+static void recent_put(enum fm_log_level level, const char *event,
+                       const struct fm_log_field *fields, size_t count, uint64_t suppressed)
+{
+    struct fm_text *text = &log_.recent[log_.recent_count % FM_LOG_RECENT_MAX];
+    fm_text_clear(text);
+    append_record(text, true, level, event, fields, count, suppressed);
+    if (text->failed || text->length > FM_LOG_RECENT_BYTES_MAX) {
+        fm_text_deinit(text);
+    } else {
+        log_.recent_count++;
+    }
+}
+
+void fm_log_recent(struct fm_text *text)
+{
+    if (!atomic_load(&running)) {
+        return;
+    }
+    fm_mutex_lock(&log_.mutex);
+    uint64_t held = log_.recent_count < FM_LOG_RECENT_MAX ? log_.recent_count : FM_LOG_RECENT_MAX;
+    for (uint64_t i = log_.recent_count - held; i < log_.recent_count; i++) {
+        const struct fm_text *record = &log_.recent[i % FM_LOG_RECENT_MAX];
+        fm_text_append(text, record->data, record->length);
+    }
+    fm_mutex_unlock(&log_.mutex);
 }
 
 /* --- The rate limit --- */
@@ -261,14 +298,16 @@ void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char 
         return;
     }
     uint64_t suppressed = atomic_exchange(&site->suppressed, 0);
+    bool json = log_.options.format == FM_LOG_FORMAT_JSON;
     fm_mutex_lock(&log_.mutex);
+    recent_put(level, event, fields, count, suppressed);
     size_t before = log_.pending.length;
     if (before < FM_LOG_PENDING_BYTES_MAX) {
         if (log_.dropped > 0) {
-            append_record(&log_.pending, FM_LOG_WARNING, "log_dropped",
+            append_record(&log_.pending, json, FM_LOG_WARNING, "log_dropped",
                           &FM_LOG_UINT("records", log_.dropped), 1, 0);
         }
-        append_record(&log_.pending, level, event, fields, count, suppressed);
+        append_record(&log_.pending, json, level, event, fields, count, suppressed);
         log_.dropped = 0;
         if (log_.pending.failed) {
             log_.pending.failed = false;

@@ -18,13 +18,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/util/text.h"
 #include "fermata/backend.h"
 #include "fermata/status.h"
 
 #define FM_LOG_PENDING_BYTES_MAX \
-    (1u << 20)                     /* not written yet; records beyond it are dropped and counted */
-#define FM_LOG_TEXT_BYTES_MAX 2000 /* of one value; longer ones are cut */
-#define FM_LOG_BURST          20   /* records of one place in the code at once ... */
+    (1u << 20) /* not written yet; records beyond it are dropped and counted */
+#define FM_LOG_TEXT_BYTES_MAX   2000  /* of one value; longer ones are cut */
+#define FM_LOG_RECENT_MAX       64u   /* records that fm_log_recent knows ... */
+#define FM_LOG_RECENT_BYTES_MAX 4096u /* ... of at most this length */
+#define FM_LOG_BURST            20    /* records of one place in the code at once ... */
 #define FM_LOG_PER_SECOND \
     10 /* ... and then this many a second; the next one says how many were left out */
 
@@ -78,6 +81,10 @@ int FM_NODISCARD fm_log_start(const struct fm_log_options *options, struct fm_er
 void fm_log_stop(void);
 /* Waits until what is pending now was written, at most timeout_ns. */
 void fm_log_flush(uint64_t timeout_ns);
+
+/* Appends the latest records as JSON objects, each on a line, whatever the log's format is: for the
+ * dashboard. Copies under the log's lock: at most some ten microseconds. */
+void fm_log_recent(struct fm_text *text);
 
 void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event,
                   const struct fm_log_field *fields, size_t count);

@@ -66,6 +66,32 @@ TEST(json_records)
                              "18446744073709551615}\n");
 }
 
+TEST(the_latest_records_can_be_asked_for)
+{
+    static char text[1 << 16];
+    static struct fm_log_site sites[FM_LOG_RECENT_MAX + 5];
+    struct fm_text recent = {0};
+    fm_log_recent(&recent);
+    CHECK_UINT_EQ(recent.length, 0);
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    for (uint32_t i = 0; i < FM_LOG_RECENT_MAX + 5; i++) {
+        fm_log_write(&sites[i], FM_LOG_INFO, "row", &FM_LOG_UINT("i", i), 1);
+    }
+    fm_log(FM_LOG_DEBUG, "hidden", FM_LOG_TEXT("x", "y"));
+    fm_log_recent(&recent);
+    uint32_t lines = 0;
+    for (size_t i = 0; i < recent.length; i++) {
+        lines += recent.data[i] == '\n' ? 1 : 0;
+    }
+    CHECK_UINT_EQ(lines, FM_LOG_RECENT_MAX);
+    CHECK_STR_CONTAINS(recent.data, "\"level\":\"info\",\"event\":\"row\",\"i\":5}\n");
+    CHECK_STR_CONTAINS(recent.data, "\"i\":68}\n");
+    CHECK(!fm_test_contains(recent.data, "\"i\":4}"));
+    CHECK(!fm_test_contains(recent.data, "hidden"));
+    fm_text_deinit(&recent);
+    finish(text, sizeof(text));
+}
+
 TEST(a_place_that_logs_too_much_is_limited)
 {
     static char text[65536];
