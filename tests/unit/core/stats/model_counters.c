@@ -4,6 +4,7 @@
  */
 #include "core/stats/model_counters.h"
 
+#include "core/stats/counters_table.h"
 #include "core/util/memory.h"
 #include "core/util/random.h"
 #include "host/os/os.h"
@@ -171,6 +172,37 @@ TEST(readers_never_disturb_writers)
     CHECK_UINT_EQ(totals.histograms[FM_COUNTED_HISTOGRAM_TOTAL].count, WRITERS * ROUNDS);
     CHECK_UINT_EQ(totals.executions, WRITERS * ROUNDS);
     fm_model_totals_deinit(&totals);
+}
+
+TEST(each_thread_has_its_own_and_all_add_up)
+{
+    struct fm_counters_table table;
+    CHECK_INT_EQ(fm_counters_table_init(&table, 3, 5), 0);
+    for (uint32_t thread = 0; thread < 3; thread++) {
+        for (uint32_t i = 0; i <= thread; i++) {
+            struct fm_model_counters *counters = fm_counters_table_get(&table, thread, 4, 8);
+            CHECK(counters != NULL);
+            fm_model_count_success(counters, 1000, FM_DEADLINE_MET);
+        }
+    }
+    struct fm_model_totals totals = {0};
+    CHECK_INT_EQ(fm_counters_table_totals(&table, 4, &totals), 0);
+    CHECK_UINT_EQ(totals.deadlines_met, 6);
+    CHECK_PTR_EQ(fm_counters_table_get(&table, 1, 4, 8), fm_counters_table_get(&table, 1, 4, 8));
+    CHECK_PTR_NE(fm_counters_table_get(&table, 1, 4, 8), fm_counters_table_get(&table, 2, 4, 8));
+    fm_model_totals_clear(&totals);
+    CHECK_INT_EQ(fm_counters_table_totals(&table, 3, &totals), 0);
+    CHECK_UINT_EQ(totals.deadlines_met, 0);
+    fm_counters_table_release(&table, 4);
+    CHECK_INT_EQ(fm_counters_table_totals(&table, 4, &totals), 0);
+    CHECK_UINT_EQ(totals.deadlines_met, 0);
+    fm_memory_fail_at(1, 0);
+    CHECK(fm_counters_table_get(&table, 0, 0, 8) == NULL);
+    fm_memory_fail_at(0, 0);
+    fm_model_totals_deinit(&totals);
+    fm_counters_table_deinit(&table);
+    CHECK_INT_EQ(fm_counters_table_init(&table, 0, 5), FM_EINVAL);
+    CHECK_INT_EQ(fm_counters_table_init(&table, 8192, 100000), FM_EINVAL);
 }
 
 TEST(counting_is_cheap)
