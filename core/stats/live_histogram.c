@@ -75,20 +75,22 @@ uint64_t fm_histogram_totals_quantile_ns(const struct fm_histogram_totals *total
     return fm_live_histogram_edge_ns(FM_LIVE_HISTOGRAM_BUCKETS);
 }
 
-uint64_t fm_histogram_totals_at_most(const struct fm_histogram_totals *totals, uint64_t bound_ns)
+void fm_histogram_totals_at_most(const struct fm_histogram_totals *totals,
+                                 const uint64_t *bounds_ns, uint32_t bound_count,
+                                 uint64_t *ret_counts)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < FM_LIVE_HISTOGRAM_BUCKETS; i++) {
+    uint32_t i = 0;
+    for (uint32_t at = 0; at < bound_count; at++) {
+        while (i < FM_LIVE_HISTOGRAM_BUCKETS && fm_live_histogram_edge_ns(i + 1) <= bounds_ns[at]) {
+            sum += totals->buckets[i++];
+        }
+        ret_counts[at] = sum;
         uint64_t low_ns = i == 0 ? 0 : fm_live_histogram_edge_ns(i);
-        uint64_t high_ns = fm_live_histogram_edge_ns(i + 1);
-        if (high_ns <= bound_ns) {
-            sum += totals->buckets[i];
-        } else if (low_ns < bound_ns) {
-            double part = (double)(bound_ns - low_ns) / (double)(high_ns - low_ns);
-            return sum + (uint64_t)((double)totals->buckets[i] * part);
-        } else {
-            break;
+        if (i < FM_LIVE_HISTOGRAM_BUCKETS && totals->buckets[i] > 0 && low_ns < bounds_ns[at]) {
+            double width_ns = (double)(fm_live_histogram_edge_ns(i + 1) - low_ns);
+            double part = (double)(bounds_ns[at] - low_ns) / width_ns;
+            ret_counts[at] += (uint64_t)((double)totals->buckets[i] * part);
         }
     }
-    return sum;
 }

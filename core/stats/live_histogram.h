@@ -88,8 +88,10 @@ uint64_t fm_histogram_totals_mean_ns(const struct fm_histogram_totals *totals);
 /* The value that `permille` thousandths of all do not exceed; 0 when there is none. */
 uint64_t fm_histogram_totals_quantile_ns(const struct fm_histogram_totals *totals,
                                          uint32_t permille);
-/* How many are at most bound_ns: a bucket that the bound cuts counts by its part below it, rounded
- * down, so that the answer grows with the bound. */
-uint64_t fm_histogram_totals_at_most(const struct fm_histogram_totals *totals, uint64_t bound_ns);
+/* How many are at most bounds_ns[i], which ascend: a bucket that a bound cuts counts by its part
+ * below it, rounded down, so that the answers ascend, too. */
+void fm_histogram_totals_at_most(const struct fm_histogram_totals *totals,
+                                 const uint64_t *bounds_ns, uint32_t bound_count,
+                                 uint64_t *ret_counts);
 
 #endif

@@ -4,9 +4,7 @@
 #include "core/stats/prometheus.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/proto/decimal.h"
@@ -59,11 +57,11 @@ static void append_escaped(struct fm_text *text, const char *string, bool quotes
     }
 }
 
-static void append_labels(struct fm_text *text, struct fm_prometheus_labels labels,
-                          const char *bound)
+/* With `open` the last brace is left to the caller, who adds a label. */
+static void append_labels(struct fm_text *text, struct fm_prometheus_labels labels, bool open)
 {
     FM_ASSERT(labels.count <= FM_PROMETHEUS_LABELS_MAX);
-    if (labels.count == 0 && bound == NULL) {
+    if (labels.count == 0 && !open) {
         return;
     }
     fm_text_append_char(text, '{');
@@ -76,30 +74,34 @@ static void append_labels(struct fm_text *text, struct fm_prometheus_labels labe
         append_escaped(text, labels.items[i].value, true);
         fm_text_append_char(text, '"');
     }
-    if (bound != NULL) {
+    if (open) {
         fm_text_append_string(text, labels.count > 0 ? ",le=\"" : "le=\"");
-        fm_text_append_string(text, bound);
-        fm_text_append_char(text, '"');
+    } else {
+        fm_text_append_char(text, '}');
     }
-    fm_text_append_char(text, '}');
 }
 
 static void append_sample(struct fm_text *text, const struct fm_prometheus_family *family,
-                          const char *suffix, struct fm_prometheus_labels labels, const char *bound,
-                          const char *value)
+                          const char *suffix, struct fm_prometheus_labels labels, const char *value)
 {
     fm_text_append_string(text, family->name);
     fm_text_append_string(text, suffix);
-    append_labels(text, labels, bound);
+    append_labels(text, labels, false);
     fm_text_append_char(text, ' ');
     fm_text_append_string(text, value);
     fm_text_append_char(text, '\n');
 }
 
+/* Some ten thousand numbers a page: snprintf would be half of its time. */
 static const char *format_uint(uint64_t value, char text[NUMBER_SIZE])
 {
-    (void)snprintf(text, NUMBER_SIZE, "%" PRIu64, value);
-    return text;
+    char *at = text + NUMBER_SIZE - 1;
+    *at = '\0';
+    do {
+        *--at = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    return at;
 }
 
 static const char *format_number(double value, char text[NUMBER_SIZE])
@@ -120,7 +122,7 @@ void fm_prometheus_uint(struct fm_prometheus *page, const struct fm_prometheus_f
 {
     char number[NUMBER_SIZE];
     FM_ASSERT(family->type != FM_PROMETHEUS_HISTOGRAM);
-    append_sample(samples_find(page, family), family, "", labels, NULL, format_uint(value, number));
+    append_sample(samples_find(page, family), family, "", labels, format_uint(value, number));
 }
 
 void fm_prometheus_number(struct fm_prometheus *page, const struct fm_prometheus_family *family,
@@ -128,17 +130,52 @@ void fm_prometheus_number(struct fm_prometheus *page, const struct fm_prometheus
 {
     char number[NUMBER_SIZE];
     FM_ASSERT(family->type != FM_PROMETHEUS_HISTOGRAM);
-    append_sample(samples_find(page, family), family, "", labels, NULL,
-                  format_number(value, number));
+    append_sample(samples_find(page, family), family, "", labels, format_number(value, number));
 }
 
-static void append_histogram_end(struct fm_text *text, const struct fm_prometheus_family *family,
-                                 struct fm_prometheus_labels labels, double sum, uint64_t count)
+/* The beginning of all buckets of a histogram is the same: it is made once and copied. */
+struct bucket_writer {
+    struct fm_text *text;
+    size_t prefix_at; /* within text: the first bucket's own beginning */
+    size_t prefix_length;
+};
+
+static void bucket_append(struct bucket_writer *writer, const char *bound, uint64_t count)
 {
     char number[NUMBER_SIZE];
-    append_sample(text, family, "_bucket", labels, "+Inf", format_uint(count, number));
-    append_sample(text, family, "_sum", labels, NULL, format_number(sum, number));
-    append_sample(text, family, "_count", labels, NULL, format_uint(count, number));
+    struct fm_text *text = writer->text;
+    if (text->length > writer->prefix_at + writer->prefix_length) {
+        char *room = fm_text_reserve(text, writer->prefix_length);
+        if (room == NULL) {
+            return;
+        }
+        memcpy(room, text->data + writer->prefix_at, writer->prefix_length);
+    }
+    fm_text_append_string(text, bound);
+    fm_text_append(text, "\"} ", 3);
+    fm_text_append_string(text, format_uint(count, number));
+    fm_text_append_char(text, '\n');
+}
+
+static struct bucket_writer buckets_begin(struct fm_text *text,
+                                          const struct fm_prometheus_family *family,
+                                          struct fm_prometheus_labels labels)
+{
+    struct bucket_writer writer = {.text = text, .prefix_at = text->length};
+    fm_text_append_string(text, family->name);
+    fm_text_append_string(text, "_bucket");
+    append_labels(text, labels, true);
+    writer.prefix_length = text->length - writer.prefix_at;
+    return writer;
+}
+
+static void buckets_end(struct bucket_writer *writer, const struct fm_prometheus_family *family,
+                        struct fm_prometheus_labels labels, double sum, uint64_t count)
+{
+    char number[NUMBER_SIZE];
+    bucket_append(writer, "+Inf", count);
+    append_sample(writer->text, family, "_sum", labels, format_number(sum, number));
+    append_sample(writer->text, family, "_count", labels, format_uint(count, number));
 }
 
 void fm_prometheus_histogram(struct fm_prometheus *page, const struct fm_prometheus_family *family,
@@ -147,15 +184,15 @@ void fm_prometheus_histogram(struct fm_prometheus *page, const struct fm_prometh
                              uint32_t bound_count)
 {
     char bound[NUMBER_SIZE];
-    char number[NUMBER_SIZE];
+    uint64_t cumulative[FM_PROMETHEUS_BOUNDS_MAX];
     struct fm_text *text = samples_find(page, family);
     FM_ASSERT(family->type == FM_PROMETHEUS_HISTOGRAM && bound_count <= FM_PROMETHEUS_BOUNDS_MAX);
+    struct bucket_writer writer = buckets_begin(text, family, labels);
+    fm_histogram_totals_at_most(totals, bounds_ns, bound_count, cumulative);
     for (uint32_t i = 0; i < bound_count; i++) {
-        append_sample(text, family, "_bucket", labels,
-                      format_number((double)bounds_ns[i] / 1e9, bound),
-                      format_uint(fm_histogram_totals_at_most(totals, bounds_ns[i]), number));
+        bucket_append(&writer, format_number((double)bounds_ns[i] / 1e9, bound), cumulative[i]);
     }
-    append_histogram_end(text, family, labels, (double)totals->sum_ns / 1e9, totals->count);
+    buckets_end(&writer, family, labels, (double)totals->sum_ns / 1e9, totals->count);
 }
 
 void fm_prometheus_histogram_counts(struct fm_prometheus *page,
@@ -165,14 +202,13 @@ void fm_prometheus_histogram_counts(struct fm_prometheus *page,
                                     uint64_t count)
 {
     char bound[NUMBER_SIZE];
-    char number[NUMBER_SIZE];
     struct fm_text *text = samples_find(page, family);
     FM_ASSERT(family->type == FM_PROMETHEUS_HISTOGRAM && bound_count <= FM_PROMETHEUS_BOUNDS_MAX);
+    struct bucket_writer writer = buckets_begin(text, family, labels);
     for (uint32_t i = 0; i < bound_count; i++) {
-        append_sample(text, family, "_bucket", labels, format_uint(bounds[i], bound),
-                      format_uint(cumulative[i], number));
+        bucket_append(&writer, format_uint(bounds[i], bound), cumulative[i]);
     }
-    append_histogram_end(text, family, labels, (double)sum, count);
+    buckets_end(&writer, family, labels, (double)sum, count);
 }
 
 void fm_prometheus_write(const struct fm_prometheus *page, struct fm_text *text)
