@@ -281,7 +281,9 @@ class Timeline {
   place() {
     const width = this.canvas.parentElement.clientWidth;
     const narrow = width < 520;
-    return { width, row: narrow ? 26 : 30, left: narrow ? 52 : 78, top: 22 };
+    const count = this.names.length;
+    const row = count > 32 ? 13 : count > 12 ? 21 : narrow ? 26 : 30;
+    return { width, row, head: row > 20 ? 7 : 3, foot: row > 20 ? 3 : 2, left: narrow ? 52 : 78, top: 22 };
   }
 
   x(us, place, edge) {
@@ -311,13 +313,14 @@ class Timeline {
       const y = place.top + index * place.row;
       pen.fillStyle = color.fill;
       pen.globalAlpha = 0.5;
-      pen.fillRect(place.left, y + 7, place.width - place.left - 2, place.row - 10);
+      pen.fillRect(place.left, y + place.head, place.width - place.left - 2, place.row - place.head - place.foot);
       pen.globalAlpha = 1;
       pen.fillStyle = name.state === "down" ? color.faint : color.soft;
-      pen.font = "12px " + family;
+      pen.font = Math.min(12, place.row - 3) + "px " + family;
       pen.textAlign = "left";
-      pen.fillText(this.fit(pen, name.name, place.left - 8), 0, y + place.row / 2 + 6);
-      if (name.state === "down") pen.fillText("down", place.left + 8, y + place.row / 2 + 6);
+      const base = y + (place.row + place.head - place.foot) / 2 + 4;
+      pen.fillText(this.fit(pen, name.name, place.left - 8), 0, base);
+      if (name.state === "down") pen.fillText("down", place.left + 8, base);
     });
     pen.save();
     pen.beginPath();
@@ -357,23 +360,24 @@ class Timeline {
     const y = place.top + row * place.row;
     const color = model < 0 ? this.color.faint : this.color.model[model % 8];
     if (kind === SPAN_REST) {
-      this.hatch(pen, x, y + 7, wide, place.row - 10);
+      this.hatch(pen, x, y + place.head, wide, place.row - place.head - place.foot);
     } else if (kind === SPAN_WINDOW) {
       pen.strokeStyle = color;
       pen.lineWidth = 1.5;
       pen.globalAlpha = 0.8;
       pen.beginPath();
-      pen.moveTo(x + 1, y + 6);
-      pen.lineTo(x + 1, y + 2.5);
-      pen.lineTo(x + wide - 1, y + 2.5);
-      pen.lineTo(x + wide - 1, y + 6);
+      const roof = place.head > 5 ? 2.5 : 1;
+      pen.moveTo(x + 1, y + place.head - 1);
+      pen.lineTo(x + 1, y + roof);
+      pen.lineTo(x + wide - 1, y + roof);
+      pen.lineTo(x + wide - 1, y + place.head - 1);
       pen.stroke();
       pen.globalAlpha = 1;
       pen.lineWidth = 1;
     } else {
       pen.fillStyle = color;
       pen.beginPath();
-      pen.roundRect(x, y + 7, Math.max(1.5, wide - 1), place.row - 10, Math.min(4, wide / 3));
+      pen.roundRect(x, y + place.head, Math.max(1.5, wide - 1), place.row - place.head - place.foot, Math.min(4, wide / 3));
       pen.fill();
       if (this.chosen === span) {
         pen.strokeStyle = this.color.ink;
@@ -381,6 +385,7 @@ class Timeline {
         pen.stroke();
         pen.lineWidth = 1;
       }
+      if (place.row < 20) return;
       pen.fillStyle = this.color.block;
       pen.textAlign = "left";
       pen.font = "600 11.5px " + family;
@@ -389,7 +394,7 @@ class Timeline {
       const left = Math.max(x, place.left);
       const room = x + wide - left - 10;
       const text = pen.measureText(long).width < room ? long : pen.measureText("×" + rows).width < room ? "×" + rows : "";
-      pen.fillText(text, left + 5, y + place.row / 2 + 6);
+      pen.fillText(text, left + 5, y + (place.row + place.head - place.foot) / 2 + 4);
     }
   }
 

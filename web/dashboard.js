@@ -244,7 +244,7 @@ function showModelRow(row, model) {
   const part = model.slo_ms > 0 ? recent.p99_ms / model.slo_ms : NaN;
   row.p99.set(part, recent.p99_ms > 0 ? ofMs(recent.p99_ms, model.slo_ms) : "–", part > 1.05 ? "bad" : part > 1 ? "warn" : "");
   row.p99.node.title = model.slo_ms > 0 ? "SLO " + formatMs(model.slo_ms) : "no SLO";
-  withUnit(row.cells.batch, recent.batch > 0 ? recent.batch.toFixed(1) : "–", model.batch_max > 1 ? "of " + model.batch_max : "");
+  withUnit(row.cells.batch, recent.batch > 0 ? recent.batch.toFixed(1) : "–", recent.batch > 0 && model.batch_max > 1 ? "of " + model.batch_max : "");
   withUnit(row.cells.queue, formatCount(model.queued), "");
   withUnit(row.cells.drops, recent.dropped > 0 ? formatCount(recent.dropped) : "0", "");
 }
