@@ -360,7 +360,9 @@ class Timeline {
     const y = place.top + row * place.row;
     const color = model < 0 ? this.color.faint : this.color.model[model % 8];
     if (kind === SPAN_REST) {
-      this.hatch(pen, x, y + place.head, wide, place.row - place.head - place.foot);
+      // Only what is seen: a long rest is a thousand screens wide when one looks closely.
+      const left = Math.max(x, place.left - 12);
+      this.hatch(pen, left, y + place.head, Math.min(x + wide, place.width) - left, place.row - place.head - place.foot);
     } else if (kind === SPAN_WINDOW) {
       pen.strokeStyle = color;
       pen.lineWidth = 1.5;

@@ -89,8 +89,57 @@ function formatClock(ms) {
 
 function showBanner(text) {
   const banner = $("banner");
+  if (banner.querySelector("form") && text === "") banner.replaceChildren();
   banner.hidden = !text;
   setText(banner, text || "");
+}
+
+// --- a server that wants to know who asks: the token is kept for this tab, and no longer ---
+
+const token = {
+  get() {
+    try {
+      return sessionStorage.getItem("fermata-token") || "";
+    } catch {
+      return this.kept || "";
+    }
+  },
+  set(value) {
+    this.kept = value;
+    try {
+      sessionStorage.setItem("fermata-token", value);
+    } catch {
+      // Without storage it lasts as long as the page.
+    }
+  },
+};
+
+function askForToken() {
+  const banner = $("banner");
+  if (banner.querySelector("form")) return;
+  const field = el("input", { type: "password", autocomplete: "off", "aria-label": "Access token", placeholder: "Token" });
+  const form = el("form", { class: "token", onsubmit: (event) => {
+    event.preventDefault();
+    token.set(field.value.trim());
+    banner.replaceChildren();
+    banner.hidden = true;
+    dispatchEvent(new Event("tokenchange"));
+  } }, token.get() ? "The server does not take this token. Another one:" : "This server wants an access token:", field, el("button", { class: "plain", type: "submit" }, "Use it"));
+  banner.replaceChildren(form);
+  banner.hidden = false;
+  field.focus();
+}
+
+/** fetch with the token. Where the server wants one (401), asks for it and throws an error with `asked` set. */
+async function ask(url, options) {
+  const headers = { ...(options?.headers || {}) };
+  if (token.get()) headers.Authorization = "Bearer " + token.get();
+  const answer = await fetch(url, { ...options, headers });
+  if (answer.status === 401) {
+    askForToken();
+    throw Object.assign(new Error("the server wants a token"), { asked: true });
+  }
+  return answer;
 }
 
 // --- light or dark: the system's choice until somebody makes one here ---

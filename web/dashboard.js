@@ -232,7 +232,7 @@ function showModelRow(row, model) {
     row.node.replaceChildren(first, ...(broken ? [row.reason] : COLUMNS.slice(1).map(([id]) => row.cells[id])));
   }
   if (broken) {
-    setText(row.reason, model.state === "LOADING" ? "Loading…" : model.reason || "Unavailable, without a reason given");
+    setText(row.reason, model.state === "LOADING" ? "Loading…" : model.state === "UNLOADING" ? "Unloading…" : model.reason || "Unavailable, without a reason given");
     return;
   }
   const recent = model.recent || { requests: 0, good: 0, batch: 0, p50_ms: 0, p99_ms: 0, dropped: 0 };
@@ -491,7 +491,7 @@ async function poll() {
   if (document.hidden || view.paused) return;
   try {
     const newest = view.history.length ? view.history[view.history.length - 1].at : 0;
-    const answer = await fetch("debug/state?since=" + view.since + "&history=" + newest, { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const answer = await ask("debug/state?since=" + view.since + "&history=" + newest, { cache: "no-store", signal: AbortSignal.timeout(8000) });
     if (!answer.ok) throw new Error("the server answered " + answer.status);
     const state = await answer.json();
     if (state.format !== 1) throw new Error("this page is older or newer than the server; load it again");
@@ -503,6 +503,10 @@ async function poll() {
     showBanner("");
   } catch (error) {
     failures++;
+    if (error.asked) {
+      setText($("status-text"), "Locked");
+      return;
+    }
     if (failures > 1) {
       $("status").className = "pill bad";
       setText($("status-text"), "No contact");
@@ -540,5 +544,6 @@ addEventListener("keydown", (event) => {
   }
 });
 addEventListener("themechange", () => view.state && show(view.state));
+addEventListener("tokenchange", poll);
 document.addEventListener("visibilitychange", () => !document.hidden && poll());
 poll();

@@ -19,11 +19,11 @@ const shapeText = (shape) => "[" + shape.map((size) => (size < 0 ? "any" : size)
 
 async function loadModels() {
   try {
-    const answer = await fetch("debug/state", { cache: "no-store" });
+    const answer = await ask("debug/state", { cache: "no-store" });
     if (!answer.ok) throw new Error("the server answered " + answer.status);
     page.models = (await answer.json()).models.filter((model) => model.state === "READY");
   } catch (error) {
-    showBanner("The list of models cannot be had: " + error.message + ". Load this page again.");
+    if (!error.asked) showBanner("The list of models cannot be had: " + error.message + ". Load this page again.");
     return;
   }
   const wanted = new URLSearchParams(location.search);
@@ -200,8 +200,8 @@ function numbersElement(data) {
   const values = data.filter((value) => typeof value === "number" || typeof value === "boolean").map(Number);
   if (data.length === 1) return el("div", { class: "big" }, String(values.length ? Number(values[0].toPrecision(7)) : data[0]));
   const box = el("div", {});
-  const low = Math.min(...values.slice(0, 100000));
-  const high = Math.max(...values.slice(0, 100000));
+  const low = values.reduce((least, value) => Math.min(least, value), Infinity);
+  const high = values.reduce((most, value) => Math.max(most, value), -Infinity);
   const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
   if (values.length > 8) {
     const shown = values.slice(0, VALUES_MAX);
@@ -270,7 +270,7 @@ async function send(event) {
     for (let turn = 0; turn < count; turn++) {
       setText(button, count > 1 ? "Sending " + (turn + 1) + " of " + count : "Sending");
       const start = performance.now();
-      const answer = await fetch(path(page.model), { method: "POST", headers: built.headers, body: built.body });
+      const answer = await ask(path(page.model), { method: "POST", headers: built.headers, body: built.body });
       const text = await answer.text();
       times.push(performance.now() - start);
       good += answer.ok ? 1 : 0;
@@ -279,7 +279,7 @@ async function send(event) {
     showAnswer({ ...last, times, good, size: built.body.size ?? new TextEncoder().encode(built.body).length });
     showBanner("");
   } catch (error) {
-    showBanner("The request did not get through: " + error.message);
+    if (!error.asked) showBanner("The request did not get through: " + error.message);
   }
   button.disabled = false;
   setText(button, "Send");
@@ -322,4 +322,5 @@ for (const kind of ["dragleave", "drop"]) $("drop").addEventListener(kind, (even
   $("drop").classList.remove("over");
 });
 $("drop").addEventListener("drop", (event) => setFile(event.dataTransfer.files[0]));
+addEventListener("tokenchange", () => page.models.length || loadModels());
 loadModels();

@@ -11,6 +11,7 @@
 
 #include "core/stats/prometheus.h"
 #include "core/util/assert.h"
+#include "engines/serve/catalog.h"
 
 static_assert((int)FM_COUNTED_DROP_INFEASIBLE == (int)FM_SCHED_DROP_INFEASIBLE &&
                   (int)FM_COUNTED_DROP_OUTRANKED == (int)FM_SCHED_DROP_OUTRANKED &&
@@ -26,6 +27,10 @@ static const uint64_t bounds_ns[] = {
 static const uint64_t batch_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
 
 static const struct fm_prometheus_labels none = {NULL, 0};
+
+/* As fm_catalog_state_name has them. */
+static const char *const states[] = {"LOADING", "READY", "UNLOADING", "UNAVAILABLE"};
+static_assert(FM_COUNT_OF(states) == FM_CATALOG_STATE_COUNT_, "one for each state");
 
 /* A family that is used in one place. */
 #define FAMILY(variable, kind, name_, help_) \
@@ -195,7 +200,6 @@ static void own_counters_write(struct fm_prometheus *page, struct model_labels *
 static void model_gauges_write(struct fm_prometheus *page, struct model_labels *labels,
                                const struct fm_view_model *model)
 {
-    static const char *const states[] = {"LOADING", "READY", "UNAVAILABLE"};
     const struct fm_prometheus_labels two = labels_two(labels);
     bool known = false;
     for (size_t i = 0; i < FM_COUNT_OF(states); i++) {
@@ -423,7 +427,6 @@ static void process_write(struct fm_prometheus *page, const struct fm_view *view
 
 static void models_write(struct fm_prometheus *page, const struct fm_view *view)
 {
-    static const char *const states[] = {"LOADING", "READY", "UNAVAILABLE"};
     uint64_t counts[FM_COUNT_OF(states)] = {0};
     for (uint32_t i = 0; i < view->model_count; i++) {
         for (size_t k = 0; k < FM_COUNT_OF(states); k++) {

@@ -235,6 +235,20 @@ def no_contact_is_said_and_ends():
 
 
 @test
+def a_token_is_asked_for_once():
+    with Fake() as server, Browser() as browser:
+        server.token = "s3cret"
+        browser.open("http://127.0.0.1:%d/" % server.port, "!!document.querySelector('.token input')")
+        assert browser.run("$('status-text').textContent") == "Locked"
+        for value, then in (("wrong", "document.querySelector('.token')?.innerText.includes('does not take')"), ("s3cret", MODELS + " && $('banner').hidden")):
+            browser.run("document.querySelector('.token input').value = '%s'; document.querySelector('.token button').click()" % value)
+            browser.wait(then)
+        browser.open("http://127.0.0.1:%d/try" % server.port, "document.querySelectorAll('#model option').length > 3")
+        assert browser.run("localStorage.getItem('fermata-token')") is None
+        shot(browser, "token")
+
+
+@test
 def filters_narrow_what_is_shown():
     with Fake() as server, Browser() as browser:
         browser.open("http://127.0.0.1:%d/" % server.port, MODELS)

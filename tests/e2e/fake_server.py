@@ -212,6 +212,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         self.server.requests.append(self.path)
+        if self.server.token and path.startswith(("/debug", "/v2")) and self.headers.get("Authorization") != "Bearer " + self.server.token:
+            self.answer_json({"error": "a token is needed"}, 401)
+            return
         if path == "/debug/state":
             if self.server.broken:
                 self.answer_json({"error": "draining"}, 503)
@@ -265,7 +268,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, number=0, live=True):
         super().__init__(("127.0.0.1", number), Handler)
         self.world, self.lock, self.live, self.last, self.broken = World(), threading.Lock(), live, time.monotonic(), False
-        self.requests, self.posts = [], []
+        self.requests, self.posts, self.token = [], [], ""
         self.port = self.server_address[1]
 
 

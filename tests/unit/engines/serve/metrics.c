@@ -4,6 +4,7 @@
 #include "engines/serve/metrics.h"
 
 #include "core/util/memory.h"
+#include "engines/serve/catalog.h"
 #include "tests/harness/test.h"
 #include "tests/harness/view_sample.h"
 
@@ -43,6 +44,24 @@ TEST(sample_page)
     CHECK_STR_CONTAINS(text.data, "type=\"gpu\"} +Inf\n");
     CHECK(fm_view_sample_save("metrics.prom", text.data, text.length));
     fm_text_deinit(&text);
+    fm_view_sample_deinit(&sample);
+}
+
+TEST(states_are_those_of_the_catalog)
+{
+    struct fm_view_sample sample;
+    fm_view_sample_init(&sample);
+    for (uint32_t state = 0; state < FM_CATALOG_STATE_COUNT_; state++) {
+        char row[200];
+        struct fm_text text = {0};
+        sample.models[2].state = fm_catalog_state_name((enum fm_catalog_state)state);
+        fm_metrics_write(&sample.view, &text);
+        (void)snprintf(row, sizeof(row),
+                       "\nfermata_model_state{model=\"broken\",version=\"1\",state=\"%s\"} 1\n",
+                       sample.models[2].state);
+        CHECK_STR_CONTAINS(text.data, row);
+        fm_text_deinit(&text);
+    }
     fm_view_sample_deinit(&sample);
 }
 
