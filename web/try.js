@@ -53,11 +53,18 @@ function choose() {
     $("scale").value = plan.datatype === "UINT8" ? "byte" : "imagenet";
   }
   setText($("image-note"), !plan ? "" : plan.kind === "file" ? "The file is sent as it is." : "The image is scaled here and sent as " + plan.datatype + " " + (plan.planar ? "planes (channels first)" : "pixels (channels last)") + ".");
-  $("json").value = JSON.stringify(example(page.model), null, 2);
+  $("json").value = pretty(example(page.model));
   setText($("json-error"), "");
   const numbers = page.model.outputs.some((port) => port.datatype.startsWith("FP") && port.shape.length === 2 && port.shape[1] > 2);
   $("classes").value = numbers ? 5 : 0;
-  setMode(plan ? "image" : "json");
+  // Bytes may be a file or words: what they are called has to tell.
+  const words = plan?.kind === "file" && page.model.kind !== "pipeline" && !/image|img|photo|pic|jpe?g|png|file|frame/i.test(page.model.inputs[0].name);
+  setMode(plan && !words ? "image" : "json");
+}
+
+/** JSON with its lists of numbers and of single words on one line. */
+function pretty(value) {
+  return JSON.stringify(value, null, 2).replace(/\[\s+((?:(?:-?[\d.e+-]+|true|false|"\w*")(?:,\s+)?)+)\s+\]/g, (list, inner) => "[" + inner.replace(/,\s+/g, ", ") + "]");
 }
 
 /** How an image can be sent to the model: as a file, as pixels, or (null) not at all. */
@@ -246,8 +253,8 @@ function showAnswer(result) {
   else if (document_?.outputs) outputs.replaceChildren(...document_.outputs.map(outputElement));
   else outputs.replaceChildren(el("p", { class: "note" }, "The answer is no inference document; see below."));
   $("raw").hidden = false;
-  const pretty = document_ && text.length < RAW_MAX ? JSON.stringify(document_, null, 2) : text;
-  setText($("raw-text"), pretty.length > RAW_MAX ? pretty.slice(0, RAW_MAX) + "\n…" : pretty);
+  const shown = document_ && text.length < RAW_MAX ? JSON.stringify(document_, null, 2) : text;
+  setText($("raw-text"), shown.length > RAW_MAX ? shown.slice(0, RAW_MAX) + "\n…" : shown);
 }
 
 async function send(event) {

@@ -290,6 +290,8 @@ def json_is_sent_and_shown():
     with Fake() as server, Browser() as browser:
         browser.open("http://127.0.0.1:%d/try?model=ranker&version=14" % server.port, "document.querySelectorAll('#model option').length > 3")
         assert browser.run("page.model.name") == "ranker"
+        assert '"shape": [1, 64],' in browser.run("$('json').value")
+        assert browser.run("JSON.stringify(JSON.parse(pretty({a: [1, -2.5e-7, true], b: ['x', 'y, z'], c: [[1], []]})))") == '{"a":[1,-2.5e-7,true],"b":["x","y, z"],"c":[[1],[]]}'
         assert "features" in browser.run("$('ports').innerText") and "[any, 64]" in browser.run("$('ports').innerText")
         browser.run("$('timeout').value = '50'; $('send').click()")
         browser.wait("!!document.querySelector('.big')")
