@@ -3,6 +3,7 @@
  */
 #include "engines/serve/serve.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/util/assert.h"
@@ -48,6 +49,7 @@ static void on_exit_timeout(void *context)
 static void drain(struct fm_serve *serve)
 {
     atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
+    fm_supervision_stopping();
     fm_catalog_submit(serve->catalog, &serve->stopping);
     for (uint32_t i = 1; i < serve->loop_count; i++) {
         fm_loop_post(serve->loops[i].loop, &serve->loops[i].drain_task);
@@ -63,10 +65,21 @@ static void on_tick(void *context)
     fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
 }
 
+static void ready_tell(const struct fm_serve *serve)
+{
+    char status[80];
+    (void)snprintf(status, sizeof(status), "%zu models ready",
+                   serve->loops[0].reader.view->counts[FM_CATALOG_READY]);
+    fm_supervision_ready(status);
+}
+
 static void on_polled(struct fm_catalog_operation *operation)
 {
     struct fm_serve *serve = operation->context;
     serve->polls = false;
+    if (!serve->draining) {
+        ready_tell(serve);
+    }
 }
 
 static void on_signal(void *context, int signal_number)
@@ -80,6 +93,7 @@ static void on_signal(void *context, int signal_number)
         fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
         if (!serve->polls && !fm_serve_is_draining(serve)) {
             serve->polls = true;
+            fm_supervision_reloading();
             fm_catalog_submit(serve->catalog, &serve->polling);
         }
         return;
@@ -179,6 +193,7 @@ static void on_started(struct fm_catalog_operation *operation)
         fm_log(
             FM_LOG_INFO, "ready", FM_LOG_UINT("models", ready), FM_LOG_UINT("failed", failed),
             FM_LOG_NUMBER("after_s", (double)((fm_os_now_ns() - serve->start_ns) / 1000000) / 1e3));
+        ready_tell(serve);
     }
 }
 
@@ -295,6 +310,7 @@ static void release(struct fm_serve *serve)
             fm_thread_join(&serve->loops[i].thread);
         }
     }
+    fm_supervision_stop(&serve->supervision);
     fm_catalog_close(serve->catalog);
     for (uint32_t i = serve->loops != NULL ? serve->loop_count : 0; i > 0; i--) {
         fm_serve_loop_release(&serve->loops[i - 1]);
@@ -326,6 +342,15 @@ static int loops_open(struct fm_serve *serve, struct fm_error *reterr)
     return status;
 }
 
+static int supervision_start(struct fm_serve *serve, struct fm_error *reterr)
+{
+    struct fm_loop *loops[FM_SUPERVISION_LOOPS_MAX];
+    for (uint32_t i = 0; i < serve->loop_count; i++) {
+        loops[i] = serve->loops[i].loop;
+    }
+    return fm_supervision_start(&serve->supervision, loops, serve->loop_count, reterr);
+}
+
 /* Everything that has to be there before the first request. */
 static int start(struct fm_serve *serve, struct fm_error *reterr)
 {
@@ -344,6 +369,9 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
     }
     for (uint32_t i = 1; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_start(&serve->loops[i], reterr);
+    }
+    if (status == 0) {
+        status = supervision_start(serve, reterr);
     }
     if (status == 0) {
         serve->loading = true;

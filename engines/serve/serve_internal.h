@@ -19,6 +19,7 @@
 #include "engines/serve/serve.h"
 #include "engines/serve/serving.h"
 #include "engines/serve/shared_memory.h"
+#include "engines/serve/supervision.h"
 #include "host/messages/messages.h"
 #include "host/net/grpc_server.h"
 #include "host/net/http_server.h"
@@ -74,6 +75,8 @@ struct fm_serve {
     uint64_t start_wall_ns;
 
     /* The main loop's. */
+    struct fm_catalog_reader reader;
+    struct fm_supervision supervision;
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;
     struct fm_catalog_operation polling;

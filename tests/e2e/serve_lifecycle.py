@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -226,6 +227,67 @@ def json_log_lines():
     assert events[0] == "listening" and events[-1] == "stopped", events
     assert all(record["time"].endswith("Z") and record["level"] == "info" for record in records), records
     assert records[0]["url"] == "http://127.0.0.1:%d" % server.port
+
+
+class Manager:
+    """A service manager's end of the notification socket."""
+
+    def __init__(self):
+        self.path = os.path.join(directory.name, "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(30)
+
+    def wait(self, part):
+        while True:
+            text = self.socket.recv(1000).decode()
+            if part in text:
+                return text
+
+    def close(self):
+        self.socket.close()
+        os.unlink(self.path)
+
+
+@test
+def a_service_manager_is_told():
+    manager = Manager()
+    with Server(repo, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "300000"}) as server:
+        contains(manager.wait("READY=1"), "STATUS=", "models ready")
+        for _ in range(4):
+            manager.wait("WATCHDOG=1")
+        server.signal(signal.SIGHUP)
+        contains(manager.wait("RELOADING=1"), "MONOTONIC_USEC=")
+        manager.wait("READY=1")
+        server.signal()
+        manager.wait("STOPPING=1")
+        server.ended(0)
+    manager.close()
+
+
+@test
+def a_socket_that_is_open_already():
+    """As a service manager hands it over: number 3, its process id in a variable, and clients that came before the server."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(16)
+    early = socket.create_connection(listener.getsockname(), 60)
+    early.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    script = 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec "$0" serve "$1" --http-port 1' % listener.fileno()
+    process = subprocess.Popen(["sh", "-c", script, tap.FERMATA, repo], pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
+    try:
+        contains(early.recv(1000).decode(), "200 OK", "live")
+        late = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
+        late.request("GET", "/v2")
+        assert late.getresponse().status == 200
+        late.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    early.close()
+    listener.close()
 
 
 @test

@@ -485,6 +485,19 @@ def a_slow_load_holds_up_no_other():
 
 
 @test
+def a_client_that_leaves_while_its_model_is_being_loaded():
+    slow = (adder(1) + "warmup: 40\n").replace("1:0.1ms, 8:0.2ms", "1:20ms, 8:20ms")
+    repo = repository("leaves", a=slow)
+    with explicit(repo) as server:
+        client = server.connect()
+        client.sendall(b"POST /v2/repository/models/a/load HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        wait_for(lambda: any(value[0] == "LOADING" for value in index(server).values()))
+        client.close()
+        wait_for(lambda: ("a", 1) in index(server, ready=True))
+        assert answer(server, "a") == 1
+
+
+@test
 def twenty_reloads_under_load_lose_nothing():
     repo = repository("reloads", a=adder(0), b=adder(0))
     with explicit(repo, "--load-model", "*") as server:
