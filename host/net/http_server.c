@@ -70,6 +70,7 @@ int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *op
     const struct fm_listener_options listening = {
         .host = options->host,
         .port = options->port,
+        .inherited = options->inherited,
         .unix_path = options->unix_path,
         .shared = options->shared,
         .sibling = options->sibling != NULL ? &options->sibling->listener : NULL,

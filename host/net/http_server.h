@@ -75,10 +75,12 @@ void fm_http_answer(struct fm_http_request *request, const struct fm_http_answer
 struct fm_http_server;
 
 struct fm_http_options {
-    const char *host;                     /* address or name; NULL: no TCP */
-    uint16_t port;                        /* 0: any free one */
-    const char *unix_path;                /* NULL: none */
-    bool shared;                          /* servers on other loops will listen here too ... */
+    const char *host;      /* address or name; NULL: no TCP */
+    uint16_t port;         /* 0: any free one */
+    int inherited;         /* a TCP socket that is open already, instead of host and port; taken, in
+                              any case. 0: none */
+    const char *unix_path; /* NULL: none */
+    bool shared;           /* servers on other loops will listen here too ... */
     const struct fm_http_server *sibling; /* ... and for each of them: the first one */
     size_t header_bytes_max;
     uint32_t header_count_max;

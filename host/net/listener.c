@@ -91,6 +91,46 @@ static int share_port(struct fm_listener *listener, const struct fm_listener_opt
     return result != 0 ? result : uv_translate_sys_error(fm_socket_share_port(descriptor));
 }
 
+static void port_note(struct fm_listener *listener, const struct sockaddr_storage *address)
+{
+    listener->port =
+        ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                             : ((const struct sockaddr_in *)address)->sin_port);
+}
+
+/* A socket that somebody bound before us. */
+static int listen_inherited(struct fm_listener *listener, int descriptor, struct fm_error *reterr)
+{
+    struct sockaddr_storage address = {0};
+    int length = sizeof(address);
+    int result = uv_tcp_init(listener->uv, &listener->tcp);
+    if (result == 0) {
+        listener->tcp.data = listener;
+        listener->tcp_open = true;
+        listener->handles_open++;
+        result = uv_tcp_open(&listener->tcp, descriptor);
+    }
+    if (result != 0) {
+        uv_fs_t request;
+        (void)uv_fs_close(listener->uv, &request, descriptor, NULL);
+        uv_fs_req_cleanup(&request);
+    } else {
+        result = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&address, &length);
+    }
+    if (result == 0 && address.ss_family != AF_INET && address.ss_family != AF_INET6) {
+        result = UV_ENOTSUP;
+    }
+    if (result == 0) {
+        result = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    }
+    if (result != 0) {
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on the inherited socket %d: %s",
+                            descriptor, uv_strerror(result));
+    }
+    port_note(listener, &address);
+    return 0;
+}
+
 static int listen_tcp(struct fm_listener *listener, const struct fm_listener_options *options,
                       struct fm_error *reterr)
 {
@@ -125,9 +165,7 @@ static int listen_tcp(struct fm_listener *listener, const struct fm_listener_opt
             (unsigned)options->port, uv_strerror(result),
             result == UV_EADDRINUSE ? "; another program uses this port, choose another one" : "");
     }
-    listener->port =
-        ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                            : ((struct sockaddr_in *)&address)->sin_port);
+    port_note(listener, &address);
     return 0;
 }
 
@@ -210,7 +248,9 @@ int fm_listener_open(struct fm_listener *listener, uv_loop_t *uv,
     (void)uv_timer_init(uv, &listener->retry);
     listener->retry.data = listener;
     listener->retry_open = true;
-    int status = options->host != NULL ? listen_tcp(listener, options, reterr) : 0;
+    int status = options->inherited > 0  ? listen_inherited(listener, options->inherited, reterr)
+                 : options->host != NULL ? listen_tcp(listener, options, reterr)
+                                         : 0;
     if (status == 0 && options->unix_path != NULL) {
         status = listen_unix(listener, options, reterr);
     }

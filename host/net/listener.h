@@ -38,6 +38,8 @@ struct fm_listener {
 struct fm_listener_options {
     const char *host; /* address or name; NULL: no TCP */
     uint16_t port;    /* 0: any free one */
+    int inherited;    /* a TCP socket that is open already, instead of host and port; taken, in any
+                         case. 0: none */
     const char *unix_path;
     bool shared; /* others will listen here too */
     const struct fm_listener *sibling;
