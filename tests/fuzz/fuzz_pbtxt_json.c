@@ -1,12 +1,11 @@
 /*
- * Fuzzes core/proto/oip_repository and the JSON side of core/proto/pbtxt: any bytes are either a
- * load request or an error in words, and any configuration in it a tree or an error with a place.
+ * Fuzzes the JSON side of core/proto/pbtxt: any bytes are either a tree or an error with a place.
  * Never a crash.
  */
+#include "core/proto/pbtxt.h"
+
 #include <string.h>
 
-#include "core/proto/oip_repository.h"
-#include "core/proto/pbtxt.h"
 #include "tests/fuzz/check.h"
 
 static void visit(const struct fm_pbtxt_value *value)
@@ -41,20 +40,6 @@ static void config_read(const char *text, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct fm_oip_repository_request request;
-    struct fm_error error = {0};
-    int status = fm_oip_repository_request_decode((const char *)data, size, &request, &error);
-    if (status == 0) {
-        if (request.has_config) {
-            config_read(request.config.data, request.config.length);
-        }
-        for (uint32_t i = 0; i < request.file_count; i++) {
-            FUZZ_CHECK(request.files[i].content.length <= size);
-        }
-        fm_oip_repository_request_deinit(&request);
-    } else {
-        FUZZ_CHECK(error.status == status && error.text[0] != '\0');
-    }
     config_read((const char *)data, size);
     return 0;
 }
@@ -62,8 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
 {
     static const char *const seeds[] = {
-        "{\"parameters\":{\"config\":\"{\\\"maxBatchSize\\\":8}\",\"file:1/m\":\"Zm9vYg==\","
-        "\"unload_dependents\":true}}",
+        "{\"maxBatchSize\":8,\"instance_group\":[{\"count\":2},{}],\"a\":null,\"b\":true}",
         "{\"name\":\"m\",\"input\":[{\"dims\":[3,\"-1\"]}],\"parameters\":{\"K\":{\"string_value\":"
         "\"v\"}},\"version_policy\":{\"specific\":{\"versions\":[1,2]}}}",
     };
