@@ -51,8 +51,8 @@ const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uin
 const struct fm_port *fm_servable_outputs(const struct fm_servable *servable, uint32_t *ret_count);
 /* The model behind a one-model servable, else NULL. */
 struct fm_model *fm_servable_model(const struct fm_servable *servable);
-/* How that model was configured, else NULL. Borrowed from the repository that it was opened from, and
- * gone with it. */
+/* How that model was configured, else NULL. Borrowed from the repository that it was opened from,
+ * and gone with it. */
 const struct fm_model_config *fm_servable_config(const struct fm_servable *servable);
 /* FNV-1a over the pipeline file, model files' bytes and parameters: what a resumed job compares. */
 uint64_t fm_servable_fingerprint(const struct fm_servable *servable);
