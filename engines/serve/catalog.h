@@ -59,6 +59,7 @@ struct fm_catalog_entry {
     struct fm_catalog *catalog;
     atomic_uint references;
     struct fm_catalog_files *files;
+    struct fm_catalog_source *source;
     struct fm_catalog_entry *next;
 };
 

@@ -22,6 +22,12 @@ struct fm_catalog_files {
     char directory[256]; /* "": the repository's */
 };
 
+/* The configurations that a job read: its entries borrow from them. */
+struct fm_catalog_source {
+    atomic_uint references;
+    struct fm_repository repository;
+};
+
 /* What a load job found out about one version. */
 struct fm_catalog_result {
     uint64_t version;

@@ -110,8 +110,17 @@ static int files_create(const struct fm_catalog_operation *operation,
 
 /* --- One version --- */
 
+static void source_unref(struct fm_catalog_source *source)
+{
+    if (source != NULL && atomic_fetch_sub(&source->references, 1) == 1) {
+        fm_repository_close(&source->repository);
+        fm_free(source);
+    }
+}
+
 static struct fm_catalog_entry *entry_create(struct fm_catalog *catalog, const char *name,
                                              uint64_t version, struct fm_servable *servable,
+                                             struct fm_catalog_source *source,
                                              struct fm_catalog_files *files)
 {
     struct fm_catalog_entry *entry = fm_alloc_zero(1, sizeof(*entry));
@@ -130,6 +139,8 @@ static struct fm_catalog_entry *entry_create(struct fm_catalog *catalog, const c
     entry->signature.inputs = fm_servable_inputs(servable, &entry->signature.input_count);
     entry->signature.outputs = fm_servable_outputs(servable, &entry->signature.output_count);
     entry->signature.batch_max = model != NULL ? fm_model_batch_max(model) : 0;
+    entry->source = source;
+    (void)atomic_fetch_add(&source->references, 1);
     entry->files = files;
     if (files != NULL) {
         (void)atomic_fetch_add(&files->references, 1);
@@ -142,6 +153,7 @@ static struct fm_catalog_entry *entry_create(struct fm_catalog *catalog, const c
 static void entry_free(struct fm_catalog_entry *entry)
 {
     fm_servable_close(entry->servable);
+    source_unref(entry->source);
     fm_catalog_files_unref(entry->files);
     (void)atomic_fetch_sub(&entry->catalog->entry_count, 1);
     fm_free((char *)entry->name);
@@ -157,18 +169,18 @@ void fm_catalog_entry_release(struct fm_catalog_entry *entry)
     entry_free(entry);
 }
 
-static void version_load(struct fm_catalog *catalog, const struct fm_repository *repository,
+static void version_load(struct fm_catalog *catalog, struct fm_catalog_source *source,
                          const char *name, struct fm_catalog_files *files,
                          struct fm_catalog_result *result)
 {
     const struct fm_catalog_options *options = &catalog->options;
     struct fm_servable *servable = NULL;
     uint64_t start_ns = fm_os_now_ns();
-    int status = fm_servable_open(repository, name, result->version, &options->servable, &servable,
-                                  &result->error);
+    int status = fm_servable_open(&source->repository, name, result->version, &options->servable,
+                                  &servable, &result->error);
     struct fm_catalog_entry *entry = NULL;
     if (status == 0) {
-        entry = entry_create(catalog, name, result->version, servable, files);
+        entry = entry_create(catalog, name, result->version, servable, source, files);
         if (entry == NULL) {
             fm_servable_close(servable);
             status = fm_error_set(&result->error, FM_ENOMEM, "out of memory");
@@ -285,9 +297,14 @@ static int job_read(struct fm_catalog *catalog, struct fm_catalog_job *job,
 
 static void job_run(struct fm_catalog *catalog, struct fm_catalog_job *job)
 {
-    struct fm_repository repository = {0};
-    int status = job_read(catalog, job, &repository);
+    struct fm_catalog_source *source = fm_alloc_zero(1, sizeof(*source));
+    int status = source != NULL ? 0 : fm_error_set(&job->error, FM_ENOMEM, "out of memory");
+    if (status == 0) {
+        atomic_init(&source->references, 1);
+        status = job_read(catalog, job, &source->repository);
+    }
     if (status != 0) {
+        source_unref(source);
         job->error.status = status;
         tell(catalog, job, 0, true);
         return;
@@ -298,11 +315,11 @@ static void job_run(struct fm_catalog *catalog, struct fm_catalog_job *job)
         if (!result->kept && atomic_load(&catalog->stopping)) {
             (void)fm_error_set(&result->error, FM_ECANCELLED, "the server is ending");
         } else if (!result->kept) {
-            version_load(catalog, &repository, job->model->name, job->files, result);
+            version_load(catalog, source, job->model->name, job->files, result);
         }
         tell(catalog, job, i + 1, false);
     }
-    fm_repository_close(&repository);
+    source_unref(source);
     tell(catalog, job, job->result_count, true);
 }
 

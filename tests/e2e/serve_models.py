@@ -306,7 +306,7 @@ def a_directory_that_goes_while_it_is_being_loaded():
     with explicit(repo, "--load-model", "b") as server:
         loading = threading.Thread(target=server.request, args=("POST", "/v2/repository/models/a/load"))
         loading.start()
-        wait_for(lambda: any(key[0] == "a" and value[0] == "LOADING" for key, value in index(server).items()))
+        wait_for(lambda: index(server).get(("a", 1), ("", ""))[0] == "LOADING")
         shutil.rmtree(os.path.join(repo, "a"))
         loading.join()
         # It was read before; and whoever asks again is told.
