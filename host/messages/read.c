@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/base64.h"
 #include "core/proto/json.h"
 #include "core/util/error.h"
 #include "host/messages/inference.pb-c.h"
@@ -213,55 +214,6 @@ static int file_add(struct fm_arena *arena, struct fm_messages_load *load, const
     return 0;
 }
 
-static int base64_value(char character)
-{
-    return character >= 'A' && character <= 'Z'   ? character - 'A'
-           : character >= 'a' && character <= 'z' ? character - 'a' + 26
-           : character >= '0' && character <= '9' ? character - '0' + 52
-           : character == '+'                     ? 62
-           : character == '/'                     ? 63
-                                                  : -1;
-}
-
-/* In place: the bytes are fewer than the characters. False when it is no base64. */
-static bool base64_decode(char *text, size_t length, size_t *ret_size)
-{
-    unsigned char *out = (unsigned char *)text;
-    size_t used = 0;
-    uint32_t group = 0;
-    size_t padding = 0;
-    while (length > 0 && padding < 2 && text[length - 1] == '=') {
-        length--;
-        padding++;
-    }
-    if ((length + padding) % 4 != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < length; i++) {
-        int value = base64_value(text[i]);
-        if (value < 0) {
-            return false;
-        }
-        group = group << 6 | (uint32_t)value;
-        if (i % 4 == 3) {
-            out[used++] = (unsigned char)(group >> 16);
-            out[used++] = (unsigned char)(group >> 8);
-            out[used++] = (unsigned char)group;
-        }
-    }
-    if (length % 4 == 1) {
-        return false;
-    }
-    if (length % 4 >= 2) {
-        out[used++] = (unsigned char)(group >> (length % 4 == 2 ? 4 : 10));
-    }
-    if (length % 4 == 3) {
-        out[used++] = (unsigned char)(group >> 2);
-    }
-    *ret_size = used;
-    return true;
-}
-
 struct load_reading {
     struct fm_messages_load *load;
     bool is_load;
@@ -283,7 +235,7 @@ static int load_parameter(struct body *body, void *context)
                    : parameter_unknown(key, false, body->reterr);
     }
     if (strcmp(key, "config") == 0) {
-        return body_string(body, "parameter config", &load->config);
+        return body_string(body, "parameter 'config'", &load->config);
     }
     if (strncmp(key, FILE_PREFIX, strlen(FILE_PREFIX)) != 0) {
         return parameter_unknown(key, true, body->reterr);
@@ -296,10 +248,12 @@ static int load_parameter(struct body *body, void *context)
     if (status != 0) {
         return status;
     }
-    if (!base64_decode((char *)(uintptr_t)text, length, &size)) {
-        return fm_error_set(body->reterr, FM_EINVAL, "parameter '%.100s' is no base64", key);
+    /* In place: the bytes are fewer than the characters. */
+    void *content = (void *)(uintptr_t)text;
+    if (fm_base64_decode(text, length, content, &size) != 0) {
+        return fm_error_set(body->reterr, FM_EINVAL, "parameter '%.100s' is not base64", key);
     }
-    return file_add(body->arena, load, key + strlen(FILE_PREFIX), text, size, body->reterr);
+    return file_add(body->arena, load, key + strlen(FILE_PREFIX), content, size, body->reterr);
 }
 
 static int load_member(struct body *body, void *context)
@@ -318,7 +272,7 @@ static int load_entry(struct fm_messages_load *load, const char *key, const Para
         if (value == NULL ||
             value->parameter_choice_case !=
                 INFERENCE__MODEL_REPOSITORY_PARAMETER__PARAMETER_CHOICE_STRING_PARAM) {
-            return fm_error_set(reterr, FM_EINVAL, "parameter config must be a string");
+            return fm_error_set(reterr, FM_EINVAL, "parameter 'config' must be a string");
         }
         load->config = value->string_param;
         return 0;

@@ -1,11 +1,12 @@
 /*
- * Fuzzes the JSON side of core/proto/pbtxt: any bytes are either a tree or an error with a place.
+ * Fuzzes load requests of host/messages and the JSON side of core/proto/pbtxt: any bytes are either
+ * a load request or an error in words, and any configuration in it a tree or an error with a place.
  * Never a crash.
  */
-#include "core/proto/pbtxt.h"
-
 #include <string.h>
 
+#include "core/proto/pbtxt.h"
+#include "host/messages/messages.h"
 #include "tests/fuzz/check.h"
 
 static void visit(const struct fm_pbtxt_value *value)
@@ -40,6 +41,20 @@ static void config_read(const char *text, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    struct fm_messages_load request;
+    struct fm_error error = {0};
+    int status = fm_messages_read_load(FM_MESSAGES_JSON, data, size, &request, &error);
+    if (status == 0) {
+        if (request.config != NULL) {
+            config_read(request.config, strlen(request.config));
+        }
+        for (size_t i = 0; i < request.file_count; i++) {
+            FUZZ_CHECK(request.files[i].size <= size);
+        }
+        fm_messages_load_deinit(&request);
+    } else {
+        FUZZ_CHECK(error.status == status && error.text[0] != '\0');
+    }
     config_read((const char *)data, size);
     return 0;
 }
@@ -47,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
 {
     static const char *const seeds[] = {
-        "{\"maxBatchSize\":8,\"instance_group\":[{\"count\":2},{}],\"a\":null,\"b\":true}",
+        "{\"parameters\":{\"config\":\"{\\\"maxBatchSize\\\":8}\",\"file:1/m\":\"Zm9vYg==\"}}",
         "{\"name\":\"m\",\"input\":[{\"dims\":[3,\"-1\"]}],\"parameters\":{\"K\":{\"string_value\":"
         "\"v\"}},\"version_policy\":{\"specific\":{\"versions\":[1,2]}}}",
     };

@@ -325,9 +325,9 @@ TEST(loading_over_rest)
     fm_messages_load_deinit(&load);
     CHECK_INT_EQ(load_json("{\"parameters\":{\"file:a\":\"\"}}", &load, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "without its config");
-    CHECK_INT_EQ(load_json("{\"parameters\":{\"config\":\"\",\"file:a\":\"a\"}}", &load, &error),
+    CHECK_INT_EQ(load_json("{\"parameters\":{\"config\":\"\",\"file:a\":\"a!\"}}", &load, &error),
                  FM_EINVAL);
-    CHECK_STR_CONTAINS(error.text, "'file:a' is no base64");
+    CHECK_STR_CONTAINS(error.text, "'file:a' is not base64");
     CHECK_INT_EQ(load_json("{\"parameters\":{\"confg\":\"\"}}", &load, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "unknown parameter 'confg'");
     CHECK_INT_EQ(load_json("{\"parameters\":{\"config\":1}}", &load, &error), FM_EINVAL);
