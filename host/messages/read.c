@@ -184,10 +184,9 @@ static int parameter_unknown(const char *key, bool load, struct fm_error *reterr
 static int load_check(const struct fm_messages_load *load, struct fm_error *reterr)
 {
     if (load->file_count > 0 && load->config == NULL) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "files of model '%s' are given without its config; send the parameter "
-                            "config with them",
-                            load->model);
+        return fm_error_set(
+            reterr, FM_EINVAL,
+            "files need a configuration with them; send the parameter 'config' too");
     }
     for (size_t i = 0; i < load->file_count; i++) {
         if (load->files[i].path[0] == '\0') {

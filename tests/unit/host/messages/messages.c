@@ -324,7 +324,7 @@ TEST(loading_over_rest)
     CHECK_MEM_EQ(load.files[3].data, "ABC", 3);
     fm_messages_load_deinit(&load);
     CHECK_INT_EQ(load_json("{\"parameters\":{\"file:a\":\"\"}}", &load, &error), FM_EINVAL);
-    CHECK_STR_CONTAINS(error.text, "without its config");
+    CHECK_STR_CONTAINS(error.text, "files need a configuration with them");
     CHECK_INT_EQ(load_json("{\"parameters\":{\"config\":\"\",\"file:a\":\"a!\"}}", &load, &error),
                  FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "'file:a' is not base64");
