@@ -57,6 +57,13 @@ static int skip(struct decoder *decoder)
 /* The current STRING as a short name; longer ones are cut, which no known name is. */
 static int current_name(struct decoder *decoder, char *name, size_t size)
 {
+    if (!decoder->reader.escaped) {
+        size_t plain = decoder->reader.text_length;
+        plain = plain < size - 1 ? plain : size - 1;
+        memcpy(name, decoder->reader.text, plain);
+        name[plain] = '\0';
+        return 0;
+    }
     struct fm_text text = {0};
     fm_json_decode(&decoder->reader, &text);
     size_t length = text.length < size - 1 ? text.length : size - 1;

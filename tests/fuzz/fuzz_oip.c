@@ -15,6 +15,23 @@ static const struct fm_port ports[] = {
     {.name = "h", .dtype = FM_DTYPE_FP16, .rank = 0, .flags = FM_PORT_OPTIONAL},
 };
 
+static _Alignas(16) char region[64];
+
+static int resolve(void *context, const char *name, uint64_t offset, uint64_t size, bool writable,
+                   struct fm_value *ret_value, struct fm_error *reterr)
+{
+    (void)context;
+    (void)writable;
+    FUZZ_CHECK(name[0] != '\0');
+    if (offset > sizeof(region) || size > sizeof(region) - offset) {
+        *reterr = (struct fm_error){.status = FM_EINVAL, .text = "not there"};
+        return FM_EINVAL;
+    }
+    ret_value->tensor.data = region + offset;
+    ret_value->tensor.size = (size_t)size;
+    return 0;
+}
+
 static void check(const struct fm_oip_signature *signature, const struct fm_oip_request *request)
 {
     struct fm_error error = {0};
@@ -61,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                              : size - 2 - (255u - data[1]) % (size - 1);
     }
     body.raw_answers_json = (data[0] & 32u) != 0;
+    body.resolve = (data[0] & 8u) != 0 ? resolve : NULL;
     /* With an owner too, so that tensors refer to the body. */
     if ((data[0] & 16u) != 0) {
         body.buffer = fm_buffer_create(size - 2);
@@ -100,11 +118,15 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         ("\"data\":[1,2,3]},{\"name\":\"s\",\"shape\":[2],\"datatype\":\"BYTES\",\"data\":[\"a\","
          "\"b\\u0041\"]},"
          "{\"name\":\"i\",\"shape\":[2],\"datatype\":\"INT8\",\"data\":[1,-128]}]}"),
+        ("\"parameters\":{\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":12}}],"
+         "\"outputs\":[{\"name\":\"x\",\"parameters\":{\"shared_memory_region\":\"r\","
+         "\"shared_memory_offset\":20,\"shared_memory_byte_size\":20}}]}"),
         ("\"parameters\":{\"binary_data_size\":12}}],\"parameters\":{\"binary_data_output\":true}}"
          "0123456789ab"),
     };
-    /* Model and length: one input; three of them; one whose tensor is the last 12 bytes. */
-    static const uint8_t choices[][2] = {{0, 0}, {2, 0}, {16, 243}};
+    /* Model and length: one input; three of them; shared memory; one whose tensor is the last 12
+     * bytes. */
+    static const uint8_t choices[][2] = {{0, 0}, {2, 0}, {8, 0}, {16, 243}};
     if (index >= sizeof(bodies) / sizeof(bodies[0])) {
         return 0;
     }

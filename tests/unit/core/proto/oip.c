@@ -5,6 +5,7 @@
 #include "core/proto/oip.h"
 
 #include "core/proto/json.h"
+#include "core/util/memory.h"
 #include "tests/harness/test.h"
 
 static const struct fm_port two_ports[] = {
@@ -505,6 +506,42 @@ TEST(shared_memory)
                       &request, &error),
         FM_EINVAL);
     CHECK_STR_EQ(error.text, "input 'x' has both data and shared_memory_region");
+}
+
+TEST(what_is_copied)
+{
+    static const char json[] = "{\"id\":\"request-1\",\"inputs\":[{\"name\":\"x\",\"shape\":[1,3],"
+                               "\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":12}}],"
+                               "\"outputs\":[{\"name\":\"y\"}],\"parameters\":{"
+                               "\"binary_data_output\":true}}";
+    size_t length = strlen(json);
+    for (size_t shift = 0; shift < 4; shift++) {
+        struct fm_buffer *buffer = fm_buffer_create(length + 64);
+        /* The tensor begins `shift` bytes beyond a place where numbers may lie. */
+        char *data = (char *)fm_buffer_data(buffer) + (4 - length % 4) % 4 + shift;
+        const float numbers[3] = {1, 2, 3};
+        memcpy(data, json, length);
+        memcpy(data + length, numbers, sizeof(numbers));
+        struct fm_oip_body body = {
+            .data = data, .size = length + 12, .buffer = buffer, .header_length = length};
+        struct fm_oip_request request;
+        struct fm_oip_response response;
+        struct fm_error error = {0};
+        (void)fm_memory_fail_at(0, 0);
+        CHECK_INT_EQ(fm_oip_request_decode(&two, &body, &request, &error), 0);
+        uint64_t allocations = fm_memory_fail_at(0, 0);
+        CHECK_INT_EQ(allocations, shift == 0 ? 1 : 2);
+        CHECK_INT_EQ(request.bytes_copied, shift == 0 ? 0 : 12);
+        CHECK_MEM_EQ(request.inputs[0].tensor.data, numbers, sizeof(numbers));
+        CHECK_INT_EQ(
+            fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error),
+            0);
+        CHECK_INT_EQ(fm_memory_fail_at(0, 0), 1);
+        CHECK_PTR_EQ(response.parts[1].data, request.inputs[0].tensor.data);
+        fm_oip_response_deinit(&response);
+        fm_oip_request_deinit(&request);
+        fm_buffer_unref(buffer);
+    }
 }
 
 TEST(error_document)
