@@ -266,6 +266,23 @@ int fm_oip_grpc_encode_empty(const struct fm_oip_signature *signature,
     return encode_response(&from, 0, form);
 }
 
+/* A string that every client can read: it may hold pieces of the request, and those may be
+ * anything.
+ */
+static uint8_t *put_repaired(uint8_t *out, uint32_t number, const char *text, size_t length)
+{
+    out = fm_protobuf_put_bytes(out, number, text, length);
+    uint8_t *start = out - length;
+    for (size_t at = 0; at < length;) {
+        size_t sequence = fm_utf8_sequence((const char *)start + at, length - at);
+        if (sequence == 0) {
+            start[at] = '?';
+        }
+        at += sequence > 0 ? sequence : 1;
+    }
+    return out;
+}
+
 int fm_oip_grpc_encode_stream_error(const char *message, const char *id, size_t id_length,
                                     struct fm_oip_response *ret_response)
 {
@@ -279,11 +296,11 @@ int fm_oip_grpc_encode_stream_error(const char *message, const char *id, size_t 
         return FM_ENOMEM;
     }
     uint8_t *start = memory + ENVELOPE_BYTES;
-    uint8_t *out = put_string(start, STREAM_ERROR, message);
+    uint8_t *out = put_repaired(start, STREAM_ERROR, message, strlen(message));
     if (id != NULL && id_length > 0) {
         out = fm_protobuf_put_length(out, STREAM_RESPONSE,
                                      1 + fm_protobuf_varint_size(id_length) + id_length);
-        out = fm_protobuf_put_bytes(out, RESPONSE_ID, id, id_length);
+        out = put_repaired(out, RESPONSE_ID, id, id_length);
     }
     ret_response->binary = true;
     ret_response->part_count = 1;

@@ -123,14 +123,30 @@ static int region_make(const struct fm_messages_region *row, struct fm_shared_re
     return 0;
 }
 
+/* Lists of regions go to other clients, who must be able to read them. */
+static bool is_utf8(const char *text)
+{
+    size_t length = strlen(text);
+    for (size_t at = 0; at < length;) {
+        size_t sequence = fm_utf8_sequence(text + at, length - at);
+        if (sequence == 0) {
+            return false;
+        }
+        at += sequence;
+    }
+    return true;
+}
+
 int fm_shared_regions_register(struct fm_shared_regions *regions,
                                const struct fm_messages_region *row, struct fm_error *reterr)
 {
     struct fm_shared_region *region = NULL;
     size_t length = strlen(row->name);
-    if (length == 0 || length > FM_OIP_REGION_BYTES_MAX) {
+    if (length == 0 || length > FM_OIP_REGION_BYTES_MAX || !is_utf8(row->name) ||
+        !is_utf8(row->key)) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "a shared memory region needs a name of 1 to %d bytes",
+                            "a shared memory region needs a name of 1 to %d bytes and a key, both "
+                            "UTF-8",
                             FM_OIP_REGION_BYTES_MAX);
     }
     int status = region_make(row, &region, reterr);

@@ -87,6 +87,59 @@ static void unpack_free(void *context, void *memory)
     (void)memory;
 }
 
+static bool is_utf8(const char *text)
+{
+    size_t length = text != NULL ? strlen(text) : 0;
+    for (size_t at = 0; at < length;) {
+        size_t sequence = fm_utf8_sequence(text + at, length - at);
+        if (sequence == 0) {
+            return false;
+        }
+        at += sequence;
+    }
+    return true;
+}
+
+static const char *field_text_wrong(const ProtobufCFieldDescriptor *field, const void *at);
+
+/* The name of a string field that is not UTF-8, which the language's rules forbid and this library
+ * does not check: others would be given it back. NULL: all are. Messages of ours do not nest
+ * without end. */
+static const char *text_wrong(const ProtobufCMessage *message)
+{
+    const char *base = (const char *)message;
+    for (unsigned i = 0; message != NULL && i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        const char *at = base + field->offset;
+        const char *wrong = NULL;
+        if (field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE) {
+            continue;
+        }
+        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            size_t count = *(const size_t *)(base + field->quantifier_offset);
+            void *const *list = *(void *const *const *)at;
+            for (size_t k = 0; wrong == NULL && k < count; k++) {
+                wrong = field_text_wrong(field, list[k]);
+            }
+        } else if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 ||
+                   *(const uint32_t *)(base + field->quantifier_offset) == field->id) {
+            wrong = field_text_wrong(field, *(void *const *)at);
+        }
+        if (wrong != NULL) {
+            return wrong;
+        }
+    }
+    return NULL;
+}
+
+static const char *field_text_wrong(const ProtobufCFieldDescriptor *field, const void *at)
+{
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
+        return text_wrong(at);
+    }
+    return is_utf8(at) ? NULL : field->name;
+}
+
 int fm_messages_unpack(struct fm_arena *arena, const ProtobufCMessageDescriptor *descriptor,
                        const void *data, size_t size, ProtobufCMessage **ret_message,
                        struct fm_error *reterr)
@@ -96,6 +149,11 @@ int fm_messages_unpack(struct fm_arena *arena, const ProtobufCMessageDescriptor 
         .alloc = unpack_alloc, .free = unpack_free, .allocator_data = &unpacking};
     *ret_message =
         protobuf_c_message_unpack(descriptor, &allocator, size, size > 0 ? data : (const void *)"");
+    const char *wrong = text_wrong(*ret_message);
+    if (wrong != NULL) {
+        return fm_error_set(reterr, FM_EINVAL, "%s of a %s is not UTF-8", wrong,
+                            descriptor->short_name);
+    }
     if (*ret_message != NULL) {
         return 0;
     }

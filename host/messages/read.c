@@ -130,7 +130,11 @@ int fm_messages_read_name(const void *data, size_t size, struct fm_messages_name
                                     size, &message, reterr);
     if (status != 0) {
         fm_arena_deinit(&name.arena);
-        return status;
+        return status == FM_ENOMEM
+                   ? status
+                   : fm_error_set(reterr, status,
+                                  "the request is malformed: it is no message of a name and a "
+                                  "version in UTF-8");
     }
     /* The same fields in all of them; those that have one only leave the other empty. */
     name.name = ((Inference__ModelReadyRequest *)message)->name;

@@ -586,12 +586,12 @@ TEST(streams)
     CHECK_INT_EQ(back->infer_response->n_outputs, 0);
     inference__model_stream_infer_response__free_unpacked(back, NULL);
     fm_oip_response_deinit(&response);
-    CHECK_INT_EQ(fm_oip_grpc_encode_stream_error("wrong", request.id, request.id_length, &response),
-                 0);
+    CHECK_INT_EQ(
+        fm_oip_grpc_encode_stream_error("wr\xFFng", request.id, request.id_length, &response), 0);
     back = inference__model_stream_infer_response__unpack(NULL, response.body_size,
                                                           response.parts[0].data);
     CHECK(back != NULL);
-    CHECK_STR_EQ(back->error_message, "wrong");
+    CHECK_STR_EQ(back->error_message, "wr?ng");
     CHECK_STR_EQ(back->infer_response->id, "7");
     inference__model_stream_infer_response__free_unpacked(back, NULL);
     fm_oip_response_deinit(&response);

@@ -85,6 +85,8 @@ TEST(what_is_refused)
     CHECK_INT_EQ(register_region(&regions, "a", key, 8, UINT64_MAX, &error), FM_EINVAL);
     CHECK_INT_EQ(register_region(&regions, "a", key, 0, 0, &error), FM_EINVAL);
     CHECK_INT_EQ(register_region(&regions, "", key, 0, 1, &error), FM_EINVAL);
+    CHECK_INT_EQ(register_region(&regions, "\xFF", key, 0, 1, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "both UTF-8");
     CHECK_INT_EQ(register_region(&regions, "a", key, 0, 100, &error), 0);
     CHECK_INT_EQ(register_region(&regions, "a", key, 0, 100, &error), FM_EEXIST);
     CHECK_STR_CONTAINS(error.text, "'a' already in manager");

@@ -405,6 +405,12 @@ TEST(other_requests)
     CHECK_INT_EQ(fm_messages_read_index(FM_MESSAGES_JSON, "[]", 2, &ready, &error), FM_EINVAL);
     CHECK_INT_EQ(fm_messages_read_index(FM_MESSAGES_JSON, "{\"ready\":1}", 11, &ready, &error),
                  FM_EINVAL);
+    CHECK_INT_EQ(fm_messages_read_name("\x0A\1\xFF", 3, &name, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "no message of a name and a version in UTF-8");
+    CHECK_INT_EQ(fm_messages_read_trace(FM_MESSAGES_PROTOBUF, "\x0A\x08\x0A\1k\x12\3\x0A\1\xC3", 10,
+                                        &(struct fm_messages_settings){0}, &error),
+                 FM_EINVAL);
+    CHECK_STR_EQ(error.text, "value of a TraceSettingRequest is not UTF-8");
     static const char json[] = "{\"key\":\"/in\",\"offset\":8,\"byte_size\":64}";
     CHECK_INT_EQ(fm_messages_read_register(FM_MESSAGES_JSON, json, strlen(json), &region, &error),
                  0);
