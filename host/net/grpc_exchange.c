@@ -2,6 +2,7 @@
  * One call: its metadata and its messages, and the end of it. See grpc_internal.h.
  */
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -349,7 +350,11 @@ static void give(struct fm_grpc_exchange *exchange, struct fm_buffer *buffer, si
     }
     server->stats.messages_received++;
     if (server->options.events.message != NULL) {
-        const void *data = buffer != NULL ? fm_buffer_data(buffer) : "";
+        /* It stands at the end. */
+        const char *data = "";
+        if (buffer != NULL) {
+            data = (const char *)fm_buffer_data(buffer) + fm_buffer_size(buffer) - size;
+        }
         server->options.events.message(server->options.context, &exchange->call, buffer, data,
                                        size);
     }
@@ -437,8 +442,8 @@ static bool decompress(struct fm_grpc_exchange *exchange)
 {
     size_t bytes_max = exchange->server->options.message_bytes_max;
     struct fm_text text = {0};
-    int status =
-        fm_decompress(exchange->encoding, exchange->data, exchange->size, bytes_max, &text);
+    int status = fm_decompress(exchange->encoding, exchange->data + exchange->front, exchange->size,
+                               bytes_max, &text);
     if (status == FM_ETOOLARGE) {
         fm_grpc_exchange_fail(exchange, FM_GRPC_RESOURCE_EXHAUSTED,
                               "a message is larger than the %zu bytes that this server takes, "
@@ -459,6 +464,7 @@ static bool decompress(struct fm_grpc_exchange *exchange)
     exchange->charged -= exchange->size;
     fm_free(exchange->data);
     exchange->data = text.data;
+    exchange->front = 0;
     exchange->size = text.length;
     return true;
 }
@@ -473,7 +479,7 @@ static void message_complete(struct fm_grpc_exchange *exchange)
     struct fm_buffer *buffer = NULL;
     size_t size = exchange->size;
     if (size > 0) {
-        buffer = fm_buffer_wrap(exchange->data, size, fm_free, exchange->data);
+        buffer = fm_buffer_wrap(exchange->data, exchange->front + size, fm_free, exchange->data);
         if (buffer == NULL) {
             fm_grpc_exchange_fail(exchange, FM_GRPC_RESOURCE_EXHAUSTED, "out of memory");
             return;
@@ -513,17 +519,19 @@ static bool message_begin(struct fm_grpc_exchange *exchange)
         return false;
     }
     exchange->size = size;
+    exchange->front = (0 - size) % _Alignof(max_align_t);
     exchange->received = 0;
     exchange->capacity = 0;
     return true;
 }
 
-static bool message_reserve(struct fm_grpc_exchange *exchange, size_t needed)
+static bool message_reserve(struct fm_grpc_exchange *exchange, size_t received)
 {
+    size_t needed = exchange->front + received;
     if (needed <= exchange->capacity) {
         return true;
     }
-    size_t capacity = exchange->size;
+    size_t capacity = exchange->front + exchange->size;
     if (exchange->capacity == 0 && capacity > ANNOUNCED_BYTES_MAX && needed < ANNOUNCED_BYTES_MAX) {
         capacity = ANNOUNCED_BYTES_MAX;
     }
@@ -546,7 +554,7 @@ static size_t message_append(struct fm_grpc_exchange *exchange, const uint8_t *d
         if (!message_reserve(exchange, exchange->received + length) || !charge(exchange, length)) {
             return length;
         }
-        memcpy(exchange->data + exchange->received, data, length);
+        memcpy(exchange->data + exchange->front + exchange->received, data, length);
         exchange->received += length;
         exchange->server->stats.bytes_copied += length;
     }

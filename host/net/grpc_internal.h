@@ -87,7 +87,8 @@ struct fm_grpc_exchange {
     enum fm_compression encoding;
     uint8_t prefix[5];
     uint8_t prefix_length;
-    char *data; /* the message being received */
+    char *data;   /* the message being received, behind `front` unused bytes */
+    size_t front; /* so many that it ends aligned, as do the tensors at its end */
     size_t size;
     size_t capacity;
     size_t received;

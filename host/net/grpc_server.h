@@ -95,8 +95,9 @@ void fm_grpc_handled(struct fm_grpc_call *call);
 struct fm_grpc_events {
     /* The metadata is there. May finish the call at once. */
     void (*begin)(void *context, struct fm_grpc_call *call);
-    /* A whole message, decompressed. `data` lies in `buffer`, of which the callee may take
-     * references; NULL when size is 0. */
+    /* A whole message, decompressed. `data` lies at the end of `buffer`, of which the callee may
+     * take references; NULL when size is 0. One that came uncompressed ends aligned for any type.
+     */
     void (*message)(void *context, struct fm_grpc_call *call, struct fm_buffer *buffer,
                     const void *data, size_t size);
     /* The client sends no more messages. */

@@ -106,6 +106,13 @@ def large_messages_are_copied_once():
 
 
 @test
+def messages_end_aligned():
+    with server() as it, it.channel() as channel:
+        for size in [*range(1, 40), 70000, 1000001]:
+            assert call(channel, "Ending")(bytes(size)) == b"0", size
+
+
+@test
 def many_calls_at_once():
     with server() as one, one.channel() as channel:
         unary = call(channel, "Unary")

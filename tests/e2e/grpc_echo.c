@@ -226,7 +226,8 @@ static void later_run(struct fm_loop_task *task)
     struct work *work = (struct work *)((char *)task - offsetof(struct work, task));
     fm_thread_join(&work->thread);
     if (work->buffer != NULL) {
-        send_bytes(work->call, work->buffer, fm_buffer_data(work->buffer), work->size, false);
+        const char *end = (const char *)fm_buffer_data(work->buffer) + fm_buffer_size(work->buffer);
+        send_bytes(work->call, work->buffer, end - work->size, work->size, false);
     }
     work_end(work, 0, NULL);
 }
@@ -244,6 +245,15 @@ static void later(struct work *work)
     if (fm_thread_start(&work->thread, "later", later_thread, work) != 0) {
         work_end(work, 8, "no thread");
     }
+}
+
+/* How far from an aligned place the message ends. */
+static void ending(struct work *work, struct fm_buffer *buffer, const char *data, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    send_bytes(work->call, NULL, &digits[(uintptr_t)(data + size) % _Alignof(max_align_t)], 1,
+               false);
+    (void)buffer;
 }
 
 /* --- The service --- */
@@ -264,6 +274,7 @@ static const struct {
     {"/test.Echo/Deadline", deadline, finish_ok},
     {"/test.Echo/Stats", stats, finish_ok},
     {"/test.Echo/Later", keep, later},
+    {"/test.Echo/Ending", ending, finish_ok},
 };
 
 static void on_begin(void *context, struct fm_grpc_call *call)
