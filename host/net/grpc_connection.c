@@ -500,15 +500,6 @@ static bool evict_idle(struct fm_grpc_server *server)
     return oldest != NULL;
 }
 
-static void refuse(struct fm_grpc_connection *connection)
-{
-    static const char text[] = "the server has as many connections as it may; try again later";
-    connection->server->stats.connections_refused++;
-    connection->goaway = true;
-    (void)nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR,
-                                (const uint8_t *)text, sizeof(text) - 1);
-}
-
 /* A connection in the server's list, without a stream. NULL: no memory. */
 static struct fm_grpc_connection *create(struct fm_grpc_server *server, bool *ret_full)
 {
@@ -540,11 +531,14 @@ static struct fm_grpc_connection *create(struct fm_grpc_server *server, bool *re
 static void start(struct fm_grpc_connection *connection, bool full)
 {
     connection->server->stats.connections_accepted++;
-    /* Our SETTINGS wait for the client's first bytes, which may be HTTP/1.1. */
     if (full) {
-        refuse(connection);
-        fm_grpc_server_mark(connection);
-    } else if (connection->server->draining) {
+        /* Without a word: a client that had SETTINGS and GOAWAY would come again at once. */
+        connection->server->stats.connections_refused++;
+        fm_grpc_connection_close(connection);
+        return;
+    }
+    /* Our SETTINGS wait for the client's first bytes, which may be HTTP/1.1. */
+    if (connection->server->draining) {
         (void)nghttp2_submit_shutdown_notice(connection->session);
     }
     fm_stream_read_start(&connection->stream);
