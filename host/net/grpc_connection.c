@@ -141,6 +141,10 @@ static int write_one(struct fm_grpc_connection *connection, bool *ret_more)
 void fm_grpc_connection_flush(struct fm_grpc_connection *connection)
 {
     bool more = true;
+    if (!fm_stream_is_ready(&connection->stream)) {
+        /* What is to be said follows the handshake of TLS. */
+        return;
+    }
     while (more && connection->state == FM_GRPC_OPEN && !connection->stream.writing) {
         int status = write_one(connection, &more);
         if (status != 0 && status != FM_EAGAIN) {

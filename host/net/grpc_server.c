@@ -137,6 +137,8 @@ int fm_grpc_server_create(struct fm_loop *loop, const struct fm_grpc_options *op
     server->loop = loop;
     server->uv = fm_loop_uv(loop);
     server->options = *options;
+    server->shared.tls = options->tls;
+    server->shared.protocol = "h2";
     if (fm_grpc_connection_prepare(server) != 0) {
         fm_grpc_server_destroy(server);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the gRPC server");

@@ -21,6 +21,7 @@
 #include "core/tensor/tensor.h"
 #include "fermata/status.h"
 #include "host/net/loop.h"
+#include "host/net/tls.h"
 
 #define FM_GRPC_MESSAGE_TEXT_MAX 2048u /* bytes of a status message; longer ones are cut */
 #define FM_GRPC_TRAILERS_MAX     8u
@@ -118,6 +119,7 @@ struct fm_grpc_options {
     const char *unix_path;                /* NULL: none */
     bool shared;                          /* servers on other loops will listen here too ... */
     const struct fm_grpc_server *sibling; /* ... and for each of them: the first one */
+    struct fm_tls *tls;                   /* borrowed; NULL: without */
     uint32_t connections_max;
     uint32_t calls_max;                     /* at once on one connection */
     size_t message_bytes_max;               /* one message, decompressed */

@@ -25,12 +25,12 @@
 
 static void arm(struct fm_http_connection *connection, uint64_t delay_ns);
 static void advance(struct fm_http_connection *connection);
+static void written(struct fm_http_connection *connection, int result);
 
 /* --- The end --- */
 
-static void handle_closed(uv_handle_t *handle)
+static void closed_one(struct fm_http_connection *connection)
 {
-    struct fm_http_connection *connection = handle->data;
     if (--connection->handles_open > 0) {
         return;
     }
@@ -50,6 +50,16 @@ static void handle_closed(uv_handle_t *handle)
     fm_http_server_forget(server);
 }
 
+static void timer_closed(uv_handle_t *handle)
+{
+    closed_one(handle->data);
+}
+
+static void on_closed(void *context)
+{
+    closed_one(context);
+}
+
 void fm_http_connection_close(struct fm_http_connection *connection)
 {
     if (connection->state == FM_HTTP_CLOSING) {
@@ -58,10 +68,10 @@ void fm_http_connection_close(struct fm_http_connection *connection)
     enum fm_http_state state = connection->state;
     struct fm_http_exchange *exchange = connection->exchange;
     connection->state = FM_HTTP_CLOSING;
-    uv_close(&connection->socket.handle, handle_closed);
-    uv_close((uv_handle_t *)&connection->timer, handle_closed);
+    fm_stream_close(&connection->stream);
+    uv_close((uv_handle_t *)&connection->timer, timer_closed);
     if (state == FM_HTTP_WRITING || exchange == NULL) {
-        /* The write's callback, due before the handle's, releases the exchange. */
+        /* The write's event, due before the stream's last, releases the exchange. */
         return;
     }
     connection->exchange = NULL;
@@ -85,11 +95,12 @@ static void write_start(struct fm_http_connection *connection)
         exchange->keep_alive && !connection->server->draining &&
         !(connection->end_of_input && connection->pending_offset == connection->pending.length);
     connection->state = FM_HTTP_WRITING;
-    if (!fm_http_exchange_write(exchange, !exchange->keep_alive)) {
-        fm_http_connection_written(connection, UV_ENOMEM);
+    int status = fm_http_exchange_write(exchange, !exchange->keep_alive);
+    if (status != FM_EAGAIN) {
+        written(connection, status);
         return;
     }
-    connection->unwritten = uv_stream_get_write_queue_size(&connection->socket.stream);
+    connection->unwritten = fm_stream_unwritten(&connection->stream);
     arm(connection, connection->server->options.write_timeout_ns);
 }
 
@@ -99,14 +110,6 @@ void fm_http_connection_answer(struct fm_http_connection *connection)
     write_start(connection);
 }
 
-static void shut_down(uv_shutdown_t *request, int result)
-{
-    struct fm_http_connection *connection = request->data;
-    if (result != 0 || connection->end_of_input) {
-        fm_http_connection_close(connection);
-    }
-}
-
 /* Says that nothing more comes, and waits for the client to say so too. */
 static void linger(struct fm_http_connection *connection)
 {
@@ -114,17 +117,18 @@ static void linger(struct fm_http_connection *connection)
     connection->unwritten = 0;
     fm_text_clear(&connection->pending);
     connection->pending_offset = 0;
-    connection->shutdown.data = connection;
-    if (connection->end_of_input ||
-        uv_shutdown(&connection->shutdown, &connection->socket.stream, shut_down) != 0) {
+    if (connection->end_of_input) {
         fm_http_connection_close(connection);
         return;
     }
+    fm_stream_shutdown(&connection->stream);
     arm(connection, LINGER_NS);
     advance(connection);
 }
 
-void fm_http_connection_written(struct fm_http_connection *connection, int result)
+/* The answer is out, or it failed. May be called from where it was begun: answers to the requests
+ * behind it come in another round. */
+static void written(struct fm_http_connection *connection, int result)
 {
     struct fm_http_exchange *exchange = connection->exchange;
     bool keep_alive = exchange->keep_alive;
@@ -144,10 +148,16 @@ void fm_http_connection_written(struct fm_http_connection *connection, int resul
     } else {
         connection->since_ns = fm_os_now_ns();
         arm(connection, connection->server->options.idle_timeout_ns);
-        struct fm_loop *loop = connection->server->loop;
         advance(connection);
-        fm_loop_run_posted(loop);
     }
+}
+
+static void on_written(void *context, int result)
+{
+    struct fm_http_connection *connection = context;
+    struct fm_loop *loop = connection->server->loop;
+    written(connection, result);
+    fm_loop_run_posted(loop);
 }
 
 /* Answers by ourselves and closes. */
@@ -160,7 +170,7 @@ static void reject(struct fm_http_connection *connection, int status, const char
         connection->exchange = fm_http_exchange_create(connection);
     }
     connection->server->stats.rejected++;
-    if (connection->exchange == NULL) {
+    if (connection->exchange == NULL || !fm_stream_is_ready(&connection->stream)) {
         fm_http_connection_close(connection);
         return;
     }
@@ -173,12 +183,9 @@ static void reject(struct fm_http_connection *connection, int status, const char
 
 bool fm_http_connection_continue(struct fm_http_connection *connection)
 {
-    static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    uv_buf_t buffer = uv_buf_init(text, sizeof(text) - 1);
-    int result = uv_try_write(&connection->socket.stream, &buffer, 1);
-    /* A part of it can be neither taken back nor completed: the answer would follow in its middle.
-     */
-    if (result != UV_EAGAIN && result != (int)buffer.len) {
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    int status = fm_stream_say(&connection->stream, text, sizeof(text) - 1);
+    if (status != 0 && status != FM_EAGAIN) {
         fm_http_connection_close(connection);
         return false;
     }
@@ -213,7 +220,7 @@ static void body_check(struct fm_http_connection *connection)
 static void on_timer(uv_timer_t *timer)
 {
     struct fm_http_connection *connection = timer->data;
-    size_t unwritten = uv_stream_get_write_queue_size(&connection->socket.stream);
+    size_t unwritten = fm_stream_unwritten(&connection->stream);
     switch (connection->state) {
     case FM_HTTP_HEAD:
         reject(connection, 408, "the request's head came too slowly");
@@ -327,19 +334,9 @@ static void keep(struct fm_http_connection *connection, const char *data, size_t
     }
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer)
-{
-    (void)suggested;
-    struct fm_http_connection *connection = handle->data;
-    /* One buffer for all: what was read is used up before the next read. */
-    *ret_buffer =
-        uv_buf_init(connection->server->read_buffer, sizeof(connection->server->read_buffer));
-}
-
 static void on_end_of_input(struct fm_http_connection *connection)
 {
     connection->end_of_input = true;
-    connection->reading = false;
     if (connection->state == FM_HTTP_IN_FLIGHT && connection->exchange->is_1_0) {
         /* No interim answers for HTTP/1.0: the client is taken at its word that it waits. */
         return;
@@ -352,23 +349,19 @@ static void on_end_of_input(struct fm_http_connection *connection)
     }
 }
 
-static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
+static void on_ended(void *context, int result)
 {
-    struct fm_http_connection *connection = stream->data;
+    if (result == 0) {
+        on_end_of_input(context);
+    } else {
+        fm_http_connection_close(context);
+    }
+}
+
+static void on_read(void *context, const char *data, size_t length)
+{
+    struct fm_http_connection *connection = context;
     struct fm_loop *loop = connection->server->loop;
-    if (size == 0 || connection->state == FM_HTTP_CLOSING) {
-        return;
-    }
-    if (size == UV_EOF) {
-        (void)uv_read_stop(stream);
-        on_end_of_input(connection);
-        return;
-    }
-    if (size < 0) {
-        fm_http_connection_close(connection);
-        return;
-    }
-    size_t length = (size_t)size;
     if (connection->state == FM_HTTP_LINGER) {
         connection->unwritten += length;
         if (connection->unwritten > LINGER_BYTES_MAX) {
@@ -379,10 +372,10 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
     size_t used = 0;
     if (wants_bytes(connection)) {
         FM_ASSERT(connection->pending.length == connection->pending_offset);
-        used = feed(connection, buffer->base, length);
+        used = feed(connection, data, length);
     }
     if (used < length) {
-        keep(connection, buffer->base + used, length - used);
+        keep(connection, data + used, length - used);
     }
     advance(connection);
     fm_loop_run_posted(loop);
@@ -393,8 +386,13 @@ static void advance(struct fm_http_connection *connection)
 {
     struct fm_text *pending = &connection->pending;
     while (wants_bytes(connection) && connection->pending_offset < pending->length) {
-        connection->pending_offset += feed(connection, pending->data + connection->pending_offset,
-                                           pending->length - connection->pending_offset);
+        size_t used = feed(connection, pending->data + connection->pending_offset,
+                           pending->length - connection->pending_offset);
+        if (connection->state == FM_HTTP_LINGER) {
+            /* Refused, and nothing is pending any more. */
+            return;
+        }
+        connection->pending_offset += used;
     }
     if (connection->state == FM_HTTP_CLOSING) {
         return;
@@ -410,13 +408,15 @@ static void advance(struct fm_http_connection *connection)
         return;
     }
     bool want = pending->length - connection->pending_offset < PENDING_BYTES_MAX;
-    if (want && !connection->reading) {
-        connection->reading = uv_read_start(&connection->socket.stream, on_alloc, on_read) == 0;
-    } else if (!want && connection->reading) {
-        (void)uv_read_stop(&connection->socket.stream);
-        connection->reading = false;
+    if (want) {
+        fm_stream_read_start(&connection->stream);
+    } else {
+        fm_stream_read_stop(&connection->stream);
     }
 }
+
+static const struct fm_stream_events stream_events = {
+    .read = on_read, .ended = on_ended, .written = on_written, .closed = on_closed};
 
 /* --- The beginning --- */
 
@@ -451,12 +451,6 @@ bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     connection->parser = parser;
     connection->since_ns = fm_os_now_ns();
     (void)uv_timer_init(server->uv, &connection->timer);
-    if (listener->type == UV_TCP) {
-        (void)uv_tcp_init(server->uv, &connection->socket.tcp);
-    } else {
-        (void)uv_pipe_init(server->uv, &connection->socket.pipe, 0);
-    }
-    connection->socket.handle.data = connection;
     connection->timer.data = connection;
     connection->handles_open = 2;
     connection->next = server->connections;
@@ -466,12 +460,10 @@ bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     server->connections = connection;
     server->handles_open++;
     server->stats.connections++;
-    if (uv_accept(listener, &connection->socket.stream) != 0) {
+    if (fm_stream_accept(&connection->stream, listener, &server->shared, &stream_events,
+                         connection) != 0) {
         fm_http_connection_close(connection);
         return true;
-    }
-    if (listener->type == UV_TCP) {
-        (void)uv_tcp_nodelay(&connection->socket.tcp, 1);
     }
     server->stats.connections_accepted++;
     if (full) {
@@ -479,7 +471,8 @@ bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
         reject(connection, 503, "the server has as many connections as it may; try again later");
         return true;
     }
-    arm(connection, server->options.idle_timeout_ns);
+    arm(connection, server->options.tls != NULL ? server->options.header_timeout_ns
+                                                : server->options.idle_timeout_ns);
     advance(connection);
     return true;
 }

@@ -12,6 +12,7 @@
 #include "host/net/http_parser_shim.h"
 #include "host/net/http_server.h"
 #include "host/net/listener.h"
+#include "host/net/stream.h"
 
 struct fm_http_connection;
 
@@ -44,7 +45,6 @@ struct fm_http_exchange {
     struct fm_text error_body;
     struct fm_http_part error_part;
     uv_buf_t *buffers;
-    uv_write_t write;
 };
 
 enum fm_http_piece {
@@ -69,21 +69,14 @@ struct fm_http_connection {
     struct fm_http_server *server;
     struct fm_http_connection *previous;
     struct fm_http_connection *next;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } socket;
+    struct fm_stream stream;
     uv_timer_t timer;
-    uv_shutdown_t shutdown;
     int handles_open;
     enum fm_http_state state;
     struct fm_http_parser *parser;
     struct fm_http_exchange *exchange; /* the one being read, worked on, or answered */
     struct fm_text pending;            /* bytes received and not parsed yet */
     size_t pending_offset;
-    bool reading;      /* libuv reads */
     bool end_of_input; /* the client closed its sending half */
     int reject_status; /* why an event ended the parsing */
     const char *reject_reason;
@@ -107,14 +100,13 @@ struct fm_http_server {
     struct fm_http_stats stats;
     uint64_t date_second;
     char date[64];
-    char read_buffer[65536];
+    struct fm_stream_shared shared;
 };
 
 /* http_connection.c */
 /* False: no memory for a connection. */
 bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *listener);
 void fm_http_connection_close(struct fm_http_connection *connection);
-void fm_http_connection_written(struct fm_http_connection *connection, int result);
 /* Says "100 Continue". False: that failed, and the connection is closed. */
 bool fm_http_connection_continue(struct fm_http_connection *connection);
 void fm_http_connection_answer(struct fm_http_connection *connection);
@@ -129,8 +121,8 @@ struct fm_http_exchange *fm_http_exchange_create(struct fm_http_connection *conn
 void fm_http_exchange_free(struct fm_http_exchange *exchange);
 /* All parts are there: makes the public view. 0, or the status to reject with and *ret_reason. */
 int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **ret_reason);
-/* Starts to write the answer that is in exchange->answer. False: it could not be started. */
-bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close);
+/* Writes the answer that is in exchange->answer: 0, or as fm_stream_write says. */
+int fm_http_exchange_write(struct fm_http_exchange *exchange, bool close);
 /* Fills exchange->answer with an error of the server's own. */
 void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, const char *reason);
 

@@ -364,13 +364,7 @@ static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool
     fm_text_append_string(text, "\r\n");
 }
 
-static void on_written(uv_write_t *write, int result)
-{
-    struct fm_http_exchange *exchange = write->data;
-    fm_http_connection_written(exchange->connection, result);
-}
-
-bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
+int fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
 {
     const struct fm_http_answer *answer = &exchange->answer;
     FM_ASSERT(answer->part_count <= FM_HTTP_PARTS_MAX);
@@ -381,7 +375,7 @@ bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
     write_head(exchange, body_size, close);
     exchange->buffers = fm_alloc_zero((size_t)answer->part_count + 1, sizeof(*exchange->buffers));
     if (exchange->answer_head.failed || exchange->buffers == NULL) {
-        return false;
+        return FM_ENOMEM;
     }
     unsigned count = 1;
     exchange->buffers[0] =
@@ -393,9 +387,7 @@ bool fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
                 .base = (char *)(uintptr_t)answer->parts[i].data, .len = answer->parts[i].size};
         }
     }
-    exchange->write.data = exchange;
-    return uv_write(&exchange->write, &exchange->connection->socket.stream, exchange->buffers,
-                    count, on_written) == 0;
+    return fm_stream_write(&exchange->connection->stream, exchange->buffers, count);
 }
 
 void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, const char *reason)

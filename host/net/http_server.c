@@ -63,6 +63,8 @@ int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *op
     server->loop = loop;
     server->uv = fm_loop_uv(loop);
     server->options = *options;
+    server->shared.tls = options->tls;
+    server->shared.protocol = "http/1.1";
     (void)uv_timer_init(server->uv, &server->grace);
     server->grace.data = server;
     server->grace_open = true;

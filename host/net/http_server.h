@@ -22,6 +22,7 @@
 #include "core/util/text.h"
 #include "fermata/status.h"
 #include "host/net/loop.h"
+#include "host/net/tls.h"
 
 #define FM_HTTP_PARTS_MAX  1100 /* pieces of one answer's body */
 #define FM_HTTP_CHUNKS_MAX 65536
@@ -82,6 +83,7 @@ struct fm_http_options {
     const char *unix_path; /* NULL: none */
     bool shared;           /* servers on other loops will listen here too ... */
     const struct fm_http_server *sibling; /* ... and for each of them: the first one */
+    struct fm_tls *tls;                   /* borrowed; NULL: without */
     size_t header_bytes_max;
     uint32_t header_count_max;
     size_t body_bytes_max;       /* of one request */

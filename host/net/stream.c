@@ -5,6 +5,14 @@
 
 #include "core/util/assert.h"
 
+/* Encrypted and written at a time. */
+#define SEAL_BYTES ((size_t)256 << 10)
+
+static bool sealed_flush(struct fm_stream *stream);
+static int seal(struct fm_stream *stream);
+
+/* --- Reading --- */
+
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer)
 {
     (void)suggested;
@@ -13,47 +21,104 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer
         uv_buf_init(stream->shared->read_buffer, (unsigned)sizeof(stream->shared->read_buffer));
 }
 
+static void end(struct fm_stream *stream, int result)
+{
+    if (!stream->ended && !stream->closing) {
+        stream->ended = true;
+        fm_stream_read_stop(stream);
+        stream->events->ended(stream->context, result);
+    }
+}
+
+/* Bytes of TLS: the handshake, and what is inside. */
+static void unseal(struct fm_stream *stream, const char *data, size_t size)
+{
+    static const char text[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
+                               "Content-Length: 22\r\nConnection: close\r\n\r\n"
+                               "This port speaks TLS.\n";
+    int status = fm_tls_session_feed(stream->tls, data, size);
+    if (status == FM_ETYPE) {
+        uv_buf_t buffer = uv_buf_init((char *)text, sizeof(text) - 1);
+        (void)uv_try_write(&stream->socket.stream, &buffer, 1);
+    }
+    size_t length = 1;
+    while (status == 0 && length > 0 && !stream->closing && fm_tls_session_is_ready(stream->tls)) {
+        char *plain = stream->shared->plain_buffer;
+        status =
+            fm_tls_session_read(stream->tls, plain, sizeof(stream->shared->plain_buffer), &length);
+        if (status == 0 && length > 0) {
+            stream->events->read(stream->context, plain, length);
+        }
+    }
+    if (stream->closing) {
+        return;
+    }
+    if (!sealed_flush(stream)) {
+        end(stream, UV_EPIPE);
+    } else if (status != 0) {
+        end(stream, status == FM_ECANCELLED ? 0 : UV_EPROTO);
+    }
+}
+
 static void on_read(uv_stream_t *handle, ssize_t size, const uv_buf_t *buffer)
 {
     struct fm_stream *stream = handle->data;
     stream->shared->stats.reads++;
     if (size > 0 && !stream->closing) {
         stream->shared->stats.bytes_read += (uint64_t)size;
-        stream->events->read(stream->context, buffer->base, (size_t)size);
-    } else if (size < 0 && !stream->closing && !stream->ended) {
-        stream->ended = true;
-        fm_stream_read_stop(stream);
-        stream->events->ended(stream->context, size == UV_EOF ? 0 : (int)size);
+        if (stream->tls != NULL) {
+            unseal(stream, buffer->base, (size_t)size);
+        } else {
+            stream->events->read(stream->context, buffer->base, (size_t)size);
+        }
+    } else if (size < 0) {
+        end(stream, size == UV_EOF ? 0 : (int)size);
     }
+}
+
+/* --- Beginning --- */
+
+static void init(struct fm_stream *stream, struct fm_stream_shared *shared,
+                 const struct fm_stream_events *events, void *context)
+{
+    *stream = (struct fm_stream){.events = events, .context = context, .shared = shared};
+    stream->write.data = stream;
+}
+
+static int session_open(struct fm_stream *stream)
+{
+    if (stream->shared->tls != NULL) {
+        stream->tls = fm_tls_session_create(stream->shared->tls, stream->shared->protocol);
+        return stream->tls != NULL ? 0 : UV_ENOMEM;
+    }
+    return 0;
 }
 
 int fm_stream_accept(struct fm_stream *stream, uv_stream_t *listener,
                      struct fm_stream_shared *shared, const struct fm_stream_events *events,
                      void *context)
 {
-    *stream = (struct fm_stream){.events = events, .context = context, .shared = shared};
+    init(stream, shared, events, context);
     if (listener->type == UV_TCP) {
         (void)uv_tcp_init(listener->loop, &stream->socket.tcp);
     } else {
         (void)uv_pipe_init(listener->loop, &stream->socket.pipe, 0);
     }
     stream->socket.handle.data = stream;
-    stream->write.data = stream;
     int result = uv_accept(listener, &stream->socket.stream);
     if (result == 0 && listener->type == UV_TCP) {
         (void)uv_tcp_nodelay(&stream->socket.tcp, 1);
     }
-    return result;
+    return result == 0 ? session_open(stream) : result;
 }
 
 int fm_stream_open(struct fm_stream *stream, uv_loop_t *uv, int descriptor,
                    struct fm_stream_shared *shared, const struct fm_stream_events *events,
                    void *context)
 {
-    *stream = (struct fm_stream){.events = events, .context = context, .shared = shared};
+    init(stream, shared, events, context);
     (void)uv_pipe_init(uv, &stream->socket.pipe, 0);
     stream->socket.handle.data = stream;
-    stream->write.data = stream;
     return uv_pipe_open(&stream->socket.pipe, descriptor);
 }
 
@@ -72,16 +137,28 @@ void fm_stream_read_stop(struct fm_stream *stream)
     }
 }
 
+/* --- Writing --- */
+
 static void on_written(uv_write_t *write, int result)
 {
     struct fm_stream *stream = write->data;
-    stream->writing = false;
-    stream->events->written(stream->context, result);
+    stream->queued = false;
+    if (stream->tls != NULL && result == 0 && !stream->closing) {
+        fm_text_clear(&stream->sealed);
+        result = seal(stream);
+        if (result == FM_EAGAIN || !stream->writing) {
+            return;
+        }
+    }
+    if (stream->writing) {
+        stream->writing = false;
+        stream->events->written(stream->context, result);
+    }
 }
 
-int fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
+/* Writes what the socket takes; what it does not is waiting (FM_EAGAIN), with libuv. */
+static int write_raw(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
 {
-    FM_ASSERT(!stream->writing && !stream->closing);
     int result = uv_try_write(&stream->socket.stream, buffers, count);
     stream->shared->stats.writes++;
     if (result < 0 && result != UV_EAGAIN) {
@@ -107,13 +184,104 @@ int fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
         stream->shared->stats.bytes_written += buffers[i].len;
     }
     stream->shared->stats.writes++;
-    stream->writing = true;
+    stream->queued = true;
     return FM_EAGAIN;
+}
+
+/* Writes what TLS has for the wire. */
+static int output_write(struct fm_stream *stream)
+{
+    const char *data = NULL;
+    size_t size = fm_tls_session_output(stream->tls, &data);
+    if (size == 0) {
+        return 0;
+    }
+    /* A copy, because TLS may have more to say while this is waiting. */
+    fm_text_clear(&stream->sealed);
+    fm_text_append(&stream->sealed, data, size);
+    if (stream->sealed.failed) {
+        return FM_ENOMEM;
+    }
+    fm_tls_session_output_clear(stream->tls);
+    uv_buf_t buffer = {.base = stream->sealed.data, .len = size};
+    return write_raw(stream, &buffer, 1);
+}
+
+/* What the handshake and alerts say, unless something is being written, which takes it along. */
+static bool sealed_flush(struct fm_stream *stream)
+{
+    int status = stream->queued ? 0 : output_write(stream);
+    return status == 0 || status == FM_EAGAIN;
+}
+
+/* Encrypts and writes a piece at a time, so that memory does not grow with the answer. */
+static int seal(struct fm_stream *stream)
+{
+    int status = 0;
+    do {
+        size_t sealed = 0;
+        while (status == 0 && stream->unsealed_count > 0 && sealed < SEAL_BYTES) {
+            uv_buf_t *buffer = stream->unsealed;
+            size_t size = buffer->len < SEAL_BYTES - sealed ? buffer->len : SEAL_BYTES - sealed;
+            status = fm_tls_session_write(stream->tls, buffer->base, size);
+            sealed += size;
+            buffer->base += size;
+            buffer->len -= size;
+            if (buffer->len == 0) {
+                stream->unsealed++;
+                stream->unsealed_count--;
+            }
+        }
+        status = status == 0 ? output_write(stream) : status;
+    } while (status == 0 && stream->unsealed_count > 0);
+    return status;
+}
+
+int fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
+{
+    FM_ASSERT(!stream->writing && !stream->closing);
+    int status = FM_EAGAIN;
+    if (stream->tls == NULL) {
+        status = write_raw(stream, buffers, count);
+    } else {
+        stream->unsealed = buffers;
+        stream->unsealed_count = count;
+        /* Else the write that is waiting goes on with it. */
+        status = stream->queued ? FM_EAGAIN : seal(stream);
+    }
+    stream->writing = status == FM_EAGAIN;
+    return status;
+}
+
+int fm_stream_say(struct fm_stream *stream, const char *text, size_t size)
+{
+    FM_ASSERT(!stream->writing && !stream->closing);
+    if (stream->tls == NULL) {
+        uv_buf_t buffer = {.base = (char *)text, .len = size};
+        int result = uv_try_write(&stream->socket.stream, &buffer, 1);
+        stream->shared->stats.writes++;
+        /* A part of it can be neither taken back nor completed. */
+        return result == UV_EAGAIN ? FM_EAGAIN : result == (int)size ? 0 : FM_EIO;
+    }
+    if (stream->queued) {
+        return FM_EAGAIN;
+    }
+    int status = fm_tls_session_write(stream->tls, text, size);
+    return status == 0 && sealed_flush(stream) ? 0 : FM_EIO;
+}
+
+bool fm_stream_is_ready(const struct fm_stream *stream)
+{
+    return stream->tls == NULL || fm_tls_session_is_ready(stream->tls);
 }
 
 size_t fm_stream_unwritten(const struct fm_stream *stream)
 {
-    return uv_stream_get_write_queue_size(&stream->socket.stream);
+    size_t size = uv_stream_get_write_queue_size(&stream->socket.stream);
+    for (unsigned i = 0; stream->writing && i < stream->unsealed_count; i++) {
+        size += stream->unsealed[i].len;
+    }
+    return size;
 }
 
 static void on_shut(uv_shutdown_t *shutdown, int result)
@@ -127,6 +295,10 @@ void fm_stream_shutdown(struct fm_stream *stream)
     FM_ASSERT(!stream->writing);
     if (!stream->shut && !stream->closing) {
         stream->shut = true;
+        if (stream->tls != NULL) {
+            fm_tls_session_end(stream->tls);
+            (void)sealed_flush(stream);
+        }
         /* Fails where the peer is gone, which reading tells too. */
         (void)uv_shutdown(&stream->shutdown, &stream->socket.stream, on_shut);
     }
@@ -135,6 +307,9 @@ void fm_stream_shutdown(struct fm_stream *stream)
 static void on_closed(uv_handle_t *handle)
 {
     struct fm_stream *stream = handle->data;
+    fm_tls_session_destroy(stream->tls);
+    stream->tls = NULL;
+    fm_text_deinit(&stream->sealed);
     stream->events->closed(stream->context);
 }
 

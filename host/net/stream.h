@@ -1,8 +1,8 @@
 /*
  * The bytes of one connection: reading, writing, closing.
  *
- * Owns: the libuv handle. Does not own: what the bytes mean, time limits, what is written. For the
- * other files of host/net. Thread rule: the loop's thread.
+ * Owns: the libuv handle, and TLS where it is wanted. Does not own: what the bytes mean, time
+ * limits, what is written. For the other files of host/net. Thread rule: the loop's thread.
  */
 #ifndef FM_HOST_NET_STREAM_H
 #define FM_HOST_NET_STREAM_H
@@ -12,9 +12,12 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "core/util/text.h"
 #include "fermata/status.h"
+#include "host/net/tls.h"
 
-#define FM_STREAM_READ_BYTES ((size_t)128 << 10)
+#define FM_STREAM_READ_BYTES  ((size_t)128 << 10)
+#define FM_STREAM_PLAIN_BYTES ((size_t)64 << 10)
 
 struct fm_stream_stats {
     uint64_t reads; /* system calls */
@@ -27,6 +30,9 @@ struct fm_stream_stats {
  * the next read. */
 struct fm_stream_shared {
     struct fm_stream_stats stats;
+    struct fm_tls *tls;   /* NULL: without */
+    const char *protocol; /* with TLS: what is spoken, for ALPN */
+    char plain_buffer[FM_STREAM_PLAIN_BYTES];
     char read_buffer[FM_STREAM_READ_BYTES];
 };
 
@@ -53,9 +59,15 @@ struct fm_stream {
     const struct fm_stream_events *events;
     void *context;
     struct fm_stream_shared *shared;
+    /* With TLS. */
+    struct fm_tls_session *tls;
+    struct fm_text sealed; /* what libuv is writing */
+    uv_buf_t *unsealed;    /* what a write still has to encrypt */
+    unsigned unsealed_count;
     bool reading;
     bool ended;
-    bool writing;
+    bool writing; /* a write of the user's is waiting */
+    bool queued;  /* libuv has one */
     bool shut;
     bool closing;
 };
@@ -81,8 +93,14 @@ void fm_stream_read_stop(struct fm_stream *stream);
  * other write may be begun. Else the connection is broken. The array is changed.
  */
 int FM_NODISCARD fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count);
+/* Writes a few bytes where all of them are taken at once, and nothing of them otherwise
+ * (FM_EAGAIN). Else the connection is broken. */
+int FM_NODISCARD fm_stream_say(struct fm_stream *stream, const char *text, size_t size);
 /* Bytes of the present write that are waiting. */
 size_t fm_stream_unwritten(const struct fm_stream *stream);
+
+/* The handshake of TLS is done, or there is none. */
+bool fm_stream_is_ready(const struct fm_stream *stream);
 
 /* Says to the peer that nothing more comes. Not while a write waits. */
 void fm_stream_shutdown(struct fm_stream *stream);

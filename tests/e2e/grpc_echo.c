@@ -1,10 +1,12 @@
 /*
  * A small gRPC server for tests: echoes raw bytes, and does what a service can do to a client.
  *
- * usage: grpc_echo [KEY=NUMBER | unix=PATH | loops=N]...   KEY: a field of struct fm_grpc_options
+ * usage: grpc_echo [KEY=NUMBER | host=ADDRESS | unix=PATH | loops=N | cert=FILE key=FILE [ca=FILE
+ *        clients=1|2]]...   KEY: a field of struct fm_grpc_options
  *
- * Prints "port N" once it listens; drains on SIGTERM and prints its statistics. The methods of
- * /test.Echo are in the table at the end. Thread rule: each loop on a thread of its own.
+ * Prints "port N" once it listens; reads its certificate again on SIGHUP; drains on SIGTERM and
+ * prints its statistics. The methods of /test.Echo are in the table at the end. Thread rule: each
+ * loop on a thread of its own.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,6 +33,8 @@ static size_t lane_count = 1;
 static size_t drained_count;
 static struct fm_mutex drained_mutex;
 static atomic_int cancelled_count;
+static struct fm_tls_options tls_options;
+static struct fm_tls *tls;
 
 /* What a call of ours needs. */
 struct work {
@@ -352,7 +356,13 @@ static void drain_run(struct fm_loop_task *task)
 static void on_signal(void *context, int number)
 {
     (void)context;
-    (void)number;
+    if (fm_loop_is_hangup(number)) {
+        struct fm_error error = {0};
+        int result = tls != NULL ? fm_tls_reload(tls, &error) : 0;
+        printf("%s\n", result == 0 ? "reloaded" : error.text);
+        fflush(stdout);
+        return;
+    }
     for (size_t i = 0; i < lane_count; i++) {
         lanes[i].drain.run = drain_run;
         fm_loop_post(lanes[i].loop, &lanes[i].drain);
@@ -411,7 +421,23 @@ static int option_read(struct fm_grpc_options *options, char *argument)
         options->host = equals + 1;
         return 0;
     }
+    if (strcmp(argument, "cert") == 0) {
+        tls_options.certificate_path = equals + 1;
+        return 0;
+    }
+    if (strcmp(argument, "key") == 0) {
+        tls_options.key_path = equals + 1;
+        return 0;
+    }
+    if (strcmp(argument, "ca") == 0) {
+        tls_options.client_ca_path = equals + 1;
+        return 0;
+    }
     uint64_t value = strtoull(equals + 1, NULL, 10);
+    if (strcmp(argument, "clients") == 0) {
+        tls_options.clients = (enum fm_tls_clients)value;
+        return 0;
+    }
     if (strcmp(argument, "loops") == 0 && value >= 1 && value <= LOOPS_MAX) {
         lane_count = (size_t)value;
         return 0;
@@ -428,6 +454,11 @@ static int option_read(struct fm_grpc_options *options, char *argument)
 static int lanes_start(struct fm_grpc_options *options)
 {
     struct fm_error error = {0};
+    if (tls_options.certificate_path != NULL && fm_tls_create(&tls_options, &tls, &error) != 0) {
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
+    }
+    options->tls = tls;
     for (size_t i = 0; i < lane_count; i++) {
         options->context = &lanes[i];
         options->shared = lane_count > 1;
@@ -489,6 +520,7 @@ int main(int argc, char **argv)
         fm_grpc_server_destroy(lanes[i].server);
         fm_loop_destroy(lanes[i].loop);
     }
+    fm_tls_destroy(tls);
     fm_mutex_deinit(&drained_mutex);
     printf("calls %llu lanes_used %llu in_flight %u message_bytes %zu\n",
            (unsigned long long)total.calls, (unsigned long long)total.connections_accepted,

@@ -31,8 +31,9 @@ static void prepare(void)
     connection.server = &server;
     /* Nobody reads the other end: once it is full, libuv says so, as with a client that is slow. */
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
-    FUZZ_CHECK(uv_loop_init(&loop) == 0 && uv_pipe_init(&loop, &connection.socket.pipe, 0) == 0);
-    FUZZ_CHECK(uv_pipe_open(&connection.socket.pipe, sockets[0]) == 0);
+    FUZZ_CHECK(uv_loop_init(&loop) == 0);
+    FUZZ_CHECK(fm_stream_open(&connection.stream, &loop, sockets[0], &server.shared, NULL, NULL) ==
+               0);
 }
 
 /* What came out of a run of bytes. */

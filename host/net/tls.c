@@ -1,0 +1,328 @@
+/*
+ * TLS with OpenSSL. See tls.h.
+ */
+#include "host/net/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <string.h>
+#include <uv.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "host/os/thread.h"
+
+/* One record. */
+#define WRITE_BYTES_MAX 16384
+
+struct fm_tls {
+    struct fm_mutex mutex;
+    SSL_CTX *context; /* the present one; behind mutex */
+    char *certificate_path;
+    char *key_path;
+    char *client_ca_path;
+    enum fm_tls_clients clients;
+};
+
+struct fm_tls_session {
+    SSL *ssl;
+    BIO *in;
+    BIO *out;
+    const char *protocol;
+};
+
+/* --- Certificates --- */
+
+/* OpenSSL's first words about a failure are the nearest to its cause. */
+static const char *reason(void)
+{
+    unsigned long code = ERR_peek_error();
+    const char *text = NULL;
+    if (ERR_SYSTEM_ERROR(code)) {
+        text = uv_strerror(uv_translate_sys_error(ERR_GET_REASON(code)));
+    } else if (ERR_GET_REASON(code) == ERR_R_PEM_LIB || code == 0) {
+        text = "no PEM data";
+    } else {
+        text = ERR_reason_error_string(code);
+    }
+    ERR_clear_error();
+    return text != NULL ? text : "unknown reason";
+}
+
+/* Without this, OpenSSL would ask at the terminal. */
+static int no_passphrase(char *text, int size, int writing, void *context)
+{
+    (void)text;
+    (void)size;
+    (void)writing;
+    *(bool *)context = true;
+    return -1;
+}
+
+static int key_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error *reterr)
+{
+    bool asked = false;
+    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, &asked);
+    int loaded = SSL_CTX_use_PrivateKey_file(context, tls->key_path, SSL_FILETYPE_PEM);
+    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+    if (loaded == 1) {
+        return 0;
+    }
+    if (asked) {
+        ERR_clear_error();
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the key '%s' has a passphrase, which a server cannot type: give it "
+                            "one without (openssl pkey -in OLD -out NEW)",
+                            tls->key_path);
+    }
+    if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH) {
+        ERR_clear_error();
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the key '%s' does not belong to the certificate '%s'", tls->key_path,
+                            tls->certificate_path);
+    }
+    return fm_error_set(reterr, FM_EINVAL, "cannot read the key '%s': %s", tls->key_path, reason());
+}
+
+static int clients_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error *reterr)
+{
+    if (tls->clients == FM_TLS_CLIENTS_ANY) {
+        return 0;
+    }
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(tls->client_ca_path);
+    if (names == NULL || SSL_CTX_load_verify_file(context, tls->client_ca_path) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return fm_error_set(reterr, FM_EINVAL, "cannot read the client authorities '%s': %s",
+                            tls->client_ca_path, reason());
+    }
+    SSL_CTX_set_client_CA_list(context, names);
+    SSL_CTX_set_verify(
+        context,
+        SSL_VERIFY_PEER |
+            (tls->clients == FM_TLS_CLIENTS_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+        NULL);
+    return 0;
+}
+
+static int alpn_select(SSL *ssl, const unsigned char **ret_protocol, unsigned char *ret_length,
+                       const unsigned char *offered, unsigned length, void *context)
+{
+    (void)context;
+    const struct fm_tls_session *session = SSL_get_app_data(ssl);
+    size_t wanted = strlen(session->protocol);
+    for (unsigned at = 0; at < length && offered[at] < length - at; at += 1u + offered[at]) {
+        if (offered[at] == wanted && memcmp(offered + at + 1, session->protocol, wanted) == 0) {
+            *ret_protocol = offered + at + 1;
+            *ret_length = offered[at];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int context_make(const struct fm_tls *tls, SSL_CTX **ret_context, struct fm_error *reterr)
+{
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    if (context == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "cannot set TLS up: %s", reason());
+    }
+    static const unsigned char name[] = "fermata";
+    (void)SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                           SSL_OP_CIPHER_SERVER_PREFERENCE);
+    (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+    (void)SSL_CTX_set_session_id_context(context, name, sizeof(name) - 1);
+    SSL_CTX_set_alpn_select_cb(context, alpn_select, NULL);
+    int status = 0;
+    if (SSL_CTX_use_certificate_chain_file(context, tls->certificate_path) != 1) {
+        status = fm_error_set(reterr, FM_EINVAL, "cannot read the certificate '%s': %s",
+                              tls->certificate_path, reason());
+    }
+    status = status == 0 ? key_load(context, tls, reterr) : status;
+    status = status == 0 ? clients_load(context, tls, reterr) : status;
+    if (status != 0) {
+        SSL_CTX_free(context);
+        return status;
+    }
+    *ret_context = context;
+    return 0;
+}
+
+int fm_tls_create(const struct fm_tls_options *options, struct fm_tls **ret_tls,
+                  struct fm_error *reterr)
+{
+    bool ask = options->clients != FM_TLS_CLIENTS_ANY;
+    FM_ASSERT(options->certificate_path != NULL && options->key_path != NULL);
+    FM_ASSERT(!ask || options->client_ca_path != NULL);
+    struct fm_tls *tls = fm_alloc_zero(1, sizeof(*tls));
+    if (tls == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory while setting TLS up");
+    }
+    fm_mutex_init(&tls->mutex);
+    tls->clients = options->clients;
+    tls->certificate_path = fm_strdup(options->certificate_path);
+    tls->key_path = fm_strdup(options->key_path);
+    tls->client_ca_path = fm_strdup(ask ? options->client_ca_path : "");
+    int status = FM_ENOMEM;
+    if (tls->certificate_path == NULL || tls->key_path == NULL || tls->client_ca_path == NULL) {
+        (void)fm_error_set(reterr, FM_ENOMEM, "out of memory while setting TLS up");
+    } else {
+        status = context_make(tls, &tls->context, reterr);
+    }
+    if (status != 0) {
+        fm_tls_destroy(tls);
+        return status;
+    }
+    *ret_tls = tls;
+    return 0;
+}
+
+int fm_tls_reload(struct fm_tls *tls, struct fm_error *reterr)
+{
+    SSL_CTX *context = NULL;
+    int status = context_make(tls, &context, reterr);
+    if (status != 0) {
+        return status;
+    }
+    fm_mutex_lock(&tls->mutex);
+    SSL_CTX *before = tls->context;
+    tls->context = context;
+    fm_mutex_unlock(&tls->mutex);
+    /* Sessions have references of their own. */
+    SSL_CTX_free(before);
+    return 0;
+}
+
+void fm_tls_destroy(struct fm_tls *tls)
+{
+    if (tls == NULL) {
+        return;
+    }
+    SSL_CTX_free(tls->context);
+    fm_mutex_deinit(&tls->mutex);
+    fm_free(tls->certificate_path);
+    fm_free(tls->key_path);
+    fm_free(tls->client_ca_path);
+    fm_free(tls);
+}
+
+/* --- Sessions --- */
+
+struct fm_tls_session *fm_tls_session_create(struct fm_tls *tls, const char *protocol)
+{
+    struct fm_tls_session *session = fm_alloc_zero(1, sizeof(*session));
+    if (session == NULL) {
+        return NULL;
+    }
+    session->protocol = protocol;
+    fm_mutex_lock(&tls->mutex);
+    session->ssl = SSL_new(tls->context);
+    fm_mutex_unlock(&tls->mutex);
+    session->in = BIO_new(BIO_s_mem());
+    session->out = BIO_new(BIO_s_mem());
+    if (session->ssl == NULL || session->in == NULL || session->out == NULL) {
+        BIO_free(session->in);
+        BIO_free(session->out);
+        SSL_free(session->ssl);
+        fm_free(session);
+        return NULL;
+    }
+    /* An empty one means "later", not the end. */
+    (void)BIO_set_mem_eof_return(session->in, -1);
+    (void)BIO_set_mem_eof_return(session->out, -1);
+    SSL_set_bio(session->ssl, session->in, session->out);
+    SSL_set_accept_state(session->ssl);
+    (void)SSL_set_app_data(session->ssl, session);
+    return session;
+}
+
+void fm_tls_session_destroy(struct fm_tls_session *session)
+{
+    if (session != NULL) {
+        SSL_free(session->ssl); /* with its BIOs */
+        fm_free(session);
+    }
+}
+
+int fm_tls_session_feed(struct fm_tls_session *session, const void *data, size_t size)
+{
+    size_t taken = 0;
+    ERR_clear_error();
+    if (BIO_write_ex(session->in, data, size, &taken) != 1 || taken != size) {
+        return FM_ENOMEM;
+    }
+    if (SSL_is_init_finished(session->ssl)) {
+        return 0;
+    }
+    int result = SSL_do_handshake(session->ssl);
+    if (result == 1 || SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ) {
+        return 0;
+    }
+    int why = ERR_GET_REASON(ERR_peek_error());
+    ERR_clear_error();
+    return why == SSL_R_HTTP_REQUEST ? FM_ETYPE : FM_ECORRUPT;
+}
+
+bool fm_tls_session_is_ready(const struct fm_tls_session *session)
+{
+    return SSL_is_init_finished(session->ssl) == 1;
+}
+
+int fm_tls_session_read(struct fm_tls_session *session, void *data, size_t size_max,
+                        size_t *ret_size)
+{
+    ERR_clear_error();
+    *ret_size = 0;
+    int result = SSL_read_ex(session->ssl, data, size_max, ret_size);
+    if (result == 1) {
+        return 0;
+    }
+    int error = SSL_get_error(session->ssl, result);
+    ERR_clear_error();
+    if (error == SSL_ERROR_ZERO_RETURN) {
+        return FM_ECANCELLED;
+    }
+    return error == SSL_ERROR_WANT_READ ? 0 : FM_ECORRUPT;
+}
+
+int fm_tls_session_write(struct fm_tls_session *session, const void *data, size_t size)
+{
+    const char *bytes = data;
+    ERR_clear_error();
+    while (size > 0) {
+        size_t piece = size < WRITE_BYTES_MAX ? size : WRITE_BYTES_MAX;
+        size_t written = 0;
+        if (SSL_write_ex(session->ssl, bytes, piece, &written) != 1) {
+            ERR_clear_error();
+            return FM_EIO;
+        }
+        bytes += written;
+        size -= written;
+    }
+    return 0;
+}
+
+void fm_tls_session_end(struct fm_tls_session *session)
+{
+    ERR_clear_error();
+    if (SSL_is_init_finished(session->ssl)) {
+        (void)SSL_shutdown(session->ssl);
+    }
+    ERR_clear_error();
+}
+
+size_t fm_tls_session_output(struct fm_tls_session *session, const char **ret_data)
+{
+    char *data = NULL;
+    long size = BIO_get_mem_data(session->out, &data);
+    *ret_data = data;
+    return size > 0 ? (size_t)size : 0;
+}
+
+void fm_tls_session_output_clear(struct fm_tls_session *session)
+{
+    (void)BIO_reset(session->out);
+}
