@@ -41,8 +41,9 @@ static const char *reason(void)
     const char *text = NULL;
     if (ERR_SYSTEM_ERROR(code)) {
         text = uv_strerror(uv_translate_sys_error(ERR_GET_REASON(code)));
-    } else if (ERR_GET_REASON(code) == ERR_R_PEM_LIB || code == 0) {
-        text = "no PEM data";
+    } else if (code == 0 ||
+               (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)) {
+        text = "there is none in it in PEM form";
     } else {
         text = ERR_reason_error_string(code);
     }

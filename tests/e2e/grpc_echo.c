@@ -2,11 +2,11 @@
  * A small gRPC server for tests: echoes raw bytes, and does what a service can do to a client.
  *
  * usage: grpc_echo [KEY=NUMBER | host=ADDRESS | unix=PATH | loops=N | cert=FILE key=FILE [ca=FILE
- *        clients=1|2]]...   KEY: a field of struct fm_grpc_options
+ *        clients=1|2] | http=1]...   KEY: a field of struct fm_grpc_options
  *
- * Prints "port N" once it listens; reads its certificate again on SIGHUP; drains on SIGTERM and
- * prints its statistics. The methods of /test.Echo are in the table at the end. Thread rule: each
- * loop on a thread of its own.
+ * With http=1 it also echoes over HTTP/1.1 (one loop). Prints "port N http M" once it listens;
+ * reads its certificate again on SIGHUP; drains on SIGTERM and prints its statistics. The methods
+ * of /test.Echo are in the table at the end. Thread rule: each loop on a thread of its own.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include "core/util/memory.h"
 #include "core/util/text.h"
 #include "host/net/grpc_server.h"
+#include "host/net/http_server.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
@@ -35,6 +36,8 @@ static struct fm_mutex drained_mutex;
 static atomic_int cancelled_count;
 static struct fm_tls_options tls_options;
 static struct fm_tls *tls;
+static bool with_http;
+static struct fm_http_server *http;
 
 /* What a call of ours needs. */
 struct work {
@@ -375,6 +378,48 @@ static void lane_run(void *argument)
     fm_loop_run(lane->loop);
 }
 
+/* --- HTTP/1.1 --- */
+
+static void http_release(void *context)
+{
+    fm_buffer_unref(context);
+}
+
+static void http_handle(void *context, struct fm_http_request *request)
+{
+    (void)context;
+    const struct fm_http_part part = {request->body, request->body_size};
+    static struct fm_http_part parts[64];
+    static size_t turn;
+    struct fm_http_part *own = &parts[turn++ % 64];
+    *own = part;
+    struct fm_http_answer answer = {.status = 200, .content_type = "text/plain"};
+    if (request->body_size > 0) {
+        answer.parts = own;
+        answer.part_count = 1;
+        answer.release = http_release;
+        answer.context = fm_buffer_ref(request->body_buffer);
+    }
+    fm_http_answer(request, &answer);
+}
+
+static void http_error(struct fm_text *text, const char *message)
+{
+    fm_text_append_string(text, message);
+}
+
+static int http_start(const struct fm_grpc_options *options, struct fm_error *reterr)
+{
+    struct fm_http_options http_options;
+    fm_http_options_init(&http_options);
+    http_options.host = options->host;
+    http_options.tls = options->tls;
+    http_options.handle = http_handle;
+    http_options.write_error = http_error;
+    http_options.header_timeout_ns = options->handshake_timeout_ns;
+    return fm_http_server_create(lanes[0].loop, &http_options, &http, reterr);
+}
+
 /* --- Options --- */
 
 #define FIELD(name)                                                                                \
@@ -438,6 +483,10 @@ static int option_read(struct fm_grpc_options *options, char *argument)
         tls_options.clients = (enum fm_tls_clients)value;
         return 0;
     }
+    if (strcmp(argument, "http") == 0) {
+        with_http = value != 0;
+        return 0;
+    }
     if (strcmp(argument, "loops") == 0 && value >= 1 && value <= LOOPS_MAX) {
         lane_count = (size_t)value;
         return 0;
@@ -468,6 +517,10 @@ static int lanes_start(struct fm_grpc_options *options)
             fprintf(stderr, "%s\n", error.text);
             return 1;
         }
+    }
+    if (with_http && http_start(options, &error) != 0) {
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
     }
     if (fm_loop_watch_signals(lanes[0].loop, on_signal, NULL, &error) != 0) {
         fprintf(stderr, "%s\n", error.text);
@@ -501,7 +554,8 @@ int main(int argc, char **argv)
     if (lanes_start(&options) != 0) {
         return 6;
     }
-    printf("port %u\n", (unsigned)fm_grpc_server_port(lanes[0].server));
+    printf("port %u http %u\n", (unsigned)fm_grpc_server_port(lanes[0].server),
+           http != NULL ? (unsigned)fm_http_server_port(http) : 0u);
     fflush(stdout);
     fm_loop_run(lanes[0].loop);
     for (size_t i = 1; i < lane_count; i++) {
@@ -516,6 +570,7 @@ int main(int argc, char **argv)
         total.in_flight += one.in_flight;
         total.message_bytes += one.message_bytes;
     }
+    fm_http_server_destroy(http);
     for (size_t i = lane_count; i-- > 0;) {
         fm_grpc_server_destroy(lanes[i].server);
         fm_loop_destroy(lanes[i].loop);
