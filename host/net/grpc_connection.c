@@ -412,31 +412,28 @@ static ssize_t on_read_length(nghttp2_session *session, uint8_t frame_type, int3
 
 static void *memory_alloc(size_t size, void *context)
 {
-    (void)context;
-    return fm_alloc(size);
+    return fm_block_alloc(context, size);
 }
 
 static void memory_free(void *memory, void *context)
 {
-    (void)context;
-    fm_free(memory);
+    fm_block_free(context, memory);
 }
 
 static void *memory_alloc_zero(size_t count, size_t size, void *context)
 {
-    (void)context;
-    return fm_alloc_zero(count, size);
+    return fm_block_alloc_zero(context, count, size);
 }
 
 static void *memory_realloc(void *memory, size_t size, void *context)
 {
-    (void)context;
-    return fm_realloc(memory, size);
+    return fm_block_realloc(context, memory, size);
 }
 
 int fm_grpc_connection_prepare(struct fm_grpc_server *server)
 {
-    server->memory = (nghttp2_mem){.malloc = memory_alloc,
+    server->memory = (nghttp2_mem){.mem_user_data = &server->blocks,
+                                   .malloc = memory_alloc,
                                    .free = memory_free,
                                    .calloc = memory_alloc_zero,
                                    .realloc = memory_realloc};

@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "core/util/text.h"
+#include "host/net/block_pool.h"
 #include "host/net/compress.h"
 #include "host/net/grpc_server.h"
 #include "host/net/listener.h"
@@ -181,6 +182,7 @@ struct fm_grpc_server {
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *http2_options;
     nghttp2_mem memory;
+    struct fm_block_pool blocks; /* what it takes from */
     struct fm_grpc_connection *connections;
     struct fm_grpc_connection *dirty;
     struct fm_grpc_exchange *exchanges_free;

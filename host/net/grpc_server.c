@@ -255,6 +255,7 @@ static void memory_free(struct fm_grpc_server *server)
     }
     fm_grpc_outgoing_free_all(server);
     fm_free(server->output_free);
+    fm_block_pool_deinit(&server->blocks);
     nghttp2_session_callbacks_del(server->callbacks);
     nghttp2_option_del(server->http2_options);
     fm_free(server);
