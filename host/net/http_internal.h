@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "core/util/text.h"
+#include "host/net/compress.h"
 #include "host/net/http_parser_shim.h"
 #include "host/net/http_server.h"
 #include "host/net/listener.h"
@@ -43,6 +44,8 @@ struct fm_http_exchange {
     struct fm_http_answer answer;
     struct fm_text answer_head;
     struct fm_text error_body;
+    struct fm_text compressed;
+    enum fm_compression compression; /* of the answer */
     struct fm_http_part error_part;
     uv_buf_t *buffers;
 };

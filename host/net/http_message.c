@@ -11,6 +11,9 @@
 #include "host/net/http_internal.h"
 #include "host/os/os.h"
 
+/* Smaller bodies fit in a packet as they are. */
+#define COMPRESS_BYTES_MIN 1024u
+
 struct fm_http_exchange *fm_http_exchange_create(struct fm_http_connection *connection)
 {
     struct fm_http_exchange *exchange = fm_alloc_zero(1, sizeof(*exchange));
@@ -35,6 +38,7 @@ void fm_http_exchange_free(struct fm_http_exchange *exchange)
     fm_text_deinit(&exchange->head);
     fm_text_deinit(&exchange->answer_head);
     fm_text_deinit(&exchange->error_body);
+    fm_text_deinit(&exchange->compressed);
     fm_free(exchange);
 }
 
@@ -251,6 +255,51 @@ static void body_release(void *context)
     fm_free(context);
 }
 
+/* Puts what comes out of the body in its place. 0, or the status to reject with. */
+static int body_decompress(struct fm_http_exchange *exchange, const char **ret_reason)
+{
+    struct fm_http_server *server = exchange->server;
+    const char *name = fm_http_header_find(&exchange->request, "Content-Encoding");
+    enum fm_compression compression =
+        name != NULL ? fm_compression_parse(name, strlen(name)) : FM_COMPRESSION_IDENTITY;
+    if (compression == FM_COMPRESSION_COUNT_) {
+        *ret_reason = "this server takes bodies with Content-Encoding gzip, deflate or identity";
+        return 415;
+    }
+    if (compression == FM_COMPRESSION_IDENTITY || exchange->body_size == 0) {
+        return 0;
+    }
+    struct fm_text text = {0};
+    int status = fm_decompress(compression, exchange->body, exchange->body_size,
+                               server->options.body_bytes_max, &text);
+    server->body_bytes -= exchange->body_charged;
+    exchange->body_charged = 0;
+    int answer = 0;
+    if (status == FM_ETOOLARGE) {
+        *ret_reason = "the request's body is larger than this server accepts, once decompressed";
+        answer = 413;
+    } else if (status == FM_ENOMEM) {
+        *ret_reason = "out of memory";
+        answer = 503;
+    } else if (status != 0) {
+        *ret_reason = "the request's body is not compressed as Content-Encoding says";
+        answer = 400;
+    } else if (text.length > server->options.body_bytes_total_max - server->body_bytes) {
+        *ret_reason = "the server holds as many request bytes as it may; try again later";
+        answer = 503;
+    }
+    if (answer != 0) {
+        fm_text_deinit(&text);
+        return answer;
+    }
+    fm_free(exchange->body);
+    exchange->body = text.data;
+    exchange->body_size = text.length;
+    exchange->body_charged = text.length;
+    server->body_bytes += text.length;
+    return 0;
+}
+
 int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **ret_reason)
 {
     struct fm_http_request *request = &exchange->request;
@@ -275,6 +324,10 @@ int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **re
     if (!exchange->is_1_0 && fm_http_header_find(request, "Host") == NULL) {
         *ret_reason = "an HTTP/1.1 request needs a Host header field";
         return 400;
+    }
+    int status = body_decompress(exchange, ret_reason);
+    if (status != 0) {
+        return status;
     }
     if (exchange->body_size > 0) {
         request->body_buffer =
@@ -352,6 +405,13 @@ static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool
         fm_text_append_format(text, "Content-Type: %s\r\n", answer->content_type);
     }
     fm_text_append_format(text, "Content-Length: %zu\r\n", body_size);
+    if (answer->compress) {
+        fm_text_append_string(text, "Vary: Accept-Encoding\r\n");
+    }
+    if (exchange->compression != FM_COMPRESSION_IDENTITY) {
+        fm_text_append_format(text, "Content-Encoding: %s\r\n",
+                              fm_compression_name(exchange->compression));
+    }
     for (uint32_t i = 0; i < answer->header_count; i++) {
         fm_text_append_format(text, "%s: %s\r\n", answer->headers[i].name,
                               answer->headers[i].value);
@@ -364,6 +424,31 @@ static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool
     fm_text_append_string(text, "\r\n");
 }
 
+/* Makes exchange->compressed where that is wanted and worth it. */
+static void answer_compress(struct fm_http_exchange *exchange, size_t body_size)
+{
+    const struct fm_http_answer *answer = &exchange->answer;
+    const char *accepted = fm_http_header_find(&exchange->request, "Accept-Encoding");
+    enum fm_compression compression = fm_compression_choose(accepted);
+    if (!answer->compress || body_size < COMPRESS_BYTES_MIN ||
+        compression == FM_COMPRESSION_IDENTITY) {
+        return;
+    }
+    struct fm_compressor *compressor = fm_compressor_create(compression, &exchange->compressed);
+    int status = compressor != NULL ? 0 : FM_ENOMEM;
+    for (uint32_t i = 0; i < answer->part_count && status == 0; i++) {
+        status = fm_compressor_add(compressor, answer->parts[i].data, answer->parts[i].size);
+    }
+    status = status == 0 ? fm_compressor_end(compressor) : status;
+    fm_compressor_destroy(compressor);
+    if (status == 0 && exchange->compressed.length < body_size) {
+        exchange->compression = compression;
+    } else {
+        /* Without memory for it, too, the body goes out as it is. */
+        fm_text_deinit(&exchange->compressed);
+    }
+}
+
 int fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
 {
     const struct fm_http_answer *answer = &exchange->answer;
@@ -372,7 +457,9 @@ int fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
     for (uint32_t i = 0; i < answer->part_count; i++) {
         body_size += answer->parts[i].size;
     }
-    write_head(exchange, body_size, close);
+    answer_compress(exchange, body_size);
+    bool compressed = exchange->compression != FM_COMPRESSION_IDENTITY;
+    write_head(exchange, compressed ? exchange->compressed.length : body_size, close);
     exchange->buffers = fm_alloc_zero((size_t)answer->part_count + 1, sizeof(*exchange->buffers));
     if (exchange->answer_head.failed || exchange->buffers == NULL) {
         return FM_ENOMEM;
@@ -380,7 +467,11 @@ int fm_http_exchange_write(struct fm_http_exchange *exchange, bool close)
     unsigned count = 1;
     exchange->buffers[0] =
         (uv_buf_t){.base = exchange->answer_head.data, .len = exchange->answer_head.length};
-    for (uint32_t i = 0; i < answer->part_count && !exchange->is_head; i++) {
+    if (compressed && !exchange->is_head) {
+        exchange->buffers[count++] =
+            (uv_buf_t){.base = exchange->compressed.data, .len = exchange->compressed.length};
+    }
+    for (uint32_t i = 0; i < answer->part_count && !exchange->is_head && !compressed; i++) {
         if (answer->parts[i].size > 0) {
             /* libuv only reads them; its type has no const. */
             exchange->buffers[count++] = (uv_buf_t){

@@ -2,9 +2,9 @@
  * An HTTP/1.1 server on an event loop: connections, limits, timeouts, ordered answers, drain.
  *
  * Owns: listening, parsing, buffering whole request bodies, writing answers without copying them,
- * and noticing clients that leave. Does not own: routes and what bodies mean (engines/serve). No
- * TLS, no compression, no HTTP/2. Thread rule: everything on the loop's thread, except
- * fm_http_answer, which any thread may call.
+ * and noticing clients that leave, compressed bodies (gzip and deflate), TLS. Does not own: routes
+ * and what bodies mean (engines/serve). No HTTP/2. Thread rule: everything on the loop's thread,
+ * except fm_http_answer, which any thread may call.
  *
  * One request of a connection is worked on at a time; pipelined ones wait in order. A client that
  * closes its connection makes its request cancelled; one that closes only its sending half still
@@ -66,6 +66,8 @@ struct fm_http_answer {
     uint32_t header_count;
     const struct fm_http_part *parts;
     uint32_t part_count;
+    bool
+        compress; /* the body, where the client takes it so (Accept-Encoding) and it gets smaller */
     void (*release)(void *context); /* NULL: nothing to release */
     void *context;
 };

@@ -393,7 +393,7 @@ static void http_handle(void *context, struct fm_http_request *request)
     static size_t turn;
     struct fm_http_part *own = &parts[turn++ % 64];
     *own = part;
-    struct fm_http_answer answer = {.status = 200, .content_type = "text/plain"};
+    struct fm_http_answer answer = {.status = 200, .content_type = "text/plain", .compress = true};
     if (request->body_size > 0) {
         answer.parts = own;
         answer.part_count = 1;
@@ -414,6 +414,7 @@ static int http_start(const struct fm_grpc_options *options, struct fm_error *re
     fm_http_options_init(&http_options);
     http_options.host = options->host;
     http_options.tls = options->tls;
+    http_options.body_bytes_max = options->message_bytes_max;
     http_options.handle = http_handle;
     http_options.write_error = http_error;
     http_options.header_timeout_ns = options->handshake_timeout_ns;

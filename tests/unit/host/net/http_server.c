@@ -67,7 +67,8 @@ static void handle(void *context, struct fm_http_request *request)
         struct fm_http_answer answer = {.status = 200,
                                         .content_type = "application/octet-stream",
                                         .parts = &part,
-                                        .part_count = 1};
+                                        .part_count = 1,
+                                        .compress = true};
         if (request->body_buffer != NULL) {
             answer.release = unref;
             answer.context = fm_buffer_ref(request->body_buffer);
