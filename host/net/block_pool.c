@@ -9,11 +9,9 @@
 
 /* In front of every block; keeps what follows aligned for anything. */
 struct fm_block {
-    union {
-        struct fm_block *next; /* while it is free */
-        size_t size;           /* while it is in use: what fits in it */
-    };
-    size_t unused;
+    struct fm_block *next; /* while it is free */
+    uint32_t size;         /* what fits in it */
+    uint32_t is_free;
 };
 
 _Static_assert(sizeof(struct fm_block) == 16, "what follows is aligned");
@@ -36,15 +34,17 @@ void *fm_block_alloc(struct fm_block_pool *pool, size_t size)
         pool->free[class] = block->next;
         pool->count[class]--;
     } else {
-        if (size > SIZE_MAX - sizeof(*block)) {
+        if (size > UINT32_MAX - sizeof(*block)) {
             return NULL;
         }
         block = fm_alloc(sizeof(*block) + size);
         if (block == NULL) {
+            pool->failed = true;
             return NULL;
         }
+        block->size = (uint32_t)size;
     }
-    block->size = size;
+    block->is_free = 0;
     return block + 1;
 }
 
@@ -71,12 +71,8 @@ void *fm_block_realloc(struct fm_block_pool *pool, void *memory, size_t size)
     return larger;
 }
 
-void fm_block_free(struct fm_block_pool *pool, void *memory)
+static void put_back(struct fm_block_pool *pool, struct fm_block *block)
 {
-    if (memory == NULL) {
-        return;
-    }
-    struct fm_block *block = (struct fm_block *)memory - 1;
     size_t class = class_of(block->size);
     if (class < FM_BLOCK_POOL_CLASSES && pool->count[class] < FM_BLOCK_POOL_KEEP) {
         block->next = pool->free[class];
@@ -87,8 +83,35 @@ void fm_block_free(struct fm_block_pool *pool, void *memory)
     }
 }
 
+void fm_block_free(struct fm_block_pool *pool, void *memory)
+{
+    if (memory == NULL) {
+        return;
+    }
+    struct fm_block *block = (struct fm_block *)memory - 1;
+    if (!pool->failed) {
+        block->is_free = 1;
+        put_back(pool, block);
+    } else if (block->is_free == 0) {
+        block->is_free = 1;
+        block->next = pool->aside;
+        pool->aside = block;
+    }
+}
+
+void fm_block_pool_recover(struct fm_block_pool *pool)
+{
+    while (pool->aside != NULL) {
+        struct fm_block *block = pool->aside;
+        pool->aside = block->next;
+        put_back(pool, block);
+    }
+    pool->failed = false;
+}
+
 void fm_block_pool_deinit(struct fm_block_pool *pool)
 {
+    fm_block_pool_recover(pool);
     for (size_t class = 0; class < FM_BLOCK_POOL_CLASSES; class ++) {
         while (pool->free[class] != NULL) {
             struct fm_block *block = pool->free[class];

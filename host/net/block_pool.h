@@ -7,6 +7,7 @@
 #ifndef FM_HOST_NET_BLOCK_POOL_H
 #define FM_HOST_NET_BLOCK_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,8 @@ struct fm_block;
 struct fm_block_pool {
     struct fm_block *free[FM_BLOCK_POOL_CLASSES];
     uint32_t count[FM_BLOCK_POOL_CLASSES];
+    struct fm_block *aside;
+    bool failed; /* an allocation did */
 };
 
 /* As malloc, calloc, realloc and free. */
@@ -29,6 +32,8 @@ void *fm_block_alloc_zero(struct fm_block_pool *pool, size_t count, size_t size)
 void *fm_block_realloc(struct fm_block_pool *pool, void *memory, size_t size)
     __attribute__((warn_unused_result));
 void fm_block_free(struct fm_block_pool *pool, void *memory);
+/* Nothing will be returned twice any more. */
+void fm_block_pool_recover(struct fm_block_pool *pool);
 void fm_block_pool_deinit(struct fm_block_pool *pool);
 
 #endif

@@ -68,11 +68,26 @@ static void on_prepare(uv_prepare_t *prepare)
     flush(prepare->data);
 }
 
+/* Once no connection is left whose session saw an allocation fail: all of those are closing. */
+static void blocks_recover(struct fm_grpc_server *server)
+{
+    for (const struct fm_grpc_connection *connection = server->connections; connection != NULL;
+         connection = connection->next) {
+        if (connection->state == FM_GRPC_CLOSING) {
+            return;
+        }
+    }
+    fm_block_pool_recover(&server->blocks);
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
     struct fm_grpc_server *server = timer->data;
     uint64_t now_ns = fm_grpc_now_ns(server);
     struct fm_grpc_connection *next = NULL;
+    if (server->blocks.failed) {
+        blocks_recover(server);
+    }
     for (struct fm_grpc_connection *connection = server->connections; connection != NULL;
          connection = next) {
         /* A connection that is closed stays in the list until later. */
@@ -199,6 +214,9 @@ void fm_grpc_server_forget(struct fm_grpc_connection *connection)
     }
     nghttp2_session_del(connection->session);
     fm_free(connection);
+    if (server->blocks.failed) {
+        blocks_recover(server);
+    }
     server->stats.connections--;
     server->handles_open--;
     fm_listener_retry(&server->listener);

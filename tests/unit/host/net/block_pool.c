@@ -48,6 +48,29 @@ TEST(what_is_written_stays)
     fm_block_pool_deinit(&pool);
 }
 
+TEST(a_second_return_after_a_failure_does_nothing)
+{
+    struct fm_block_pool pool = {0};
+    void *kept = fm_block_alloc(&pool, 100);
+    void *one = fm_block_alloc(&pool, 100);
+    void *large = fm_block_alloc(&pool, 5000);
+    (void)fm_memory_fail_at(1, 0);
+    CHECK(fm_block_alloc(&pool, 100) == NULL);
+    (void)fm_memory_fail_at(0, 0);
+    for (int i = 0; i < 2; i++) {
+        fm_block_free(&pool, one);
+        fm_block_free(&pool, large);
+    }
+    void *other = fm_block_alloc(&pool, 100);
+    CHECK_PTR_NE(other, one);
+    fm_block_pool_recover(&pool);
+    CHECK_PTR_EQ(fm_block_alloc(&pool, 100), one);
+    fm_block_free(&pool, one);
+    fm_block_free(&pool, other);
+    fm_block_free(&pool, kept);
+    fm_block_pool_deinit(&pool);
+}
+
 TEST(blocks_come_back)
 {
     struct fm_block_pool pool = {0};
