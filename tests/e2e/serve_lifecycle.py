@@ -10,7 +10,7 @@ import time
 
 import serving
 import tap
-from serving import ECHO, Server, sleeper, tensor
+from serving import ANY_PORTS, ECHO, Server, sleeper, tensor
 from tap import contains, fermata, test
 
 directory = serving.temporary()
@@ -23,12 +23,12 @@ BODY = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
 
 @test
 def paths_that_cannot_be_served():
-    contains(fermata("serve", os.path.join(directory.name, "absent"), "--http-port", "0", code=3)[1], "absent")
+    contains(fermata("serve", os.path.join(directory.name, "absent"), *ANY_PORTS, code=3)[1], "absent")
     empty = os.path.join(directory.name, "empty")
     os.makedirs(empty)
-    contains(fermata("serve", empty, "--http-port", "0", code=3)[1], "empty")
-    contains(fermata("serve", repo, "--model", "nothing", "--http-port", "0", code=3)[1], "nothing")
-    contains(fermata("serve", repo, repo, "--http-port", "0", code=None)[1], "names must be unique")
+    contains(fermata("serve", empty, *ANY_PORTS, code=3)[1], "empty")
+    contains(fermata("serve", repo, "--model", "nothing", *ANY_PORTS, code=3)[1], "nothing")
+    contains(fermata("serve", repo, repo, *ANY_PORTS, code=None)[1], "names must be unique")
     fermata("serve", code=2)
     fermata("serve", repo, "--http-port", "99999", code=2)
     for option, value in [("--http-port", "-1"), ("--http-port", "99999999999999999999"), ("--max-body", "0"), ("--max-body", "-1"),
@@ -41,14 +41,14 @@ def paths_that_cannot_be_served():
 @test
 def addresses_that_cannot_be_used():
     with Server(repo) as server:
-        contains(fermata("serve", repo, "--http-port", server.port, code=6)[1], "another program uses this port")
-    contains(fermata("serve", repo, "--http-port", "0", "--host", "no.such.host.invalid", code=6)[1], "no.such.host.invalid")
+        contains(fermata("serve", repo, "--http-port", server.port, "--grpc-port", "0", "--metrics-port", "0", code=6)[1], "another program uses this port")
+    contains(fermata("serve", repo, *ANY_PORTS, "--host", "no.such.host.invalid", code=6)[1], "no.such.host.invalid")
 
 
 @test
 def sockets_that_cannot_be_used():
     def refused(path, *words):
-        contains(fermata("serve", repo, "--http-port", "0", "--unix-socket", path, code=6)[1], "cannot listen on socket", *words)
+        contains(fermata("serve", repo, *ANY_PORTS, "--unix-socket", path, code=6)[1], "cannot listen on socket", *words)
 
     refused(os.path.join(directory.name, "s" * 108), "107", "shorter")
     assert not [name for name in os.listdir(directory.name) if name.startswith("sss")]
@@ -72,8 +72,8 @@ def sockets_that_cannot_be_used():
 
 @test
 def strict_ends_when_a_model_does_not_load():
-    contains(fermata("serve", mixed, "--strict", "--http-port", "0", code=None)[1], "model 'bad' does not load", "nosuch")
-    contains(fermata("serve", only_bad, "--http-port", "0", code=3)[1], "nothing to serve")
+    contains(fermata("serve", mixed, "--strict", *ANY_PORTS, code=None)[1], "model 'bad' does not load", "nosuch")
+    contains(fermata("serve", only_bad, *ANY_PORTS, code=3)[1], "nothing to serve")
     with Server(mixed) as server:
         assert server.get("/v2/health/ready") == {"ready": True}
         server.get("/v2/models/bad/ready", 400)

@@ -37,19 +37,39 @@ def sleeper(latency, instances=1, batch=4, more=""):
             (batch, instances, latency, latency, more))
 
 
+ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+
+
 class Server:
     """`fermata serve` on a free port. Use as a context manager; .stop() drains and checks the exit code."""
 
     def __init__(self, *arguments, wait=True, env=None):
         self.log = []
         self.lines = threading.Condition()
-        self.process = subprocess.Popen([FERMATA, "serve", *map(str, arguments), "--http-port", "0"], stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([FERMATA, "serve", *map(str, arguments), *ANY_PORTS], stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.port = int(re.search(r":(\d+)\b", self.wait_log("http://").split("http://")[1]).group(1))
+        self.port = self._port("http")
         if wait:
             self.wait_log(" ready models=")
+
+    def _port(self, protocol):
+        """The port that a protocol is spoken on, from the log."""
+        line = self.wait_log(self._listening(protocol))
+        return int(re.search(r":(\d+)\b[^:]*$", re.search(r'url"?[=:]"?(\S+)', line).group(1).split('"')[0]).group(1))
+
+    @staticmethod
+    def _listening(protocol):
+        return re.compile(r"\burl\b.*\bfor\b\W+%s\b" % protocol)
+
+    @property
+    def grpc_port(self):
+        return self._port("grpc")
+
+    @property
+    def metrics_port(self):
+        return self._port("metrics")
 
     def _read(self):
         for line in self.process.stderr:
@@ -61,12 +81,12 @@ class Server:
             self.lines.notify_all()
 
     def wait_log(self, part, seconds=60):
-        """The first line of the log that holds `part`."""
+        """The first line of the log that holds `part`, which may be a compiled pattern."""
         end = time.monotonic() + seconds
         with self.lines:
             while True:
                 for line in self.log:
-                    if part in line:
+                    if part.search(line) if isinstance(part, re.Pattern) else part in line:
                         return line
                 assert self.log[-1:] != ["END"], "the server ended without %r:\n%s" % (part, "\n".join(self.log))
                 assert self.lines.wait(end - time.monotonic()), "no %r in the log:\n%s" % (part, "\n".join(self.log))
