@@ -227,6 +227,7 @@ static int event_body(void *context, const char *data, size_t length)
     exchange->body_size += length;
     exchange->body_charged += length;
     server->body_bytes += length;
+    server->stats.bytes_copied += length;
     return 0;
 }
 
@@ -297,6 +298,7 @@ static int body_decompress(struct fm_http_exchange *exchange, const char **ret_r
     exchange->body_size = text.length;
     exchange->body_charged = text.length;
     server->body_bytes += text.length;
+    server->stats.bytes_copied += text.length;
     return 0;
 }
 

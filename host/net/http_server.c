@@ -152,4 +152,8 @@ void fm_http_server_destroy(struct fm_http_server *server)
 void fm_http_server_stats(const struct fm_http_server *server, struct fm_http_stats *ret_stats)
 {
     *ret_stats = server->stats;
+    ret_stats->bytes_received = server->shared.stats.bytes_read;
+    ret_stats->bytes_sent = server->shared.stats.bytes_written;
+    ret_stats->reads = server->shared.stats.reads;
+    ret_stats->writes = server->shared.stats.writes;
 }

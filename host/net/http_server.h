@@ -131,8 +131,13 @@ struct fm_http_stats {
     uint64_t requests;            /* complete ones, handed to the handler */
     uint64_t rejected;    /* answered by the server itself: malformed, too large, too slow */
     uint64_t cancelled;   /* the client left before the answer */
-    uint32_t connections; /* open now */
-    uint32_t in_flight;   /* requests with the handler now */
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+    uint64_t reads; /* system calls */
+    uint64_t writes;
+    uint64_t bytes_copied; /* of bodies, by the server */
+    uint32_t connections;  /* open now */
+    uint32_t in_flight;    /* requests with the handler now */
 };
 void fm_http_server_stats(const struct fm_http_server *server, struct fm_http_stats *ret_stats);
 

@@ -283,6 +283,26 @@ TEST(answers_and_keeps_the_connection)
     stop(&fixture);
 }
 
+/* A small answer costs one system call, and a body one copy. */
+TEST(what_a_request_costs)
+{
+    struct fixture fixture;
+    char text[4096];
+    CHECK_INT_EQ(start(&fixture, NULL), 0);
+    int client = dial(&fixture);
+    struct fm_http_stats before = stats_get(&fixture);
+    for (int i = 0; i < 10; i++) {
+        put(client, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none");
+        CHECK_INT_GT(get_until(client, "\r\n\r\none", text, sizeof(text)), 0);
+    }
+    struct fm_http_stats after = stats_get(&fixture);
+    CHECK_UINT_EQ(after.writes - before.writes, 10);
+    CHECK_UINT_EQ(after.reads - before.reads, 10);
+    CHECK_UINT_EQ(after.bytes_copied - before.bytes_copied, 30);
+    (void)close(client);
+    stop(&fixture);
+}
+
 TEST(bodies_by_length_and_in_chunks_at_every_split)
 {
     struct fixture fixture;
