@@ -110,12 +110,6 @@ static int body_describe(const struct fm_serve_loop *loop, const struct fm_http_
                                      .header_length = FM_OIP_HEADER_ABSENT,
                                      .resolve = fm_shared_regions_resolve,
                                      .resolve_context = &loop->serve->regions};
-    const char *encoding = fm_http_header_find(http, "Content-Encoding");
-    if (encoding != NULL && strcasecmp(encoding, "identity") != 0) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED,
-                            "compressed request bodies (Content-Encoding: %.40s) are not supported",
-                            encoding);
-    }
     const char *header_length = fm_http_header_find(http, "Inference-Header-Content-Length");
     const char *type = fm_http_header_find(http, "Content-Type");
     if (header_length != NULL) {

@@ -14,11 +14,13 @@
 #include "core/util/memory.h"
 #include "engines/serve/debug_trace.h"
 #include "engines/serve/metrics.h"
+#include "engines/serve/pages.h"
 #include "engines/serve/serve_internal.h"
 #include "engines/serve/state_document.h"
 #include "engines/serve/view.h"
+#include "host/os/log.h"
 #include "host/os/os.h"
-#include "web/web.h"
+#include "host/os/process_facts.h"
 
 /* --- names in the timeline ---------------------------------------------------------------------
  */
@@ -64,6 +66,7 @@ struct picture {
     char (*accelerator_names)[24];
     struct fm_view_loop *loops;
     const struct fm_catalog_view *catalog;
+    struct fm_text log; /* of the state document */
 };
 
 /* With the scheduler standing still. */
@@ -161,10 +164,23 @@ static void loops_fill(const struct fm_serve *serve, struct picture *picture)
                 counts->http.connections_refused + counts->grpc.connections_refused,
             .connections = counts->http.connections + counts->grpc.connections,
             .in_flight = counts->http.in_flight + counts->grpc.in_flight,
-            .bytes_received = counts->grpc.bytes_received,
-            .bytes_sent = counts->grpc.bytes_sent,
+            .bytes_received = counts->http.bytes_received + counts->grpc.bytes_received,
+            .bytes_sent = counts->http.bytes_sent + counts->grpc.bytes_sent,
             .cpu_ns = counts->cpu_ns};
     }
+}
+
+static void process_fill(struct fm_view_process *ret_process)
+{
+    struct fm_process_facts facts;
+    fm_process_facts_get(&facts);
+    *ret_process = (struct fm_view_process){.cpu_ns = fm_os_cpu_ns(),
+                                            .resident_bytes = facts.resident_bytes,
+                                            .peak_bytes = fm_os_memory_peak(),
+                                            .virtual_bytes = facts.virtual_bytes,
+                                            .open_descriptors = facts.open_descriptors,
+                                            .descriptors_max = facts.descriptors_max,
+                                            .threads = facts.threads};
 }
 
 static void picture_deinit(struct picture *picture)
@@ -173,6 +189,7 @@ static void picture_deinit(struct picture *picture)
     fm_free(picture->accelerators);
     fm_free(picture->accelerator_names);
     fm_free(picture->loops);
+    fm_text_deinit(&picture->log);
 }
 
 /* FM_ENOMEM. */
@@ -216,6 +233,7 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
                                      .span_models = (const char *const *)serve->span_models,
                                      .span_model_count = serve->span_model_count,
                                      .log = ""};
+    process_fill(&picture->view.process);
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
         model_fill(serve, &picture->catalog->rows[i], &picture->models[i]);
     }
@@ -312,6 +330,8 @@ static int document_write(struct fm_serve_loop *loop, enum document document, co
     } else if (document == DOCUMENT_METRICS) {
         fm_metrics_write(&picture.view, text);
     } else if (document == DOCUMENT_STATE) {
+        fm_log_recent(&picture.log);
+        picture.view.log = picture.log.data != NULL && !picture.log.failed ? picture.log.data : "";
         fm_state_document_write(&picture.view, &state, text);
     } else {
         status = trace_write(&picture.view, query, text, reterr);
@@ -339,46 +359,47 @@ static void document_answer(struct fm_serve_loop *loop, struct fm_http_request *
     }
 }
 
-/* A page of the dashboard, which lies in the program: nothing to release. */
-static void file_answer(struct fm_http_request *http, const struct fm_web_file *file)
+struct page {
+    struct fm_page page;
+    struct fm_http_part part;
+};
+
+/* A page of the dashboard; its bytes lie in the program. */
+static void page_answer(struct fm_http_request *http, const struct fm_page *found)
 {
-    struct page {
-        struct fm_http_part part;
-    } *page = fm_alloc_zero(1, sizeof *page);
-    const char *accepted = fm_http_header_find(http, "Accept-Encoding");
-    const char *known = fm_http_header_find(http, "If-None-Match");
-    struct fm_http_answer answer = {
-        .status = 200, .content_type = file->content_type, .release = fm_free, .context = page};
-    answer.headers[answer.header_count++] =
-        (struct fm_http_header){"Content-Security-Policy", FM_WEB_POLICY};
-    answer.headers[answer.header_count++] = (struct fm_http_header){"ETag", file->etag};
+    struct page *page = fm_alloc(sizeof *page);
     if (page == NULL) {
-        answer = (struct fm_http_answer){.status = 503};
-    } else if (known != NULL && strcmp(known, file->etag) == 0) {
-        answer.status = 304;
-        answer.content_type = NULL;
-    } else {
-        bool gzip = file->gzip != NULL && accepted != NULL && strstr(accepted, "gzip") != NULL;
-        page->part = gzip ? (struct fm_http_part){file->gzip, file->gzip_size}
-                          : (struct fm_http_part){file->bytes, file->size};
-        if (gzip) {
-            answer.headers[answer.header_count++] =
-                (struct fm_http_header){"Content-Encoding", "gzip"};
-        }
-        answer.parts = &page->part;
-        answer.part_count = 1;
+        const struct fm_http_answer none = {.status = 503};
+        fm_http_answer(http, &none);
+        return;
+    }
+    page->page = *found;
+    page->part = (struct fm_http_part){found->bytes, found->size};
+    struct fm_http_answer answer = {.status = found->status,
+                                    .content_type =
+                                        found->status == 304 ? NULL : found->content_type,
+                                    .parts = &page->part,
+                                    .part_count = found->status == 304 ? 0 : 1,
+                                    .release = fm_free,
+                                    .context = page};
+    _Static_assert(FM_PAGE_HEADERS <= FM_HTTP_ANSWER_HEADERS_MAX, "there is room for all");
+    for (size_t i = 0; i < found->header_count; i++) {
+        answer.headers[answer.header_count++] =
+            (struct fm_http_header){found->headers[i].name, found->headers[i].value};
     }
     fm_http_answer(http, &answer);
 }
 
 bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http)
 {
-    const struct fm_web_file *file = fm_web_file_find(http->path);
+    struct fm_page page;
+    bool is_page = fm_page_find(http->path, fm_http_header_find(http, "If-None-Match"),
+                                fm_http_header_find(http, "Accept-Encoding"), &page);
     enum document document = strcmp(http->path, "/metrics") == 0       ? DOCUMENT_METRICS
                              : strcmp(http->path, "/debug/state") == 0 ? DOCUMENT_STATE
                              : strcmp(http->path, "/debug/trace") == 0 ? DOCUMENT_TRACE
                                                                        : DOCUMENT_NONE;
-    if (file == NULL && document == DOCUMENT_NONE) {
+    if (!is_page && document == DOCUMENT_NONE) {
         return false;
     }
     if (strcmp(http->method, "GET") != 0 && strcmp(http->method, "HEAD") != 0) {
@@ -387,8 +408,8 @@ bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *
                                               .headers = {{"Allow", "GET, HEAD, OPTIONS"}},
                                               .header_count = 1};
         fm_http_answer(http, &answer);
-    } else if (file != NULL) {
-        file_answer(http, file);
+    } else if (is_page) {
+        page_answer(http, &page);
     } else {
         document_answer(loop, http, document);
     }

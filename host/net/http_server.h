@@ -24,8 +24,9 @@
 #include "host/net/loop.h"
 #include "host/net/tls.h"
 
-#define FM_HTTP_PARTS_MAX  1100 /* pieces of one answer's body */
-#define FM_HTTP_CHUNKS_MAX 65536
+#define FM_HTTP_PARTS_MAX          1100 /* pieces of one answer's body */
+#define FM_HTTP_CHUNKS_MAX         65536
+#define FM_HTTP_ANSWER_HEADERS_MAX 8 /* that a handler adds */
 
 struct fm_http_header {
     const char *name; /* as sent; compare without regard to case */
@@ -62,7 +63,7 @@ struct fm_http_part {
 struct fm_http_answer {
     int status;
     const char *content_type; /* NULL: no body */
-    struct fm_http_header headers[4];
+    struct fm_http_header headers[FM_HTTP_ANSWER_HEADERS_MAX];
     uint32_t header_count;
     const struct fm_http_part *parts;
     uint32_t part_count;
@@ -129,8 +130,8 @@ struct fm_http_stats {
     uint64_t connections_accepted;
     uint64_t connections_refused; /* connections_max was reached */
     uint64_t requests;            /* complete ones, handed to the handler */
-    uint64_t rejected;    /* answered by the server itself: malformed, too large, too slow */
-    uint64_t cancelled;   /* the client left before the answer */
+    uint64_t rejected;  /* answered by the server itself: malformed, too large, too slow */
+    uint64_t cancelled; /* the client left before the answer */
     uint64_t bytes_received;
     uint64_t bytes_sent;
     uint64_t reads; /* system calls */
