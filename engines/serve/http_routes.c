@@ -332,19 +332,9 @@ static void handle_model(struct fm_serve_loop *loop, struct fm_http_request *htt
 
 /* --- The repository --- */
 
-static void operation_left(struct fm_http_request *http)
-{
-    struct fm_serve_operation *operation = http->user;
-    operation->client = NULL;
-}
-
 static void operation_done(struct fm_serve_operation *operation, const struct fm_error *error)
 {
-    struct fm_http_request *http = operation->client;
-    if (http == NULL) {
-        return;
-    }
-    http->cancelled = NULL;
+    struct fm_http_request *http = operation->client; /* answered also when its client has left */
     if (error != NULL) {
         answer_status(http, error);
     } else if (operation->catalog.kind == FM_CATALOG_INDEX) {
@@ -364,10 +354,7 @@ static void operation_begin(struct fm_serve_loop *loop, struct fm_http_request *
     if (fm_serve_operation_begin(loop, kind, FM_MESSAGES_JSON, name, http->body, http->body_size,
                                  operation_done, http, &operation, &error) != 0) {
         answer_status(http, &error);
-        return;
     }
-    http->user = operation;
-    http->cancelled = operation_left;
 }
 
 static void handle_index(struct fm_serve_loop *loop, struct fm_http_request *http)

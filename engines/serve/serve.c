@@ -14,7 +14,8 @@
 #include "host/os/os.h"
 
 /* Requests of one batch, at most, whatever a model says. */
-#define BATCH_MAX 1024u
+#define BATCH_MAX            1024u
+#define REQUESTS_MAX_DEFAULT 1024u
 /* One event loop for so many CPUs: the others are for what accelerators there are. */
 #define CPUS_PER_LOOP 4u
 /* The timeline: spans of each loop, and of how many requests one shows its phases. */
@@ -218,7 +219,9 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
     struct fm_serve *serve = context;
     const struct fm_serving_options options = {.pool = serve->pool,
                                                .loop_count = serve->loop_count,
-                                               .requests_max = serve->options->requests_max,
+                                               .requests_max = serve->options->requests_max > 0
+                                                                   ? serve->options->requests_max
+                                                                   : REQUESTS_MAX_DEFAULT,
                                                .slo_ns = serve->options->slo_ns,
                                                .goal = serve->options->goal,
                                                .goal_given = serve->options->goal_given};

@@ -411,7 +411,7 @@ def a_configuration_with_the_request():
         assert answer(server, "a") == 3
         contains(control(server, "a", "load", 400, config='{"max_batch_sizes": 3}'), "the given configuration:1:", "did you mean 'max_batch_size'")
         contains(control(server, "a", "load", 400, config='{"backend": "emulated",}'), "the given configuration")
-        contains(control(server, "a", "load", 400, config=17), "config must be a string")
+        contains(control(server, "a", "load", 400, config=17), "'config' must be a string")
         assert answer(server, "a") == 3
         camel = dict(TRITON, maxBatchSize="4", instanceGroup=[{"count": 2, "kind": "KIND_CPU"}], versionPolicy={"latest": {"numVersions": 1}})
         del camel["max_batch_size"]
@@ -438,7 +438,7 @@ def files_with_the_request():
         assert answer(server, "fresh") == 6
         for path in ("../m.txt", "/etc/m.txt", "1/../../m.txt", "1/", "1", "0/m.txt", "x/m.txt", "1/.hidden", "1//m.txt", "99999999999999999999999/m.txt"):
             contains(control(server, "a", "load", 400, **{"config": config, "file:" + path: content}), "does not name a file of a version")
-        contains(control(server, "a", "load", 400, **{"config": config, "file:1/m.txt": "not base64!"}), "is no base64")
+        contains(control(server, "a", "load", 400, **{"config": config, "file:1/m.txt": "not base64!"}), "is not base64")
         contains(control(server, "a", "load", 400, **{"file:1/m.txt": content}), "without its config")
         assert answer(server, "a") == 6
         control(server, "a", "unload")
