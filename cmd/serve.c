@@ -173,6 +173,10 @@ static const struct fm_option options[] = {
     {.name = "no-admission",
      .kind = FM_OPTION_FLAG,
      .help = "queue also what cannot be in time, instead of answering 503 at once"},
+    {.name = "no-measure",
+     .kind = FM_OPTION_FLAG,
+     .help = "do not run models without a profile when they are loaded, to see how long they take; "
+             "learn it from requests"},
     {.name = "accelerators",
      .short_name = 'a',
      .kind = FM_OPTION_INTEGER,
@@ -265,6 +269,7 @@ static int run(const struct fm_call *call)
                                             : FM_SCHED_GOAL_BALANCED,
         .slo_ns = fm_call_duration_ns(call, "slo"),
         .admit = !fm_call_flag(call, "no-admission"),
+        .measure = !fm_call_flag(call, "no-measure"),
         .strict = fm_call_flag(call, "strict"),
         .control = (enum fm_serve_control)fm_call_choice(call, "model-control-mode"),
         .load_models = fm_call_strings(call, "load-model", &load_model_count),

@@ -9,6 +9,7 @@
 #include "engines/serve/serve_internal.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
+#include "host/os/service_manager.h"
 
 /* A client that is just connecting when the end begins is still served. */
 #define DRAIN_GRACE_NS UINT64_C(100000000)
@@ -147,6 +148,7 @@ static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     http.unix_path = loop->index == 0 ? options->unix_path : NULL;
     http.shared = loop->serve->loop_count > 1;
     http.sibling = loop->index > 0 ? loop->serve->loops[0].http : NULL;
+    http.inherited = fm_service_manager_socket("http", 0);
     http.handle = fm_serve_http_handle;
     http.drained = on_http_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->http, reterr);
@@ -170,6 +172,7 @@ static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     grpc.unix_path = loop->index == 0 ? options->grpc_unix_path : NULL;
     grpc.shared = loop->serve->loop_count > 1;
     grpc.sibling = loop->index > 0 ? loop->serve->loops[0].grpc : NULL;
+    grpc.inherited = fm_service_manager_socket("grpc", 1);
     grpc.connections_max = options->connections_max;
     grpc.message_bytes_max = options->body_bytes_max;
     if (grpc.message_bytes_total_max < options->body_bytes_max) {
@@ -193,6 +196,7 @@ static int metrics_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     struct fm_http_options http;
     http_options(loop, &http);
     http.port = loop->serve->options->metrics_port;
+    http.inherited = fm_service_manager_socket("metrics", 2);
     http.handle = fm_serve_observe_handle;
     http.drained = on_metrics_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->metrics, reterr);

@@ -224,7 +224,8 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
                                                                    : REQUESTS_MAX_DEFAULT,
                                                .slo_ns = serve->options->slo_ns,
                                                .goal = serve->options->goal,
-                                               .goal_given = serve->options->goal_given};
+                                               .goal_given = serve->options->goal_given,
+                                               .measure = serve->options->measure};
     struct fm_serving *serving = NULL;
     int status = fm_serving_create(&options, entry, &serving, reterr);
     if (status == 0) {

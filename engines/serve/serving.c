@@ -54,7 +54,7 @@ static int point_add(struct fm_profile *profile, uint32_t batch, const uint64_t 
     return fm_profile_add(profile, &point, NULL);
 }
 
-/* One batch size, after one run that does not count. */
+/* One batch size. The first run does not count, unless it took so long that once has to do. */
 static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profile *profile)
 {
     uint64_t samples[MEASURE_RUNS];
@@ -62,7 +62,10 @@ static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profi
     int status = fm_model_try(model, 0, batch, &took_ns, NULL);
     uint64_t start_ns = fm_os_now_ns();
     uint32_t count = 0;
-    while (status == 0 && count < MEASURE_RUNS &&
+    if (took_ns >= MEASURE_ONE_NS) {
+        samples[count++] = took_ns;
+    }
+    while (status == 0 && took_ns < MEASURE_ONE_NS && count < MEASURE_RUNS &&
            (count < MEASURE_RUNS_MIN || fm_os_now_ns() - start_ns < MEASURE_ONE_NS)) {
         status = fm_model_try(model, 0, batch, &took_ns, NULL);
         samples[count++] = took_ns;
@@ -74,28 +77,25 @@ static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profi
     return point_add(profile, batch, samples, count);
 }
 
+/* Powers of two and the largest, as far as the time goes; l(1) at least. */
 static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile *profile)
 {
     uint64_t start_ns = fm_os_now_ns();
     int status = measure_batch(model, 1, profile);
-    for (uint32_t batch = 2; status == 0 && batch <= batch_max; batch *= 2) {
-        uint64_t passed_ns = fm_os_now_ns() - start_ns;
-        uint64_t next_ns =
-            fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch) * (MEASURE_RUNS_MIN + 1);
-        if (passed_ns + next_ns > MEASURE_NS && batch < batch_max) {
-            batch = batch_max / 2 + (batch_max % 2); /* at least the largest */
-            if (passed_ns + next_ns > 3 * MEASURE_NS) {
-                break;
-            }
-            continue;
+    for (uint32_t batch = 2; status == 0 && batch / 2 < batch_max; batch *= 2) {
+        uint32_t size = batch < batch_max ? batch : batch_max;
+        uint64_t next_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, size);
+        next_ns *= next_ns < MEASURE_ONE_NS ? MEASURE_RUNS_MIN + 1 : 1;
+        if (fm_os_now_ns() - start_ns + next_ns > MEASURE_NS) {
+            break;
         }
-        status = measure_batch(model, batch, profile);
+        status = measure_batch(model, size, profile);
     }
     return status;
 }
 
 /* The latencies of a model: its profile's, or measured, or guessed. */
-static int profile_find(struct fm_model *model, const struct fm_model_config *config,
+static int profile_find(struct fm_model *model, const struct fm_model_config *config, bool measures,
                         struct fm_profile *profile, enum fm_serving_source *ret_source,
                         struct fm_error *reterr)
 {
@@ -112,7 +112,7 @@ static int profile_find(struct fm_model *model, const struct fm_model_config *co
         return status;
     }
     *ret_source = FM_SERVING_MEASURED;
-    if (measure(model, batch_max, profile) == 0) {
+    if (measures && measure(model, batch_max, profile) == 0) {
         return 0;
     }
     *profile = (struct fm_profile){0};
@@ -159,7 +159,8 @@ static int model_create(struct fm_serving *serving, const struct fm_serving_opti
     struct fm_servable *servable = serving->entry->servable;
     struct fm_model *model = fm_servable_model(servable);
     const struct fm_model_config *config = fm_servable_config(servable);
-    int status = profile_find(model, config, &serving->profile, &serving->source, reterr);
+    int status =
+        profile_find(model, config, options->measure, &serving->profile, &serving->source, reterr);
     if (status != 0) {
         return status;
     }
@@ -187,7 +188,8 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
         if (bindings[i].model == NULL) {
             continue;
         }
-        status = profile_find(bindings[i].model, NULL, &profiles[i], &serving->source, reterr);
+        status = profile_find(bindings[i].model, NULL, options->measure, &profiles[i],
+                              &serving->source, reterr);
         if (status == 0) {
             options_fill(serving, options, NULL, bindings[i].model, &profiles[i], &models[i]);
             latency_ns += fm_profile_latency_ns(&profiles[i], FM_PROFILE_MEAN, 1);

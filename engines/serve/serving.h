@@ -52,6 +52,7 @@ struct fm_serving_options {
     uint64_t slo_ns; /* of models that name none; 0: chosen */
     enum fm_sched_goal goal;
     bool goal_given;
+    bool measure; /* run a model without a profile, to have one */
 };
 
 /* As the attach hook of the catalog: measures if it has to, and puts the entry into the pool. */

@@ -162,6 +162,7 @@ int fm_grpc_server_create(struct fm_loop *loop, const struct fm_grpc_options *op
     const struct fm_listener_options listening = {
         .host = options->host,
         .port = options->port,
+        .inherited = options->inherited,
         .unix_path = options->unix_path,
         .shared = options->shared,
         .sibling = options->sibling != NULL ? &options->sibling->listener : NULL,

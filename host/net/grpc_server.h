@@ -119,7 +119,9 @@ struct fm_grpc_options {
     const char *unix_path;                /* NULL: none */
     bool shared;                          /* servers on other loops will listen here too ... */
     const struct fm_grpc_server *sibling; /* ... and for each of them: the first one */
-    struct fm_tls *tls;                   /* borrowed; NULL: without */
+    int inherited;      /* a TCP socket that is open already, instead of host and port; taken, in
+                           any case. 0: none */
+    struct fm_tls *tls; /* borrowed; NULL: without */
     uint32_t connections_max;
     uint32_t calls_max;                     /* at once on one connection */
     size_t message_bytes_max;               /* one message, decompressed */

@@ -18,6 +18,8 @@ repo = serving.repository(os.path.join(directory.name, "good"), echo=ECHO, slow=
                           hang=sleeper("1ms", more="  hang_every: 1\n"))
 mixed = serving.repository(os.path.join(directory.name, "mixed"), echo=ECHO, bad="backend: nosuch\nmax_batch_size: 1\n")
 only_bad = serving.repository(os.path.join(directory.name, "bad"), bad="backend: nosuch\nmax_batch_size: 1\n")
+# As many at once as the sleeping models are meant to have, and none that hangs when it is loaded.
+POOL = ["--accelerators", "8", "--emulated", "--no-measure", "--slo", "60s"]
 BODY = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
 
 
@@ -40,7 +42,7 @@ def paths_that_cannot_be_served():
 
 @test
 def addresses_that_cannot_be_used():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         contains(fermata("serve", repo, "--http-port", server.port, "--grpc-port", "0", "--metrics-port", "0", code=6)[1], "another program uses this port")
     contains(fermata("serve", repo, *ANY_PORTS, "--host", "no.such.host.invalid", code=6)[1], "no.such.host.invalid")
 
@@ -60,7 +62,7 @@ def sockets_that_cannot_be_used():
         assert file.read() == "keep me"
     refused(directory.name, "it is a directory")
     path = os.path.join(directory.name, "live.sock")
-    with Server(repo, "--unix-socket", path):
+    with Server(repo, *POOL, "--unix-socket", path):
         refused(path, "another server uses it")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
@@ -81,14 +83,14 @@ def strict_ends_when_a_model_does_not_load():
 
 @test
 def only_the_models_asked_for_are_served():
-    with Server(repo, "--model", "echo") as server:
+    with Server(repo, *POOL, "--model", "echo") as server:
         server.get("/v2/models/slow", 404)
         assert server.get("/v2/models/echo")["name"] == "echo"
 
 
 @test
 def a_drain_answers_everything_in_flight():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         results = []
 
         def one():
@@ -110,7 +112,7 @@ def a_drain_answers_everything_in_flight():
 @test
 def a_drain_loses_no_request_of_busy_clients():
     """Clients send one request after the other; whatever was sent is answered, and the connection is closed only where it was announced."""
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         lost = []
         done = []
         stop = threading.Event()
@@ -146,7 +148,7 @@ def a_drain_loses_no_request_of_busy_clients():
 
 @test
 def not_ready_while_it_drains():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         waiting = threading.Thread(target=server.request, args=("POST", "/v2/models/slow/infer", BODY))
         waiting.start()
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -163,7 +165,7 @@ def not_ready_while_it_drains():
 
 @test
 def a_second_signal_ends_at_once():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         client = server.connect()
         client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
         time.sleep(0.2)
@@ -178,7 +180,7 @@ def a_second_signal_ends_at_once():
 
 @test
 def an_interrupt_then_a_termination_end_at_once():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         client = server.connect()
         client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
         time.sleep(0.2)
@@ -192,7 +194,7 @@ def an_interrupt_then_a_termination_end_at_once():
 @test
 def two_terminations_together_end_it():
     """The kernel may merge them: drained, or ended at once."""
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         server.signal()
         server.signal()
         assert server.process.wait(30) in (0, 130)
@@ -208,7 +210,7 @@ def a_signal_while_models_load_ends_it():
 
 @test
 def the_exit_timeout_ends_a_server_whose_model_hangs():
-    with Server(repo, "--exit-timeout", "0.5s") as server:
+    with Server(repo, *POOL, "--exit-timeout", "0.5s") as server:
         client = server.connect()
         client.sendall(("POST /v2/models/hang/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
         time.sleep(0.2)
@@ -219,7 +221,7 @@ def the_exit_timeout_ends_a_server_whose_model_hangs():
 
 @test
 def json_log_lines():
-    with Server(repo, "--log-format", "json", wait=False) as server:
+    with Server(repo, *POOL, "--log-format", "json", wait=False) as server:
         server.wait_log('"event":"ready"')
         server.stop()
         records = [json.loads(line) for line in server.log if line != "END"]
@@ -252,7 +254,7 @@ class Manager:
 @test
 def a_service_manager_is_told():
     manager = Manager()
-    with Server(repo, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "300000"}) as server:
+    with Server(repo, *POOL, env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "300000"}) as server:
         contains(manager.wait("READY=1"), "STATUS=", "models ready")
         for _ in range(4):
             manager.wait("WATCHDOG=1")
@@ -273,7 +275,7 @@ def a_socket_that_is_open_already():
     listener.listen(16)
     early = socket.create_connection(listener.getsockname(), 60)
     early.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-    script = 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec "$0" serve "$1" --http-port 1' % listener.fileno()
+    script = 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec "$0" serve "$1" --http-port 1 --grpc-port 0 --metrics-port 0 --no-measure' % listener.fileno()
     process = subprocess.Popen(["sh", "-c", script, tap.FERMATA, repo], pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
     try:
         contains(early.recv(1000).decode(), "200 OK", "live")
@@ -292,7 +294,7 @@ def a_socket_that_is_open_already():
 
 @test
 def an_idle_server_stops_within_a_second():
-    with Server(repo) as server:
+    with Server(repo, *POOL) as server:
         start = time.monotonic()
         server.stop()
         assert time.monotonic() - start < 1 * serving.SLOW

@@ -439,7 +439,7 @@ def files_with_the_request():
         for path in ("../m.txt", "/etc/m.txt", "1/../../m.txt", "1/", "1", "0/m.txt", "x/m.txt", "1/.hidden", "1//m.txt", "99999999999999999999999/m.txt"):
             contains(control(server, "a", "load", 400, **{"config": config, "file:" + path: content}), "does not name a file of a version")
         contains(control(server, "a", "load", 400, **{"config": config, "file:1/m.txt": "not base64!"}), "is not base64")
-        contains(control(server, "a", "load", 400, **{"file:1/m.txt": content}), "without its config")
+        contains(control(server, "a", "load", 400, **{"file:1/m.txt": content}), "need a configuration with them")
         assert answer(server, "a") == 6
         control(server, "a", "unload")
         control(server, "fresh", "unload")
