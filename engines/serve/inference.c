@@ -282,6 +282,45 @@ static enum fm_counted_failure failure_of(const struct fm_inference *inference,
     return FM_COUNTED_REJECTED;
 }
 
+/* The batch that it led, on its accelerator, and where it was itself if it is a sampled one. */
+static void spans_put(const struct fm_inference *inference, bool led)
+{
+    struct fm_serve *serve = inference->loop->serve;
+    const struct fm_pool_request *run = &inference->run.pool;
+    uint32_t ring = inference->loop->index;
+    struct fm_span span = {.batch = run->batch, .model = inference->serving->span_model};
+    if (led) {
+        span.start_ns = run->started_ns;
+        span.end_ns = run->done_ns;
+        span.count = run->batch_rows;
+        span.kind = FM_SPAN_BATCH;
+        span.track = FM_TRACK_ACCELERATOR;
+        span.index = run->accelerator;
+        fm_timeline_put(&serve->timeline, ring, &span);
+    }
+    if (!fm_timeline_samples(&serve->timeline, inference->number)) {
+        return;
+    }
+    const struct {
+        enum fm_span_kind kind;
+        uint64_t start_ns;
+        uint64_t end_ns;
+    } phases[] = {{FM_SPAN_DECODE, inference->received_ns, run->arrived_ns},
+                  {FM_SPAN_QUEUE, run->arrived_ns, run->started_ns},
+                  {FM_SPAN_COMPUTE, run->started_ns, run->done_ns},
+                  {FM_SPAN_ENCODE, run->done_ns, fm_os_now_ns()}};
+    span.request = inference->number + 1;
+    span.count = inference->decoded.rows;
+    span.track = FM_TRACK_LOOP;
+    span.index = ring;
+    for (size_t i = 0; i < FM_COUNT_OF(phases); i++) {
+        span.kind = (uint16_t)phases[i].kind;
+        span.start_ns = phases[i].start_ns;
+        span.end_ns = phases[i].end_ns;
+        fm_timeline_put(&serve->timeline, ring, &span);
+    }
+}
+
 static void batch_count(struct fm_inference *inference, struct fm_model_counters *counters)
 {
     const struct fm_pool_request *run = &inference->run.pool;
@@ -296,6 +335,7 @@ static void batch_count(struct fm_inference *inference, struct fm_model_counters
     for (uint32_t i = 0; i < led; i++) {
         fm_model_count_batch(counters, &batch);
     }
+    spans_put(inference, led > 0);
 }
 
 void fm_inference_count(struct fm_inference *inference, const struct fm_error *error)

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "core/sched/sched.h"
 #include "core/tensor/tensor.h"
 #include "core/util/memory.h"
 #include "fermata/backend.h"
@@ -56,6 +57,8 @@ struct fm_model_config {
     uint32_t warmup_count;    /* runs on zero-filled input before the model is ready */
     uint32_t warmup_batch;    /* rows in each */
     const char *profile_path; /* latency profile written by `fermata profile`; NULL: none */
+    uint64_t slo_ns;          /* of requests that bring no deadline; 0: not said */
+    enum fm_sched_goal goal;  /* COUNT_: not said */
     char **notes; /* fields that were read but mean nothing here, one sentence each: reported once
                      by whoever loads the model */
     size_t note_count;

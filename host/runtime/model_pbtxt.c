@@ -862,6 +862,17 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     if (strcmp(key, "profile") == 0) {
         status =
             fm_model_description_path(description, entry.value, &description->config->profile_path);
+    } else if (strcmp(key, "slo") == 0) {
+        if (fm_parse_duration_ns(entry.value, &description->config->slo_ns) != 0) {
+            return fail(reader, &field->value, "'%.60s' is no time; write it as 50ms", entry.value);
+        }
+    } else if (strcmp(key, "goal") == 0) {
+        description->config->goal = fm_sched_goal_parse(entry.value);
+        if (description->config->goal == FM_SCHED_GOAL_COUNT_) {
+            return fail(reader, &field->value,
+                        "'%.60s' is no goal; there are balanced, efficiency and latency",
+                        entry.value);
+        }
     } else if (strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0) {
         reader->has_provider = true;
         status = fm_model_description_set_device(description, key, entry.value);

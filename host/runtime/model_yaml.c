@@ -308,6 +308,24 @@ static int read_batching(const struct reader *reader)
     return status == 0 ? fm_config_finish(map, reader->reterr) : status;
 }
 
+/* What is promised of it, and how: for servers. */
+static int read_promise(const struct reader *reader)
+{
+    struct fm_model_config *config = reader->description->config;
+    const char *goal = NULL;
+    int status = fm_config_duration_ns(reader->root, "slo", &config->slo_ns, reader->reterr);
+    status = status == 0 ? fm_config_string(reader->root, "goal", &goal, reader->reterr) : status;
+    if (status != 0 || goal == NULL) {
+        return status;
+    }
+    config->goal = fm_sched_goal_parse(goal);
+    return config->goal != FM_SCHED_GOAL_COUNT_
+               ? 0
+               : fm_config_error(fm_config_get(reader->root, "goal"), reader->reterr,
+                                 "'%s' is no goal; there are balanced, efficiency and latency",
+                                 goal);
+}
+
 /* "latest", "all", {latest: 2}, {specific: [1, 3]}. */
 static int read_version_policy(const struct reader *reader)
 {
@@ -393,6 +411,7 @@ int fm_model_description_read_yaml(struct fm_model_description *description, con
     status = status == 0 ? read_labels(&reader) : status;
     status = status == 0 ? read_settings(&reader) : status;
     status = status == 0 ? read_batching(&reader) : status;
+    status = status == 0 ? read_promise(&reader) : status;
     status = status == 0 ? read_version_policy(&reader) : status;
     status = status == 0 ? read_warmup(&reader) : status;
     status = status == 0 ? fm_config_finish(reader.root, reterr) : status;
