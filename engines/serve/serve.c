@@ -299,11 +299,22 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
                                          .batch_max = BATCH_MAX,
                                          .submitter_count = serve->loop_count,
                                          .learn = true,
-                                         .admit = options->admit};
+                                         .admit = options->admit,
+                                         .record_path = options->record_path};
     return fm_pool_create(&pool, &serve->pool, reterr);
 }
 
 /* --- the beginning and the end --- */
+
+static void recording_end(struct fm_serve *serve)
+{
+    struct fm_error error = {0};
+    if (serve->pool != NULL && fm_pool_record_end(serve->pool, &error) != 0) {
+        fm_log(FM_LOG_ERROR, "recording_failed", FM_LOG_TEXT("file", serve->options->record_path),
+               FM_LOG_TEXT("reason", error.text),
+               FM_LOG_TEXT("next", "it is good up to where it ends"));
+    }
+}
 
 /* Everything was answered, or nothing was started: releases all. No loop runs any more. */
 static void release(struct fm_serve *serve)
@@ -319,6 +330,7 @@ static void release(struct fm_serve *serve)
     for (uint32_t i = serve->loops != NULL ? serve->loop_count : 0; i > 0; i--) {
         fm_serve_loop_release(&serve->loops[i - 1]);
     }
+    recording_end(serve);
     fm_pool_destroy(serve->pool);
     fm_serve_observe_release(serve);
     fm_shared_regions_deinit(&serve->regions);

@@ -42,8 +42,9 @@ struct fm_serve_options {
     bool goal_given;
     uint64_t slo_ns; /* of requests that bring no deadline to models that name no SLO; 0: chosen */
     bool admit;      /* refuse on arrival what the queue leaves no time for */
-    bool measure;    /* run models without a profile when they are loaded, to have one */
-    bool strict;     /* end when a model does not load at the start */
+    const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
+    bool measure;            /* run models without a profile when they are loaded, to have one */
+    bool strict;             /* end when a model does not load at the start */
     enum fm_serve_control control;
     const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
     uint32_t load_model_count;

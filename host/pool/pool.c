@@ -226,7 +226,9 @@ static void on_action(void *context, uint32_t shard, const struct fm_sched_actio
 static void on_step(void *context, const struct fm_sched_record_step *step)
 {
     struct fm_pool *pool = context;
-    pool->options.on_step(pool->options.context, step);
+    if (pool->recording != NULL) {
+        fm_recording_step(pool->recording, step);
+    }
 }
 
 /* --- requests ----------------------------------------------------------------------------------
@@ -632,9 +634,15 @@ static int scheduler_create(struct fm_pool *pool, struct fm_error *reterr)
         .reporter_count = pool->worker_count,
         .submit_capacity = 2 * options->rows_max,
         .on_action = on_action,
-        .on_step = options->on_step != NULL ? on_step : NULL,
+        .on_step = options->record_path != NULL ? on_step : NULL,
         .context = pool};
-    int status = fm_scheduler_create(&scheduler, &pool->scheduler, reterr);
+    int status = 0;
+    if (options->record_path != NULL) {
+        struct fm_sched_record_header header;
+        fm_scheduler_record_header(&scheduler, &header);
+        status = fm_recording_open(options->record_path, &header, &pool->recording, reterr);
+    }
+    status = status != 0 ? status : fm_scheduler_create(&scheduler, &pool->scheduler, reterr);
     for (uint32_t i = 0; i < pool->accelerator_count && status == 0; i++) {
         struct fm_sched_event event = {.kind = FM_SCHED_EVENT_ACCELERATOR_UP};
         event.as.accelerator.accelerator = i;
@@ -693,6 +701,29 @@ static void accelerator_deinit(struct fm_pool_accelerator *accelerator)
     fm_free(accelerator->outputs);
 }
 
+struct ending {
+    struct fm_pool *pool;
+    struct fm_recording *recording;
+};
+
+/* With the scheduler standing still. */
+static void recording_take(void *context, const struct fm_sched *sched,
+                           const struct fm_scheduler_stats *stats)
+{
+    struct ending *ending = context;
+    (void)sched;
+    (void)stats;
+    ending->recording = ending->pool->recording;
+    ending->pool->recording = NULL;
+}
+
+int fm_pool_record_end(struct fm_pool *pool, struct fm_error *reterr)
+{
+    struct ending ending = {.pool = pool};
+    fm_scheduler_look(pool->scheduler, recording_take, &ending);
+    return fm_recording_close(ending.recording, reterr);
+}
+
 void fm_pool_destroy(struct fm_pool *pool)
 {
     if (pool == NULL) {
@@ -704,6 +735,7 @@ void fm_pool_destroy(struct fm_pool *pool)
         }
     }
     fm_scheduler_destroy(pool->scheduler);
+    (void)!fm_recording_close(pool->recording, NULL);
     for (uint32_t i = 0; i < pool->accelerator_count; i++) {
         accelerator_deinit(&pool->accelerators[i]);
     }

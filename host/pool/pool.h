@@ -49,8 +49,7 @@ struct fm_pool_options {
     uint32_t submitter_count;         /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX - 1 */
     bool learn;                       /* follow drifting latencies */
     bool admit;                       /* refuse on arrival what the queue leaves no time for */
-    fm_scheduler_step_fn *on_step;    /* NULL; or where the scheduler's steps are recorded */
-    void *context;                    /* of on_step */
+    const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
 };
 
 /* FM_EINVAL: a count beyond its limit, a policy that preempts. FM_ENOMEM, FM_ELIMIT (threads). */
@@ -58,6 +57,9 @@ int FM_NODISCARD fm_pool_create(const struct fm_pool_options *options, struct fm
                                 struct fm_error *reterr);
 /* No request may be in flight and no model left. Accepts NULL. */
 void fm_pool_destroy(struct fm_pool *pool);
+/* Ends the recording, if there is one; the scheduler goes on. Why it is not whole, if it is not.
+ * Once, before fm_pool_destroy, with no request in flight and no other call going on. */
+int FM_NODISCARD fm_pool_record_end(struct fm_pool *pool, struct fm_error *reterr);
 
 /* --- models: any thread ------------------------------------------------------------------------
  */

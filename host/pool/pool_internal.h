@@ -11,6 +11,7 @@
 #include "host/os/ring.h"
 #include "host/os/thread.h"
 #include "host/pool/pool.h"
+#include "host/sched/recording.h"
 
 /* One runs, one may stand behind it, and one may be handed out while the first is being reported.
  */
@@ -124,6 +125,7 @@ struct fm_pool_piece {
 struct fm_pool {
     struct fm_pool_options options;
     struct fm_scheduler *scheduler;
+    struct fm_recording *recording; /* NULL: none, or over */
     const char *type_names[FM_SCHED_TYPES_LIMIT];
     uint32_t type_first[FM_SCHED_TYPES_LIMIT + 1];
     struct fm_pool_slot *slots; /* [submitter * rows_max + ..] */

@@ -565,6 +565,13 @@ static int parts_start(struct fm_scheduler *scheduler, struct fm_error *reterr)
     return 0;
 }
 
+void fm_scheduler_record_header(const struct fm_scheduler_options *options,
+                                struct fm_sched_record_header *ret_header)
+{
+    FM_ASSERT(options->shard_count == 0);
+    fm_whole_record_header(options, ret_header);
+}
+
 int fm_scheduler_create(const struct fm_scheduler_options *options,
                         struct fm_scheduler **ret_scheduler, struct fm_error *reterr)
 {

@@ -63,6 +63,10 @@ struct fm_scheduler_options {
 
 struct fm_scheduler;
 
+/* What a recording of the steps begins with. Only without shards. */
+void fm_scheduler_record_header(const struct fm_scheduler_options *options,
+                                struct fm_sched_record_header *ret_header);
+
 /* Starts the threads. FM_EINVAL (what core/sched refuses, a policy without parts, a count beyond
  * its limits), FM_ENOMEM, or why a thread could not be started. */
 int FM_NODISCARD fm_scheduler_create(const struct fm_scheduler_options *options,

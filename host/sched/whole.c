@@ -390,6 +390,22 @@ void fm_whole_stats_get(struct fm_whole *whole, struct fm_scheduler_stats *ret_s
     fm_whole_look(whole, stats_copy, ret_stats);
 }
 
+/* Batches whose requests one call can name. */
+static uint32_t request_capacity(const struct fm_scheduler_options *options)
+{
+    return options->sched.batch_max * 8;
+}
+
+void fm_whole_record_header(const struct fm_scheduler_options *options,
+                            struct fm_sched_record_header *ret_header)
+{
+    *ret_header = (struct fm_sched_record_header){.options = options->sched,
+                                                  .events_max = FM_SCHED_RECORD_EVENTS_MAX,
+                                                  .action_capacity = ACTIONS,
+                                                  .request_capacity = request_capacity(options),
+                                                  .has_actions = true};
+}
+
 /* --- creation ----------------------------------------------------------------------------------
  */
 
@@ -397,7 +413,7 @@ static int memory_take(struct fm_whole *whole, struct fm_error *reterr)
 {
     const struct fm_scheduler_options *options = &whole->options;
     whole->input_count = options->submitter_count + options->reporter_count;
-    whole->request_capacity = options->sched.batch_max * 8;
+    whole->request_capacity = request_capacity(options);
     whole->requests = fm_alloc((size_t)whole->request_capacity * sizeof *whole->requests);
     whole->ended = fm_alloc((size_t)whole->request_capacity * sizeof *whole->ended);
     whole->inputs = fm_alloc_zero(whole->input_count, sizeof *whole->inputs);

@@ -23,6 +23,8 @@
 
 struct fm_whole;
 
+void fm_whole_record_header(const struct fm_scheduler_options *options,
+                            struct fm_sched_record_header *ret_header);
 int FM_NODISCARD fm_whole_create(const struct fm_scheduler_options *options,
                                  struct fm_whole **ret_whole, struct fm_error *reterr);
 void fm_whole_destroy(struct fm_whole *whole); /* accepts NULL */

@@ -293,6 +293,26 @@ def a_socket_that_is_open_already():
 
 
 @test
+def what_the_scheduler_decides_is_recorded():
+    """Replayed, the same scheduler in virtual time decides the same, byte for byte."""
+    path = os.path.join(directory.name, "life.fmrec")
+    with Server(repo, *POOL, "--record", path) as server:
+        def many():
+            for _ in range(40):
+                assert server.request("POST", "/v2/models/echo/infer", BODY)[0] == 200
+        threads = [threading.Thread(target=many) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        server.stop()
+    contains(fermata("sim", "--replay", path, code=0)[0], "160 requests", "identical")
+    contains(fermata("serve", repo, *ANY_PORTS, "--record", path, code=None)[1], "life.fmrec", "is there already")
+    absent = os.path.join(directory.name, "nowhere", "life.fmrec")
+    contains(fermata("serve", repo, *ANY_PORTS, "--record", absent, code=None)[1], "nowhere/life.fmrec")
+
+
+@test
 def an_idle_server_stops_within_a_second():
     with Server(repo, *POOL) as server:
         start = time.monotonic()
