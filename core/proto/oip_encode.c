@@ -92,18 +92,6 @@ static void write_shape(struct fm_json_writer *writer, const int64_t *shape, uin
     fm_json_array_end(writer);
 }
 
-/* Where the data is instead of behind "data". */
-static void write_region(struct fm_json_writer *writer, const struct fm_oip_region *region,
-                         size_t size)
-{
-    fm_json_key(writer, "parameters");
-    fm_json_object_begin(writer);
-    fm_json_member_string(writer, "shared_memory_region", region->name);
-    fm_json_member_uint(writer, "shared_memory_byte_size", size);
-    fm_json_member_uint(writer, "shared_memory_offset", region->offset);
-    fm_json_object_end(writer);
-}
-
 static int encode_output(struct encoder *encoder, const struct fm_oip_output *wanted,
                          const struct fm_tensor *tensor)
 {
@@ -116,7 +104,8 @@ static int encode_output(struct encoder *encoder, const struct fm_oip_output *wa
     fm_json_key(writer, "shape");
     write_shape(writer, tensor->shape, tensor->rank);
     if (wanted->region.name != NULL) {
-        write_region(writer, &wanted->region, tensor->size);
+        /* Nothing more, as Triton: its C++ client takes any "parameters" for a binary tensor's, and
+         * fails without a binary_data_size. Whoever asked knows where the data are. */
     } else if (wanted->binary) {
         fm_json_key(writer, "parameters");
         fm_json_object_begin(writer);

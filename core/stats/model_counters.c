@@ -28,6 +28,20 @@ void fm_model_counters_destroy(struct fm_model_counters *counters)
     fm_free(counters);
 }
 
+void fm_model_count_compute(struct fm_model_counters *counters,
+                            const struct fm_counted_batch *batch)
+{
+    uint64_t requests = batch->requests;
+    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_INPUT], requests,
+                     batch->input_ns * requests);
+    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_INFER], requests,
+                     batch->infer_ns * requests);
+    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_OUTPUT], requests,
+                     batch->output_ns * requests);
+    fm_live_histogram_add_times(&counters->histograms[FM_COUNTED_HISTOGRAM_COMPUTE],
+                                batch->input_ns + batch->infer_ns + batch->output_ns, requests);
+}
+
 void fm_model_count_batch(struct fm_model_counters *counters, const struct fm_counted_batch *batch)
 {
     uint32_t size = batch->rows < counters->batch_max ? batch->rows : counters->batch_max;
@@ -38,15 +52,7 @@ void fm_model_count_batch(struct fm_model_counters *counters, const struct fm_co
     fm_live_count_add(&row->output_ns, batch->output_ns);
     fm_live_count_add(&counters->executions, 1);
     fm_live_count_add(&counters->inferences, batch->rows);
-    uint64_t requests = batch->requests;
-    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_INPUT], requests,
-                     batch->input_ns * requests);
-    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_INFER], requests,
-                     batch->infer_ns * requests);
-    fm_live_time_add(&counters->times[FM_COUNTED_COMPUTE_OUTPUT], requests,
-                     batch->output_ns * requests);
-    fm_live_histogram_add_times(&counters->histograms[FM_COUNTED_HISTOGRAM_COMPUTE],
-                                batch->input_ns + batch->infer_ns + batch->output_ns, requests);
+    fm_model_count_compute(counters, batch);
     atomic_store_explicit(&counters->last_inference_ms, batch->wall_ms, memory_order_relaxed);
 }
 

@@ -181,6 +181,10 @@ struct fm_counted_batch {
 };
 /* A batch ended well. */
 void fm_model_count_batch(struct fm_model_counters *counters, const struct fm_counted_batch *batch);
+/* Only the times of requests, without a batch: where its requests are counted one by one, and the
+ * batch itself with 0 requests. */
+void fm_model_count_compute(struct fm_model_counters *counters,
+                            const struct fm_counted_batch *batch);
 
 /* --- totals ------------------------------------------------------------------------------------
  */

@@ -67,9 +67,8 @@ static void encode_error(struct fm_inference *inference)
 {
     const struct fm_error *error = &inference->outcome;
     const char *text = error->text[0] != '\0' ? error->text : fm_status_text(error->status);
-    const char *id = inference->has_decoded ? inference->decoded.id : NULL;
     inference->has_response =
-        fm_oip_grpc_encode_stream_error(text, id, id != NULL ? inference->decoded.id_length : 0,
+        fm_oip_grpc_encode_stream_error(text, inference->stream_id, inference->stream_id_length,
                                         &inference->response) == 0;
 }
 
@@ -137,14 +136,16 @@ static void finish(struct fm_inference *inference, const struct fm_error *error)
  */
 
 /* Finds the model and decodes. On failure there may be an inference all the same, to be answered.
- */
+ * *ret_head stays zero when nothing could be read. */
 static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, const void *data,
-                 size_t size, struct fm_inference **ret_inference, struct fm_error *reterr)
+                 size_t size, struct fm_oip_grpc_head *ret_head,
+                 struct fm_inference **ret_inference, struct fm_error *reterr)
 {
     struct fm_serve_loop *loop = call->loop;
     struct fm_oip_grpc_head head;
     uint64_t version = 0;
     int status = fm_oip_grpc_peek(data, size, &head, reterr);
+    *ret_head = status == 0 ? head : (struct fm_oip_grpc_head){0};
     if (status == 0) {
         status = fm_oip_version_parse(head.model_version.data, head.model_version.size, &version,
                                       reterr);
@@ -200,8 +201,9 @@ void fm_serve_grpc_infer(struct fm_grpc_service_call *call, struct fm_buffer *bu
                          const void *data, size_t size)
 {
     struct fm_inference *inference = NULL;
+    struct fm_oip_grpc_head head;
     struct fm_error error = {0};
-    int status = start(call, buffer, data, size, &inference, &error);
+    int status = start(call, buffer, data, size, &head, &inference, &error);
     if (status == 0) {
         append(call, inference);
         status = fm_inference_submit(inference, call->grpc->deadline_ns, &error);
@@ -226,8 +228,9 @@ void fm_serve_grpc_stream(struct fm_grpc_service_call *call, struct fm_buffer *b
                           const void *data, size_t size)
 {
     struct fm_inference *inference = NULL;
+    struct fm_oip_grpc_head head;
     struct fm_error error = {0};
-    int status = start(call, buffer, data, size, &inference, &error);
+    int status = start(call, buffer, data, size, &head, &inference, &error);
     if (inference == NULL) {
         inference = fm_inference_create(call->loop, NULL);
         if (inference == NULL) {
@@ -236,6 +239,10 @@ void fm_serve_grpc_stream(struct fm_grpc_service_call *call, struct fm_buffer *b
         }
         inference->call = call;
     }
+    /* A request that was decoded keeps its message; one that was not is answered before the end of
+     * this function. */
+    inference->stream_id = (const char *)head.id.data;
+    inference->stream_id_length = head.id.size;
     append(call, inference);
     status = status != 0 ? status : fm_inference_submit(inference, call->grpc->deadline_ns, &error);
     if (status != 0) {

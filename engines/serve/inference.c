@@ -325,14 +325,19 @@ static void batch_count(struct fm_inference *inference, struct fm_model_counters
 {
     const struct fm_pool_request *run = &inference->run.pool;
     fm_model_count_start(counters, run->started_ns - run->arrived_ns, 0);
+    struct fm_counted_batch batch = {.requests = 1,
+                                     .input_ns = run->computing_ns - run->started_ns,
+                                     .infer_ns = run->computed_ns - run->computing_ns,
+                                     .output_ns = run->done_ns - run->computed_ns,
+                                     .wall_ms = fm_os_wall_ns() / 1000000};
+    fm_model_count_compute(counters, &batch);
+    batch.requests = 0;
+    /* The runs of a request of many rows differ by their rows; only their sum is kept. */
     uint32_t led = atomic_load_explicit(&run->runs_led, memory_order_relaxed);
-    const struct fm_counted_batch batch = {.rows = run->batch_rows,
-                                           .requests = 1,
-                                           .input_ns = run->computing_ns - run->started_ns,
-                                           .infer_ns = run->computed_ns - run->computing_ns,
-                                           .output_ns = run->done_ns - run->computed_ns,
-                                           .wall_ms = fm_os_wall_ns() / 1000000};
-    for (uint32_t i = 0; i < led; i++) {
+    uint32_t rows = atomic_load_explicit(&run->rows_led, memory_order_relaxed);
+    for (; led > 0; led--) {
+        batch.rows = rows / led;
+        rows -= batch.rows;
         fm_model_count_batch(counters, &batch);
     }
     spans_put(inference, led > 0);

@@ -160,6 +160,8 @@ struct fm_inference {
     struct fm_grpc_service_call *call;
     struct fm_error outcome; /* gRPC: of what waits to be answered */
     bool answered;           /* gRPC: it is known what to answer */
+    const char *stream_id;   /* gRPC: of a request of a stream, in its message; else NULL */
+    size_t stream_id_length;
     const void *parts;       /* of its own kind, when there are too many for `few_parts` */
     union {
         struct fm_http_part http[FM_OIP_PARTS_INLINE];

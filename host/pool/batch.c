@@ -264,6 +264,7 @@ static void times_set(const struct fm_pool_batch *batch, const struct fm_pool_gr
     struct fm_pool_request *request = group->request;
     if (group == &batch->groups[batch->members[0]]) {
         atomic_fetch_add_explicit(&request->runs_led, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&request->rows_led, rows, memory_order_relaxed);
     }
     if (group->row > 0) {
         return;

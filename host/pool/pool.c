@@ -288,6 +288,7 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     request->batch_rows = 0;
     request->batch = 0;
     atomic_init(&request->runs_led, 0);
+    atomic_init(&request->rows_led, 0);
     request->accelerator = FM_SCHED_NONE;
     atomic_init(&request->rows_left, request->rows);
     atomic_init(&request->failed, false);

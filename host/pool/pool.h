@@ -120,6 +120,7 @@ struct fm_pool_request {
     uint32_t batch_rows;
     uint32_t accelerator;
     _Atomic uint32_t runs_led; /* that it was the first of: whoever counts runs adds these up */
+    _Atomic uint32_t rows_led; /* of those runs together */
 
     /* The pool's. */
     uint32_t first_slot;

@@ -110,10 +110,11 @@ def statistics(c):
     c.infer("simple", simple_inputs(c, 3))
     again = c.document("get_inference_statistics", "simple", "1")["model_stats"]
     assert again[0]["inference_count"] - rows[0]["inference_count"] == 3
-    assert again[0]["execution_count"] - rows[0]["execution_count"] == 1
+    assert 1 <= again[0]["execution_count"] - rows[0]["execution_count"] <= 3  # accelerators may share a request's rows
     assert again[0]["inference_stats"]["success"]["count"] == rows[0]["inference_stats"]["success"]["count"] + 1
     assert again[0]["inference_stats"]["compute_infer"]["ns"] > rows[0]["inference_stats"]["compute_infer"]["ns"]
-    assert 3 in [row["batch_size"] for row in again[0]["batch_stats"]]
+    assert again[0]["inference_stats"]["compute_infer"]["count"] == rows[0]["inference_stats"]["compute_infer"]["count"] + 1
+    assert sum(row["compute_infer"]["count"] for row in again[0]["batch_stats"]) == again[0]["execution_count"]
     assert {"simple", "slow", "types"} <= {row["name"] for row in c.document("get_inference_statistics")["model_stats"]}
     refused(lambda: c.get_inference_statistics("nothing"), "is not found")
 
@@ -373,6 +374,7 @@ def stream_error(c):
     for part in ("is not found", "not supported", "INPUT1"):
         result, error = done.get(timeout=30)
         assert error is not None and part in str(error), (part, error, result)
+        assert result is None or result.get_response().id, "the id is not in the answer"
     result, error = done.get(timeout=30)
     assert error is None and result.get_response().id == "d", error
     c.stop_stream()

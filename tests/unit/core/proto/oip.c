@@ -482,8 +482,7 @@ TEST(shared_memory)
     CHECK_INT_EQ(
         fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error), 0);
     CHECK_STR_CONTAINS(response.head.data,
-                       "\"shape\":[1,3],\"parameters\":{\"shared_memory_region\":\"r\\\"1\","
-                       "\"shared_memory_byte_size\":12,\"shared_memory_offset\":32}}");
+                       "\"datatype\":\"FP32\",\"shape\":[1,3]}");
     CHECK(!response.binary);
     CHECK_INT_EQ(response.bytes_copied, 12);
     CHECK_MEM_EQ(region + 32, numbers, sizeof(numbers));
