@@ -77,8 +77,9 @@ void fm_serve_write_config(struct fm_text *text, enum fm_messages_form form,
         .priority_levels = FM_SCHED_PRIORITY_COUNT,
         .default_priority = 2,
         .queue_max = serving->requests_max,
-        .config = fm_servable_config(entry->servable),
-        .pipeline = model == NULL ? fm_servable_pipeline(entry->servable) : NULL};
+        .config = fm_servable_config(entry->servable)};
+    /* A pipeline does not say its steps: clients that see an ensemble want statistics of its models
+     * under their names, but a pipeline has its own copies of them. */
     fm_model_document_write(text, form, &config);
 }
 

@@ -343,6 +343,19 @@ static void batch_count(struct fm_inference *inference, struct fm_model_counters
     spans_put(inference, led > 0);
 }
 
+/* A pipeline's request is one execution, which takes all of its time. */
+static void pipeline_count(const struct fm_inference *inference, struct fm_model_counters *counters,
+                           uint64_t total_ns)
+{
+    uint32_t rows = inference->decoded.rows;
+    const struct fm_counted_batch batch = {.rows = rows > 0 ? rows : 1,
+                                           .requests = 1,
+                                           .infer_ns = total_ns,
+                                           .wall_ms = fm_os_wall_ns() / 1000000};
+    fm_model_count_start(counters, 0, 0);
+    fm_model_count_batch(counters, &batch);
+}
+
 void fm_inference_count(struct fm_inference *inference, const struct fm_error *error)
 {
     struct fm_serving *serving = inference->serving;
@@ -352,6 +365,8 @@ void fm_inference_count(struct fm_inference *inference, const struct fm_error *e
     bool pooled = inference->submitted && serving->model != NULL;
     if (pooled && inference->run.pool.computed_ns != 0) {
         batch_count(inference, counters);
+    } else if (error == NULL && serving->model == NULL) {
+        pipeline_count(inference, counters, total_ns);
     }
     fm_model_count_cost(counters,
                         inference->decoded.bytes_copied + inference->response.bytes_copied +
