@@ -4,7 +4,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 MESON_ARGS ?=
 
-.PHONY: all demo test check install uninstall format check-format tidy asan tsan setup clean help
+.PHONY: all demo test check conformance install uninstall format check-format tidy asan tsan setup clean help
 
 all: $(BUILD)/build.ninja ## build build/fermata and its plug-ins (default)
 	ninja -C $(BUILD)
@@ -27,6 +27,9 @@ check: all ## all tests of this build folder
 
 check-%: all ## one kind: check-unit, check-prop, check-fuzz, check-fault, check-conformance, check-e2e, check-tidy
 	meson test -C $(BUILD) --print-errorlogs --suite $*
+
+conformance: ## NVIDIA's clients and perf_analyzer, from PyPI, against this build; writes docs/conformance.md
+	tools/conformance --build $(BUILD)
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false -Dslow_tests=false

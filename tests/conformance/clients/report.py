@@ -1,0 +1,63 @@
+"""Writes the tables of docs/conformance.md from the results of a run, and says in one line how it went.
+
+    report.py DOCUMENT RESULTS.json...      with FM_COMMIT and FM_PLATFORM: what was tried, on what
+"""
+import datetime
+import json
+import os
+import sys
+
+BEGIN, END = "<!-- begin: written by tools/conformance -->", "<!-- end: written by tools/conformance -->"
+CLIENTS = ["http", "http.aio", "grpc", "grpc.aio"]
+
+
+def cell(rows, versions):
+    """What happened in all versions: one word where they agree."""
+    by_version = {version: row["outcome"] for version, row in rows}
+    if not by_version:
+        return ""
+    outcomes = set(by_version.values())
+    if len(outcomes) == 1:
+        return outcomes.pop() + ("" if len(by_version) == len(versions) else " (%s)" % ", ".join(by_version))
+    return ", ".join("%s (%s)" % (outcome, version) for version, outcome in by_version.items())
+
+
+def table(area, runs):
+    versions = [run["version"] for run in runs if any(row["area"] == area for row in run["rows"])]
+    rows = [(run["version"], row) for run in runs for row in run["rows"] if row["area"] == area]
+    clients = [client for client in CLIENTS if any(row["client"] == client for _, row in rows)]
+    names = list(dict.fromkeys(row["name"] for _, row in rows))
+    lines = ["### %s" % (area[0].upper() + area[1:]), "", "| what | %s | remark |" % " | ".join(clients), "|---|" + "---|" * (len(clients) + 1)]
+    for name in names:
+        of = [(version, row) for version, row in rows if row["name"] == name]
+        cells = [cell([(version, row) for version, row in of if row["client"] == client], versions) for client in clients]
+        remark = next((row["remark"] for _, row in of if row["remark"]), "")
+        lines.append("| %s | %s | %s |" % (name.replace("|", "\\|"), " | ".join(cells), remark.replace("|", "\\|").replace("<", "&lt;")))
+    return lines + [""]
+
+
+def main():
+    document, paths = sys.argv[1], sys.argv[2:]
+    runs = []
+    for path in paths:
+        with open(path) as file:
+            runs.append(json.load(file))
+    rows = [row for run in runs for row in run["rows"]]
+    counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("ok", "refused", "FAILED")}
+    summary = "%d cases: %d ok, %d refused as documented, %d failed" % (len(rows), counts["ok"], counts["refused"], counts["FAILED"])
+    versions = list(dict.fromkeys(run["version"] for run in runs))
+    lines = [BEGIN, "", "%s. Run on %s, Fermata %s, %s.  " % (summary, datetime.date.today(), os.environ.get("FM_COMMIT", "?"), os.environ.get("FM_PLATFORM", "?")),
+             "Tried: tritonclient %s; %s." % (" and ".join(one for one in versions if one[0].isdigit()),
+                                              ", ".join(one for one in versions if not one[0].isdigit()) or "no perf_analyzer"), ""]
+    for area in dict.fromkeys(row["area"] for row in rows):
+        lines += table(area, runs)
+    with open(document) as file:
+        text = file.read()
+    head, _, rest = text.partition(BEGIN)
+    with open(document, "w") as file:
+        file.write(head + "\n".join(lines) + END + rest.partition(END)[2])
+    print("conformance: " + summary)
+    sys.exit(1 if counts["FAILED"] else 0)
+
+
+main()
