@@ -162,7 +162,7 @@ struct fm_inference {
     bool answered;           /* gRPC: it is known what to answer */
     const char *stream_id;   /* gRPC: of a request of a stream, in its message; else NULL */
     size_t stream_id_length;
-    const void *parts;       /* of its own kind, when there are too many for `few_parts` */
+    const void *parts; /* of its own kind, when there are too many for `few_parts` */
     union {
         struct fm_http_part http[FM_OIP_PARTS_INLINE];
         struct fm_grpc_part grpc[FM_OIP_PARTS_INLINE];

@@ -481,8 +481,7 @@ TEST(shared_memory)
     CHECK_INT_EQ(request.bytes_copied, 0);
     CHECK_INT_EQ(
         fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error), 0);
-    CHECK_STR_CONTAINS(response.head.data,
-                       "\"datatype\":\"FP32\",\"shape\":[1,3]}");
+    CHECK_STR_CONTAINS(response.head.data, "\"datatype\":\"FP32\",\"shape\":[1,3]}");
     CHECK(!response.binary);
     CHECK_INT_EQ(response.bytes_copied, 12);
     CHECK_MEM_EQ(region + 32, numbers, sizeof(numbers));
