@@ -1,0 +1,885 @@
+/*
+ * A load generator for servers of the Open Inference Protocol: HTTP/1.1 and gRPC, closed loop and
+ * open loop, answers checked, results as one JSON object.
+ *
+ * usage: serve_load --http PORT | --grpc PORT [--OPTION VALUE]...     (see `options` below)
+ *
+ * Closed loop: connections x streams requests are always under way. Open loop (--rate): a seeded
+ * Poisson process says when requests are due; latency counts from then, however late they could be
+ * sent, so that a server that stalls cannot hide it (no coordinated omission). What is due before
+ * the warm-up is over is not counted.
+ *
+ * Owns: connections, schedule, samples. Does not own: what the server is (the perf scripts start
+ * it). Thread rule: one thread.
+ */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <math.h>
+#include <netinet/tcp.h>
+#include <nghttp2/nghttp2.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/util/random.h"
+
+enum {
+    STATUS_MAX = 600,
+    STATUS_WRONG = 599, /* an answer that is not what was sent */
+    STATUS_LOST = 598,  /* none before the end */
+    CONNECTIONS_MAX = 4096,
+    STREAMS_MAX = 4096,
+    BACKLOG_MAX = 1 << 20, /* due and not sent */
+    MODELS_MAX = 1024,
+    WINDOW = 1 << 30,
+};
+
+#define NS_PER_S UINT64_C(1000000000)
+
+static struct {
+    int http_port;
+    int grpc_port;
+    const char *model;
+    int models; /* above 0: names are --model and a number, chosen at random */
+    int connections;
+    int streams;
+    double rate;
+    double seconds;
+    double warmup;
+    long requests; /* ends after so many */
+    double timeout_ms;
+    double slo_ms;
+    const char *input;
+    const char *shape;
+    const char *datatype;
+    long bytes;
+    bool check;
+    long pid;
+    long seed;
+} options = {.model = "echo",
+             .connections = 1,
+             .streams = 1,
+             .seconds = 3,
+             .warmup = 0.5,
+             .input = "x",
+             .shape = "1,256",
+             .datatype = "FP32",
+             .bytes = 1024,
+             .seed = 1};
+
+static const struct option long_options[] = {
+    {"http", required_argument, NULL, 'h'},
+    {"grpc", required_argument, NULL, 'g'},
+    {"model", required_argument, NULL, 'm'},
+    {"models", required_argument, NULL, 'M'},
+    {"connections", required_argument, NULL, 'c'},
+    {"streams", required_argument, NULL, 's'},
+    {"rate", required_argument, NULL, 'r'},
+    {"seconds", required_argument, NULL, 't'},
+    {"warmup", required_argument, NULL, 'w'},
+    {"requests", required_argument, NULL, 'n'},
+    {"timeout-ms", required_argument, NULL, 'T'},
+    {"slo-ms", required_argument, NULL, 'S'},
+    {"input", required_argument, NULL, 'i'},
+    {"shape", required_argument, NULL, 'a'},
+    {"datatype", required_argument, NULL, 'd'},
+    {"bytes", required_argument, NULL, 'b'},
+    {"check", no_argument, NULL, 'k'},
+    {"pid", required_argument, NULL, 'p'},
+    {"seed", required_argument, NULL, 'e'},
+    {NULL, 0, NULL, 0},
+};
+
+/* One request under way, or the place for one. */
+struct slot {
+    struct connection *connection;
+    struct slot *next; /* free ones */
+    uint64_t due_ns;
+    bool counts;
+    int32_t stream;
+    uint32_t model;
+    size_t sent; /* of the body */
+    int status;
+    unsigned char *answer;
+    size_t answer_size;
+    size_t answer_capacity;
+};
+
+struct connection {
+    int fd;
+    struct slot *slots;
+    nghttp2_session *session;
+    unsigned char *out;
+    size_t out_size;
+    size_t out_done;
+    size_t out_capacity;
+    bool waits; /* to write */
+    /* HTTP/1.1: the answer so far. */
+    unsigned char *in;
+    size_t in_size;
+    size_t in_capacity;
+};
+
+struct bytes {
+    unsigned char *data;
+    size_t size;
+};
+
+static struct connection *connections;
+static struct slot *free_slots;
+static int epoll_fd;
+static struct bytes bodies[MODELS_MAX]; /* a request as it is sent: HTTP: with its head */
+static char paths[MODELS_MAX][300];
+static char timeout_text[32];
+static struct bytes payload;
+static struct fm_random random_arrivals;
+static struct fm_random random_models;
+
+static uint64_t begin_ns; /* of what counts */
+static uint64_t end_ns;
+static bool over; /* nothing new is sent */
+static uint64_t *samples;
+static size_t sample_count;
+static size_t sample_capacity;
+static uint64_t status_counts[STATUS_MAX];
+static uint64_t good_count; /* within the SLO */
+static uint64_t sent_count;
+static uint64_t answered_count;
+static uint64_t in_flight;
+static uint64_t cpu_begin_ns;
+static uint64_t cpu_end_ns;
+static uint64_t real_begin_ns;
+static uint64_t real_end_ns;
+static uint64_t answered_begin;
+static uint64_t answered_end;
+
+/* Due and not sent: a ring of times. */
+static uint64_t *backlog;
+static size_t backlog_first;
+static size_t backlog_count;
+
+static void fail(const char *what)
+{
+    (void)fprintf(stderr, "serve_load: %s%s%s\n", what, errno != 0 ? ": " : "",
+                  errno != 0 ? strerror(errno) : "");
+    exit(EXIT_FAILURE);
+}
+
+static void *memory(void *old, size_t size)
+{
+    void *data = realloc(old, size);
+    if (data == NULL) {
+        fail("no memory");
+    }
+    return data;
+}
+
+static uint64_t now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_nsec;
+}
+
+/* CPU time of all threads of the server, in nanoseconds. */
+static uint64_t server_cpu_ns(void)
+{
+    char path[64];
+    uint64_t total = 0;
+    if (options.pid == 0) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof path, "/proc/%ld/task", options.pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL) {
+        fail(path);
+    }
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        char file[400];
+        unsigned long long spent = 0;
+        (void)snprintf(file, sizeof file, "%s/%s/schedstat", path, task->d_name);
+        FILE *of = task->d_name[0] != '.' ? fopen(file, "r") : NULL;
+        if (of != NULL) {
+            total += fscanf(of, "%llu", &spent) == 1 ? spent : 0;
+            (void)fclose(of);
+        }
+    }
+    (void)closedir(tasks);
+    return total;
+}
+
+/* --- what is sent ---------------------------------------------------------------------------- */
+
+static void append(struct bytes *to, const void *data, size_t size)
+{
+    to->data = memory(to->data, to->size + size + 1);
+    memcpy(to->data + to->size, data, size);
+    to->size += size;
+}
+
+static void append_varint(struct bytes *to, uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7) {
+        append(to, &(unsigned char){(unsigned char)(value | 0x80)}, 1);
+    }
+    append(to, &(unsigned char){(unsigned char)value}, 1);
+}
+
+static void append_field(struct bytes *to, unsigned number, const void *data, size_t size)
+{
+    append_varint(to, number << 3 | 2);
+    append_varint(to, size);
+    append(to, data, size);
+}
+
+static void http_body(struct bytes *to, const char *name)
+{
+    char head[1024];
+    char json[512];
+    char timeout[64] = "";
+    if (options.timeout_ms > 0) {
+        (void)snprintf(timeout, sizeof timeout, ",\"timeout\":%.0f", options.timeout_ms * 1000);
+    }
+    int json_size =
+        snprintf(json, sizeof json,
+                 "{\"inputs\":[{\"name\":\"%s\",\"shape\":[%s],\"datatype\":\"%s\","
+                 "\"parameters\":{\"binary_data_size\":%ld}}],"
+                 "\"parameters\":{\"binary_data_output\":true%s}}",
+                 options.input, options.shape, options.datatype, options.bytes, timeout);
+    int head_size = snprintf(head, sizeof head,
+                             "POST /v2/models/%s/infer HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                             "Content-Type: application/octet-stream\r\n"
+                             "Inference-Header-Content-Length: %d\r\nContent-Length: %ld\r\n\r\n",
+                             name, json_size, json_size + options.bytes);
+    append(to, head, (size_t)head_size);
+    append(to, json, (size_t)json_size);
+    append(to, payload.data, payload.size);
+}
+
+/* A ModelInferRequest behind gRPC's five bytes. */
+static void grpc_body(struct bytes *to, const char *name)
+{
+    struct bytes tensor = {0};
+    struct bytes shape = {0};
+    struct bytes message = {0};
+    for (const char *text = options.shape; *text != '\0';) {
+        char *end;
+        append_varint(&shape, strtoull(text, &end, 10));
+        text = *end == ',' ? end + 1 : end;
+    }
+    append_field(&tensor, 1, options.input, strlen(options.input));
+    append_field(&tensor, 2, options.datatype, strlen(options.datatype));
+    append_field(&tensor, 3, shape.data, shape.size);
+    append_field(&message, 1, name, strlen(name));
+    append_field(&message, 5, tensor.data, tensor.size);
+    append_field(&message, 7, payload.data, payload.size);
+    const unsigned char prefix[5] = {
+        0, (unsigned char)(message.size >> 24), (unsigned char)(message.size >> 16),
+        (unsigned char)(message.size >> 8), (unsigned char)message.size};
+    append(to, prefix, sizeof prefix);
+    append(to, message.data, message.size);
+    free(tensor.data);
+    free(shape.data);
+    free(message.data);
+}
+
+static void bodies_make(void)
+{
+    payload.size = (size_t)options.bytes;
+    payload.data = memory(NULL, payload.size + 1);
+    for (size_t i = 0; i < payload.size; i++) {
+        /* Small finite numbers in every format, and no two rows alike. */
+        payload.data[i] = (unsigned char)(i % 4 == 3 ? 0x3f : (i * 7) % 0x70);
+    }
+    for (int i = 0; i < (options.models > 0 ? options.models : 1); i++) {
+        char name[256];
+        (void)snprintf(name, sizeof name, options.models > 0 ? "%s%d" : "%s", options.model, i);
+        (void)snprintf(paths[i], sizeof paths[i], "/inference.GRPCInferenceService/ModelInfer");
+        if (options.grpc_port != 0) {
+            grpc_body(&bodies[i], name);
+        } else {
+            http_body(&bodies[i], name);
+        }
+    }
+    (void)snprintf(timeout_text, sizeof timeout_text, "%.0fu", options.timeout_ms * 1000);
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+static void next_request(struct slot *slot);
+
+static void sample_add(uint64_t latency_ns)
+{
+    if (sample_count == sample_capacity) {
+        sample_capacity = sample_capacity > 0 ? 2 * sample_capacity : 1 << 16;
+        samples = memory(samples, sample_capacity * sizeof *samples);
+    }
+    samples[sample_count++] = latency_ns;
+}
+
+static void count(struct slot *slot, int status, uint64_t at_ns)
+{
+    bool ok = status == 0 || status == 200;
+    if (ok && options.check &&
+        (slot->answer_size < payload.size || memcmp(slot->answer + slot->answer_size - payload.size,
+                                                    payload.data, payload.size) != 0)) {
+        status = STATUS_WRONG;
+        ok = false;
+    }
+    status_counts[status >= 0 && status < STATUS_MAX ? status : STATUS_WRONG]++;
+    uint64_t latency_ns = at_ns - slot->due_ns;
+    if (ok) {
+        sample_add(latency_ns);
+        good_count += options.slo_ms == 0 || (double)latency_ns <= options.slo_ms * 1e6;
+    }
+}
+
+/* Frees the slot, and uses it again. */
+static void answered(struct slot *slot, int status)
+{
+    uint64_t at_ns = now();
+    answered_count++;
+    in_flight--;
+    bool counts = options.rate > 0 ? slot->counts : at_ns >= begin_ns && at_ns < end_ns;
+    if (counts) {
+        count(slot, status, at_ns);
+    }
+    slot->answer_size = 0;
+    slot->next = free_slots;
+    free_slots = slot;
+    if (options.rate <= 0) {
+        free_slots = slot->next;
+        next_request(slot);
+    }
+}
+
+static void keep(struct slot *slot, const void *data, size_t size)
+{
+    if (slot->answer_size + size > slot->answer_capacity) {
+        slot->answer_capacity = 2 * (slot->answer_size + size);
+        slot->answer = memory(slot->answer, slot->answer_capacity);
+    }
+    memcpy(slot->answer + slot->answer_size, data, size);
+    slot->answer_size += size;
+}
+
+/* --- gRPC ------------------------------------------------------------------------------------ */
+
+static ssize_t body_read(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t length,
+                         uint32_t *flags, nghttp2_data_source *source, void *context)
+{
+    (void)session;
+    (void)stream;
+    (void)context;
+    struct slot *slot = source->ptr;
+    const struct bytes *body = &bodies[slot->model];
+    size_t size = body->size - slot->sent < length ? body->size - slot->sent : length;
+    memcpy(buffer, body->data + slot->sent, size);
+    slot->sent += size;
+    if (slot->sent == body->size) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    }
+    return (ssize_t)size;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
+                     void *context)
+{
+    (void)flags;
+    (void)context;
+    struct slot *slot = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (slot != NULL && name_size == 11 && memcmp(name, "grpc-status", 11) == 0) {
+        char text[8] = "";
+        memcpy(text, value, value_size < 7 ? value_size : 7);
+        slot->status = atoi(text);
+    }
+    return 0;
+}
+
+static int on_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data,
+                    size_t size, void *context)
+{
+    (void)flags;
+    (void)context;
+    struct slot *slot = nghttp2_session_get_stream_user_data(session, stream);
+    if (slot != NULL && options.check) {
+        keep(slot, data, size);
+    }
+    return 0;
+}
+
+static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, void *context)
+{
+    (void)code;
+    (void)context;
+    struct slot *slot = nghttp2_session_get_stream_user_data(session, stream);
+    if (slot != NULL) {
+        answered(slot, slot->status);
+    }
+    return 0;
+}
+
+static void grpc_open(struct connection *connection)
+{
+    nghttp2_session_callbacks *callbacks;
+    (void)nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_chunk);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+    (void)nghttp2_session_client_new(&connection->session, callbacks, connection);
+    nghttp2_session_callbacks_del(callbacks);
+    const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW},
+                                               {NGHTTP2_SETTINGS_ENABLE_PUSH, 0}};
+    (void)nghttp2_submit_settings(connection->session, NGHTTP2_FLAG_NONE, settings, 2);
+    (void)nghttp2_session_set_local_window_size(connection->session, NGHTTP2_FLAG_NONE, 0, WINDOW);
+}
+
+#define FIELD(name, value)                                                              \
+    {                                                                                   \
+        (uint8_t *)(uintptr_t)(name), (uint8_t *)(uintptr_t)(value), sizeof(name) - 1,  \
+            strlen(value), NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE \
+    }
+
+static void grpc_request(struct slot *slot)
+{
+    const nghttp2_nv fields[] = {FIELD(":method", "POST"),
+                                 FIELD(":scheme", "http"),
+                                 FIELD(":path", paths[slot->model]),
+                                 FIELD(":authority", "127.0.0.1"),
+                                 FIELD("content-type", "application/grpc"),
+                                 FIELD("te", "trailers"),
+                                 FIELD("grpc-timeout", timeout_text)};
+    const nghttp2_data_provider body = {.source.ptr = slot, .read_callback = body_read};
+    slot->status = 2; /* of what ends without one */
+    slot->stream = nghttp2_submit_request(slot->connection->session, NULL, fields,
+                                          options.timeout_ms > 0 ? 7 : 6, &body, slot);
+    if (slot->stream < 0) {
+        fail(nghttp2_strerror(slot->stream));
+    }
+}
+
+/* --- connections ----------------------------------------------------------------------------- */
+
+static void out_append(struct connection *connection, const void *data, size_t size)
+{
+    if (connection->out_size + size > connection->out_capacity) {
+        connection->out_capacity = 2 * (connection->out_size + size);
+        connection->out = memory(connection->out, connection->out_capacity);
+    }
+    memcpy(connection->out + connection->out_size, data, size);
+    connection->out_size += size;
+}
+
+static void poll_set(struct connection *connection, bool waits)
+{
+    if (connection->waits != waits) {
+        connection->waits = waits;
+        struct epoll_event event = {.events = EPOLLIN | (waits ? (uint32_t)EPOLLOUT : 0),
+                                    .data.ptr = connection};
+        (void)epoll_ctl(epoll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+    }
+}
+
+/* Sends what there is to send. */
+static void flush(struct connection *connection)
+{
+    for (;;) {
+        const uint8_t *data;
+        ssize_t size = 0;
+        while (connection->session != NULL && connection->out_size < 1 << 20 &&
+               (size = nghttp2_session_mem_send(connection->session, &data)) > 0) {
+            out_append(connection, data, (size_t)size);
+        }
+        if (connection->out_done == connection->out_size) {
+            break;
+        }
+        size = write(connection->fd, connection->out + connection->out_done,
+                     connection->out_size - connection->out_done);
+        if (size < 0 && errno == EAGAIN) {
+            poll_set(connection, true);
+            return;
+        }
+        if (size < 0) {
+            fail("write");
+        }
+        connection->out_done += (size_t)size;
+        if (connection->out_done == connection->out_size) {
+            connection->out_done = 0;
+            connection->out_size = 0;
+        }
+    }
+    poll_set(connection, false);
+}
+
+static void next_request(struct slot *slot)
+{
+    if (over || (options.requests > 0 && sent_count >= (uint64_t)options.requests)) {
+        return;
+    }
+    slot->model = options.models > 0
+                      ? (uint32_t)fm_random_below(&random_models, (uint64_t)options.models)
+                      : 0;
+    slot->sent = 0;
+    if (options.rate <= 0) {
+        slot->due_ns = now();
+    }
+    sent_count++;
+    in_flight++;
+    if (slot->connection->session != NULL) {
+        grpc_request(slot);
+    } else {
+        out_append(slot->connection, bodies[slot->model].data, bodies[slot->model].size);
+    }
+}
+
+/* A whole answer in the buffer? Then it is taken out. */
+static void http_answers(struct connection *connection)
+{
+    unsigned char *end = memmem(connection->in, connection->in_size, "\r\n\r\n", 4);
+    if (end == NULL) {
+        return;
+    }
+    size_t head = (size_t)(end - connection->in) + 4;
+    *end = '\0';
+    const char *length = strcasestr((const char *)connection->in, "\r\nContent-Length:");
+    size_t body = length != NULL ? strtoul(length + 17, NULL, 10) : 0;
+    int status = connection->in_size > 12 ? atoi((const char *)connection->in + 9) : 0;
+    *end = '\r';
+    if (connection->in_size < head + body) {
+        return;
+    }
+    connection->in_size = 0; /* one request is under way: nothing follows */
+    if (options.check) {
+        keep(connection->slots, connection->in + head, body);
+    }
+    answered(connection->slots, status);
+}
+
+/* At least one read; true: maybe more. */
+static bool receive(struct connection *connection)
+{
+    if (connection->in_capacity - connection->in_size < 1 << 17) {
+        connection->in_capacity = 2 * connection->in_capacity + (1 << 18);
+        connection->in = memory(connection->in, connection->in_capacity);
+    }
+    size_t room = connection->in_capacity - connection->in_size;
+    ssize_t size = read(connection->fd, connection->in + connection->in_size, room);
+    if (size < 0 && errno == EAGAIN) {
+        return false;
+    }
+    if (size <= 0) {
+        errno = size == 0 ? 0 : errno;
+        fail("the server closed a connection");
+    }
+    if (connection->session == NULL) {
+        connection->in_size += (size_t)size;
+        http_answers(connection);
+        return false;
+    }
+    ssize_t taken = nghttp2_session_mem_recv(connection->session, connection->in, (size_t)size);
+    if (taken < 0) {
+        fail(nghttp2_strerror((int)taken));
+    }
+    return (size_t)size == room;
+}
+
+static void connection_open(struct connection *connection)
+{
+    int port = options.grpc_port != 0 ? options.grpc_port : options.http_port;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connection->fd < 0 ||
+        connect(connection->fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        fail("connect");
+    }
+    int one = 1;
+    (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)fcntl(connection->fd, F_SETFL, O_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+    (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, connection->fd, &event);
+    if (options.grpc_port != 0) {
+        grpc_open(connection);
+    }
+    connection->slots = calloc((size_t)options.streams, sizeof *connection->slots);
+    if (connection->slots == NULL) {
+        fail("no memory");
+    }
+    for (int i = 0; i < options.streams; i++) {
+        connection->slots[i].connection = connection;
+    }
+}
+
+/* --- the schedule ---------------------------------------------------------------------------- */
+
+static uint64_t gap_ns(void)
+{
+    return (uint64_t)(-log(1.0 - fm_random_unit(&random_arrivals)) / options.rate * 1e9);
+}
+
+/* What is due goes out, where there is a place for it. */
+static void schedule(uint64_t *next_ns)
+{
+    uint64_t now_ns = now();
+    for (; *next_ns <= now_ns && *next_ns < end_ns; *next_ns += gap_ns()) {
+        if (backlog_count == BACKLOG_MAX) {
+            fail("a million requests are due and cannot be sent: more --connections or --streams?");
+        }
+        backlog[(backlog_first + backlog_count++) % BACKLOG_MAX] = *next_ns;
+    }
+    while (backlog_count > 0 && free_slots != NULL) {
+        struct slot *slot = free_slots;
+        free_slots = slot->next;
+        slot->due_ns = backlog[backlog_first];
+        slot->counts = slot->due_ns >= begin_ns;
+        backlog_first = (backlog_first + 1) % BACKLOG_MAX;
+        backlog_count--;
+        next_request(slot);
+    }
+}
+
+static void wait_events(uint64_t until_ns)
+{
+    struct epoll_event events[256];
+    uint64_t now_ns = now();
+    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    const struct timespec timeout = {(time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S)};
+    int ready = epoll_pwait2(epoll_fd, events, 256, &timeout, NULL);
+    for (int i = 0; i < ready; i++) {
+        struct connection *connection = events[i].data.ptr;
+        while ((events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0 && receive(connection)) {
+        }
+    }
+    for (int i = 0; i < options.connections; i++) {
+        flush(&connections[i]);
+    }
+}
+
+static bool done(uint64_t now_ns)
+{
+    if (options.requests > 0) {
+        return answered_count >= (uint64_t)options.requests;
+    }
+    return now_ns >= end_ns + 3 * NS_PER_S ||
+           (now_ns >= end_ns && (in_flight == 0 || options.rate <= 0));
+}
+
+static void run(void)
+{
+    uint64_t start_ns = now();
+    uint64_t next_ns = start_ns;
+    begin_ns = start_ns + (uint64_t)(options.warmup * 1e9);
+    end_ns = begin_ns + (uint64_t)(options.seconds * 1e9);
+    if (options.requests > 0) {
+        begin_ns = start_ns;
+        end_ns = UINT64_MAX;
+    }
+    for (int j = 0; j < options.streams; j++) {
+        for (int i = 0; i < options.connections; i++) {
+            struct slot *slot = &connections[i].slots[j];
+            if (options.rate > 0) {
+                slot->next = free_slots;
+                free_slots = slot;
+            } else {
+                next_request(slot);
+            }
+        }
+    }
+    for (uint64_t now_ns = start_ns; !done(now_ns); now_ns = now()) {
+        if (options.rate > 0) {
+            schedule(&next_ns);
+        }
+        for (int i = 0; i < options.connections; i++) {
+            flush(&connections[i]);
+        }
+        if (real_begin_ns == 0 && now_ns >= begin_ns) {
+            real_begin_ns = now_ns;
+            answered_begin = answered_count;
+            cpu_begin_ns = server_cpu_ns();
+        }
+        if (real_end_ns == 0 && now_ns >= end_ns) {
+            real_end_ns = now_ns;
+            answered_end = answered_count;
+            cpu_end_ns = server_cpu_ns();
+            over = options.rate <= 0;
+        }
+        uint64_t until_ns = now_ns + NS_PER_S / 10;
+        if (options.rate > 0 && next_ns < until_ns && next_ns < end_ns) {
+            until_ns = next_ns;
+        }
+        wait_events(until_ns < end_ns || now_ns >= end_ns ? until_ns : end_ns);
+    }
+    if (real_end_ns == 0) {
+        real_end_ns = now();
+        answered_end = answered_count;
+        cpu_end_ns = server_cpu_ns();
+    }
+}
+
+/* --- results --------------------------------------------------------------------------------- */
+
+static int by_value(const void *left, const void *right)
+{
+    uint64_t one = *(const uint64_t *)left;
+    uint64_t other = *(const uint64_t *)right;
+    return (one > other) - (one < other);
+}
+
+static double quantile_us(double of)
+{
+    if (sample_count == 0) {
+        return 0;
+    }
+    size_t index = (size_t)ceil(of * (double)sample_count);
+    return (double)samples[index > 0 ? index - 1 : 0] / 1e3;
+}
+
+static void report(void)
+{
+    if (options.rate > 0) {
+        status_counts[STATUS_LOST] += in_flight + backlog_count;
+    }
+    qsort(samples, sample_count, sizeof *samples, by_value);
+    double seconds = (double)(real_end_ns - real_begin_ns) / 1e9;
+    uint64_t answers = answered_end - answered_begin;
+    double total = 0;
+    uint64_t counted = 0;
+    for (size_t i = 0; i < sample_count; i++) {
+        total += (double)samples[i];
+    }
+    (void)printf("{\"seconds\": %.3f, \"answers\": %llu, \"rate\": %.1f, \"goodput\": %.1f, ",
+                 seconds, (unsigned long long)answers, (double)answers / seconds,
+                 (double)good_count / seconds);
+    (void)printf("\"latency_us\": {\"mean\": %.1f, \"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, "
+                 "\"p999\": %.1f, \"max\": %.1f}, ",
+                 sample_count > 0 ? total / (double)sample_count / 1e3 : 0, quantile_us(0.5),
+                 quantile_us(0.9), quantile_us(0.99), quantile_us(0.999), quantile_us(1));
+    if (options.pid != 0 && answers > 0) {
+        double cpu = (double)(cpu_end_ns - cpu_begin_ns);
+        (void)printf("\"server_cpu_us\": %.3f, \"server_cpus\": %.3f, ",
+                     cpu / 1e3 / (double)answers, cpu / 1e9 / seconds);
+    }
+    (void)printf("\"statuses\": {");
+    const char *separator = "";
+    for (int i = 0; i < STATUS_MAX; i++) {
+        counted += status_counts[i];
+        if (status_counts[i] > 0) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "%d", i);
+            (void)printf("%s\"%s\": %llu", separator,
+                         i == STATUS_WRONG  ? "wrong"
+                         : i == STATUS_LOST ? "lost"
+                                            : name,
+                         (unsigned long long)status_counts[i]);
+            separator = ", ";
+        }
+    }
+    (void)printf("}, \"counted\": %llu}\n", (unsigned long long)counted);
+}
+
+static void option_take(int key)
+{
+    switch (key) {
+    case 'h':
+        options.http_port = atoi(optarg);
+        break;
+    case 'g':
+        options.grpc_port = atoi(optarg);
+        break;
+    case 'm':
+        options.model = optarg;
+        break;
+    case 'M':
+        options.models = atoi(optarg);
+        break;
+    case 'c':
+        options.connections = atoi(optarg);
+        break;
+    case 's':
+        options.streams = atoi(optarg);
+        break;
+    case 'r':
+        options.rate = atof(optarg);
+        break;
+    case 't':
+        options.seconds = atof(optarg);
+        break;
+    case 'w':
+        options.warmup = atof(optarg);
+        break;
+    case 'n':
+        options.requests = atol(optarg);
+        break;
+    case 'T':
+        options.timeout_ms = atof(optarg);
+        break;
+    case 'S':
+        options.slo_ms = atof(optarg);
+        break;
+    case 'i':
+        options.input = optarg;
+        break;
+    case 'a':
+        options.shape = optarg;
+        break;
+    case 'd':
+        options.datatype = optarg;
+        break;
+    case 'b':
+        options.bytes = atol(optarg);
+        break;
+    case 'k':
+        options.check = true;
+        break;
+    case 'p':
+        options.pid = atol(optarg);
+        break;
+    case 'e':
+        options.seed = atol(optarg);
+        break;
+    default:
+        exit(2);
+    }
+}
+
+int main(int argument_count, char **arguments)
+{
+    for (int key; (key = getopt_long(argument_count, arguments, "", long_options, NULL)) != -1;) {
+        option_take(key);
+    }
+    if ((options.http_port == 0) == (options.grpc_port == 0) || options.connections < 1 ||
+        options.connections > CONNECTIONS_MAX || options.streams < 1 ||
+        options.streams > STREAMS_MAX || (options.http_port != 0 && options.streams != 1) ||
+        options.models > MODELS_MAX || options.bytes < 1) {
+        (void)fprintf(stderr, "serve_load: --http PORT (one stream per connection) or --grpc PORT, "
+                              "and sensible numbers\n");
+        return 2;
+    }
+    (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    fm_random_init(&random_arrivals, (uint64_t)options.seed);
+    fm_random_init(&random_models, (uint64_t)options.seed + 1000003);
+    backlog = memory(NULL, BACKLOG_MAX * sizeof *backlog);
+    connections = calloc((size_t)options.connections, sizeof *connections);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (connections == NULL || epoll_fd < 0) {
+        fail("start");
+    }
+    bodies_make();
+    for (int i = 0; i < options.connections; i++) {
+        connection_open(&connections[i]);
+    }
+    run();
+    report();
+    return EXIT_SUCCESS;
+}
