@@ -543,8 +543,29 @@ static void append_escape(struct fm_text *text, unsigned char character)
     }
 }
 
+/* Nothing has to be escaped or repaired: printable ASCII without quotes and backslashes. */
+static bool is_plain(const char *string, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char character = (unsigned char)string[i];
+        if (character - 0x20u >= 0x7Fu - 0x20u || character == '"' || character == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void append_quoted(struct fm_text *text, const char *string, size_t length)
 {
+    if (is_plain(string, length)) {
+        char *start = fm_text_reserve(text, length + 2);
+        if (start != NULL) {
+            start[0] = '"';
+            memcpy(start + 1, string, length);
+            start[length + 1] = '"';
+        }
+        return;
+    }
     fm_text_append_char(text, '"');
     size_t start = 0;
     size_t i = 0;

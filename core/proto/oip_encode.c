@@ -2,7 +2,6 @@
  * Tensors to infer responses. See oip.h. Pure.
  */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "core/proto/json.h"
@@ -131,8 +130,12 @@ static int encode_output(struct encoder *encoder, const struct fm_oip_output *wa
 static void write_version(struct fm_json_writer *writer, uint64_t version)
 {
     char text[24];
-    int length = snprintf(text, sizeof(text), "%llu", (unsigned long long)version);
-    fm_json_string_n(writer, text, (size_t)length);
+    size_t at = sizeof(text);
+    do {
+        text[--at] = (char)('0' + version % 10);
+        version /= 10;
+    } while (version != 0);
+    fm_json_string_n(writer, text + at, sizeof(text) - at);
 }
 
 static int encode(struct encoder *encoder)

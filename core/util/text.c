@@ -64,9 +64,22 @@ char *fm_text_reserve(struct fm_text *text, size_t length)
     return start;
 }
 
+/* Whether `extra` more bytes and a NUL fit as it is. */
+static inline bool text_fits(const struct fm_text *text, size_t extra)
+{
+    return extra < text->capacity - text->length && !text->failed;
+}
+
 void fm_text_append(struct fm_text *text, const void *data, size_t length)
 {
-    char *start = fm_text_reserve(text, length);
+    char *start;
+    if (text_fits(text, length)) {
+        start = text->data + text->length;
+        text->length += length;
+        start[length] = '\0';
+    } else {
+        start = fm_text_reserve(text, length);
+    }
     if (start != NULL && length > 0) {
         memcpy(start, data, length);
     }
@@ -79,7 +92,12 @@ void fm_text_append_string(struct fm_text *text, const char *string)
 
 void fm_text_append_char(struct fm_text *text, char character)
 {
-    fm_text_append(text, &character, 1);
+    if (text_fits(text, 1)) {
+        text->data[text->length++] = character;
+        text->data[text->length] = '\0';
+    } else {
+        fm_text_append(text, &character, 1);
+    }
 }
 
 void fm_text_append_format(struct fm_text *text, const char *format, ...)

@@ -17,6 +17,12 @@
 
 struct fm_http_connection;
 
+/* Pieces that an answer may have without an allocation. */
+#define FM_HTTP_FEW_BUFFERS 6u
+/* Exchanges that a server keeps to use again, with what they have of at most so many bytes. */
+#define FM_HTTP_EXCHANGES_KEPT 256u
+#define FM_HTTP_BYTES_KEPT     4096u
+
 /* A request and its answer. Lives until the answer was written, or released because the client is
  * gone. */
 struct fm_http_exchange {
@@ -30,6 +36,7 @@ struct fm_http_exchange {
     uint32_t start_count;
     int piece; /* enum fm_http_piece: what came last */
     struct fm_http_header *headers;
+    uint32_t header_capacity;
     char *body;
     size_t body_size;
     size_t body_capacity;
@@ -47,7 +54,9 @@ struct fm_http_exchange {
     struct fm_text compressed;
     enum fm_compression compression; /* of the answer */
     struct fm_http_part error_part;
-    uv_buf_t *buffers;
+    uv_buf_t few_buffers[FM_HTTP_FEW_BUFFERS];
+    uv_buf_t *buffers;             /* few_buffers, or allocated */
+    struct fm_http_exchange *next; /* among the free ones */
 };
 
 enum fm_http_piece {
@@ -99,6 +108,8 @@ struct fm_http_server {
     bool closed_to_new;
     bool drained;
     struct fm_http_connection *connections;
+    struct fm_http_exchange *exchanges; /* free ones */
+    uint32_t exchange_count;
     size_t body_bytes;
     struct fm_http_stats stats;
     uint64_t date_second;
@@ -122,6 +133,8 @@ void fm_http_server_forget(struct fm_http_server *server);
 extern const struct fm_http_parser_events fm_http_events;
 struct fm_http_exchange *fm_http_exchange_create(struct fm_http_connection *connection);
 void fm_http_exchange_free(struct fm_http_exchange *exchange);
+/* Frees those that were kept. */
+void fm_http_exchanges_release(struct fm_http_server *server);
 /* All parts are there: makes the public view. 0, or the status to reject with and *ret_reason. */
 int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **ret_reason);
 /* Writes the answer that is in exchange->answer: 0, or as fm_stream_write says. */

@@ -146,6 +146,7 @@ void fm_http_server_destroy(struct fm_http_server *server)
         (void)uv_run(server->uv, UV_RUN_ONCE);
     }
     FM_ASSERT(server->stats.in_flight == 0);
+    fm_http_exchanges_release(server);
     fm_free(server);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The event loop. See loop.h. Thread rule: the task list is behind a mutex; all else belongs to the
- * loop's thread.
+ * The event loop. See loop.h. Thread rule: the list of tasks that others post is behind a mutex;
+ * all else belongs to the loop's thread.
  */
 #include "host/net/loop.h"
 
@@ -21,8 +21,10 @@ struct fm_loop {
     uv_signal_t signals[SIGNAL_COUNT];
     bool watching;
     struct fm_mutex mutex;
-    struct fm_loop_task *first; /* posted; behind mutex */
+    struct fm_loop_task *first; /* posted by other threads; behind mutex */
     struct fm_loop_task *last;
+    struct fm_loop_task *own_first; /* posted by the loop's thread while it runs */
+    struct fm_loop_task *own_last;
     void (*on_signal)(void *context, int signal_number);
     void *signal_context;
     void (*on_alarm)(void *context);
@@ -33,9 +35,40 @@ struct fm_loop {
     void *round_context;
 };
 
+/* The loop that this thread runs. */
+static _Thread_local struct fm_loop *running_here;
+
 static void woken(uv_async_t *wake)
 {
     fm_loop_run_posted(wake->data);
+}
+
+/* Runs what the loop's thread has posted up to now. */
+static void own_run(struct fm_loop *loop)
+{
+    struct fm_loop_task *task = loop->own_first;
+    loop->own_first = NULL;
+    loop->own_last = NULL;
+    while (task != NULL) {
+        /* The task may be gone after it ran. */
+        struct fm_loop_task *next = task->next;
+        task->run(task);
+        task = next;
+    }
+}
+
+/* The loop is about to wait. */
+static void prepared(uv_prepare_t *prepare)
+{
+    struct fm_loop *loop = prepare->data;
+    own_run(loop);
+    if (loop->on_round != NULL) {
+        loop->on_round(loop->round_context);
+    }
+    if (loop->own_first != NULL) {
+        /* Not in a circle: what tasks post again and again must not keep out everything else. */
+        (void)uv_async_send(&loop->wake);
+    }
 }
 
 int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
@@ -60,6 +93,10 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     loop->wake.data = loop;
     (void)uv_timer_init(&loop->uv, &loop->alarm);
     loop->alarm.data = loop;
+    (void)uv_prepare_init(&loop->uv, &loop->prepare);
+    loop->prepare.data = loop;
+    (void)uv_prepare_start(&loop->prepare, prepared);
+    uv_unref((uv_handle_t *)&loop->prepare);
     fm_mutex_init(&loop->mutex);
     *ret_loop = loop;
     return 0;
@@ -71,26 +108,16 @@ static void round_checked(uv_check_t *check)
     loop->on_round(loop->round_context);
 }
 
-static void round_prepared(uv_prepare_t *prepare)
-{
-    struct fm_loop *loop = prepare->data;
-    loop->on_round(loop->round_context);
-}
-
 void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), void *context)
 {
     FM_ASSERT(loop->on_round == NULL);
     loop->on_round = handler;
     loop->round_context = context;
     loop->check.data = loop;
-    loop->prepare.data = loop;
-    /* After what came in, and after timers. */
+    /* After what came in; `prepared` does it after timers and tasks. */
     (void)uv_check_init(&loop->uv, &loop->check);
-    (void)uv_prepare_init(&loop->uv, &loop->prepare);
     (void)uv_check_start(&loop->check, round_checked);
-    (void)uv_prepare_start(&loop->prepare, round_prepared);
     uv_unref((uv_handle_t *)&loop->check);
-    uv_unref((uv_handle_t *)&loop->prepare);
 }
 
 void fm_loop_destroy(struct fm_loop *loop)
@@ -101,8 +128,8 @@ void fm_loop_destroy(struct fm_loop *loop)
     fm_loop_run_posted(loop);
     if (loop->on_round != NULL) {
         uv_close((uv_handle_t *)&loop->check, NULL);
-        uv_close((uv_handle_t *)&loop->prepare, NULL);
     }
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->alarm, NULL);
     if (loop->watching) {
@@ -119,7 +146,10 @@ void fm_loop_destroy(struct fm_loop *loop)
 
 void fm_loop_run(struct fm_loop *loop)
 {
+    struct fm_loop *outer = running_here;
+    running_here = loop;
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    running_here = outer;
 }
 
 void fm_loop_stop(struct fm_loop *loop)
@@ -130,6 +160,16 @@ void fm_loop_stop(struct fm_loop *loop)
 void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
 {
     task->next = NULL;
+    if (running_here == loop) {
+        /* It need not be woken, and nobody else looks at this list. */
+        if (loop->own_first == NULL) {
+            loop->own_first = task;
+        } else {
+            loop->own_last->next = task;
+        }
+        loop->own_last = task;
+        return;
+    }
     fm_mutex_lock(&loop->mutex);
     bool first = loop->first == NULL;
     if (first) {
@@ -148,6 +188,7 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
 
 void fm_loop_run_posted(struct fm_loop *loop)
 {
+    own_run(loop);
     fm_mutex_lock(&loop->mutex);
     struct fm_loop_task *task = loop->first;
     loop->first = NULL;
@@ -159,6 +200,7 @@ void fm_loop_run_posted(struct fm_loop *loop)
         task->run(task);
         task = next;
     }
+    own_run(loop);
 }
 
 static void signalled(uv_signal_t *handle, int signal_number)

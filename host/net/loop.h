@@ -34,7 +34,8 @@ void fm_loop_destroy(struct fm_loop *loop);
 /* Runs until fm_loop_stop. */
 void fm_loop_run(struct fm_loop *loop);
 void fm_loop_stop(struct fm_loop *loop);
-/* Tasks run in the order in which they were posted. Never fails and never blocks for long. */
+/* Tasks run in the order in which their thread posted them. Those that the loop's own thread posts
+ * run before it waits, and cost no system call. Never fails and never blocks for long. */
 void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task);
 /* Runs what is posted now. For code on the loop's thread that wants its own posts done before it
  * returns. */
