@@ -61,13 +61,23 @@ static void own_run(struct fm_loop *loop)
 static void prepared(uv_prepare_t *prepare)
 {
     struct fm_loop *loop = prepare->data;
-    own_run(loop);
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
     if (loop->own_first != NULL) {
-        /* Not in a circle: what tasks post again and again must not keep out everything else. */
+        /* In another round: what tasks post again and again must not keep out everything else, and
+         * what they send leaves when others of this phase, which may be over, say so. */
         (void)uv_async_send(&loop->wake);
+    }
+}
+
+/* What came in has been looked at. */
+static void checked(uv_check_t *check)
+{
+    struct fm_loop *loop = check->data;
+    own_run(loop);
+    if (loop->on_round != NULL) {
+        loop->on_round(loop->round_context);
     }
 }
 
@@ -97,15 +107,13 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     loop->prepare.data = loop;
     (void)uv_prepare_start(&loop->prepare, prepared);
     uv_unref((uv_handle_t *)&loop->prepare);
+    (void)uv_check_init(&loop->uv, &loop->check);
+    loop->check.data = loop;
+    (void)uv_check_start(&loop->check, checked);
+    uv_unref((uv_handle_t *)&loop->check);
     fm_mutex_init(&loop->mutex);
     *ret_loop = loop;
     return 0;
-}
-
-static void round_checked(uv_check_t *check)
-{
-    struct fm_loop *loop = check->data;
-    loop->on_round(loop->round_context);
 }
 
 void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), void *context)
@@ -113,11 +121,6 @@ void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), vo
     FM_ASSERT(loop->on_round == NULL);
     loop->on_round = handler;
     loop->round_context = context;
-    loop->check.data = loop;
-    /* After what came in; `prepared` does it after timers and tasks. */
-    (void)uv_check_init(&loop->uv, &loop->check);
-    (void)uv_check_start(&loop->check, round_checked);
-    uv_unref((uv_handle_t *)&loop->check);
 }
 
 void fm_loop_destroy(struct fm_loop *loop)
@@ -126,9 +129,7 @@ void fm_loop_destroy(struct fm_loop *loop)
         return;
     }
     fm_loop_run_posted(loop);
-    if (loop->on_round != NULL) {
-        uv_close((uv_handle_t *)&loop->check, NULL);
-    }
+    uv_close((uv_handle_t *)&loop->check, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->alarm, NULL);
