@@ -97,6 +97,12 @@ static size_t escape_length(const struct fm_json_reader *reader, size_t offset)
 }
 
 /* Reads the string whose opening quote is at reader->offset into text/text_length. */
+/* Printable ASCII that stands for itself in a string. */
+static inline bool is_plain_byte(unsigned char character)
+{
+    return character - 0x20u < 0x7Fu - 0x20u && character != '"' && character != '\\';
+}
+
 static bool scan_string(struct fm_json_reader *reader)
 {
     const char *data = reader->data;
@@ -104,6 +110,9 @@ static bool scan_string(struct fm_json_reader *reader)
     size_t offset = start;
     reader->escaped = false;
     for (;;) {
+        while (offset < reader->length && is_plain_byte((unsigned char)data[offset])) {
+            offset++;
+        }
         if (offset >= reader->length) {
             (void)fail(reader, reader->offset, "this string has no end");
             return false;
@@ -387,10 +396,14 @@ bool fm_json_equals(const struct fm_json_reader *reader, const char *string)
 {
     const char *text = reader->text;
     const char *end = text + reader->text_length;
-    size_t length = strlen(string);
     if (!reader->escaped) {
-        return length == reader->text_length && memcmp(text, string, length) == 0;
+        /* Most are told apart by their first byte. */
+        return reader->text_length > 0 && *text == *string
+                   ? strlen(string) == reader->text_length &&
+                         memcmp(text, string, reader->text_length) == 0
+                   : reader->text_length == 0 && *string == '\0';
     }
+    size_t length = strlen(string);
     while (text < end) {
         char out[4] = {*text};
         size_t size = 1;
@@ -543,12 +556,11 @@ static void append_escape(struct fm_text *text, unsigned char character)
     }
 }
 
-/* Nothing has to be escaped or repaired: printable ASCII without quotes and backslashes. */
+/* Nothing has to be escaped or repaired. */
 static bool is_plain(const char *string, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
-        unsigned char character = (unsigned char)string[i];
-        if (character - 0x20u >= 0x7Fu - 0x20u || character == '"' || character == '\\') {
+        if (!is_plain_byte((unsigned char)string[i])) {
             return false;
         }
     }

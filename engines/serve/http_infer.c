@@ -4,7 +4,6 @@
  * Answers go out as pieces that refer to the output tensors; the inference is freed when the last
  * byte was written, or when it is clear that nobody wants the answer.
  */
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -61,6 +60,17 @@ static int parts_make(struct fm_inference *inference, const struct fm_http_part 
     return 0;
 }
 
+/* At the end of the text; where it begins. */
+static const char *number_write(char *text, size_t size, size_t number)
+{
+    text[--size] = '\0';
+    do {
+        text[--size] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    return text + size;
+}
+
 static void finish(struct fm_inference *inference, const struct fm_error *error)
 {
     struct fm_error failure = {0};
@@ -86,11 +96,10 @@ static void finish(struct fm_inference *inference, const struct fm_error *error)
                                     .release = inference_release,
                                     .context = inference};
     if (inference->response.binary) {
-        (void)snprintf(inference->header_length, sizeof inference->header_length, "%zu",
-                       parts[0].size);
         answer.content_type = "application/octet-stream";
-        answer.headers[answer.header_count++] =
-            (struct fm_http_header){"Inference-Header-Content-Length", inference->header_length};
+        answer.headers[answer.header_count++] = (struct fm_http_header){
+            "Inference-Header-Content-Length",
+            number_write(inference->header_length, sizeof inference->header_length, parts[0].size)};
     }
     fm_http_answer(inference->http, &answer);
 }

@@ -27,6 +27,13 @@ static void arm(struct fm_http_connection *connection, uint64_t delay_ns);
 static void advance(struct fm_http_connection *connection);
 static void written(struct fm_http_connection *connection, int result);
 
+/* When this round of the loop began, in milliseconds' steps: limits need no more, and asking the
+ * clock several times for each request shows. */
+static uint64_t round_ns(const struct fm_http_connection *connection)
+{
+    return uv_now(connection->server->uv) * 1000000u;
+}
+
 /* --- The end --- */
 
 static void closed_one(struct fm_http_connection *connection)
@@ -146,7 +153,7 @@ static void written(struct fm_http_connection *connection, int result)
     } else if (!keep_alive) {
         linger(connection);
     } else {
-        connection->since_ns = fm_os_now_ns();
+        connection->since_ns = round_ns(connection);
         arm(connection, connection->server->options.idle_timeout_ns);
         advance(connection);
     }
@@ -209,7 +216,7 @@ static uint64_t body_allowed_ns(const struct fm_http_connection *connection)
 static void body_check(struct fm_http_connection *connection)
 {
     uint64_t allowed = body_allowed_ns(connection);
-    uint64_t spent = fm_os_now_ns() - connection->since_ns;
+    uint64_t spent = round_ns(connection) - connection->since_ns;
     if (spent + 1000000 >= allowed) {
         reject(connection, 408, "the request's body came too slowly");
     } else {
@@ -283,10 +290,10 @@ static void dispatch(struct fm_http_connection *connection)
 /* Parses; returns how many bytes were used. */
 static size_t feed(struct fm_http_connection *connection, const char *data, size_t length)
 {
-    if (connection->state == FM_HTTP_IDLE) {
+    bool begins = connection->state == FM_HTTP_IDLE;
+    if (begins) {
         connection->state = FM_HTTP_HEAD;
-        connection->since_ns = fm_os_now_ns();
-        arm(connection, connection->server->options.header_timeout_ns);
+        connection->since_ns = round_ns(connection);
     }
     bool in_head = connection->state == FM_HTTP_HEAD;
     size_t consumed = 0;
@@ -310,6 +317,9 @@ static size_t feed(struct fm_http_connection *connection, const char *data, size
     } else if (connection->state == FM_HTTP_HEAD && connection->exchange == NULL) {
         /* Only empty lines so far, which may stand before a request: they do not begin one. */
         connection->state = FM_HTTP_IDLE;
+    } else if (begins && connection->state == FM_HTTP_HEAD) {
+        /* Most requests are whole by now and need no limit. */
+        arm(connection, connection->server->options.header_timeout_ns);
     }
     return status == 0 || status == FM_EAGAIN ? consumed : length;
 }
@@ -449,7 +459,7 @@ bool fm_http_connection_accept(struct fm_http_server *server, uv_stream_t *liste
     bool full = server->stats.connections >= server->options.connections_max && !evict_idle(server);
     connection->server = server;
     connection->parser = parser;
-    connection->since_ns = fm_os_now_ns();
+    connection->since_ns = round_ns(connection);
     (void)uv_timer_init(server->uv, &connection->timer);
     connection->timer.data = connection;
     connection->handles_open = 2;
