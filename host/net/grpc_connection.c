@@ -595,6 +595,13 @@ void fm_grpc_call_peer(const struct fm_grpc_call *call, char *text, size_t size)
     }
 }
 
+struct fm_peer fm_grpc_call_address(const struct fm_grpc_call *call)
+{
+    const struct fm_grpc_exchange *exchange = (const struct fm_grpc_exchange *)call;
+    return exchange->connection != NULL ? *fm_stream_peer(&exchange->connection->stream)
+                                        : (struct fm_peer){.kind = FM_PEER_UNKNOWN};
+}
+
 /* --- Time limits --- */
 
 static bool passed(uint64_t since_ns, uint64_t limit_ns, uint64_t now_ns)

@@ -21,6 +21,7 @@
 #include "core/tensor/tensor.h"
 #include "fermata/status.h"
 #include "host/net/loop.h"
+#include "host/net/peer.h"
 #include "host/net/tls.h"
 
 #define FM_GRPC_MESSAGE_TEXT_MAX 2048u /* bytes of a status message; longer ones are cut */
@@ -54,6 +55,8 @@ const char *fm_grpc_call_metadata(const struct fm_grpc_call *call, const char *n
 bool fm_grpc_call_connected(const struct fm_grpc_call *call);
 /* The client's address, or "unix". */
 void fm_grpc_call_peer(const struct fm_grpc_call *call, char *text, size_t size);
+/* The same as bytes; UNKNOWN when the client is gone. */
+struct fm_peer fm_grpc_call_address(const struct fm_grpc_call *call);
 /* Answers that were sent and have not left yet. */
 uint32_t fm_grpc_call_unsent(const struct fm_grpc_call *call);
 

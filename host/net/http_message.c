@@ -407,7 +407,9 @@ static const char *status_reason(int status)
         int status;
         const char *reason;
     } rows[] = {{200, "OK"},
+                {204, "No Content"},
                 {400, "Bad Request"},
+                {401, "Unauthorized"},
                 {403, "Forbidden"},
                 {404, "Not Found"},
                 {405, "Method Not Allowed"},
@@ -417,6 +419,7 @@ static const char *status_reason(int status)
                 {414, "URI Too Long"},
                 {415, "Unsupported Media Type"},
                 {417, "Expectation Failed"},
+                {429, "Too Many Requests"},
                 {431, "Request Header Fields Too Large"},
                 {500, "Internal Server Error"},
                 {501, "Not Implemented"},
@@ -494,6 +497,9 @@ static void write_head(struct fm_http_exchange *exchange, size_t body_size, bool
     }
     for (uint32_t i = 0; i < answer->header_count; i++) {
         append_field(text, answer->headers[i].name, answer->headers[i].value);
+    }
+    if (exchange->request.answer_fields != NULL) {
+        fm_text_append_string(text, exchange->request.answer_fields);
     }
     if (close) {
         fm_text_append_string(text, "Connection: close\r\n");
@@ -581,6 +587,14 @@ void fm_http_exchange_reject(struct fm_http_exchange *exchange, int status, cons
         exchange->answer.headers[exchange->answer.header_count++] =
             (struct fm_http_header){"Retry-After", "1"};
     }
+}
+
+struct fm_peer fm_http_request_peer(const struct fm_http_request *request)
+{
+    const struct fm_http_exchange *exchange =
+        FM_CONTAINER_OF(request, const struct fm_http_exchange, request);
+    return exchange->connection != NULL ? *fm_stream_peer(&exchange->connection->stream)
+                                        : (struct fm_peer){.kind = FM_PEER_UNKNOWN};
 }
 
 /* --- Answers from any thread --- */

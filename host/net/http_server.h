@@ -22,6 +22,7 @@
 #include "core/util/text.h"
 #include "fermata/status.h"
 #include "host/net/loop.h"
+#include "host/net/peer.h"
 #include "host/net/tls.h"
 
 #define FM_HTTP_PARTS_MAX          1100 /* pieces of one answer's body */
@@ -48,7 +49,13 @@ struct fm_http_request {
      * The answer is due all the same. */
     void (*cancelled)(struct fm_http_request *request);
     void *user;
+    /* Set by the handler: header fields that the answer has besides its own, each with its CRLF;
+     * borrowed for as long as the server lives. NULL: none. */
+    const char *answer_fields;
 };
+
+/* Of the connection; UNKNOWN when the client is gone. */
+struct fm_peer fm_http_request_peer(const struct fm_http_request *request);
 
 /* The header's value, or NULL. */
 const char *fm_http_header_find(const struct fm_http_request *request, const char *name);

@@ -3,6 +3,8 @@
  */
 #include "host/net/stream.h"
 
+#include <string.h>
+
 #include "core/util/assert.h"
 
 /* Encrypted and written at a time. */
@@ -135,6 +137,36 @@ void fm_stream_read_stop(struct fm_stream *stream)
         (void)uv_read_stop(&stream->socket.stream);
         stream->reading = false;
     }
+}
+
+/* --- The peer --- */
+
+const struct fm_peer *fm_stream_peer(struct fm_stream *stream)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct fm_peer *peer = &stream->peer;
+    struct sockaddr_storage name = {0};
+    int length = sizeof(name);
+    if (peer->kind != FM_PEER_UNKNOWN || stream->closing) {
+        return peer;
+    }
+    if (stream->socket.handle.type != UV_TCP) {
+        peer->kind = FM_PEER_UNIX;
+    } else if (uv_tcp_getpeername(&stream->socket.tcp, (struct sockaddr *)&name, &length) == 0) {
+        const struct sockaddr_in *ipv4 = (const struct sockaddr_in *)&name;
+        const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)&name;
+        if (name.ss_family == AF_INET) {
+            peer->kind = FM_PEER_IPV4;
+            memcpy(peer->address, &ipv4->sin_addr, 4);
+        } else if (memcmp(&ipv6->sin6_addr, mapped, sizeof mapped) == 0) {
+            peer->kind = FM_PEER_IPV4;
+            memcpy(peer->address, (const uint8_t *)&ipv6->sin6_addr + sizeof mapped, 4);
+        } else {
+            peer->kind = FM_PEER_IPV6;
+            memcpy(peer->address, &ipv6->sin6_addr, 16);
+        }
+    }
+    return peer;
 }
 
 /* --- Writing --- */

@@ -14,6 +14,7 @@
 
 #include "core/util/text.h"
 #include "fermata/status.h"
+#include "host/net/peer.h"
 #include "host/net/tls.h"
 
 #define FM_STREAM_READ_BYTES  ((size_t)128 << 10)
@@ -64,6 +65,7 @@ struct fm_stream {
     struct fm_text sealed; /* what libuv is writing */
     uv_buf_t *unsealed;    /* what a write still has to encrypt */
     unsigned unsealed_count;
+    struct fm_peer peer; /* UNKNOWN: not asked yet */
     bool reading;
     bool ended;
     bool writing; /* a write of the user's is waiting */
@@ -98,6 +100,9 @@ int FM_NODISCARD fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, un
 int FM_NODISCARD fm_stream_say(struct fm_stream *stream, const char *text, size_t size);
 /* Bytes of the present write that are waiting. */
 size_t fm_stream_unwritten(const struct fm_stream *stream);
+
+/* Asked once and remembered. An IPv4 address that came over IPv6 is one of IPv4. */
+const struct fm_peer *fm_stream_peer(struct fm_stream *stream);
 
 /* The handshake of TLS is done, or there is none. */
 bool fm_stream_is_ready(const struct fm_stream *stream);

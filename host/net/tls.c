@@ -23,6 +23,7 @@ struct fm_tls {
     char *key_path;
     char *client_ca_path;
     enum fm_tls_clients clients;
+    bool only_1_3;
 };
 
 struct fm_tls_session {
@@ -87,6 +88,28 @@ static int key_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error 
     return fm_error_set(reterr, FM_EINVAL, "cannot read the key '%s': %s", tls->key_path, reason());
 }
 
+/* What no client would accept is not served either. */
+static int validity_check(SSL_CTX *context, const struct fm_tls *tls, struct fm_error *reterr)
+{
+    const X509 *certificate = SSL_CTX_get0_certificate(context);
+    const ASN1_TIME *from = X509_get0_notBefore(certificate);
+    const ASN1_TIME *to = X509_get0_notAfter(certificate);
+    bool early = X509_cmp_current_time(from) > 0;
+    if (!early && X509_cmp_current_time(to) > 0) {
+        return 0;
+    }
+    char text[64] = "an unreadable date";
+    BIO *memory = BIO_new(BIO_s_mem());
+    if (memory != NULL && ASN1_TIME_print(memory, early ? from : to) == 1) {
+        int length = BIO_read(memory, text, sizeof(text) - 1);
+        text[length > 0 ? length : 0] = '\0';
+    }
+    BIO_free(memory);
+    ERR_clear_error();
+    return fm_error_set(reterr, FM_EINVAL, "the certificate '%s' %s %s, so no client would take it",
+                        tls->certificate_path, early ? "is not valid before" : "expired on", text);
+}
+
 static int clients_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error *reterr)
 {
     if (tls->clients == FM_TLS_CLIENTS_ANY) {
@@ -131,7 +154,7 @@ static int context_make(const struct fm_tls *tls, SSL_CTX **ret_context, struct 
         return fm_error_set(reterr, FM_ENOMEM, "cannot set TLS up: %s", reason());
     }
     static const unsigned char name[] = "fermata";
-    (void)SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    (void)SSL_CTX_set_min_proto_version(context, tls->only_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
     (void)SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                            SSL_OP_CIPHER_SERVER_PREFERENCE);
     (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
@@ -143,6 +166,7 @@ static int context_make(const struct fm_tls *tls, SSL_CTX **ret_context, struct 
                               tls->certificate_path, reason());
     }
     status = status == 0 ? key_load(context, tls, reterr) : status;
+    status = status == 0 ? validity_check(context, tls, reterr) : status;
     status = status == 0 ? clients_load(context, tls, reterr) : status;
     if (status != 0) {
         SSL_CTX_free(context);
@@ -164,6 +188,7 @@ int fm_tls_create(const struct fm_tls_options *options, struct fm_tls **ret_tls,
     }
     fm_mutex_init(&tls->mutex);
     tls->clients = options->clients;
+    tls->only_1_3 = options->only_1_3;
     tls->certificate_path = fm_strdup(options->certificate_path);
     tls->key_path = fm_strdup(options->key_path);
     tls->client_ca_path = fm_strdup(ask ? options->client_ca_path : "");

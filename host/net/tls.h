@@ -27,11 +27,13 @@ struct fm_tls_options {
     const char *key_path;         /* PEM, without a passphrase */
     const char *client_ca_path;   /* PEM; due unless clients is ANY */
     enum fm_tls_clients clients;
+    bool only_1_3; /* refuse TLS 1.2 */
 };
 
 struct fm_tls;
 
-/* Reads the files; copies options. */
+/* Reads the files; copies options. FM_EINVAL: a file that is missing, no PEM, does not belong to
+ * the others, or a certificate that is not valid now. */
 int FM_NODISCARD fm_tls_create(const struct fm_tls_options *options, struct fm_tls **ret_tls,
                                struct fm_error *reterr);
 /* Reads the files again. Connections that stand keep what they have. After a failure all stays as

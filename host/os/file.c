@@ -131,8 +131,8 @@ static int descriptor_read(int descriptor, const char *path, size_t hint, size_t
     return status;
 }
 
-int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
-                 struct fm_error *reterr)
+static int file_read(const char *path, bool secret, size_t bytes_max, char **ret_data,
+                     size_t *ret_size, struct fm_error *reterr)
 {
     /* O_NONBLOCK so that a FIFO without a writer cannot hang us; it means nothing for regular
      * files. */
@@ -150,6 +150,15 @@ int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *re
     } else if (!S_ISREG(facts.st_mode)) {
         status =
             fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is not a regular file", path);
+    } else if (secret && (facts.st_mode & 077) != 0) {
+        status = fm_error_set(reterr, FM_EPERM,
+                              "'%s' holds secrets, but others may use it (mode %03o): chmod 600 it",
+                              path, (unsigned)facts.st_mode & 0777u);
+    } else if (secret && facts.st_uid != geteuid() && facts.st_uid != 0) {
+        status = fm_error_set(reterr, FM_EPERM,
+                              "'%s' holds secrets, but belongs to another user (%u): chown it to "
+                              "the one who runs this (%u)",
+                              path, (unsigned)facts.st_uid, (unsigned)geteuid());
     } else if ((uint64_t)facts.st_size > bytes_max) {
         status = fm_error_set(reterr, FM_ETOOLARGE,
                               "cannot read '%s': its %lld bytes are more than the limit of %zu",
@@ -160,6 +169,18 @@ int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *re
     }
     close(descriptor);
     return status;
+}
+
+int fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
+                 struct fm_error *reterr)
+{
+    return file_read(path, false, bytes_max, ret_data, ret_size, reterr);
+}
+
+int fm_file_read_secret(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
+                        struct fm_error *reterr)
+{
+    return file_read(path, true, bytes_max, ret_data, ret_size, reterr);
 }
 
 int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, struct fm_error *reterr)

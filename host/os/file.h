@@ -33,6 +33,10 @@ int FM_NODISCARD fm_file_stat(const char *path, struct fm_file_facts *ret_facts,
  */
 int FM_NODISCARD fm_file_read(const char *path, size_t bytes_max, char **ret_data, size_t *ret_size,
                               struct fm_error *reterr);
+/* The same for a file with secrets: one that anybody but this user and root may read or change, or
+ * that belongs to somebody else, is FM_EPERM. */
+int FM_NODISCARD fm_file_read_secret(const char *path, size_t bytes_max, char **ret_data,
+                                     size_t *ret_size, struct fm_error *reterr);
 /* Standard input to its end, likewise. */
 int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size,
                                     struct fm_error *reterr);

@@ -1,0 +1,30 @@
+/*
+ * SHA-256, and comparing in constant time: for secrets that are known by their digests.
+ *
+ * Owns: the use of OpenSSL for that. Thread rule: a digester belongs to one thread.
+ */
+#ifndef FM_HOST_NET_DIGEST_H
+#define FM_HOST_NET_DIGEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fermata/status.h"
+
+#define FM_SHA256_BYTES 32u
+
+/* What would otherwise be made anew for each digest. */
+struct fm_digester;
+
+/* NULL: no memory. */
+struct fm_digester *fm_digester_create(void);
+void fm_digester_destroy(struct fm_digester *digester); /* accepts NULL */
+
+/* FM_ENOMEM. */
+int FM_NODISCARD fm_sha256(struct fm_digester *digester, const void *data, size_t size,
+                           uint8_t ret_digest[FM_SHA256_BYTES]);
+/* Takes as long whether they are equal or not, and wherever they differ. */
+bool fm_sha256_equal(const uint8_t left[FM_SHA256_BYTES], const uint8_t right[FM_SHA256_BYTES]);
+
+#endif
