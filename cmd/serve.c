@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "cmd/command.h"
+#include "core/util/error.h"
+#include "engines/serve/access_origin.h"
 #include "engines/serve/serve.h"
 #include "fermata_build_facts.h"
 #include "host/os/log.h"
@@ -25,6 +27,9 @@ static const char *const log_levels[] = {"debug", "info", "warning", "error", NU
 static const char *const policies[] = {"deferred", "eager",    "latest",    "timeout",  "target",
                                        "nexus",    "shepherd", "clockwork", "symphony", NULL};
 static const char *const goals[] = {"balanced", "efficiency", "latency", NULL};
+
+static const char *const tls_client_modes[] = {"require", "optional", NULL};
+static const char *const tls_versions[] = {"1.2", "1.3", NULL};
 
 static const char *const control_modes[] = {"none", "poll", "explicit", NULL};
 
@@ -79,7 +84,8 @@ static const struct fm_option options[] = {
      .kind = FM_OPTION_STRING,
      .value_name = "ADDRESS",
      .default_value = "127.0.0.1",
-     .help = "address to listen on; 0.0.0.0 lets other machines in (there is no authentication)",
+     .help =
+         "address to listen on; 0.0.0.0 lets other machines in: see --token-file and --tls-cert",
      .group = "Network"},
     {.name = "http-port",
      .short_name = 'p',
@@ -205,6 +211,66 @@ static const struct fm_option options[] = {
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
      .help = "record what the scheduler is told and answers, for `fermata sim --replay`"},
+    {.name = "tls-cert",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "speak TLS on all ports, with this certificate (PEM, its chain behind it)",
+     .group = "Access"},
+    {.name = "tls-key",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "the certificate's key (PEM, without a passphrase)"},
+    {.name = "tls-client-ca",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "ask clients for certificates of these authorities (PEM)"},
+    {.name = "tls-client-auth",
+     .kind = FM_OPTION_CHOICE,
+     .value_name = "MODE",
+     .default_value = "require",
+     .choices = tls_client_modes,
+     .help = "with --tls-client-ca: require a certificate, or let clients in without one, too"},
+    {.name = "tls-min-version",
+     .kind = FM_OPTION_CHOICE,
+     .value_name = "VERSION",
+     .default_value = "1.2",
+     .choices = tls_versions,
+     .help = "oldest version of TLS"},
+    {.name = "token-file",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "answer only whoever has a token of this file; a line is NAME TOKEN [SCOPE...], and "
+             "SIGHUP reads it again"},
+    {.name = "auth-health",
+     .kind = FM_OPTION_FLAG,
+     .help = "with --token-file: want a token for health and readiness, too"},
+    {.name = "client-rate",
+     .kind = FM_OPTION_STRING,
+     .value_name = "N/s[:BURST]",
+     .help = "requests of one client (its token, else its address) in a second, minute (/m) or "
+             "hour (/h); beyond it 429"},
+    {.name = "client-inflight-max",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = 1000000,
+     .help = "inferences of one client at once; beyond it 429"},
+    {.name = "allowed-host",
+     .kind = FM_OPTION_STRING,
+     .value_name = "NAME",
+     .repeat = true,
+     .help = "a name by which browsers may reach the dashboard, besides localhost and addresses"},
+    {.name = "cors-origin",
+     .kind = FM_OPTION_STRING,
+     .value_name = "ORIGIN",
+     .repeat = true,
+     .help = "let pages from there, such as https://example.com, use /v2; * is all"},
+    {.name = "allow-client-shm",
+     .kind = FM_OPTION_FLAG,
+     .help = "let clients register shared memory of this machine"},
+    {.name = "insecure",
+     .kind = FM_OPTION_FLAG,
+     .help = "do not warn when other machines can connect without token or TLS"},
     {.name = "log-format",
      .kind = FM_OPTION_CHOICE,
      .value_name = "FORMAT",
@@ -241,6 +307,45 @@ static void plugin_log(enum fm_log_level level, const char *text)
     fm_log(level, "plugin", FM_LOG_TEXT("text", text));
 }
 
+/* What the options of group Access must agree on. 0, or an exit code. */
+static int access_check(const struct fm_call *call, struct fm_serve_options *serve)
+{
+    struct fm_error error = {0};
+    const char *rate = fm_call_string(call, "client-rate");
+    if ((serve->tls_certificate_path == NULL) != (serve->tls_key_path == NULL)) {
+        return fm_call_usage(call, "--tls-cert and --tls-key go together: give both or none");
+    }
+    if (serve->tls_client_ca_path != NULL && serve->tls_certificate_path == NULL) {
+        return fm_call_usage(call, "--tls-client-ca means something with --tls-cert only");
+    }
+    if (fm_call_given(call, "tls-client-auth") && serve->tls_client_ca_path == NULL) {
+        return fm_call_usage(call, "--tls-client-auth means something with --tls-client-ca only");
+    }
+    if (serve->auth_health && serve->token_file == NULL) {
+        return fm_call_usage(call, "--auth-health means something with --token-file only");
+    }
+    if (rate != NULL && fm_client_rate_parse(rate, &serve->client_limit, &error) != 0) {
+        return fm_call_usage(call, "--client-rate: %s", error.text);
+    }
+    for (uint32_t i = 0; i < serve->allowed_host_count; i++) {
+        if (!fm_access_host_is_valid(serve->allowed_hosts[i])) {
+            return fm_call_usage(call,
+                                 "--allowed-host: '%.100s' is no name of a machine; write it "
+                                 "without scheme and port, such as example.com",
+                                 serve->allowed_hosts[i]);
+        }
+    }
+    for (uint32_t i = 0; i < serve->cors_origin_count; i++) {
+        if (!fm_access_origin_is_valid(serve->cors_origins[i])) {
+            return fm_call_usage(call,
+                                 "--cors-origin: '%.100s' is no origin; write it as browsers do, "
+                                 "such as https://example.com or http://localhost:3000, or *",
+                                 serve->cors_origins[i]);
+        }
+    }
+    return 0;
+}
+
 static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
@@ -250,7 +355,7 @@ static int run(const struct fm_call *call)
         .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
         .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
         .descriptor = STANDARD_ERROR};
-    const struct fm_serve_options serve = {
+    struct fm_serve_options serve = {
         .paths = call->positionals,
         .path_count = call->positional_count,
         .models = fm_call_strings(call, "model", &model_count),
@@ -288,7 +393,19 @@ static int run(const struct fm_call *call)
         .idle_timeout_ns = fm_call_duration_ns(call, "idle-timeout"),
         .requests_max = (uint32_t)fm_call_integer(call, "requests-max"),
         .operator_threads = (uint32_t)fm_call_integer(call, "operator-threads"),
-        .threads = (uint32_t)fm_call_integer(call, "threads")};
+        .threads = (uint32_t)fm_call_integer(call, "threads"),
+        .tls_certificate_path = fm_call_string(call, "tls-cert"),
+        .tls_key_path = fm_call_string(call, "tls-key"),
+        .tls_client_ca_path = fm_call_string(call, "tls-client-ca"),
+        .tls_client_optional = fm_call_choice(call, "tls-client-auth") == 1,
+        .tls_only_1_3 = fm_call_choice(call, "tls-min-version") == 1,
+        .token_file = fm_call_string(call, "token-file"),
+        .auth_health = fm_call_flag(call, "auth-health"),
+        .client_limit = {.in_flight_max = (uint32_t)fm_call_integer(call, "client-inflight-max")},
+        .allow_client_shm = fm_call_flag(call, "allow-client-shm"),
+        .insecure = fm_call_flag(call, "insecure")};
+    serve.allowed_hosts = fm_call_strings(call, "allowed-host", &serve.allowed_host_count);
+    serve.cors_origins = fm_call_strings(call, "cors-origin", &serve.cors_origin_count);
     if (serve.body_bytes_max == 0) {
         return fm_call_usage(call, "--max-body: 0 would refuse every inference request; give it at "
                                    "least 1 byte, such as 64MiB");
@@ -304,6 +421,10 @@ static int run(const struct fm_call *call)
     }
     if (serve.poll_interval_ns < POLL_INTERVAL_NS_MIN) {
         return fm_call_usage(call, "--repository-poll-secs: give it at least 10ms, such as 15s");
+    }
+    int wrong = access_check(call, &serve);
+    if (wrong != 0) {
+        return wrong;
     }
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);

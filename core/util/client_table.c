@@ -143,8 +143,7 @@ static bool grow(struct fm_client_table *table)
 {
     uint32_t capacity = table->capacity > 0 ? table->capacity * 2 : CAPACITY_MIN;
     capacity = capacity < table->clients_max ? capacity : table->clients_max;
-    struct fm_client_entry *entries =
-        fm_realloc(table->entries, capacity * sizeof *table->entries);
+    struct fm_client_entry *entries = fm_realloc(table->entries, capacity * sizeof *table->entries);
     table->entries = entries != NULL ? entries : table->entries;
     uint32_t *heads = entries != NULL ? fm_alloc(capacity * sizeof *heads) : NULL;
     if (heads == NULL) {
@@ -187,8 +186,7 @@ uint32_t fm_client_table_find(struct fm_client_table *table, const struct fm_cli
 {
     bool crowded = false;
     uint32_t index = table->capacity > 0 ? *head_of(table, key) : FM_CLIENT_NONE;
-    while (index != FM_CLIENT_NONE &&
-           memcmp(&table->entries[index].key, key, sizeof *key) != 0) {
+    while (index != FM_CLIENT_NONE && memcmp(&table->entries[index].key, key, sizeof *key) != 0) {
         index = table->entries[index].next;
     }
     if (index != FM_CLIENT_NONE) {

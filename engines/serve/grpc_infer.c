@@ -201,9 +201,11 @@ void fm_serve_grpc_infer(struct fm_grpc_service_call *call, struct fm_buffer *bu
                          const void *data, size_t size)
 {
     struct fm_inference *inference = NULL;
-    struct fm_oip_grpc_head head;
+    struct fm_oip_grpc_head head = {0};
     struct fm_error error = {0};
-    int status = start(call, buffer, data, size, &head, &inference, &error);
+    int status = fm_serve_grpc_guard_infer(call, &error);
+    status = status != 0 ? status : start(call, buffer, data, size, &head, &inference, &error);
+    fm_serve_guard_end(call->loop);
     if (status == 0) {
         append(call, inference);
         status = fm_inference_submit(inference, call->grpc->deadline_ns, &error);
@@ -228,9 +230,11 @@ void fm_serve_grpc_stream(struct fm_grpc_service_call *call, struct fm_buffer *b
                           const void *data, size_t size)
 {
     struct fm_inference *inference = NULL;
-    struct fm_oip_grpc_head head;
+    struct fm_oip_grpc_head head = {0};
     struct fm_error error = {0};
-    int status = start(call, buffer, data, size, &head, &inference, &error);
+    int status = fm_serve_grpc_guard_infer(call, &error);
+    status = status != 0 ? status : start(call, buffer, data, size, &head, &inference, &error);
+    fm_serve_guard_end(call->loop);
     if (inference == NULL) {
         inference = fm_inference_create(call->loop, NULL);
         if (inference == NULL) {

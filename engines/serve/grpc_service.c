@@ -32,6 +32,7 @@ struct method {
     take_fn *take;   /* the others */
     bool stream;     /* many messages */
     bool infer;
+    enum fm_access_class class;
 };
 
 static bool is_stream(const struct fm_grpc_service_call *call);
@@ -521,37 +522,56 @@ static void take_reflection(struct fm_grpc_service_call *call, struct fm_buffer 
 #define INFERENCE "/inference.GRPCInferenceService/"
 
 static const struct method methods[] = {
-    {.path = INFERENCE "ModelInfer", .take = fm_serve_grpc_infer, .infer = true},
+    {.path = INFERENCE "ModelInfer",
+     .take = fm_serve_grpc_infer,
+     .infer = true,
+     .class = FM_ACCESS_INFER},
     {.path = INFERENCE "ModelStreamInfer",
      .take = fm_serve_grpc_stream,
      .stream = true,
-     .infer = true},
-    {.path = INFERENCE "ServerLive", .write = write_live},
-    {.path = INFERENCE "ServerReady", .write = write_ready},
-    {.path = INFERENCE "ServerMetadata", .write = write_server},
-    {.path = INFERENCE "ModelReady", .write = write_model_ready},
-    {.path = INFERENCE "ModelMetadata", .write = write_metadata},
-    {.path = INFERENCE "ModelConfig", .write = write_config},
-    {.path = INFERENCE "ModelStatistics", .write = write_statistics},
-    {.path = INFERENCE "RepositoryIndex", .take = take_index},
-    {.path = INFERENCE "RepositoryModelLoad", .take = take_load},
-    {.path = INFERENCE "RepositoryModelUnload", .take = take_unload},
-    {.path = INFERENCE "SystemSharedMemoryStatus", .write = write_regions},
-    {.path = INFERENCE "SystemSharedMemoryRegister", .write = write_register},
-    {.path = INFERENCE "SystemSharedMemoryUnregister", .write = write_unregister},
-    {.path = INFERENCE "CudaSharedMemoryStatus", .write = write_cuda_regions},
-    {.path = INFERENCE "CudaSharedMemoryRegister", .write = write_cuda_register},
-    {.path = INFERENCE "CudaSharedMemoryUnregister", .write = write_nothing},
-    {.path = INFERENCE "TraceSetting", .write = write_trace},
-    {.path = INFERENCE "LogSettings", .write = write_log},
-    {.path = "/grpc.health.v1.Health/Check", .write = write_health},
-    {.path = "/grpc.health.v1.Health/Watch", .take = take_watch, .stream = true},
+     .infer = true,
+     .class = FM_ACCESS_INFER},
+    {.path = INFERENCE "ServerLive", .write = write_live, .class = FM_ACCESS_HEALTH},
+    {.path = INFERENCE "ServerReady", .write = write_ready, .class = FM_ACCESS_HEALTH},
+    {.path = INFERENCE "ServerMetadata", .write = write_server, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "ModelReady", .write = write_model_ready, .class = FM_ACCESS_HEALTH},
+    {.path = INFERENCE "ModelMetadata", .write = write_metadata, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "ModelConfig", .write = write_config, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "ModelStatistics", .write = write_statistics, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "RepositoryIndex", .take = take_index, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "RepositoryModelLoad", .take = take_load, .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "RepositoryModelUnload", .take = take_unload, .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "SystemSharedMemoryStatus", .write = write_regions, .class = FM_ACCESS_READ},
+    {.path = INFERENCE "SystemSharedMemoryRegister",
+     .write = write_register,
+     .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "SystemSharedMemoryUnregister",
+     .write = write_unregister,
+     .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "CudaSharedMemoryStatus",
+     .write = write_cuda_regions,
+     .class = FM_ACCESS_READ},
+    {.path = INFERENCE "CudaSharedMemoryRegister",
+     .write = write_cuda_register,
+     .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "CudaSharedMemoryUnregister",
+     .write = write_nothing,
+     .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "TraceSetting", .write = write_trace, .class = FM_ACCESS_CONTROL},
+    {.path = INFERENCE "LogSettings", .write = write_log, .class = FM_ACCESS_CONTROL},
+    {.path = "/grpc.health.v1.Health/Check", .write = write_health, .class = FM_ACCESS_HEALTH},
+    {.path = "/grpc.health.v1.Health/Watch",
+     .take = take_watch,
+     .stream = true,
+     .class = FM_ACCESS_HEALTH},
     {.path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
      .take = take_reflection,
-     .stream = true},
+     .stream = true,
+     .class = FM_ACCESS_READ},
     {.path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
      .take = take_reflection,
-     .stream = true},
+     .stream = true,
+     .class = FM_ACCESS_READ},
 };
 
 static bool is_stream(const struct fm_grpc_service_call *call)
@@ -572,12 +592,18 @@ static void on_begin(void *context, struct fm_grpc_call *grpc)
         fm_grpc_finish(grpc, FM_GRPC_UNIMPLEMENTED, text, NULL, 0);
         return;
     }
+    struct fm_access_who who;
+    if (!fm_serve_grpc_guard(loop, grpc, methods[method].class,
+                             methods[method].infer && methods[method].stream, &who)) {
+        return;
+    }
     struct fm_grpc_service_call *call = fm_alloc_zero(1, sizeof *call);
     if (call == NULL) {
         fm_grpc_finish(grpc, FM_GRPC_RESOURCE_EXHAUSTED, "out of memory for the call", NULL, 0);
         return;
     }
     call->loop = loop;
+    call->who = who;
     call->grpc = grpc;
     call->method = method;
     call->unary_infer = methods[method].infer && !methods[method].stream;

@@ -1,6 +1,7 @@
 /*
  * REST: paths to actions. See serve_internal.h.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/util/error.h"
@@ -21,6 +22,7 @@
 struct document {
     struct fm_text text;
     struct fm_http_part part;
+    char value[128]; /* of a header field */
 };
 
 static void document_free(void *context)
@@ -36,9 +38,9 @@ static void answer_bare(struct fm_http_request *http, int status)
     fm_http_answer(http, &answer);
 }
 
-/* Answers with the text, which is taken; `allow` NULL: the header is left out. */
+/* Answers with the text, which is taken; a value of NULL: the header is left out. */
 static void answer_text(struct fm_http_request *http, int status, const char *type,
-                        const char *allow, struct fm_text *take_text)
+                        struct fm_http_header header, struct fm_text *take_text)
 {
     struct document *document = fm_alloc_zero(1, sizeof *document);
     if (document == NULL || take_text->failed) {
@@ -56,11 +58,12 @@ static void answer_text(struct fm_http_request *http, int status, const char *ty
                                     .part_count = 1,
                                     .release = document_free,
                                     .context = document};
-    if (status == 503) {
+    if (header.value != NULL) {
+        (void)snprintf(document->value, sizeof document->value, "%s", header.value);
+        answer.headers[answer.header_count++] =
+            (struct fm_http_header){header.name, document->value};
+    } else if (status == 503) {
         answer.headers[answer.header_count++] = (struct fm_http_header){"Retry-After", "1"};
-    }
-    if (allow != NULL) {
-        answer.headers[answer.header_count++] = (struct fm_http_header){"Allow", allow};
     }
     fm_http_answer(http, &answer);
 }
@@ -68,12 +71,12 @@ static void answer_text(struct fm_http_request *http, int status, const char *ty
 void fm_serve_http_text(struct fm_http_request *http, int http_status, const char *content_type,
                         struct fm_text *take_text)
 {
-    answer_text(http, http_status, content_type, NULL, take_text);
+    answer_text(http, http_status, content_type, (struct fm_http_header){0}, take_text);
 }
 
 static void answer_json(struct fm_http_request *http, int status, struct fm_text *take_text)
 {
-    answer_text(http, status, "application/json", NULL, take_text);
+    answer_text(http, status, "application/json", (struct fm_http_header){0}, take_text);
 }
 
 void fm_serve_http_error(struct fm_http_request *http, int http_status, const char *message)
@@ -81,6 +84,14 @@ void fm_serve_http_error(struct fm_http_request *http, int http_status, const ch
     struct fm_text text = {0};
     fm_oip_write_error(&text, message);
     answer_json(http, http_status, &text);
+}
+
+void fm_serve_http_refuse(struct fm_http_request *http, int http_status, const char *message,
+                          const struct fm_http_header *header)
+{
+    struct fm_text text = {0};
+    fm_oip_write_error(&text, message);
+    answer_text(http, http_status, "application/json", *header, &text);
 }
 
 static void answer_status(struct fm_http_request *http, const struct fm_error *error)
@@ -113,7 +124,7 @@ static void answer_not_allowed(struct fm_http_request *http, const char *allow)
     }
     struct fm_text text = {0};
     fm_oip_write_error(&text, "Method Not Allowed");
-    answer_text(http, 405, "application/json", allow, &text);
+    answer_text(http, 405, "application/json", (struct fm_http_header){"Allow", allow}, &text);
 }
 
 static bool is_get(const struct fm_http_request *http)
@@ -502,6 +513,44 @@ static void handle_server(struct fm_serve_loop *loop, struct fm_http_request *ht
     }
 }
 
+/* What the request is for access: of pages, routes and what is none of both. */
+static enum fm_access_class class_of(const struct fm_http_request *http, const struct route *route)
+{
+    uint32_t last = route->count - 1;
+    if (strcmp(http->method, "OPTIONS") == 0) {
+        return FM_ACCESS_OPEN;
+    }
+    if (!segment_is(route, 0, "v2")) {
+        return fm_serve_observe_class(http);
+    }
+    if (segment_is(route, 1, "health") ||
+        (segment_is(route, 1, "models") && last >= 3 && segment_is(route, last, "ready"))) {
+        return FM_ACCESS_HEALTH;
+    }
+    if (segment_is(route, 1, "models") && last >= 3 && segment_is(route, last, "infer")) {
+        return FM_ACCESS_INFER;
+    }
+    return is_get(http) || segment_is(route, last, "index") ? FM_ACCESS_READ : FM_ACCESS_CONTROL;
+}
+
+static void handle_route(struct fm_serve_loop *loop, struct fm_http_request *http,
+                         const struct route *route)
+{
+    bool statistics = route->count == 3 && segment_is(route, 2, "stats");
+    if (segment_is(route, 1, "models") && route->count >= 3 && route->segments[2][0] != '\0' &&
+        !statistics) {
+        handle_model(loop, http, route);
+    } else if (segment_is(route, 1, "repository") && route->count >= 3) {
+        handle_repository(loop, http, route);
+    } else if (segment_is(route, 1, "systemsharedmemory")) {
+        handle_memory(loop, http, route, false);
+    } else if (segment_is(route, 1, "cudasharedmemory")) {
+        handle_memory(loop, http, route, true);
+    } else {
+        handle_server(loop, http, route);
+    }
+}
+
 void fm_serve_http_handle(void *context, struct fm_http_request *http)
 {
     struct fm_serve_loop *loop = context;
@@ -511,24 +560,18 @@ void fm_serve_http_handle(void *context, struct fm_http_request *http)
         answer_not_allowed(http, strcmp(http->method, "OPTIONS") == 0 ? ALLOW_SERVER : "OPTIONS");
         return;
     }
-    if (fm_serve_observe_route(loop, http)) {
+    bool good = route_parse(&route, http->path);
+    if (!good) {
+        route.count = 1;
+        route.segments[0] = "";
+    }
+    if (!fm_serve_http_guard(loop, http, class_of(http, &route))) {
         return;
     }
-    if (!route_parse(&route, http->path) || !segment_is(&route, 0, "v2")) {
+    if (segment_is(&route, 0, "v2")) {
+        handle_route(loop, http, &route);
+    } else if (!fm_serve_observe_route(loop, http)) {
         fm_serve_http_error(http, 404, "Not Found");
-        return;
     }
-    bool statistics = route.count == 3 && segment_is(&route, 2, "stats");
-    if (segment_is(&route, 1, "models") && route.count >= 3 && route.segments[2][0] != '\0' &&
-        !statistics) {
-        handle_model(loop, http, &route);
-    } else if (segment_is(&route, 1, "repository") && route.count >= 3) {
-        handle_repository(loop, http, &route);
-    } else if (segment_is(&route, 1, "systemsharedmemory")) {
-        handle_memory(loop, http, &route, false);
-    } else if (segment_is(&route, 1, "cudasharedmemory")) {
-        handle_memory(loop, http, &route, true);
-    } else {
-        handle_server(loop, http, &route);
-    }
+    fm_serve_guard_end(loop);
 }

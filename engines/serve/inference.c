@@ -37,6 +37,8 @@ struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_c
     inference->serving = entry != NULL ? entry->attached : NULL;
     inference->received_ns = fm_os_now_ns();
     inference->number = loop->request_number++;
+    inference->slot = loop->slot;
+    loop->slot = 0;
     if (entry != NULL) {
         fm_catalog_entry_ref(entry);
     }
@@ -61,6 +63,7 @@ static void outputs_release(struct fm_inference *inference)
 void fm_inference_free(struct fm_inference *inference)
 {
     struct fm_serve_loop *loop = inference->loop;
+    fm_access_leave(loop->serve->access, inference->slot);
     outputs_release(inference);
     if (inference->has_response) {
         fm_oip_response_deinit(&inference->response);

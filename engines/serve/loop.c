@@ -121,6 +121,7 @@ static void http_options(const struct fm_serve_loop *loop, struct fm_http_option
                                      : http->body_bytes_total_max;
     http->connections_max = options->connections_max;
     http->idle_timeout_ns = options->idle_timeout_ns;
+    http->tls = loop->serve->tls;
     http->write_error = fm_oip_write_error;
     http->error_type = "application/json";
     http->context = (void *)(uintptr_t)loop;
@@ -153,7 +154,8 @@ static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     http.drained = on_http_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->http, reterr);
     if (status == 0) {
-        listening_log(loop, "http", "http://", fm_http_server_port(loop->http));
+        listening_log(loop, "http", options->tls_certificate_path != NULL ? "https://" : "http://",
+                      fm_http_server_port(loop->http));
         if (http.unix_path != NULL) {
             fm_log(FM_LOG_INFO, "listening", FM_LOG_TEXT("socket", http.unix_path),
                    FM_LOG_TEXT("for", "http"));
@@ -178,6 +180,7 @@ static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     if (grpc.message_bytes_total_max < options->body_bytes_max) {
         grpc.message_bytes_total_max = options->body_bytes_max;
     }
+    grpc.tls = loop->serve->tls;
     grpc.context = loop;
     fm_serve_grpc_events(&grpc.events);
     int status = fm_grpc_server_create(loop->loop, &grpc, &loop->grpc, reterr);
@@ -201,7 +204,8 @@ static int metrics_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     http.drained = on_metrics_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->metrics, reterr);
     if (status == 0) {
-        listening_log(loop, "metrics", "http://", fm_http_server_port(loop->metrics));
+        listening_log(loop, "metrics", loop->serve->tls != NULL ? "https://" : "http://",
+                      fm_http_server_port(loop->metrics));
     }
     return status;
 }
@@ -233,6 +237,7 @@ int fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve, uint3
     loop->stop_task.run = on_stop_task;
     loop->drained_task.run = on_drained_main;
     int status = fm_loop_create(&loop->loop, reterr);
+    status = status == 0 ? fm_access_seat_init(&loop->seat, serve->access, reterr) : status;
     if (status == 0) {
         fm_loop_each_round(loop->loop, on_round, loop);
     }
@@ -264,5 +269,6 @@ void fm_serve_loop_release(struct fm_serve_loop *loop)
     fm_grpc_server_destroy(loop->grpc);
     fm_http_server_destroy(loop->metrics);
     fm_inferences_release(loop);
+    fm_access_seat_deinit(&loop->seat);
     fm_loop_destroy(loop->loop);
 }

@@ -355,6 +355,33 @@ FAMILY(export_failures, COUNTER, "fermata_trace_export_failures_total",
 FAMILY(log_dropped, COUNTER, "fermata_log_dropped_total",
        "Log records dropped because their reader is slow.");
 
+FAMILY(access_refused, COUNTER, "fermata_access_refused_total",
+       "Requests refused before anything was done, by reason.");
+FAMILY(access_tokens, GAUGE, "fermata_access_tokens", "Tokens in the token file.");
+FAMILY(access_clients, GAUGE, "fermata_access_clients",
+       "Clients remembered for their rates and requests in flight.");
+FAMILY(access_evicted, COUNTER, "fermata_access_clients_evicted_total",
+       "Clients forgotten because there were too many.");
+FAMILY(access_reloads, COUNTER, "fermata_access_reloads_total",
+       "Times that the token file was read again, by outcome.");
+
+static void access_write(struct fm_prometheus *page, const struct fm_view_access *access)
+{
+    for (uint32_t i = 0; i < FM_VIEW_ACCESS_REASONS && access->refused[i].reason != NULL; i++) {
+        const struct fm_prometheus_label label = {"reason", access->refused[i].reason};
+        fm_prometheus_uint(page, &access_refused, (struct fm_prometheus_labels){&label, 1},
+                           access->refused[i].count);
+    }
+    const struct fm_prometheus_label outcomes[] = {{"outcome", "done"}, {"outcome", "failed"}};
+    fm_prometheus_uint(page, &access_tokens, none, access->tokens);
+    fm_prometheus_uint(page, &access_clients, none, access->clients);
+    fm_prometheus_uint(page, &access_evicted, none, access->evicted);
+    fm_prometheus_uint(page, &access_reloads, (struct fm_prometheus_labels){&outcomes[0], 1},
+                       access->reloads);
+    fm_prometheus_uint(page, &access_reloads, (struct fm_prometheus_labels){&outcomes[1], 1},
+                       access->reload_failures);
+}
+
 static void loop_write(struct fm_prometheus *page, const struct fm_view_loop *loop, uint32_t index)
 {
     char number[16];
@@ -395,6 +422,7 @@ static void server_write(struct fm_prometheus *page, const struct fm_view *view)
         gauge_state(page, &export_spans, "dropped", view->otlp.dropped);
         fm_prometheus_uint(page, &export_failures, none, view->otlp.failed);
     }
+    access_write(page, &view->access);
     fm_prometheus_uint(page, &log_dropped, none, view->log_dropped);
 }
 

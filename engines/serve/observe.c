@@ -237,6 +237,7 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
         model_fill(serve, &picture->catalog->rows[i], &picture->models[i]);
     }
+    fm_access_view(serve->access, &picture->view.access);
     accelerators_fill(serve, picture);
     loops_fill(serve, picture);
     fm_pool_look(serve->pool, scheduler_look, picture);
@@ -390,6 +391,13 @@ static void page_answer(struct fm_http_request *http, const struct fm_page *foun
     fm_http_answer(http, &answer);
 }
 
+enum fm_access_class fm_serve_observe_class(const struct fm_http_request *http)
+{
+    return fm_web_file_find(http->path) != NULL || strcmp(http->method, "OPTIONS") == 0
+               ? FM_ACCESS_OPEN
+               : FM_ACCESS_OBSERVE;
+}
+
 bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http)
 {
     struct fm_page page;
@@ -418,7 +426,9 @@ bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *
 
 void fm_serve_observe_handle(void *context, struct fm_http_request *http)
 {
-    if (!fm_serve_observe_route(context, http)) {
+    struct fm_serve_loop *loop = context;
+    if (fm_serve_http_guard(loop, http, fm_serve_observe_class(http)) &&
+        !fm_serve_observe_route(loop, http)) {
         fm_serve_http_error(http, 404, "Not Found");
     }
 }

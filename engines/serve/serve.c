@@ -32,6 +32,83 @@ void fm_serve_stop_when_done(struct fm_serve *serve)
     }
 }
 
+/* --- access ------------------------------------------------------------------------------------
+ */
+
+/* Whether only this machine can connect there. */
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+static void access_warn(const struct fm_serve_options *options)
+{
+    bool certified = options->tls_client_ca_path != NULL && !options->tls_client_optional;
+    if (is_loopback(options->host) || options->insecure) {
+        return;
+    }
+    if (options->token_file == NULL && !certified) {
+        fm_log(FM_LOG_WARNING, "open_to_all", FM_LOG_TEXT("host", options->host),
+               FM_LOG_TEXT("text", "everybody who reaches this address may use and read all; "
+                                   "--token-file or --tls-client-ca changes that, --insecure says "
+                                   "that it is meant so"));
+    } else if (options->tls_certificate_path == NULL) {
+        fm_log(FM_LOG_WARNING, "tokens_in_the_clear", FM_LOG_TEXT("host", options->host),
+               FM_LOG_TEXT("text", "tokens can be read on their way here; --tls-cert changes that, "
+                                   "--insecure says that something else takes care of it"));
+    }
+}
+
+static int access_open(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = serve->options;
+    const struct fm_access_options access = {.token_file = options->token_file,
+                                             .auth_health = options->auth_health,
+                                             .limit = options->client_limit,
+                                             .origins = options->cors_origins,
+                                             .origin_count = options->cors_origin_count};
+    const struct fm_tls_options tls = {.certificate_path = options->tls_certificate_path,
+                                       .key_path = options->tls_key_path,
+                                       .client_ca_path = options->tls_client_ca_path,
+                                       .clients =
+                                           options->tls_client_ca_path == NULL ? FM_TLS_CLIENTS_ANY
+                                           : options->tls_client_optional ? FM_TLS_CLIENTS_VERIFIED
+                                                                          : FM_TLS_CLIENTS_REQUIRED,
+                                       .only_1_3 = options->tls_only_1_3};
+    serve->regions.refused = !options->allow_client_shm;
+    int status = fm_access_create(&access, &serve->access, reterr);
+    if (status == 0 && options->tls_certificate_path != NULL) {
+        status = fm_tls_create(&tls, &serve->tls, reterr);
+    }
+    if (status == 0) {
+        access_warn(options);
+    }
+    return status;
+}
+
+static void reloaded(const char *what, int status, const struct fm_error *error)
+{
+    if (status == 0) {
+        fm_log(FM_LOG_INFO, "reloaded", FM_LOG_TEXT("what", what));
+    } else {
+        fm_log(FM_LOG_ERROR, "reload_failed", FM_LOG_TEXT("what", what),
+               FM_LOG_TEXT("reason", error->text),
+               FM_LOG_TEXT("next", "going on with what was read before"));
+    }
+}
+
+static void access_reload(struct fm_serve *serve)
+{
+    struct fm_error error = {0};
+    if (serve->tls != NULL) {
+        reloaded("certificates", fm_tls_reload(serve->tls, &error), &error);
+    }
+    if (serve->options->token_file != NULL) {
+        reloaded("tokens", fm_access_reload(serve->access, &error), &error);
+    }
+}
+
 static uint32_t in_flight(const struct fm_serve *serve)
 {
     return serve->loops[0].in_flight; /* the others' are theirs */
@@ -92,6 +169,7 @@ static void on_signal(void *context, int signal_number)
     }
     if (fm_loop_is_hangup(signal_number)) {
         fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
+        access_reload(serve);
         if (!serve->polls && !fm_serve_is_draining(serve)) {
             serve->polls = true;
             fm_supervision_reloading();
@@ -335,6 +413,8 @@ static void release(struct fm_serve *serve)
     fm_serve_observe_release(serve);
     fm_shared_regions_deinit(&serve->regions);
     fm_timeline_deinit(&serve->timeline);
+    fm_access_destroy(serve->access);
+    fm_tls_destroy(serve->tls);
     fm_mutex_deinit(&serve->observe_lock);
     fm_free(serve->loops);
     fm_free(serve);
@@ -374,6 +454,7 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
                                              .accelerators_max = FM_SCHED_ACCELERATORS_LIMIT,
                                              .headroom_permille = 200};
     int status = fm_advisor_init(&serve->advisor, &advice, reterr);
+    status = status != 0 ? status : access_open(serve, reterr);
     status = status != 0 ? status : loops_open(serve, reterr);
     status = status != 0 ? status : pool_open(serve, reterr);
     status = status != 0 ? status : catalog_open(serve, reterr);

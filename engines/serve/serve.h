@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "core/sched/sched.h"
+#include "core/util/client_table.h"
 #include "fermata/status.h"
 
 /* How the models that are served follow the repositories. */
@@ -58,6 +59,22 @@ struct fm_serve_options {
     uint32_t requests_max; /* in flight per model; 0: default */
     uint32_t operator_threads;
     uint32_t threads; /* per instance; 0: as configured */
+
+    /* Who may connect and what they may ask (docs/security.md). */
+    const char *tls_certificate_path; /* NULL: without TLS */
+    const char *tls_key_path;
+    const char *tls_client_ca_path; /* NULL: clients are not asked for certificates */
+    bool tls_client_optional;       /* one without a certificate is let in, too */
+    bool tls_only_1_3;
+    const char *token_file; /* NULL: everybody may do everything */
+    bool auth_health;
+    struct fm_client_limit client_limit;
+    const char *const *allowed_hosts;
+    uint32_t allowed_host_count;
+    const char *const *cors_origins;
+    uint32_t cors_origin_count;
+    bool allow_client_shm;
+    bool insecure; /* do not warn about being open to everybody */
 };
 
 enum fm_serve_end {

@@ -2,7 +2,7 @@
  * What the files of the serve engine share: serve.c (life), loop.c (one event loop and its
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
  * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
- * (what both protocols say), observe.c (metrics, dashboard, trace).
+ * (what both protocols say), observe.c (metrics, dashboard, trace), guard.c (who may ask what).
  *
  * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
  * requests are served, but for what is atomic or says whose it is.
@@ -15,6 +15,7 @@
 #include "core/proto/oip_grpc.h"
 #include "core/sched/advice.h"
 #include "core/stats/timeline.h"
+#include "engines/serve/access.h"
 #include "engines/serve/catalog.h"
 #include "engines/serve/serve.h"
 #include "engines/serve/serving.h"
@@ -49,7 +50,10 @@ struct fm_serve_loop {
     struct fm_inference *inferences;       /* free ones */
     uint32_t inference_count;              /* free */
     struct fm_grpc_service_call *watching; /* calls of Health.Watch */
-    bool submitted;                        /* something since the last round */
+    struct fm_access_seat seat;
+    struct fm_access_who who; /* of the HTTP request that is being looked at ... */
+    uint32_t slot;  /* ... and its place among those in flight, until an inference takes it */
+    bool submitted; /* something since the last round */
     bool http_drained;
     bool grpc_drained;
     bool metrics_drained;
@@ -69,6 +73,8 @@ struct fm_serve {
     struct fm_pool *pool;
     struct fm_catalog *catalog;
     struct fm_shared_regions regions;
+    struct fm_access *access;
+    struct fm_tls *tls; /* NULL: without */
     struct fm_timeline timeline;
     _Atomic bool draining;
     uint64_t start_ns;
@@ -146,6 +152,7 @@ struct fm_inference {
     uint64_t received_ns;
     uint64_t deadline_ns; /* 0: none was asked for */
     uint64_t number;      /* for sampling */
+    uint32_t slot;        /* for fm_access_leave */
     bool submitted;       /* the pool or an executor has it */
     bool finished;
     union {
@@ -223,6 +230,21 @@ int FM_NODISCARD fm_serve_write_log(struct fm_text *text, enum fm_messages_form 
                                     const struct fm_messages_settings *change,
                                     struct fm_error *reterr);
 
+/* --- guard.c: who may ask what, before anything is done ----------------------------------------
+ */
+
+/* False: refused, or a preflight; it was answered. True: fm_serve_guard_end is due when the request
+ * was handled, for what no inference took. */
+bool fm_serve_http_guard(struct fm_serve_loop *loop, struct fm_http_request *http,
+                         enum fm_access_class class);
+void fm_serve_guard_end(struct fm_serve_loop *loop);
+/* False: refused, and the call is finished. */
+bool fm_serve_grpc_guard(struct fm_serve_loop *loop, struct fm_grpc_call *grpc,
+                         enum fm_access_class class, bool stream, struct fm_access_who *ret_who);
+/* One inference of a call; fm_serve_guard_end as above. FM_ELIMIT. */
+int FM_NODISCARD fm_serve_grpc_guard_infer(struct fm_grpc_service_call *call,
+                                           struct fm_error *reterr);
+
 /* --- control.c: operations of the catalog, for both protocols ----------------------------------
  */
 
@@ -253,6 +275,9 @@ int FM_NODISCARD fm_serve_operation_begin(
 void fm_serve_http_handle(void *context, struct fm_http_request *http);
 /* Answers {"error": message}; 503 carries Retry-After. */
 void fm_serve_http_error(struct fm_http_request *http, int http_status, const char *message);
+/* The same with a header field (name NULL or value NULL: none). */
+void fm_serve_http_refuse(struct fm_http_request *http, int http_status, const char *message,
+                          const struct fm_http_header *header);
 /* Answers with the text, which is taken (and freed, also when it has failed). */
 void fm_serve_http_text(struct fm_http_request *http, int http_status, const char *content_type,
                         struct fm_text *take_text);
@@ -270,7 +295,8 @@ struct fm_grpc_service_call {
     bool had_message;          /* of a unary call: there is one only */
     bool half_closed;
     bool unary_infer; /* ModelInfer and not ModelStreamInfer */
-    uint32_t held;    /* functions that are working with it */
+    struct fm_access_who who;
+    uint32_t held; /* functions that are working with it */
     /* ModelInfer and ModelStreamInfer. */
     struct fm_inference *first; /* in the order of their requests, which is that of the answers */
     struct fm_inference *last;
@@ -308,6 +334,8 @@ uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name);
 void fm_serve_observe_handle(void *context, struct fm_http_request *http); /* the metrics port */
 /* "/", "/try", their files, "/metrics", "/debug/...": true when the path was one of these. */
 bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http);
+/* What a path of the above is for access. */
+enum fm_access_class fm_serve_observe_class(const struct fm_http_request *http);
 /* About once a second, on the main loop. */
 void fm_serve_observe_tick(struct fm_serve *serve);
 void fm_serve_observe_release(struct fm_serve *serve);

@@ -142,6 +142,11 @@ int fm_shared_regions_register(struct fm_shared_regions *regions,
 {
     struct fm_shared_region *region = NULL;
     size_t length = strlen(row->name);
+    if (regions->refused) {
+        return fm_error_set(reterr, FM_EPERM,
+                            "clients may not register shared memory here; whoever runs this server "
+                            "can allow it with --allow-client-shm");
+    }
     if (length == 0 || length > FM_OIP_REGION_BYTES_MAX || !is_utf8(row->name) ||
         !is_utf8(row->key)) {
         return fm_error_set(reterr, FM_EINVAL,

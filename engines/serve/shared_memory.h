@@ -23,13 +23,15 @@ struct fm_shared_regions {
     struct fm_shared_region **list; /* by name */
     size_t count;
     size_t capacity;
+    bool refused; /* set before the first request: none may be registered */
 };
 
 void fm_shared_regions_init(struct fm_shared_regions *regions);
 /* Unregisters all. Requests that still use regions keep those. */
 void fm_shared_regions_deinit(struct fm_shared_regions *regions);
 
-/* FM_EEXIST when the name is taken, FM_ELIMIT, and what fm_shared_memory_open says. */
+/* FM_EPERM where that is refused, FM_EEXIST when the name is taken, FM_ELIMIT, and what
+ * fm_shared_memory_open says. */
 int FM_NODISCARD fm_shared_regions_register(struct fm_shared_regions *regions,
                                             const struct fm_messages_region *region,
                                             struct fm_error *reterr);

@@ -92,6 +92,23 @@ struct fm_view_process {
     uint32_t threads;
 };
 
+#define FM_VIEW_ACCESS_REASONS 8u
+
+struct fm_view_refused {
+    const char *reason; /* NULL: no more */
+    uint64_t count;
+};
+
+/* Who was let in, and who was not. */
+struct fm_view_access {
+    struct fm_view_refused refused[FM_VIEW_ACCESS_REASONS];
+    uint32_t tokens;
+    uint32_t clients; /* remembered for their limits */
+    uint64_t evicted; /* forgotten because there were too many */
+    uint64_t reloads; /* of the token file */
+    uint64_t reload_failures;
+};
+
 struct fm_view_export {
     bool enabled;
     uint64_t sent;
@@ -121,6 +138,7 @@ struct fm_view {
     const struct fm_advice *advice; /* NULL: none is given */
     struct fm_view_process process;
     struct fm_view_export otlp;
+    struct fm_view_access access;
     uint64_t log_dropped;
     const struct fm_history *history;   /* NULL: not sampled */
     const struct fm_timeline *timeline; /* NULL: none */
