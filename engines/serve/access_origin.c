@@ -25,7 +25,7 @@ static size_t name_length(const char *host)
 
 static bool is_address(const char *name, size_t length)
 {
-    static const char ipv6[] = "0123456789abcdefABCDEF:.%";
+    static const char ipv6[] = "0123456789abcdefABCDEF:.";
     if (name[0] == '[') {
         return strspn(name + 1, ipv6) >= length - 2;
     }
