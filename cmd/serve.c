@@ -150,6 +150,13 @@ static const struct fm_option options[] = {
      .default_value = "30s",
      .help = "after SIGTERM or Ctrl-C, wait so long for requests in flight; a second signal ends "
              "at once"},
+    {.name = "hang-timeout",
+     .kind = FM_OPTION_DURATION,
+     .value_name = "TIME",
+     .default_value = "10s",
+     .help = "give up a batch that takes longer than this and than 20 times what it should: its "
+             "requests are answered with 500, and its accelerator is down until it answers; 0s "
+             "waits for ever"},
     {.name = "requests-max",
      .kind = FM_OPTION_INTEGER,
      .value_name = "N",
@@ -403,7 +410,8 @@ static int run(const struct fm_call *call)
         .auth_health = fm_call_flag(call, "auth-health"),
         .client_limit = {.in_flight_max = (uint32_t)fm_call_integer(call, "client-inflight-max")},
         .allow_client_shm = fm_call_flag(call, "allow-client-shm"),
-        .insecure = fm_call_flag(call, "insecure")};
+        .insecure = fm_call_flag(call, "insecure"),
+        .hang_ns = fm_call_duration_ns(call, "hang-timeout")};
     serve.allowed_hosts = fm_call_strings(call, "allowed-host", &serve.allowed_host_count);
     serve.cors_origins = fm_call_strings(call, "cors-origin", &serve.cors_origin_count);
     if (serve.body_bytes_max == 0) {
@@ -436,7 +444,9 @@ static int run(const struct fm_call *call)
         /* Models may still be computing on threads of their own, so nothing is released: the
          * process ends here. */
         fm_log_flush(UINT64_C(1000000000));
-        _Exit(end == FM_SERVE_FORCED ? FM_EXIT_INTERRUPTED : FM_EXIT_FAILURE);
+        _Exit(end == FM_SERVE_FORCED ? FM_EXIT_INTERRUPTED
+              : end == FM_SERVE_HUNG ? FM_EXIT_OK
+                                     : FM_EXIT_FAILURE);
     }
     fm_host_set_log(NULL);
     fm_log_stop();

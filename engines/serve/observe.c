@@ -140,13 +140,16 @@ static void accelerators_fill(struct fm_serve *serve, struct picture *picture)
         fm_pool_accelerator_stats(serve->pool, i, &stats);
         (void)snprintf(picture->accelerator_names[i], sizeof picture->accelerator_names[i], "%s-%u",
                        stats.type, (unsigned)i);
-        picture->accelerators[i] = (struct fm_view_accelerator){
-            .name = picture->accelerator_names[i],
-            .type = stats.type,
-            .state = stats.busy ? FM_VIEW_ACCELERATOR_BUSY : FM_VIEW_ACCELERATOR_IDLE,
-            .model = "",
-            .batches = stats.batches,
-            .busy_ns = stats.busy_ns};
+        picture->accelerators[i] =
+            (struct fm_view_accelerator){.name = picture->accelerator_names[i],
+                                         .type = stats.type,
+                                         .state = stats.down   ? FM_VIEW_ACCELERATOR_DOWN
+                                                  : stats.busy ? FM_VIEW_ACCELERATOR_BUSY
+                                                               : FM_VIEW_ACCELERATOR_IDLE,
+                                         .model = "",
+                                         .batches = stats.batches,
+                                         .failures = stats.hangs,
+                                         .busy_ns = stats.busy_ns};
     }
 }
 

@@ -360,6 +360,22 @@ static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
     return status;
 }
 
+/* On a thread of the pool. */
+static void on_hang(void *context, const struct fm_pool_hang *hang)
+{
+    (void)context;
+    if (hang->over) {
+        fm_log(FM_LOG_INFO, "accelerator_answers", FM_LOG_UINT("accelerator", hang->accelerator),
+               FM_LOG_TEXT("type", hang->type), FM_LOG_TEXT("next", "serving with it again"));
+        return;
+    }
+    fm_log(FM_LOG_ERROR, "accelerator_hangs", FM_LOG_UINT("accelerator", hang->accelerator),
+           FM_LOG_TEXT("type", hang->type), FM_LOG_TEXT("model", hang->model),
+           FM_LOG_NUMBER("after_s", (double)(hang->ran_ns / 1000000) / 1e3),
+           FM_LOG_TEXT("next", "its requests were answered with errors; serving without it until "
+                               "it answers"));
+}
+
 static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = serve->options;
@@ -378,6 +394,8 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
                                          .submitter_count = serve->loop_count,
                                          .learn = true,
                                          .admit = options->admit,
+                                         .hang_ns = options->hang_ns,
+                                         .on_hang = on_hang,
                                          .record_path = options->record_path};
     return fm_pool_create(&pool, &serve->pool, reterr);
 }
@@ -518,6 +536,10 @@ int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_
             return 0;
         }
         stopped_log(serve);
+        if (fm_pool_down_count(serve->pool) > 0) {
+            *ret_end = FM_SERVE_HUNG;
+            return 0;
+        }
         if (serve->failure.status != 0) {
             status = serve->failure.status;
             if (reterr != NULL) {

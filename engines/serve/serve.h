@@ -75,6 +75,8 @@ struct fm_serve_options {
     uint32_t cors_origin_count;
     bool allow_client_shm;
     bool insecure; /* do not warn about being open to everybody */
+
+    uint64_t hang_ns; /* a batch that takes longer, and 20 times what it should, is given up */
 };
 
 enum fm_serve_end {
@@ -82,6 +84,7 @@ enum fm_serve_end {
     FM_SERVE_TIMED_OUT, /* exit_timeout passed with requests in flight: memory and threads are still
                            in use, the process has to end */
     FM_SERVE_FORCED,    /* a second signal came: likewise */
+    FM_SERVE_HUNG, /* every request was answered, but an accelerator does not answer: likewise */
 };
 
 /*

@@ -100,7 +100,9 @@ static int ports_reserve(struct fm_pool_accelerator *accelerator, uint32_t count
     accelerator->outputs = outputs != NULL ? outputs : accelerator->outputs;
     struct fm_pool_scratch *scratch = fm_realloc(accelerator->scratch, count * sizeof *scratch);
     accelerator->scratch = scratch != NULL ? scratch : accelerator->scratch;
-    if (inputs == NULL || outputs == NULL || scratch == NULL) {
+    struct fm_buffer **held = fm_realloc(accelerator->held, count * sizeof(struct fm_buffer *));
+    accelerator->held = held != NULL ? held : accelerator->held;
+    if (inputs == NULL || outputs == NULL || scratch == NULL || held == NULL) {
         return FM_ENOMEM;
     }
     memset(scratch + accelerator->port_capacity, 0,
@@ -176,6 +178,37 @@ static int input_gather(struct fm_pool_batch *batch, uint32_t input, uint32_t ro
     return 0;
 }
 
+/* What passes through is read where it lies, and stays there even if the run is given up and its
+ * request is answered: a value that owns its bytes is held, one that borrows them is copied. */
+static int input_pass(struct fm_pool_accelerator *accelerator, uint32_t input,
+                      struct fm_pool_request *request)
+{
+    const struct fm_value *value = &request->inputs[input];
+    accelerator->inputs[input] = value->tensor;
+    if (value->buffer != NULL) {
+        accelerator->held[accelerator->held_count++] = fm_buffer_ref(value->buffer);
+        return 0;
+    }
+    if (value->tensor.size == 0) {
+        return 0;
+    }
+    struct fm_pool_scratch *scratch = &accelerator->scratch[input];
+    int status = scratch_reserve(scratch, value->tensor.size);
+    if (status == 0) {
+        memcpy(scratch->data, value->tensor.data, value->tensor.size);
+        accelerator->inputs[input].data = scratch->data;
+        atomic_fetch_add_explicit(&request->bytes_copied, value->tensor.size, memory_order_relaxed);
+    }
+    return status;
+}
+
+static void held_release(struct fm_pool_accelerator *accelerator)
+{
+    while (accelerator->held_count > 0) {
+        fm_buffer_unref(accelerator->held[--accelerator->held_count]);
+    }
+}
+
 /* A group that is all of its request. */
 static bool is_whole(const struct fm_pool_group *group)
 {
@@ -191,9 +224,9 @@ static int gather(struct fm_pool_batch *batch, uint32_t rows)
         model->input_count > model->output_count ? model->input_count : model->output_count;
     int status = ports_reserve(accelerator, ports);
     for (uint32_t i = 0; i < model->input_count && status == 0; i++) {
-        const struct fm_tensor *tensor = &first->request->inputs[i].tensor;
-        if (tensor->dtype == FM_DTYPE_INVALID || (batch->member_count == 1 && is_whole(first))) {
-            accelerator->inputs[i] = *tensor;
+        if (first->request->inputs[i].tensor.dtype == FM_DTYPE_INVALID ||
+            (batch->member_count == 1 && is_whole(first))) {
+            status = input_pass(accelerator, i, first->request);
         } else {
             status = input_gather(batch, i, rows);
         }
@@ -383,6 +416,7 @@ static void members_fail(struct fm_pool_batch *batch, const struct fm_error *err
 static void run_over(struct fm_pool_batch *batch, int status, uint32_t rows)
 {
     struct fm_error *error = &batch->execution.error;
+    held_release(batch->accelerator);
     if (batch->execution.end_ns == 0) {
         batch->execution.end_ns = fm_os_now_ns();
     }
@@ -417,6 +451,33 @@ static void run_over(struct fm_pool_batch *batch, int status, uint32_t rows)
     }
 }
 
+/* The model has it from now on. */
+static void run_give(struct fm_pool_batch *batch)
+{
+    uint64_t run = atomic_load_explicit(&batch->run, memory_order_relaxed);
+    atomic_store_explicit(&batch->run_start_ns, batch->computing_ns, memory_order_relaxed);
+    atomic_store_explicit(&batch->run_limit_ns,
+                          atomic_load_explicit(&batch->model->limit_ns[batch->accelerator->type],
+                                               memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&batch->run, run + 1, memory_order_release);
+}
+
+/* The model has returned. Where the run had been given up, its requests are gone. */
+static void run_return(struct fm_pool_batch *batch, int status, uint32_t rows)
+{
+    uint64_t run = atomic_load_explicit(&batch->run, memory_order_relaxed) & ~FM_POOL_RUN_LOST;
+    uint64_t expected = run;
+    if (atomic_compare_exchange_strong_explicit(&batch->run, &expected, run + 1,
+                                                memory_order_acq_rel, memory_order_acquire)) {
+        run_over(batch, status, rows);
+        return;
+    }
+    batch->lost = true;
+    outputs_release(batch);
+    held_release(batch->accelerator);
+}
+
 /* On a thread of the backend. */
 static void run_complete(struct fm_execution *execution, int status)
 {
@@ -448,15 +509,17 @@ static bool run_start(struct fm_pool_batch *batch)
     }
     batch->execution.inputs = accelerator->inputs;
     batch->execution.outputs = accelerator->outputs;
+    run_give(batch);
     if (fm_model_executes(model)) {
-        run_over(batch, fm_model_run(model, accelerator->instance, &batch->execution, NULL), rows);
+        run_return(batch, fm_model_run(model, accelerator->instance, &batch->execution, NULL),
+                   rows);
         return true;
     }
     batch->submitted = true;
     status = fm_model_submit(model, accelerator->instance, &batch->execution);
     if (status != 0) {
         batch->submitted = false;
-        run_over(batch, status, rows);
+        run_return(batch, status, rows);
     }
     return status != 0;
 }
@@ -465,11 +528,11 @@ bool fm_pool_batch_go_on(struct fm_pool_batch *batch)
 {
     if (batch->submitted) {
         batch->submitted = false;
-        run_over(batch, batch->status, member_rows(batch));
+        run_return(batch, batch->status, member_rows(batch));
     } else {
         groups_make(batch);
     }
-    while (members_choose(batch)) {
+    while (!batch->lost && members_choose(batch)) {
         if (!run_start(batch)) {
             return false;
         }

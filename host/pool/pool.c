@@ -152,8 +152,8 @@ static const struct {
                                            "time for this request before its deadline"},
     [FM_SCHED_DROP_CANCELLED] = {FM_ECANCELLED, "the client went away"},
     [FM_SCHED_DROP_MODEL_GONE] = {FM_EUNAVAILABLE, "the model is being unloaded"},
-    [FM_SCHED_DROP_FAILED] = {FM_EUNAVAILABLE, "the accelerator it ran on failed, and there was no "
-                                               "time left to try another"},
+    [FM_SCHED_DROP_FAILED] = {FM_EINTERNAL, "the accelerator does not answer: the batch takes much "
+                                            "longer than the model should"},
     [FM_SCHED_DROP_OUTRANKED] = {FM_EAGAIN, "the server is overloaded, and more important requests "
                                             "go first"},
 };
@@ -170,6 +170,10 @@ static void on_drop(struct fm_pool *pool, const struct fm_sched_action *action)
 {
     struct fm_pool_request *request = pool->slots[action->request].request;
     struct fm_error error = {0};
+    if (pool->slots[action->request].row == FM_POOL_ROW_OVER) {
+        slot_free(pool, action->request);
+        return;
+    }
     (void)fm_error_set(&error, drops[action->reason].status, "model '%s': %s", request->model->name,
                        drops[action->reason].text);
     slot_free(pool, action->request);
@@ -218,7 +222,7 @@ static void on_action(void *context, uint32_t shard, const struct fm_sched_actio
         break;
     case FM_SCHED_ACTION_PREEMPT:
     case FM_SCHED_ACTION_COUNT_:
-        FM_ASSERT(false); /* no policy of a pool preempts, no accelerator goes down */
+        FM_ASSERT(false); /* no policy of a pool preempts, and there are no shards */
         break;
     }
 }
@@ -358,7 +362,18 @@ void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_req
 /* --- models ------------------------------------------------------------------------------------
  */
 
-static int model_tell(struct fm_pool *pool, const struct fm_pool_model *model,
+/* How long a run may take: measured by the largest batch, whatever its size. */
+static uint64_t limit_choose(const struct fm_pool *pool, const struct fm_profile *profile,
+                             enum fm_profile_statistic statistic, uint32_t batch_max)
+{
+    uint64_t latency_ns = fm_profile_latency_ns(profile, statistic, batch_max);
+    uint64_t limit_ns = latency_ns < FM_SCHED_TIME_MAX_NS / FM_POOL_HANG_FACTOR
+                            ? latency_ns * FM_POOL_HANG_FACTOR
+                            : FM_SCHED_TIME_MAX_NS;
+    return limit_ns > pool->options.hang_ns ? limit_ns : pool->options.hang_ns;
+}
+
+static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
                       const struct fm_pool_model_options *options, struct fm_error *reterr)
 {
     struct fm_sched_model of = {.model = model->id,
@@ -376,6 +391,11 @@ static int model_tell(struct fm_pool *pool, const struct fm_pool_model *model,
     memcpy(of.preferred, options->preferred, sizeof of.preferred);
     for (uint32_t type = 0; type < pool->options.type_count; type++) {
         of.profiles[type] = model->models[type] != NULL ? options->profiles[type] : NULL;
+        if (of.profiles[type] != NULL) {
+            atomic_store_explicit(&model->limit_ns[type],
+                                  limit_choose(pool, of.profiles[type], of.statistic, of.batch_max),
+                                  memory_order_relaxed);
+        }
     }
     const struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &of};
     int status = fm_scheduler_control(pool->scheduler, &event, reterr);
@@ -664,6 +684,8 @@ int fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_p
     pool->submitter_count = options->submitter_count + 1;
     fm_mutex_init(&pool->shared_lock);
     fm_mutex_init(&pool->lock);
+    fm_mutex_init(&pool->watch.lock);
+    fm_condition_init(&pool->watch.wake);
     int status = options_check(&pool->options, reterr);
     if (status == 0 &&
         (accelerators_create(pool, options->types) != 0 || submitters_create(pool) != 0)) {
@@ -677,6 +699,12 @@ int fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_p
         if (status != 0) {
             (void)fm_error_set(reterr, status, "cannot start a thread for accelerator %u",
                                (unsigned)i);
+        }
+    }
+    if (status == 0) {
+        status = fm_pool_watch_start(pool);
+        if (status != 0) {
+            (void)fm_error_set(reterr, status, "cannot start the thread that watches accelerators");
         }
     }
     if (status != 0) {
@@ -700,6 +728,7 @@ static void accelerator_deinit(struct fm_pool_accelerator *accelerator)
     fm_free(accelerator->inputs);
     fm_free(accelerator->scratch);
     fm_free(accelerator->outputs);
+    fm_free(accelerator->held);
 }
 
 struct ending {
@@ -730,6 +759,7 @@ void fm_pool_destroy(struct fm_pool *pool)
     if (pool == NULL) {
         return;
     }
+    fm_pool_watch_stop(pool);
     for (uint32_t i = 0; i < pool->worker_count; i++) {
         if (pool->workers[i].pool != NULL) {
             fm_pool_worker_stop(&pool->workers[i]);
@@ -744,6 +774,8 @@ void fm_pool_destroy(struct fm_pool *pool)
         fm_free(pool->submitters[i].free);
         fm_ring_deinit(&pool->submitters[i].freed);
     }
+    fm_condition_deinit(&pool->watch.wake);
+    fm_mutex_deinit(&pool->watch.lock);
     fm_mutex_deinit(&pool->lock);
     fm_mutex_deinit(&pool->shared_lock);
     fm_free(pool->slots);
@@ -772,7 +804,14 @@ void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
         .batches = atomic_load_explicit(&of->batch_count, memory_order_relaxed),
         .rows = atomic_load_explicit(&of->row_count, memory_order_relaxed),
         .busy_ns = atomic_load_explicit(&of->busy_ns, memory_order_relaxed),
-        .busy = atomic_load_explicit(&of->busy, memory_order_relaxed)};
+        .busy = atomic_load_explicit(&of->busy, memory_order_relaxed),
+        .down = atomic_load_explicit(&of->down, memory_order_relaxed),
+        .hangs = atomic_load_explicit(&of->hangs, memory_order_relaxed)};
+}
+
+uint32_t fm_pool_down_count(const struct fm_pool *pool)
+{
+    return atomic_load_explicit(&pool->watch.down_count, memory_order_relaxed);
 }
 
 void fm_pool_look(struct fm_pool *pool, fm_scheduler_look_fn *look, void *context)

@@ -14,6 +14,11 @@
  * shapes differ beyond the batch dimension run one after the other. When a batch of several
  * requests fails, each runs again by itself, so that a bad one fails alone.
  *
+ * A run that takes much longer than it may is given up: its accelerator is down, its requests and
+ * those behind it are answered with an error, and the others are served by the other accelerators.
+ * When the model returns after all, the accelerator is up again. So long the inputs that it reads
+ * are kept, and so is the model: removing it waits.
+ *
  * Accelerators are numbered by type in the order of the types: the first type's come first, and are
  * used first.
  */
@@ -39,6 +44,19 @@ struct fm_pool_type {
     bool shares_threads;
 };
 
+#define FM_POOL_HANG_FACTOR 20u
+
+/* An accelerator does not answer (ran_ns: for how long) or, `over`, does so again. On a thread of
+ * the pool: be quick. */
+struct fm_pool_hang {
+    uint32_t accelerator;
+    const char *type;
+    const char *model;
+    uint64_t ran_ns;
+    bool over;
+};
+typedef void fm_pool_hang_fn(void *context, const struct fm_pool_hang *hang);
+
 struct fm_pool_options {
     enum fm_sched_policy_kind policy; /* none that preempts */
     const struct fm_pool_type *types; /* borrowed during the call, but for the names */
@@ -50,12 +68,18 @@ struct fm_pool_options {
     bool learn;                       /* follow drifting latencies */
     bool admit;                       /* refuse on arrival what the queue leaves no time for */
     const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
+    /* A run may take FM_POOL_HANG_FACTOR times what its model's largest batch is expected to, and
+     * at least so long; 0: for ever. */
+    uint64_t hang_ns;
+    fm_pool_hang_fn *on_hang; /* NULL; or who is told */
+    void *context;            /* of on_hang */
 };
 
 /* FM_EINVAL: a count beyond its limit, a policy that preempts. FM_ENOMEM, FM_ELIMIT (threads). */
 int FM_NODISCARD fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_pool,
                                 struct fm_error *reterr);
-/* No request may be in flight and no model left. Accepts NULL. */
+/* No request may be in flight, no model left, and no accelerator down: its thread is joined.
+ * Accepts NULL. */
 void fm_pool_destroy(struct fm_pool *pool);
 /* Ends the recording, if there is one; the scheduler goes on. Why it is not whole, if it is not.
  * Once, before fm_pool_destroy, with no request in flight and no other call going on. */
@@ -82,8 +106,8 @@ struct fm_pool_model_options {
 int FM_NODISCARD fm_pool_model_add(struct fm_pool *pool,
                                    const struct fm_pool_model_options *options,
                                    struct fm_pool_model **ret_model, struct fm_error *reterr);
-/* What is queued is dropped, what runs ends; returns when nothing of it is in the pool. Not from a
- * `done`. Accepts NULL. */
+/* What is queued is dropped, what runs ends; returns when nothing of it is in the pool, which is
+ * never where it hangs for ever. Not from a `done`. Accepts NULL. */
 void fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model);
 /* New latencies, SLO, goal, ...: the queue is kept. `models` are not looked at. */
 int FM_NODISCARD fm_pool_model_set(struct fm_pool *pool, struct fm_pool_model *model,
@@ -151,8 +175,12 @@ struct fm_pool_accelerator_stats {
     uint64_t rows;    /* in them */
     uint64_t busy_ns; /* of what is over */
     bool busy;
+    bool down;      /* it does not answer */
+    uint64_t hangs; /* times it was given up */
 };
 
+/* Accelerators that do not answer. */
+uint32_t fm_pool_down_count(const struct fm_pool *pool);
 uint32_t fm_pool_accelerator_count(const struct fm_pool *pool);
 void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
                                struct fm_pool_accelerator_stats *ret_stats);

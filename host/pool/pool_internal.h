@@ -17,6 +17,11 @@
  */
 #define FM_POOL_BATCHES 3u
 
+/* In fm_pool_batch.run. */
+#define FM_POOL_RUN_LOST (UINT64_C(1) << 63)
+/* In fm_pool_slot.row: the row is over, though its batch is not. */
+#define FM_POOL_ROW_OVER UINT32_MAX
+
 /* A row in the scheduler. */
 struct fm_pool_slot {
     struct fm_pool_request *request;
@@ -42,6 +47,12 @@ struct fm_pool_batch {
     uint64_t start_ns;
     uint64_t handed_ns;
     _Atomic bool used;
+    /* Counts; odd while a model has the run. Whoever moves it away from an odd number has the
+     * requests: the worker to the next even one, or whoever gives the run up by adding LOST. One
+     * that waits behind a run that is given up is LOST, too. */
+    _Atomic uint64_t run;
+    _Atomic uint64_t run_start_ns;
+    _Atomic uint64_t run_limit_ns;
     uint32_t *slots; /* [pool's batch_max] */
     uint32_t slot_count;
 
@@ -54,6 +65,7 @@ struct fm_pool_batch {
     uint64_t computing_ns;
     struct fm_execution execution;
     bool submitted; /* a backend has it, and has mailed it back when it is mailed again */
+    bool lost;      /* the run came back after it had been given up */
     int status;
 };
 
@@ -77,11 +89,16 @@ struct fm_pool_accelerator {
     struct fm_tensor *inputs; /* [port_capacity] */
     struct fm_pool_scratch *scratch;
     struct fm_output *outputs;
+    struct fm_buffer **held; /* what the run reads of a request's own memory: [held_count] */
+    uint32_t held_count;
+    bool returns; /* it answers again: to be told when no lost batch is in the mail */
 
     _Atomic uint64_t batch_count;
     _Atomic uint64_t row_count;
     _Atomic uint64_t busy_ns;
     _Atomic bool busy;
+    _Atomic bool down;
+    _Atomic uint64_t hangs;
 };
 
 struct fm_pool_worker {
@@ -91,6 +108,18 @@ struct fm_pool_worker {
     struct fm_parker parker;
     struct fm_pool_batch *_Atomic mail; /* the last one first */
     _Atomic bool stopping;
+    bool returning; /* one of its accelerators is */
+};
+
+/* Looks for runs that take too long. */
+struct fm_pool_watch {
+    struct fm_thread thread;
+    bool running;
+    bool stopping; /* under lock */
+    /* Held while a run is given up and its accelerator goes down. */
+    struct fm_mutex lock;
+    struct fm_condition wake;
+    _Atomic uint32_t down_count;
 };
 
 struct fm_pool_submitter {
@@ -110,6 +139,7 @@ struct fm_pool_model {
     uint32_t output_count;
     uint32_t batch_max; /* 0: does not batch */
     _Atomic uint64_t slo_ns;
+    _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT]; /* a run is given up after */
     /* Batches between having been handed out and being over, and requests that are not done. */
     _Atomic uint64_t in_use;
 };
@@ -138,6 +168,7 @@ struct fm_pool {
     uint32_t submitter_count;    /* with the shared one, which is the last */
     struct fm_mutex shared_lock; /* of the shared submitter */
     struct fm_mutex lock;        /* of the table of models */
+    struct fm_pool_watch watch;
     struct fm_pool_model **models;
 };
 
@@ -156,10 +187,21 @@ void fm_pool_worker_stop(struct fm_pool_worker *worker);
 /* From any thread. */
 void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
 
+/* --- watch.c --- */
+
+/* Nothing where options.hang_ns is 0. */
+int FM_NODISCARD fm_pool_watch_start(struct fm_pool *pool);
+void fm_pool_watch_stop(struct fm_pool *pool);
+/* On the worker's thread, after a lost run: waits until its accelerator is down, so that nothing
+ * more is handed to it. */
+void fm_pool_watch_wait(struct fm_pool *pool);
+/* The accelerator answers again. On its worker's thread, with no batch of it in the mail. */
+void fm_pool_watch_up(struct fm_pool *pool, struct fm_pool_accelerator *accelerator);
+
 /* --- batch.c: on the worker's thread --- */
 
 /* Begins the batch, or goes on with it when it was mailed back. True: it is over, and everything of
- * it but its slots has been handed on. False: a backend has it. */
+ * it but its slots has been handed on, or it is `lost`. False: a backend has it. */
 bool fm_pool_batch_go_on(struct fm_pool_batch *batch);
 
 #endif

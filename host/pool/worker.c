@@ -27,6 +27,47 @@ static void report(struct fm_pool_worker *worker, const struct fm_pool_batch *ba
     FM_ASSERT(put); /* there is room for all batches of all accelerators */
 }
 
+/* Nothing of it is the scheduler's, nor its requests' any more. */
+static void batch_discard(struct fm_pool_batch *batch)
+{
+    struct fm_pool_model *model = batch->model;
+    uint64_t run = atomic_load_explicit(&batch->run, memory_order_relaxed) & ~FM_POOL_RUN_LOST;
+    atomic_store_explicit(&batch->run, run + run % 2, memory_order_relaxed);
+    batch->lost = false;
+    atomic_store_explicit(&batch->used, false, memory_order_release);
+    atomic_fetch_sub_explicit(&model->in_use, 1, memory_order_release);
+}
+
+/* A run that had been given up is back, and so will be its accelerator. */
+static void batch_lost(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
+{
+    struct fm_pool_accelerator *accelerator = batch->accelerator;
+    fm_pool_watch_wait(worker->pool);
+    atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
+    accelerator->running = NULL;
+    accelerator->returns = true;
+    worker->returning = true;
+    batch_discard(batch);
+    if (accelerator->behind != NULL) {
+        batch_discard(accelerator->behind);
+        accelerator->behind = NULL;
+    }
+}
+
+/* What was lost is not in the mail any more: what comes now is new. */
+static void accelerators_return(struct fm_pool_worker *worker)
+{
+    struct fm_pool *pool = worker->pool;
+    worker->returning = false;
+    for (uint32_t i = 0; i < pool->accelerator_count; i++) {
+        struct fm_pool_accelerator *accelerator = &pool->accelerators[i];
+        if (accelerator->worker == worker && accelerator->returns) {
+            accelerator->returns = false;
+            fm_pool_watch_up(pool, accelerator);
+        }
+    }
+}
+
 /* The batch is over: counts it, gives it back, and tells the scheduler. */
 static void batch_over(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
 {
@@ -67,14 +108,24 @@ static bool batch_work(struct fm_pool_worker *worker, struct fm_pool_batch *batc
             accelerator->behind = batch;
             return false;
         }
+        if ((atomic_load_explicit(&batch->run, memory_order_acquire) & FM_POOL_RUN_LOST) != 0) {
+            batch_discard(batch);
+            return false;
+        }
         batch_begin(batch);
     }
     while (fm_pool_batch_go_on(batch)) {
+        if (batch->lost) {
+            batch_lost(worker, batch);
+            break;
+        }
         batch_over(worker, batch);
         ended = true;
         if (accelerator->behind == NULL) {
             break;
         }
+        /* Told before the next one, which may hang. */
+        fm_scheduler_report_flush(worker->pool->scheduler, worker->index);
         batch = accelerator->behind;
         accelerator->behind = NULL;
         batch_begin(batch);
@@ -102,8 +153,9 @@ static void worker_run(void *argument)
     struct fm_pool_worker *worker = argument;
     fm_thread_timers_exact();
     for (;;) {
+        bool returning = worker->returning;
         struct fm_pool_batch *batch = mail_take(worker);
-        if (batch == NULL) {
+        if (batch == NULL && !returning) {
             if (atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
                 return;
             }
@@ -123,6 +175,9 @@ static void worker_run(void *argument)
         }
         if (ended) {
             fm_scheduler_report_flush(worker->pool->scheduler, worker->index);
+        }
+        if (returning) {
+            accelerators_return(worker);
         }
     }
 }

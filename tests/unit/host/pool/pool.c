@@ -4,6 +4,8 @@
  */
 #include "host/pool/pool.h"
 
+#include <stdatomic.h>
+
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -43,8 +45,19 @@ struct rig_options {
     uint32_t batch_max;
     uint32_t rows_max;
     uint64_t slo_ns;
+    uint64_t hang_ns;
     bool shares_threads;
 };
+
+static _Atomic uint32_t hangs_told;
+static _Atomic uint32_t returns_told;
+
+static void on_hang(void *context, const struct fm_pool_hang *hang)
+{
+    (void)context;
+    CHECK(hang->over || (hang->ran_ns > 0 && strcmp(hang->model, "net") == 0));
+    atomic_fetch_add(hang->over ? &returns_told : &hangs_told, 1);
+}
 
 static void rig_fail(const struct fm_error *error)
 {
@@ -89,6 +102,8 @@ static void rig_open(struct rig *rig, const struct rig_options *options)
                                          .models_max = 4,
                                          .rows_max = options->rows_max,
                                          .batch_max = 64,
+                                         .hang_ns = options->hang_ns,
+                                         .on_hang = on_hang,
                                          .submitter_count = 2};
     status = fm_profile_add_affine(&rig->profile, MS / 10, MS, 64, &error);
     status = status != 0 ? status : fm_pool_create(&pool, &rig->pool, &error);
@@ -311,6 +326,86 @@ TEST(what_fails_fails_alone)
     }
     CHECK(good > CALLS / 3 && failed > 0);
     rig_close(&rig);
+}
+
+static uint64_t hangs_sum(const struct rig *rig, uint32_t *ret_down)
+{
+    uint64_t hangs = 0;
+    *ret_down = 0;
+    for (uint32_t i = 0; i < fm_pool_accelerator_count(rig->pool); i++) {
+        struct fm_pool_accelerator_stats stats;
+        fm_pool_accelerator_stats(rig->pool, i, &stats);
+        hangs += stats.hangs;
+        *ret_down += stats.down ? 1 : 0;
+    }
+    return hangs;
+}
+
+static void wait_up(const struct rig *rig)
+{
+    uint64_t until_ns = fm_os_now_ns() + 20000 * MS;
+    while (fm_pool_down_count(rig->pool) > 0 && fm_os_now_ns() < until_ns) {
+        fm_sleep_until(fm_os_now_ns() + MS);
+    }
+    CHECK_UINT_EQ(fm_pool_down_count(rig->pool), 0);
+}
+
+/* Waves of requests against a model of which every third batch of an accelerator hangs for longer
+ * than it may: all are answered, those of such batches with an error, and the inputs of requests
+ * that were answered can go while the model still holds on to them. */
+static void hang_waves(bool shares_threads, enum fm_sched_policy_kind policy)
+{
+    static struct call calls[CALLS];
+    static const char *const settings[] = {"alpha", "100us", "hang_every", "3",
+                                           "hang",  "300ms", NULL};
+    struct rig rig;
+    uint32_t good = 0;
+    uint32_t hung = 0;
+    atomic_store(&hangs_told, 0);
+    atomic_store(&returns_told, 0);
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = settings,
+                                         .inputs = "x:FP32[-1,-1]",
+                                         .accelerators = 3,
+                                         .batch_max = 8,
+                                         .policy = policy,
+                                         .hang_ns = 60 * MS,
+                                         .shares_threads = shares_threads});
+    for (uint32_t wave = 0; wave < 4; wave++) {
+        for (uint32_t i = 0; i < CALLS / 4; i++) {
+            call_make(&calls[i], &rig, 1 + i % 3, 1 + i % 2 * (COLUMNS - 1), 0);
+            calls[i].request.deadline_ns = fm_os_now_ns() + 8000 * MS;
+            CHECK_INT_EQ(call_submit(&calls[i]), 0);
+        }
+        wait_all(&rig);
+        for (uint32_t i = 0; i < CALLS / 4; i++) {
+            const struct fm_error *error = &calls[i].request.error;
+            good += error->status == 0 ? 1 : 0;
+            if (error->status != 0) {
+                hung++;
+                CHECK_INT_EQ(error->status, FM_EINTERNAL);
+                CHECK_STR_CONTAINS(error->text, "the accelerator does not answer");
+                CHECK(calls[i].output.buffer == NULL);
+            }
+            call_free(&calls[i]);
+        }
+    }
+    CHECK(good > 0 && hung > 0);
+    wait_up(&rig);
+    uint32_t down = 0;
+    uint64_t hangs = hangs_sum(&rig, &down);
+    CHECK_UINT_EQ(down, 0);
+    CHECK(hangs > 0);
+    rig_close(&rig);
+    CHECK_UINT_EQ(atomic_load(&hangs_told), hangs);
+    CHECK_UINT_EQ(atomic_load(&returns_told), hangs);
+}
+
+TEST(what_hangs_is_given_up_and_comes_back)
+{
+    hang_waves(false, FM_SCHED_POLICY_DEFERRED);
+    hang_waves(true, FM_SCHED_POLICY_DEFERRED);
+    hang_waves(true, FM_SCHED_POLICY_CLOCKWORK);
 }
 
 TEST(what_is_late_or_cancelled_is_answered_and_does_not_run)
