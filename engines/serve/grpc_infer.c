@@ -154,6 +154,10 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
         return status;
     }
     char name[256];
+    if (head.model_name.size > 0 &&
+        memchr(head.model_name.data, '\0', head.model_name.size) != NULL) {
+        return fm_error_set(reterr, FM_EINVAL, "a model's name has no NUL bytes");
+    }
     if (head.model_name.size >= sizeof name) {
         return fm_error_set(reterr, FM_ENOTFOUND,
                             "Request for unknown model: a name of %zu bytes is not found",

@@ -396,7 +396,8 @@ static void page_answer(struct fm_http_request *http, const struct fm_page *foun
 
 enum fm_access_class fm_serve_observe_class(const struct fm_http_request *http)
 {
-    return fm_web_file_find(http->path) != NULL || strcmp(http->method, "OPTIONS") == 0
+    struct fm_page page;
+    return fm_page_find(http->path, NULL, NULL, &page) || strcmp(http->method, "OPTIONS") == 0
                ? FM_ACCESS_OPEN
                : FM_ACCESS_OBSERVE;
 }

@@ -13,8 +13,6 @@
 #include "host/os/log.h"
 #include "host/os/os.h"
 
-/* Requests of one batch, at most, whatever a model says. */
-#define BATCH_MAX            1024u
 #define REQUESTS_MAX_DEFAULT 1024u
 /* One event loop for so many CPUs: the others are for what accelerators there are. */
 #define CPUS_PER_LOOP 4u
@@ -390,7 +388,7 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
     const struct fm_pool_options pool = {.policy = options->policy,
                                          .types = &type,
                                          .type_count = 1,
-                                         .batch_max = BATCH_MAX,
+                                         .batch_max = FM_SERVING_BATCH_MAX,
                                          .submitter_count = serve->loop_count,
                                          .learn = true,
                                          .admit = options->admit,

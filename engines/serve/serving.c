@@ -94,12 +94,19 @@ static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile
     return status;
 }
 
+/* The largest batch that runs. */
+static uint32_t batch_largest(uint32_t batch_max)
+{
+    batch_max = batch_max > 0 ? batch_max : 1;
+    return batch_max < FM_SERVING_BATCH_MAX ? batch_max : FM_SERVING_BATCH_MAX;
+}
+
 /* The latencies of a model: its profile's, or measured, or guessed. */
 static int profile_find(struct fm_model *model, const struct fm_model_config *config, bool measures,
                         struct fm_profile *profile, enum fm_serving_source *ret_source,
                         struct fm_error *reterr)
 {
-    uint32_t batch_max = fm_model_batch_max(model) > 0 ? fm_model_batch_max(model) : 1;
+    uint32_t batch_max = batch_largest(fm_model_batch_max(model));
     *profile = (struct fm_profile){0};
     if (config != NULL && config->profile_path != NULL) {
         struct fm_profile_record *record = NULL;
@@ -209,11 +216,11 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
 
 static int counters_create(struct fm_serving *serving, struct fm_error *reterr)
 {
-    uint32_t batch_max = serving->entry->signature.batch_max;
+    uint32_t batch_max = batch_largest(serving->entry->signature.batch_max);
     serving->counters = fm_alloc_zero(serving->loop_count, sizeof(struct fm_model_counters *));
     int status = serving->counters != NULL ? 0 : FM_ENOMEM;
     for (uint32_t i = 0; i < serving->loop_count && status == 0; i++) {
-        status = fm_model_counters_create(batch_max > 0 ? batch_max : 1, &serving->counters[i]);
+        status = fm_model_counters_create(batch_max, &serving->counters[i]);
     }
     return status == 0 ? 0
                        : fm_error_set(reterr, status, "out of memory for what is counted of '%s'",

@@ -18,6 +18,9 @@
 #include "host/pool/pool.h"
 #include "host/pool/stages.h"
 
+/* Requests of one batch, at most, whatever a model says. */
+#define FM_SERVING_BATCH_MAX 1024u
+
 /* Where a model's latencies come from. */
 enum fm_serving_source { FM_SERVING_PROFILED, FM_SERVING_MEASURED, FM_SERVING_GUESSED };
 

@@ -7,8 +7,10 @@
  *
  * LIMITATIONS: another process has the object too. It may change bytes at any time, so what is
  * checked must be copied first. Should it shrink the object between our check and our access, the
- * access ends the process (SIGBUS): shared memory is for clients on this machine that are trusted
- * that far.
+ * access raises SIGBUS: the process' handler of it, put in place by the first open, then puts
+ * memory of our own, all zeros, where the object's is gone, and the object is intact no more. What
+ * was being read or written then is worthless, and nobody else notices. It guards the first
+ * FM_SHARED_MEMORY_GUARDS_MAX objects; more are not opened.
  */
 #ifndef FM_HOST_OS_SHARED_MEMORY_H
 #define FM_HOST_OS_SHARED_MEMORY_H
@@ -19,7 +21,10 @@
 
 #include "fermata/status.h"
 
-#define FM_SHARED_MEMORY_KEY_MAX 254 /* bytes of an object's name */
+#define FM_SHARED_MEMORY_KEY_MAX    254 /* bytes of an object's name */
+#define FM_SHARED_MEMORY_GUARDS_MAX 4096
+
+struct fm_shared_memory_guard;
 
 struct fm_shared_memory {
     void *data; /* `size` bytes of the object, from `offset` on */
@@ -29,18 +34,20 @@ struct fm_shared_memory {
     int descriptor;
     void *mapping; /* whole pages around them */
     size_t mapping_size;
+    struct fm_shared_memory_guard *guard;
 };
 
 /*
  * Maps `size` bytes at `offset` of the object `key` ("/name"; the slash may be missing), for
  * writing where we may. Its pages are reserved, so that writing does not fail for want of memory
  * later. FM_EINVAL (key, or bytes that the object does not have), FM_ENOTFOUND, FM_EPERM,
- * FM_ENOSPC, FM_ENOMEM, FM_EIO; reterr names the key.
+ * FM_ENOSPC, FM_ENOMEM, FM_EIO, FM_ELIMIT; reterr names the key.
  */
 int FM_NODISCARD fm_shared_memory_open(struct fm_shared_memory *memory, const char *key,
                                        uint64_t offset, uint64_t size, struct fm_error *reterr);
 void fm_shared_memory_close(struct fm_shared_memory *memory);
-/* False when the object has become too small for what is mapped: a system call. */
+/* False when the object has become too small for what is mapped, or was when somebody looked there:
+ * a system call. */
 bool fm_shared_memory_intact(const struct fm_shared_memory *memory);
 
 #endif

@@ -145,6 +145,9 @@ int fm_thread_start(struct fm_thread *thread, const char *name, void (*run)(void
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
+    /* What a thread's own access raises: blocked, it would end the process past any handler. */
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGSEGV);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int status = create_with_stack(&thread->handle, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
