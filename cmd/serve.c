@@ -170,7 +170,7 @@ static const struct fm_option options[] = {
      .value_name = "TIME",
      .help =
          "answer within this time where a request brings no deadline (without this, 20 times the "
-         "model's latency, at least 1s)"},
+         "model's latency, at least 10s)"},
     {.name = "policy",
      .kind = FM_OPTION_CHOICE,
      .value_name = "POLICY",
@@ -353,20 +353,11 @@ static int access_check(const struct fm_call *call, struct fm_serve_options *ser
     return 0;
 }
 
-static int run(const struct fm_call *call)
+static void options_read(const struct fm_call *call, struct fm_serve_options *serve)
 {
-    struct fm_error error = {0};
-    uint32_t model_count = 0;
-    uint32_t load_model_count = 0;
-    const struct fm_log_options log = {
-        .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
-        .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
-        .descriptor = STANDARD_ERROR};
-    struct fm_serve_options serve = {
+    *serve = (struct fm_serve_options){
         .paths = call->positionals,
         .path_count = call->positional_count,
-        .models = fm_call_strings(call, "model", &model_count),
-        .model_count = model_count,
         .server_version = FM_BUILD_VERSION,
         .host = fm_call_string(call, "host"),
         .port = (uint16_t)fm_call_integer(call, "http-port"),
@@ -389,8 +380,6 @@ static int run(const struct fm_call *call)
         .record_path = fm_call_string(call, "record"),
         .strict = fm_call_flag(call, "strict"),
         .control = (enum fm_serve_control)fm_call_choice(call, "model-control-mode"),
-        .load_models = fm_call_strings(call, "load-model", &load_model_count),
-        .load_model_count = load_model_count,
         .poll_interval_ns = fm_call_duration_ns(call, "repository-poll-secs"),
         .load_threads = (uint32_t)fm_call_integer(call, "load-threads"),
         .strict_readiness = fm_call_flag(call, "strict-readiness"),
@@ -412,8 +401,21 @@ static int run(const struct fm_call *call)
         .allow_client_shm = fm_call_flag(call, "allow-client-shm"),
         .insecure = fm_call_flag(call, "insecure"),
         .hang_ns = fm_call_duration_ns(call, "hang-timeout")};
-    serve.allowed_hosts = fm_call_strings(call, "allowed-host", &serve.allowed_host_count);
-    serve.cors_origins = fm_call_strings(call, "cors-origin", &serve.cors_origin_count);
+    serve->allowed_hosts = fm_call_strings(call, "allowed-host", &serve->allowed_host_count);
+    serve->cors_origins = fm_call_strings(call, "cors-origin", &serve->cors_origin_count);
+    serve->models = fm_call_strings(call, "model", &serve->model_count);
+    serve->load_models = fm_call_strings(call, "load-model", &serve->load_model_count);
+}
+
+static int run(const struct fm_call *call)
+{
+    struct fm_error error = {0};
+    const struct fm_log_options log = {
+        .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
+        .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
+        .descriptor = STANDARD_ERROR};
+    struct fm_serve_options serve;
+    options_read(call, &serve);
     if (serve.body_bytes_max == 0) {
         return fm_call_usage(call, "--max-body: 0 would refuse every inference request; give it at "
                                    "least 1 byte, such as 64MiB");
@@ -422,7 +424,7 @@ static int run(const struct fm_call *call)
         return fm_call_usage(call, "--idle-timeout: less than 1ms would close every connection "
                                    "before its first request; give it a time such as 75s");
     }
-    if (load_model_count > 0 && serve.control != FM_SERVE_CONTROL_EXPLICIT) {
+    if (serve.load_model_count > 0 && serve.control != FM_SERVE_CONTROL_EXPLICIT) {
         return fm_call_usage(call,
                              "--load-model means something with --model-control-mode explicit "
                              "only; --model narrows what the other modes serve");

@@ -20,7 +20,7 @@
 #define GUESS_ALPHA_NS UINT64_C(1000000)
 #define GUESS_BETA_NS  UINT64_C(1000000)
 /* An SLO where none is given: nothing that is not overload is dropped. */
-#define SLO_LEAST_NS  UINT64_C(1000000000)
+#define SLO_LEAST_NS  UINT64_C(10000000000)
 #define SLO_LATENCIES 20u
 /* So many batches of a size say what it takes; and by so much they have to differ to be believed.
  */

@@ -78,7 +78,7 @@ class Connected:
     """A server with a channel to it."""
 
     def __init__(self, *arguments, options=()):
-        self.server = Server(*arguments)
+        self.server = Server(*arguments, "--allow-client-shm")
         self.channel = grpc.insecure_channel("127.0.0.1:%d" % self.server.grpc_port,
                                              [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), *options])
 

@@ -42,7 +42,7 @@ repo = serving.repository(
     brittle=sleeper("1ms", more="  fail_every: 3\n"),
     unbatched='backend: identity\nmax_batch_size: 0\nsettings:\n  inputs: "x:FP32[-1,-1]"\n',
     text='backend: identity\nmax_batch_size: 0\nsettings:\n  inputs: "x:BYTES[-1]"\n')
-server = Server(repo, "--loops", "4", "--idle-timeout", "2s", "--max-connections", "20000", "--accelerators", "4")
+server = Server(repo, "--allow-client-shm", "--loops", "4", "--idle-timeout", "2s", "--max-connections", "20000", "--accelerators", "4")
 GOOD = json.dumps({"inputs": [tensor("x", [1, 2], "FP32", [1, 2])]})
 
 

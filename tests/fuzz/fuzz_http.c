@@ -32,6 +32,7 @@ static void prepare(void)
     /* Nobody reads the other end: once it is full, libuv says so, as with a client that is slow. */
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
     FUZZ_CHECK(uv_loop_init(&loop) == 0);
+    server.uv = &loop;
     FUZZ_CHECK(fm_stream_open(&connection.stream, &loop, sockets[0], &server.shared, NULL, NULL) ==
                0);
 }
