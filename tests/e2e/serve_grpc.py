@@ -98,8 +98,9 @@ class Connected:
 
 TYPES = "BOOL:BOOL[-1], UINT8:UINT8[-1], INT16:INT16[-1], UINT32:UINT32[-1], INT64:INT64[-1], FP16:FP16[-1], FP32:FP32[-1], FP64:FP64[-1], BF16:BF16[-1], BYTES:BYTES[-1]"
 repo = serving.repository(directory.name + "/models", echo=ECHO, slow=sleeper("300ms", batch=1), types=echo(TYPES), one=sleeper("300ms", batch=1))
-# Accelerators enough, because most of this is not about overload.
-main = Connected(repo, "--accelerators", "4", "--max-body", "1MiB")
+# What is there is run at once: this is about the protocol, not about when work starts.
+PLAIN = ["--accelerators", "4", "--policy", "eager", "--no-admission"]
+main = Connected(repo, *PLAIN, "--max-body", "1MiB")
 
 
 def request(model="echo", values=(1.0, 2.0), shape=None, name="x", datatype="FP32", raw=True, **fields):
@@ -276,7 +277,7 @@ def statistics_add_up():
 
 @test
 def rows_that_accelerators_share_are_counted_once():
-    with Connected(repo, "--accelerators", "4") as it:
+    with Connected(repo, *PLAIN) as it:
         infer_there = it.call("ModelInfer")
         rows = 0
         for size in [1, 3, 5, 7, 8] * 40:
@@ -288,7 +289,7 @@ def rows_that_accelerators_share_are_counted_once():
 
 @test
 def a_full_server_is_unavailable():
-    with Connected(repo, "--requests-max", "2", "--no-admission") as it:
+    with Connected(repo, *PLAIN, "--requests-max", "2") as it:
         waiting = [it.call("ModelInfer").future(slow(), timeout=30) for _ in range(6)]
         codes = sorted(str(one.code()) for one in waiting)
         assert codes == ["StatusCode.OK"] * 2 + ["StatusCode.UNAVAILABLE"] * 4, codes
@@ -459,7 +460,7 @@ def health_checks():
 
 @test
 def a_drain_answers_what_it_took_and_tells_watchers():
-    with Connected(repo) as it:
+    with Connected(repo, *PLAIN) as it:
         watch = health(it, "", "Watch")
         assert next(watch).status == 1
         call = it.call("ModelInfer").future(slow(), timeout=30)
