@@ -100,7 +100,7 @@ TYPES = "BOOL:BOOL[-1], UINT8:UINT8[-1], INT16:INT16[-1], UINT32:UINT32[-1], INT
 repo = serving.repository(directory.name + "/models", echo=ECHO, slow=sleeper("300ms", batch=1), types=echo(TYPES), one=sleeper("300ms", batch=1))
 # What is there is run at once: this is about the protocol, not about when work starts.
 PLAIN = ["--accelerators", "4", "--policy", "eager", "--no-admission"]
-main = Connected(repo, *PLAIN, "--max-body", "1MiB")
+main = Connected(repo, *PLAIN, "--max-body", "1MiB", "--allow-client-shm")
 
 
 def request(model="echo", values=(1.0, 2.0), shape=None, name="x", datatype="FP32", raw=True, **fields):

@@ -617,7 +617,7 @@ def run(results_path):
     paths = models.repository(directory.name)
     rows = results.Results(version("tritonclient"))
     # Accelerators enough, because it is not overload that is tried here: `slow` holds one for long.
-    with serving.Server(*paths, "--accelerators", 4) as server, serving.Server(paths[0], "--model-control-mode", "explicit") as explicit:
+    with serving.Server(*paths, "--accelerators", 4, "--allow-client-shm") as server, serving.Server(paths[0], "--model-control-mode", "explicit") as explicit:
         slow_inputs.metadata = server.get("/v2/models/slow")["inputs"][0]
         for kind in kinds:
             clients = {False: Client(kind, server), True: Client(kind, explicit)}

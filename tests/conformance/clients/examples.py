@@ -44,7 +44,7 @@ def main():
     for name in ("simple_sequence", "simple_dyna_sequence", "simple_string_dyna_sequence"):  # there have to be seven models
         models.write("%s/%s/model.yaml" % (seven[0], name), "backend: identity\n")
     rows = results.Results(version("tritonclient"))
-    with serving.Server(*whole) as server, serving.Server(*seven, "--model-control-mode", "explicit") as explicit:
+    with serving.Server(*whole, "--allow-client-shm") as server, serving.Server(*seven, "--model-control-mode", "explicit") as explicit:
         for pattern, protocols in PROGRAMS:
             for protocol in protocols:
                 name = pattern % protocol if "%s" in pattern else pattern

@@ -131,7 +131,7 @@ def main():
         models.write(directory.name + "/" + name, content)
     version = re.search(r"Version\s*(\S*)", subprocess.run([program, "--version"], capture_output=True, text=True).stdout)
     rows = results.Results("perf_analyzer" + (" " + version.group(1) if version and version.group(1)[:1].isdigit() else ""))
-    with serving.Server(*paths, "--accelerators", 4) as server:
+    with serving.Server(*paths, "--accelerators", 4, "--allow-client-shm") as server:
         load = Load(program, server, directory.name)
         for protocol, name, options, model in CASES:
             rows.run("perf_analyzer", name, protocol, load.case, protocol, options, model)
