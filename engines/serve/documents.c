@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/serve/model_document.h"
@@ -18,22 +19,16 @@ void fm_serve_write_server(const struct fm_serve_loop *loop, struct fm_text *tex
                            enum fm_messages_form form)
 {
     /* Only what works: clients decide by this list what to ask for. */
-    static const char *const extensions[] = {"classification",
-                                             "model_repository",
-                                             "model_repository(unload_dependents)",
-                                             "schedule_policy",
-                                             "model_configuration",
-                                             "system_shared_memory",
-                                             "binary_tensor_data",
-                                             "parameters",
-                                             "statistics",
-                                             "trace",
-                                             "logging"};
-    const struct fm_messages_server server = {.name = "fermata",
-                                              .version = loop->serve->options->server_version,
-                                              .extensions = extensions,
-                                              .extension_count =
-                                                  sizeof(extensions) / sizeof(extensions[0])};
+    static const char *const extensions[] = {
+        "classification",  "model_repository",    "model_repository(unload_dependents)",
+        "schedule_policy", "model_configuration", "binary_tensor_data",
+        "parameters",      "statistics",          "trace",
+        "logging",         "system_shared_memory"};
+    const struct fm_messages_server server = {
+        .name = "fermata",
+        .version = loop->serve->options->server_version,
+        .extensions = extensions,
+        .extension_count = FM_COUNT_OF(extensions) - (loop->serve->regions.refused ? 1 : 0)};
     fm_messages_write_server(text, form, &server);
 }
 

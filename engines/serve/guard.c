@@ -12,12 +12,9 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-/* Of pages and what they ask for. They hold nothing from elsewhere and are nobody's frame. */
-#define PAGE_FIELDS                               \
-    "X-Content-Type-Options: nosniff\r\n"         \
-    "X-Frame-Options: DENY\r\n"                   \
-    "Referrer-Policy: no-referrer\r\n"            \
-    "Cross-Origin-Opener-Policy: same-origin\r\n" \
+/* Of pages and what they ask for, besides what pages.c says: nobody's frame. */
+#define PAGE_FIELDS                                                        \
+    "X-Frame-Options: DENY\r\nCross-Origin-Opener-Policy: same-origin\r\n" \
     "Cross-Origin-Resource-Policy: same-origin\r\n"
 
 /* --- HTTP --- */
