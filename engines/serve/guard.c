@@ -12,10 +12,11 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-/* Of pages and what they ask for, besides what pages.c says: nobody's frame. */
+/* Of the dashboard's numbers, and of its pages besides what pages.c says: nobody's frame. */
 #define PAGE_FIELDS                                                        \
     "X-Frame-Options: DENY\r\nCross-Origin-Opener-Policy: same-origin\r\n" \
     "Cross-Origin-Resource-Policy: same-origin\r\n"
+#define NUMBERS_FIELDS PAGE_FIELDS "X-Content-Type-Options: nosniff\r\n"
 
 /* --- HTTP --- */
 
@@ -107,7 +108,9 @@ bool fm_serve_http_guard(struct fm_serve_loop *loop, struct fm_http_request *htt
         verdict = fm_access_enter(access, &loop->who, now_ns, &loop->slot);
     }
     if (class == FM_ACCESS_OPEN || class == FM_ACCESS_OBSERVE) {
-        http->answer_fields = http->answer_fields != NULL ? http->answer_fields : PAGE_FIELDS;
+        http->answer_fields = http->answer_fields != NULL ? http->answer_fields
+                              : class == FM_ACCESS_OPEN   ? PAGE_FIELDS
+                                                          : NUMBERS_FIELDS;
     }
     if (verdict != FM_ACCESS_GRANTED) {
         fm_access_refused(access, &loop->who, verdict, "http", now_ns);
