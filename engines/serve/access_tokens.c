@@ -67,7 +67,9 @@ static int digest_read(const struct reader *reader, const char *word,
             int high = hex_digit(hex[2 * i]);
             int low = hex_digit(hex[2 * i + 1]);
             good = high >= 0 && low >= 0;
-            ret_digest[i] = good ? (uint8_t)(high << 4 | low) : 0;
+            if (good) {
+                ret_digest[i] = (uint8_t)(high << 4 | low);
+            }
         }
         return good ? 0 : fail(reader, "behind sha256: there must be 64 hexadecimal digits");
     }
