@@ -259,19 +259,27 @@ enum { KEY_ADDRESS = 1, KEY_TOKEN = 2 };
 static void who_by_address(const struct fm_access *access, const struct fm_peer *peer,
                            struct fm_access_who *ret_who)
 {
-    const uint8_t *a = peer->address;
     size_t size = peer->kind == FM_PEER_IPV4 ? 4 : peer->kind == FM_PEER_IPV6 ? 8 : 0;
-    *ret_who = (struct fm_access_who){.limit = access->options.limit};
+    ret_who->key = (struct fm_client_key){{0}};
+    ret_who->limit = access->options.limit;
+    ret_who->name[0] = '\0';
     ret_who->key.bytes[0] = KEY_ADDRESS;
     ret_who->key.bytes[1] = (uint8_t)peer->kind;
-    memcpy(ret_who->key.bytes + 2, a, size);
-    if (peer->kind == FM_PEER_IPV4) {
-        (void)snprintf(ret_who->name, sizeof ret_who->name, "%u.%u.%u.%u", a[0], a[1], a[2], a[3]);
-    } else if (peer->kind == FM_PEER_IPV6) {
-        (void)snprintf(ret_who->name, sizeof ret_who->name, "%x:%x:%x:%x::/64", a[0] << 8 | a[1],
-                       a[2] << 8 | a[3], a[4] << 8 | a[5], a[6] << 8 | a[7]);
+    memcpy(ret_who->key.bytes + 2, peer->address, size);
+}
+
+void fm_access_who_name(const struct fm_access_who *who, char *text, size_t size)
+{
+    const uint8_t *a = who->key.bytes + 2;
+    if (who->key.bytes[0] == KEY_TOKEN) {
+        (void)snprintf(text, size, "%s", who->name);
+    } else if (who->key.bytes[1] == FM_PEER_IPV4) {
+        (void)snprintf(text, size, "%u.%u.%u.%u", a[0], a[1], a[2], a[3]);
+    } else if (who->key.bytes[1] == FM_PEER_IPV6) {
+        (void)snprintf(text, size, "%x:%x:%x:%x::/64", a[0] << 8 | a[1], a[2] << 8 | a[3],
+                       a[4] << 8 | a[5], a[6] << 8 | a[7]);
     } else {
-        (void)snprintf(ret_who->name, sizeof ret_who->name, "unix");
+        (void)snprintf(text, size, "unix");
     }
 }
 
@@ -322,7 +330,7 @@ enum fm_access_verdict fm_access_identify(struct fm_access_seat *seat, const str
     ret_who->key = (struct fm_client_key){.bytes = {KEY_TOKEN}};
     memcpy(ret_who->key.bytes + 1, token->digest, FM_CLIENT_KEY_BYTES - 1);
     ret_who->limit = token->limit;
-    (void)snprintf(ret_who->name, sizeof ret_who->name, "%s", token->name);
+    memcpy(ret_who->name, token->name, sizeof token->name);
     return (token->scopes & scopes[class]) != 0 ? FM_ACCESS_GRANTED : FM_ACCESS_NO_SCOPE;
 }
 
@@ -399,7 +407,9 @@ void fm_access_refused(struct fm_access *access, const struct fm_access_who *who
                fm_client_table_note(&shard->table, index, now_ns, LOG_INTERVAL_NS);
     fm_mutex_unlock(&shard->mutex);
     if (say) {
-        fm_log(FM_LOG_WARNING, "access_refused", FM_LOG_TEXT("client", who->name),
+        char name[FM_ACCESS_NAME_BYTES_MAX + 1];
+        fm_access_who_name(who, name, sizeof name);
+        fm_log(FM_LOG_WARNING, "access_refused", FM_LOG_TEXT("client", name),
                FM_LOG_TEXT("reason", verdicts[verdict].name), FM_LOG_TEXT("protocol", protocol));
     }
 }

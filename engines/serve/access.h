@@ -87,8 +87,10 @@ void fm_access_seat_deinit(struct fm_access_seat *seat); /* accepts a zeroed one
 struct fm_access_who {
     struct fm_client_key key;
     struct fm_client_limit limit;
-    char name[FM_ACCESS_NAME_BYTES_MAX + 8]; /* for the log */
+    char name[FM_ACCESS_NAME_BYTES_MAX + 1]; /* of the token */
 };
+/* For the log: the token's name, or the address. */
+void fm_access_who_name(const struct fm_access_who *who, char *text, size_t size);
 
 struct fm_access_credentials {
     const char *authorization; /* NULL: none */

@@ -240,7 +240,9 @@ TEST(who_may_do_what)
     CHECK_INT_EQ(fm_access_create(&options, &access, NULL), 0);
     CHECK_INT_EQ(fm_access_seat_init(&seat, access, NULL), 0);
     CHECK_INT_EQ(ask(&seat, NULL, FM_ACCESS_HEALTH, &who), FM_ACCESS_GRANTED);
-    CHECK_STR_EQ(who.name, "2001:db8:1:2::/64");
+    char name[100];
+    fm_access_who_name(&who, name, sizeof name);
+    CHECK_STR_EQ(name, "2001:db8:1:2::/64");
     CHECK_INT_EQ(ask(&seat, NULL, FM_ACCESS_OPEN, &who), FM_ACCESS_GRANTED);
     CHECK_INT_EQ(ask(&seat, NULL, FM_ACCESS_INFER, &who), FM_ACCESS_NO_TOKEN);
     CHECK_INT_EQ(ask(&seat, "", FM_ACCESS_INFER, &who), FM_ACCESS_BAD_TOKEN);
