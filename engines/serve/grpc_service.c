@@ -104,21 +104,58 @@ void fm_serve_grpc_finish(struct fm_grpc_service_call *call, const struct fm_err
     fm_serve_grpc_progress(call);
 }
 
+static void stream_add(struct fm_grpc_service_call *call)
+{
+    struct fm_serve_loop *loop = call->loop;
+    call->stream_next = loop->streams;
+    call->stream_place = &loop->streams;
+    if (loop->streams != NULL) {
+        loop->streams->stream_place = &call->stream_next;
+    }
+    loop->streams = call;
+}
+
+static void stream_remove(struct fm_grpc_service_call *call)
+{
+    if (call->stream_place == NULL) {
+        return;
+    }
+    *call->stream_place = call->stream_next;
+    if (call->stream_next != NULL) {
+        call->stream_next->stream_place = call->stream_place;
+    }
+}
+
+void fm_serve_grpc_streams_end(struct fm_serve_loop *loop)
+{
+    struct fm_grpc_service_call *next = NULL;
+    for (struct fm_grpc_service_call *call = loop->streams; call != NULL; call = next) {
+        next = call->stream_next;
+        fm_serve_grpc_progress(call);
+    }
+}
+
 void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
 {
     if (call->held > 0 || call->first != NULL) {
         return;
     }
     if (call->grpc != NULL) {
-        if (is_stream(call) && call->half_closed && call->watched == NULL) {
-            fm_serve_grpc_finish(call, NULL);
+        bool draining = fm_serve_is_draining(call->loop->serve);
+        if (!is_stream(call) || call->watched != NULL || !(call->half_closed || draining)) {
+            return;
         }
+        /* What was accepted is answered; a client that goes on is to go on elsewhere. */
+        static const struct fm_error leaving = {.status = FM_EUNAVAILABLE,
+                                                .text = "the server is shutting down"};
+        fm_serve_grpc_finish(call, call->half_closed ? NULL : &leaving);
         return;
     }
     if (call->operation != NULL) {
         call->operation->client = NULL;
     }
     struct fm_serve_loop *loop = call->loop;
+    stream_remove(call);
     fm_free(call);
     loop->in_flight--;
     fm_serve_loop_progress(loop);
@@ -608,6 +645,9 @@ static void on_begin(void *context, struct fm_grpc_call *grpc)
     call->method = method;
     call->unary_infer = methods[method].infer && !methods[method].stream;
     grpc->user = call;
+    if (methods[method].stream) {
+        stream_add(call);
+    }
     loop->in_flight++;
 }
 
@@ -625,6 +665,11 @@ static void on_message(void *context, struct fm_grpc_call *grpc, struct fm_buffe
         return;
     }
     call->had_message = true;
+    if (method->stream && fm_serve_is_draining(call->loop->serve)) {
+        fm_grpc_handled(grpc);
+        fm_serve_grpc_progress(call);
+        return;
+    }
     if (method->take != NULL) {
         method->take(call, buffer, data, size);
         return;

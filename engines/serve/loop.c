@@ -86,6 +86,7 @@ static void on_metrics_drained(void *context)
 void fm_serve_loop_drain(struct fm_serve_loop *loop)
 {
     fm_serve_grpc_watch_round(loop);
+    fm_serve_grpc_streams_end(loop);
     fm_http_server_drain(loop->http, DRAIN_GRACE_NS);
     if (loop->grpc != NULL) {
         fm_grpc_server_drain(loop->grpc, DRAIN_GRACE_NS);

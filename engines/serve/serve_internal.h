@@ -50,6 +50,7 @@ struct fm_serve_loop {
     struct fm_inference *inferences;       /* free ones */
     uint32_t inference_count;              /* free */
     struct fm_grpc_service_call *watching; /* calls of Health.Watch */
+    struct fm_grpc_service_call *streams;
     struct fm_access_seat seat;
     struct fm_access_who who; /* of the HTTP request that is being looked at ... */
     uint32_t slot;  /* ... and its place among those in flight, until an inference takes it */
@@ -303,6 +304,9 @@ struct fm_grpc_service_call {
     uint32_t unanswered;
     /* A unary call that waits for the catalog. */
     struct fm_serve_operation *operation;
+    /* Of a stream: the loop's others. */
+    struct fm_grpc_service_call *stream_next;
+    struct fm_grpc_service_call **stream_place; /* what points to it; NULL: no stream */
     /* Health.Watch. */
     struct fm_grpc_service_call *watch_next;
     char *watched;
@@ -316,6 +320,8 @@ void fm_serve_grpc_finish(struct fm_grpc_service_call *call, const struct fm_err
 /* Something that the call waited for is over: ends a stream when nothing more comes, frees what is
  * finished. */
 void fm_serve_grpc_progress(struct fm_grpc_service_call *call);
+/* The server drains: streams that wait for nothing end now, the others with their last answer. */
+void fm_serve_grpc_streams_end(struct fm_serve_loop *loop);
 /* Tells those who watch what has changed. */
 void fm_serve_grpc_watch_round(struct fm_serve_loop *loop);
 /* grpc_infer.c */
