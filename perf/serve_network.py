@@ -1,0 +1,41 @@
+"""A network of any size as an ONNX file, for the serve_* measurements."""
+import random
+import struct
+
+WIDTH = 2048
+
+
+def field(number, value):
+    """A field of a protobuf message: bytes, text or an integer."""
+    def varint(rest):
+        out = b""
+        while rest >= 128:
+            out, rest = out + bytes([rest & 127 | 128]), rest >> 7
+        return out + bytes([rest])
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def perceptron(path, layers=4):
+    """Rows of WIDTH numbers, `layers` times a matrix (16 MB) and a ReLU."""
+    rng = random.Random(1)
+    row = [rng.uniform(-0.05, 0.05) for _ in range(WIDTH)]
+    weights = b"".join(struct.pack("<%df" % WIDTH, *(row[i:] + row[:i])) for i in range(WIDTH))
+
+    def port(name):
+        shape = field(1, field(2, "n")) + field(1, field(1, WIDTH))
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
+    graph, last = b"", "x"
+    for layer in range(layers):
+        out = "y" if layer == layers - 1 else "h%d" % layer
+        graph += field(1, field(1, last) + field(1, "w%d" % layer) + field(2, "m%d" % layer) + field(4, "MatMul"))
+        graph += field(1, field(1, "m%d" % layer) + field(2, out) + field(4, "Relu"))
+        last = out
+    graph += field(2, "mlp")
+    for layer in range(layers):
+        graph += field(5, field(1, WIDTH) + field(1, WIDTH) + field(2, 1) + field(8, "w%d" % layer) + field(9, weights))
+    graph += field(11, port("x")) + field(12, port("y"))
+    with open(path, "wb") as file:
+        file.write(field(1, 8) + field(7, graph) + field(8, field(2, 17)))
