@@ -109,8 +109,10 @@ static void stream_progress(struct fm_grpc_service_call *call)
 static void finish(struct fm_inference *inference, const struct fm_error *error)
 {
     struct fm_grpc_service_call *call = inference->call;
-    inference->outcome = *error;
-    if (error->status == 0) {
+    if (error->status != 0) {
+        inference->outcome = *error; /* not when all is well: it is half a kilobyte */
+    } else {
+        inference->outcome.status = 0;
         const struct fm_oip_grpc_form form = {.stream = !call->unary_infer, .final = true};
         int status = fm_oip_grpc_encode(&inference->entry->signature, &inference->decoded,
                                         inference->outputs, fm_inference_labels, inference->entry,

@@ -454,4 +454,33 @@ TEST(any_bytes_written_as_a_string_read_back_clean)
     }
 }
 
+/* Eight bytes are looked at together: each byte that is special, at each place, in texts of each
+ * length, stands alone between plain ones. */
+TEST(a_special_byte_is_seen_wherever_it_stands)
+{
+    for (unsigned byte = 0; byte < 0x80; byte++) {
+        for (size_t length = 1; length <= 20; length++) {
+            for (size_t place = 0; place < length; place++) {
+                char bytes[20];
+                memset(bytes, 'a', sizeof bytes);
+                bytes[place] = (char)byte;
+                struct fm_text text = {0};
+                struct fm_json_writer writer;
+                fm_json_writer_init(&writer, &text);
+                fm_json_string_n(&writer, bytes, length);
+                bool plain = byte >= 0x20 && byte < 0x7F && byte != '"' && byte != '\\';
+                CHECK(plain == (text.length == length + 2));
+                struct fm_json_reader reader;
+                fm_json_reader_init(&reader, text.data, text.length);
+                CHECK_INT_EQ(fm_json_next(&reader), FM_JSON_STRING);
+                struct fm_text again = {0};
+                fm_json_decode(&reader, &again);
+                CHECK(again.length == length && memcmp(again.data, bytes, length) == 0);
+                fm_text_deinit(&text);
+                fm_text_deinit(&again);
+            }
+        }
+    }
+}
+
 TEST_MAIN()
