@@ -2,7 +2,7 @@
  * A load generator for servers of the Open Inference Protocol: HTTP/1.1 and gRPC, closed loop and
  * open loop, answers checked, results as one JSON object.
  *
- * usage: serve_load --http PORT | --grpc PORT [--OPTION VALUE]...     (see `options` below)
+ * usage: serve_load --http PORT | --grpc PORT [--OPTION VALUE]...     (see `option_rows` below)
  *
  * Closed loop: connections x streams requests are always under way. Open loop (--rate): a seeded
  * Poisson process says when requests are due; latency counts from then, however late they could be
@@ -16,7 +16,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <math.h>
 #include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
@@ -32,6 +31,7 @@
 #include <unistd.h>
 
 #include "core/util/random.h"
+#include "core/util/text.h"
 
 enum {
     STATUS_MAX = 600,
@@ -47,25 +47,25 @@ enum {
 #define NS_PER_S UINT64_C(1000000000)
 
 static struct {
-    int http_port;
-    int grpc_port;
+    uint64_t http_port;
+    uint64_t grpc_port;
     const char *model;
-    int models; /* above 0: names are --model and a number, chosen at random */
-    int connections;
-    int streams;
+    uint64_t models; /* above 0: names are --model and a number, chosen at random */
+    uint64_t connections;
+    uint64_t streams;
     double rate;
     double seconds;
     double warmup;
-    long requests; /* ends after so many */
+    uint64_t requests; /* ends after so many */
     double timeout_ms;
     double slo_ms;
     const char *input;
     const char *shape;
     const char *datatype;
-    long bytes;
+    uint64_t bytes;
     bool check;
-    long pid;
-    long seed;
+    uint64_t pid;
+    uint64_t seed;
 } options = {.model = "echo",
              .connections = 1,
              .streams = 1,
@@ -77,27 +77,33 @@ static struct {
              .bytes = 1024,
              .seed = 1};
 
-static const struct option long_options[] = {
-    {"http", required_argument, NULL, 'h'},
-    {"grpc", required_argument, NULL, 'g'},
-    {"model", required_argument, NULL, 'm'},
-    {"models", required_argument, NULL, 'M'},
-    {"connections", required_argument, NULL, 'c'},
-    {"streams", required_argument, NULL, 's'},
-    {"rate", required_argument, NULL, 'r'},
-    {"seconds", required_argument, NULL, 't'},
-    {"warmup", required_argument, NULL, 'w'},
-    {"requests", required_argument, NULL, 'n'},
-    {"timeout-ms", required_argument, NULL, 'T'},
-    {"slo-ms", required_argument, NULL, 'S'},
-    {"input", required_argument, NULL, 'i'},
-    {"shape", required_argument, NULL, 'a'},
-    {"datatype", required_argument, NULL, 'd'},
-    {"bytes", required_argument, NULL, 'b'},
-    {"check", no_argument, NULL, 'k'},
-    {"pid", required_argument, NULL, 'p'},
-    {"seed", required_argument, NULL, 'e'},
-    {NULL, 0, NULL, 0},
+/* Exactly one of the places is set. */
+static const struct {
+    const char *name;
+    uint64_t *count;
+    double *number;
+    const char **text;
+    bool *flag;
+} option_rows[] = {
+    {"--http", .count = &options.http_port},
+    {"--grpc", .count = &options.grpc_port},
+    {"--model", .text = &options.model},
+    {"--models", .count = &options.models},
+    {"--connections", .count = &options.connections},
+    {"--streams", .count = &options.streams},
+    {"--rate", .number = &options.rate},
+    {"--seconds", .number = &options.seconds},
+    {"--warmup", .number = &options.warmup},
+    {"--requests", .count = &options.requests},
+    {"--timeout-ms", .number = &options.timeout_ms},
+    {"--slo-ms", .number = &options.slo_ms},
+    {"--input", .text = &options.input},
+    {"--shape", .text = &options.shape},
+    {"--datatype", .text = &options.datatype},
+    {"--bytes", .count = &options.bytes},
+    {"--check", .flag = &options.check},
+    {"--pid", .count = &options.pid},
+    {"--seed", .count = &options.seed},
 };
 
 /* One request under way, or the place for one. */
@@ -199,7 +205,7 @@ static uint64_t server_cpu_ns(void)
     if (options.pid == 0) {
         return 0;
     }
-    (void)snprintf(path, sizeof path, "/proc/%ld/task", options.pid);
+    (void)snprintf(path, sizeof path, "/proc/%llu/task", (unsigned long long)options.pid);
     DIR *tasks = opendir(path);
     if (tasks == NULL) {
         fail(path);
@@ -253,14 +259,14 @@ static void http_body(struct bytes *to, const char *name)
     int json_size =
         snprintf(json, sizeof json,
                  "{\"inputs\":[{\"name\":\"%s\",\"shape\":[%s],\"datatype\":\"%s\","
-                 "\"parameters\":{\"binary_data_size\":%ld}}],"
+                 "\"parameters\":{\"binary_data_size\":%d}}],"
                  "\"parameters\":{\"binary_data_output\":true%s}}",
-                 options.input, options.shape, options.datatype, options.bytes, timeout);
+                 options.input, options.shape, options.datatype, (int)options.bytes, timeout);
     int head_size = snprintf(head, sizeof head,
                              "POST /v2/models/%s/infer HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                              "Content-Type: application/octet-stream\r\n"
-                             "Inference-Header-Content-Length: %d\r\nContent-Length: %ld\r\n\r\n",
-                             name, json_size, json_size + options.bytes);
+                             "Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n",
+                             name, json_size, json_size + (int)options.bytes);
     append(to, head, (size_t)head_size);
     append(to, json, (size_t)json_size);
     append(to, payload.data, payload.size);
@@ -295,15 +301,16 @@ static void grpc_body(struct bytes *to, const char *name)
 
 static void bodies_make(void)
 {
-    payload.size = (size_t)options.bytes;
+    payload.size = options.bytes;
     payload.data = memory(NULL, payload.size + 1);
     for (size_t i = 0; i < payload.size; i++) {
         /* Small finite numbers in every format, and no two rows alike. */
         payload.data[i] = (unsigned char)(i % 4 == 3 ? 0x3f : (i * 7) % 0x70);
     }
-    for (int i = 0; i < (options.models > 0 ? options.models : 1); i++) {
+    for (uint64_t i = 0; i < (options.models > 0 ? options.models : 1); i++) {
         char name[256];
-        (void)snprintf(name, sizeof name, options.models > 0 ? "%s%d" : "%s", options.model, i);
+        (void)snprintf(name, sizeof name, options.models > 0 ? "%s%u" : "%s", options.model,
+                       (unsigned)i);
         (void)snprintf(paths[i], sizeof paths[i], "/inference.GRPCInferenceService/ModelInfer");
         if (options.grpc_port != 0) {
             grpc_body(&bodies[i], name);
@@ -400,9 +407,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     (void)context;
     struct slot *slot = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (slot != NULL && name_size == 11 && memcmp(name, "grpc-status", 11) == 0) {
-        char text[8] = "";
-        memcpy(text, value, value_size < 7 ? value_size : 7);
-        slot->status = atoi(text);
+        slot->status = 0;
+        for (size_t i = 0; i < value_size && i < 3; i++) {
+            slot->status = slot->status * 10 + (value[i] - '0');
+        }
     }
     return 0;
 }
@@ -524,12 +532,11 @@ static void flush(struct connection *connection)
 
 static void next_request(struct slot *slot)
 {
-    if (over || (options.requests > 0 && sent_count >= (uint64_t)options.requests)) {
+    if (over || (options.requests > 0 && sent_count >= options.requests)) {
         return;
     }
-    slot->model = options.models > 0
-                      ? (uint32_t)fm_random_below(&random_models, (uint64_t)options.models)
-                      : 0;
+    slot->model =
+        options.models > 0 ? (uint32_t)fm_random_below(&random_models, options.models) : 0;
     slot->sent = 0;
     if (options.rate <= 0) {
         slot->due_ns = now();
@@ -554,7 +561,8 @@ static void http_answers(struct connection *connection)
     *end = '\0';
     const char *length = strcasestr((const char *)connection->in, "\r\nContent-Length:");
     size_t body = length != NULL ? strtoul(length + 17, NULL, 10) : 0;
-    int status = connection->in_size > 12 ? atoi((const char *)connection->in + 9) : 0;
+    int status =
+        connection->in_size > 12 ? (int)strtol((const char *)connection->in + 9, NULL, 10) : 0;
     *end = '\r';
     if (connection->in_size < head + body) {
         return;
@@ -596,7 +604,7 @@ static bool receive(struct connection *connection)
 
 static void connection_open(struct connection *connection)
 {
-    int port = options.grpc_port != 0 ? options.grpc_port : options.http_port;
+    uint64_t port = options.grpc_port != 0 ? options.grpc_port : options.http_port;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -612,11 +620,11 @@ static void connection_open(struct connection *connection)
     if (options.grpc_port != 0) {
         grpc_open(connection);
     }
-    connection->slots = calloc((size_t)options.streams, sizeof *connection->slots);
+    connection->slots = calloc(options.streams, sizeof *connection->slots);
     if (connection->slots == NULL) {
         fail("no memory");
     }
-    for (int i = 0; i < options.streams; i++) {
+    for (uint64_t i = 0; i < options.streams; i++) {
         connection->slots[i].connection = connection;
     }
 }
@@ -661,7 +669,7 @@ static void wait_events(uint64_t until_ns)
         while ((events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0 && receive(connection)) {
         }
     }
-    for (int i = 0; i < options.connections; i++) {
+    for (uint64_t i = 0; i < options.connections; i++) {
         flush(&connections[i]);
     }
 }
@@ -669,7 +677,7 @@ static void wait_events(uint64_t until_ns)
 static bool done(uint64_t now_ns)
 {
     if (options.requests > 0) {
-        return answered_count >= (uint64_t)options.requests;
+        return answered_count >= options.requests;
     }
     return now_ns >= end_ns + 3 * NS_PER_S ||
            (now_ns >= end_ns && (in_flight == 0 || options.rate <= 0));
@@ -685,8 +693,8 @@ static void run(void)
         begin_ns = start_ns;
         end_ns = UINT64_MAX;
     }
-    for (int j = 0; j < options.streams; j++) {
-        for (int i = 0; i < options.connections; i++) {
+    for (uint64_t j = 0; j < options.streams; j++) {
+        for (uint64_t i = 0; i < options.connections; i++) {
             struct slot *slot = &connections[i].slots[j];
             if (options.rate > 0) {
                 slot->next = free_slots;
@@ -700,7 +708,7 @@ static void run(void)
         if (options.rate > 0) {
             schedule(&next_ns);
         }
-        for (int i = 0; i < options.connections; i++) {
+        for (uint64_t i = 0; i < options.connections; i++) {
             flush(&connections[i]);
         }
         if (real_begin_ns == 0 && now_ns >= begin_ns) {
@@ -788,95 +796,67 @@ static void report(void)
     (void)printf("}, \"counted\": %llu}\n", (unsigned long long)counted);
 }
 
-static void option_take(int key)
+/* Takes the option at `arguments`; how many words it is, 0: it is wrong. */
+static int option_take(char **arguments)
 {
-    switch (key) {
-    case 'h':
-        options.http_port = atoi(optarg);
-        break;
-    case 'g':
-        options.grpc_port = atoi(optarg);
-        break;
-    case 'm':
-        options.model = optarg;
-        break;
-    case 'M':
-        options.models = atoi(optarg);
-        break;
-    case 'c':
-        options.connections = atoi(optarg);
-        break;
-    case 's':
-        options.streams = atoi(optarg);
-        break;
-    case 'r':
-        options.rate = atof(optarg);
-        break;
-    case 't':
-        options.seconds = atof(optarg);
-        break;
-    case 'w':
-        options.warmup = atof(optarg);
-        break;
-    case 'n':
-        options.requests = atol(optarg);
-        break;
-    case 'T':
-        options.timeout_ms = atof(optarg);
-        break;
-    case 'S':
-        options.slo_ms = atof(optarg);
-        break;
-    case 'i':
-        options.input = optarg;
-        break;
-    case 'a':
-        options.shape = optarg;
-        break;
-    case 'd':
-        options.datatype = optarg;
-        break;
-    case 'b':
-        options.bytes = atol(optarg);
-        break;
-    case 'k':
-        options.check = true;
-        break;
-    case 'p':
-        options.pid = atol(optarg);
-        break;
-    case 'e':
-        options.seed = atol(optarg);
-        break;
-    default:
-        exit(2);
+    for (size_t i = 0; i < sizeof option_rows / sizeof option_rows[0]; i++) {
+        if (strcmp(arguments[0], option_rows[i].name) != 0) {
+            continue;
+        }
+        if (option_rows[i].flag != NULL) {
+            *option_rows[i].flag = true;
+            return 1;
+        }
+        const char *value = arguments[1];
+        int status = value == NULL ? -1 : 0;
+        if (status == 0 && option_rows[i].count != NULL) {
+            status = fm_parse_uint64(value, option_rows[i].count);
+        } else if (status == 0 && option_rows[i].number != NULL) {
+            status = fm_parse_double(value, option_rows[i].number);
+        } else if (status == 0) {
+            *option_rows[i].text = value;
+        }
+        return status == 0 ? 2 : 0;
     }
+    return 0;
+}
+
+static bool options_fit(void)
+{
+    return (options.http_port == 0) != (options.grpc_port == 0) && options.connections >= 1 &&
+           options.connections <= CONNECTIONS_MAX && options.streams >= 1 &&
+           options.streams <= STREAMS_MAX && (options.http_port == 0 || options.streams == 1) &&
+           options.models <= MODELS_MAX && options.bytes >= 1 && options.bytes < WINDOW &&
+           options.requests <= INT32_MAX && options.rate >= 0 && options.seconds > 0 &&
+           options.http_port <= UINT16_MAX && options.grpc_port <= UINT16_MAX;
 }
 
 int main(int argument_count, char **arguments)
 {
-    for (int key; (key = getopt_long(argument_count, arguments, "", long_options, NULL)) != -1;) {
-        option_take(key);
+    for (int i = 1, words; i < argument_count; i += words) {
+        words = option_take(arguments + i);
+        if (words == 0) {
+            (void)fprintf(stderr, "serve_load: '%s' is no option, or has no value it can have\n",
+                          arguments[i]);
+            return 2;
+        }
     }
-    if ((options.http_port == 0) == (options.grpc_port == 0) || options.connections < 1 ||
-        options.connections > CONNECTIONS_MAX || options.streams < 1 ||
-        options.streams > STREAMS_MAX || (options.http_port != 0 && options.streams != 1) ||
-        options.models > MODELS_MAX || options.bytes < 1) {
+    if (!options_fit()) {
         (void)fprintf(stderr, "serve_load: --http PORT (one stream per connection) or --grpc PORT, "
                               "and sensible numbers\n");
         return 2;
     }
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    fm_random_init(&random_arrivals, (uint64_t)options.seed);
-    fm_random_init(&random_models, (uint64_t)options.seed + 1000003);
+    fm_random_init(&random_arrivals, options.seed);
+    fm_random_init(&random_models, options.seed + 1000003);
     backlog = memory(NULL, BACKLOG_MAX * sizeof *backlog);
-    connections = calloc((size_t)options.connections, sizeof *connections);
+    connections = calloc(options.connections, sizeof *connections);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (connections == NULL || epoll_fd < 0) {
         fail("start");
     }
     bodies_make();
-    for (int i = 0; i < options.connections; i++) {
+    for (uint64_t i = 0; i < options.connections; i++) {
         connection_open(&connections[i]);
     }
     run();
