@@ -124,6 +124,7 @@ static void http_options(const struct fm_serve_loop *loop, struct fm_http_option
     http->idle_timeout_ns = options->idle_timeout_ns;
     http->tls = loop->serve->tls;
     http->write_error = fm_oip_write_error;
+    http->align_header = "Inference-Header-Content-Length";
     http->error_type = "application/json";
     http->context = (void *)(uintptr_t)loop;
 }

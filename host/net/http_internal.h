@@ -38,6 +38,7 @@ struct fm_http_exchange {
     struct fm_http_header *headers;
     uint32_t header_capacity;
     char *body;
+    size_t body_offset; /* of its first byte in `body` */
     size_t body_size;
     size_t body_capacity;
     size_t body_charged; /* of the server's total */

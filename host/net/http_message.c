@@ -2,6 +2,7 @@
  * One HTTP request put together from the parser's pieces, and one answer written. See
  * http_internal.h.
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -238,6 +239,19 @@ static int event_chunk(void *context)
                : reject(connection, 413, "the request's body comes in too many chunks");
 }
 
+/* What the body has to be moved by for the data in it to be aligned. */
+static size_t body_offset(const struct fm_http_exchange *exchange)
+{
+    const char *name = exchange->server->options.align_header;
+    const char *text = name != NULL ? fm_http_header_find(&exchange->request, name) : NULL;
+    uint64_t before;
+    if (text == NULL || fm_parse_uint64(text, &before) != 0) {
+        return 0;
+    }
+    const uint64_t align = _Alignof(max_align_t);
+    return (size_t)((align - before % align) % align);
+}
+
 static bool body_reserve(struct fm_http_exchange *exchange, size_t size)
 {
     if (size <= exchange->body_capacity) {
@@ -251,7 +265,10 @@ static bool body_reserve(struct fm_http_exchange *exchange, size_t size)
         capacity = (size_t)announced;
     }
     capacity = capacity < size ? size : capacity;
-    char *body = fm_realloc(exchange->body, capacity);
+    if (exchange->body_capacity == 0) {
+        exchange->body_offset = body_offset(exchange);
+    }
+    char *body = fm_realloc(exchange->body, exchange->body_offset + capacity);
     if (body == NULL) {
         return false;
     }
@@ -275,7 +292,7 @@ static int event_body(void *context, const char *data, size_t length)
     if (!body_reserve(exchange, exchange->body_size + length)) {
         return reject(connection, 503, "out of memory");
     }
-    memcpy(exchange->body + exchange->body_size, data, length);
+    memcpy(exchange->body + exchange->body_offset + exchange->body_size, data, length);
     exchange->body_size += length;
     exchange->body_charged += length;
     server->body_bytes += length;
@@ -325,8 +342,8 @@ static int body_decompress(struct fm_http_exchange *exchange, const char **ret_r
         return 0;
     }
     struct fm_text text = {0};
-    int status = fm_decompress(compression, exchange->body, exchange->body_size,
-                               server->options.body_bytes_max, &text);
+    int status = fm_decompress(compression, exchange->body + exchange->body_offset,
+                               exchange->body_size, server->options.body_bytes_max, &text);
     server->body_bytes -= exchange->body_charged;
     exchange->body_charged = 0;
     int answer = 0;
@@ -349,6 +366,7 @@ static int body_decompress(struct fm_http_exchange *exchange, const char **ret_r
     }
     fm_free(exchange->body);
     exchange->body = text.data;
+    exchange->body_offset = 0;
     exchange->body_size = text.length;
     exchange->body_charged = text.length;
     server->body_bytes += text.length;
@@ -386,13 +404,14 @@ int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **re
         return status;
     }
     if (exchange->body_size > 0) {
+        char *first = exchange->body + exchange->body_offset;
         request->body_buffer =
-            fm_buffer_wrap(exchange->body, exchange->body_size, body_release, exchange->body);
+            fm_buffer_wrap(first, exchange->body_size, body_release, exchange->body);
         if (request->body_buffer == NULL) {
             *ret_reason = "out of memory";
             return 503;
         }
-        request->body = exchange->body;
+        request->body = first;
         request->body_size = exchange->body_size;
         exchange->body = NULL;
     }

@@ -99,6 +99,9 @@ struct fm_http_options {
     size_t body_bytes_max;       /* of one request */
     size_t body_bytes_total_max; /* of all requests being received or worked on */
     uint32_t connections_max;
+    /* NULL, or a header field that says how many bytes of the body come before data: these then lie
+     * aligned for any type. */
+    const char *align_header;
     uint64_t idle_timeout_ns;   /* between requests */
     uint64_t header_timeout_ns; /* from the first byte of a request to the end of its head */
     uint64_t body_timeout_ns;   /* for the body, plus one second for each 64 KiB received */

@@ -74,6 +74,19 @@ def answers_are_checked():
 
 
 @test
+def tensors_are_not_copied_behind_the_transport():
+    """What comes as binary lies aligned where it was received, whatever the length of the JSON before it."""
+    names = "e", "ec", "ech", "echo"
+    with repository({name: MODEL for name in names}) as directory, Server(BUILD, directory) as server:
+        for name in names:
+            for protocol in "http", "grpc":
+                # The timeout's digits make JSON of every length modulo four.
+                load(BUILD, server, protocol, model=name, requests=20, check=True, timeout_ms=10 ** (len(name) + 1))
+        copied = [value for key, value in server.scrape().items() if key.startswith("fermata_request_copied_bytes_total")]
+        assert copied and not any(copied), copied
+
+
+@test
 def latency_counts_from_when_a_request_was_due():
     """One place, 20 ms each, twice what it can do: waiting for the place is latency, and all that was due is answered or lost."""
     slow = 'backend: emulated\nmax_batch_size: 1\ninstances: 1\nsettings:\n  latency: "1:20ms"\n  inputs: "x:FP32[-1,-1]"\n'
