@@ -515,6 +515,9 @@ uint64_t fm_sched_demand_wait_ns(const struct fm_sched *sched,
         uint64_t part_micro = part_q10 * up_micro >> 10;
         share_micro = share_micro > part_micro ? share_micro : part_micro;
     }
+    /* Those that stand idle are there, whatever the rates of the last second say. */
+    uint64_t idle_micro = sched->grantable_count * ONE_MICRO;
+    share_micro = share_micro > idle_micro ? share_micro : idle_micro;
     share_micro = share_micro > ONE_MICRO / 1000 ? share_micro : ONE_MICRO / 1000;
     const struct fm_latency_table *table = fm_sched_plan_of(model);
     uint64_t each_ns = table->latency_ns[model->target] / model->target + 1;

@@ -135,8 +135,11 @@ static uint64_t patient_until_ns(const struct fm_sched *sched,
                                  const struct holding *holding)
 {
     uint64_t gather = ((uint64_t)holding->gathered + 1) * PATIENCE_FACTOR;
-    if (model->gap_ns >= FM_SCHED_TIME_MAX_NS / gather) {
+    if (model->bursts) {
         return FM_SCHED_NEVER;
+    }
+    if (model->gap_ns >= model->slo_ns) {
+        return 0; /* nobody is likely to join it at all */
     }
     return less(deadline_ns + sched->options.result_ns, model->slo_ns) + model->gap_ns * gather;
 }

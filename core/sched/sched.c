@@ -428,12 +428,14 @@ static void event_request(struct fm_sched *sched, const struct fm_sched_event *e
     node->priority = priority & (FM_SCHED_PRIORITY_COUNT - 1);
     node->attempts = 0;
     model->stats.requests++;
-    fm_sched_demand_arrival(sched, model);
     if (sched->now_ns + model->least_ns > deadline_ns) {
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_INFEASIBLE, actions);
         return;
     }
-    if (sched->policy->uses_priorities && fm_sched_shed_arrival(sched, model, node->priority)) {
+    /* What nobody could serve asks for no accelerator. */
+    fm_sched_demand_arrival(sched, model);
+    if (sched->policy->uses_priorities && sched->grantable_count == 0 &&
+        fm_sched_shed_arrival(sched, model, node->priority)) {
         fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_OUTRANKED, actions);
         return;
     }
