@@ -468,6 +468,46 @@ TEST(a_late_cancel_hits_nobody_else)
     rig_close(&rig);
 }
 
+/* After any load: beside idle accelerators nobody waits for company that does not come. */
+TEST(a_lone_request_does_not_wait_for_its_far_deadline)
+{
+    static struct call calls[CALLS];
+    struct rig rig;
+    uint64_t longest_ns = 0;
+    rig_open(&rig,
+             &(struct rig_options){
+                 .backend = "identity", .accelerators = 2, .batch_max = 8, .slo_ns = 60000 * MS});
+    for (uint32_t round = 0; round < 20; round++) {
+        uint32_t count = 20 + 17 * round;
+        for (uint32_t i = 0; i < count; i++) {
+            call_make(&calls[i], &rig, 1 + i % 3, COLUMNS, (float)i);
+            /* Some cannot be met, which is no reason to expect more. */
+            calls[i].request.deadline_ns = i % 5 == 0 ? 1 : 0;
+            CHECK_INT_EQ(call_submit(&calls[i]), 0);
+            if (i % (1 + round) == 0) {
+                fm_pool_flush(rig.pool, 0);
+            }
+        }
+        wait_all(&rig);
+        struct call lone;
+        call_make(&lone, &rig, 1, COLUMNS, 1);
+        lone.request.deadline_ns = fm_os_now_ns() + 60000 * MS;
+        CHECK_INT_EQ(call_submit(&lone), 0);
+        wait_all(&rig);
+        uint64_t took_ns = lone.request.done_ns - lone.request.arrived_ns;
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+        CHECK(is_answered(&lone, COLUMNS));
+        call_free(&lone);
+        for (uint32_t i = 0; i < count; i++) {
+            CHECK(calls[i].request.done_ns - calls[i].request.arrived_ns < 3000 * MS);
+            call_free(&calls[i]);
+        }
+    }
+    printf("# the longest wait of a lone request: %.3f ms\n", (double)longest_ns / 1e6);
+    CHECK(longest_ns < 2000 * MS);
+    rig_close(&rig);
+}
+
 TEST(a_model_goes_with_what_it_has_queued)
 {
     static struct call calls[20];
