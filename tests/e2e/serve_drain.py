@@ -120,12 +120,12 @@ class Load:
         with grpc.insecure_channel("127.0.0.1:%d" % self.server.grpc_port, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             infer = channel.unary_unary(INFER)
             while not self.ends.is_set():
-                futures = [infer.future(infer_message("slow", [1, 4], floats(1, 2, 3, 4)), timeout=10) for _ in range(16)]
+                futures = [infer.future(infer_message("slow", [1, 4], floats(1, 2, 3, 4)), timeout=60) for _ in range(16)]
                 for future in futures:
                     code = future.code().name
                     if code == "OK":
                         self.count(good=1)
-                    elif code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                    elif code in ("UNAVAILABLE",):
                         self.count(refused=1)
                     else:
                         self.count(broken=(code, future.details()))
@@ -145,11 +145,11 @@ class Load:
 
             got = []
             try:
-                for answer in channel.stream_stream(STREAM)(messages(), timeout=10):
+                for answer in channel.stream_stream(STREAM)(messages(), timeout=60):
                     got += re.findall(rb"\x1a.(n\d+)", answer)
                     turn.release()
             except grpc.RpcError as error:
-                if error.code().name not in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
+                if error.code().name not in ("UNAVAILABLE", "CANCELLED"):
                     self.count(broken=(error.code(), error.details()))
             turn.release()
             got = [one.decode() for one in got]
@@ -173,7 +173,7 @@ def drains_under_load():
             load.join()
             assert not load.broken, load.broken[:3]
             assert load.good > 20, load.good
-            assert took < 12 * SLOW, took  # the last one may be held back until its deadline
+            assert took < 6 * SLOW, took
             print("# drain %d: %d answered, %d refused whole, %.2f s" % (turn, load.good, load.refused, took))
             assert "sanitizer" not in log.lower(), log
 
