@@ -22,7 +22,7 @@
  * Patience. Held is what is likely to be joined soon, as the measured rate says. When requests have
  * stopped coming the rate is not known to have fallen for a while, and the last ones would wait for
  * their window beside idle accelerators: they are let off after four times as long as gathering
- * should have taken.
+ * should have taken. A model whose goal is latency is not held for longer than four of its batches.
  *
  * Bursts. A tight model whose requests come in bursts is held until the window even where its mean
  * rate says that nobody joins, if a burst asks for much of an accelerator.
@@ -141,7 +141,15 @@ static uint64_t patient_until_ns(const struct fm_sched *sched,
     if (model->gap_ns >= model->slo_ns) {
         return 0; /* nobody is likely to join it at all */
     }
-    return less(deadline_ns + sched->options.result_ns, model->slo_ns) + model->gap_ns * gather;
+    uint64_t patience_ns = model->gap_ns * gather;
+    if (model->goal == FM_SCHED_GOAL_LATENCY) {
+        /* Not longer than what is gained by it could matter. */
+        const struct fm_latency_table *table = fm_sched_plan_of(model);
+        uint32_t size = holding->gathered < table->batch_max ? holding->gathered : table->batch_max;
+        uint64_t most_ns = table->total_ns[size] * PATIENCE_FACTOR;
+        patience_ns = patience_ns < most_ns ? patience_ns : most_ns;
+    }
+    return less(deadline_ns + sched->options.result_ns, model->slo_ns) + patience_ns;
 }
 
 void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
