@@ -12,10 +12,11 @@
 #include "host/runtime/profile_file.h"
 
 /* For a model without a profile: so long it is measured when it is loaded. */
-#define MEASURE_NS       UINT64_C(300000000)
-#define MEASURE_ONE_NS   UINT64_C(60000000)
-#define MEASURE_RUNS     20u
-#define MEASURE_RUNS_MIN 3u
+#define MEASURE_NS         UINT64_C(300000000)
+#define MEASURE_ONE_NS     UINT64_C(60000000)
+#define MEASURE_LARGEST_NS UINT64_C(1000000000)
+#define MEASURE_RUNS       20u
+#define MEASURE_RUNS_MIN   3u
 /* Where it cannot be measured: until batches have run. */
 #define GUESS_ALPHA_NS UINT64_C(1000000)
 #define GUESS_BETA_NS  UINT64_C(1000000)
@@ -77,19 +78,23 @@ static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profi
     return point_add(profile, batch, samples, count);
 }
 
-/* Powers of two and the largest, as far as the time goes; l(1) at least. */
+/* Powers of two as far as the time goes, and the largest, which says how throughput grows, unless
+ * that alone would take far longer. */
 static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile *profile)
 {
     uint64_t start_ns = fm_os_now_ns();
     int status = measure_batch(model, 1, profile);
-    for (uint32_t batch = 2; status == 0 && batch / 2 < batch_max; batch *= 2) {
-        uint32_t size = batch < batch_max ? batch : batch_max;
-        uint64_t next_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, size);
+    for (uint32_t batch = 2; status == 0 && batch < batch_max; batch *= 2) {
+        uint64_t next_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch);
         next_ns *= next_ns < MEASURE_ONE_NS ? MEASURE_RUNS_MIN + 1 : 1;
         if (fm_os_now_ns() - start_ns + next_ns > MEASURE_NS) {
             break;
         }
-        status = measure_batch(model, size, profile);
+        status = measure_batch(model, batch, profile);
+    }
+    if (status == 0 && batch_max > 1 &&
+        fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch_max) < MEASURE_LARGEST_NS) {
+        status = measure_batch(model, batch_max, profile);
     }
     return status;
 }
