@@ -93,6 +93,7 @@ static void finish(struct fm_inference *inference, const struct fm_error *error)
                                     .content_type = "application/json",
                                     .parts = parts,
                                     .part_count = inference->response.part_count,
+                                    .compress = true,
                                     .release = inference_release,
                                     .context = inference};
     if (inference->response.binary) {

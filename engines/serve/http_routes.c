@@ -56,6 +56,7 @@ static void answer_text(struct fm_http_request *http, int status, const char *ty
                                     .content_type = type,
                                     .parts = &document->part,
                                     .part_count = 1,
+                                    .compress = true,
                                     .release = document_free,
                                     .context = document};
     if (header.value != NULL) {
@@ -205,6 +206,7 @@ enum action {
     ACTION_STATISTICS,
     ACTION_INFER,
     ACTION_TRACE,
+    ACTION_GENERATE,
     ACTION_NONE
 };
 
@@ -221,7 +223,9 @@ static enum action action_find(const struct route *route, uint32_t index)
     if (index + 1 != route->count) {
         return ACTION_NONE;
     }
-    return segment_is(route, index, "ready")    ? ACTION_READY
+    return segment_is(route, index, "ready") ? ACTION_READY
+           : segment_is(route, index, "generate") || segment_is(route, index, "generate_stream")
+               ? ACTION_GENERATE
            : segment_is(route, index, "config") ? ACTION_CONFIG
            : segment_is(route, index, "stats")  ? ACTION_STATISTICS
            : segment_is(route, index, "infer")  ? ACTION_INFER
@@ -281,6 +285,12 @@ static void model_answer(struct fm_serve_loop *loop, struct fm_http_request *htt
         status =
             fm_serve_write_statistics(loop, &text, FM_MESSAGES_JSON, entry->name, version, &error);
         break;
+    case ACTION_GENERATE:
+        status = fm_error_set(&error, FM_EUNSUPPORTED,
+                              "generate and generate_stream are not supported here; send "
+                              "/v2/models/%.200s/infer",
+                              entry->name);
+        break;
     case ACTION_METADATA:
     case ACTION_READY:
     case ACTION_NONE:
@@ -292,9 +302,9 @@ static void model_answer(struct fm_serve_loop *loop, struct fm_http_request *htt
 
 static bool method_fits(const struct fm_http_request *http, enum action action)
 {
-    return action == ACTION_INFER   ? is_post(http)
-           : action == ACTION_TRACE ? is_post(http) || is_get(http)
-                                    : is_get(http);
+    return action == ACTION_INFER || action == ACTION_GENERATE ? is_post(http)
+           : action == ACTION_TRACE                            ? is_post(http) || is_get(http)
+                                                               : is_get(http);
 }
 
 /* /v2/models/NAME[/versions/VERSION][/ready|/config|/stats|/infer|/trace/setting] */
@@ -319,9 +329,9 @@ static void handle_model(struct fm_serve_loop *loop, struct fm_http_request *htt
         return;
     }
     if (!method_fits(http, action)) {
-        answer_not_allowed(http, action == ACTION_INFER   ? ALLOW_POST
-                                 : action == ACTION_TRACE ? ALLOW_BOTH
-                                                          : ALLOW_READ);
+        answer_not_allowed(http, action == ACTION_INFER || action == ACTION_GENERATE ? ALLOW_POST
+                                 : action == ACTION_TRACE                            ? ALLOW_BOTH
+                                                                                     : ALLOW_READ);
         return;
     }
     struct fm_catalog_entry *entry = NULL;

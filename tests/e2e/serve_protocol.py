@@ -75,6 +75,13 @@ def unknown_things():
 
 
 @test
+def what_others_have():
+    for path in ["/v2/models/echo/generate", "/v2/models/echo/versions/1/generate_stream"]:
+        status, _, body = server.request("POST", path, "{}")
+        assert status == 501 and "not supported" in json.loads(body)["error"], (path, status, body)
+
+
+@test
 def wrong_methods():
     for method, path, allow in [("POST", "/v2", "GET, HEAD, OPTIONS"), ("GET", "/v2/models/echo/infer", "POST, OPTIONS"), ("PUT", "/v2/models/echo", "GET, HEAD, OPTIONS"),
                                 ("GET", "/v2/repository/index", "POST, OPTIONS"), ("DELETE", "/v2/health/live", "GET, HEAD, OPTIONS"), ("GET", "*", "OPTIONS")]:
