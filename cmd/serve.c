@@ -214,6 +214,18 @@ static const struct fm_option options[] = {
      .min = 1,
      .max = 1024,
      .help = "threads that run a pipeline's operators (without this, one per CPU)"},
+    {.name = "otlp-endpoint",
+     .kind = FM_OPTION_STRING,
+     .value_name = "URL",
+     .help = "send traces of requests there, over OTLP/HTTP, as OTEL_EXPORTER_OTLP_ENDPOINT does; "
+             "without either none are made"},
+    {.name = "trace-rate",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "SHARE",
+     .default_value = "0.01",
+     .number_min = 0,
+     .number_max = 1,
+     .help = "share of requests that is traced where the sender does not say"},
     {.name = "record",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
@@ -401,6 +413,16 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .allow_client_shm = fm_call_flag(call, "allow-client-shm"),
         .insecure = fm_call_flag(call, "insecure"),
         .hang_ns = fm_call_duration_ns(call, "hang-timeout")};
+    /* OpenTelemetry's own names, where no option says otherwise. */
+    serve->otlp_endpoint = fm_call_given(call, "otlp-endpoint")
+                               ? fm_call_string(call, "otlp-endpoint")
+                               : fm_os_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
+    serve->otlp_traces_endpoint = fm_call_given(call, "otlp-endpoint")
+                                      ? NULL
+                                      : fm_os_environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+    serve->otlp_headers = fm_os_environment("OTEL_EXPORTER_OTLP_HEADERS");
+    serve->otlp_service_name = fm_os_environment("OTEL_SERVICE_NAME");
+    serve->trace_rate_millionths = (uint32_t)(fm_call_number(call, "trace-rate") * 1e6);
     serve->allowed_hosts = fm_call_strings(call, "allowed-host", &serve->allowed_host_count);
     serve->cors_origins = fm_call_strings(call, "cors-origin", &serve->cors_origin_count);
     serve->models = fm_call_strings(call, "model", &serve->model_count);

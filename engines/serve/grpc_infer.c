@@ -180,6 +180,8 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
     }
     inference->call = call;
     inference->finish = finish;
+    fm_serve_trace_begin(inference, "grpc", fm_grpc_call_metadata(call->grpc, "traceparent"),
+                         fm_grpc_call_metadata(call->grpc, "tracestate"));
     *ret_inference = inference;
     const struct fm_oip_body body = {.data = data,
                                      .size = size,

@@ -169,6 +169,8 @@ void fm_serve_http_infer(struct fm_serve_loop *loop, struct fm_catalog_entry *en
         return;
     }
     inference->http = http;
+    fm_serve_trace_begin(inference, "http", fm_http_header_find(http, "traceparent"),
+                         fm_http_header_find(http, "tracestate"));
     struct fm_error error = {0};
     if (start(inference, &error) != 0) {
         http->cancelled = NULL;

@@ -361,6 +361,7 @@ static void pipeline_count(const struct fm_inference *inference, struct fm_model
 
 void fm_inference_count(struct fm_inference *inference, const struct fm_error *error)
 {
+    fm_serve_trace_end(inference, error != NULL ? error->status : 0);
     struct fm_serving *serving = inference->serving;
     struct fm_model_counters *counters = serving->counters[inference->loop->index];
     uint64_t now_ns = fm_os_now_ns();

@@ -18,6 +18,7 @@
 #include "engines/serve/serve_internal.h"
 #include "engines/serve/state_document.h"
 #include "engines/serve/view.h"
+#include "host/net/otlp_exporter.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
 #include "host/os/process_facts.h"
@@ -237,6 +238,12 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
                                      .span_model_count = serve->span_model_count,
                                      .log = ""};
     process_fill(&picture->view.process);
+    if (serve->otlp != NULL) {
+        struct fm_otlp_stats otlp;
+        fm_otlp_exporter_stats(serve->otlp, &otlp);
+        picture->view.otlp = (struct fm_view_export){
+            .enabled = true, .sent = otlp.sent, .dropped = otlp.dropped, .failed = otlp.failed};
+    }
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
         model_fill(serve, &picture->catalog->rows[i], &picture->models[i]);
     }

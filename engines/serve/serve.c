@@ -10,6 +10,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
+#include "host/net/otlp_exporter.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
 
@@ -19,6 +20,8 @@
 /* The timeline: spans of each loop, and of how many requests one shows its phases. */
 #define SPANS        16384u
 #define SAMPLE_EVERY 16u
+/* Spans that are not sent at the end have so long. */
+#define OTLP_GRACE_NS UINT64_C(2000000000)
 /* So often what was counted is looked at. */
 #define TICK_NS UINT64_C(1000000000)
 
@@ -424,6 +427,7 @@ static void release(struct fm_serve *serve)
     for (uint32_t i = serve->loops != NULL ? serve->loop_count : 0; i > 0; i--) {
         fm_serve_loop_release(&serve->loops[i - 1]);
     }
+    fm_otlp_exporter_stop(serve->otlp, OTLP_GRACE_NS);
     recording_end(serve);
     fm_pool_destroy(serve->pool);
     fm_serve_observe_release(serve);
@@ -463,6 +467,22 @@ static int supervision_start(struct fm_serve *serve, struct fm_error *reterr)
     return fm_supervision_start(&serve->supervision, loops, serve->loop_count, reterr);
 }
 
+static int tracing_start(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = serve->options;
+    serve->sampler = (struct fm_trace_sampler){.rate_millionths = options->trace_rate_millionths,
+                                               .respect_parent_no = true};
+    if (options->otlp_endpoint == NULL && options->otlp_traces_endpoint == NULL) {
+        return 0;
+    }
+    const struct fm_otlp_options otlp = {.endpoint = options->otlp_endpoint,
+                                         .traces_endpoint = options->otlp_traces_endpoint,
+                                         .headers = options->otlp_headers,
+                                         .service_name = options->otlp_service_name,
+                                         .service_version = options->server_version};
+    return fm_otlp_exporter_start(&otlp, &serve->otlp, reterr);
+}
+
 /* Everything that has to be there before the first request. */
 static int start(struct fm_serve *serve, struct fm_error *reterr)
 {
@@ -471,6 +491,7 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
                                              .headroom_permille = 200};
     int status = fm_advisor_init(&serve->advisor, &advice, reterr);
     status = status != 0 ? status : access_open(serve, reterr);
+    status = status != 0 ? status : tracing_start(serve, reterr);
     status = status != 0 ? status : loops_open(serve, reterr);
     status = status != 0 ? status : pool_open(serve, reterr);
     status = status != 0 ? status : catalog_open(serve, reterr);

@@ -43,6 +43,12 @@ struct fm_serve_options {
     bool goal_given;
     uint64_t slo_ns; /* of requests that bring no deadline to models that name no SLO; 0: chosen */
     bool admit;      /* refuse on arrival what the queue leaves no time for */
+    /* OpenTelemetry over OTLP/HTTP; endpoints NULL: nobody is traced. */
+    const char *otlp_endpoint;        /* a base, to which /v1/traces is added */
+    const char *otlp_traces_endpoint; /* as it is */
+    const char *otlp_headers;
+    const char *otlp_service_name;
+    uint32_t trace_rate_millionths; /* of requests whose sender does not say */
     const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
     bool measure;            /* run models without a profile when they are loaded, to have one */
     bool strict;             /* end when a model does not load at the start */

@@ -15,12 +15,14 @@
 #include "core/proto/oip_grpc.h"
 #include "core/sched/advice.h"
 #include "core/stats/timeline.h"
+#include "core/util/random.h"
 #include "engines/serve/access.h"
 #include "engines/serve/catalog.h"
 #include "engines/serve/serve.h"
 #include "engines/serve/serving.h"
 #include "engines/serve/shared_memory.h"
 #include "engines/serve/supervision.h"
+#include "engines/serve/tracing.h"
 #include "host/messages/messages.h"
 #include "host/net/grpc_server.h"
 #include "host/net/http_server.h"
@@ -28,6 +30,7 @@
 
 struct fm_inference;
 struct fm_grpc_service_call;
+struct fm_otlp_exporter;
 
 /* What a loop has counted, as of some time ago. */
 struct fm_serve_loop_counts {
@@ -60,6 +63,7 @@ struct fm_serve_loop {
     bool metrics_drained;
     bool drained;
     uint64_t request_number; /* of those that came in here, for sampling */
+    struct fm_random random; /* of ids in traces */
     uint64_t publish_ns;
     struct fm_serve_loop_counts counts; /* under the server's observe_lock */
     struct fm_loop_task drain_task;
@@ -77,6 +81,8 @@ struct fm_serve {
     struct fm_access *access;
     struct fm_tls *tls; /* NULL: without */
     struct fm_timeline timeline;
+    struct fm_otlp_exporter *otlp; /* NULL: nobody is traced */
+    struct fm_trace_sampler sampler;
     _Atomic bool draining;
     uint64_t start_ns;
     uint64_t start_wall_ns;
@@ -162,6 +168,8 @@ struct fm_inference {
     } run;
     struct fm_loop_task task;
     void (*finish)(struct fm_inference *inference, const struct fm_error *error);
+
+    struct fm_serve_trace trace;
 
     /* The protocol's. */
     struct fm_http_request *http;
