@@ -98,9 +98,8 @@ class Connected:
 
 TYPES = "BOOL:BOOL[-1], UINT8:UINT8[-1], INT16:INT16[-1], UINT32:UINT32[-1], INT64:INT64[-1], FP16:FP16[-1], FP32:FP32[-1], FP64:FP64[-1], BF16:BF16[-1], BYTES:BYTES[-1]"
 repo = serving.repository(directory.name + "/models", echo=ECHO, slow=sleeper("300ms", batch=1), types=echo(TYPES), one=sleeper("300ms", batch=1))
-# What is there is run at once: this is about the protocol, not about when work starts.
-PLAIN = ["--accelerators", "4", "--policy", "eager", "--no-admission"]
-main = Connected(repo, *PLAIN, "--max-body", "1MiB", "--allow-client-shm")
+PLAIN = ["--accelerators", "4"]
+main = Connected(repo, *PLAIN, "--max-body", "1MiB")
 
 
 def request(model="echo", values=(1.0, 2.0), shape=None, name="x", datatype="FP32", raw=True, **fields):
@@ -469,9 +468,9 @@ def a_drain_answers_what_it_took_and_tells_watchers():
         assert next(stream.answers).infer_response.id == "before"
         it.server.signal()
         assert [one.status for one in watch] == [2] and watch.code() == Code.OK
-        assert call.code() == Code.OK, call.details()
         stream.close()
         assert list(stream.answers) == []
+        assert call.code() == Code.OK, call.details()
         contains(it.server.ended(), "stopped")
 
 
