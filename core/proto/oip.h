@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 
+#include "core/proto/oip_memo.h"
 #include "core/tensor/tensor.h"
 #include "core/util/text.h"
 
@@ -55,6 +56,7 @@ struct fm_oip_body {
     bool raw_answers_json;    /* raw request: answer in JSON instead of binary */
     fm_oip_resolve resolve;   /* NULL: shared memory is refused */
     void *resolve_context;
+    struct fm_oip_memo *memo; /* REST: what is remembered of the model; NULL: nothing */
 };
 
 /* Where an output goes instead of the answer. */
@@ -89,6 +91,8 @@ struct fm_oip_request {
     uint64_t bytes_copied;     /* of tensor data, because it could not be referred to in place */
     bool empty_final_response; /* gRPC: triton_enable_empty_final_response */
     char *id_memory;           /* internal: of an id that is too long for the one allocation */
+    struct fm_oip_memo *memo;  /* internal: where its JSON is remembered; NULL: it is not */
+    uint64_t seen_number;      /* internal: as which, unless it was forgotten since */
 };
 
 /*

@@ -22,6 +22,7 @@ struct decoder {
     struct fm_json_reader reader;
     size_t binary_offset; /* in the body: the next binary tensor */
     bool binary_default;
+    struct fm_oip_sight sight;
 };
 
 /* One element of "inputs" while its members are gathered. */
@@ -365,6 +366,7 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
     const struct fm_port *port = &decoder->to.signature->inputs[input->is.port];
     int status = has_json_form(decoder, "input", port, input->is.dtype);
     uint64_t count = 0;
+    decoder->sight.other = true;
     if (status == 0 && fm_shape_element_count(input->is.shape, input->is.rank, &count) != 0) {
         /* No body holds so many. */
         count = UINT64_MAX;
@@ -413,6 +415,10 @@ static int read_binary_tensor(struct decoder *decoder, const struct input *input
                                          "binary_data_size is");
     const char *data = body->data + decoder->binary_offset;
     decoder->binary_offset += (size_t)input->binary_size;
+    if (decoder->sight.inputs < FM_OIP_MEMO_PORTS_MAX) {
+        decoder->sight.ports[decoder->sight.inputs] = (uint8_t)input->is.port;
+    }
+    decoder->sight.inputs++;
     return status != 0 ? status
                        : fm_oip_input_from_body(&decoder->to, &input->is, data,
                                                 (size_t)input->binary_size, ret_value);
@@ -447,6 +453,7 @@ static int read_shape(struct decoder *decoder, struct input *input)
 static bool read_region(struct decoder *decoder, struct fm_oip_region_request *region,
                         int *ret_status)
 {
+    decoder->sight.other = true;
     if (fm_json_equals(&decoder->reader, "shared_memory_byte_size")) {
         region->has_size = true;
         *ret_status =
@@ -722,6 +729,7 @@ static int read_id(struct decoder *decoder)
     if (token != FM_JSON_STRING) {
         return wrong_kind(decoder, token, "the request's id", "a string");
     }
+    decoder->sight.ids++;
     if (!decoder->reader.escaped) {
         return fm_oip_id_set(&decoder->to, decoder->reader.text, decoder->reader.text_length,
                              FM_OIP_ID_INLINE);
@@ -920,6 +928,12 @@ static int decode(struct decoder *decoder)
     } else {
         size_t length =
             body->header_length == FM_OIP_HEADER_ABSENT ? body->size : (size_t)body->header_length;
+        bool found = false;
+        status = fm_oip_memo_decode(&decoder->to, length, &found);
+        if (status != 0 || found) {
+            return status;
+        }
+        decoder->sight.length = length;
         decoder->binary_offset = length;
         fm_json_reader_init(&decoder->reader, body->data, length);
         status = read_request(decoder);
@@ -929,6 +943,9 @@ static int decode(struct decoder *decoder)
     }
     if (status == 0) {
         status = settle_outputs(decoder);
+    }
+    if (status == 0 && decoder->sight.length > 0) {
+        fm_oip_memo_request(&decoder->to, &decoder->sight);
     }
     return status;
 }

@@ -196,11 +196,14 @@ int fm_oip_response_encode(const struct fm_oip_signature *signature,
                                        .response = ret_response,
                                        .reterr = reterr}};
     int status = fm_oip_response_init(ret_response, request->output_count + 1);
-    if (status == 0) {
+    if (status == 0 && !fm_oip_memo_encode(&encoder.from)) {
         reserve(&encoder.from);
         fm_json_writer_init(&encoder.writer, &ret_response->head);
         ret_response->part_count = 1;
         status = encode(&encoder);
+        if (status == 0) {
+            fm_oip_memo_response(&encoder.from);
+        }
     }
     if (status != 0) {
         fm_oip_response_deinit(ret_response);

@@ -81,6 +81,9 @@ int FM_NODISCARD fm_oip_input_from_region(const struct fm_oip_decoding *decoding
 int FM_NODISCARD fm_oip_region_check(const struct fm_oip_decoding *decoding,
                                      const struct fm_oip_region_request *region, const char *what,
                                      const char *name);
+/* The same for input `port`, whose type, shape and size were checked before; `data` holds them. */
+int FM_NODISCARD fm_oip_tensor_from_body(const struct fm_oip_decoding *decoding, uint32_t port,
+                                         const struct fm_tensor *tensor, const char *data);
 int FM_NODISCARD fm_oip_region_name_set(const struct fm_oip_decoding *decoding,
                                         struct fm_oip_region_request *region, const char *name,
                                         size_t length);
@@ -91,6 +94,24 @@ int FM_NODISCARD fm_oip_output_add(const struct fm_oip_decoding *decoding,
                                    const struct fm_oip_region_request *region);
 /* At the end: nothing is missing, and batches agree. Sets the request's rows. */
 int FM_NODISCARD fm_oip_inputs_settle(const struct fm_oip_decoding *decoding);
+
+/* What the reader of a head saw of it, for the memory. */
+struct fm_oip_sight {
+    size_t length;   /* of the JSON; 0: there was none */
+    bool other;      /* something that is not remembered: data in JSON, shared memory */
+    uint32_t ids;    /* how many members named "id" */
+    uint32_t inputs; /* binary ones, in the order of their bytes */
+    uint8_t ports[FM_OIP_MEMO_PORTS_MAX];
+};
+
+/*
+ * The request, if its head is remembered and the rest of the body is as long as it says: *ret_found
+ * tells. Else nothing was done.
+ */
+int FM_NODISCARD fm_oip_memo_decode(const struct fm_oip_decoding *decoding, size_t head_length,
+                                    bool *ret_found);
+/* After a request was read with success. */
+void fm_oip_memo_request(const struct fm_oip_decoding *decoding, const struct fm_oip_sight *sight);
 
 /* What an answer is made from. */
 struct fm_oip_encoding {
@@ -107,6 +128,11 @@ struct fm_oip_encoding {
  * into its region if it has one. */
 int FM_NODISCARD fm_oip_output_prepare(const struct fm_oip_encoding *encoding, uint32_t index,
                                        const struct fm_tensor **ret_tensor);
+/* The answer's head, if that of an answer with the same shapes is remembered: true, and the head
+ * and all parts are there. */
+bool fm_oip_memo_encode(const struct fm_oip_encoding *encoding);
+/* After the answer was written. */
+void fm_oip_memo_response(const struct fm_oip_encoding *encoding);
 int FM_NODISCARD fm_oip_response_init(struct fm_oip_response *response, uint32_t part_count);
 int fm_oip_response_no_memory(const struct fm_oip_encoding *encoding);
 

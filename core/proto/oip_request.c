@@ -318,6 +318,18 @@ int fm_oip_input_from_body(const struct fm_oip_decoding *decoding, const struct 
     return value_check(decoding, input, ret_value);
 }
 
+int fm_oip_tensor_from_body(const struct fm_oip_decoding *decoding, uint32_t port,
+                            const struct fm_tensor *tensor, const char *data)
+{
+    struct fm_oip_input input;
+    input.port = port;
+    input.dtype = tensor->dtype;
+    input.rank = tensor->rank;
+    memcpy(input.shape, tensor->shape, tensor->rank * sizeof(tensor->shape[0]));
+    return fm_oip_input_from_body(decoding, &input, data, tensor->size,
+                                  &decoding->request->inputs[port]);
+}
+
 int fm_oip_region_name_set(const struct fm_oip_decoding *decoding,
                            struct fm_oip_region_request *region, const char *name, size_t length)
 {

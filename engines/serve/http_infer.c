@@ -144,6 +144,7 @@ static int start(struct fm_inference *inference, struct fm_error *reterr)
     struct fm_oip_body body;
     int status = body_describe(inference->loop, inference->http, &body, reterr);
     if (status == 0) {
+        body.memo = &inference->serving->memos[inference->loop->index];
         status = fm_oip_request_decode(signature, &body, &inference->decoded, reterr);
         inference->has_decoded = status == 0;
     }

@@ -223,7 +223,8 @@ static int counters_create(struct fm_serving *serving, struct fm_error *reterr)
 {
     uint32_t batch_max = batch_largest(serving->entry->signature.batch_max);
     serving->counters = fm_alloc_zero(serving->loop_count, sizeof(struct fm_model_counters *));
-    int status = serving->counters != NULL ? 0 : FM_ENOMEM;
+    serving->memos = fm_alloc_zero(serving->loop_count, sizeof(struct fm_oip_memo));
+    int status = serving->counters != NULL && serving->memos != NULL ? 0 : FM_ENOMEM;
     for (uint32_t i = 0; i < serving->loop_count && status == 0; i++) {
         status = fm_model_counters_create(batch_max, &serving->counters[i]);
     }
@@ -272,6 +273,10 @@ void fm_serving_destroy(struct fm_serving *serving)
     fm_model_totals_deinit(&serving->totals);
     fm_free(serving->learnt);
     fm_free(serving->counters);
+    for (uint32_t i = 0; serving->memos != NULL && i < serving->loop_count; i++) {
+        fm_oip_memo_deinit(&serving->memos[i]);
+    }
+    fm_free(serving->memos);
     fm_free(serving);
 }
 

@@ -3,15 +3,17 @@
  * has to keep, what was counted of it.
  *
  * Owns: putting an entry of the catalog into the pool and taking it out, its latency profile (from
- * a file, or measured when it was loaded, and kept up with what batches really take), its counters.
+ * a file, or measured when it was loaded, and kept up with what batches really take), its counters,
+ * what is remembered of requests to it.
  * Does not own: the entry, the pool, requests. Thread rule: attach and detach on threads of the
- * catalog; each loop writes its own counters; the rest is the main loop's.
+ * catalog; each loop writes its own counters and memory; the rest is the main loop's.
  */
 #ifndef FM_ENGINES_SERVE_SERVING_H
 #define FM_ENGINES_SERVE_SERVING_H
 
 #include <stdatomic.h>
 
+#include "core/proto/oip_memo.h"
 #include "core/stats/model_counters.h"
 #include "core/stats/recent.h"
 #include "engines/serve/catalog.h"
@@ -39,6 +41,7 @@ struct fm_serving {
     uint32_t span_model; /* its number in the timeline */
 
     struct fm_model_counters **counters; /* by loop */
+    struct fm_oip_memo *memos;           /* by loop */
     uint32_t loop_count;
 
     /* The main loop's. */
