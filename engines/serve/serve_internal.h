@@ -1,5 +1,6 @@
 /*
- * What the files of the serve engine share: serve.c (life), loop.c (one event loop and its
+ * What the files of the serve engine share: server.c (the server as an object), serve.c (the
+ * process around it), loop.c (one event loop and its
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
  * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
  * (what both protocols say), observe.c (metrics, dashboard, trace), guard.c (who may ask what).
@@ -71,8 +72,18 @@ struct fm_serve_loop {
     struct fm_loop_task drained_task; /* runs on the main loop */
 };
 
+/* Whoever made the server hears of it on the main loop. */
+struct fm_serve_owner {
+    /* The first loading is through, or a look at the repositories that somebody asked for. */
+    void (*ready)(struct fm_serve *serve);
+    /* Once: it drains from now on, because of fm_serve_drain or of what loading found. */
+    void (*draining)(struct fm_serve *serve);
+    void *context;
+};
+
 struct fm_serve {
     const struct fm_serve_options *options;
+    struct fm_serve_owner owner;
     struct fm_serve_loop *loops;
     uint32_t loop_count;
     struct fm_pool *pool;
@@ -132,8 +143,25 @@ void fm_serve_loop_progress(struct fm_serve_loop *loop);
 /* No loop runs any more. */
 void fm_serve_loop_release(struct fm_serve_loop *loop);
 
-/* serve.c: on the main loop, when a loop has drained or loading has stopped. */
+/* --- server.c -------------------------------------------------------------------------------- */
+
+/* Makes all of its parts; nothing runs yet but threads that wait. `options` is borrowed. */
+int FM_NODISCARD fm_serve_create(const struct fm_serve_options *options,
+                                 const struct fm_serve_owner *owner, struct fm_serve **ret_serve,
+                                 struct fm_error *reterr);
+/* Listens, starts the other loops, begins to load. Then somebody has to run the main loop: until
+ * it stops by itself, which is when everything has drained. Non-zero: destroy it. */
+int FM_NODISCARD fm_serve_start(struct fm_serve *serve, struct fm_error *reterr);
+/* On the main loop, once: nothing new is taken, what there is is answered. */
+void fm_serve_drain(struct fm_serve *serve);
+/* On the main loop: tokens, certificates and repositories are looked at again. False: they are
+ * being looked at, or it drains. */
+bool fm_serve_reload(struct fm_serve *serve);
+/* On the main loop, when a loop has drained or loading has stopped. */
 void fm_serve_stop_when_done(struct fm_serve *serve);
+/* When everything was answered or nothing was started, and the main loop does not run. */
+void fm_serve_log_stopped(const struct fm_serve *serve);
+void fm_serve_destroy(struct fm_serve *serve);
 
 /* --- inference.c ----------------------------------------------------------------------------- */
 
