@@ -1,21 +1,13 @@
 /*
- * `fermata serve`: models and pipelines answering over HTTP until told to stop.
- *
- * Owns: options, the log's life, exit codes. Does not own: serving (engines/serve). Thread rule:
- * the main thread, which becomes the event loop's.
+ * What a server is started with. See serve.h.
  */
-#include <stdlib.h>
+#include "cmd/serve.h"
 
-#include "cmd/command.h"
 #include "core/util/error.h"
 #include "engines/serve/access_origin.h"
-#include "engines/serve/serve.h"
 #include "fermata_build_facts.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
-#include "host/runtime/backend_registry.h"
-
-enum { STANDARD_ERROR = 2 };
 
 #define IDLE_TIMEOUT_NS_MIN  UINT64_C(1000000)
 #define POLL_INTERVAL_NS_MIN UINT64_C(10000000)
@@ -33,7 +25,7 @@ static const char *const tls_versions[] = {"1.2", "1.3", NULL};
 
 static const char *const control_modes[] = {"none", "poll", "explicit", NULL};
 
-static const struct fm_positional positionals[] = {
+const struct fm_positional fm_serve_positionals[] = {
     {.name = "PATH",
      .help = "a model repository, a model's directory, a .onnx file, or a pipeline's .yaml file; "
              "several are served together",
@@ -42,7 +34,7 @@ static const struct fm_positional positionals[] = {
     {.name = NULL},
 };
 
-static const struct fm_option options[] = {
+const struct fm_option fm_serve_option_table[] = {
     {.name = "model",
      .short_name = 'm',
      .kind = FM_OPTION_STRING,
@@ -306,60 +298,45 @@ static const struct fm_option options[] = {
     {.name = NULL},
 };
 
-static const struct fm_example examples[] = {
-    {"Serve a model repository, then ask it who it is",
-     "fermata serve .deps/models/ocr & sleep 3; curl -s http://127.0.0.1:8000/v2/models/det"},
-    {"Serve a pipeline, and send it a photo as it is",
-     "fermata serve examples/ocr/pipeline.yaml & sleep 3; curl -s -H 'Content-Type: image/jpeg' "
-     "--data-binary @page.jpg "
-     "http://127.0.0.1:8000/v2/models/ocr/infer"},
-    {"In a container: reachable from outside, one JSON record a line",
-     "fermata serve models --host 0.0.0.0 --log-format json"},
-    {NULL, NULL},
-};
-
-static const int exit_codes[] = {FM_EXIT_INPUT, FM_EXIT_UNAVAILABLE, FM_EXIT_INTERRUPTED, 0};
-
-/* What backends and operators have to say joins our own records. */
-static void plugin_log(enum fm_log_level level, const char *text)
-{
-    fm_log(level, "plugin", FM_LOG_TEXT("text", text));
-}
-
-/* What the options of group Access must agree on. 0, or an exit code. */
-static int access_check(const struct fm_call *call, struct fm_serve_options *serve)
+/* What the options of group Access must agree on. */
+static int access_check(const struct fm_call *call, struct fm_serve_options *serve,
+                        struct fm_error *reterr)
 {
     struct fm_error error = {0};
     const char *rate = fm_call_string(call, "client-rate");
     if ((serve->tls_certificate_path == NULL) != (serve->tls_key_path == NULL)) {
-        return fm_call_usage(call, "--tls-cert and --tls-key go together: give both or none");
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--tls-cert and --tls-key go together: give both or none");
     }
     if (serve->tls_client_ca_path != NULL && serve->tls_certificate_path == NULL) {
-        return fm_call_usage(call, "--tls-client-ca means something with --tls-cert only");
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--tls-client-ca means something with --tls-cert only");
     }
     if (fm_call_given(call, "tls-client-auth") && serve->tls_client_ca_path == NULL) {
-        return fm_call_usage(call, "--tls-client-auth means something with --tls-client-ca only");
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--tls-client-auth means something with --tls-client-ca only");
     }
     if (serve->auth_health && serve->token_file == NULL) {
-        return fm_call_usage(call, "--auth-health means something with --token-file only");
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--auth-health means something with --token-file only");
     }
     if (rate != NULL && fm_client_rate_parse(rate, &serve->client_limit, &error) != 0) {
-        return fm_call_usage(call, "--client-rate: %s", error.text);
+        return fm_error_set(reterr, FM_EINVAL, "--client-rate: %s", error.text);
     }
     for (uint32_t i = 0; i < serve->allowed_host_count; i++) {
         if (!fm_access_host_is_valid(serve->allowed_hosts[i])) {
-            return fm_call_usage(call,
-                                 "--allowed-host: '%.100s' is no name of a machine; write it "
-                                 "without scheme and port, such as example.com",
-                                 serve->allowed_hosts[i]);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "--allowed-host: '%.100s' is no name of a machine; write it "
+                                "without scheme and port, such as example.com",
+                                serve->allowed_hosts[i]);
         }
     }
     for (uint32_t i = 0; i < serve->cors_origin_count; i++) {
         if (!fm_access_origin_is_valid(serve->cors_origins[i])) {
-            return fm_call_usage(call,
-                                 "--cors-origin: '%.100s' is no origin; write it as browsers do, "
-                                 "such as https://example.com or http://localhost:3000, or *",
-                                 serve->cors_origins[i]);
+            return fm_error_set(reterr, FM_EINVAL,
+                                "--cors-origin: '%.100s' is no origin; write it as browsers do, "
+                                "such as https://example.com or http://localhost:3000, or *",
+                                serve->cors_origins[i]);
         }
     }
     return 0;
@@ -429,70 +406,40 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
     serve->load_models = fm_call_strings(call, "load-model", &serve->load_model_count);
 }
 
-static int run(const struct fm_call *call)
+int fm_serve_options_read(const struct fm_call *call, struct fm_serve_options *serve,
+                          struct fm_error *reterr)
 {
-    struct fm_error error = {0};
-    const struct fm_log_options log = {
-        .level = (enum fm_log_level)fm_call_choice(call, "log-level"),
-        .format = (enum fm_log_format)fm_call_choice(call, "log-format"),
-        .descriptor = STANDARD_ERROR};
-    struct fm_serve_options serve;
-    options_read(call, &serve);
-    if (serve.body_bytes_max == 0) {
-        return fm_call_usage(call, "--max-body: 0 would refuse every inference request; give it at "
-                                   "least 1 byte, such as 64MiB");
+    options_read(call, serve);
+    if (serve->body_bytes_max == 0) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--max-body: 0 would refuse every inference request; give it at "
+                            "least 1 byte, such as 64MiB");
     }
-    if (serve.idle_timeout_ns < IDLE_TIMEOUT_NS_MIN) {
-        return fm_call_usage(call, "--idle-timeout: less than 1ms would close every connection "
-                                   "before its first request; give it a time such as 75s");
+    if (serve->idle_timeout_ns < IDLE_TIMEOUT_NS_MIN) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--idle-timeout: less than 1ms would close every connection "
+                            "before its first request; give it a time such as 75s");
     }
-    if (serve.load_model_count > 0 && serve.control != FM_SERVE_CONTROL_EXPLICIT) {
-        return fm_call_usage(call,
-                             "--load-model means something with --model-control-mode explicit "
-                             "only; --model narrows what the other modes serve");
+    if (serve->load_model_count > 0 && serve->control != FM_SERVE_CONTROL_EXPLICIT) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--load-model means something with --model-control-mode explicit "
+                            "only; --model narrows what the other modes serve");
     }
-    if (serve.poll_interval_ns < POLL_INTERVAL_NS_MIN) {
-        return fm_call_usage(call, "--repository-poll-secs: give it at least 10ms, such as 15s");
+    if (serve->poll_interval_ns < POLL_INTERVAL_NS_MIN) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--repository-poll-secs: give it at least 10ms, such as 15s");
     }
-    int wrong = access_check(call, &serve);
-    if (wrong != 0) {
-        return wrong;
-    }
-    if (fm_log_start(&log, &error) != 0) {
-        return fm_call_fail(call, &error);
-    }
-    fm_host_set_log(plugin_log);
-    enum fm_serve_end end = FM_SERVE_DRAINED;
-    int status = fm_serve_run(&serve, &end, &error);
-    if (status == 0 && end != FM_SERVE_DRAINED) {
-        /* Models may still be computing on threads of their own, so nothing is released: the
-         * process ends here. */
-        fm_log_flush(UINT64_C(1000000000));
-        _Exit(end == FM_SERVE_FORCED ? FM_EXIT_INTERRUPTED
-              : end == FM_SERVE_HUNG ? FM_EXIT_OK
-                                     : FM_EXIT_FAILURE);
-    }
-    fm_host_set_log(NULL);
-    fm_log_stop();
-    return status == 0 ? FM_EXIT_OK : fm_call_fail(call, &error);
+    return access_check(call, serve, reterr);
 }
 
-const struct fm_command fm_command_serve = {
-    .name = "serve",
-    .summary = "answer inference requests over HTTP",
-    .description = "Speaks the Open Inference Protocol v2 (REST, with Triton's binary tensors): "
-                   "any client of that protocol works, and so does curl. "
-                   "A pipeline is a model there too.\n\n"
-                   "It listens at once and is ready when all models are loaded (GET "
-                   "/v2/health/ready). A model that does not load is logged, "
-                   "listed by POST /v2/repository/index with the reason, and the others are "
-                   "served. SIGTERM and Ctrl-C end it gracefully: no "
-                   "new connections, every request in flight is answered.",
-    .positionals = positionals,
-    .options = options,
-    .examples = examples,
-    .exit_codes = exit_codes,
-    .see_also = "docs/serving.md",
-    .results_elsewhere = true,
-    .run = run,
-};
+struct fm_log_options fm_serve_log_options(const struct fm_call *call)
+{
+    return (struct fm_log_options){.level = (enum fm_log_level)fm_call_choice(call, "log-level"),
+                                   .format =
+                                       (enum fm_log_format)fm_call_choice(call, "log-format")};
+}
+
+void fm_serve_plugin_log(enum fm_log_level level, const char *text)
+{
+    fm_log(level, "plugin", FM_LOG_TEXT("text", text));
+}
