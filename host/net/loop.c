@@ -1,15 +1,21 @@
 /*
- * The event loop. See loop.h. Thread rule: the list of tasks that others post is behind a mutex;
- * all else belongs to the loop's thread.
+ * The event loop. See loop.h. Thread rule: what others post is a stack without locks; all else
+ * belongs to the loop's thread.
+ *
+ * HOW IT WORKS: whoever posts wakes the loop only if it waits or is about to: `awake` says so, as
+ * in host/os/parker.h. The loop says that it is about to wait before it looks for the last time
+ * whether something was posted, and that it is awake as soon as it is.
  */
 #include "host/net/loop.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/os.h"
 #include "host/os/thread.h"
 
 enum { SIGNAL_COUNT = 3 };
@@ -20,9 +26,9 @@ struct fm_loop {
     uv_timer_t alarm;
     uv_signal_t signals[SIGNAL_COUNT];
     bool watching;
-    struct fm_mutex mutex;
-    struct fm_loop_task *first; /* posted by other threads; behind mutex */
-    struct fm_loop_task *last;
+    struct fm_loop_task *_Atomic posted; /* by other threads, the last one first */
+    _Atomic uint32_t awake;
+    _Atomic uint32_t posting;       /* threads that are in fm_loop_post */
     struct fm_loop_task *own_first; /* posted by the loop's thread while it runs */
     struct fm_loop_task *own_last;
     void (*on_signal)(void *context, int signal_number);
@@ -31,6 +37,7 @@ struct fm_loop {
     void *alarm_context;
     uv_check_t check; /* of rounds */
     uv_prepare_t prepare;
+    uv_idle_t idle; /* while there is something to do behind the next look at the sockets */
     void (*on_round)(void *context);
     void *round_context;
 };
@@ -38,9 +45,15 @@ struct fm_loop {
 /* The loop that this thread runs. */
 static _Thread_local struct fm_loop *running_here;
 
-static void woken(uv_async_t *wake)
+/* Runs tasks in the order of their list. */
+static void tasks_run(struct fm_loop_task *task)
 {
-    fm_loop_run_posted(wake->data);
+    while (task != NULL) {
+        /* The task may be gone after it ran. */
+        struct fm_loop_task *next = task->next;
+        task->run(task);
+        task = next;
+    }
 }
 
 /* Runs what the loop's thread has posted up to now. */
@@ -49,12 +62,43 @@ static void own_run(struct fm_loop *loop)
     struct fm_loop_task *task = loop->own_first;
     loop->own_first = NULL;
     loop->own_last = NULL;
-    while (task != NULL) {
-        /* The task may be gone after it ran. */
-        struct fm_loop_task *next = task->next;
-        task->run(task);
-        task = next;
+    tasks_run(task);
+}
+
+/* Runs what other threads have posted up to now. */
+static void posted_run(struct fm_loop *loop)
+{
+    struct fm_loop_task *last = NULL;
+    if (atomic_load_explicit(&loop->posted, memory_order_relaxed) != NULL) {
+        last = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
     }
+    struct fm_loop_task *first = NULL;
+    while (last != NULL) {
+        struct fm_loop_task *before = last->next;
+        last->next = first;
+        first = last;
+        last = before;
+    }
+    tasks_run(first);
+}
+
+/* The loop need not be told of what is posted from now on: it looks before it waits. */
+static void stay_awake(struct fm_loop *loop)
+{
+    if (atomic_load_explicit(&loop->awake, memory_order_relaxed) == 0) {
+        (void)atomic_exchange_explicit(&loop->awake, 1, memory_order_acq_rel);
+    }
+}
+
+/* It only ends the wait. */
+static void woken(uv_async_t *wake)
+{
+    (void)wake;
+}
+
+static void idled(uv_idle_t *idle)
+{
+    (void)uv_idle_stop(idle);
 }
 
 /* The loop is about to wait. */
@@ -64,10 +108,14 @@ static void prepared(uv_prepare_t *prepare)
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
-    if (loop->own_first != NULL) {
-        /* In another round: what tasks post again and again must not keep out everything else, and
-         * what they send leaves when others of this phase, which may be over, say so. */
-        (void)uv_async_send(&loop->wake);
+    (void)atomic_exchange_explicit(&loop->awake, 0, memory_order_acq_rel);
+    if (loop->own_first != NULL ||
+        atomic_load_explicit(&loop->posted, memory_order_acquire) != NULL) {
+        /* Behind another look at the sockets, without waiting: what tasks post again and again must
+         * not keep out everything else, and what they send leaves when others of this phase, which
+         * may be over, say so. */
+        stay_awake(loop);
+        (void)uv_idle_start(&loop->idle, idled);
     }
 }
 
@@ -75,10 +123,17 @@ static void prepared(uv_prepare_t *prepare)
 static void checked(uv_check_t *check)
 {
     struct fm_loop *loop = check->data;
+    stay_awake(loop);
+    posted_run(loop);
     own_run(loop);
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
+}
+
+void fm_loop_stay_awake(struct fm_loop *loop)
+{
+    stay_awake(loop);
 }
 
 int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
@@ -111,7 +166,11 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     loop->check.data = loop;
     (void)uv_check_start(&loop->check, checked);
     uv_unref((uv_handle_t *)&loop->check);
-    fm_mutex_init(&loop->mutex);
+    (void)uv_idle_init(&loop->uv, &loop->idle);
+    loop->idle.data = loop;
+    loop->uv.data = loop;
+    /* Until it runs: what is posted before is found by the first look. */
+    atomic_init(&loop->awake, 1);
     *ret_loop = loop;
     return 0;
 }
@@ -129,6 +188,11 @@ void fm_loop_destroy(struct fm_loop *loop)
         return;
     }
     fm_loop_run_posted(loop);
+    /* Who posted the last task may not have come back yet. */
+    while (atomic_load_explicit(&loop->posting, memory_order_acquire) > 0) {
+        fm_sleep_until(fm_os_now_ns() + 10000);
+    }
+    uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_close((uv_handle_t *)&loop->check, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->wake, NULL);
@@ -141,7 +205,6 @@ void fm_loop_destroy(struct fm_loop *loop)
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
     int result = uv_loop_close(&loop->uv);
     FM_ASSERT(result == 0);
-    fm_mutex_deinit(&loop->mutex);
     fm_free(loop);
 }
 
@@ -171,36 +234,22 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
         loop->own_last = task;
         return;
     }
-    fm_mutex_lock(&loop->mutex);
-    bool first = loop->first == NULL;
-    if (first) {
-        loop->first = task;
-    } else {
-        loop->last->next = task;
-    }
-    loop->last = task;
-    /* Under the lock, so that the loop cannot run the task and be destroyed before the wake-up was
-     * written. */
-    if (first) {
+    atomic_fetch_add_explicit(&loop->posting, 1, memory_order_relaxed);
+    struct fm_loop_task *last = atomic_load_explicit(&loop->posted, memory_order_relaxed);
+    do {
+        task->next = last;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->posted, &last, task,
+                                                    memory_order_release, memory_order_relaxed));
+    if (atomic_exchange_explicit(&loop->awake, 1, memory_order_acq_rel) == 0) {
         (void)uv_async_send(&loop->wake);
     }
-    fm_mutex_unlock(&loop->mutex);
+    atomic_fetch_sub_explicit(&loop->posting, 1, memory_order_release);
 }
 
 void fm_loop_run_posted(struct fm_loop *loop)
 {
     own_run(loop);
-    fm_mutex_lock(&loop->mutex);
-    struct fm_loop_task *task = loop->first;
-    loop->first = NULL;
-    loop->last = NULL;
-    fm_mutex_unlock(&loop->mutex);
-    while (task != NULL) {
-        /* The task may be gone after it ran. */
-        struct fm_loop_task *next = task->next;
-        task->run(task);
-        task = next;
-    }
+    posted_run(loop);
     own_run(loop);
 }
 

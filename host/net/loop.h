@@ -57,5 +57,7 @@ void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), vo
 
 /* For the other files of host/net. */
 struct uv_loop_s *fm_loop_uv(struct fm_loop *loop);
+/* On its thread, when something came in: what is posted until the round ends costs no wake-up. */
+void fm_loop_stay_awake(struct fm_loop *loop);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/util/assert.h"
+#include "host/net/loop.h"
 
 /* Encrypted and written at a time. */
 #define SEAL_BYTES ((size_t)256 << 10)
@@ -65,6 +66,7 @@ static void unseal(struct fm_stream *stream, const char *data, size_t size)
 static void on_read(uv_stream_t *handle, ssize_t size, const uv_buf_t *buffer)
 {
     struct fm_stream *stream = handle->data;
+    fm_loop_stay_awake(handle->loop->data);
     stream->shared->stats.reads++;
     if (size > 0 && !stream->closing) {
         stream->shared->stats.bytes_read += (uint64_t)size;
