@@ -47,6 +47,7 @@ void fm_sched_candidate_head_drop(struct fm_sched *sched, struct fm_sched_model_
                                   struct fm_sched_actions *actions)
 {
     uint32_t request = fm_request_queue_pop(&model->queue, &sched->requests);
+    model->since_ns = sched->now_ns;
     sched->queued_count--;
     fm_sched_request_drop(sched, model, request, reason, actions);
 }

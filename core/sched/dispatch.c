@@ -217,6 +217,7 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
 /* Takes the request that has `skip` before it. */
 static uint32_t take(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t skip)
 {
+    model->since_ns = sched->now_ns;
     if (skip == 0) {
         return fm_request_queue_pop(&model->queue, &sched->requests);
     }
@@ -253,8 +254,7 @@ static void preempt(struct fm_sched *sched, uint32_t id, struct fm_sched_actions
         uint32_t next = node->next[0];
         fm_request_node_own(node, running->model);
         node->attempts--;
-        fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
-        sched->queued_count++;
+        fm_sched_enqueue(sched, model, slot, true);
         model->stats.preempted++;
         slot = next;
     }

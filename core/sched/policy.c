@@ -19,13 +19,21 @@ static void eager_ready(const struct fm_sched *sched, const struct fm_sched_mode
     readiness->urgent_ns = 0;
 }
 
+/* The last moment at which the batch is still as early as the SLO promises. */
+static uint64_t last_moment_ns(const struct fm_sched *sched,
+                               const struct fm_sched_model_entry *model, uint64_t deadline_ns,
+                               const struct fm_sched_readiness *readiness)
+{
+    uint64_t early_ns = deadline_ns - fm_sched_wished_ns(sched, model, deadline_ns);
+    return readiness->latest_ns > early_ns ? readiness->latest_ns - early_ns : 0;
+}
+
 /* Starts at the last moment, or when the batch is full. */
 static void latest_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                          uint64_t deadline_ns, uint32_t count, struct fm_sched_readiness *readiness)
 {
-    (void)sched;
-    (void)deadline_ns;
-    readiness->urgent_ns = count >= model->batch_max ? 0 : readiness->latest_ns;
+    uint64_t last_ns = last_moment_ns(sched, model, deadline_ns, readiness);
+    readiness->urgent_ns = count >= model->batch_max ? 0 : last_ns;
     readiness->willing_ns = readiness->urgent_ns;
 }
 
@@ -38,7 +46,8 @@ static void symphony_ready(const struct fm_sched *sched, const struct fm_sched_m
     if (count < model->batch_max) {
         uint64_t next_ns =
             model->tables[model->reference].total_ns[count + 1] + sched->options.control_ns;
-        frontrun_ns = deadline_ns > next_ns ? deadline_ns - next_ns : 0;
+        uint64_t wished_ns = fm_sched_wished_ns(sched, model, deadline_ns);
+        frontrun_ns = wished_ns > next_ns ? wished_ns - next_ns : 0;
     }
     readiness->willing_ns = frontrun_ns;
     readiness->urgent_ns = frontrun_ns;
@@ -48,9 +57,7 @@ static void symphony_ready(const struct fm_sched *sched, const struct fm_sched_m
 static uint64_t delayed_ns(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                            uint64_t deadline_ns)
 {
-    uint64_t arrived_ns = deadline_ns + sched->options.result_ns;
-    arrived_ns = arrived_ns > model->slo_ns ? arrived_ns - model->slo_ns : 0;
-    return arrived_ns + model->queue_delay_ns;
+    return fm_sched_arrived_ns(sched, model, deadline_ns) + model->queue_delay_ns;
 }
 
 /* The largest preferred size up to `count`; 0: none. */
@@ -91,9 +98,8 @@ static uint32_t timeout_limit(const struct fm_sched *sched,
 static void target_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                          uint64_t deadline_ns, uint32_t count, struct fm_sched_readiness *readiness)
 {
-    (void)sched;
-    (void)deadline_ns;
-    readiness->urgent_ns = count >= model->target ? 0 : readiness->latest_ns;
+    uint64_t last_ns = last_moment_ns(sched, model, deadline_ns, readiness);
+    readiness->urgent_ns = count >= model->target ? 0 : last_ns;
     readiness->willing_ns = readiness->urgent_ns;
 }
 

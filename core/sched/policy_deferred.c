@@ -149,7 +149,7 @@ static uint64_t patient_until_ns(const struct fm_sched *sched,
         uint64_t most_ns = table->total_ns[size] * PATIENCE_FACTOR;
         patience_ns = patience_ns < most_ns ? patience_ns : most_ns;
     }
-    return less(deadline_ns + sched->options.result_ns, model->slo_ns) + patience_ns;
+    return fm_sched_arrived_ns(sched, model, deadline_ns) + patience_ns;
 }
 
 void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
@@ -168,6 +168,7 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     uint64_t next_ns = slowest_ns(sched, model, count + 1) + sched->options.control_ns;
     holding.slack_ns += fm_sched_delay_ns(sched);
     uint64_t window_ns = less(deadline_ns, next_ns + holding.slack_ns);
+    uint64_t wished_ns = fm_sched_wished_ns(sched, model, deadline_ns);
     uint64_t half_ns = table->total_ns[(count + 3) / 4] + sched->options.control_ns;
     half_ns += fm_sched_delay_ns(sched);
     uint64_t last_ns = less(deadline_ns, half_ns + model->slo_ns / 1000 * LAST_PERMILLE);
@@ -176,7 +177,8 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     bool defers = model->goal == FM_SCHED_GOAL_EFFICIENCY && spare;
     uint64_t patient_ns =
         defers ? FM_SCHED_NEVER : patient_until_ns(sched, model, deadline_ns, &holding);
-    uint64_t held_ns = patient_ns < window_ns ? patient_ns : window_ns;
+    uint64_t held_ns = less(wished_ns, next_ns + holding.slack_ns);
+    held_ns = patient_ns < held_ns ? patient_ns : held_ns;
     readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? held_ns : 0;
 }
 

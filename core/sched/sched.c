@@ -445,8 +445,7 @@ static void event_request(struct fm_sched *sched, const struct fm_sched_event *e
         return;
     }
     fm_request_node_own(node, id);
-    fm_request_queue_insert(&model->queue, &sched->requests, slot, false);
-    sched->queued_count++;
+    fm_sched_enqueue(sched, model, slot, false);
     if (fm_request_queue_first(&model->queue) == slot) {
         fm_sched_candidate_refresh(sched, id, actions);
     } else {
@@ -470,6 +469,9 @@ static void event_cancel(struct fm_sched *sched, uint32_t slot, struct fm_sched_
         return;
     }
     struct fm_sched_model_entry *model = &sched->models[owner];
+    if (fm_request_queue_first(&model->queue) == slot) {
+        model->since_ns = sched->now_ns;
+    }
     fm_request_queue_remove(&model->queue, &sched->requests, slot);
     sched->queued_count--;
     fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_CANCELLED, actions);
@@ -494,8 +496,7 @@ bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *r
         if (model->present && node->attempts < sched->options.attempts_max &&
             sched->now_ns + model->least_ns <= node->deadline_ns) {
             fm_request_node_own(node, running->model);
-            fm_request_queue_insert(&model->queue, &sched->requests, slot, true);
-            sched->queued_count++;
+            fm_sched_enqueue(sched, model, slot, true);
         } else {
             fm_sched_request_drop(sched, model, slot, FM_SCHED_DROP_FAILED, actions);
         }

@@ -81,6 +81,7 @@ struct fm_sched_model_entry {
     uint64_t ready_key_ns; /* SHARD: its order among those that are ready */
     uint64_t slo_ns;       /* as given */
     uint64_t budget_ns;    /* slo - result - control */
+    uint64_t since_ns;     /* when what waits first became the first */
 
     /* Demand. */
     uint64_t gap_ns;      /* between arrivals, mean; FM_SCHED_NEVER: not known */
@@ -314,6 +315,39 @@ void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
 
 /* --- parts.c -----------------------------------------------------------------------------------
  */
+
+/* When the request that waits first came: its deadline less the SLO. One that may take longer than
+ * that has at the latest come when it became the first. */
+static inline uint64_t fm_sched_arrived_ns(const struct fm_sched *sched,
+                                           const struct fm_sched_model_entry *model,
+                                           uint64_t deadline_ns)
+{
+    uint64_t due_ns = deadline_ns + sched->options.result_ns;
+    uint64_t arrived_ns = due_ns > model->slo_ns ? due_ns - model->slo_ns : 0;
+    return arrived_ns < model->since_ns ? arrived_ns : model->since_ns;
+}
+
+/* Until when the request that waits first is to be met where nothing is in the way: it is not held
+ * for longer than one that has the model's SLO, however patient its client is. */
+static inline uint64_t fm_sched_wished_ns(const struct fm_sched *sched,
+                                          const struct fm_sched_model_entry *model,
+                                          uint64_t deadline_ns)
+{
+    uint64_t wished_ns = fm_sched_arrived_ns(sched, model, deadline_ns) + model->slo_ns;
+    wished_ns -= wished_ns < sched->options.result_ns ? wished_ns : sched->options.result_ns;
+    return wished_ns < deadline_ns ? wished_ns : deadline_ns;
+}
+
+/* A request waits for its model. `again`: where its first arrival put it. */
+static inline void fm_sched_enqueue(struct fm_sched *sched, struct fm_sched_model_entry *model,
+                                    uint32_t slot, bool again)
+{
+    fm_request_queue_insert(&model->queue, &sched->requests, slot, again);
+    sched->queued_count++;
+    if (model->queue.count == 1) {
+        model->since_ns = sched->now_ns;
+    }
+}
 
 /* SHARD: how long it takes from when a model becomes ready to when its batch can be formed; 0 for
  * a whole scheduler. */

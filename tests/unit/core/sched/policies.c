@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/sched/policy.h"
+#include "core/util/assert.h"
 #include "core/util/random.h"
 #include "tests/harness/test.h"
 
@@ -261,6 +262,35 @@ TEST(timeout_is_tritons_dynamic_batcher)
     end(&world);
 }
 
+/* A client that would wait for 60 s is not made to wait for longer than the SLO of 20. */
+TEST(requests_are_not_held_because_they_may_be_late)
+{
+    static const struct {
+        enum fm_sched_policy_kind policy;
+        const char *log;
+    } cases[] = {
+        {FM_SCHED_POLICY_LATEST, "14 start m0 a0 [0 1] 14-20\n"},
+        {FM_SCHED_POLICY_SYMPHONY, "13 start m0 a0 [0 1] 13-19\n"},
+    };
+    for (size_t i = 0; i < FM_COUNT_OF(cases); i++) {
+        struct world world;
+        begin(&world, cases[i].policy, 1, 1, 20, 0);
+        arrive(&world, 0, 0, 0, 60000);
+        arrive(&world, 1, 1, 0, 60001);
+        run_until(&world, 70000 * MS);
+        CHECK_STR_EQ(world.log, cases[i].log);
+        end(&world);
+    }
+    /* The delay of a batch is counted from when the first of it came: 0, and 6, when it became the
+     * first. */
+    struct world world;
+    begin(&world, FM_SCHED_POLICY_TIMEOUT, 1, 1, 40, 6);
+    arrive(&world, 0, 0, 0, 60000);
+    run_until(&world, 100 * MS);
+    CHECK_STR_EQ(world.log, "6 start m0 a0 [0] 6-11\n");
+    end(&world);
+}
+
 /* An idle accelerator: one request waits the whole delay, and no longer. */
 TEST(timeout_waits_no_longer_than_the_delay)
 {
@@ -289,6 +319,15 @@ TEST(target_starts_at_the_target_size_or_the_last_moment)
                             "25 start m0 a0 [1 2] 25-31\n"
                             "34 start m0 a0 [3 4 5 6 7] 34-43\n"
                             "51 start m0 a0 [8] 51-56\n");
+    end(&world);
+
+    /* The same for a last one that may take longer than the SLO. */
+    begin(&world, FM_SCHED_POLICY_TARGET, 1, 1, 20, 0);
+    for (uint32_t i = 0; i < 9; i++) {
+        arrive(&world, 20 + 2 * i, i, 0, i < 8 ? 40 + 2 * i : 60000);
+    }
+    run_until(&world, 100 * MS);
+    CHECK(strstr(world.log, "51 start m0 a0 [8] 51-56\n") != NULL);
     end(&world);
 }
 
