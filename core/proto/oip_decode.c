@@ -126,12 +126,6 @@ static int read_uint(struct decoder *decoder, const char *where, uint64_t max, u
 
 /* --- Tensor data in JSON --- */
 
-struct element_sink {
-    uint32_t dtype;
-    unsigned char *out;   /* fixed-size types */
-    struct fm_text *text; /* BYTES */
-};
-
 static int store_signed(const struct fm_json_reader *reader, int64_t min, int64_t max,
                         int64_t *ret_value)
 {
@@ -212,9 +206,8 @@ static int store_bytes(const struct fm_json_reader *reader, struct fm_text *text
     return 0;
 }
 
-/* Puts the current token behind what is already in the sink. */
-static int store(const struct fm_json_reader *reader, enum fm_json_token token,
-                 struct element_sink *sink)
+int fm_oip_element_store(const struct fm_json_reader *reader, enum fm_json_token token,
+                         struct fm_oip_elements *sink)
 {
     int status = FM_ETYPE;
     if (sink->dtype == FM_DTYPE_BYTES) {
@@ -268,7 +261,7 @@ static int structure_error(struct decoder *decoder, const struct input *input)
  * is noticed.
  */
 static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
-                         const struct input *input, uint64_t count, struct element_sink *sink)
+                         const struct input *input, uint64_t count, struct fm_oip_elements *sink)
 {
     uint64_t seen[FM_RANK_MAX + 1] = {0}; /* children of the open array at each depth */
     uint32_t depth = 0;
@@ -298,7 +291,8 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
                 index++;
                 break;
             }
-            int status = token == FM_JSON_ERROR ? FM_EINVAL : store(reader, token, sink);
+            int status =
+                token == FM_JSON_ERROR ? FM_EINVAL : fm_oip_element_store(reader, token, sink);
             if (status != 0) {
                 return element_error(decoder, reader, input, token, index, status);
             }
@@ -317,11 +311,16 @@ static int read_elements(struct decoder *decoder, struct fm_json_reader *reader,
     return 0;
 }
 
+bool fm_oip_has_json_form(uint32_t dtype)
+{
+    return (dtype >= FM_DTYPE_BOOL && dtype <= FM_DTYPE_INT64) || dtype == FM_DTYPE_FP32 ||
+           dtype == FM_DTYPE_FP64 || dtype == FM_DTYPE_BYTES;
+}
+
 static int has_json_form(struct decoder *decoder, const char *what, const struct fm_port *port,
                          uint32_t dtype)
 {
-    if ((dtype >= FM_DTYPE_BOOL && dtype <= FM_DTYPE_INT64) || dtype == FM_DTYPE_FP32 ||
-        dtype == FM_DTYPE_FP64 || dtype == FM_DTYPE_BYTES) {
+    if (fm_oip_has_json_form(dtype)) {
         return 0;
     }
     return fm_error_set(decoder->to.reterr, FM_EINVAL,
@@ -340,7 +339,7 @@ static int read_json_bytes(struct decoder *decoder, struct fm_json_reader *reade
                            const struct input *input, uint64_t count, struct fm_value *ret_value)
 {
     struct fm_text text = {0};
-    struct element_sink sink = {.dtype = FM_DTYPE_BYTES, .text = &text};
+    struct fm_oip_elements sink = {.dtype = FM_DTYPE_BYTES, .text = &text};
     int status = read_elements(decoder, reader, input, count, &sink);
     if (status == 0) {
         size_t size = text.length;
@@ -387,7 +386,7 @@ static int read_json_tensor(struct decoder *decoder, struct fm_json_reader *read
     if (fm_value_alloc(&value, input->is.dtype, input->is.shape, input->is.rank, 0) != 0) {
         return fm_oip_no_memory(&decoder->to);
     }
-    struct element_sink sink = {.dtype = input->is.dtype, .out = value.tensor.data};
+    struct fm_oip_elements sink = {.dtype = input->is.dtype, .out = value.tensor.data};
     status = read_elements(decoder, reader, input, count, &sink);
     if (status != 0) {
         fm_value_unref(&value);

@@ -42,9 +42,8 @@ static void write_bytes(struct fm_json_writer *writer, const struct fm_tensor *t
     }
 }
 
-/* The tensor passed fm_tensor_check. False when its type has no JSON form. */
-static bool write_data(struct fm_json_writer *writer, const struct fm_tensor *tensor,
-                       uint64_t count)
+bool fm_oip_elements_write(struct fm_json_writer *writer, const struct fm_tensor *tensor,
+                           uint64_t count)
 {
     const unsigned char *data = tensor->data;
     fm_json_array_begin(writer);
@@ -116,7 +115,7 @@ static int encode_output(struct encoder *encoder, const struct fm_oip_output *wa
         uint64_t count = 0;
         fm_json_key(writer, "data");
         if (fm_shape_element_count(tensor->shape, tensor->rank, &count) != 0 ||
-            !write_data(writer, tensor, count)) {
+            !fm_oip_elements_write(writer, tensor, count)) {
             return fm_error_set(
                 encoder->from.reterr, FM_EINVAL,
                 "output '%s' is %s, which has no JSON form; ask for it with \"binary_data\": true",

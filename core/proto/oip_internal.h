@@ -9,6 +9,7 @@
 #ifndef FM_CORE_PROTO_OIP_INTERNAL_H
 #define FM_CORE_PROTO_OIP_INTERNAL_H
 
+#include "core/proto/json.h"
 #include "core/proto/oip.h"
 
 #define FM_OIP_ID_INLINE 64 /* longer ones cost an allocation */
@@ -135,5 +136,24 @@ bool fm_oip_memo_encode(const struct fm_oip_encoding *encoding);
 void fm_oip_memo_response(const struct fm_oip_encoding *encoding);
 int FM_NODISCARD fm_oip_response_init(struct fm_oip_response *response, uint32_t part_count);
 int fm_oip_response_no_memory(const struct fm_oip_encoding *encoding);
+
+/* --- Tensor data in JSON, both ways --- */
+
+/* Where the elements of a tensor go while they are read. */
+struct fm_oip_elements {
+    uint32_t dtype;
+    unsigned char *out;   /* fixed-size types */
+    struct fm_text *text; /* BYTES */
+};
+/* Puts the reader's current token behind what is already there. FM_ETYPE: no value of that type;
+ * FM_ENOMEM, FM_ETOOLARGE. */
+int FM_NODISCARD fm_oip_element_store(const struct fm_json_reader *reader, enum fm_json_token token,
+                                      struct fm_oip_elements *elements);
+/* Whether values of the type can be written in JSON. */
+bool fm_oip_has_json_form(uint32_t dtype);
+/* Writes the flat array of a tensor that passed fm_tensor_check. False when its type has no JSON
+ * form. */
+bool fm_oip_elements_write(struct fm_json_writer *writer, const struct fm_tensor *tensor,
+                           uint64_t count);
 
 #endif

@@ -57,6 +57,64 @@ int fm_status_retry(int status)
     return row_find(status)->retry;
 }
 
+int fm_status_from_http(int code)
+{
+    switch (code) {
+    case 401:
+    case 403:
+        return FM_EPERM;
+    case 404:
+    case 410:
+        return FM_ENOTFOUND;
+    case 408:
+    case 504:
+        return FM_EDEADLINE;
+    case 409:
+        return FM_EEXIST;
+    case 413:
+        return FM_ETOOLARGE;
+    case 429:
+        return FM_ELIMIT;
+    case 499:
+        return FM_ECANCELLED;
+    case 405:
+    case 501:
+        return FM_EUNSUPPORTED;
+    case 502:
+    case 503:
+        return FM_EUNAVAILABLE;
+    case 507:
+        return FM_ENOSPC;
+    default:
+        return code >= 200 && code < 300 ? 0 : code >= 400 && code < 500 ? FM_EINVAL : FM_EINTERNAL;
+    }
+}
+
+int fm_status_from_grpc(int code)
+{
+    static const int statuses[] = {
+        0,               /* OK */
+        FM_ECANCELLED,   /* CANCELLED */
+        FM_EINTERNAL,    /* UNKNOWN */
+        FM_EINVAL,       /* INVALID_ARGUMENT */
+        FM_EDEADLINE,    /* DEADLINE_EXCEEDED */
+        FM_ENOTFOUND,    /* NOT_FOUND */
+        FM_EEXIST,       /* ALREADY_EXISTS */
+        FM_EPERM,        /* PERMISSION_DENIED */
+        FM_ELIMIT,       /* RESOURCE_EXHAUSTED */
+        FM_EINVAL,       /* FAILED_PRECONDITION */
+        FM_EUNAVAILABLE, /* ABORTED */
+        FM_EINVAL,       /* OUT_OF_RANGE */
+        FM_EUNSUPPORTED, /* UNIMPLEMENTED */
+        FM_EINTERNAL,    /* INTERNAL */
+        FM_EUNAVAILABLE, /* UNAVAILABLE */
+        FM_ECORRUPT,     /* DATA_LOSS */
+        FM_EPERM,        /* UNAUTHENTICATED */
+    };
+    int count = (int)(sizeof(statuses) / sizeof(statuses[0]));
+    return code >= 0 && code < count ? statuses[code] : FM_EINTERNAL;
+}
+
 /* Makes the text one clean line, cut at a UTF-8 boundary when vsnprintf had to cut it. */
 static void text_clean(char *text, int written)
 {

@@ -17,6 +17,10 @@ const char *fm_status_text(int status);
 int fm_status_http(int status);
 int fm_status_grpc(int status);
 int fm_status_retry(int status);
+/* The other way, for what a server answered: 0 for success, FM_EINTERNAL for codes that are not
+ * known. */
+int fm_status_from_http(int code);
+int fm_status_from_grpc(int code);
 
 /*
  * Writes `status` and the formatted text to reterr (which may be NULL) and returns status, so that
