@@ -3,6 +3,7 @@
  */
 #include "host/net/grpc_fields.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -90,4 +91,48 @@ void fm_grpc_message_encode(struct fm_text *text, const char *message, size_t le
         used += length;
         at += sequence;
     }
+}
+
+static int hex_digit(char character)
+{
+    if (character >= '0' && character <= '9') {
+        return character - '0';
+    }
+    int letter = character | 0x20;
+    return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
+void fm_grpc_message_decode(struct fm_text *text, const char *message, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)message[i];
+        if (byte == '%' && length - i > 2 && hex_digit(message[i + 1]) >= 0 &&
+            hex_digit(message[i + 2]) >= 0) {
+            byte = (unsigned char)(hex_digit(message[i + 1]) << 4 | hex_digit(message[i + 2]));
+            i += 2;
+        }
+        if (byte >= 0x20 && byte != 0x7f) {
+            fm_text_append_char(text, (char)byte);
+        }
+    }
+}
+
+void fm_grpc_timeout_write(uint64_t timeout_ns, char *text, size_t size)
+{
+    static const struct {
+        uint64_t ns;
+        char unit;
+    } units[] = {{1, 'n'},
+                 {1000, 'u'},
+                 {1000000, 'm'},
+                 {UINT64_C(1000000000), 'S'},
+                 {UINT64_C(60000000000), 'M'},
+                 {UINT64_C(3600000000000), 'H'}};
+    size_t i = 0;
+    uint64_t value = timeout_ns;
+    while (value > 99999999 && i + 1 < sizeof(units) / sizeof(units[0])) {
+        i++;
+        value = timeout_ns / units[i].ns + (timeout_ns % units[i].ns != 0);
+    }
+    (void)snprintf(text, size, "%llu%c", (unsigned long long)value, units[i].unit);
 }

@@ -20,5 +20,10 @@ bool fm_grpc_content_type_matches(const char *text);
 /* Appends a status message as it goes on the wire, cut to length_max encoded bytes. Bytes beside
  * printable ASCII, and '%', are percent-encoded. */
 void fm_grpc_message_encode(struct fm_text *text, const char *message, size_t length_max);
+/* Appends what such a message means; what is no percent-encoding stands for itself, control
+ * characters for nothing. */
+void fm_grpc_message_decode(struct fm_text *text, const char *message, size_t length);
+/* A timeout as it goes on the wire, rounded up to what eight digits hold. */
+void fm_grpc_timeout_write(uint64_t timeout_ns, char *text, size_t size);
 
 #endif

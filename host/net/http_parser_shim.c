@@ -92,8 +92,8 @@ static int on_complete(parser_t *parser)
 #endif
 }
 
-struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events,
-                                             void *context)
+static struct fm_http_parser *create(const struct fm_http_parser_events *events, void *context,
+                                     bool answers)
 {
     struct fm_http_parser *shim = fm_alloc_zero(1, sizeof(*shim));
     if (shim == NULL) {
@@ -107,7 +107,7 @@ struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events 
     http_parser_settings_init(&shim->settings);
 #endif
     shim->settings.on_message_begin = on_begin;
-    shim->settings.on_url = on_target;
+    shim->settings.on_url = answers ? NULL : on_target;
     shim->settings.on_header_field = on_header_name;
     shim->settings.on_header_value = on_header_value;
     shim->settings.on_headers_complete = on_head_complete;
@@ -115,12 +115,29 @@ struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events 
     shim->settings.on_body = on_body;
     shim->settings.on_message_complete = on_complete;
 #if FM_HAVE_LLHTTP
-    llhttp_init(&shim->parser, HTTP_REQUEST, &shim->settings);
+    llhttp_init(&shim->parser, answers ? HTTP_RESPONSE : HTTP_REQUEST, &shim->settings);
 #else
-    http_parser_init(&shim->parser, HTTP_REQUEST);
+    http_parser_init(&shim->parser, answers ? HTTP_RESPONSE : HTTP_REQUEST);
 #endif
     shim->parser.data = shim;
     return shim;
+}
+
+struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events,
+                                             void *context)
+{
+    return create(events, context, false);
+}
+
+struct fm_http_parser *fm_http_parser_create_answers(const struct fm_http_parser_events *events,
+                                                     void *context)
+{
+    return create(events, context, true);
+}
+
+unsigned fm_http_parser_status(const struct fm_http_parser *shim)
+{
+    return shim->parser.status_code;
 }
 
 void fm_http_parser_free(struct fm_http_parser *parser)
@@ -146,6 +163,13 @@ int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t le
         return FM_EAGAIN;
     }
     return shim->cancelled ? FM_ECANCELLED : FM_EINVAL;
+}
+
+bool fm_http_parser_finish(struct fm_http_parser *shim)
+{
+    shim->complete = false;
+    (void)llhttp_finish(&shim->parser);
+    return shim->complete;
 }
 
 const char *fm_http_parser_problem(const struct fm_http_parser *shim)
@@ -184,6 +208,13 @@ int fm_http_parser_feed(struct fm_http_parser *shim, const char *data, size_t le
         return FM_ECANCELLED;
     }
     return error == HPE_HEADER_OVERFLOW ? FM_ETOOLARGE : FM_EINVAL;
+}
+
+bool fm_http_parser_finish(struct fm_http_parser *shim)
+{
+    shim->complete = false;
+    (void)http_parser_execute(&shim->parser, &shim->settings, "", 0);
+    return shim->complete;
 }
 
 const char *fm_http_parser_problem(const struct fm_http_parser *shim)

@@ -1,5 +1,6 @@
 /*
- * HTTP/1.1 request parsing, over llhttp or its predecessor http-parser, whichever the system has.
+ * HTTP/1.1 parsing, of requests and of answers, over llhttp or its predecessor http-parser,
+ * whichever the system has.
  *
  * Owns: the only contact with either library. Does not own: limits, buffers, sockets. Thread rule:
  * one parser, one thread.
@@ -30,6 +31,10 @@ struct fm_http_parser;
 /* NULL when out of memory. `events` must outlive the parser. */
 struct fm_http_parser *fm_http_parser_create(const struct fm_http_parser_events *events,
                                              void *context) __attribute__((warn_unused_result));
+/* The same for answers, which have no target. */
+struct fm_http_parser *fm_http_parser_create_answers(const struct fm_http_parser_events *events,
+                                                     void *context)
+    __attribute__((warn_unused_result));
 void fm_http_parser_free(struct fm_http_parser *parser); /* accepts NULL */
 
 /*
@@ -39,11 +44,14 @@ void fm_http_parser_free(struct fm_http_parser *parser); /* accepts NULL */
  */
 int FM_NODISCARD fm_http_parser_feed(struct fm_http_parser *parser, const char *data, size_t length,
                                      size_t *ret_consumed);
+/* The peer sends no more. True: that completes an answer whose end nothing else tells. */
+bool fm_http_parser_finish(struct fm_http_parser *parser);
 /* What is wrong after FM_EINVAL. */
 const char *fm_http_parser_problem(const struct fm_http_parser *parser);
 
 /* From head_complete on. */
 const char *fm_http_parser_method(const struct fm_http_parser *parser);
+unsigned fm_http_parser_status(const struct fm_http_parser *parser); /* of an answer */
 bool fm_http_parser_keep_alive(const struct fm_http_parser *parser);
 bool fm_http_parser_is_1_0(const struct fm_http_parser *parser);
 bool fm_http_parser_is_chunked(const struct fm_http_parser *parser);

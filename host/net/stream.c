@@ -39,10 +39,15 @@ static void unseal(struct fm_stream *stream, const char *data, size_t size)
     static const char text[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
                                "Content-Length: 22\r\nConnection: close\r\n\r\n"
                                "This port speaks TLS.\n";
+    bool was_ready = fm_tls_session_is_ready(stream->tls);
     int status = fm_tls_session_feed(stream->tls, data, size);
     if (status == FM_ETYPE) {
         uv_buf_t buffer = uv_buf_init((char *)text, sizeof(text) - 1);
         (void)uv_try_write(&stream->socket.stream, &buffer, 1);
+    }
+    if (status == 0 && !was_ready && fm_tls_session_is_ready(stream->tls) &&
+        stream->events->ready != NULL) {
+        stream->events->ready(stream->context);
     }
     size_t length = 1;
     while (status == 0 && length > 0 && !stream->closing && fm_tls_session_is_ready(stream->tls)) {
@@ -124,6 +129,40 @@ int fm_stream_open(struct fm_stream *stream, uv_loop_t *uv, int descriptor,
     (void)uv_pipe_init(uv, &stream->socket.pipe, 0);
     stream->socket.handle.data = stream;
     return uv_pipe_open(&stream->socket.pipe, descriptor);
+}
+
+void fm_stream_init(struct fm_stream *stream, uv_loop_t *uv, bool local,
+                    struct fm_stream_shared *shared, const struct fm_stream_events *events,
+                    void *context)
+{
+    init(stream, shared, events, context);
+    if (local) {
+        (void)uv_pipe_init(uv, &stream->socket.pipe, 0);
+    } else {
+        (void)uv_tcp_init(uv, &stream->socket.tcp);
+    }
+    stream->socket.handle.data = stream;
+}
+
+int fm_stream_begin(struct fm_stream *stream)
+{
+    int result = session_open(stream);
+    if (result == 0 && stream->socket.handle.type == UV_TCP) {
+        (void)uv_tcp_nodelay(&stream->socket.tcp, 1);
+    }
+    if (result == 0 && stream->tls != NULL &&
+        (fm_tls_session_start(stream->tls) != 0 || !sealed_flush(stream))) {
+        result = UV_EPROTO;
+    }
+    if (result == 0) {
+        fm_stream_read_start(stream);
+    }
+    return result;
+}
+
+const char *fm_stream_problem(const struct fm_stream *stream)
+{
+    return stream->tls != NULL ? fm_tls_session_problem(stream->tls) : NULL;
 }
 
 void fm_stream_read_start(struct fm_stream *stream)

@@ -46,6 +46,8 @@ struct fm_stream_events {
     void (*written)(void *context, int result);
     /* The stream may be freed. */
     void (*closed)(void *context);
+    /* The handshake of TLS is done. NULL: nobody asks (servers). */
+    void (*ready)(void *context);
 };
 
 struct fm_stream {
@@ -85,6 +87,17 @@ int FM_NODISCARD fm_stream_accept(struct fm_stream *stream, uv_stream_t *listene
 int FM_NODISCARD fm_stream_open(struct fm_stream *stream, uv_loop_t *uv, int descriptor,
                                 struct fm_stream_shared *shared,
                                 const struct fm_stream_events *events, void *context);
+
+/* The client's side: a stream that is not connected yet (connect.h does that); fm_stream_close is
+ * due. */
+void fm_stream_init(struct fm_stream *stream, uv_loop_t *uv, bool local,
+                    struct fm_stream_shared *shared, const struct fm_stream_events *events,
+                    void *context);
+/* It is connected: begins to read, and the handshake of TLS where there is one. Not 0: it cannot.
+ */
+int FM_NODISCARD fm_stream_begin(struct fm_stream *stream);
+/* What TLS says about a connection that ended; NULL: nothing. */
+const char *fm_stream_problem(const struct fm_stream *stream);
 
 void fm_stream_read_start(struct fm_stream *stream);
 void fm_stream_read_stop(struct fm_stream *stream);

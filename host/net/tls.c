@@ -24,6 +24,7 @@ struct fm_tls {
     char *client_ca_path;
     enum fm_tls_clients clients;
     bool only_1_3;
+    char *server_name; /* not NULL: the client's end */
 };
 
 struct fm_tls_session {
@@ -31,6 +32,7 @@ struct fm_tls_session {
     BIO *in;
     BIO *out;
     const char *protocol;
+    const char *problem; /* of the handshake */
 };
 
 /* --- Certificates --- */
@@ -206,6 +208,84 @@ int fm_tls_create(const struct fm_tls_options *options, struct fm_tls **ret_tls,
     return 0;
 }
 
+/* --- The client's end --- */
+
+static int client_load(SSL_CTX *context, const struct fm_tls_client_options *options,
+                       const struct fm_tls *tls, struct fm_error *reterr)
+{
+    if (options->ca_path != NULL && SSL_CTX_load_verify_file(context, options->ca_path) != 1) {
+        return fm_error_set(reterr, FM_EINVAL, "cannot read the authorities '%s': %s",
+                            options->ca_path, reason());
+    }
+    if (options->ca_path == NULL && SSL_CTX_set_default_verify_paths(context) != 1) {
+        return fm_error_set(reterr, FM_EINVAL, "cannot read the system's authorities: %s",
+                            reason());
+    }
+    if (options->certificate_path == NULL) {
+        return 0;
+    }
+    if (SSL_CTX_use_certificate_chain_file(context, options->certificate_path) != 1) {
+        return fm_error_set(reterr, FM_EINVAL, "cannot read the certificate '%s': %s",
+                            options->certificate_path, reason());
+    }
+    return key_load(context, tls, reterr);
+}
+
+int fm_tls_create_client(const struct fm_tls_client_options *options, struct fm_tls **ret_tls,
+                         struct fm_error *reterr)
+{
+    FM_ASSERT(options->server_name != NULL);
+    FM_ASSERT((options->certificate_path == NULL) == (options->key_path == NULL));
+    struct fm_tls *tls = fm_alloc_zero(1, sizeof(*tls));
+    int status = FM_ENOMEM;
+    ERR_clear_error();
+    if (tls != NULL) {
+        fm_mutex_init(&tls->mutex);
+        tls->server_name = fm_strdup(options->server_name);
+        tls->certificate_path =
+            fm_strdup(options->certificate_path != NULL ? options->certificate_path : "");
+        tls->key_path = fm_strdup(options->key_path != NULL ? options->key_path : "");
+        tls->context = SSL_CTX_new(TLS_client_method());
+    }
+    if (tls == NULL || tls->server_name == NULL || tls->certificate_path == NULL ||
+        tls->key_path == NULL || tls->context == NULL) {
+        (void)fm_error_set(reterr, FM_ENOMEM, "out of memory while setting TLS up");
+    } else {
+        (void)SSL_CTX_set_min_proto_version(tls->context, TLS1_2_VERSION);
+        (void)SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                                    SSL_OP_IGNORE_UNEXPECTED_EOF);
+        (void)SSL_CTX_set_mode(tls->context, SSL_MODE_RELEASE_BUFFERS);
+        SSL_CTX_set_verify(tls->context, SSL_VERIFY_PEER, NULL);
+        status = client_load(tls->context, options, tls, reterr);
+    }
+    if (status != 0) {
+        fm_tls_destroy(tls);
+        return status;
+    }
+    *ret_tls = tls;
+    return 0;
+}
+
+/* Whom we want to talk to, and how. */
+static bool session_aim(struct fm_tls_session *session, const struct fm_tls *tls)
+{
+    SSL *ssl = session->ssl;
+    unsigned char offer[32];
+    size_t length = strlen(session->protocol);
+    FM_ASSERT(length > 0 && length < sizeof(offer));
+    offer[0] = (unsigned char)length;
+    memcpy(offer + 1, session->protocol, length);
+    SSL_set_connect_state(ssl);
+    /* 0 is success for this one alone. */
+    bool good = SSL_set_alpn_protos(ssl, offer, (unsigned)length + 1) == 0;
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), tls->server_name) != 1) {
+        good = good && SSL_set_tlsext_host_name(ssl, tls->server_name) == 1 &&
+               SSL_set1_host(ssl, tls->server_name) == 1;
+    }
+    ERR_clear_error();
+    return good;
+}
+
 int fm_tls_reload(struct fm_tls *tls, struct fm_error *reterr)
 {
     SSL_CTX *context = NULL;
@@ -232,6 +312,7 @@ void fm_tls_destroy(struct fm_tls *tls)
     fm_free(tls->certificate_path);
     fm_free(tls->key_path);
     fm_free(tls->client_ca_path);
+    fm_free(tls->server_name);
     fm_free(tls);
 }
 
@@ -260,8 +341,13 @@ struct fm_tls_session *fm_tls_session_create(struct fm_tls *tls, const char *pro
     (void)BIO_set_mem_eof_return(session->in, -1);
     (void)BIO_set_mem_eof_return(session->out, -1);
     SSL_set_bio(session->ssl, session->in, session->out);
-    SSL_set_accept_state(session->ssl);
     (void)SSL_set_app_data(session->ssl, session);
+    if (tls->server_name == NULL) {
+        SSL_set_accept_state(session->ssl);
+    } else if (!session_aim(session, tls)) {
+        fm_tls_session_destroy(session);
+        return NULL;
+    }
     return session;
 }
 
@@ -271,6 +357,32 @@ void fm_tls_session_destroy(struct fm_tls_session *session)
         SSL_free(session->ssl); /* with its BIOs */
         fm_free(session);
     }
+}
+
+/* Goes on with it. */
+static int handshake(struct fm_tls_session *session)
+{
+    int result = SSL_do_handshake(session->ssl);
+    if (result == 1 || SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ) {
+        return 0;
+    }
+    unsigned long code = ERR_peek_error();
+    long verified = SSL_get_verify_result(session->ssl);
+    session->problem = verified != X509_V_OK ? X509_verify_cert_error_string(verified)
+                                             : ERR_reason_error_string(code);
+    ERR_clear_error();
+    return ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST ? FM_ETYPE : FM_ECORRUPT;
+}
+
+int fm_tls_session_start(struct fm_tls_session *session)
+{
+    ERR_clear_error();
+    return handshake(session);
+}
+
+const char *fm_tls_session_problem(const struct fm_tls_session *session)
+{
+    return session->problem;
 }
 
 int fm_tls_session_feed(struct fm_tls_session *session, const void *data, size_t size)
@@ -283,13 +395,7 @@ int fm_tls_session_feed(struct fm_tls_session *session, const void *data, size_t
     if (SSL_is_init_finished(session->ssl)) {
         return 0;
     }
-    int result = SSL_do_handshake(session->ssl);
-    if (result == 1 || SSL_get_error(session->ssl, result) == SSL_ERROR_WANT_READ) {
-        return 0;
-    }
-    int why = ERR_GET_REASON(ERR_peek_error());
-    ERR_clear_error();
-    return why == SSL_R_HTTP_REQUEST ? FM_ETYPE : FM_ECORRUPT;
+    return handshake(session);
 }
 
 bool fm_tls_session_is_ready(const struct fm_tls_session *session)

@@ -1,6 +1,6 @@
 /*
- * TLS for servers: certificates, and the sessions of connections between bytes that go over the
- * wire and bytes that mean something.
+ * TLS for servers and clients: certificates, and the sessions of connections between bytes that go
+ * over the wire and bytes that mean something.
  *
  * Owns: the use of OpenSSL, certificate and key in memory. Does not own: sockets (stream.h), files
  * after they were read. Thread rule: fm_tls is shared by all loops and may be reloaded from any
@@ -36,6 +36,17 @@ struct fm_tls;
  * the others, or a certificate that is not valid now. */
 int FM_NODISCARD fm_tls_create(const struct fm_tls_options *options, struct fm_tls **ret_tls,
                                struct fm_error *reterr);
+
+struct fm_tls_client_options {
+    const char *ca_path;          /* PEM, who may have signed the server's certificate; NULL: the
+                                     system's authorities */
+    const char *certificate_path; /* PEM, our own; NULL: none */
+    const char *key_path;         /* PEM; due with a certificate */
+    const char *server_name;      /* a name or an address, which the certificate must be for */
+};
+/* The client's end: the server's certificate is always checked. Errors as above. Not for reload. */
+int FM_NODISCARD fm_tls_create_client(const struct fm_tls_client_options *options,
+                                      struct fm_tls **ret_tls, struct fm_error *reterr);
 /* Reads the files again. Connections that stand keep what they have. After a failure all stays as
  * it was. */
 int FM_NODISCARD fm_tls_reload(struct fm_tls *tls, struct fm_error *reterr);
@@ -49,6 +60,11 @@ struct fm_tls_session;
 /* `protocol` is what the server speaks, for ALPN: "h2". NULL: out of memory. */
 struct fm_tls_session *fm_tls_session_create(struct fm_tls *tls, const char *protocol);
 void fm_tls_session_destroy(struct fm_tls_session *session); /* accepts NULL */
+
+/* Clients begin: the first bytes for the wire are there afterwards. FM_ECORRUPT. */
+int FM_NODISCARD fm_tls_session_start(struct fm_tls_session *session);
+/* Why the handshake failed; NULL: nothing is known. */
+const char *fm_tls_session_problem(const struct fm_tls_session *session);
 
 /* Takes bytes from the wire, and goes on with the handshake. FM_ETYPE: the client speaks HTTP
  * without TLS. FM_ECORRUPT: something else that cannot go on. What is to be sent may be there after
