@@ -34,6 +34,10 @@ static int run(const struct fm_call *call)
     if (fm_serve_options_read(call, &serve, &error) != 0) {
         return fm_call_fail_arguments(call, &error);
     }
+    if (!serve.http && !serve.grpc) {
+        return fm_call_usage(call, "--no-http and --no-grpc leave nobody to answer: give one");
+    }
+    serve.supervised = true;
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);
     }

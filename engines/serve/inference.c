@@ -88,6 +88,7 @@ void fm_inference_free(struct fm_inference *inference)
     inference->parts = NULL;
     inference->http = NULL;
     inference->call = NULL;
+    inference->local = NULL;
     if (loop->inference_count < KEPT_MAX) {
         inference->next = loop->inferences;
         loop->inferences = inference;

@@ -23,6 +23,7 @@ static void publish(struct fm_serve_loop *loop, uint64_t now_ns)
 {
     loop->publish_ns = now_ns + PUBLISH_NS;
     struct fm_serve_loop_counts counts = {.cpu_ns = fm_os_thread_cpu_ns()};
+    counts.local = loop->local_count;
     if (loop->http != NULL) {
         fm_http_server_stats(loop->http, &counts.http);
     }
@@ -87,7 +88,9 @@ void fm_serve_loop_drain(struct fm_serve_loop *loop)
 {
     fm_serve_grpc_watch_round(loop);
     fm_serve_grpc_streams_end(loop);
-    fm_http_server_drain(loop->http, DRAIN_GRACE_NS);
+    if (loop->http != NULL) {
+        fm_http_server_drain(loop->http, DRAIN_GRACE_NS);
+    }
     if (loop->grpc != NULL) {
         fm_grpc_server_drain(loop->grpc, DRAIN_GRACE_NS);
     }
@@ -142,6 +145,12 @@ static void listening_log(const struct fm_serve_loop *loop, const char *protocol
     }
 }
 
+/* A socket that was opened for us, or 0. */
+static int inherited(const struct fm_serve_loop *loop, const char *name, uint32_t index)
+{
+    return loop->serve->options->supervised ? fm_service_manager_socket(name, index) : 0;
+}
+
 static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = loop->serve->options;
@@ -151,7 +160,7 @@ static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     http.unix_path = loop->index == 0 ? options->unix_path : NULL;
     http.shared = loop->serve->loop_count > 1;
     http.sibling = loop->index > 0 ? loop->serve->loops[0].http : NULL;
-    http.inherited = fm_service_manager_socket("http", 0);
+    http.inherited = inherited(loop, "http", 0);
     http.handle = fm_serve_http_handle;
     http.drained = on_http_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->http, reterr);
@@ -176,7 +185,7 @@ static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     grpc.unix_path = loop->index == 0 ? options->grpc_unix_path : NULL;
     grpc.shared = loop->serve->loop_count > 1;
     grpc.sibling = loop->index > 0 ? loop->serve->loops[0].grpc : NULL;
-    grpc.inherited = fm_service_manager_socket("grpc", 1);
+    grpc.inherited = inherited(loop, "grpc", 1);
     grpc.connections_max = options->connections_max;
     grpc.message_bytes_max = options->body_bytes_max;
     if (grpc.message_bytes_total_max < options->body_bytes_max) {
@@ -201,7 +210,7 @@ static int metrics_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     struct fm_http_options http;
     http_options(loop, &http);
     http.port = loop->serve->options->metrics_port;
-    http.inherited = fm_service_manager_socket("metrics", 2);
+    http.inherited = inherited(loop, "metrics", 2);
     http.handle = fm_serve_observe_handle;
     http.drained = on_metrics_drained;
     int status = fm_http_server_create(loop->loop, &http, &loop->metrics, reterr);
@@ -215,13 +224,14 @@ static int metrics_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
 int fm_serve_loop_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = loop->serve->options;
-    int status = http_listen(loop, reterr);
+    int status = options->http ? http_listen(loop, reterr) : 0;
     if (status == 0 && options->grpc) {
         status = grpc_listen(loop, reterr);
     }
     if (status == 0 && options->metrics && loop->index == 0) {
         status = metrics_listen(loop, reterr);
     }
+    loop->http_drained = loop->http == NULL;
     loop->grpc_drained = loop->grpc == NULL;
     loop->metrics_drained = loop->metrics == NULL;
     return status;

@@ -159,7 +159,7 @@ static void loops_fill(const struct fm_serve *serve, struct picture *picture)
     for (uint32_t i = 0; i < serve->loop_count; i++) {
         const struct fm_serve_loop_counts *counts = &serve->loops[i].counts;
         picture->loops[i] = (struct fm_view_loop){
-            .requests = counts->http.requests + counts->grpc.calls,
+            .requests = counts->http.requests + counts->grpc.calls + counts->local,
             .rejected = counts->http.rejected + counts->grpc.rejected,
             .cancelled = counts->http.cancelled + counts->grpc.cancelled,
             .connections_accepted =
@@ -352,6 +352,12 @@ static int document_write(struct fm_serve_loop *loop, enum document document, co
     }
     fm_mutex_unlock(&serve->observe_lock);
     return status;
+}
+
+int fm_serve_observe_write(struct fm_serve_loop *loop, bool state, struct fm_text *text,
+                           struct fm_error *reterr)
+{
+    return document_write(loop, state ? DOCUMENT_STATE : DOCUMENT_METRICS, "", text, reterr);
 }
 
 static void document_answer(struct fm_serve_loop *loop, struct fm_http_request *http,

@@ -43,7 +43,7 @@ static void on_ready(struct fm_serve *serve)
 static void on_signal(void *context, int signal_number)
 {
     struct fm_serve *serve = context;
-    if (serve->loops[0].http == NULL) {
+    if (!serve->started) {
         /* It could not listen, and is ending already. */
         return;
     }

@@ -28,6 +28,7 @@ struct fm_serve_options {
     uint32_t model_count;
     const char *server_version;
     const char *host;
+    bool http;             /* listen for HTTP at all */
     uint16_t port;         /* of HTTP; 0: any free one */
     const char *unix_path; /* NULL: none */
     bool grpc;             /* listen for gRPC at all */
@@ -82,6 +83,7 @@ struct fm_serve_options {
     bool allow_client_shm;
     bool insecure; /* do not warn about being open to everybody */
 
+    bool supervised;  /* a service manager may have opened sockets for this server */
     uint64_t hang_ns; /* a batch that takes longer, and 20 times what it should, is given up */
 };
 

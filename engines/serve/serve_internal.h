@@ -3,7 +3,8 @@
  * process around it), loop.c (one event loop and its
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
  * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
- * (what both protocols say), observe.c (metrics, dashboard, trace), guard.c (who may ask what).
+ * (what both protocols say), embedded*.c (the server in another program, its calls), observe.c
+ * (metrics, dashboard, trace), guard.c (who may ask what).
  *
  * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
  * requests are served, but for what is atomic or says whose it is.
@@ -30,6 +31,7 @@
 #include "host/os/thread.h"
 
 struct fm_inference;
+struct fm_server_call;
 struct fm_grpc_service_call;
 struct fm_otlp_exporter;
 
@@ -37,6 +39,7 @@ struct fm_otlp_exporter;
 struct fm_serve_loop_counts {
     struct fm_http_stats http;
     struct fm_grpc_stats grpc;
+    uint64_t local; /* requests of this process */
     uint64_t cpu_ns;
 };
 
@@ -63,6 +66,7 @@ struct fm_serve_loop {
     bool grpc_drained;
     bool metrics_drained;
     bool drained;
+    uint64_t local_count;    /* requests of this process */
     uint64_t request_number; /* of those that came in here, for sampling */
     struct fm_random random; /* of ids in traces */
     uint64_t publish_ns;
@@ -104,6 +108,7 @@ struct fm_serve {
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;
     struct fm_catalog_operation polling;
+    bool started; /* it listens, or would if it should */
     bool polls;   /* `polling` is under way */
     bool loading; /* `starting` is under way */
     bool stopped; /* nothing is being loaded any more, nor will be */
@@ -202,6 +207,7 @@ struct fm_inference {
     /* The protocol's. */
     struct fm_http_request *http;
     struct fm_grpc_service_call *call;
+    struct fm_server_call *local;
     struct fm_error outcome; /* gRPC: of what waits to be answered */
     bool answered;           /* gRPC: it is known what to answer */
     const char *stream_id;   /* gRPC: of a request of a stream, in its message; else NULL */
@@ -376,6 +382,9 @@ uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name);
 void fm_serve_observe_handle(void *context, struct fm_http_request *http); /* the metrics port */
 /* "/", "/try", their files, "/metrics", "/debug/...": true when the path was one of these. */
 bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http);
+/* The dashboard's state, else the metrics, as they are served there. */
+int FM_NODISCARD fm_serve_observe_write(struct fm_serve_loop *loop, bool state,
+                                        struct fm_text *text, struct fm_error *reterr);
 /* What a path of the above is for access. */
 enum fm_access_class fm_serve_observe_class(const struct fm_http_request *http);
 /* About once a second, on the main loop. */

@@ -485,6 +485,7 @@ int fm_serve_start(struct fm_serve *serve, struct fm_error *reterr)
         status = fm_serve_loop_start(&serve->loops[i], reterr);
     }
     if (status == 0) {
+        serve->started = true;
         serve->loading = true;
         fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
         fm_catalog_submit(serve->catalog, &serve->starting);
@@ -497,7 +498,7 @@ void fm_serve_log_stopped(const struct fm_serve *serve)
     struct fm_serve_loop_counts sum = {0};
     for (uint32_t i = 0; i < serve->loop_count; i++) {
         const struct fm_serve_loop_counts *counts = &serve->loops[i].counts;
-        sum.http.requests += counts->http.requests + counts->grpc.calls;
+        sum.http.requests += counts->http.requests + counts->grpc.calls + counts->local;
         sum.http.connections_accepted +=
             counts->http.connections_accepted + counts->grpc.connections_accepted;
         sum.http.cancelled += counts->http.cancelled + counts->grpc.cancelled;

@@ -142,7 +142,6 @@ int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
     if (loop == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the event loop");
     }
-    (void)signal(SIGPIPE, SIG_IGN);
     int result = uv_loop_init(&loop->uv);
     if (result != 0) {
         fm_free(loop);
@@ -211,9 +210,19 @@ void fm_loop_destroy(struct fm_loop *loop)
 void fm_loop_run(struct fm_loop *loop)
 {
     struct fm_loop *outer = running_here;
+    sigset_t broken_pipe;
+    (void)sigemptyset(&broken_pipe);
+    (void)sigaddset(&broken_pipe, SIGPIPE);
+    int status = pthread_sigmask(SIG_BLOCK, &broken_pipe, NULL);
+    FM_ASSERT(status == 0);
     running_here = loop;
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
     running_here = outer;
+}
+
+bool fm_loop_is_here(const struct fm_loop *loop)
+{
+    return running_here == loop;
 }
 
 void fm_loop_stop(struct fm_loop *loop)

@@ -24,15 +24,16 @@ struct fm_loop_task {
     void (*run)(struct fm_loop_task *task);
 };
 
-/* From here on SIGPIPE is ignored in the whole process: a client that leaves is an error of one
- * write. */
 int FM_NODISCARD fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr);
 /* Runs what is still posted, then frees. Everything else on the loop must be closed or closing.
  * Accepts NULL. */
 void fm_loop_destroy(struct fm_loop *loop);
 
-/* Runs until fm_loop_stop. */
+/* Runs until fm_loop_stop. From here on the calling thread does not get SIGPIPE: a client that
+ * leaves is an error of one write. */
 void fm_loop_run(struct fm_loop *loop);
+/* Whether the calling thread is running it. */
+bool fm_loop_is_here(const struct fm_loop *loop);
 void fm_loop_stop(struct fm_loop *loop);
 /* Tasks run in the order in which their thread posted them. Those that the loop's own thread posts
  * run before it waits, and cost no system call. Never fails and never blocks for long. */

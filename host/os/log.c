@@ -31,8 +31,24 @@ static atomic_bool running;
 
 /* --- Writing --- */
 
+static void lines_hand_on(const char *data, size_t length)
+{
+    while (length > 0) {
+        const char *end = memchr(data, '\n', length);
+        size_t line = end != NULL ? (size_t)(end - data) : length;
+        log_.options.line(log_.options.context, data, line);
+        size_t taken = end != NULL ? line + 1 : line;
+        data += taken;
+        length -= taken;
+    }
+}
+
 static void write_all(const char *data, size_t length)
 {
+    if (log_.options.line != NULL) {
+        lines_hand_on(data, length);
+        return;
+    }
     while (length > 0) {
         ssize_t written = write(log_.options.descriptor, data, length);
         if (written <= 0) {

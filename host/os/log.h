@@ -74,6 +74,10 @@ struct fm_log_options {
     enum fm_log_level level; /* records below it vanish */
     enum fm_log_format format;
     int descriptor;
+    /* NULL: into the descriptor. Else who gets each record, without its newline, on the writing
+     * thread. */
+    void (*line)(void *context, const char *text, size_t length);
+    void *context;
 };
 
 int FM_NODISCARD fm_log_start(const struct fm_log_options *options, struct fm_error *reterr);

@@ -62,6 +62,12 @@ struct fm_tensor {
     size_t size;
 };
 
+/* A tensor and the name of the input or output that it is. */
+struct fm_named_tensor {
+    const char *name;
+    struct fm_tensor tensor;
+};
+
 /* Flags of struct fm_port. */
 #define FM_PORT_OPTIONAL 1u /* input: may be absent */
 #define FM_PORT_MANY                                                                        \

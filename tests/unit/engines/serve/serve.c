@@ -279,6 +279,7 @@ TEST(failed_allocations_cost_one_request_its_answer)
                                              .path_count = 1,
                                              .server_version = "0",
                                              .host = "127.0.0.1",
+                                             .http = true,
                                              .unix_path = socket_path,
                                              .strict = true,
                                              .exit_timeout_ns = 20 * SECOND,
