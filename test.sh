@@ -62,9 +62,9 @@ if [ $quick = 0 ]; then
         tools/run-tests --totals $totals --count "every .c file is reached by a test" -- tools/check-reach build-test/asan
     }
 
-    step "gcc, ThreadSanitizer (without the slow tests)"
+    step "gcc, ThreadSanitizer (without the slow tests, and those of one thread)"
     CC=gcc build tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dslow_tests=false &&
-        run tsan "TSan" --no-suite tidy
+        run tsan "TSan" --no-suite tidy --no-suite pure
 
     step "clang, warnings are errors; clang-tidy"
     CC=clang build clang -Dbuildtype=debugoptimized && {

@@ -397,7 +397,7 @@ def pages_from_elsewhere():
         assert status(server.port, INFER, "POST", BODY, {"Origin": "null"}) == 403
         assert status(server.port, INFER, "POST", BODY, {"Origin": "http://" + own}) == 200
         answer = ask(server.port, INFER, "POST", BODY, {"Origin": "https://app.example"})
-        assert answer[0] == 200 and answer[1]["Access-Control-Allow-Origin"] == "https://app.example" and answer[1]["Vary"] == "Origin"
+        assert answer[0] == 200 and answer[1]["Access-Control-Allow-Origin"] == "https://app.example" and "Origin" in answer[1].get_all("Vary")
         answer = ask(server.port, INFER, "OPTIONS", None, {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"})
         assert answer[0] == 200 and "POST" in answer[1]["Access-Control-Allow-Methods"] and "X-API-Key" in answer[1]["Access-Control-Allow-Headers"]
         answer = ask(server.port, INFER, "OPTIONS", None, {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"})

@@ -20,7 +20,7 @@ def test(function):
     return function
 
 
-def fermata(*arguments, code=0, stdin=b"", env=None, timeout=60, cwd=None):
+def fermata(*arguments, code=0, stdin=b"", env=None, timeout=240, cwd=None):
     """Runs the program, checks its exit code (None: any), and returns (stdout, stderr) as text."""
     environment = {**os.environ, **(env or {})}
     done = subprocess.run([FERMATA, *map(str, arguments)], input=stdin, capture_output=True, env=environment, timeout=timeout, cwd=cwd)
