@@ -86,10 +86,12 @@ struct fm_client_options {
 };
 
 /*
- * The URL decides the protocol:
- *   http, https    REST; then a host, a port (8000 unless given) and a path to put before all others
- *   grpc, grpcs    gRPC; then a host and a port (8001 unless given)
- *   unix:PATH, grpc+unix:PATH    REST, gRPC over a Unix socket
+ * The URL decides the protocol.
+ * - http, https: REST; then a host, a port (8000 unless given) and a path to put before all others
+ * - grpc, grpcs: gRPC; then a host and a port (8001 unless given)
+ * - unix:PATH: REST over a Unix socket
+ * - grpc+unix:PATH: gRPC over a Unix socket
+ *
  * Connects when it is first needed, and again whenever it is. `options` may be NULL, and are
  * copied. FM_EINVAL: what is wrong with the URL or an option.
  */
