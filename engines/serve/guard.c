@@ -32,8 +32,11 @@ static enum fm_access_verdict origin_check(const struct fm_serve_loop *loop,
 {
     const struct fm_serve_options *options = loop->serve->options;
     const char *origin = fm_http_header_find(http, "Origin");
-    const char *host = fm_http_header_find(http, "Host");
     bool page = class == FM_ACCESS_OPEN || strncmp(http->path, "/debug/", 7) == 0;
+    if (origin == NULL && !page) {
+        return FM_ACCESS_GRANTED;
+    }
+    const char *host = fm_http_header_find(http, "Host");
     if (origin != NULL && class != FM_ACCESS_OBSERVE) {
         http->answer_fields = fm_access_cors(loop->serve->access, origin, is_preflight(http));
         if (http->answer_fields != NULL) {

@@ -170,8 +170,9 @@ void fm_serve_http_infer(struct fm_serve_loop *loop, struct fm_catalog_entry *en
         return;
     }
     inference->http = http;
-    fm_serve_trace_begin(inference, "http", fm_http_header_find(http, "traceparent"),
-                         fm_http_header_find(http, "tracestate"));
+    const char *parent = fm_http_header_find(http, "traceparent");
+    fm_serve_trace_begin(inference, "http", parent,
+                         parent != NULL ? fm_http_header_find(http, "tracestate") : NULL);
     struct fm_error error = {0};
     if (start(inference, &error) != 0) {
         http->cancelled = NULL;

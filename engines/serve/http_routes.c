@@ -561,10 +561,46 @@ static void handle_route(struct fm_serve_loop *loop, struct fm_http_request *htt
     }
 }
 
+/* POST /v2/models/NAME/infer, which nearly all requests are. False if it is not, or if the name
+ * needs a closer look. */
+static bool handle_infer(struct fm_serve_loop *loop, struct fm_http_request *http)
+{
+    static const char before[] = "/v2/models/";
+    static const char behind[] = "/infer";
+    size_t edges = sizeof before - 1 + sizeof behind - 1;
+    size_t length = strlen(http->path);
+    char name[NAME_BYTES_MAX];
+    if (length <= edges || length - edges >= sizeof name || !is_post(http) ||
+        memcmp(http->path, before, sizeof before - 1) != 0 ||
+        memcmp(http->path + length - (sizeof behind - 1), behind, sizeof behind - 1) != 0) {
+        return false;
+    }
+    length -= edges;
+    memcpy(name, http->path + sizeof before - 1, length);
+    name[length] = '\0';
+    if (memchr(name, '/', length) != NULL || memchr(name, '%', length) != NULL) {
+        return false;
+    }
+    if (fm_serve_http_guard(loop, http, FM_ACCESS_INFER)) {
+        struct fm_catalog_entry *entry = NULL;
+        struct fm_error error = {0};
+        if (fm_catalog_view_find(loop->reader.view, name, 0, &entry, &error) == 0) {
+            fm_serve_http_infer(loop, entry, http);
+        } else {
+            answer_status(http, &error);
+        }
+        fm_serve_guard_end(loop);
+    }
+    return true;
+}
+
 void fm_serve_http_handle(void *context, struct fm_http_request *http)
 {
     struct fm_serve_loop *loop = context;
     struct route route;
+    if (handle_infer(loop, http)) {
+        return;
+    }
     if (strcmp(http->path, "*") == 0) {
         /* The server as a whole, which only OPTIONS may ask about. */
         answer_not_allowed(http, strcmp(http->method, "OPTIONS") == 0 ? ALLOW_SERVER : "OPTIONS");

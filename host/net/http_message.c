@@ -175,6 +175,12 @@ static int event_header_value(void *context, const char *data, size_t length)
     return head_append(context, FM_HTTP_PIECE_VALUE, data, length);
 }
 
+/* The bit of a name's first letter: the same for both cases. */
+static uint32_t initial_of(const char *name)
+{
+    return UINT32_C(1) << ((unsigned char)name[0] & 31u);
+}
+
 /* The texts' addresses, once head does not grow any more. */
 static int headers_make(struct fm_http_connection *connection)
 {
@@ -189,9 +195,11 @@ static int headers_make(struct fm_http_connection *connection)
     if (exchange->headers == NULL) {
         return reject(connection, 503, "out of memory");
     }
+    exchange->request.header_initials = 0;
     for (uint32_t i = 0; i < count; i++) {
         exchange->headers[i].name = exchange->head.data + exchange->starts[1 + 2 * i];
         exchange->headers[i].value = exchange->head.data + exchange->starts[2 + 2 * i];
+        exchange->request.header_initials |= initial_of(exchange->headers[i].name);
     }
     exchange->request.headers = exchange->headers;
     exchange->request.header_count = count;
@@ -312,6 +320,9 @@ const struct fm_http_parser_events fm_http_events = {
 
 const char *fm_http_header_find(const struct fm_http_request *request, const char *name)
 {
+    if ((request->header_initials & initial_of(name)) == 0) {
+        return NULL;
+    }
     for (uint32_t i = 0; i < request->header_count; i++) {
         /* Letters differ in one bit from their other case: most names are told apart at once. */
         if (((request->headers[i].name[0] ^ name[0]) & ~0x20) == 0 &&

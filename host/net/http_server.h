@@ -42,7 +42,8 @@ struct fm_http_request {
     const char *query; /* behind '?', or "" */
     const struct fm_http_header *headers;
     uint32_t header_count;
-    const char *body; /* body_size bytes */
+    uint32_t header_initials; /* a bit for each first letter of a name, whatever its case */
+    const char *body;         /* body_size bytes */
     size_t body_size;
     struct fm_buffer *body_buffer; /* owner of body; NULL when it is empty */
     /* Set by the handler: called once on the loop's thread when the client left before the answer.
