@@ -185,11 +185,11 @@ const struct fm_option fm_serve_option_table[] = {
              "learn it from requests"},
     {.name = "accelerators",
      .short_name = 'a',
-     .kind = FM_OPTION_INTEGER,
-     .value_name = "N",
-     .min = 1,
-     .max = 256,
-     .help = "batches that run at once, over all models (without this, one per CPU)"},
+     .kind = FM_OPTION_STRING,
+     .value_name = "N|GROUPS",
+     .help = "batches that run at once, over all models (without this, one per CPU); or groups of "
+             "unlike ones, such as big=cpu:1x4,small=cpu:4 (1 with 4 threads, and 4), gpu:2@0 (2 at "
+             "once on GPU 0), emulated:8"},
     {.name = "emulated",
      .kind = FM_OPTION_FLAG,
      .help = "the accelerators cost no CPU: for the emulated backend, hundreds of them on a few "
@@ -343,6 +343,36 @@ static int access_check(const struct fm_call *call, struct fm_serve_options *ser
     return 0;
 }
 
+/* A number, or groups. */
+static int accelerators_read(const struct fm_call *call, struct fm_serve_options *serve,
+                             struct fm_error *reterr)
+{
+    struct fm_error error = {0};
+    uint64_t number = 0;
+    const char *text = fm_call_string(call, "accelerators");
+    if (text == NULL) {
+        return 0;
+    }
+    if (fm_parse_uint64(text, &number) == 0) {
+        if (number < 1 || number > FM_MODEL_INSTANCES_MAX) {
+            return fm_error_set(reterr, FM_EINVAL, "--accelerators: give it 1 to %d, or groups",
+                                FM_MODEL_INSTANCES_MAX);
+        }
+        serve->accelerators = (uint32_t)number;
+        return 0;
+    }
+    int status = fm_accelerator_groups_parse(text, serve->groups, &serve->group_count, &error);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "--accelerators: %s", error.text);
+    }
+    if (serve->emulated) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--emulated is for a number of accelerators; among groups, write "
+                            "emulated:8");
+    }
+    return 0;
+}
+
 static void options_read(const struct fm_call *call, struct fm_serve_options *serve)
 {
     *serve = (struct fm_serve_options){
@@ -359,7 +389,6 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .metrics = !fm_call_flag(call, "no-metrics"),
         .metrics_port = (uint16_t)fm_call_integer(call, "metrics-port"),
         .loops = (uint32_t)fm_call_integer(call, "loops"),
-        .accelerators = (uint32_t)fm_call_integer(call, "accelerators"),
         .emulated = fm_call_flag(call, "emulated"),
         .policy = (enum fm_sched_policy_kind)fm_call_choice(call, "policy"),
         .goal_given = fm_call_given(call, "goal"),
@@ -431,7 +460,8 @@ int fm_serve_options_read(const struct fm_call *call, struct fm_serve_options *s
         return fm_error_set(reterr, FM_EINVAL,
                             "--repository-poll-secs: give it at least 10ms, such as 15s");
     }
-    return access_check(call, serve, reterr);
+    int status = access_check(call, serve, reterr);
+    return status != 0 ? status : accelerators_read(call, serve, reterr);
 }
 
 struct fm_log_options fm_serve_log_options(const struct fm_call *call)

@@ -185,7 +185,7 @@ static struct fm_sched_readiness readiness_of(const struct fm_sched *sched,
     struct fm_sched_readiness readiness = {
         .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
     };
-    sched->policy->ready(sched, model, deadline_ns, count, &readiness);
+    model->policy->ready(sched, model, deadline_ns, count, &readiness);
     return readiness;
 }
 
@@ -333,8 +333,8 @@ uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
            last_chance(model, head_deadline(sched, model)) < sched->now_ns) {
         fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_LATE, actions);
     }
-    if (model->queue.count > 0 && sched->policy->sacrifice != NULL) {
-        uint32_t sacrifices = sched->policy->sacrifice(sched, model, table, free_ns);
+    if (model->queue.count > 0 && model->policy->sacrifice != NULL) {
+        uint32_t sacrifices = model->policy->sacrifice(sched, model, table, free_ns);
         for (uint32_t i = 0; i < sacrifices && actions->count < actions->capacity; i++) {
             fm_sched_candidate_head_drop(sched, model, FM_SCHED_DROP_SACRIFICED, actions);
         }
@@ -343,9 +343,9 @@ uint32_t fm_sched_candidate_form(struct fm_sched *sched, uint32_t id,
         return 0;
     }
     uint32_t limit = model->queue.count < model->batch_max ? model->queue.count : model->batch_max;
-    if (sched->policy->limit != NULL) {
+    if (model->policy->limit != NULL) {
         uint32_t most =
-            sched->policy->limit(sched, model, head_deadline(sched, model), model->queue.count);
+            model->policy->limit(sched, model, head_deadline(sched, model), model->queue.count);
         limit = most < limit ? most : limit;
     }
     return fm_sched_candidate_within(sched, table, head_deadline(sched, model), free_ns,

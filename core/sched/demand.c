@@ -190,7 +190,7 @@ static void bursts_review(const struct fm_sched *sched, struct fm_sched_model_en
     uint64_t single_ns = fm_sched_plan_of(model)->total_ns[1];
     model->bursts = false;
     model->near_gap_ns = model->gap_ns;
-    if (!sched->policy->plans || budget_ns <= single_ns || budget_ns / BURSTS_TIGHT > single_ns) {
+    if (!model->policy->plans || budget_ns <= single_ns || budget_ns / BURSTS_TIGHT > single_ns) {
         return;
     }
     if (model->slot_ns == 0) {
@@ -286,7 +286,7 @@ static uint32_t burden_of(const struct fm_sched *sched, uint64_t cost_ns)
  */
 static void plan_choose(const struct fm_sched *sched, struct fm_sched_model_entry *model)
 {
-    if (sched->options.type_count == 1 || !sched->policy->plans) {
+    if (sched->options.type_count == 1 || !model->policy->plans) {
         return;
     }
     uint64_t best = 0;
@@ -309,7 +309,7 @@ static void plan_choose(const struct fm_sched *sched, struct fm_sched_model_entr
 static uint64_t mean_micro(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                            uint64_t planned_micro)
 {
-    if (sched->options.type_count == 1 || !sched->policy->plans) {
+    if (sched->options.type_count == 1 || !model->policy->plans) {
         return planned_micro;
     }
     uint32_t batch = model->target;

@@ -189,11 +189,10 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
         uint32_t highest = classes == 0 ? 0 : 63 - (uint32_t)__builtin_clzll(classes);
         allowed = (UINT64_C(2) << reach_allowed(sched, highest)) - 1;
     }
-    bool in_use = !sched->policy->uses_active || lowest < sched->active_end;
     uint32_t model = FM_SCHED_NONE;
     uint64_t key = 0;
     first_of(sched->urgent, sched->urgent_classes & allowed, &model, &key);
-    if (in_use) {
+    if (lowest < sched->active_end) {
         first_of(sched->willing, sched->willing_classes & allowed, &model, &key);
     }
     if (model == FM_SCHED_NONE) {
@@ -205,7 +204,7 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
     if (place == FM_SCHED_NONE && early) {
         return false; /* its turn comes in a moment: nobody overtakes it */
     }
-    if (place != FM_SCHED_NONE && sched->policy->uses_active && place >= sched->active_end &&
+    if (place != FM_SCHED_NONE && place >= sched->active_end &&
         entry->state == FM_SCHED_MODEL_WILLING) {
         place = FM_SCHED_NONE;
     }
@@ -357,7 +356,7 @@ static bool grants_make(struct fm_sched *sched, const struct fm_sched_choice *ch
         /* What others are ready for is theirs: the next batch of this one is later than its first.
          */
         if (place == FM_SCHED_NONE || sched->grantable_count <= sched->ready_count ||
-            (willing && sched->policy->uses_active && place >= sched->active_end) ||
+            (willing && place >= sched->active_end) ||
             (sched->clearance_count > 0 &&
              reach_allowed(sched, model->reach_class) < model->reach_class)) {
             break;

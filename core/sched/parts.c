@@ -356,7 +356,7 @@ static struct fm_sched_outlook outlook_of(const struct fm_sched *sched, uint32_t
     const struct fm_sched_offer *offer = &sched->offers[id];
     uint32_t limit = offer->count + offer->count / 8 + 1; /* it may have grown */
     limit = limit < model->batch_max ? limit : model->batch_max;
-    if (!sched->policy->uses_outlook ||
+    if (!model->policy->uses_outlook ||
         fm_sched_candidate_within(sched, &model->tables[place->type], offer->deadline_ns,
                                   place->free_ns, place->permille, limit) == limit) {
         return outlook;

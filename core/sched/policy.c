@@ -108,7 +108,6 @@ const struct fm_sched_policy fm_sched_policies[FM_SCHED_POLICY_COUNT_] = {
                                   .ready = fm_sched_deferred_ready,
                                   .sacrifice = fm_sched_deferred_sacrifice,
                                   .uses_clearance = true,
-                                  .uses_active = true,
                                   .plans = true,
                                   .uses_fairness = true,
                                   .uses_priorities = true,
@@ -165,6 +164,12 @@ enum fm_sched_policy_kind fm_sched_policy_parse(const char *name)
         index++;
     }
     return (enum fm_sched_policy_kind)index;
+}
+
+bool fm_sched_policy_mixes(enum fm_sched_policy_kind scheduler, enum fm_sched_policy_kind model)
+{
+    return scheduler == model ||
+           (fm_sched_policy_has_parts(scheduler) && fm_sched_policy_has_parts(model));
 }
 
 const char *fm_sched_goal_name(enum fm_sched_goal goal)

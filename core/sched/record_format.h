@@ -100,6 +100,8 @@ enum {
 
 enum { RECORD_GOAL_BALANCED, RECORD_GOAL_EFFICIENCY, RECORD_GOAL_LATENCY };
 enum { RECORD_STATISTIC_MEAN, RECORD_STATISTIC_P50, RECORD_STATISTIC_P90, RECORD_STATISTIC_P99 };
+/* Settings that a model has besides, ascending; what follows each is docs/record.md's. */
+enum { RECORD_SETTING_NONE, RECORD_SETTING_POLICY };
 /* For a goal or statistic that the scheduler refuses. */
 #define RECORD_CODE_UNKNOWN 0xffu
 

@@ -77,6 +77,16 @@ static uint32_t get_count(struct cursor *cursor, uint32_t most, const char *what
     return (uint32_t)value;
 }
 
+/* A policy's. */
+static void name_get(struct cursor *cursor, char name[RECORD_NAME_MAX + 1])
+{
+    uint32_t length = get_count(cursor, RECORD_NAME_MAX, "has a policy's name that is too long");
+    for (uint32_t i = 0; i < length; i++) {
+        name[i] = (char)get_byte(cursor);
+    }
+    name[length] = '\0';
+}
+
 static uint64_t get_change(struct cursor *cursor, uint64_t from)
 {
     uint64_t value = get(cursor);
@@ -200,11 +210,8 @@ static void header_fields_get(struct cursor *cursor, uint64_t *fields)
 
 static void header_get(struct cursor *cursor, struct fm_sched_record_header *header)
 {
-    char name[RECORD_NAME_MAX + 1] = "";
-    uint32_t length = get_count(cursor, RECORD_NAME_MAX, "has a policy's name that is too long");
-    for (uint32_t i = 0; i < length; i++) {
-        name[i] = (char)get_byte(cursor);
-    }
+    char name[RECORD_NAME_MAX + 1];
+    name_get(cursor, name);
     uint64_t fields[RECORD_FIELD_COUNT_] = {0};
     header_fields_get(cursor, fields);
     for (unsigned i = 1; i < RECORD_FIELD_COUNT_; i++) {
@@ -453,7 +460,18 @@ static const struct fm_sched_model *model_get(struct reading *reading)
     for (uint32_t i = 0; i < FM_SCHED_TYPES_LIMIT; i++) {
         model->profiles[i] = profile_get(reading);
     }
-    if (get_byte(cursor) != 0) {
+    uint8_t setting = get_byte(cursor);
+    if (setting == RECORD_SETTING_POLICY) {
+        char name[RECORD_NAME_MAX + 1];
+        name_get(cursor, name);
+        model->policy_given = true;
+        model->policy = fm_sched_policy_parse(name);
+        if (model->policy == FM_SCHED_POLICY_COUNT_ && name[0] != '\0') {
+            wrong_newer(cursor, "has a model with a policy that is not known here");
+        }
+        setting = get_byte(cursor);
+    }
+    if (setting != RECORD_SETTING_NONE) {
         wrong_newer(cursor, "has a model with a setting that is not known here");
     }
     return model;

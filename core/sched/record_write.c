@@ -15,7 +15,7 @@
 #define ACTION_BOUND   64u
 #define REQUEST_BOUND  5u
 /* A model without its profiles, and a profile without its points. */
-#define MODEL_BOUND   128u
+#define MODEL_BOUND   192u
 #define PROFILE_BOUND 8u
 #define POINT_BOUND   52u
 
@@ -100,6 +100,18 @@ static uint8_t *put(uint8_t *at, uint64_t value)
     }
     *at = (uint8_t)value;
     return at + 1;
+}
+
+/* A policy's. */
+static uint8_t *put_name(uint8_t *at, const char *name)
+{
+    size_t length = strlen(name);
+    FM_ASSERT(length <= RECORD_NAME_MAX);
+    at = put(at, length);
+    for (size_t i = 0; i < length; i++) {
+        *at++ = (uint8_t)name[i];
+    }
+    return at;
 }
 
 /* The difference modulo 2^64, small whichever way it goes. */
@@ -241,12 +253,8 @@ int fm_sched_record_begin(struct fm_sched_record_writer *writer,
     writer->length = RECORD_FIRST_SIZE;
     uint8_t *at = block_open(writer, RECORD_HEADER);
     const char *name = fm_sched_policy_name(options->policy);
-    size_t length = strlen(name);
-    FM_ASSERT(length > 0 && length <= RECORD_NAME_MAX);
-    at = put(at, length);
-    for (size_t i = 0; i < length; i++) {
-        *at++ = (uint8_t)name[i];
-    }
+    FM_ASSERT(name[0] != '\0');
+    at = put_name(at, name);
     for (unsigned i = 1; i < RECORD_FIELD_COUNT_; i++) {
         if (fields[i] != 0) {
             at = put(at, i);
@@ -330,7 +338,13 @@ static uint8_t *model_put(struct fm_sched_record_memory *memory, uint8_t *at,
     for (uint32_t i = 0; i < FM_SCHED_TYPES_LIMIT; i++) {
         at = profile_put(memory, at, model->profiles[i]);
     }
-    return put_byte(at, 0); /* no further fields */
+    if (model->policy_given) {
+        /* One the scheduler refuses has no name. */
+        bool known = (unsigned)model->policy < FM_SCHED_POLICY_COUNT_;
+        at = put_byte(at, RECORD_SETTING_POLICY);
+        at = put_name(at, known ? fm_sched_policy_name(model->policy) : "");
+    }
+    return put_byte(at, RECORD_SETTING_NONE);
 }
 
 static uint8_t *request_put(struct fm_sched_record_memory *memory, uint8_t *at, unsigned more,

@@ -256,7 +256,9 @@ static bool model_given_ok(const struct fm_sched *sched, const struct fm_sched_m
     return runs && given->model < sched->options.models_max && given->slo_ns > 0 &&
            given->slo_ns <= FM_PROFILE_LATENCY_MAX_NS && given->goal < FM_SCHED_GOAL_COUNT_ &&
            given->statistic < FM_PROFILE_STATISTIC_COUNT_ &&
-           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS;
+           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS &&
+           (!given->policy_given || (given->policy < FM_SCHED_POLICY_COUNT_ &&
+                                     fm_sched_policy_mixes(sched->options.policy, given->policy)));
 }
 
 static void model_first_time(struct fm_sched *sched, struct fm_sched_model_entry *model)
@@ -353,7 +355,8 @@ static int event_model_set(struct fm_sched *sched, const struct fm_sched_model *
     uint64_t fixed_ns = sched->options.result_ns + sched->options.control_ns;
     model->budget_ns = given->slo_ns > fixed_ns ? given->slo_ns - fixed_ns : 0;
     model->slot_ns = 0;
-    if (sched->policy->plans) {
+    model->policy = given->policy_given ? &fm_sched_policies[given->policy] : sched->policy;
+    if (model->policy->plans) {
         model->batch_max = batch_worth(model);
     }
     memcpy(model->preferred, given->preferred, sizeof model->preferred);

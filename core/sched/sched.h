@@ -120,6 +120,11 @@ struct fm_sched_model {
     enum fm_sched_goal goal;
     uint32_t batch_max;                  /* 0: options.batch_max */
     enum fm_profile_statistic statistic; /* which l(b) promises are made on */
+    /* How its batches are formed: when one is ready, how large it is, whom it lets go. It has to
+     * mix with the scheduler's (fm_sched_policy_mixes), which shares the accelerators out. Not
+     * given: the scheduler's. */
+    bool policy_given;
+    enum fm_sched_policy_kind policy;
     /* By type; borrowed during the call; NULL: does not run on that type. Not all NULL. */
     const struct fm_profile *profiles[FM_SCHED_TYPES_LIMIT];
     /* For `timeout`: start at a preferred size, or when the oldest has waited this long. */
@@ -275,6 +280,9 @@ bool fm_sched_validate(const struct fm_sched *sched);
 const char *fm_sched_policy_name(enum fm_sched_policy_kind policy);
 /* FM_SCHED_POLICY_COUNT_ for an unknown name. */
 enum fm_sched_policy_kind fm_sched_policy_parse(const char *name);
+/* Whether a model may have `model` where the scheduler has `scheduler`: its own always; others
+ * where neither chooses among all models at once. */
+bool fm_sched_policy_mixes(enum fm_sched_policy_kind scheduler, enum fm_sched_policy_kind model);
 const char *fm_sched_goal_name(enum fm_sched_goal goal);
 enum fm_sched_goal fm_sched_goal_parse(const char *name);
 const char *fm_sched_drop_reason_name(enum fm_sched_drop_reason reason);

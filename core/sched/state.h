@@ -78,8 +78,9 @@ struct fm_sched_model_entry {
     bool bursts;      /* strongly, with little time to wait, in a mostly idle pool */
     uint16_t granted; /* MATCHER: grants that are not answered yet */
     uint32_t batch_max;
-    uint64_t ready_key_ns; /* SHARD: its order among those that are ready */
-    uint64_t slo_ns;       /* as given */
+    const struct fm_sched_policy *policy; /* its own, or the scheduler's */
+    uint64_t ready_key_ns;                /* SHARD: its order among those that are ready */
+    uint64_t slo_ns;                      /* as given */
     uint64_t budget_ns;    /* slo - result - control */
     uint64_t since_ns;     /* when what waits first became the first */
 
@@ -159,8 +160,8 @@ struct fm_sched_shard_load {
 
 struct fm_sched {
     struct fm_sched_options options;
-    const struct fm_sched_policy *policy;
-    void *policy_state; /* the policy's own */
+    const struct fm_sched_policy *policy; /* shares the accelerators out */
+    void *policy_state;                   /* the policy's own */
     uint64_t now_ns;
     struct fm_request_table requests; /* SHARD: its nodes are shared, its order of arrival is not */
     struct fm_sched_model_entry *models;
@@ -235,6 +236,11 @@ struct fm_sched_choice {
     uint32_t count; /* 0: dispatch forms the batch */
 };
 
+/*
+ * A model's policy says when its batch is ready, how large it is, and whom it lets go: `ready`,
+ * `sacrifice`, `limit`, `plans`, `uses_outlook`. The scheduler's shares the accelerators out among
+ * all models: the rest.
+ */
 struct fm_sched_policy {
     const char *name;
     /* Memory of its own, sched->policy_state; both NULL: none. FM_ENOMEM. */
@@ -250,7 +256,6 @@ struct fm_sched_policy {
     uint32_t (*sacrifice)(struct fm_sched *sched, struct fm_sched_model_entry *model,
                           const struct fm_latency_table *table, uint64_t free_ns);
     bool uses_clearance; /* long batches leave room for tight models */
-    bool uses_active;    /* low load is kept on few accelerators */
     bool plans;          /* batches no larger than pays, planned for the types that there are */
     bool uses_fairness;
     bool uses_priorities; /* past saturation the less important are let go on arrival */

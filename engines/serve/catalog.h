@@ -223,7 +223,8 @@ struct fm_catalog_options {
      * several at once. A failure is a failed load. NULL: nothing to do.
      */
     int (*attach)(void *context, struct fm_catalog_entry *entry, struct fm_error *reterr);
-    /* When nobody holds the entry any more, before it is released; may wait. NULL allowed. */
+    /* When nobody holds the entry any more, before it is released; may wait. Takes the servable, by
+     * setting it to NULL, where it has to stay. NULL allowed. */
     void (*detach)(void *context, struct fm_catalog_entry *entry);
     /* On the control thread. NULL allowed. */
     void (*event)(void *context, const struct fm_catalog_event *event);

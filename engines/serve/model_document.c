@@ -36,6 +36,32 @@ static const char *setting_find(const struct fm_model_config *config, const char
     return NULL;
 }
 
+/* Those of each group of accelerators that the model may use. */
+static void add_groups(struct making *making)
+{
+    const struct fm_model_document *document = making->document;
+    struct fm_messages_instances *instances =
+        make(making, document->group_count, sizeof(*instances));
+    int32_t *gpus = make(making, document->group_count, sizeof(*gpus));
+    size_t count = 0;
+    for (uint32_t i = 0; instances != NULL && gpus != NULL && i < document->group_count; i++) {
+        const struct fm_accelerator_group *group = &document->groups[i];
+        if (document->models[i] == NULL) {
+            continue;
+        }
+        bool gpu = group->kind == FM_GROUP_GPU;
+        gpus[i] = (int32_t)group->device;
+        instances[count++] = (struct fm_messages_instances){
+            .name = group->name,
+            .device = gpu ? FM_MESSAGES_GPU : FM_MESSAGES_CPU,
+            .count = fm_model_instance_count(document->models[i]),
+            .gpus = gpu ? &gpus[i] : NULL,
+            .gpu_count = gpu ? 1 : 0};
+    }
+    making->config.instances = instances;
+    making->config.instance_count = count;
+}
+
 /* All instances are one group: they differ in nothing. */
 static void add_instances(struct making *making)
 {
@@ -67,12 +93,16 @@ static void add_instances(struct making *making)
 
 static void add_parameters(struct making *making, const struct fm_model_config *config)
 {
+    const char *policy = making->document->policy;
     size_t count = config->device_setting_count + config->setting_count;
-    struct fm_setting *parameters = make(making, count, sizeof(*parameters));
+    struct fm_setting *parameters = make(making, count + 1, sizeof(*parameters));
     for (size_t i = 0; parameters != NULL && i < count; i++) {
         parameters[i] = i < config->device_setting_count
                             ? config->device_settings[i]
                             : config->settings[i - config->device_setting_count];
+    }
+    if (parameters != NULL && policy != NULL) {
+        parameters[count++] = (struct fm_setting){.key = "fermata.policy", .value = policy};
     }
     making->config.parameters = parameters;
     making->config.parameter_count = parameters != NULL ? count : 0;
@@ -167,7 +197,9 @@ void fm_model_document_write(struct fm_text *text, enum fm_messages_form form,
                                                 .default_priority = document->default_priority,
                                                 .queue_max = document->queue_max,
                                                 .queue_timeout_us = document->queue_timeout_us};
-    if (document->instance_count > 0) {
+    if (document->instance_count > 0 && document->group_count > 0) {
+        add_groups(&making);
+    } else if (document->instance_count > 0) {
         add_instances(&making);
     }
     if (document->config != NULL) {

@@ -10,7 +10,7 @@
 
 #include "core/plan/pipeline.h"
 #include "host/messages/messages.h"
-#include "host/runtime/model.h"
+#include "host/runtime/accelerator_group.h"
 
 /* Everything is borrowed; NULL and 0 are left out. */
 struct fm_model_document {
@@ -18,7 +18,12 @@ struct fm_model_document {
     const char *platform;
     const char *backend;
     uint32_t instance_count;
+    /* Groups of accelerators, and the models loaded for each (NULL: none); else one group. */
+    const struct fm_accelerator_group *groups;
+    struct fm_model *const *models;
+    uint32_t group_count;
     bool batches; /* waiting requests are gathered into one run */
+    const char *policy; /* of its batches; among the parameters, as it would be configured */
     uint64_t priority_levels;
     uint64_t default_priority;
     uint32_t queue_max;

@@ -96,7 +96,7 @@ static void scheduler_look(void *context, const struct fm_sched *sched,
     }
 }
 
-static void model_fill(const struct fm_serve *serve, const struct fm_catalog_row *row,
+static void model_fill(const struct fm_catalog_row *row,
                        struct fm_view_model *ret_model)
 {
     *ret_model = (struct fm_view_model){.name = row->name,
@@ -128,10 +128,10 @@ static void model_fill(const struct fm_serve *serve, const struct fm_catalog_row
         return;
     }
     ret_model->backend = fm_model_backend_name(model);
-    ret_model->policy = fm_sched_policy_name(serve->options->policy);
+    ret_model->policy = fm_sched_policy_name(serving->policy);
     ret_model->goal = fm_sched_goal_name(serving->options.goal);
-    ret_model->instances = fm_model_instance_count(model);
-    ret_model->memory_bytes = fm_model_memory(model);
+    ret_model->instances = serving->instances;
+    ret_model->memory_bytes = serving->memory_bytes;
 }
 
 static void accelerators_fill(struct fm_serve *serve, struct picture *picture)
@@ -245,7 +245,7 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
             .enabled = true, .sent = otlp.sent, .dropped = otlp.dropped, .failed = otlp.failed};
     }
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
-        model_fill(serve, &picture->catalog->rows[i], &picture->models[i]);
+        model_fill(&picture->catalog->rows[i], &picture->models[i]);
     }
     fm_access_view(serve->access, &picture->view.access);
     accelerators_fill(serve, picture);

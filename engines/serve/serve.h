@@ -16,6 +16,7 @@
 
 #include "core/sched/sched.h"
 #include "core/util/client_table.h"
+#include "host/runtime/accelerator_group.h"
 #include "fermata/status.h"
 
 /* How the models that are served follow the repositories. */
@@ -37,7 +38,10 @@ struct fm_serve_options {
     bool metrics;               /* listen for scrapes at all */
     uint16_t metrics_port;
     uint32_t loops;        /* event loops; 0: chosen by the CPUs */
-    uint32_t accelerators; /* that run batches; 0: one per usable CPU */
+    /* Accelerators that run batches, of several kinds; or `accelerators` that are alike. */
+    struct fm_accelerator_group groups[FM_GROUPS_MAX];
+    uint32_t group_count;
+    uint32_t accelerators; /* 0: one per usable CPU */
     bool emulated;         /* they cost no CPU: they share threads */
     enum fm_sched_policy_kind policy;
     enum fm_sched_goal goal;

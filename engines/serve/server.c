@@ -23,6 +23,8 @@
 #define SAMPLE_EVERY 16u
 /* Spans that are not sent at the end have so long. */
 #define OTLP_GRACE_NS UINT64_C(2000000000)
+/* So many models that had to be abandoned are remembered. */
+#define ABANDONED_REMEMBERED 64u
 /* So often what was counted is looked at. */
 #define TICK_NS UINT64_C(1000000000)
 
@@ -259,6 +261,9 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
                                                                    ? serve->options->requests_max
                                                                    : REQUESTS_MAX_DEFAULT,
                                                .slo_ns = serve->options->slo_ns,
+                                               .groups = serve->options->groups,
+                                               .group_count = serve->options->group_count,
+                                               .policy = serve->options->policy,
                                                .goal = serve->options->goal,
                                                .goal_given = serve->options->goal_given,
                                                .measure = serve->options->measure};
@@ -271,10 +276,23 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
     return status;
 }
 
+/* Models that cannot be released, as a run that hangs uses them: remembered so that whoever looks
+ * for memory that was lost finds that these are not. */
+static struct fm_servable *_Atomic abandoned[ABANDONED_REMEMBERED];
+static _Atomic uint32_t abandoned_count;
+
 static void detach(void *context, struct fm_catalog_entry *entry)
 {
     (void)context;
-    fm_serving_destroy(entry->attached);
+    if (!fm_serving_destroy(entry->attached)) {
+        fm_log(FM_LOG_ERROR, "model_abandoned", FM_LOG_TEXT("model", entry->name),
+               FM_LOG_UINT("version", entry->version),
+               FM_LOG_TEXT("reason", "a batch of it does not return"),
+               FM_LOG_TEXT("next", "going on without it; its memory stays in use until the end"));
+        uint32_t index = atomic_fetch_add_explicit(&abandoned_count, 1, memory_order_relaxed);
+        abandoned[index % ABANDONED_REMEMBERED] = entry->servable;
+        entry->servable = NULL;
+    }
     entry->attached = NULL;
 }
 
@@ -301,6 +319,8 @@ static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
         .servable = {.operator_threads = options->operator_threads,
                      .requests_max = options->requests_max,
                      .instances = fm_pool_accelerator_count(serve->pool),
+                     .groups = options->groups,
+                     .group_count = options->group_count,
                      .threads = options->threads,
                      .outside = true,
                      .note = on_note},
@@ -339,15 +359,22 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
     const struct fm_serve_options *options = serve->options;
     uint32_t cpus = fm_os_cpu_count();
     uint32_t threads = options->threads > 0 ? options->threads : 1;
-    const struct fm_pool_type type = {.name = options->emulated ? "emulated" : "cpu",
-                                      .accelerators = options->accelerators > 0
-                                                          ? options->accelerators
-                                                      : cpus > threads ? cpus / threads
-                                                                       : 1,
-                                      .shares_threads = options->emulated};
+    struct fm_pool_type types[FM_GROUPS_MAX] = {
+        {.name = options->emulated ? "emulated" : "cpu",
+         .accelerators = options->accelerators > 0 ? options->accelerators
+                         : cpus > threads          ? cpus / threads
+                                                   : 1,
+         .shares_threads = options->emulated}};
+    for (uint32_t i = 0; i < options->group_count; i++) {
+        const struct fm_accelerator_group *group = &options->groups[i];
+        types[i] = (struct fm_pool_type){.name = group->name,
+                                         .accelerators = group->accelerators,
+                                         .shares_threads = group->kind == FM_GROUP_EMULATED};
+    }
     const struct fm_pool_options pool = {.policy = options->policy,
-                                         .types = &type,
-                                         .type_count = 1,
+                                         .types = types,
+                                         .type_count =
+                                             options->group_count > 0 ? options->group_count : 1,
                                          .batch_max = FM_SERVING_BATCH_MAX,
                                          .submitter_count = serve->loop_count,
                                          .learn = true,

@@ -3,11 +3,13 @@
  */
 #include "engines/serve/serving.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/log.h"
 #include "host/os/os.h"
 #include "host/runtime/profile_file.h"
 
@@ -106,16 +108,17 @@ static uint32_t batch_largest(uint32_t batch_max)
     return batch_max < FM_SERVING_BATCH_MAX ? batch_max : FM_SERVING_BATCH_MAX;
 }
 
-/* The latencies of a model: its profile's, or measured, or guessed. */
-static int profile_find(struct fm_model *model, const struct fm_model_config *config, bool measures,
+/* The latencies of a model: its profile's, or measured, or guessed. `path`: of its profile; NULL:
+ * it has none. */
+static int profile_find(struct fm_model *model, const char *path, bool measures,
                         struct fm_profile *profile, enum fm_serving_source *ret_source,
                         struct fm_error *reterr)
 {
     uint32_t batch_max = batch_largest(fm_model_batch_max(model));
     *profile = (struct fm_profile){0};
-    if (config != NULL && config->profile_path != NULL) {
+    if (path != NULL) {
         struct fm_profile_record *record = NULL;
-        int status = fm_profile_file_load(config->profile_path, &record, reterr);
+        int status = fm_profile_file_load(path, &record, reterr);
         if (status == 0) {
             *profile = record->settings[record->choice_setting].profile;
             fm_free(record);
@@ -143,45 +146,153 @@ static uint64_t slo_choose(uint64_t latency_ns)
 /* --- into the pool -----------------------------------------------------------------------------
  */
 
-static void options_fill(const struct fm_serving *serving, const struct fm_serving_options *options,
-                         const struct fm_model_config *config, struct fm_model *model,
-                         const struct fm_profile *profile,
-                         struct fm_pool_model_options *ret_options)
+static struct fm_model *model_of(const struct fm_serving *serving,
+                                 const struct fm_serving_options *options, uint32_t stage,
+                                 uint32_t type)
 {
-    *ret_options =
-        (struct fm_pool_model_options){.name = serving->entry->name,
-                                       .models = {model},
-                                       .profiles = {profile},
-                                       .statistic = FM_PROFILE_MEAN,
-                                       .goal = options->goal_given  ? options->goal
-                                               : serving->slo_given ? FM_SCHED_GOAL_BALANCED
-                                                                    : FM_SCHED_GOAL_LATENCY};
+    const struct fm_servable *servable = serving->entry->servable;
+    return options->group_count > 0 ? fm_servable_group_model(servable, stage, type)
+                                    : fm_servable_bindings(servable)[stage].model;
+}
+
+/* The profile that the configuration names for a type; NULL: none. One that is not said to be of a
+ * group is of the only one there is. */
+static const char *profile_path_of(const struct fm_serving_options *options,
+                                   const struct fm_model_config *config, uint32_t type,
+                                   bool alone)
+{
     if (config == NULL) {
-        return;
+        return NULL;
     }
-    ret_options->queue_delay_ns = config->max_queue_delay_ns;
-    for (size_t i = 0; i < config->preferred_batch_size_count && i < FM_SCHED_PREFERRED_MAX; i++) {
-        ret_options->preferred[i] = config->preferred_batch_sizes[i];
+    const struct fm_model_group_config *own =
+        options->group_count > 0 ? fm_accelerator_group_config(config, &options->groups[type])
+                                 : NULL;
+    return own != NULL && own->profile_path != NULL ? own->profile_path
+           : alone                                  ? config->profile_path
+                                                    : NULL;
+}
+
+/*
+ * How a stage's model goes into the pool, with its latencies on each type, in
+ * profiles[type_count]. *ret_slowest_ns: a batch of one where that takes longest.
+ */
+static int options_fill(struct fm_serving *serving, const struct fm_serving_options *options,
+                        uint32_t stage, const struct fm_model_config *config,
+                        struct fm_profile *profiles, struct fm_pool_model_options *ret_options,
+                        uint64_t *ret_slowest_ns, struct fm_error *reterr)
+{
+    uint32_t types = 0;
+    int status = 0;
+    *ret_slowest_ns = 0;
+    *ret_options = (struct fm_pool_model_options){.name = serving->entry->name,
+                                                  .statistic = FM_PROFILE_MEAN,
+                                                  .goal = options->goal_given ? options->goal
+                                                          : serving->slo_given
+                                                              ? FM_SCHED_GOAL_BALANCED
+                                                              : FM_SCHED_GOAL_LATENCY};
+    for (uint32_t type = 0; type < serving->type_count; type++) {
+        ret_options->models[type] = model_of(serving, options, stage, type);
+        types += ret_options->models[type] != NULL ? 1 : 0;
     }
+    for (uint32_t type = 0; type < serving->type_count && status == 0; type++) {
+        struct fm_model *model = ret_options->models[type];
+        if (model == NULL) {
+            continue;
+        }
+        status = profile_find(model, profile_path_of(options, config, type, types == 1),
+                              options->measure, &profiles[type], &serving->source, reterr);
+        ret_options->profiles[type] = &profiles[type];
+        uint64_t one_ns =
+            status == 0 ? fm_profile_latency_ns(&profiles[type], FM_PROFILE_MEAN, 1) : 0;
+        *ret_slowest_ns = one_ns > *ret_slowest_ns ? one_ns : *ret_slowest_ns;
+    }
+    return status;
+}
+
+/* What the configuration says that has no effect here. */
+static void note_ignored(const struct fm_serving *serving, const struct fm_model_config *config)
+{
+    char text[200];
+    uint32_t types = 0;
+    for (uint32_t type = 0; type < serving->type_count; type++) {
+        types += serving->options.models[type] != NULL ? 1 : 0;
+    }
+    if (config->instance_count > 0 && config->instance_count != serving->instances) {
+        (void)snprintf(text, sizeof text,
+                       "%u instances are configured, but here there is one for each of the %u "
+                       "accelerators that the model may use, so that any batch may run on any",
+                       (unsigned)config->instance_count, (unsigned)serving->instances);
+        fm_log(FM_LOG_INFO, "note", FM_LOG_TEXT("model", serving->entry->name),
+               FM_LOG_TEXT("text", text));
+    }
+    if (types > 1 && config->profile_path != NULL) {
+        fm_log(FM_LOG_WARNING, "note", FM_LOG_TEXT("model", serving->entry->name),
+               FM_LOG_TEXT("text", "its profile is not used, as it does not say of which group of "
+                                   "accelerators it is: name it below 'accelerators'"));
+    }
+}
+
+/* What the model's own configuration says of its scheduling. */
+static int options_configure(struct fm_serving *serving, const struct fm_model_config *config,
+                             struct fm_error *reterr)
+{
+    struct fm_pool_model_options *options = &serving->options;
+    if (config == NULL) {
+        return 0;
+    }
+    if (config->goal != FM_SCHED_GOAL_COUNT_) {
+        options->goal = config->goal;
+    }
+    if (config->policy != FM_SCHED_POLICY_COUNT_) {
+        options->policy_given = true;
+        options->policy = config->policy;
+        serving->policy = config->policy;
+    }
+    size_t preferred = config->preferred_batch_size_count;
+    if (serving->policy == FM_SCHED_POLICY_TIMEOUT && preferred > FM_SCHED_PREFERRED_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "model '%s' has %zu preferred batch sizes, policy timeout knows %u at "
+                            "most: leave some out",
+                            serving->entry->name, preferred, FM_SCHED_PREFERRED_MAX);
+    }
+    options->queue_delay_ns = config->max_queue_delay_ns;
+    for (size_t i = 0; i < preferred && i < FM_SCHED_PREFERRED_MAX; i++) {
+        options->preferred[i] = config->preferred_batch_sizes[i];
+    }
+    return 0;
 }
 
 static int model_create(struct fm_serving *serving, const struct fm_serving_options *options,
                         struct fm_error *reterr)
 {
-    struct fm_servable *servable = serving->entry->servable;
-    struct fm_model *model = fm_servable_model(servable);
-    const struct fm_model_config *config = fm_servable_config(servable);
-    int status =
-        profile_find(model, config, options->measure, &serving->profile, &serving->source, reterr);
+    const struct fm_model_config *config = fm_servable_config(serving->entry->servable);
+    uint64_t slowest_ns = 0;
+    serving->profiles = fm_alloc_zero(serving->type_count, sizeof *serving->profiles);
+    if (serving->profiles == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", serving->entry->name);
+    }
+    int status = options_fill(serving, options, 0, config, serving->profiles, &serving->options,
+                              &slowest_ns, reterr);
     if (status != 0) {
         return status;
     }
     if (!serving->slo_given) {
-        serving->slo_ns = slo_choose(fm_profile_latency_ns(&serving->profile, FM_PROFILE_MEAN, 1));
+        serving->slo_ns = slo_choose(slowest_ns);
     }
-    options_fill(serving, options, config, model, &serving->profile, &serving->options);
+    for (uint32_t type = 0; type < serving->type_count; type++) {
+        const struct fm_model *model = serving->options.models[type];
+        serving->instances += model != NULL ? fm_model_instance_count(model) : 0;
+        serving->memory_bytes += model != NULL ? fm_model_memory(model) : 0;
+    }
     serving->options.slo_ns = serving->slo_ns;
-    return fm_pool_model_add(options->pool, &serving->options, &serving->model, reterr);
+    status = options_configure(serving, config, reterr);
+    status = status != 0 ? status
+                         : fm_pool_model_add(options->pool, &serving->options, &serving->model,
+                                             reterr);
+    if (status == 0 && config != NULL) {
+        note_ignored(serving, config);
+    }
+    return status;
 }
 
 static int pipeline_create(struct fm_serving *serving, const struct fm_serving_options *options,
@@ -191,7 +302,7 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
     const struct fm_pipeline *pipeline = fm_servable_pipeline(servable);
     const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
     struct fm_pool_model_options *models = fm_alloc_zero(pipeline->stage_count, sizeof *models);
-    struct fm_profile *profiles = fm_alloc_zero(pipeline->stage_count, sizeof *profiles);
+    struct fm_profile *profiles = fm_alloc_zero((size_t)pipeline->stage_count * serving->type_count, sizeof *profiles);
     int status = models != NULL && profiles != NULL
                      ? 0
                      : fm_error_set(reterr, FM_ENOMEM, "out of memory for the pipeline's stages");
@@ -200,12 +311,10 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
         if (bindings[i].model == NULL) {
             continue;
         }
-        status = profile_find(bindings[i].model, NULL, options->measure, &profiles[i],
-                              &serving->source, reterr);
-        if (status == 0) {
-            options_fill(serving, options, NULL, bindings[i].model, &profiles[i], &models[i]);
-            latency_ns += fm_profile_latency_ns(&profiles[i], FM_PROFILE_MEAN, 1);
-        }
+        uint64_t slowest_ns = 0;
+        status = options_fill(serving, options, i, NULL, &profiles[i * serving->type_count],
+                              &models[i], &slowest_ns, reterr);
+        latency_ns += slowest_ns;
     }
     if (!serving->slo_given) {
         serving->slo_ns = slo_choose(latency_ns);
@@ -244,8 +353,13 @@ int fm_serving_create(const struct fm_serving_options *options, struct fm_catalo
     serving->pool = options->pool;
     serving->loop_count = options->loop_count;
     serving->requests_max = options->requests_max;
-    serving->slo_ns = options->slo_ns;
-    serving->slo_given = options->slo_ns > 0;
+    const struct fm_model_config *config = fm_servable_config(entry->servable);
+    serving->groups = options->groups;
+    serving->group_count = options->group_count;
+    serving->type_count = options->group_count > 0 ? options->group_count : 1;
+    serving->policy = options->policy;
+    serving->slo_ns = config != NULL && config->slo_ns > 0 ? config->slo_ns : options->slo_ns;
+    serving->slo_given = serving->slo_ns > 0;
     int status = counters_create(serving, reterr);
     if (status == 0) {
         status = fm_servable_model(entry->servable) != NULL
@@ -253,31 +367,33 @@ int fm_serving_create(const struct fm_serving_options *options, struct fm_catalo
                      : pipeline_create(serving, options, reterr);
     }
     if (status != 0) {
-        fm_serving_destroy(serving);
+        (void)fm_serving_destroy(serving); /* nothing has run */
         return status;
     }
     *ret_serving = serving;
     return 0;
 }
 
-void fm_serving_destroy(struct fm_serving *serving)
+bool fm_serving_destroy(struct fm_serving *serving)
 {
     if (serving == NULL) {
-        return;
+        return true;
     }
-    fm_pool_model_remove(serving->pool, serving->model);
-    fm_pool_stages_destroy(serving->stages);
+    bool gone = fm_pool_model_remove(serving->pool, serving->model);
+    gone = fm_pool_stages_destroy(serving->stages) && gone;
     for (uint32_t i = 0; serving->counters != NULL && i < serving->loop_count; i++) {
         fm_model_counters_destroy(serving->counters[i]);
     }
     fm_model_totals_deinit(&serving->totals);
     fm_free(serving->learnt);
+    fm_free(serving->profiles);
     fm_free(serving->counters);
     for (uint32_t i = 0; serving->memos != NULL && i < serving->loop_count; i++) {
         fm_oip_memo_deinit(&serving->memos[i]);
     }
     fm_free(serving->memos);
     fm_free(serving);
+    return gone;
 }
 
 /* --- following ---------------------------------------------------------------------------------
@@ -318,7 +434,7 @@ static void point_set(struct fm_profile *profile, uint32_t batch, uint64_t laten
  * are not like those it was measured with. */
 static void profile_follow(struct fm_serving *serving)
 {
-    struct fm_profile *profile = &serving->profile;
+    struct fm_profile *profile = &serving->profiles[0];
     bool changed = false;
     for (uint32_t batch = 1; batch < serving->totals.row_count; batch++) {
         uint64_t measured_ns = recent_ns(serving, batch);
@@ -357,7 +473,9 @@ void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns)
         (void)status; /* without memory the rows are fewer; the rest is there */
     }
     fm_recent_sample(&serving->recent, now_ns, &serving->totals);
-    if (serving->model == NULL || serving->source == FM_SERVING_PROFILED) {
+    /* What was counted does not say on which type: there it is the scheduler alone that learns. */
+    if (serving->model == NULL || serving->source == FM_SERVING_PROFILED ||
+        serving->type_count > 1) {
         return;
     }
     if (serving->learnt_count < serving->totals.row_count) {

@@ -32,10 +32,16 @@ struct fm_serving {
     struct fm_pool_model *model;          /* a model; NULL: a pipeline */
     struct fm_pool_stages *stages;        /* a pipeline; NULL: a model */
     struct fm_pool_model_options options; /* of a model */
-    struct fm_profile profile;            /* of a model */
+    struct fm_profile *profiles;          /* of a model, by the pool's type */
+    const struct fm_accelerator_group *groups;
+    uint32_t group_count; /* 0: the pool has one type */
+    uint32_t type_count;
+    uint32_t instances;    /* of a model, on all types */
+    uint64_t memory_bytes; /* likewise */
     enum fm_serving_source source;
     _Atomic uint64_t slo_ns;
     bool slo_given; /* by the model or the server's options; else chosen here */
+    enum fm_sched_policy_kind policy; /* of a model: its own, or the server's */
     uint32_t requests_max;
     _Atomic uint32_t in_flight;
     uint32_t span_model; /* its number in the timeline */
@@ -53,9 +59,12 @@ struct fm_serving {
 
 struct fm_serving_options {
     struct fm_pool *pool;
+    const struct fm_accelerator_group *groups; /* the pool's types; borrowed for good */
+    uint32_t group_count;                      /* 0: the pool has one type */
     uint32_t loop_count;
     uint32_t requests_max;
     uint64_t slo_ns; /* of models that name none; 0: chosen */
+    enum fm_sched_policy_kind policy; /* of models that name none: the pool's */
     enum fm_sched_goal goal;
     bool goal_given;
     bool measure; /* run a model without a profile, to have one */
@@ -65,8 +74,10 @@ struct fm_serving_options {
 int FM_NODISCARD fm_serving_create(const struct fm_serving_options *options,
                                    struct fm_catalog_entry *entry, struct fm_serving **ret_serving,
                                    struct fm_error *reterr);
-/* When nobody holds the entry. Waits until nothing of it is in the pool. Accepts NULL. */
-void fm_serving_destroy(struct fm_serving *serving);
+/* When nobody holds the entry. Waits until nothing of it is in the pool. False: until nothing was
+ * but runs that hang, which go on using the servable, so that it has to stay for ever. Accepts
+ * NULL. */
+bool fm_serving_destroy(struct fm_serving *serving);
 
 /* Adds up what was counted, and follows it: about once a second, on the main loop. */
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns);

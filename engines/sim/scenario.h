@@ -105,6 +105,8 @@ struct fm_sim_group {
     struct fm_sim_choice priority_choices[FM_SCHED_PRIORITY_COUNT];
     uint32_t priority_choice_count;
     enum fm_sched_goal goal;
+    bool policy_given; /* false: the scenario's, or what a run is told */
+    enum fm_sched_policy_kind policy;
     enum fm_profile_statistic statistic;
     uint32_t batch_max; /* 0: the scenario's */
     uint32_t preferred[FM_SCHED_PREFERRED_MAX];

@@ -222,6 +222,20 @@ static int read_slo_priority(const struct fm_sim_reader *reader, struct fm_confi
     return status;
 }
 
+/* As it is, unless the file says otherwise. */
+static int read_policy(const struct fm_sim_reader *reader, struct fm_config *node,
+                       enum fm_sched_policy_kind *policy)
+{
+    const char *policies[FM_SCHED_POLICY_COUNT_ + 1] = {NULL};
+    for (unsigned i = 0; i < FM_SCHED_POLICY_COUNT_; i++) {
+        policies[i] = fm_sched_policy_name((enum fm_sched_policy_kind)i);
+    }
+    int chosen = (int)*policy;
+    int status = fm_config_enum(node, "policy", policies, &chosen, reader->reterr);
+    *policy = (enum fm_sched_policy_kind)chosen;
+    return status;
+}
+
 /* Whether it is there at the beginning, and who asks for it when it is not. */
 static int read_presence(const struct fm_sim_reader *reader, struct fm_config *node,
                          struct fm_sim_group *group)
@@ -258,6 +272,8 @@ static int read_group(const struct fm_sim_reader *reader, struct fm_config *node
                                               &group->batch_max)
                          : status;
     status = status == 0 ? read_preferred(reader, node, group) : status;
+    group->policy_given = fm_config_get(node, "policy") != NULL;
+    status = status == 0 ? read_policy(reader, node, &group->policy) : status;
     status = status == 0 ? fm_sim_read_memory(reader, node, &group->memory_bytes) : status;
     /* Unless it is given: a fifth of the SLO, which is what one would try first. */
     group->queue_delay_ns = group->slo_ns / 5;
@@ -710,19 +726,12 @@ static int read_network(const struct fm_sim_reader *reader, struct fm_config *ro
 static int read_settings(const struct fm_sim_reader *reader, struct fm_config *root)
 {
     struct fm_sim_scenario *scenario = reader->scenario;
-    const char *policies[FM_SCHED_POLICY_COUNT_ + 1] = {NULL};
-    for (unsigned i = 0; i < FM_SCHED_POLICY_COUNT_; i++) {
-        policies[i] = fm_sched_policy_name((enum fm_sched_policy_kind)i);
-    }
-    int policy = FM_SCHED_POLICY_DEFERRED;
     int status = fm_sim_read_seed(reader, root, "seed", &scenario->seed);
     status = status == 0 ? fm_sim_read_time(reader, root, "warmup", &scenario->warmup_ns) : status;
     status =
         status == 0 ? fm_sim_read_time(reader, root, "measure", &scenario->measure_ns) : status;
     scenario->ends_with_load = true;
-    status =
-        status == 0 ? fm_config_enum(root, "policy", policies, &policy, reader->reterr) : status;
-    scenario->policy = (enum fm_sched_policy_kind)policy;
+    status = status == 0 ? read_policy(reader, root, &scenario->policy) : status;
     status = status == 0 ? fm_sim_read_uint32(reader, root, "batch_max", 1, FM_SCHED_BATCH_LIMIT,
                                               &scenario->batch_max)
                          : status;

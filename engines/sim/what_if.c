@@ -167,6 +167,8 @@ static struct fm_sim_group group_of(const struct fm_sched_model *given)
         .count = 1,
         .slo_ns = given->slo_ns,
         .goal = given->goal,
+        .policy_given = given->policy_given,
+        .policy = given->policy,
         .statistic = given->statistic,
         .batch_max = given->batch_max,
         .queue_delay_ns = given->queue_delay_ns,
@@ -189,7 +191,10 @@ static bool was_taken(const struct loader *loader, const struct fm_sched_model *
     }
     return runs && given->slo_ns > 0 && given->slo_ns <= FM_PROFILE_LATENCY_MAX_NS &&
            given->goal < FM_SCHED_GOAL_COUNT_ && given->statistic < FM_PROFILE_STATISTIC_COUNT_ &&
-           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS;
+           given->queue_delay_ns <= FM_PROFILE_LATENCY_MAX_NS &&
+           (!given->policy_given ||
+            (given->policy < FM_SCHED_POLICY_COUNT_ &&
+             fm_sched_policy_mixes(loader->reader->header.options.policy, given->policy)));
 }
 
 /* Copies of the profiles, in the scenario's arena. */
@@ -284,6 +289,7 @@ static int model_change(struct loader *loader, const struct fm_sched_model *give
     bool otherwise = given->slo_ns != group->slo_ns || given->goal != group->goal ||
                      given->statistic != group->statistic || given->batch_max != group->batch_max ||
                      given->queue_delay_ns != group->queue_delay_ns ||
+                     given->policy_given != group->policy_given || given->policy != group->policy ||
                      memcmp(given->preferred, group->preferred, sizeof group->preferred) != 0 ||
                      difference == DIFFERENCE_TYPES;
     if (difference == DIFFERENCE_LATENCIES) {

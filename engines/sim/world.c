@@ -516,6 +516,8 @@ static int model_set(struct fm_sim_world *world, uint32_t id)
         .model = id,
         .slo_ns = told_ns,
         .goal = group->goal,
+        .policy_given = group->policy_given,
+        .policy = group->policy,
         .batch_max = world->shared[model->group].batch_max,
         .statistic = group->statistic,
         /* As of other models, where the file could not know the SLO. */

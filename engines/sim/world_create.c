@@ -202,9 +202,30 @@ static int result_create(struct fm_sim_world *world)
                : fm_sim_world_out_of_memory(world);
 }
 
+/* Whether the models' policies can be mixed with that of the run. */
+static int policies_check(const struct fm_sim_world *world)
+{
+    enum fm_sched_policy_kind policy = world->options->policy;
+    for (uint32_t i = 0; i < world->scenario->group_count; i++) {
+        const struct fm_sim_group *group = &world->scenario->groups[i];
+        if (group->policy_given && !fm_sched_policy_mixes(policy, group->policy)) {
+            return fm_error_set(world->reterr, FM_EINVAL,
+                                "model '%.100s' has policy %s, which cannot be mixed with policy "
+                                "%s: nexus, shepherd and clockwork choose among all models at once",
+                                group->name, fm_sched_policy_name(group->policy),
+                                fm_sched_policy_name(policy));
+        }
+    }
+    return 0;
+}
+
 static int sched_create(struct fm_sim_world *world)
 {
     const struct fm_sim_scenario *scenario = world->scenario;
+    int status = policies_check(world);
+    if (status != 0) {
+        return status;
+    }
     struct fm_sched_options options = {
         .policy = world->options->policy,
         .models_max = world->model_count,
@@ -239,7 +260,7 @@ static int sched_create(struct fm_sim_world *world)
                                   .has_actions = true,
                               });
     }
-    int status = fm_sched_create(&options, &world->sched, world->reterr);
+    status = fm_sched_create(&options, &world->sched, world->reterr);
     return status == 0 ? fm_sim_auditor_create(&audit, &world->auditor, world->reterr) : status;
 }
 

@@ -379,6 +379,8 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
     struct fm_sched_model of = {.model = model->id,
                                 .slo_ns = options->slo_ns,
                                 .goal = options->goal,
+                                .policy_given = options->policy_given,
+                                .policy = options->policy,
                                 .batch_max = model->batch_max == 0 ? 1 : model->batch_max,
                                 .statistic = options->statistic,
                                 .queue_delay_ns = options->queue_delay_ns};
@@ -387,6 +389,15 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
     }
     if (of.batch_max > pool->options.batch_max) {
         of.batch_max = pool->options.batch_max;
+    }
+    if (options->policy_given &&
+        !fm_sched_policy_mixes(pool->options.policy, options->policy)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "model '%s' has policy %s, which cannot be mixed with the server's "
+                            "policy %s: nexus, shepherd and clockwork choose among all models at "
+                            "once, so give one of them to all with --policy",
+                            options->name, fm_sched_policy_name(options->policy),
+                            fm_sched_policy_name(pool->options.policy));
     }
     memcpy(of.preferred, options->preferred, sizeof of.preferred);
     for (uint32_t type = 0; type < pool->options.type_count; type++) {
@@ -487,24 +498,35 @@ int fm_pool_model_set(struct fm_pool *pool, struct fm_pool_model *model,
     return status;
 }
 
-void fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model)
+bool fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model)
 {
     if (model == NULL) {
-        return;
+        return true;
     }
     const struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_REMOVED,
                                          .as.model_removed = model->id};
     struct fm_error error;
     int status = fm_scheduler_control(pool->scheduler, &event, &error);
     FM_ASSERT(status == 0);
-    /* Rare, and as long as a batch at most. */
-    while (atomic_load_explicit(&model->in_use, memory_order_acquire) > 0) {
+    /* Rare, and as long as a batch at most, or until one that hangs is given up. */
+    uint64_t in_use = atomic_load_explicit(&model->in_use, memory_order_acquire);
+    while (in_use > 0 && atomic_load_explicit(&model->lost, memory_order_relaxed) != in_use) {
         fm_sleep_until(fm_os_now_ns() + 200000);
+        in_use = atomic_load_explicit(&model->in_use, memory_order_acquire);
     }
     fm_mutex_lock(&pool->lock);
     pool->models[model->id] = NULL;
+    if (in_use > 0) {
+        model->next = pool->abandoned;
+        pool->abandoned = model;
+        atomic_fetch_add_explicit(&pool->abandoned_count, 1, memory_order_relaxed);
+    }
     fm_mutex_unlock(&pool->lock);
+    if (in_use > 0) {
+        return false;
+    }
     fm_free(model);
+    return true;
 }
 
 uint32_t fm_pool_model_id(const struct fm_pool_model *model)
@@ -774,6 +796,11 @@ void fm_pool_destroy(struct fm_pool *pool)
         fm_free(pool->submitters[i].free);
         fm_ring_deinit(&pool->submitters[i].freed);
     }
+    while (pool->abandoned != NULL) {
+        struct fm_pool_model *model = pool->abandoned;
+        pool->abandoned = model->next;
+        fm_free(model);
+    }
     fm_condition_deinit(&pool->watch.wake);
     fm_mutex_deinit(&pool->watch.lock);
     fm_mutex_deinit(&pool->lock);
@@ -807,6 +834,11 @@ void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
         .busy = atomic_load_explicit(&of->busy, memory_order_relaxed),
         .down = atomic_load_explicit(&of->down, memory_order_relaxed),
         .hangs = atomic_load_explicit(&of->hangs, memory_order_relaxed)};
+}
+
+uint32_t fm_pool_abandoned_count(const struct fm_pool *pool)
+{
+    return atomic_load_explicit(&pool->abandoned_count, memory_order_relaxed);
 }
 
 uint32_t fm_pool_down_count(const struct fm_pool *pool)

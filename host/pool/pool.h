@@ -17,7 +17,7 @@
  * A run that takes much longer than it may is given up: its accelerator is down, its requests and
  * those behind it are answered with an error, and the others are served by the other accelerators.
  * When the model returns after all, the accelerator is up again. So long the inputs that it reads
- * are kept, and so is the model: removing it waits.
+ * are kept, and so is the model: removing it abandons it (fm_pool_model_remove).
  *
  * Accelerators are numbered by type in the order of the types: the first type's come first, and are
  * used first.
@@ -97,6 +97,8 @@ struct fm_pool_model_options {
     enum fm_profile_statistic statistic;
     uint64_t slo_ns;
     enum fm_sched_goal goal;
+    bool policy_given; /* false: the pool's */
+    enum fm_sched_policy_kind policy;
     uint32_t batch_max; /* 0: the model's own */
     uint32_t preferred[FM_SCHED_PREFERRED_MAX];
     uint64_t queue_delay_ns;
@@ -106,9 +108,13 @@ struct fm_pool_model_options {
 int FM_NODISCARD fm_pool_model_add(struct fm_pool *pool,
                                    const struct fm_pool_model_options *options,
                                    struct fm_pool_model **ret_model, struct fm_error *reterr);
-/* What is queued is dropped, what runs ends; returns when nothing of it is in the pool, which is
- * never where it hangs for ever. Not from a `done`. Accepts NULL. */
-void fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model);
+/*
+ * What is queued is dropped, what runs ends. True: nothing of it is in the pool any more. False: it
+ * is abandoned, as all that is left of it are runs that were given up: whatever they use (`models`
+ * of the options and what those need) has to stay, as nobody knows when they return. Without
+ * hang_ns it waits for them instead. Not from a `done`. Accepts NULL.
+ */
+bool FM_NODISCARD fm_pool_model_remove(struct fm_pool *pool, struct fm_pool_model *model);
 /* New latencies, SLO, goal, ...: the queue is kept. `models` are not looked at. */
 int FM_NODISCARD fm_pool_model_set(struct fm_pool *pool, struct fm_pool_model *model,
                                    const struct fm_pool_model_options *options,
@@ -179,6 +185,8 @@ struct fm_pool_accelerator_stats {
     uint64_t hangs; /* times it was given up */
 };
 
+/* Models that were abandoned. */
+uint32_t fm_pool_abandoned_count(const struct fm_pool *pool);
 /* Accelerators that do not answer. */
 uint32_t fm_pool_down_count(const struct fm_pool *pool);
 uint32_t fm_pool_accelerator_count(const struct fm_pool *pool);

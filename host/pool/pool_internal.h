@@ -142,6 +142,8 @@ struct fm_pool_model {
     _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT]; /* a run is given up after */
     /* Batches between having been handed out and being over, and requests that are not done. */
     _Atomic uint64_t in_use;
+    _Atomic uint64_t lost;      /* those of them that were given up and are not back */
+    struct fm_pool_model *next; /* abandoned */
 };
 
 /* Rows of an answer that is put together when all are there. */
@@ -167,6 +169,8 @@ struct fm_pool {
 
     uint32_t submitter_count;    /* with the shared one, which is the last */
     struct fm_mutex shared_lock; /* of the shared submitter */
+    struct fm_pool_model *abandoned; /* under lock: kept until no thread runs */
+    _Atomic uint32_t abandoned_count;
     struct fm_mutex lock;        /* of the table of models */
     struct fm_pool_watch watch;
     struct fm_pool_model **models;

@@ -304,7 +304,7 @@ int fm_pool_stages_create(struct fm_pool *pool, const struct fm_pool_stages_opti
     int status = budgets_set(stages, options, reterr);
     status = status != 0 ? status : models_add(stages, options, reterr);
     if (status != 0) {
-        fm_pool_stages_destroy(stages);
+        (void)fm_pool_stages_destroy(stages); /* nothing runs yet */
         return status;
     }
     fm_executor_outside_set(
@@ -314,18 +314,21 @@ int fm_pool_stages_create(struct fm_pool *pool, const struct fm_pool_stages_opti
     return 0;
 }
 
-void fm_pool_stages_destroy(struct fm_pool_stages *stages)
+bool fm_pool_stages_destroy(struct fm_pool_stages *stages)
 {
+    bool gone = true;
     if (stages == NULL) {
-        return;
+        return gone;
     }
     for (uint32_t i = 0; i < stages->pipeline->stage_count; i++) {
-        if (stages->stages[i].owns) {
-            fm_pool_model_remove(stages->pool, stages->stages[i].model);
+        if (stages->stages[i].owns &&
+            !fm_pool_model_remove(stages->pool, stages->stages[i].model)) {
+            gone = false;
         }
     }
     fm_free(stages->stages);
     fm_free(stages);
+    return gone;
 }
 
 uint64_t fm_pool_stages_budget_ns(const struct fm_pool_stages *stages, uint32_t stage)

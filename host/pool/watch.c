@@ -66,6 +66,7 @@ static bool give_up(struct fm_pool *pool, struct fm_pool_batch *batch, uint64_t 
                                                         memory_order_acq_rel, memory_order_relaxed);
     if (ours) {
         over_mark(batch);
+        atomic_fetch_add_explicit(&batch->model->lost, 1, memory_order_relaxed);
         atomic_store_explicit(&accelerator->down, true, memory_order_relaxed);
         atomic_fetch_add_explicit(&accelerator->hangs, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&pool->watch.down_count, 1, memory_order_relaxed);
@@ -75,6 +76,7 @@ static bool give_up(struct fm_pool *pool, struct fm_pool_batch *batch, uint64_t 
         for (uint32_t i = 0; i < FM_POOL_BATCHES; i++) {
             struct fm_pool_batch *other = &accelerator->batches[i];
             if (other != batch && atomic_load_explicit(&other->used, memory_order_acquire)) {
+                atomic_fetch_add_explicit(&other->model->lost, 1, memory_order_relaxed);
                 atomic_fetch_or_explicit(&other->run, FM_POOL_RUN_LOST, memory_order_release);
             }
         }

@@ -31,6 +31,8 @@ static void report(struct fm_pool_worker *worker, const struct fm_pool_batch *ba
 static void batch_discard(struct fm_pool_batch *batch)
 {
     struct fm_pool_model *model = batch->model;
+    /* All of them were given up. In this order: never more lost than in use. */
+    atomic_fetch_sub_explicit(&model->lost, 1, memory_order_relaxed);
     uint64_t run = atomic_load_explicit(&batch->run, memory_order_relaxed) & ~FM_POOL_RUN_LOST;
     atomic_store_explicit(&batch->run, run + run % 2, memory_order_relaxed);
     batch->lost = false;

@@ -61,6 +61,7 @@ void fm_model_config_init(struct fm_model_config *config)
         (struct fm_model_config){.version = 1, .max_batch_size = -1, .backend = "onnxruntime"};
     fm_arena_init(&config->arena, 0);
     config->goal = FM_SCHED_GOAL_COUNT_;
+    config->policy = FM_SCHED_POLICY_COUNT_;
 }
 
 void fm_model_config_deinit(struct fm_model_config *config)

@@ -32,6 +32,14 @@ struct fm_model_port_config {
     bool optional;
 };
 
+/* What a configuration says of a group of accelerators (accelerator_group.h) that it names. */
+struct fm_model_group_config {
+    const char *name;            /* the group's, or its kind's */
+    struct fm_setting *settings; /* there, over the model's own */
+    size_t setting_count;
+    const char *profile_path; /* there; NULL: none */
+};
+
 /* Everything that says how a model is loaded and run. Strings live in `arena`. */
 struct fm_model_config {
     struct fm_arena arena;
@@ -44,6 +52,11 @@ struct fm_model_config {
     uint32_t instance_count; /* 0: choose (CPU: one per usable CPU) */
     struct fm_setting *device_settings;
     size_t device_setting_count;
+    struct fm_model_group_config *groups; /* those it may use; none: see the next two */
+    size_t group_count;
+    uint32_t kinds; /* bits of fm_group_kind that it asks for; 0: not said */
+    uint32_t *gpus; /* and of GPUs, which; none: any */
+    size_t gpu_count;
     struct fm_setting *settings; /* backend parameters for model and instance: "threads",
                                     "graph_optimization", ... */
     size_t setting_count;
@@ -59,6 +72,7 @@ struct fm_model_config {
     const char *profile_path; /* latency profile written by `fermata profile`; NULL: none */
     uint64_t slo_ns;          /* of requests that bring no deadline; 0: not said */
     enum fm_sched_goal goal;  /* COUNT_: not said */
+    enum fm_sched_policy_kind policy; /* of its batches; COUNT_: the server's */
     char **notes; /* fields that were read but mean nothing here, one sentence each: reported once
                      by whoever loads the model */
     size_t note_count;

@@ -16,9 +16,10 @@
 #include "core/util/memory.h"
 #include "core/util/text.h"
 #include "host/os/file.h"
+#include "host/runtime/accelerator_group.h"
 #include "host/runtime/model_description.h"
 
-enum { PARAMETERS_MAX = 256, RULES_MAX = 64, FILE_BYTES_MAX = 4 << 20 };
+enum { GPUS_MAX = 64, PARAMETERS_MAX = 256, RULES_MAX = 64, FILE_BYTES_MAX = 4 << 20 };
 
 struct reader {
     struct fm_model_description *description;
@@ -27,6 +28,7 @@ struct reader {
     const struct fm_pbtxt_value *platform;  /* NULL: not given */
     const struct fm_pbtxt_value *preferred; /* the largest preferred batch size */
     int64_t preferred_max;
+    const struct fm_pbtxt_field *batching; /* dynamic_batching that says what to wait for */
     const struct fm_pbtxt_value *kind; /* of the first instance group that has one */
     bool json; /* which has no enumerations, and writes large numbers in quotes */
     bool has_max_batch_size;
@@ -580,10 +582,13 @@ static int read_group_count(struct reader *reader, const struct fm_pbtxt_field *
 static int read_group_kind(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     static const char *const kinds[] = {"KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"};
+    /* The others leave it to the server. */
+    static const uint32_t kind_bits[] = {0, 1u << FM_GROUP_GPU, 1u << FM_GROUP_CPU, 0};
     struct group *group = target;
     group->kind = &field->value;
     for (size_t i = 0; is_word(reader, &field->value) && i < FM_COUNT_OF(kinds); i++) {
         if (strcmp(field->value.text, kinds[i]) == 0) {
+            reader->description->config->kinds |= kind_bits[i];
             return 0;
         }
     }
@@ -600,6 +605,17 @@ static int read_group_gpu(struct reader *reader, const struct fm_pbtxt_field *fi
         return status;
     }
     group->gpu_count++;
+    struct fm_model_config *config = reader->description->config;
+    if (config->gpu_count == GPUS_MAX) {
+        return fail(reader, &field->value, "more than %d 'gpus'", GPUS_MAX);
+    }
+    if (config->gpus == NULL) {
+        config->gpus = fm_arena_alloc(&config->arena, GPUS_MAX * sizeof(*config->gpus));
+        if (config->gpus == NULL) {
+            return out_of_memory(reader);
+        }
+    }
+    config->gpus[config->gpu_count++] = (uint32_t)device;
     if (reader->device_id < 0) {
         reader->device_id = device;
         reader->device_line = field->line;
@@ -607,7 +623,8 @@ static int read_group_gpu(struct reader *reader, const struct fm_pbtxt_field *fi
     }
     return group->gpu_count == 2
                ? note(reader, field->line,
-                      "'gpus' after the first is ignored: all instances of a model share a device")
+                      "'gpus' after the first is for groups of accelerators (serve "
+                      "--accelerators gpu:...); without them all instances share a device")
                : 0;
 }
 
@@ -643,8 +660,9 @@ static int read_instance_group(struct reader *reader, const struct fm_pbtxt_fiel
     }
     if (reader->kind != NULL && strcmp(reader->kind->text, group.kind->text) != 0) {
         return note(reader, group.kind->line,
-                    "'kind: %s' is ignored: all instances of a model share a device, and an "
-                    "earlier group says %s",
+                    "'kind: %s' is for groups of accelerators (serve --accelerators cpu:...,"
+                    "gpu:...); without them all instances share a device, and an earlier group "
+                    "says %s",
                     group.kind->text, reader->kind->text);
     }
     reader->kind = group.kind;
@@ -675,6 +693,7 @@ static int read_preferred_batch_size(struct reader *reader, const struct fm_pbtx
         }
     }
     config->preferred_batch_sizes[config->preferred_batch_size_count++] = (uint32_t)size;
+    reader->batching = field;
     if (size > reader->preferred_max) {
         reader->preferred_max = size;
         reader->preferred = &field->value;
@@ -688,6 +707,9 @@ static int read_max_queue_delay(struct reader *reader, const struct fm_pbtxt_fie
     int64_t microseconds = 0;
     (void)target;
     int status = read_integer(reader, field, 0, INT64_MAX / 1000, &microseconds);
+    if (microseconds > 0) {
+        reader->batching = field;
+    }
     reader->description->config->max_queue_delay_ns = (uint64_t)microseconds * 1000;
     return status;
 }
@@ -845,6 +867,40 @@ static int read_onnx_parameter(struct reader *reader, const struct fm_pbtxt_fiel
                 entry->key);
 }
 
+/* The groups of accelerators that the model may use, separated by commas. */
+static int read_groups(struct reader *reader, const struct fm_pbtxt_field *field, const char *names)
+{
+    struct fm_model_config *config = reader->description->config;
+    config->groups = fm_arena_alloc(&config->arena, FM_GROUPS_MAX * sizeof(*config->groups));
+    config->group_count = 0;
+    if (config->groups == NULL) {
+        return out_of_memory(reader);
+    }
+    for (const char *at = names;; at++) {
+        at += strspn(at, " ");
+        size_t length = strcspn(at, ", ");
+        if (length == 0 || config->group_count == FM_GROUPS_MAX) {
+            return fail(reader, &field->value,
+                        "'%.60s' does not name accelerators: write up to %u names, separated by "
+                        "commas",
+                        names, FM_GROUPS_MAX);
+        }
+        const char *name = fm_arena_strndup(&config->arena, at, length);
+        if (name == NULL) {
+            return out_of_memory(reader);
+        }
+        config->groups[config->group_count++].name = name;
+        at += length + strspn(at + length, " ");
+        if (*at != ',') {
+            return *at == '\0' ? 0
+                               : fail(reader, &field->value,
+                                      "'%.60s' does not name accelerators: separate names by "
+                                      "commas",
+                                      names);
+        }
+    }
+}
+
 static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *field, void *target)
 {
     static const char prefix[] = "fermata.";
@@ -859,6 +915,9 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
         return read_onnx_parameter(reader, field, &entry);
     }
     const char *key = entry.key + sizeof(prefix) - 1;
+    if (strcmp(key, "accelerators") == 0) {
+        return read_groups(reader, field, entry.value);
+    }
     if (strcmp(key, "profile") == 0) {
         status =
             fm_model_description_path(description, entry.value, &description->config->profile_path);
@@ -872,6 +931,12 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
             return fail(reader, &field->value,
                         "'%.60s' is no goal; there are balanced, efficiency and latency",
                         entry.value);
+        }
+    } else if (strcmp(key, "policy") == 0) {
+        description->config->policy = fm_sched_policy_parse(entry.value);
+        if (description->config->policy == FM_SCHED_POLICY_COUNT_) {
+            return fail(reader, &field->value,
+                        "'%.60s' is no policy; there are " FM_MODEL_POLICIES, entry.value);
         }
     } else if (strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0) {
         reader->has_provider = true;
@@ -1116,7 +1181,16 @@ static int finish(struct reader *reader)
                     "the preferred batch size %lld is larger than 'max_batch_size' (%lld)",
                     (long long)reader->preferred_max, (long long)config->max_batch_size);
     }
-    return strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0 ? finish_device(reader) : 0;
+    int status = 0;
+    if (reader->batching != NULL && config->policy != FM_SCHED_POLICY_TIMEOUT) {
+        status = note(reader, reader->batching->line,
+                      "preferred_batch_size and max_queue_delay_microseconds are for policy "
+                      "'timeout' only, others decide by deadlines; parameter 'fermata.policy' with "
+                      "string_value 'timeout' chooses it");
+    }
+    return status == 0 && strcmp(config->backend, FM_MODEL_BACKEND_DEFAULT) == 0
+               ? finish_device(reader)
+               : status;
 }
 
 static int read_tree(struct reader *reader, const struct fm_pbtxt_value *root)

@@ -241,6 +241,56 @@ static int read_settings(const struct reader *reader)
                : out_of_memory(reader);
 }
 
+static int read_group(const struct reader *reader, const char *name, struct fm_config *node,
+                      struct fm_model_group_config *group)
+{
+    struct fm_arena *arena = &reader->description->config->arena;
+    if (fm_model_description_copy(reader->description, name, &group->name) != 0) {
+        return out_of_memory(reader);
+    }
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
+    status = status == 0 ? fm_config_settings(fm_config_get(node, "settings"), arena,
+                                              &group->settings, &group->setting_count,
+                                              reader->reterr)
+                         : status;
+    status = status == 0 ? read_path(reader, node, "profile", &group->profile_path) : status;
+    return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+}
+
+/* "cpu", [cpu, big], or {big: {settings: {...}, profile: ...}, cpu: {}}. */
+static int read_groups(const struct reader *reader)
+{
+    struct fm_model_config *config = reader->description->config;
+    struct fm_config *node = fm_config_get(reader->root, "accelerators");
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    size_t count = node->kind == FM_CONFIG_SCALAR ? 1 : node->count;
+    if (count == 0 || count > FM_MODEL_LIST_MAX) {
+        return fm_config_error(node, reader->reterr,
+                               "'accelerators' names the groups that the model may use");
+    }
+    config->groups = fm_arena_alloc(&config->arena, count * sizeof(*config->groups));
+    if (config->groups == NULL) {
+        return out_of_memory(reader);
+    }
+    config->group_count = count;
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < count; i++) {
+        struct fm_config *child = node->kind == FM_CONFIG_SCALAR ? node : &node->children[i];
+        if (node->kind == FM_CONFIG_MAPPING) {
+            status = read_group(reader, node->keys[i], child, &config->groups[i]);
+            continue;
+        }
+        status = fm_config_expect(child, FM_CONFIG_SCALAR, reader->reterr);
+        status = status == 0 ? read_group(reader, child->text, NULL, &config->groups[i]) : status;
+    }
+    return status;
+}
+
 /* A list of whole numbers, each in [1, max]. */
 static int read_numbers(const struct reader *reader, const struct fm_config *list, const char *what,
                         uint64_t max, uint64_t **ret_numbers)
@@ -306,6 +356,22 @@ static int read_batching(const struct reader *reader)
                                                  &config->max_queue_delay_ns, reader->reterr)
                          : status;
     return status == 0 ? fm_config_finish(map, reader->reterr) : status;
+}
+
+/* How its batches are formed: for servers. */
+static int read_policy(const struct reader *reader)
+{
+    struct fm_model_config *config = reader->description->config;
+    const char *name = NULL;
+    int status = fm_config_string(reader->root, "policy", &name, reader->reterr);
+    if (status != 0 || name == NULL) {
+        return status;
+    }
+    config->policy = fm_sched_policy_parse(name);
+    return config->policy != FM_SCHED_POLICY_COUNT_
+               ? 0
+               : fm_config_error(fm_config_get(reader->root, "policy"), reader->reterr,
+                                 "'%s' is no policy; there are " FM_MODEL_POLICIES, name);
 }
 
 /* What is promised of it, and how: for servers. */
@@ -410,8 +476,10 @@ int fm_model_description_read_yaml(struct fm_model_description *description, con
                  : status;
     status = status == 0 ? read_labels(&reader) : status;
     status = status == 0 ? read_settings(&reader) : status;
+    status = status == 0 ? read_groups(&reader) : status;
     status = status == 0 ? read_batching(&reader) : status;
     status = status == 0 ? read_promise(&reader) : status;
+    status = status == 0 ? read_policy(&reader) : status;
     status = status == 0 ? read_version_policy(&reader) : status;
     status = status == 0 ? read_warmup(&reader) : status;
     status = status == 0 ? fm_config_finish(reader.root, reterr) : status;

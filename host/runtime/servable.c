@@ -17,6 +17,7 @@
 /* Model files are read for the fingerprint only; weights beyond this size are hashed by size and
  * time instead. */
 #define FINGERPRINT_BYTES_MAX ((size_t)256 << 20)
+#define NO_GROUP              UINT32_MAX
 
 enum { PATH_SIZE = 4096 };
 
@@ -32,6 +33,7 @@ struct loaded_model {
     const struct fm_setting *settings; /* merged, as it was loaded with */
     size_t setting_count;
     uint32_t instance_count;
+    uint32_t group; /* NO_GROUP, or where it runs */
     struct loaded_model *next;
 };
 
@@ -48,6 +50,8 @@ struct fm_servable {
     struct fm_stage_spec model_stage;
     struct fm_stage_binding *bindings; /* by stage */
     struct fm_stage_ports *ports;
+    struct fm_model **group_models; /* by stage, then group; NULL where it does not run */
+    uint32_t group_count;
     uint32_t stage_count;
     struct fm_pipeline *pipeline;
     struct fm_executor *executor;
@@ -167,11 +171,12 @@ static int account_model(struct fm_servable *servable, const struct fm_model_con
 
 static struct fm_model *loaded_find(const struct fm_servable *servable,
                                     const struct fm_model_config *config,
-                                    const struct fm_model_config *merged)
+                                    const struct fm_model_config *merged, uint32_t group)
 {
     for (const struct loaded_model *loaded = servable->models; loaded != NULL;
          loaded = loaded->next) {
-        bool same = loaded->config == config && loaded->setting_count == merged->setting_count &&
+        bool same = loaded->config == config && loaded->group == group &&
+                    loaded->setting_count == merged->setting_count &&
                     loaded->instance_count == merged->instance_count;
         for (size_t i = 0; same && i < merged->setting_count; i++) {
             const struct fm_setting *setting = &merged->settings[i];
@@ -187,14 +192,18 @@ static struct fm_model *loaded_find(const struct fm_servable *servable,
 
 static int loaded_add(struct fm_servable *servable, const struct fm_model_config *config,
                       const struct fm_model_config *merged,
-                      const struct fm_servable_options *options, struct fm_model **ret_model,
-                      struct fm_error *reterr)
+                      const struct fm_servable_options *options, uint32_t group,
+                      struct fm_model **ret_model, struct fm_error *reterr)
 {
     struct loaded_model *loaded = fm_arena_alloc(&servable->arena, sizeof(*loaded));
     if (loaded == NULL || account_model(servable, merged) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
     }
-    for (size_t i = 0; i < config->note_count; i++) {
+    bool noted = false; /* for another group */
+    for (const struct loaded_model *of = servable->models; of != NULL; of = of->next) {
+        noted = noted || of->config == config;
+    }
+    for (size_t i = 0; !noted && i < config->note_count; i++) {
         note(options, config->notes[i]);
     }
     int status = fm_model_load(merged, ret_model, reterr);
@@ -204,25 +213,73 @@ static int loaded_add(struct fm_servable *servable, const struct fm_model_config
                                         .settings = merged->settings,
                                         .setting_count = merged->setting_count,
                                         .instance_count = merged->instance_count,
+                                        .group = group,
                                         .next = servable->models};
         servable->models = loaded;
     }
     return status;
 }
 
+/* Whether the backend has a number of threads that can be set. */
+static bool has_threads(const struct fm_model_config *config)
+{
+    return strcmp(config->backend, "onnxruntime") == 0 ||
+           setting_get(config->settings, config->setting_count, "threads") != NULL;
+}
+
+/* The device that the group stands for, in ONNX Runtime's words: other backends have one. */
+static int device_merge(struct fm_servable *servable, const struct fm_model_config *config,
+                        const struct fm_accelerator_group *group, struct fm_model_config *merged)
+{
+    const char *provider = fm_model_config_provider(config);
+    bool gpu = provider != NULL && strcmp(provider, "cpu") != 0;
+    if (strcmp(config->backend, "onnxruntime") != 0 || (group->kind != FM_GROUP_GPU && !gpu)) {
+        return 0;
+    }
+    size_t count = 0;
+    struct fm_setting *settings = fm_arena_alloc(
+        &servable->arena, (config->device_setting_count + 2) * sizeof(*settings));
+    char *device = fm_arena_alloc(&servable->arena, 16);
+    if (settings == NULL || device == NULL) {
+        return FM_ENOMEM;
+    }
+    (void)snprintf(device, 16, "%u", (unsigned)group->device);
+    /* What is said of a GPU means nothing to the CPU. */
+    for (size_t i = 0; group->kind == FM_GROUP_GPU && i < config->device_setting_count; i++) {
+        setting_put(settings, &count, config->device_settings[i].key,
+                    config->device_settings[i].value);
+    }
+    setting_put(settings, &count, "provider",
+                group->kind != FM_GROUP_GPU ? "cpu"
+                : gpu                       ? provider
+                                            : "cuda");
+    if (group->kind == FM_GROUP_GPU) {
+        setting_put(settings, &count, "provider.device_id", device);
+    }
+    merged->device_settings = settings;
+    merged->device_setting_count = count;
+    return 0;
+}
+
 /*
  * The model that an equal stage has loaded already, or a new one. Loads with the configuration's
- * settings, those of the stage over them, and those of the command line over both.
+ * settings, those of the stage over them, those of the command line over both, and what the group
+ * of accelerators needs over all.
  */
-static int model_open(struct fm_servable *servable, const struct fm_model_config *config,
-                      const struct fm_stage_settings *stage,
-                      const struct fm_servable_options *options, struct fm_model **ret_model,
-                      struct fm_error *reterr)
+static int model_open_for(struct fm_servable *servable, const struct fm_model_config *config,
+                          const struct fm_stage_settings *stage,
+                          const struct fm_servable_options *options, uint32_t group,
+                          struct fm_model **ret_model, struct fm_error *reterr)
 {
     struct fm_model_config merged = *config;
+    const struct fm_accelerator_group *of = group != NO_GROUP ? &options->groups[group] : NULL;
+    const struct fm_model_group_config *own =
+        of != NULL ? fm_accelerator_group_config(config, of) : NULL;
     size_t stage_count = stage != NULL ? stage->parameter_count : 0;
+    size_t own_count = own != NULL ? own->setting_count : 0;
     struct fm_setting *settings = fm_arena_alloc(
-        &servable->arena, (config->setting_count + stage_count + 1) * sizeof(*settings));
+        &servable->arena,
+        (config->setting_count + stage_count + own_count + 1) * sizeof(*settings));
     char *threads = fm_arena_alloc(&servable->arena, 16);
     if (settings == NULL || threads == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
@@ -234,9 +291,22 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
     for (size_t i = 0; i < stage_count; i++) {
         setting_put(settings, &count, stage->parameters[i].key, stage->parameters[i].value);
     }
-    if (options->threads > 0) {
-        (void)snprintf(threads, 16, "%u", options->threads);
+    bool names_threads = of != NULL && of->threads > 0;
+    if (names_threads ? has_threads(config) : options->threads > 0) {
+        (void)snprintf(threads, 16, "%u", names_threads ? of->threads : options->threads);
         setting_put(settings, &count, "threads", threads);
+    }
+    for (size_t i = 0; i < own_count; i++) {
+        setting_put(settings, &count, own->settings[i].key, own->settings[i].value);
+    }
+    if (of != NULL && device_merge(servable, config, of, &merged) != 0) {
+        return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
+    }
+    if (setting_get(settings, count, "provider") != NULL &&
+        merged.device_settings != config->device_settings) {
+        /* Written among the settings it would go before the device's. */
+        setting_put(settings, &count, "provider",
+                    setting_get(merged.device_settings, merged.device_setting_count, "provider"));
     }
     merged.settings = settings;
     merged.setting_count = count;
@@ -246,9 +316,40 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
     if (options->instances > 0) {
         merged.instance_count = options->instances;
     }
-    *ret_model = loaded_find(servable, config, &merged);
-    return *ret_model != NULL ? 0
-                              : loaded_add(servable, config, &merged, options, ret_model, reterr);
+    if (of != NULL) {
+        merged.instance_count = of->accelerators;
+    }
+    *ret_model = loaded_find(servable, config, &merged, group);
+    if (*ret_model != NULL) {
+        return 0;
+    }
+    int status = loaded_add(servable, config, &merged, options, group, ret_model, reterr);
+    return status == 0 || of == NULL
+               ? status
+               : fm_error_prefix(reterr, status, "on accelerators '%s'", of->name);
+}
+
+/* Of a stage: for each group that it may use, or the one there is without groups. */
+static int model_open(struct fm_servable *servable, const struct fm_model_config *config,
+                      uint32_t stage, const struct fm_stage_settings *settings,
+                      const struct fm_servable_options *options, struct fm_error *reterr)
+{
+    struct fm_model **first = &servable->bindings[stage].model;
+    bool allowed[FM_GROUPS_MAX] = {false};
+    if (options->group_count == 0) {
+        return model_open_for(servable, config, settings, options, NO_GROUP, first, reterr);
+    }
+    struct fm_model **models = &servable->group_models[stage * options->group_count];
+    int status = fm_accelerator_groups_match(config, options->groups, options->group_count, allowed,
+                                             reterr);
+    for (uint32_t i = 0; i < options->group_count && status == 0; i++) {
+        if (allowed[i]) {
+            status =
+                model_open_for(servable, config, settings, options, i, &models[i], reterr);
+            *first = *first != NULL ? *first : models[i];
+        }
+    }
+    return status;
 }
 
 /* --- pieces common to both kinds --- */
@@ -275,11 +376,15 @@ static int servable_create(const char *name, uint64_t version, const char *path,
     return 0;
 }
 
-static int allocate_stages(struct fm_servable *servable, size_t count, struct fm_error *reterr)
+static int allocate_stages(struct fm_servable *servable, size_t count,
+                           const struct fm_servable_options *options, struct fm_error *reterr)
 {
+    servable->group_count = options->group_count;
+    servable->group_models = fm_arena_alloc(
+        &servable->arena, count * (options->group_count + 1) * sizeof(struct fm_model *));
     servable->bindings = fm_arena_alloc(&servable->arena, count * sizeof(*servable->bindings));
     servable->ports = fm_arena_alloc(&servable->arena, count * sizeof(*servable->ports));
-    if (servable->bindings == NULL || servable->ports == NULL) {
+    if (servable->bindings == NULL || servable->ports == NULL || servable->group_models == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
     }
     servable->stage_count = (uint32_t)count;
@@ -379,9 +484,9 @@ static int open_model(const struct fm_model_config *config,
     if (status != 0) {
         return status;
     }
-    status = allocate_stages(servable, 1, reterr);
+    status = allocate_stages(servable, 1, options, reterr);
     if (status == 0) {
-        status = model_open(servable, config, NULL, options, &servable->bindings[0].model, reterr);
+        status = model_open(servable, config, 0, NULL, options, reterr);
     }
     if (status == 0) {
         model_ports(servable->bindings[0].model, &servable->ports[0]);
@@ -445,8 +550,8 @@ static int open_model_stage(struct fm_servable *servable, uint32_t stage,
             repository, spec->target, servable->file->stages[stage].model_version, &config, reterr);
     }
     if (status == 0) {
-        status = model_open(servable, config, &servable->file->stages[stage], options,
-                            &servable->bindings[stage].model, reterr);
+        status = model_open(servable, config, stage, &servable->file->stages[stage], options,
+                            reterr);
     }
     if (status != 0) {
         return stage_error(servable, stage, status, reterr);
@@ -497,7 +602,7 @@ static int open_stages(struct fm_servable *servable, const struct fm_repository 
     }
     const struct fm_repository *models = NULL;
     int status = models_open(servable, repository, &models, reterr);
-    status = status != 0 ? status : allocate_stages(servable, spec->stage_count, reterr);
+    status = status != 0 ? status : allocate_stages(servable, spec->stage_count, options, reterr);
     for (uint32_t i = 0; status == 0 && i < spec->stage_count; i++) {
         status = spec->stages[i].kind == FM_STAGE_MODEL
                      ? open_model_stage(servable, i, models, options, reterr)
@@ -629,6 +734,13 @@ struct fm_executor *fm_servable_executor(const struct fm_servable *servable)
 const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *servable)
 {
     return servable->bindings;
+}
+
+struct fm_model *fm_servable_group_model(const struct fm_servable *servable, uint32_t stage,
+                                         uint32_t group)
+{
+    return servable->group_count == 0 ? NULL
+                                      : servable->group_models[stage * servable->group_count + group];
 }
 
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count)

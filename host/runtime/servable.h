@@ -9,6 +9,7 @@
 #ifndef FM_HOST_RUNTIME_SERVABLE_H
 #define FM_HOST_RUNTIME_SERVABLE_H
 
+#include "host/runtime/accelerator_group.h"
 #include "host/runtime/executor.h"
 #include "host/runtime/repository.h"
 
@@ -17,6 +18,11 @@ struct fm_servable_options {
     uint32_t requests_max;     /* 0: default */
     uint32_t instances;        /* instances per model; 0: as configured */
     uint32_t threads;          /* threads per instance; 0: as configured */
+    /* Each model is loaded for every one of these groups that it may use, with an instance for each
+     * accelerator (`instances` is not looked at, `threads` is for cpu groups that name none).
+     * Borrowed during the open; none: there is one model. */
+    const struct fm_accelerator_group *groups;
+    uint32_t group_count;
     bool outside;              /* models are run by others (executor.h), who have to be named */
     int check_only;            /* load, link and check, but start nothing (for --dry-run) */
     /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped.
@@ -46,6 +52,10 @@ const struct fm_pipeline *fm_servable_pipeline(const struct fm_servable *servabl
 struct fm_executor *fm_servable_executor(const struct fm_servable *servable);
 /* What each stage runs, by stage: borrowed. */
 const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *servable);
+/* What a stage runs on accelerators of a group: borrowed; NULL: it does not run there. The binding
+ * has the first of them. Without groups: NULL. */
+struct fm_model *fm_servable_group_model(const struct fm_servable *servable, uint32_t stage,
+                                         uint32_t group);
 /* Ports as requests see them. */
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count);
 const struct fm_port *fm_servable_outputs(const struct fm_servable *servable, uint32_t *ret_count);

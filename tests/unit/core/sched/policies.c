@@ -196,6 +196,31 @@ static void begin(struct world *world, enum fm_sched_policy_kind policy, uint32_
     }
 }
 
+/* As begin() sets models, with a policy of its own, that the scheduler takes or refuses. */
+static void give_policy(struct world *world, uint64_t now_ms, uint32_t model,
+                        enum fm_sched_policy_kind policy, bool takes)
+{
+    struct fm_profile profile = {0};
+    CHECK_INT_EQ(fm_profile_add_affine(&profile, MS, 4 * MS, BATCH_MAX, NULL), 0);
+    const struct fm_sched_model given = {
+        .model = model,
+        .slo_ns = 20 * MS,
+        .policy_given = true,
+        .policy = policy,
+        .profiles = {&profile},
+        .preferred = {2, 4},
+        .queue_delay_ns = 6 * MS,
+    };
+    struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &given};
+    struct fm_sched_stats before;
+    struct fm_sched_stats after;
+    fm_sched_stats_get(world->sched, &before);
+    run_until(world, now_ms * MS);
+    step(world, now_ms * MS, &event, 1);
+    fm_sched_stats_get(world->sched, &after);
+    CHECK(takes == (after.refused == before.refused));
+}
+
 static void end(struct world *world)
 {
     fm_sched_destroy(world->sched);
@@ -300,6 +325,67 @@ TEST(timeout_waits_no_longer_than_the_delay)
     run_until(&world, 100 * MS);
     CHECK_STR_EQ(world.log, "9 start m0 a0 [0] 9-14\n");
     end(&world);
+}
+
+/* A request may have more time than the SLO: it has waited since it came all the same. */
+TEST(timeout_waits_no_longer_for_a_request_that_has_time)
+{
+    struct world world;
+    begin(&world, FM_SCHED_POLICY_TIMEOUT, 1, 1, 40, 6);
+    arrive(&world, 3, 0, 0, 1000);
+    run_until(&world, 30 * MS);
+    CHECK_STR_EQ(world.log, "9 start m0 a0 [0] 9-14\n");
+    end(&world);
+}
+
+/* 0: eager. 6: the queue delay is over. 15: the last moment. */
+TEST(models_have_policies_of_their_own)
+{
+    struct world world;
+    begin(&world, FM_SCHED_POLICY_EAGER, 3, 1, 20, 6);
+    give_policy(&world, 0, 0, FM_SCHED_POLICY_LATEST, true);
+    give_policy(&world, 0, 1, FM_SCHED_POLICY_TIMEOUT, true);
+    for (uint32_t i = 0; i < 3; i++) {
+        arrive(&world, 0, i, i, 20);
+    }
+    run_until(&world, 100 * MS);
+    CHECK_STR_EQ(world.log, "0 start m2 a0 [2] 0-5\n"
+                            "6 start m1 a0 [1] 6-11\n"
+                            "15 start m0 a0 [0] 15-20\n");
+    end(&world);
+}
+
+/* What waits goes by the new one. */
+TEST(a_models_policy_changes_with_its_queue_kept)
+{
+    struct world world;
+    begin(&world, FM_SCHED_POLICY_LATEST, 1, 1, 20, 6);
+    arrive(&world, 0, 0, 0, 20);
+    give_policy(&world, 3, 0, FM_SCHED_POLICY_EAGER, true);
+    arrive(&world, 30, 1, 0, 50);
+    run_until(&world, 100 * MS);
+    CHECK_STR_EQ(world.log, "3 start m0 a0 [0] 3-8\n"
+                            "30 start m0 a0 [1] 30-35\n");
+    end(&world);
+}
+
+TEST(policies_that_choose_among_all_models_do_not_mix)
+{
+    static const enum fm_sched_policy_kind global[] = {
+        FM_SCHED_POLICY_NEXUS, FM_SCHED_POLICY_SHEPHERD, FM_SCHED_POLICY_CLOCKWORK};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct world world;
+        begin(&world, FM_SCHED_POLICY_DEFERRED, 1, 1, 20, 0);
+        give_policy(&world, 0, 0, global[i], false);
+        give_policy(&world, 0, 0, FM_SCHED_POLICY_COUNT_, false);
+        give_policy(&world, 0, 0, FM_SCHED_POLICY_DEFERRED, true);
+        end(&world);
+        begin(&world, global[i], 1, 1, 20, 0);
+        give_policy(&world, 0, 0, FM_SCHED_POLICY_TIMEOUT, false);
+        give_policy(&world, 0, 0, global[i], true);
+        end(&world);
+    }
+    CHECK(fm_sched_policy_mixes(FM_SCHED_POLICY_SYMPHONY, FM_SCHED_POLICY_TARGET));
 }
 
 /*

@@ -83,7 +83,8 @@ static void record(const struct fm_sched_record_header *header,
 static bool model_equal(const struct fm_sched_model *one, const struct fm_sched_model *other)
 {
     bool equal = one->model == other->model && one->slo_ns == other->slo_ns &&
-                 one->goal == other->goal && one->batch_max == other->batch_max &&
+                 one->goal == other->goal && one->policy_given == other->policy_given &&
+                 one->policy == other->policy && one->batch_max == other->batch_max &&
                  one->statistic == other->statistic &&
                  one->queue_delay_ns == other->queue_delay_ns &&
                  memcmp(one->preferred, other->preferred, sizeof one->preferred) == 0;
@@ -362,6 +363,26 @@ TEST(every_event_and_action_comes_back)
 
 /* Version 1 is promised to stay (docs/record.md): when this fails, recordings that people keep can
  * no longer be read, or the same run is no longer recorded the same way. */
+/* What a model has besides is written only where it has it, and each policy comes back. */
+TEST(policies_of_models_come_back)
+{
+    const struct fm_sched_record_header header = header_of(false);
+    for (unsigned policy = 0; policy <= FM_SCHED_POLICY_COUNT_; policy++) {
+        struct fm_sched_record_step steps[2] = {{.event_count = 1, .taken = 1},
+                                                {.event_count = 1, .taken = 1}};
+        struct fm_sched_event given[2] = {
+            {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &models[0]},
+            {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &models[2]}};
+        models_make();
+        models[0].policy_given = true;
+        models[0].policy = (enum fm_sched_policy_kind)policy;
+        steps[0].events = &given[0];
+        steps[1].events = &given[1];
+        round_trip(&header, steps, 2, policy % 2 == 0);
+    }
+    models[0].policy_given = false;
+}
+
 TEST(the_format_stays)
 {
     static struct fm_sched_record_step steps[STEPS_MAX];

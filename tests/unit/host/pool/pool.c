@@ -120,7 +120,7 @@ static void rig_open(struct rig *rig, const struct rig_options *options)
 
 static void rig_close(struct rig *rig)
 {
-    fm_pool_model_remove(rig->pool, rig->in_pool);
+    CHECK(fm_pool_model_remove(rig->pool, rig->in_pool));
     fm_pool_destroy(rig->pool);
     fm_model_free(rig->model);
     fm_condition_deinit(&rig->condition);
@@ -408,6 +408,42 @@ TEST(what_hangs_is_given_up_and_comes_back)
     hang_waves(true, FM_SCHED_POLICY_CLOCKWORK);
 }
 
+/* A model whose runs hang can be removed: it is abandoned once they were given up, while they still
+ * go on, and the pool goes on without it. */
+TEST(a_model_that_hangs_is_abandoned)
+{
+    static struct call calls[4];
+    static const char *const settings[] = {"hang_every", "1", "hang", "900ms", NULL};
+    for (int shares = 0; shares < 2; shares++) {
+        struct rig rig;
+        rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                             .settings = settings,
+                                             .accelerators = 2,
+                                             .batch_max = 1,
+                                             .hang_ns = 60 * MS,
+                                             .shares_threads = shares == 1});
+        uint64_t start_ns = fm_os_now_ns();
+        for (uint32_t i = 0; i < 4; i++) {
+            call_make(&calls[i], &rig, 1, COLUMNS, 0);
+            calls[i].request.deadline_ns = start_ns + 400 * MS;
+            CHECK_INT_EQ(call_submit(&calls[i]), 0);
+        }
+        fm_pool_flush(rig.pool, 0);
+        CHECK(!fm_pool_model_remove(rig.pool, rig.in_pool));
+        wait_all(&rig);
+        CHECK_UINT_EQ(fm_pool_abandoned_count(rig.pool), 1);
+        CHECK(fm_pool_down_count(rig.pool) > 0);
+        CHECK(fm_os_now_ns() - start_ns < 900 * MS);
+        for (uint32_t i = 0; i < 4; i++) {
+            CHECK(calls[i].request.error.status < 0);
+            call_free(&calls[i]);
+        }
+        wait_up(&rig);
+        rig.in_pool = NULL;
+        rig_close(&rig);
+    }
+}
+
 TEST(what_is_late_or_cancelled_is_answered_and_does_not_run)
 {
     static struct call calls[40];
@@ -523,7 +559,7 @@ TEST(a_model_goes_with_what_it_has_queued)
         CHECK_INT_EQ(call_submit(&calls[i]), 0);
     }
     fm_pool_flush(rig.pool, 0);
-    fm_pool_model_remove(rig.pool, rig.in_pool);
+    CHECK(fm_pool_model_remove(rig.pool, rig.in_pool));
     rig.in_pool = NULL;
     CHECK_UINT_EQ(rig.done, FM_COUNT_OF(calls)); /* by the time it returns */
     uint32_t gone = 0;

@@ -97,7 +97,7 @@ static void rig_close(struct rig *rig)
 {
     static const char *const names[] = {
         "p/pipeline.yaml", "p", "m/model.yaml", "m/1", "m", "n/model.yaml", "n/1", "n", ""};
-    fm_pool_stages_destroy(rig->stages);
+    CHECK(fm_pool_stages_destroy(rig->stages));
     fm_pool_destroy(rig->pool);
     fm_servable_close(rig->servable);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

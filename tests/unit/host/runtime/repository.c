@@ -699,6 +699,8 @@ TEST(config_pbtxt_in_full)
         "m/config.pbtxt:17: 'sequence_batching' is ignored: requests are independent here",
         "m/config.pbtxt:18: 'a_field_from_the_future' is ignored: a model configuration has no "
         "such field",
+        "m/config.pbtxt:8: preferred_batch_size and max_queue_delay_microseconds are for policy "
+        "'timeout' only",
     };
     CHECK_UINT_EQ(config->note_count, FM_COUNT_OF(notes));
     for (size_t i = 0; i < FM_COUNT_OF(notes); i++) {
