@@ -152,6 +152,22 @@ static uint64_t patient_until_ns(const struct fm_sched *sched,
     return fm_sched_arrived_ns(sched, model, deadline_ns) + patience_ns;
 }
 
+/* Whether one of the accelerators that the load keeps in use can run it in time at all. A shard does
+ * not know them. */
+static bool has_active(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
+{
+    if (sched->options.type_count == 1 || sched->options.part != FM_SCHED_PART_WHOLE) {
+        return true;
+    }
+    for (uint32_t type = 0; type < sched->options.type_count; type++) {
+        if (sched->first_by_type[type] < sched->active_end && model->tables[type].batch_max > 0 &&
+            model->tables[type].total_ns[1] <= model->budget_ns) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                              uint64_t deadline_ns, uint32_t count,
                              struct fm_sched_readiness *readiness)
@@ -180,6 +196,10 @@ void fm_sched_deferred_ready(const struct fm_sched *sched, const struct fm_sched
     uint64_t held_ns = less(wished_ns, next_ns + holding.slack_ns);
     held_ns = patient_ns < held_ns ? patient_ns : held_ns;
     readiness->willing_ns = holding.holds && gathered ? 0 : holding.holds || defers ? held_ns : 0;
+    if (!has_active(sched, model)) {
+        /* Nothing comes of waiting for those. */
+        readiness->urgent_ns = readiness->willing_ns;
+    }
 }
 
 static uint32_t heaps_before(const struct fm_id_heap *heaps, uint64_t classes, uint64_t latest_ns,

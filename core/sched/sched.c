@@ -157,6 +157,9 @@ int fm_sched_create(const struct fm_sched_options *options, struct fm_sched **re
     for (uint32_t i = 0; i < options->accelerators_max; i++) {
         sched->accelerators[i].counted_ns = FM_SCHED_NEVER;
     }
+    for (uint32_t type = 0; type < FM_SCHED_TYPES_LIMIT; type++) {
+        sched->first_by_type[type] = FM_SCHED_NONE;
+    }
     sched->blocked_wake_ns = FM_SCHED_NEVER;
     fm_free_times_init(&sched->free_times, INTERVAL_FIRST_NS);
     *ret_sched = sched;
@@ -596,6 +599,16 @@ uint32_t fm_sched_batch_requests(const struct fm_sched *sched, uint32_t accelera
     return running->count;
 }
 
+static uint32_t first_up(const struct fm_sched *sched, uint8_t type, uint32_t from)
+{
+    for (uint32_t id = from; id < sched->options.accelerators_max; id++) {
+        if (sched->accelerators[id].up && sched->accelerators[id].type == type) {
+            return id;
+        }
+    }
+    return FM_SCHED_NONE;
+}
+
 static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
                                    struct fm_sched_actions *actions)
 {
@@ -616,6 +629,9 @@ static bool event_accelerator_down(struct fm_sched *sched, uint32_t id,
     accelerator->up = false;
     sched->up_count--;
     sched->up_by_type[accelerator->type]--;
+    if (sched->first_by_type[accelerator->type] == id) {
+        sched->first_by_type[accelerator->type] = first_up(sched, accelerator->type, id + 1);
+    }
     fm_id_set_remove(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* what was to stay clear of the larger pool might block the smaller one */
@@ -635,6 +651,9 @@ static void event_accelerator_up(struct fm_sched *sched, uint32_t id, uint32_t t
     accelerator->permille = 1000;
     sched->up_count++;
     sched->up_by_type[type]++;
+    if (id < sched->first_by_type[type]) {
+        sched->first_by_type[type] = id;
+    }
     fm_id_set_add(&sched->up, id);
     fm_sched_accelerator_settle(sched, id);
     sched->epoch_ns = 0; /* the load's share of the pool is another now */

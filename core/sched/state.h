@@ -170,6 +170,7 @@ struct fm_sched {
     uint32_t model_count; /* present */
     uint32_t up_count;
     uint32_t up_by_type[FM_SCHED_TYPES_LIMIT];
+    uint32_t first_by_type[FM_SCHED_TYPES_LIMIT]; /* the lowest that is up; NONE */
     uint32_t busy_count;
     uint32_t queued_count;
     uint64_t batch_number;
