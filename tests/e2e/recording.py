@@ -143,7 +143,11 @@ class Reader:
                  "batch_max": contents.number(), "queue_delay": contents.number()}
         model["preferred"] = [contents.number() for _ in range(contents.number())]
         model["profiles"] = [self.profile(contents) for _ in range(8)]
-        assert contents.byte() == 0
+        setting = contents.byte()
+        if setting == 1:
+            model["policy"] = bytes(contents.byte() for _ in range(contents.number())).decode()
+            setting = contents.byte()
+        assert setting == 0
         return model
 
     def profile(self, contents):
