@@ -4,6 +4,7 @@
 #include "cmd/serve.h"
 
 #include "core/util/error.h"
+#include "core/util/text.h"
 #include "engines/serve/access_origin.h"
 #include "fermata_build_facts.h"
 #include "host/os/log.h"
