@@ -162,7 +162,7 @@ static uint64_t key_of(const struct fm_sched *sched, const struct fm_sched_model
 static uint32_t reach_of(const struct fm_sched *sched, const struct fm_sched_model_entry *model,
                          uint32_t batch)
 {
-    if (!sched->policy->uses_clearance || sched->clearance_count == 0 ||
+    if (!sched->policy->uses_clearance || sched->clearance_count == 0 || sched->draining ||
         model->bias_ns > (int64_t)(model->slo_ns / 10000) * EXEMPT_PERMILLE) {
         return 0;
     }
@@ -186,6 +186,10 @@ static struct fm_sched_readiness readiness_of(const struct fm_sched *sched,
         .latest_ns = deadline_ns > needed_ns ? deadline_ns - needed_ns : 0,
     };
     model->policy->ready(sched, model, deadline_ns, count, &readiness);
+    if (sched->draining) {
+        readiness.willing_ns = 0;
+        readiness.urgent_ns = 0;
+    }
     return readiness;
 }
 

@@ -558,6 +558,9 @@ static void event_get(struct reading *reading, unsigned tag, struct fm_sched_eve
         event->kind = FM_SCHED_EVENT_MODEL_REMOVED;
         event->as.model_removed = get32(cursor);
         break;
+    case RECORD_EVENT_DRAIN:
+        event->kind = FM_SCHED_EVENT_DRAIN;
+        break;
     case RECORD_EVENT_UNKNOWN:
         break;
     default:

@@ -31,6 +31,7 @@ static const uint8_t event_codes[FM_SCHED_EVENT_COUNT_] = {
     [FM_SCHED_EVENT_BATCH_FAILED] = CODE(RECORD_EVENT_FAILED),
     [FM_SCHED_EVENT_MODEL_SET] = CODE(RECORD_EVENT_MODEL_SET),
     [FM_SCHED_EVENT_MODEL_REMOVED] = CODE(RECORD_EVENT_MODEL_REMOVED),
+    [FM_SCHED_EVENT_DRAIN] = CODE(RECORD_EVENT_DRAIN),
     [FM_SCHED_EVENT_TICK] = CODE(RECORD_EVENT_TICK),
 };
 
@@ -407,7 +408,7 @@ static uint8_t *event_put(struct fm_sched_record_memory *memory, uint8_t *at, un
         return model_put(memory, at, event->as.model);
     case RECORD_EVENT_MODEL_REMOVED:
         return put(at, event->as.model_removed);
-    default: /* TICK, UNKNOWN */
+    default: /* TICK, DRAIN, UNKNOWN */
         return at;
     }
 }

@@ -683,6 +683,16 @@ static bool event_batch(struct fm_sched *sched, const struct fm_sched_event *eve
                      actions);
 }
 
+static void event_drain(struct fm_sched *sched, struct fm_sched_actions *actions)
+{
+    sched->draining = true;
+    for (uint32_t id = 0; id < sched->options.models_max; id++) {
+        if (sched->models[id].present && sched->models[id].queue.count > 0) {
+            fm_sched_candidate_refresh(sched, id, actions);
+        }
+    }
+}
+
 /* --- the step ----------------------------------------------------------------------------------
  */
 
@@ -703,6 +713,7 @@ static bool event_fits(const struct fm_sched *sched, enum fm_sched_event_kind ki
         return sched->options.part != FM_SCHED_PART_WHOLE;
     case FM_SCHED_EVENT_MODEL_SET:
     case FM_SCHED_EVENT_MODEL_REMOVED:
+    case FM_SCHED_EVENT_DRAIN:
     case FM_SCHED_EVENT_TICK:
         return true;
     case FM_SCHED_EVENT_COUNT_:
@@ -744,6 +755,9 @@ static int event_take(struct fm_sched *sched, const struct fm_sched_event *event
     }
     case FM_SCHED_EVENT_MODEL_REMOVED:
         return event_model_removed(sched, event->as.model_removed, actions);
+    case FM_SCHED_EVENT_DRAIN:
+        event_drain(sched, actions);
+        return 1;
     case FM_SCHED_EVENT_MESSAGE:
         return fm_sched_message_take(sched, event->as.message, actions);
     case FM_SCHED_EVENT_TICK:

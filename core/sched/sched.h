@@ -142,6 +142,8 @@ enum fm_sched_event_kind {
     FM_SCHED_EVENT_BATCH_FAILED,  /* the accelerator is free again */
     FM_SCHED_EVENT_MODEL_SET,     /* added, or changed with its queue kept */
     FM_SCHED_EVENT_MODEL_REMOVED, /* its queue is dropped, what runs ends */
+    FM_SCHED_EVENT_DRAIN,         /* hardly anything more comes: from now on no batch is held back
+                                     for more requests, whatever the policies */
     FM_SCHED_EVENT_TICK,          /* nothing: time passed */
     FM_SCHED_EVENT_MESSAGE,       /* from another part */
     FM_SCHED_EVENT_COUNT_

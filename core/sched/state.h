@@ -81,8 +81,8 @@ struct fm_sched_model_entry {
     const struct fm_sched_policy *policy; /* its own, or the scheduler's */
     uint64_t ready_key_ns;                /* SHARD: its order among those that are ready */
     uint64_t slo_ns;                      /* as given */
-    uint64_t budget_ns;    /* slo - result - control */
-    uint64_t since_ns;     /* when what waits first became the first */
+    uint64_t budget_ns;                   /* slo - result - control */
+    uint64_t since_ns;                    /* when what waits first became the first */
 
     /* Demand. */
     uint64_t gap_ns;      /* between arrivals, mean; FM_SCHED_NEVER: not known */
@@ -162,6 +162,7 @@ struct fm_sched {
     struct fm_sched_options options;
     const struct fm_sched_policy *policy; /* shares the accelerators out */
     void *policy_state;                   /* the policy's own */
+    bool draining;                        /* nothing is held any more */
     uint64_t now_ns;
     struct fm_request_table requests; /* SHARD: its nodes are shared, its order of arrival is not */
     struct fm_sched_model_entry *models;

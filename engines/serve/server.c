@@ -120,6 +120,7 @@ void fm_serve_drain(struct fm_serve *serve)
 {
     atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
     fm_catalog_submit(serve->catalog, &serve->stopping);
+    fm_pool_drain(serve->pool);
     for (uint32_t i = 1; i < serve->loop_count; i++) {
         fm_loop_post(serve->loops[i].loop, &serve->loops[i].drain_task);
     }
@@ -359,12 +360,12 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
     const struct fm_serve_options *options = serve->options;
     uint32_t cpus = fm_os_cpu_count();
     uint32_t threads = options->threads > 0 ? options->threads : 1;
-    struct fm_pool_type types[FM_GROUPS_MAX] = {
-        {.name = options->emulated ? "emulated" : "cpu",
-         .accelerators = options->accelerators > 0 ? options->accelerators
-                         : cpus > threads          ? cpus / threads
-                                                   : 1,
-         .shares_threads = options->emulated}};
+    struct fm_pool_type types[FM_GROUPS_MAX] = {{.name = options->emulated ? "emulated" : "cpu",
+                                                 .accelerators = options->accelerators > 0
+                                                                     ? options->accelerators
+                                                                 : cpus > threads ? cpus / threads
+                                                                                  : 1,
+                                                 .shares_threads = options->emulated}};
     for (uint32_t i = 0; i < options->group_count; i++) {
         const struct fm_accelerator_group *group = &options->groups[i];
         types[i] = (struct fm_pool_type){.name = group->name,

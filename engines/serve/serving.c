@@ -16,7 +16,7 @@
 /* For a model without a profile: so long it is measured when it is loaded. */
 #define MEASURE_NS         UINT64_C(300000000)
 #define MEASURE_ONE_NS     UINT64_C(60000000)
-#define MEASURE_LARGEST_NS UINT64_C(1000000000)
+#define MEASURE_LARGEST_NS UINT64_C(4000000000)
 #define MEASURE_RUNS       20u
 #define MEASURE_RUNS_MIN   3u
 /* Where it cannot be measured: until batches have run. */
@@ -80,11 +80,28 @@ static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profi
     return point_add(profile, batch, samples, count);
 }
 
-/* Powers of two as far as the time goes, and the largest, which says how throughput grows, unless
- * that alone would take far longer. */
+/* The largest batch that does not seem to take far longer than is well spent; 0: measured already.
+ */
+static uint32_t measure_next(const struct fm_profile *profile, uint32_t batch_max,
+                             uint32_t measured)
+{
+    uint32_t next = batch_max;
+    while (next > measured &&
+           fm_profile_latency_ns(profile, FM_PROFILE_MEAN, next) > MEASURE_LARGEST_NS) {
+        next /= 2;
+    }
+    return next > measured ? next : 0;
+}
+
+/*
+ * Powers of two as far as the time goes, and the largest, which says how throughput grows. Of a
+ * slow model a second size is worth its time: nothing larger than what was measured ever runs, so
+ * nobody would learn better later.
+ */
 static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile *profile)
 {
     uint64_t start_ns = fm_os_now_ns();
+    uint32_t measured = 1;
     int status = measure_batch(model, 1, profile);
     for (uint32_t batch = 2; status == 0 && batch < batch_max; batch *= 2) {
         uint64_t next_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch);
@@ -93,10 +110,10 @@ static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile
             break;
         }
         status = measure_batch(model, batch, profile);
+        measured = batch;
     }
-    if (status == 0 && batch_max > 1 &&
-        fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch_max) < MEASURE_LARGEST_NS) {
-        status = measure_batch(model, batch_max, profile);
+    while (status == 0 && (measured = measure_next(profile, batch_max, measured)) != 0) {
+        status = measure_batch(model, measured, profile);
     }
     return status;
 }
@@ -158,8 +175,7 @@ static struct fm_model *model_of(const struct fm_serving *serving,
 /* The profile that the configuration names for a type; NULL: none. One that is not said to be of a
  * group is of the only one there is. */
 static const char *profile_path_of(const struct fm_serving_options *options,
-                                   const struct fm_model_config *config, uint32_t type,
-                                   bool alone)
+                                   const struct fm_model_config *config, uint32_t type, bool alone)
 {
     if (config == NULL) {
         return NULL;
@@ -184,12 +200,12 @@ static int options_fill(struct fm_serving *serving, const struct fm_serving_opti
     uint32_t types = 0;
     int status = 0;
     *ret_slowest_ns = 0;
-    *ret_options = (struct fm_pool_model_options){.name = serving->entry->name,
-                                                  .statistic = FM_PROFILE_MEAN,
-                                                  .goal = options->goal_given ? options->goal
-                                                          : serving->slo_given
-                                                              ? FM_SCHED_GOAL_BALANCED
-                                                              : FM_SCHED_GOAL_LATENCY};
+    *ret_options =
+        (struct fm_pool_model_options){.name = serving->entry->name,
+                                       .statistic = FM_PROFILE_MEAN,
+                                       .goal = options->goal_given  ? options->goal
+                                               : serving->slo_given ? FM_SCHED_GOAL_BALANCED
+                                                                    : FM_SCHED_GOAL_LATENCY};
     for (uint32_t type = 0; type < serving->type_count; type++) {
         ret_options->models[type] = model_of(serving, options, stage, type);
         types += ret_options->models[type] != NULL ? 1 : 0;
@@ -286,9 +302,9 @@ static int model_create(struct fm_serving *serving, const struct fm_serving_opti
     }
     serving->options.slo_ns = serving->slo_ns;
     status = options_configure(serving, config, reterr);
-    status = status != 0 ? status
-                         : fm_pool_model_add(options->pool, &serving->options, &serving->model,
-                                             reterr);
+    status = status != 0
+                 ? status
+                 : fm_pool_model_add(options->pool, &serving->options, &serving->model, reterr);
     if (status == 0 && config != NULL) {
         note_ignored(serving, config);
     }
@@ -302,7 +318,8 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
     const struct fm_pipeline *pipeline = fm_servable_pipeline(servable);
     const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
     struct fm_pool_model_options *models = fm_alloc_zero(pipeline->stage_count, sizeof *models);
-    struct fm_profile *profiles = fm_alloc_zero((size_t)pipeline->stage_count * serving->type_count, sizeof *profiles);
+    struct fm_profile *profiles =
+        fm_alloc_zero((size_t)pipeline->stage_count * serving->type_count, sizeof *profiles);
     int status = models != NULL && profiles != NULL
                      ? 0
                      : fm_error_set(reterr, FM_ENOMEM, "out of memory for the pipeline's stages");

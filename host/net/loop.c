@@ -201,7 +201,9 @@ void fm_loop_destroy(struct fm_loop *loop)
             uv_close((uv_handle_t *)&loop->signals[i], NULL);
         }
     }
-    (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    /* It ends early where a task has stopped a loop that never ran. */
+    while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) {
+    }
     int result = uv_loop_close(&loop->uv);
     FM_ASSERT(result == 0);
     fm_free(loop);

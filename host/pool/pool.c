@@ -390,8 +390,7 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
     if (of.batch_max > pool->options.batch_max) {
         of.batch_max = pool->options.batch_max;
     }
-    if (options->policy_given &&
-        !fm_sched_policy_mixes(pool->options.policy, options->policy)) {
+    if (options->policy_given && !fm_sched_policy_mixes(pool->options.policy, options->policy)) {
         return fm_error_set(reterr, FM_EINVAL,
                             "model '%s' has policy %s, which cannot be mixed with the server's "
                             "policy %s: nexus, shepherd and clockwork choose among all models at "
@@ -774,6 +773,13 @@ int fm_pool_record_end(struct fm_pool *pool, struct fm_error *reterr)
     struct ending ending = {.pool = pool};
     fm_scheduler_look(pool->scheduler, recording_take, &ending);
     return fm_recording_close(ending.recording, reterr);
+}
+
+void fm_pool_drain(struct fm_pool *pool)
+{
+    const struct fm_sched_event event = {.kind = FM_SCHED_EVENT_DRAIN};
+    int status = fm_scheduler_control(pool->scheduler, &event, NULL);
+    FM_ASSERT(status == 0);
 }
 
 void fm_pool_destroy(struct fm_pool *pool)

@@ -78,6 +78,9 @@ struct fm_pool_options {
 /* FM_EINVAL: a count beyond its limit, a policy that preempts. FM_ENOMEM, FM_ELIMIT (threads). */
 int FM_NODISCARD fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_pool,
                                 struct fm_error *reterr);
+/* Hardly anything more comes: from now on no batch is held back for more requests, whatever the
+ * policies. Requests are still taken. Any thread; for good. */
+void fm_pool_drain(struct fm_pool *pool);
 /* No request may be in flight, no model left, and no accelerator down: its thread is joined.
  * Accepts NULL. */
 void fm_pool_destroy(struct fm_pool *pool);

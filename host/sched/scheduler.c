@@ -760,10 +760,26 @@ static bool control_model(const struct fm_sched_event *event, uint32_t *ret_mode
            event->kind == FM_SCHED_EVENT_ACCELERATOR_SLOW;
 }
 
+/* To those that hold something back. */
+static int drain_to_parts(struct fm_scheduler *scheduler, const struct fm_sched_event *event)
+{
+    int status = 0;
+    fm_mutex_lock(&scheduler->control_lock);
+    for (uint32_t shard = 0; shard < scheduler->options.shard_count; shard++) {
+        int own = control_send(scheduler, &scheduler->parts[shard], event, 1);
+        status = status == 0 ? own : status;
+    }
+    fm_mutex_unlock(&scheduler->control_lock);
+    return status;
+}
+
 static int controls_check(const struct fm_scheduler *scheduler, const struct fm_sched_event *events,
                           uint32_t count, struct fm_error *reterr)
 {
     const struct fm_sched_options *limits = &scheduler->options.sched;
+    if (count == 1 && events[0].kind == FM_SCHED_EVENT_DRAIN) {
+        return 0;
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t model;
         if (!control_model(&events[i], &model) || events[i].kind != events[0].kind) {
@@ -808,6 +824,9 @@ static int controls_to_parts(struct fm_scheduler *scheduler, const struct fm_sch
                              uint32_t count)
 {
     int status = 0;
+    if (events[0].kind == FM_SCHED_EVENT_DRAIN) {
+        return drain_to_parts(scheduler, &events[0]);
+    }
     struct fm_sched_event *own = fm_alloc((size_t)count * sizeof *own);
     if (own == NULL) {
         return FM_ENOMEM;

@@ -101,8 +101,8 @@ void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter
 /* --- control: any thread, one at a time waits for the other ------------------------------------
  */
 
-/* MODEL_SET, MODEL_REMOVED, ACCELERATOR_UP, _DOWN, _SLOW. Returns when the parts have taken it.
- * FM_ENOMEM: a model may then be known to a part of them only; set it again, or remove it
+/* MODEL_SET, MODEL_REMOVED, ACCELERATOR_UP, _DOWN, _SLOW, DRAIN. Returns when the parts have taken
+ * it. FM_ENOMEM: a model may then be known to a part of them only; set it again, or remove it
  * (which may be refused and is done).
  * FM_EINVAL: another kind of event, ids beyond the limits, or what core/sched refuses. */
 int FM_NODISCARD fm_scheduler_control(struct fm_scheduler *scheduler,

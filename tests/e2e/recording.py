@@ -5,7 +5,7 @@ MAGIC = b"\x89FMREC\r\n"
 MASK32, MASK64 = (1 << 32) - 1, (1 << 64) - 1
 OPTIONS = ["", "models_max", "accelerators_max", "type_count", "requests_max", "batch_max", "control_ns", "data_ns", "result_ns", "attempts_max",
            "learn", "admit", "events_max", "action_capacity", "request_capacity", "has_actions"]
-EVENTS = ["tick", "request", "cancel", "up", "down", "slow", "done", "failed", "model_set", "model_removed"]
+EVENTS = ["tick", "request", "cancel", "up", "down", "slow", "done", "failed", "model_set", "model_removed", "drain"]
 REASONS = ["infeasible", "late", "sacrificed", "rejected", "cancelled", "model_gone", "failed", "outranked"]
 NEVER = MASK64
 

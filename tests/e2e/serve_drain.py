@@ -202,10 +202,14 @@ def what_was_accepted_before_the_signal_is_answered():
         end = time.monotonic() + 20
         while 'fermata_model_requests_in_flight{model="second",version="1"} 40' not in server.request("GET", "/metrics")[2].decode():
             assert time.monotonic() < end and not answers, server.request("GET", "/metrics")[2].decode()[-3000:]
+        start = time.monotonic()
         server.stop(0, 60)
+        took = time.monotonic() - start
         for thread in threads:
             thread.join()
         assert answers == [200] * 40, answers
+        # 40 of them are five batches of a second: none of those is held for the 30 s that it might be.
+        assert took < 15, took
 
 
 tap.run()

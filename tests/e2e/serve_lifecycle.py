@@ -307,7 +307,7 @@ def what_the_scheduler_decides_is_recorded():
             thread.join()
         server.stop()
     contains(fermata("sim", "--replay", path, code=0)[0], "160 requests", "identical")
-    contains(fermata("serve", repo, *ANY_PORTS, "--record", path, code=None)[1], "life.fmrec", "is there already")
+    contains(fermata("serve", repo, *ANY_PORTS, "--loops", "3", "--record", path, code=None)[1], "life.fmrec", "is there already")
     absent = os.path.join(directory.name, "nowhere", "life.fmrec")
     contains(fermata("serve", repo, *ANY_PORTS, "--record", absent, code=None)[1], "nowhere/life.fmrec")
 

@@ -191,9 +191,10 @@ static void live(struct fm_sched *sched, struct fm_sim_recorder *recorder)
     struct fm_sched_event end[] = {
         {.kind = FM_SCHED_EVENT_ACCELERATOR_DOWN, .as.accelerator = {.accelerator = 0}},
         {.kind = FM_SCHED_EVENT_MODEL_REMOVED, .as.model_removed = 0},
+        {.kind = FM_SCHED_EVENT_DRAIN},
         {.kind = FM_SCHED_EVENT_TICK},
     };
-    step(sched, recorder, 40000000, end, 3);
+    step(sched, recorder, 40000000, end, 4);
 }
 
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)

@@ -287,6 +287,30 @@ TEST(timeout_is_tritons_dynamic_batcher)
     end(&world);
 }
 
+/* Whatever the policy: who waited when it drains starts at once, and so does who comes later. */
+TEST(nothing_is_held_any_more_when_it_drains)
+{
+    static const struct fm_sched_event drain = {.kind = FM_SCHED_EVENT_DRAIN};
+    for (unsigned policy = 0; policy < FM_SCHED_POLICY_COUNT_; policy++) {
+        struct world world;
+        begin(&world, (enum fm_sched_policy_kind)policy, 1, 1, 20000, 10000);
+        step(&world, 0, &drain, 1);
+        arrive(&world, 1000, 0, 0, 21000);
+        arrive(&world, 1050, 1, 0, 21050);
+        run_until(&world, 20000 * MS);
+        CHECK_STR_EQ(world.log, "1000 start m0 a0 [0] 1000-1005\n"
+                                "1050 start m0 a0 [1] 1050-1055\n");
+        end(&world);
+    }
+    struct world world;
+    begin(&world, FM_SCHED_POLICY_LATEST, 1, 1, 20000, 0);
+    arrive(&world, 0, 0, 0, 20000);
+    arrive(&world, 1, 1, 0, 20001);
+    step(&world, 7 * MS, &drain, 1);
+    CHECK_STR_EQ(world.log, "7 start m0 a0 [0 1] 7-13\n");
+    end(&world);
+}
+
 /* A client that would wait for 60 s is not made to wait for longer than the SLO of 20. */
 TEST(requests_are_not_held_because_they_may_be_late)
 {

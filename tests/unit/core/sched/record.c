@@ -361,8 +361,6 @@ TEST(every_event_and_action_comes_back)
     }
 }
 
-/* Version 1 is promised to stay (docs/record.md): when this fails, recordings that people keep can
- * no longer be read, or the same run is no longer recorded the same way. */
 /* What a model has besides is written only where it has it, and each policy comes back. */
 TEST(policies_of_models_come_back)
 {
@@ -383,6 +381,16 @@ TEST(policies_of_models_come_back)
     models[0].policy_given = false;
 }
 
+TEST(a_drain_comes_back)
+{
+    const struct fm_sched_record_header header = header_of(false);
+    const struct fm_sched_event drain = {.kind = FM_SCHED_EVENT_DRAIN};
+    const struct fm_sched_record_step steps[1] = {{.events = &drain, .event_count = 1, .taken = 1}};
+    round_trip(&header, steps, 1, true);
+}
+
+/* Version 1 is promised to stay (docs/record.md): when this fails, recordings that people keep can
+ * no longer be read, or the same run is no longer recorded the same way. */
 TEST(the_format_stays)
 {
     static struct fm_sched_record_step steps[STEPS_MAX];

@@ -814,8 +814,8 @@ TEST(options_are_those_of_the_command_line)
     CHECK_STR_CONTAINS(error.text, "PATH is missing");
     CHECK_INT_EQ(fm_server_options_set(options, "acelerators", "4", &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "did you mean '--accelerators'?");
-    CHECK_INT_EQ(fm_server_options_set(options, "accelerators", "many", &error), FM_EINVAL);
-    CHECK_STR_CONTAINS(error.text, "a whole number from 1 to 256");
+    CHECK_INT_EQ(fm_server_options_set(options, "threads", "many", &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "a whole number from");
     CHECK_INT_EQ(fm_server_options_set(options, "accelerators", NULL, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "needs a value");
     CHECK_INT_EQ(fm_server_options_set(options, "help", NULL, &error), FM_EINVAL);
@@ -825,6 +825,12 @@ TEST(options_are_those_of_the_command_line)
     CHECK_INT_EQ(fm_server_options_set(options, "tls-cert", "/nowhere", &error), 0);
     CHECK_INT_EQ(fm_server_start(options, &server, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "--tls-cert and --tls-key go together");
+    fm_server_options_free(options);
+    CHECK_INT_EQ(fm_server_options_create(&options, &error), 0);
+    CHECK_INT_EQ(fm_server_options_add_path(options, folder, &error), 0);
+    CHECK_INT_EQ(fm_server_options_set(options, "accelerators", "many", &error), 0);
+    CHECK_INT_EQ(fm_server_start(options, &server, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "--accelerators: 'many' is no kind of accelerators");
     fm_server_options_free(options);
     /* Set twice: the last one holds. Set again for what may be repeated: both do. */
     CHECK_INT_EQ(fm_server_options_create(&options, &error), 0);

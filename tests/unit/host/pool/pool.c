@@ -544,6 +544,36 @@ TEST(a_lone_request_does_not_wait_for_its_far_deadline)
     rig_close(&rig);
 }
 
+/* `latest` would hold a lone request for almost a minute. */
+TEST(a_pool_that_drains_holds_nothing_back)
+{
+    struct call calls[3];
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){.backend = "identity",
+                                         .accelerators = 2,
+                                         .batch_max = 8,
+                                         .policy = FM_SCHED_POLICY_LATEST,
+                                         .slo_ns = 60000 * MS});
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        call_make(&calls[i], &rig, 1, COLUMNS, (float)i);
+        calls[i].request.deadline_ns = fm_os_now_ns() + 60000 * MS;
+    }
+    CHECK_INT_EQ(call_submit(&calls[0]), 0);
+    CHECK_INT_EQ(call_submit(&calls[1]), 0);
+    fm_pool_flush(rig.pool, 0);
+    fm_pool_drain(rig.pool);
+    wait_all(&rig);
+    CHECK_INT_EQ(call_submit(&calls[2]), 0);
+    wait_all(&rig);
+    fm_pool_drain(rig.pool);
+    for (uint32_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        CHECK(is_answered(&calls[i], COLUMNS));
+        CHECK(calls[i].request.done_ns - calls[i].request.arrived_ns < 30000 * MS);
+        call_free(&calls[i]);
+    }
+    rig_close(&rig);
+}
+
 TEST(a_model_goes_with_what_it_has_queued)
 {
     static struct call calls[20];

@@ -458,6 +458,25 @@ static void check_a_control_that_cannot_be_is_refused(void)
     world_end(&world);
 }
 
+static void check_a_drain_is_taken(void)
+{
+    static struct world world;
+    struct fm_error error;
+    const struct fm_sched_event event = {.kind = FM_SCHED_EVENT_DRAIN};
+    world_begin(&world);
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), 0);
+    CHECK_INT_EQ(fm_scheduler_control(world.scheduler, &event, &error), 0);
+    world_end(&world);
+}
+
+TEST(a_drain_is_taken)
+{
+    check_a_drain_is_taken();
+    shard_count = 0;
+    check_a_drain_is_taken();
+    shard_count = SHARDS;
+}
+
 TEST(a_control_that_cannot_be_is_refused)
 {
     check_a_control_that_cannot_be_is_refused();
