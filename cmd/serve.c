@@ -208,6 +208,11 @@ const struct fm_option fm_serve_option_table[] = {
      .min = 1,
      .max = 1024,
      .help = "threads that run a pipeline's operators (without this, one per CPU)"},
+    {.name = "response-cache",
+     .kind = FM_OPTION_BYTES,
+     .value_name = "SIZE",
+     .help = "keep answers of models whose configuration allows it (response_cache) in so much "
+             "memory, such as 64MiB, and give them again to equal requests (without this, none)"},
     {.name = "otlp-endpoint",
      .kind = FM_OPTION_STRING,
      .value_name = "URL",
@@ -399,6 +404,7 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .admit = !fm_call_flag(call, "no-admission"),
         .measure = !fm_call_flag(call, "no-measure"),
         .record_path = fm_call_string(call, "record"),
+        .response_cache_bytes = fm_call_bytes(call, "response-cache"),
         .strict = fm_call_flag(call, "strict"),
         .control = (enum fm_serve_control)fm_call_choice(call, "model-control-mode"),
         .poll_interval_ns = fm_call_duration_ns(call, "repository-poll-secs"),
@@ -446,6 +452,12 @@ int fm_serve_options_read(const struct fm_call *call, struct fm_serve_options *s
         return fm_error_set(reterr, FM_EINVAL,
                             "--max-body: 0 would refuse every inference request; give it at "
                             "least 1 byte, such as 64MiB");
+    }
+    if (fm_call_given(call, "response-cache") &&
+        serve->response_cache_bytes < FM_SERVE_RESPONSE_CACHE_MIN) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--response-cache: less than 1MiB keeps nothing worth it; give it a "
+                            "size such as 64MiB, or leave it out to cache nothing");
     }
     if (serve->idle_timeout_ns < IDLE_TIMEOUT_NS_MIN) {
         return fm_error_set(reterr, FM_EINVAL,

@@ -54,6 +54,8 @@ struct fm_oip_body {
     uint64_t header_length;   /* bytes of JSON in front of binary tensors; 0: raw, one tensor and no
                                  JSON */
     bool raw_answers_json;    /* raw request: answer in JSON instead of binary */
+    bool copies_regions;      /* inputs in shared memory are copied: whoever has to know for sure
+                                 what they are cannot leave them where their client writes */
     fm_oip_resolve resolve;   /* NULL: shared memory is refused */
     void *resolve_context;
     struct fm_oip_memo *memo; /* REST: what is remembered of the model; NULL: nothing */

@@ -383,7 +383,8 @@ int fm_oip_input_from_region(const struct fm_oip_decoding *decoding,
     }
     /* The client can write there at any time. Numbers may change under a model, but lengths that
      * were checked may not. */
-    if (input->dtype != FM_DTYPE_BYTES && is_aligned(found.tensor.data, input->dtype)) {
+    if (!body->copies_regions && input->dtype != FM_DTYPE_BYTES &&
+        is_aligned(found.tensor.data, input->dtype)) {
         value_refer(input, found.buffer, found.tensor.data, found.tensor.size, ret_value);
         return 0;
     }

@@ -38,6 +38,7 @@ enum fm_span_kind {
     FM_SPAN_ENCODE,
     FM_SPAN_SEND,
     FM_SPAN_DROP,   /* a moment: start_ns == end_ns */
+    FM_SPAN_CACHE,  /* looked up in the response cache, and found */
     FM_SPAN_QUEUED, /* a number over time: `count` requests wait from start_ns on */
     FM_SPAN_KIND_COUNT_
 };

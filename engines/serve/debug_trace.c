@@ -185,6 +185,7 @@ static void span_write(struct fm_json_writer *json, const struct fm_debug_trace 
     case FM_SPAN_DECODE:
     case FM_SPAN_HELD:
     case FM_SPAN_COMPUTE:
+    case FM_SPAN_CACHE:
     case FM_SPAN_ENCODE:
     case FM_SPAN_SEND:
         async_write(json, trace, span, "request", span->request);

@@ -187,6 +187,7 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
                                      .size = size,
                                      .buffer = buffer,
                                      .header_length = FM_OIP_HEADER_ABSENT,
+                                     .copies_regions = inference->serving->cached,
                                      .resolve = fm_shared_regions_resolve,
                                      .resolve_context = &loop->serve->regions};
     status = fm_oip_grpc_decode(&entry->signature, &body, &head, &inference->decoded, reterr);

@@ -145,6 +145,7 @@ static int start(struct fm_inference *inference, struct fm_error *reterr)
     int status = body_describe(inference->loop, inference->http, &body, reterr);
     if (status == 0) {
         body.memo = &inference->serving->memos[inference->loop->index];
+        body.copies_regions = inference->serving->cached;
         status = fm_oip_request_decode(signature, &body, &inference->decoded, reterr);
         inference->has_decoded = status == 0;
     }

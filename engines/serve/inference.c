@@ -39,6 +39,8 @@ struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_c
     inference->number = loop->request_number++;
     inference->slot = loop->slot;
     loop->slot = 0;
+    inference->cached = FM_INFERENCE_UNCACHED;
+    inference->cache_ns = 0;
     if (entry != NULL) {
         fm_catalog_entry_ref(entry);
     }
@@ -110,6 +112,38 @@ void fm_inferences_release(struct fm_serve_loop *loop)
     loop->inference_count = 0;
 }
 
+/* --- answers that are known --------------------------------------------------------------------
+ */
+
+/* True: the outputs are there. Without memory for the key it is computed as if there were no cache.
+ */
+static bool cache_find(struct fm_inference *inference)
+{
+    struct fm_serve_loop *loop = inference->loop;
+    uint32_t count = inference->entry->signature.output_count;
+    if (!inference->serving->cached) {
+        return false;
+    }
+    inference->cache_start_ns = fm_os_now_ns();
+    if (fm_response_key_make(loop->digester, inference->serving->load, &inference->decoded,
+                             inference->wanted, count, &inference->key) != 0) {
+        return false;
+    }
+    bool found =
+        fm_response_cache_find(loop->serve->cache, &inference->key, inference->outputs, count);
+    inference->cached = found ? FM_INFERENCE_HIT : FM_INFERENCE_MISS;
+    inference->cache_ns = fm_os_now_ns() - inference->cache_start_ns;
+    return found;
+}
+
+static void cache_put(struct fm_inference *inference)
+{
+    uint64_t start_ns = fm_os_now_ns();
+    fm_response_cache_put(inference->loop->serve->cache, &inference->key, inference->outputs,
+                          inference->entry->signature.output_count);
+    inference->cache_ns += fm_os_now_ns() - start_ns;
+}
+
 /* --- the end -----------------------------------------------------------------------------------
  */
 
@@ -121,6 +155,9 @@ static void finish_task(struct fm_loop_task *task)
                                        ? &inference->run.pool.error
                                        : &inference->run.pipeline.error;
     inference->finished = true;
+    if (inference->cached == FM_INFERENCE_MISS && error->status == 0) {
+        cache_put(inference);
+    }
     inference->finish(inference, error);
 }
 
@@ -230,19 +267,26 @@ int fm_inference_submit(struct fm_inference *inference, uint64_t deadline_ns,
     struct fm_serving *serving = inference->serving;
     inference->deadline_ns = fm_inference_deadline(inference->decoded.timeout_us, deadline_ns);
     inference->task.run = finish_task;
+    int status = outputs_prepare(inference, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (cache_find(inference)) {
+        static const struct fm_error none = {0};
+        inference->finished = true;
+        inference->finish(inference, &none);
+        return 0;
+    }
     if (atomic_load_explicit(&serving->in_flight, memory_order_relaxed) >= serving->requests_max) {
         return fm_error_set(reterr, FM_EAGAIN,
                             "model '%s': Exceeds maximum queue size: %u requests are in flight",
                             inference->entry->name, (unsigned)serving->requests_max);
     }
-    int status = outputs_prepare(inference, reterr);
-    if (status == 0) {
-        atomic_fetch_add_explicit(&serving->in_flight, 1, memory_order_relaxed);
-        inference->submitted = true;
-        status = serving->model != NULL ? pool_submit(inference, reterr)
-                                        : pipeline_submit(inference, reterr);
-        inference->finished = status != 0;
-    }
+    atomic_fetch_add_explicit(&serving->in_flight, 1, memory_order_relaxed);
+    inference->submitted = true;
+    status = serving->model != NULL ? pool_submit(inference, reterr)
+                                    : pipeline_submit(inference, reterr);
+    inference->finished = status != 0;
     return status;
 }
 
@@ -360,6 +404,44 @@ static void pipeline_count(const struct fm_inference *inference, struct fm_model
     fm_model_count_batch(counters, &batch);
 }
 
+/* A request that was answered from the response cache, if it is a sampled one. */
+static void cache_spans_put(const struct fm_inference *inference)
+{
+    struct fm_serve *serve = inference->loop->serve;
+    if (!fm_timeline_samples(&serve->timeline, inference->number)) {
+        return;
+    }
+    uint64_t found_ns = inference->cache_start_ns + inference->cache_ns;
+    struct fm_span span = {.model = inference->serving->span_model,
+                           .request = inference->number + 1,
+                           .count = inference->decoded.rows,
+                           .track = FM_TRACK_LOOP,
+                           .index = inference->loop->index,
+                           .kind = FM_SPAN_DECODE,
+                           .start_ns = inference->received_ns,
+                           .end_ns = inference->cache_start_ns};
+    fm_timeline_put(&serve->timeline, inference->loop->index, &span);
+    span.kind = FM_SPAN_CACHE;
+    span.start_ns = inference->cache_start_ns;
+    span.end_ns = found_ns;
+    fm_timeline_put(&serve->timeline, inference->loop->index, &span);
+    span.kind = FM_SPAN_ENCODE;
+    span.start_ns = found_ns;
+    span.end_ns = fm_os_now_ns();
+    fm_timeline_put(&serve->timeline, inference->loop->index, &span);
+}
+
+/* A hit waited for nothing, which counts among the times in the queue. */
+static void cache_count(const struct fm_inference *inference, struct fm_model_counters *counters)
+{
+    bool hit = inference->cached == FM_INFERENCE_HIT;
+    fm_model_count_cache(counters, hit, inference->cache_ns);
+    if (hit) {
+        fm_model_count_start(counters, 0, 0);
+        cache_spans_put(inference);
+    }
+}
+
 void fm_inference_count(struct fm_inference *inference, const struct fm_error *error)
 {
     fm_serve_trace_end(inference, error != NULL ? error->status : 0);
@@ -368,9 +450,12 @@ void fm_inference_count(struct fm_inference *inference, const struct fm_error *e
     uint64_t now_ns = fm_os_now_ns();
     uint64_t total_ns = now_ns - inference->received_ns;
     bool pooled = inference->submitted && serving->model != NULL;
+    if (inference->cached != FM_INFERENCE_UNCACHED) {
+        cache_count(inference, counters);
+    }
     if (pooled && inference->run.pool.computed_ns != 0) {
         batch_count(inference, counters);
-    } else if (error == NULL && serving->model == NULL) {
+    } else if (error == NULL && inference->submitted && serving->model == NULL) {
         pipeline_count(inference, counters, total_ns);
     }
     fm_model_count_cost(counters,

@@ -251,6 +251,12 @@ int fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve, uint3
     loop->drained_task.run = on_drained_main;
     int status = fm_loop_create(&loop->loop, reterr);
     status = status == 0 ? fm_access_seat_init(&loop->seat, serve->access, reterr) : status;
+    if (status == 0 && serve->cache != NULL) {
+        loop->digester = fm_digester_create();
+        status = loop->digester != NULL
+                     ? 0
+                     : fm_error_set(reterr, FM_ENOMEM, "out of memory for an event loop");
+    }
     if (status == 0) {
         fm_loop_each_round(loop->loop, on_round, loop);
     }
@@ -283,5 +289,6 @@ void fm_serve_loop_release(struct fm_serve_loop *loop)
     fm_http_server_destroy(loop->metrics);
     fm_inferences_release(loop);
     fm_access_seat_deinit(&loop->seat);
+    fm_digester_destroy(loop->digester);
     fm_loop_destroy(loop->loop);
 }

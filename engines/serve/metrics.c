@@ -352,6 +352,17 @@ FAMILY(export_spans, COUNTER, "fermata_trace_spans_total",
        "Spans for the trace collector, by outcome.");
 FAMILY(export_failures, COUNTER, "fermata_trace_export_failures_total",
        "Attempts to reach the trace collector that failed.");
+FAMILY(cache_bytes, GAUGE, "fermata_response_cache_bytes",
+       "Memory that the answers in the response cache take.");
+FAMILY(cache_bytes_max, GAUGE, "fermata_response_cache_bytes_max",
+       "Memory that they may take (--response-cache).");
+FAMILY(cache_entries, GAUGE, "fermata_response_cache_entries", "Answers in the response cache.");
+FAMILY(cache_inserted, COUNTER, "fermata_response_cache_inserted_total",
+       "Answers put into the response cache.");
+FAMILY(cache_evicted, COUNTER, "fermata_response_cache_evicted_total",
+       "Answers that left the response cache to make room.");
+FAMILY(cache_not_kept, COUNTER, "fermata_response_cache_not_kept_total",
+       "Answers that the response cache did not take, by reason.");
 FAMILY(log_dropped, COUNTER, "fermata_log_dropped_total",
        "Log records dropped because their reader is slow.");
 
@@ -401,6 +412,20 @@ static void loop_write(struct fm_prometheus *page, const struct fm_view_loop *lo
     fm_prometheus_number(page, &loop_lag, labels, (double)loop->lag_max_ns / 1e9);
 }
 
+static void cache_write(struct fm_prometheus *page, const struct fm_view_cache *cache)
+{
+    const struct fm_prometheus_label reasons[] = {{"reason", "too_large"}, {"reason", "no_memory"}};
+    fm_prometheus_uint(page, &cache_bytes, none, cache->bytes);
+    fm_prometheus_uint(page, &cache_bytes_max, none, cache->bytes_max);
+    fm_prometheus_uint(page, &cache_entries, none, cache->entries);
+    fm_prometheus_uint(page, &cache_inserted, none, cache->inserted);
+    fm_prometheus_uint(page, &cache_evicted, none, cache->evicted);
+    fm_prometheus_uint(page, &cache_not_kept, (struct fm_prometheus_labels){&reasons[0], 1},
+                       cache->too_large);
+    fm_prometheus_uint(page, &cache_not_kept, (struct fm_prometheus_labels){&reasons[1], 1},
+                       cache->no_memory);
+}
+
 static void server_write(struct fm_prometheus *page, const struct fm_view *view)
 {
     const struct fm_prometheus_label build[] = {{"version", view->version},
@@ -423,6 +448,9 @@ static void server_write(struct fm_prometheus *page, const struct fm_view *view)
         fm_prometheus_uint(page, &export_failures, none, view->otlp.failed);
     }
     access_write(page, &view->access);
+    if (view->cache.enabled) {
+        cache_write(page, &view->cache);
+    }
     fm_prometheus_uint(page, &log_dropped, none, view->log_dropped);
 }
 

@@ -24,6 +24,7 @@ struct fm_model_document {
     uint32_t group_count;
     bool batches; /* waiting requests are gathered into one run */
     const char *policy; /* of its batches; among the parameters, as it would be configured */
+    bool response_cache;
     uint64_t priority_levels;
     uint64_t default_priority;
     uint32_t queue_max;

@@ -244,6 +244,18 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
         picture->view.otlp = (struct fm_view_export){
             .enabled = true, .sent = otlp.sent, .dropped = otlp.dropped, .failed = otlp.failed};
     }
+    if (serve->cache != NULL) {
+        struct fm_response_cache_stats cache;
+        fm_response_cache_stats(serve->cache, &cache);
+        picture->view.cache = (struct fm_view_cache){.enabled = true,
+                                                     .bytes = cache.bytes,
+                                                     .bytes_max = cache.bytes_max,
+                                                     .entries = cache.entries,
+                                                     .inserted = cache.inserted,
+                                                     .evicted = cache.evicted,
+                                                     .too_large = cache.too_large,
+                                                     .no_memory = cache.no_memory};
+    }
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
         model_fill(&picture->catalog->rows[i], &picture->models[i]);
     }

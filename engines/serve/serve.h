@@ -19,6 +19,9 @@
 #include "host/runtime/accelerator_group.h"
 #include "fermata/status.h"
 
+/* Of response_cache_bytes, if it is not 0. */
+#define FM_SERVE_RESPONSE_CACHE_MIN (UINT64_C(1) << 20)
+
 /* How the models that are served follow the repositories. */
 enum fm_serve_control { FM_SERVE_CONTROL_NONE, FM_SERVE_CONTROL_POLL, FM_SERVE_CONTROL_EXPLICIT };
 
@@ -54,6 +57,7 @@ struct fm_serve_options {
     const char *otlp_headers;
     const char *otlp_service_name;
     uint32_t trace_rate_millionths; /* of requests whose sender does not say */
+    uint64_t response_cache_bytes;  /* for answers of models that allow it; 0: none are kept */
     const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
     bool measure;            /* run models without a profile when they are loaded, to have one */
     bool strict;             /* end when a model does not load at the start */

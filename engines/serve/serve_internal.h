@@ -20,6 +20,7 @@
 #include "core/util/random.h"
 #include "engines/serve/access.h"
 #include "engines/serve/catalog.h"
+#include "engines/serve/response_cache.h"
 #include "engines/serve/serve.h"
 #include "engines/serve/serving.h"
 #include "engines/serve/shared_memory.h"
@@ -58,6 +59,7 @@ struct fm_serve_loop {
     uint32_t inference_count;              /* free */
     struct fm_grpc_service_call *watching; /* calls of Health.Watch */
     struct fm_grpc_service_call *streams;
+    struct fm_digester *digester; /* for the response cache; NULL: there is none */
     struct fm_access_seat seat;
     struct fm_access_who who; /* of the HTTP request that is being looked at ... */
     uint32_t slot;  /* ... and its place among those in flight, until an inference takes it */
@@ -92,6 +94,7 @@ struct fm_serve {
     uint32_t loop_count;
     struct fm_pool *pool;
     struct fm_catalog *catalog;
+    struct fm_response_cache *cache; /* NULL: none */
     struct fm_shared_regions regions;
     struct fm_access *access;
     struct fm_tls *tls; /* NULL: without */
@@ -172,6 +175,9 @@ void fm_serve_destroy(struct fm_serve *serve);
 
 enum { FM_INFERENCE_FEW = 4 };
 
+/* What the response cache has to do with it. */
+enum fm_inference_cached { FM_INFERENCE_UNCACHED, FM_INFERENCE_HIT, FM_INFERENCE_MISS };
+
 /*
  * One inference on its way: made by a protocol, which decodes into `decoded`; submitted; finished
  * on the loop by `finish`, which answers and frees it when the answer was sent.
@@ -195,6 +201,10 @@ struct fm_inference {
     uint32_t slot;        /* for fm_access_leave */
     bool submitted;       /* the pool or an executor has it */
     bool finished;
+    enum fm_inference_cached cached;
+    struct fm_lru_key key; /* HIT, MISS */
+    uint64_t cache_start_ns;
+    uint64_t cache_ns; /* looking it up, and putting it in */
     union {
         struct fm_pool_request pool;
         struct fm_request pipeline;

@@ -267,7 +267,15 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
                                                .policy = serve->options->policy,
                                                .goal = serve->options->goal,
                                                .goal_given = serve->options->goal_given,
+                                               .cache = serve->cache != NULL,
                                                .measure = serve->options->measure};
+    if (serve->cache == NULL && fm_servable_response_cache(entry->servable)) {
+        fm_log(FM_LOG_WARNING, "response_cache_off", FM_LOG_TEXT("model", entry->name),
+               FM_LOG_TEXT("text",
+                           "its configuration wants its answers cached, but this server has "
+                           "no response cache; --response-cache 64MiB gives it one"),
+               FM_LOG_TEXT("next", "computing every answer"));
+    }
     struct fm_serving *serving = NULL;
     int status = fm_serving_create(&options, entry, &serving, reterr);
     if (status == 0) {
@@ -418,6 +426,7 @@ void fm_serve_destroy(struct fm_serve *serve)
     fm_serve_observe_release(serve);
     fm_shared_regions_deinit(&serve->regions);
     fm_timeline_deinit(&serve->timeline);
+    fm_response_cache_destroy(serve->cache);
     fm_access_destroy(serve->access);
     fm_tls_destroy(serve->tls);
     fm_mutex_deinit(&serve->observe_lock);
@@ -475,6 +484,10 @@ static int parts_open(struct fm_serve *serve, struct fm_error *reterr)
     int status = fm_advisor_init(&serve->advisor, &advice, reterr);
     status = status != 0 ? status : access_open(serve, reterr);
     status = status != 0 ? status : tracing_start(serve, reterr);
+    if (status == 0 && serve->options->response_cache_bytes > 0) {
+        status =
+            fm_response_cache_create(serve->options->response_cache_bytes, &serve->cache, reterr);
+    }
     status = status != 0 ? status : loops_open(serve, reterr);
     status = status != 0 ? status : pool_open(serve, reterr);
     return status != 0 ? status : catalog_open(serve, reterr);

@@ -359,6 +359,9 @@ static int counters_create(struct fm_serving *serving, struct fm_error *reterr)
                                       serving->entry->name);
 }
 
+/* Loads of this process, for all its servers. */
+static _Atomic uint64_t loads;
+
 int fm_serving_create(const struct fm_serving_options *options, struct fm_catalog_entry *entry,
                       struct fm_serving **ret_serving, struct fm_error *reterr)
 {
@@ -377,6 +380,8 @@ int fm_serving_create(const struct fm_serving_options *options, struct fm_catalo
     serving->policy = options->policy;
     serving->slo_ns = config != NULL && config->slo_ns > 0 ? config->slo_ns : options->slo_ns;
     serving->slo_given = serving->slo_ns > 0;
+    serving->load = atomic_fetch_add_explicit(&loads, 1, memory_order_relaxed);
+    serving->cached = options->cache && fm_servable_response_cache(entry->servable);
     int status = counters_create(serving, reterr);
     if (status == 0) {
         status = fm_servable_model(entry->servable) != NULL

@@ -45,6 +45,8 @@ struct fm_serving {
     uint32_t requests_max;
     _Atomic uint32_t in_flight;
     uint32_t span_model; /* its number in the timeline */
+    uint64_t load;       /* a number that no other load of anything has */
+    bool cached;         /* its answers are kept in the response cache */
 
     struct fm_model_counters **counters; /* by loop */
     struct fm_oip_memo *memos;           /* by loop */
@@ -67,6 +69,7 @@ struct fm_serving_options {
     enum fm_sched_policy_kind policy; /* of models that name none: the pool's */
     enum fm_sched_goal goal;
     bool goal_given;
+    bool cache;   /* there is a response cache */
     bool measure; /* run a model without a profile, to have one */
 };
 

@@ -177,6 +177,8 @@ static void counts_write(struct fm_json_writer *json, const struct fm_model_tota
     fm_json_member_uint(json, "inferences", totals->inferences);
     fm_json_member_uint(json, "batches", totals->executions);
     fm_json_member_uint(json, "last_ms", totals->last_inference_ms);
+    fm_json_member_uint(json, "cache_hits", totals->times[FM_COUNTED_CACHE_HIT].count);
+    fm_json_member_uint(json, "cache_misses", totals->times[FM_COUNTED_CACHE_MISS].count);
     fm_json_key(json, "drops");
     fm_json_object_begin(json);
     for (uint32_t i = 0; i < FM_COUNTED_DROP_COUNT_; i++) {

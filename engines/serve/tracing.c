@@ -77,5 +77,9 @@ void fm_serve_trace_end(const struct fm_inference *inference, int status)
         part_put(inference, &span, "queue", run->arrived_ns, run->started_ns);
         part_put(inference, &span, "compute", run->started_ns, run->done_ns);
     }
+    if (inference->cached == FM_INFERENCE_HIT) {
+        part_put(inference, &span, "cache", inference->cache_start_ns,
+                 inference->cache_start_ns + inference->cache_ns);
+    }
     (void)fm_otlp_exporter_put(inference->loop->serve->otlp, &span);
 }

@@ -116,6 +116,17 @@ struct fm_view_export {
     uint64_t failed; /* attempts */
 };
 
+struct fm_view_cache {
+    bool enabled;
+    uint64_t bytes;
+    uint64_t bytes_max;
+    uint64_t entries;
+    uint64_t inserted;
+    uint64_t evicted;
+    uint64_t too_large;
+    uint64_t no_memory;
+};
+
 struct fm_view {
     const char *version;
     const char *commit;
@@ -139,6 +150,7 @@ struct fm_view {
     struct fm_view_process process;
     struct fm_view_export otlp;
     struct fm_view_access access;
+    struct fm_view_cache cache;
     uint64_t log_dropped;
     const struct fm_history *history;   /* NULL: not sampled */
     const struct fm_timeline *timeline; /* NULL: none */

@@ -97,6 +97,7 @@ struct fm_messages_config {
     const struct fm_messages_instances *instances;
     size_t instance_count;
     bool dynamic_batching; /* waiting requests are gathered into one run */
+    bool response_cache;
     const uint32_t *preferred_batch_sizes;
     size_t preferred_batch_size_count;
     uint64_t max_queue_delay_ns;

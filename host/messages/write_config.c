@@ -223,6 +223,7 @@ void fm_messages_write_config(struct fm_text *text, enum fm_messages_form form,
     struct fm_messages_builder builder = {0};
     Inference__ModelConfig message = INFERENCE__MODEL_CONFIG__INIT;
     Inference__ModelTransactionPolicy transactions = INFERENCE__MODEL_TRANSACTION_POLICY__INIT;
+    Inference__ModelResponseCache cache = INFERENCE__MODEL_RESPONSE_CACHE__INIT;
     message.name = fm_messages_string(config->signature->name);
     message.platform = fm_messages_string(config->platform);
     message.backend = fm_messages_string(config->backend);
@@ -230,6 +231,8 @@ void fm_messages_write_config(struct fm_text *text, enum fm_messages_form form,
     message.max_batch_size = (int32_t)config->signature->batch_max;
     /* Every request has one answer. */
     message.model_transaction_policy = &transactions;
+    cache.enable = 1;
+    message.response_cache = config->response_cache ? &cache : NULL;
     ports_make(&builder, config, &message);
     versions_make(&builder, config, &message);
     instances_make(&builder, config, &message);

@@ -39,16 +39,37 @@ void fm_digester_destroy(struct fm_digester *digester)
     }
 }
 
+/* What OpenSSL has to say of it is of no use to anybody: there was no memory. */
+static int outcome(int of)
+{
+    if (of == 1) {
+        return 0;
+    }
+    ERR_clear_error();
+    return FM_ENOMEM;
+}
+
+int fm_sha256_begin(struct fm_digester *digester)
+{
+    return outcome(EVP_DigestInit_ex2(digester->context, digester->kind, NULL));
+}
+
+int fm_sha256_add(struct fm_digester *digester, const void *data, size_t size)
+{
+    return outcome(EVP_DigestUpdate(digester->context, data, size));
+}
+
+int fm_sha256_end(struct fm_digester *digester, uint8_t ret_digest[FM_SHA256_BYTES])
+{
+    return outcome(EVP_DigestFinal_ex(digester->context, ret_digest, NULL));
+}
+
 int fm_sha256(struct fm_digester *digester, const void *data, size_t size,
               uint8_t ret_digest[FM_SHA256_BYTES])
 {
-    if (EVP_DigestInit_ex2(digester->context, digester->kind, NULL) != 1 ||
-        EVP_DigestUpdate(digester->context, data, size) != 1 ||
-        EVP_DigestFinal_ex(digester->context, ret_digest, NULL) != 1) {
-        ERR_clear_error();
-        return FM_ENOMEM;
-    }
-    return 0;
+    int status = fm_sha256_begin(digester);
+    status = status != 0 ? status : fm_sha256_add(digester, data, size);
+    return status != 0 ? status : fm_sha256_end(digester, ret_digest);
 }
 
 bool fm_sha256_equal(const uint8_t left[FM_SHA256_BYTES], const uint8_t right[FM_SHA256_BYTES])

@@ -1,5 +1,6 @@
 /*
- * SHA-256, and comparing in constant time: for secrets that are known by their digests.
+ * SHA-256, and comparing in constant time: for secrets that are known by their digests, and for
+ * contents that are.
  *
  * Owns: the use of OpenSSL for that. Thread rule: a digester belongs to one thread.
  */
@@ -21,7 +22,12 @@ struct fm_digester;
 struct fm_digester *fm_digester_create(void);
 void fm_digester_destroy(struct fm_digester *digester); /* accepts NULL */
 
-/* FM_ENOMEM. */
+/* A digest of several pieces: begin, add each, end, nothing else of the digester between.
+ * FM_ENOMEM, after which it has to begin again. */
+int FM_NODISCARD fm_sha256_begin(struct fm_digester *digester);
+int FM_NODISCARD fm_sha256_add(struct fm_digester *digester, const void *data, size_t size);
+int FM_NODISCARD fm_sha256_end(struct fm_digester *digester, uint8_t ret_digest[FM_SHA256_BYTES]);
+/* Of one piece. FM_ENOMEM. */
 int FM_NODISCARD fm_sha256(struct fm_digester *digester, const void *data, size_t size,
                            uint8_t ret_digest[FM_SHA256_BYTES]);
 /* Takes as long whether they are equal or not, and wherever they differ. */

@@ -1097,6 +1097,22 @@ static int read_optimization(struct reader *reader, const struct fm_pbtxt_field 
     return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
 }
 
+static int read_cache_enable(struct reader *reader, const struct fm_pbtxt_field *field,
+                             void *target)
+{
+    (void)target;
+    return fm_pbtxt_bool(&field->value, &reader->description->config->response_cache) == 0
+               ? 0
+               : wrong_type(reader, field, "true or false");
+}
+
+static int read_response_cache(struct reader *reader, const struct fm_pbtxt_field *field,
+                               void *target)
+{
+    static const struct rule rules[] = {{"enable", false, read_cache_enable, NULL}};
+    return read_message(reader, field, rules, FM_COUNT_OF(rules), target);
+}
+
 /* ---- the whole ---- */
 
 static const struct rule model_rules[] = {
@@ -1124,7 +1140,7 @@ static const struct rule model_rules[] = {
     {"model_operations", false, NULL, "custom operator libraries are not loaded"},
     {"model_transaction_policy", false, NULL, "every request has one answer"},
     {"model_repository_agents", false, NULL, "models are loaded from files as they are"},
-    {"response_cache", false, NULL, "answers are not cached"},
+    {"response_cache", false, read_response_cache, NULL},
     {"model_metrics", false, NULL, "histograms have fixed buckets"},
 };
 

@@ -380,6 +380,9 @@ static int read_promise(const struct reader *reader)
     struct fm_model_config *config = reader->description->config;
     const char *goal = NULL;
     int status = fm_config_duration_ns(reader->root, "slo", &config->slo_ns, reader->reterr);
+    status = status == 0 ? fm_config_bool(reader->root, "response_cache", &config->response_cache,
+                                          reader->reterr)
+                         : status;
     status = status == 0 ? fm_config_string(reader->root, "goal", &goal, reader->reterr) : status;
     if (status != 0 || goal == NULL) {
         return status;

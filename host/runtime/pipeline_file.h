@@ -48,6 +48,7 @@ struct fm_pipeline_file {
     const char *models;               /* resolved path; NULL: not given */
     const char **plugins;             /* names, or resolved paths */
     size_t plugin_count;
+    bool response_cache;  /* its answers may be kept and given again */
     char directory[4096]; /* of the file */
 };
 

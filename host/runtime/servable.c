@@ -765,6 +765,12 @@ const struct fm_model_config *fm_servable_config(const struct fm_servable *serva
     return fm_servable_model(servable) != NULL ? servable->models->config : NULL;
 }
 
+bool fm_servable_response_cache(const struct fm_servable *servable)
+{
+    return servable->file != NULL ? servable->file->response_cache
+                                  : servable->models->config->response_cache;
+}
+
 uint64_t fm_servable_fingerprint(const struct fm_servable *servable)
 {
     uint64_t hash = servable->settings_hash;

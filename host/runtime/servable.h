@@ -64,6 +64,8 @@ struct fm_model *fm_servable_model(const struct fm_servable *servable);
 /* How that model was configured, else NULL. Borrowed from the repository that it was opened from,
  * and gone with it. */
 const struct fm_model_config *fm_servable_config(const struct fm_servable *servable);
+/* Whether its configuration allows that its answers are kept and given again. */
+bool fm_servable_response_cache(const struct fm_servable *servable);
 /* FNV-1a over the pipeline file, model files' bytes and parameters: what a resumed job compares. */
 uint64_t fm_servable_fingerprint(const struct fm_servable *servable);
 
