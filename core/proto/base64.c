@@ -3,6 +3,8 @@
  */
 #include "core/proto/base64.h"
 
+#include <stdbool.h>
+
 static int digit_of(char character)
 {
     return character >= 'A' && character <= 'Z'   ? character - 'A'
@@ -53,4 +55,26 @@ int fm_base64_decode(const char *text, size_t length, void *out, size_t *ret_siz
     }
     *ret_size = used;
     return 0;
+}
+
+void fm_base64_encode(const void *data, size_t size, char *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *bytes = data;
+    size_t whole = size / 3 * 3;
+    for (size_t i = 0; i < whole; i += 3) {
+        uint32_t bits = (uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
+        *out++ = digits[bits >> 18];
+        *out++ = digits[bits >> 12 & 63];
+        *out++ = digits[bits >> 6 & 63];
+        *out++ = digits[bits & 63];
+    }
+    if (size > whole) {
+        bool two = size - whole == 2;
+        uint32_t bits = (uint32_t)bytes[whole] << 16 | (two ? (uint32_t)bytes[whole + 1] << 8 : 0);
+        *out++ = digits[bits >> 18];
+        *out++ = digits[bits >> 12 & 63];
+        *out++ = two ? digits[bits >> 6 & 63] : '=';
+        *out++ = '=';
+    }
 }

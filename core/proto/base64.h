@@ -1,5 +1,6 @@
 /*
- * Base64 to bytes (RFC 4648): both alphabets, with or without padding, blanks between.
+ * Base64 (RFC 4648) to bytes: both alphabets, with or without padding, blanks between. And back:
+ * the standard alphabet with padding, in one piece.
  *
  * Thread rule: pure.
  */
@@ -13,5 +14,9 @@
 /* `out` has room for 3 bytes for every 4 characters begun; it may be `text` itself. FM_EINVAL when
  * the text is malformed; what is in `out` then means nothing. */
 int FM_NODISCARD fm_base64_decode(const char *text, size_t length, void *out, size_t *ret_size);
+
+#define FM_BASE64_LENGTH(size) (((size) + 2) / 3 * 4)
+/* `out` has room for FM_BASE64_LENGTH(size) characters; no NUL. */
+void fm_base64_encode(const void *data, size_t size, char *out);
 
 #endif

@@ -31,6 +31,28 @@ TEST(what_it_stands_for)
     }
 }
 
+TEST(there_and_back)
+{
+    unsigned char bytes[200];
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (unsigned char)(i * 151 + 7);
+    }
+    for (size_t size = 0; size <= sizeof(bytes); size++) {
+        char text[FM_BASE64_LENGTH(sizeof(bytes)) + 1];
+        unsigned char back[FM_BASE64_LENGTH(sizeof(bytes))];
+        size_t back_size = 999;
+        text[FM_BASE64_LENGTH(size)] = '!';
+        fm_base64_encode(bytes, size, text);
+        CHECK_INT_EQ(text[FM_BASE64_LENGTH(size)], '!');
+        CHECK_INT_EQ(fm_base64_decode(text, FM_BASE64_LENGTH(size), back, &back_size), 0);
+        CHECK_INT_EQ(back_size, size);
+        CHECK_MEM_EQ(back, bytes, size);
+    }
+    char text[8];
+    fm_base64_encode("fooba", 5, text);
+    CHECK_MEM_EQ(text, "Zm9vYmE=", 8);
+}
+
 TEST(what_is_no_base64)
 {
     static const char *const texts[] = {"Z",    "Zm9vY", "Zm9v!", "=",
