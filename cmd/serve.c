@@ -229,6 +229,24 @@ const struct fm_option fm_serve_option_table[] = {
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
      .help = "record what the scheduler is told and answers, for `fermata sim --replay`"},
+    {.name = "record-payloads",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "record requests with their tensors, for replaying them; only this user can read the "
+             "file (docs/payloads.md)"},
+    {.name = "record-payload-bytes-max",
+     .kind = FM_OPTION_BYTES,
+     .value_name = "SIZE",
+     .default_value = "1GiB",
+     .help = "with --record-payloads, the file's largest size; what does not fit is left out and "
+             "counted"},
+    {.name = "record-payload-share",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "SHARE",
+     .default_value = "1",
+     .number_min = 0,
+     .number_max = 1,
+     .help = "with --record-payloads, record this share of the requests, chosen at random"},
     {.name = "tls-cert",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
@@ -404,6 +422,9 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .admit = !fm_call_flag(call, "no-admission"),
         .measure = !fm_call_flag(call, "no-measure"),
         .record_path = fm_call_string(call, "record"),
+        .payload_path = fm_call_string(call, "record-payloads"),
+        .payload_bytes_max = fm_call_bytes(call, "record-payload-bytes-max"),
+        .payload_share = fm_call_number(call, "record-payload-share"),
         .response_cache_bytes = fm_call_bytes(call, "response-cache"),
         .strict = fm_call_flag(call, "strict"),
         .control = (enum fm_serve_control)fm_call_choice(call, "model-control-mode"),
@@ -452,6 +473,12 @@ int fm_serve_options_read(const struct fm_call *call, struct fm_serve_options *s
         return fm_error_set(reterr, FM_EINVAL,
                             "--max-body: 0 would refuse every inference request; give it at "
                             "least 1 byte, such as 64MiB");
+    }
+    if (serve->payload_path == NULL && (fm_call_given(call, "record-payload-bytes-max") ||
+                                        fm_call_given(call, "record-payload-share"))) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--record-payload-bytes-max and --record-payload-share mean something "
+                            "with --record-payloads only");
     }
     if (fm_call_given(call, "response-cache") &&
         serve->response_cache_bytes < FM_SERVE_RESPONSE_CACHE_MIN) {

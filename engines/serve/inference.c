@@ -112,6 +112,78 @@ void fm_inferences_release(struct fm_serve_loop *loop)
     loop->inference_count = 0;
 }
 
+/* --- requests that are recorded ----------------------------------------------------------------
+ */
+
+enum { RECORDED_FEW = 16 };
+
+static void recorded_inputs_fill(const struct fm_inference *inference,
+                                 struct fm_payload_input *inputs, struct fm_payload *payload)
+{
+    const struct fm_oip_request *decoded = &inference->decoded;
+    for (uint32_t i = 0; i < decoded->input_count; i++) {
+        if (decoded->inputs[i].tensor.dtype != FM_DTYPE_INVALID) {
+            inputs[payload->input_count++] =
+                (struct fm_payload_input){.name = inference->entry->signature.inputs[i].name,
+                                          .tensor = decoded->inputs[i].tensor};
+        }
+    }
+    payload->inputs = inputs;
+}
+
+/* Nothing, where all are asked for as they are. */
+static void recorded_outputs_fill(const struct fm_inference *inference,
+                                  struct fm_payload_output *outputs, struct fm_payload *payload)
+{
+    const struct fm_oip_request *decoded = &inference->decoded;
+    bool said = decoded->output_count < inference->entry->signature.output_count;
+    for (uint32_t i = 0; i < decoded->output_count; i++) {
+        const struct fm_oip_output *output = &decoded->outputs[i];
+        outputs[i] = (struct fm_payload_output){
+            .name = inference->entry->signature.outputs[output->port].name,
+            .classes = output->classes};
+        said = said || output->classes > 0;
+    }
+    payload->outputs = outputs;
+    payload->output_count = said ? decoded->output_count : 0;
+}
+
+/* As it came, whatever becomes of it. */
+static void payload_record(const struct fm_inference *inference)
+{
+    struct fm_payload_recording *recording = inference->loop->serve->payloads;
+    const struct fm_oip_request *decoded = &inference->decoded;
+    struct fm_payload_input few_inputs[RECORDED_FEW];
+    struct fm_payload_output few_outputs[RECORDED_FEW];
+    bool few = decoded->input_count <= RECORDED_FEW && decoded->output_count <= RECORDED_FEW;
+    struct fm_payload_input *inputs =
+        few ? few_inputs : fm_alloc((decoded->input_count + 1) * sizeof *inputs);
+    struct fm_payload_output *outputs =
+        few ? few_outputs : fm_alloc((decoded->output_count + 1) * sizeof *outputs);
+    struct fm_payload payload = {.kind = FM_PAYLOAD_REQUEST,
+                                 .time_ns = inference->received_ns,
+                                 .protocol = inference->http != NULL ? "http" : "grpc",
+                                 .model = inference->entry->name,
+                                 .version = inference->entry->version,
+                                 .id = decoded->id,
+                                 .id_length = decoded->id_length,
+                                 .priority = decoded->priority};
+    if (inference->deadline_ns > inference->received_ns) {
+        payload.timeout_us = (inference->deadline_ns - inference->received_ns + 999) / 1000;
+    }
+    if (inputs != NULL && outputs != NULL) {
+        recorded_inputs_fill(inference, inputs, &payload);
+        recorded_outputs_fill(inference, outputs, &payload);
+        fm_payload_recording_put(recording, &payload);
+    } else {
+        fm_payload_recording_lost(recording);
+    }
+    if (!few) {
+        fm_free(inputs);
+        fm_free(outputs);
+    }
+}
+
 /* --- answers that are known --------------------------------------------------------------------
  */
 
@@ -264,9 +336,14 @@ static int pipeline_submit(struct fm_inference *inference, struct fm_error *rete
 int fm_inference_submit(struct fm_inference *inference, uint64_t deadline_ns,
                         struct fm_error *reterr)
 {
+    struct fm_serve_loop *loop = inference->loop;
     struct fm_serving *serving = inference->serving;
     inference->deadline_ns = fm_inference_deadline(inference->decoded.timeout_us, deadline_ns);
     inference->task.run = finish_task;
+    if (loop->serve->payloads != NULL &&
+        fm_payload_recording_wants(loop->serve->payloads, &loop->payload_random)) {
+        payload_record(inference);
+    }
     int status = outputs_prepare(inference, reterr);
     if (status != 0) {
         return status;

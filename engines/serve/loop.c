@@ -246,6 +246,7 @@ int fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve, uint3
     loop->serve = serve;
     loop->index = index;
     fm_random_init(&loop->random, fm_os_entropy());
+    fm_random_init(&loop->payload_random, fm_os_entropy());
     loop->drain_task.run = on_drain_task;
     loop->stop_task.run = on_stop_task;
     loop->drained_task.run = on_drained_main;

@@ -363,6 +363,9 @@ FAMILY(cache_evicted, COUNTER, "fermata_response_cache_evicted_total",
        "Answers that left the response cache to make room.");
 FAMILY(cache_not_kept, COUNTER, "fermata_response_cache_not_kept_total",
        "Answers that the response cache did not take, by reason.");
+FAMILY(payload_requests, COUNTER, "fermata_payload_requests_total",
+       "Requests for the recording of payloads, by outcome.");
+FAMILY(payload_bytes, GAUGE, "fermata_payload_file_bytes", "Size of the recording of payloads.");
 FAMILY(log_dropped, COUNTER, "fermata_log_dropped_total",
        "Log records dropped because their reader is slow.");
 
@@ -448,6 +451,17 @@ static void server_write(struct fm_prometheus *page, const struct fm_view *view)
         fm_prometheus_uint(page, &export_failures, none, view->otlp.failed);
     }
     access_write(page, &view->access);
+    if (view->payloads.enabled) {
+        const struct fm_view_payloads *payloads = &view->payloads;
+        const struct fm_prometheus_label outcomes[] = {
+            {"outcome", "recorded"}, {"outcome", "left_out"}, {"outcome", "sampled_out"}};
+        const uint64_t counts[] = {payloads->recorded, payloads->left_out, payloads->sampled_out};
+        for (size_t i = 0; i < FM_COUNT_OF(counts); i++) {
+            fm_prometheus_uint(page, &payload_requests,
+                               (struct fm_prometheus_labels){&outcomes[i], 1}, counts[i]);
+        }
+        fm_prometheus_uint(page, &payload_bytes, none, payloads->bytes);
+    }
     if (view->cache.enabled) {
         cache_write(page, &view->cache);
     }

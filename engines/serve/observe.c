@@ -187,6 +187,32 @@ static void process_fill(struct fm_view_process *ret_process)
                                             .threads = facts.threads};
 }
 
+/* What is kept of requests and answers: the response cache, the recording of payloads. */
+static void kept_fill(const struct fm_serve *serve, struct fm_view *view)
+{
+    if (serve->cache != NULL) {
+        struct fm_response_cache_stats cache;
+        fm_response_cache_stats(serve->cache, &cache);
+        view->cache = (struct fm_view_cache){.enabled = true,
+                                             .bytes = cache.bytes,
+                                             .bytes_max = cache.bytes_max,
+                                             .entries = cache.entries,
+                                             .inserted = cache.inserted,
+                                             .evicted = cache.evicted,
+                                             .too_large = cache.too_large,
+                                             .no_memory = cache.no_memory};
+    }
+    if (serve->payloads != NULL) {
+        struct fm_payload_recording_stats payloads;
+        fm_payload_recording_stats(serve->payloads, &payloads);
+        view->payloads = (struct fm_view_payloads){.enabled = true,
+                                                   .bytes = payloads.bytes,
+                                                   .recorded = payloads.recorded,
+                                                   .left_out = payloads.left_out,
+                                                   .sampled_out = payloads.sampled_out};
+    }
+}
+
 static void picture_deinit(struct picture *picture)
 {
     fm_free(picture->models);
@@ -244,18 +270,7 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
         picture->view.otlp = (struct fm_view_export){
             .enabled = true, .sent = otlp.sent, .dropped = otlp.dropped, .failed = otlp.failed};
     }
-    if (serve->cache != NULL) {
-        struct fm_response_cache_stats cache;
-        fm_response_cache_stats(serve->cache, &cache);
-        picture->view.cache = (struct fm_view_cache){.enabled = true,
-                                                     .bytes = cache.bytes,
-                                                     .bytes_max = cache.bytes_max,
-                                                     .entries = cache.entries,
-                                                     .inserted = cache.inserted,
-                                                     .evicted = cache.evicted,
-                                                     .too_large = cache.too_large,
-                                                     .no_memory = cache.no_memory};
-    }
+    kept_fill(serve, &picture->view);
     for (size_t i = 0; i < picture->catalog->row_count; i++) {
         model_fill(&picture->catalog->rows[i], &picture->models[i]);
     }

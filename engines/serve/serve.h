@@ -58,9 +58,12 @@ struct fm_serve_options {
     const char *otlp_service_name;
     uint32_t trace_rate_millionths; /* of requests whose sender does not say */
     uint64_t response_cache_bytes;  /* for answers of models that allow it; 0: none are kept */
-    const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
-    bool measure;            /* run models without a profile when they are loaded, to have one */
-    bool strict;             /* end when a model does not load at the start */
+    const char *record_path;    /* a file for the recording of the scheduler's life; NULL: none */
+    const char *payload_path;   /* a file for requests with their tensors; NULL: none */
+    uint64_t payload_bytes_max; /* of that file */
+    double payload_share;       /* of the requests, 0 .. 1 */
+    bool measure;               /* run models without a profile when they are loaded, to have one */
+    bool strict;                /* end when a model does not load at the start */
     enum fm_serve_control control;
     const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
     uint32_t load_model_count;

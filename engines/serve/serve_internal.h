@@ -20,6 +20,7 @@
 #include "core/util/random.h"
 #include "engines/serve/access.h"
 #include "engines/serve/catalog.h"
+#include "engines/serve/payload_recording.h"
 #include "engines/serve/response_cache.h"
 #include "engines/serve/serve.h"
 #include "engines/serve/serving.h"
@@ -68,9 +69,10 @@ struct fm_serve_loop {
     bool grpc_drained;
     bool metrics_drained;
     bool drained;
-    uint64_t local_count;    /* requests of this process */
-    uint64_t request_number; /* of those that came in here, for sampling */
-    struct fm_random random; /* of ids in traces */
+    uint64_t local_count;            /* requests of this process */
+    uint64_t request_number;         /* of those that came in here, for sampling */
+    struct fm_random random;         /* of ids in traces */
+    struct fm_random payload_random; /* of the share of requests that is recorded */
     uint64_t publish_ns;
     struct fm_serve_loop_counts counts; /* under the server's observe_lock */
     struct fm_loop_task drain_task;
@@ -94,7 +96,8 @@ struct fm_serve {
     uint32_t loop_count;
     struct fm_pool *pool;
     struct fm_catalog *catalog;
-    struct fm_response_cache *cache; /* NULL: none */
+    struct fm_response_cache *cache;       /* NULL: none */
+    struct fm_payload_recording *payloads; /* NULL: none */
     struct fm_shared_regions regions;
     struct fm_access *access;
     struct fm_tls *tls; /* NULL: without */

@@ -426,6 +426,7 @@ void fm_serve_destroy(struct fm_serve *serve)
     fm_serve_observe_release(serve);
     fm_shared_regions_deinit(&serve->regions);
     fm_timeline_deinit(&serve->timeline);
+    fm_payload_recording_close(serve->payloads);
     fm_response_cache_destroy(serve->cache);
     fm_access_destroy(serve->access);
     fm_tls_destroy(serve->tls);
@@ -466,6 +467,21 @@ static int tracing_start(struct fm_serve *serve, struct fm_error *reterr)
                                          .service_name = options->otlp_service_name,
                                          .service_version = options->server_version};
     return fm_otlp_exporter_start(&otlp, &serve->otlp, reterr);
+}
+
+static int payloads_open(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_serve_options *options = serve->options;
+    char server[80];
+    if (options->payload_path == NULL) {
+        return 0;
+    }
+    (void)snprintf(server, sizeof server, "fermata %.60s", options->server_version);
+    const struct fm_payload_recording_options payloads = {.path = options->payload_path,
+                                                          .server = server,
+                                                          .bytes_max = options->payload_bytes_max,
+                                                          .share = options->payload_share};
+    return fm_payload_recording_open(&payloads, &serve->payloads, reterr);
 }
 
 static void on_tick(void *context)
@@ -522,6 +538,8 @@ int fm_serve_start(struct fm_serve *serve, struct fm_error *reterr)
     for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_listen(&serve->loops[i], reterr);
     }
+    /* Late, so that a server that cannot start leaves no file behind; no loop runs yet. */
+    status = status != 0 ? status : payloads_open(serve, reterr);
     for (uint32_t i = 1; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_start(&serve->loops[i], reterr);
     }

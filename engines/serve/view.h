@@ -116,6 +116,16 @@ struct fm_view_export {
     uint64_t failed; /* attempts */
 };
 
+/* The recording of payloads. */
+struct fm_view_payloads {
+    bool enabled;
+    uint64_t bytes;
+    uint64_t recorded;
+    uint64_t left_out;
+    uint64_t sampled_out;
+};
+
+/* The response cache. */
 struct fm_view_cache {
     bool enabled;
     uint64_t bytes;
@@ -151,6 +161,7 @@ struct fm_view {
     struct fm_view_export otlp;
     struct fm_view_access access;
     struct fm_view_cache cache;
+    struct fm_view_payloads payloads;
     uint64_t log_dropped;
     const struct fm_history *history;   /* NULL: not sampled */
     const struct fm_timeline *timeline; /* NULL: none */

@@ -189,7 +189,7 @@ int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, stru
                            reterr);
 }
 
-static int writer_open(struct fm_file_writer *writer, const char *path, int flags,
+static int writer_open(struct fm_file_writer *writer, const char *path, int flags, mode_t mode,
                        struct fm_error *reterr)
 {
     int length = snprintf(writer->path, sizeof(writer->path), "%s", path);
@@ -197,7 +197,7 @@ static int writer_open(struct fm_file_writer *writer, const char *path, int flag
         return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
                             path);
     }
-    writer->descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
+    writer->descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, mode);
     if (writer->descriptor < 0) {
         return error_from_errno(reterr, "create", path, errno);
     }
@@ -208,7 +208,13 @@ static int writer_open(struct fm_file_writer *writer, const char *path, int flag
 
 int fm_file_writer_open(struct fm_file_writer *writer, const char *path, struct fm_error *reterr)
 {
-    return writer_open(writer, path, O_TRUNC, reterr);
+    return writer_open(writer, path, O_TRUNC, 0644, reterr);
+}
+
+int fm_file_writer_open_private(struct fm_file_writer *writer, const char *path,
+                                struct fm_error *reterr)
+{
+    return writer_open(writer, path, O_EXCL | O_NOFOLLOW, 0600, reterr);
 }
 
 int fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
@@ -297,7 +303,7 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
             return fm_error_set(reterr, FM_ETOOLARGE,
                                 "cannot write '%.100s...': the path is too long", path);
         }
-        status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, reterr);
+        status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, 0644, reterr);
     }
     if (status == 0) {
         status = fm_file_writer_append(&writer, data, size, reterr);

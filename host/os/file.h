@@ -83,6 +83,10 @@ struct fm_file_writer {
 };
 int FM_NODISCARD fm_file_writer_open(struct fm_file_writer *writer, const char *path,
                                      struct fm_error *reterr); /* truncates */
+/* A file that only this user may read, and that must not exist yet (FM_EEXIST), not even as a link.
+ */
+int FM_NODISCARD fm_file_writer_open_private(struct fm_file_writer *writer, const char *path,
+                                             struct fm_error *reterr);
 int FM_NODISCARD fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
                                        struct fm_error *reterr);
 /* Flushes to the disk (fsync) and closes. The writer is closed in any case. */
