@@ -7,7 +7,9 @@
  * Closed loop: connections x streams requests are always under way. Open loop (--rate): a seeded
  * Poisson process says when requests are due; latency counts from then, however late they could be
  * sent, so that a server that stalls cannot hide it (no coordinated omission). What is due before
- * the warm-up is over is not counted.
+ * the warm-up is over is not counted. Replay (--replay FILE): the requests of a recording (`fermata
+ * serve --record-payloads`) are due when they came, or --speed times as fast, with the deadlines
+ * that they brought; all count.
  *
  * Owns: connections, schedule, samples. Does not own: what the server is (the perf scripts start
  * it). Thread rule: one thread.
@@ -30,6 +32,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/proto/json.h"
+#include "core/proto/payload.h"
+#include "core/util/error.h"
 #include "core/util/random.h"
 #include "core/util/text.h"
 
@@ -66,6 +71,8 @@ static struct {
     bool check;
     uint64_t pid;
     uint64_t seed;
+    const char *replay;
+    double speed;
 } options = {.model = "echo",
              .connections = 1,
              .streams = 1,
@@ -75,7 +82,8 @@ static struct {
              .shape = "1,256",
              .datatype = "FP32",
              .bytes = 1024,
-             .seed = 1};
+             .seed = 1,
+             .speed = 1};
 
 /* Exactly one of the places is set. */
 static const struct {
@@ -104,6 +112,8 @@ static const struct {
     {"--check", .flag = &options.check},
     {"--pid", .count = &options.pid},
     {"--seed", .count = &options.seed},
+    {"--replay", .text = &options.replay},
+    {"--speed", .number = &options.speed},
 };
 
 /* One request under way, or the place for one. */
@@ -144,10 +154,20 @@ struct bytes {
 static struct connection *connections;
 static struct slot *free_slots;
 static int epoll_fd;
-static struct bytes bodies[MODELS_MAX]; /* a request as it is sent: HTTP: with its head */
-static char paths[MODELS_MAX][300];
-static char timeout_text[32];
+
+/* A request as it is sent. */
+struct body {
+    struct bytes bytes; /* HTTP: with its head */
+    size_t tail;        /* its last bytes are its last tensor: what --check looks for */
+    uint64_t due_ns;    /* replay: after the beginning */
+    char timeout[24];   /* gRPC; "": none */
+};
+
+static struct body *bodies;
+static size_t body_count;
 static struct bytes payload;
+static bool open_loop;
+static size_t replayed; /* how many of the bodies are due */
 static struct fm_random random_arrivals;
 static struct fm_random random_models;
 
@@ -229,7 +249,9 @@ static uint64_t server_cpu_ns(void)
 static void append(struct bytes *to, const void *data, size_t size)
 {
     to->data = memory(to->data, to->size + size + 1);
-    memcpy(to->data + to->size, data, size);
+    if (size > 0) {
+        memcpy(to->data + to->size, data, size);
+    }
     to->size += size;
 }
 
@@ -272,6 +294,13 @@ static void http_body(struct bytes *to, const char *name)
     append(to, payload.data, payload.size);
 }
 
+static void grpc_prefix(struct bytes *to, size_t size)
+{
+    const unsigned char prefix[5] = {0, (unsigned char)(size >> 24), (unsigned char)(size >> 16),
+                                     (unsigned char)(size >> 8), (unsigned char)size};
+    append(to, prefix, sizeof prefix);
+}
+
 /* A ModelInferRequest behind gRPC's five bytes. */
 static void grpc_body(struct bytes *to, const char *name)
 {
@@ -289,10 +318,7 @@ static void grpc_body(struct bytes *to, const char *name)
     append_field(&message, 1, name, strlen(name));
     append_field(&message, 5, tensor.data, tensor.size);
     append_field(&message, 7, payload.data, payload.size);
-    const unsigned char prefix[5] = {
-        0, (unsigned char)(message.size >> 24), (unsigned char)(message.size >> 16),
-        (unsigned char)(message.size >> 8), (unsigned char)message.size};
-    append(to, prefix, sizeof prefix);
+    grpc_prefix(to, message.size);
     append(to, message.data, message.size);
     free(tensor.data);
     free(shape.data);
@@ -307,18 +333,282 @@ static void bodies_make(void)
         /* Small finite numbers in every format, and no two rows alike. */
         payload.data[i] = (unsigned char)(i % 4 == 3 ? 0x3f : (i * 7) % 0x70);
     }
-    for (uint64_t i = 0; i < (options.models > 0 ? options.models : 1); i++) {
+    body_count = options.models > 0 ? options.models : 1;
+    bodies = memory(NULL, body_count * sizeof *bodies);
+    memset(bodies, 0, body_count * sizeof *bodies);
+    for (size_t i = 0; i < body_count; i++) {
         char name[256];
         (void)snprintf(name, sizeof name, options.models > 0 ? "%s%u" : "%s", options.model,
                        (unsigned)i);
-        (void)snprintf(paths[i], sizeof paths[i], "/inference.GRPCInferenceService/ModelInfer");
         if (options.grpc_port != 0) {
-            grpc_body(&bodies[i], name);
+            grpc_body(&bodies[i].bytes, name);
         } else {
-            http_body(&bodies[i], name);
+            http_body(&bodies[i].bytes, name);
+        }
+        bodies[i].tail = payload.size;
+        if (options.timeout_ms > 0) {
+            (void)snprintf(bodies[i].timeout, sizeof bodies[i].timeout, "%.0fu",
+                           options.timeout_ms * 1000);
         }
     }
-    (void)snprintf(timeout_text, sizeof timeout_text, "%.0fu", options.timeout_ms * 1000);
+}
+
+/* --- what was recorded ----------------------------------------------------------------------- */
+
+static void parameters_write(struct fm_json_writer *json, const struct fm_payload *recorded)
+{
+    fm_json_key(json, "parameters");
+    fm_json_object_begin(json);
+    fm_json_key(json, "binary_data_output");
+    fm_json_bool(json, true);
+    if (recorded->timeout_us > 0) {
+        fm_json_member_uint(json, "timeout", recorded->timeout_us);
+    }
+    if (recorded->priority > 0) {
+        fm_json_member_uint(json, "priority", recorded->priority);
+    }
+    fm_json_object_end(json);
+}
+
+static void inputs_write(struct fm_json_writer *json, const struct fm_payload *recorded)
+{
+    fm_json_key(json, "inputs");
+    fm_json_array_begin(json);
+    for (uint32_t i = 0; i < recorded->input_count; i++) {
+        const struct fm_tensor *tensor = &recorded->inputs[i].tensor;
+        fm_json_object_begin(json);
+        fm_json_member_string(json, "name", recorded->inputs[i].name);
+        fm_json_member_string(json, "datatype", fm_dtype_name(tensor->dtype));
+        fm_json_key(json, "shape");
+        fm_json_array_begin(json);
+        for (uint32_t d = 0; d < tensor->rank; d++) {
+            fm_json_int(json, tensor->shape[d]);
+        }
+        fm_json_array_end(json);
+        fm_json_key(json, "parameters");
+        fm_json_object_begin(json);
+        fm_json_member_uint(json, "binary_data_size", tensor->size);
+        fm_json_object_end(json);
+        fm_json_object_end(json);
+    }
+    fm_json_array_end(json);
+}
+
+static void outputs_write(struct fm_json_writer *json, const struct fm_payload *recorded)
+{
+    fm_json_key(json, "outputs");
+    fm_json_array_begin(json);
+    for (uint32_t i = 0; i < recorded->output_count; i++) {
+        fm_json_object_begin(json);
+        fm_json_member_string(json, "name", recorded->outputs[i].name);
+        if (recorded->outputs[i].classes > 0) {
+            fm_json_key(json, "parameters");
+            fm_json_object_begin(json);
+            fm_json_member_uint(json, "classification", recorded->outputs[i].classes);
+            fm_json_object_end(json);
+        }
+        fm_json_object_end(json);
+    }
+    fm_json_array_end(json);
+}
+
+/* A name as a part of a path. */
+static void path_append(struct fm_text *to, const char *name)
+{
+    for (; *name != '\0'; name++) {
+        unsigned char at = (unsigned char)*name;
+        if ((at >= 'a' && at <= 'z') || (at >= 'A' && at <= 'Z') || (at >= '0' && at <= '9') ||
+            strchr("-._~", at) != NULL) {
+            fm_text_append_char(to, (char)at);
+        } else {
+            fm_text_append_format(to, "%%%02X", at);
+        }
+    }
+}
+
+static void recorded_http(struct bytes *to, const struct fm_payload *recorded)
+{
+    struct fm_text text = {0};
+    struct fm_text head = {0};
+    struct fm_json_writer json;
+    size_t tensors = 0;
+    fm_json_writer_init(&json, &text);
+    fm_json_object_begin(&json);
+    if (recorded->id != NULL) {
+        fm_json_key(&json, "id");
+        fm_json_string_n(&json, recorded->id, recorded->id_length);
+    }
+    inputs_write(&json, recorded);
+    if (recorded->output_count > 0) {
+        outputs_write(&json, recorded);
+    }
+    parameters_write(&json, recorded);
+    fm_json_object_end(&json);
+    for (uint32_t i = 0; i < recorded->input_count; i++) {
+        tensors += recorded->inputs[i].tensor.size;
+    }
+    fm_text_append_string(&head, "POST /v2/models/");
+    path_append(&head, recorded->model);
+    fm_text_append_format(&head,
+                          "/infer HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                          "Content-Type: application/octet-stream\r\n"
+                          "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n\r\n",
+                          text.length, text.length + tensors);
+    if (text.failed || head.failed) {
+        fail("no memory");
+    }
+    append(to, head.data, head.length);
+    append(to, text.data, text.length);
+    for (uint32_t i = 0; i < recorded->input_count; i++) {
+        append(to, recorded->inputs[i].tensor.data, recorded->inputs[i].tensor.size);
+    }
+    fm_text_deinit(&text);
+    fm_text_deinit(&head);
+}
+
+/* An entry of a map of parameters: a name and a whole number. */
+static void append_parameter(struct bytes *to, unsigned field, const char *name, uint64_t value)
+{
+    struct bytes number = {0};
+    struct bytes entry = {0};
+    append_varint(&number, 2 << 3);
+    append_varint(&number, value);
+    append_field(&entry, 1, name, strlen(name));
+    append_field(&entry, 2, number.data, number.size);
+    append_field(to, field, entry.data, entry.size);
+    free(number.data);
+    free(entry.data);
+}
+
+static void append_recorded_tensors(struct bytes *message, const struct fm_payload *recorded)
+{
+    for (uint32_t i = 0; i < recorded->input_count; i++) {
+        const struct fm_tensor *is = &recorded->inputs[i].tensor;
+        const char *datatype = fm_dtype_name(is->dtype);
+        struct bytes tensor = {0};
+        struct bytes shape = {0};
+        for (uint32_t d = 0; d < is->rank; d++) {
+            append_varint(&shape, (uint64_t)is->shape[d]);
+        }
+        append_field(&tensor, 1, recorded->inputs[i].name, strlen(recorded->inputs[i].name));
+        append_field(&tensor, 2, datatype, strlen(datatype));
+        append_field(&tensor, 3, shape.data, shape.size);
+        append_field(message, 5, tensor.data, tensor.size);
+        free(tensor.data);
+        free(shape.data);
+    }
+}
+
+static void append_recorded_outputs(struct bytes *message, const struct fm_payload *recorded)
+{
+    for (uint32_t i = 0; i < recorded->output_count; i++) {
+        struct bytes output = {0};
+        append_field(&output, 1, recorded->outputs[i].name, strlen(recorded->outputs[i].name));
+        if (recorded->outputs[i].classes > 0) {
+            append_parameter(&output, 2, "classification", recorded->outputs[i].classes);
+        }
+        append_field(message, 6, output.data, output.size);
+        free(output.data);
+    }
+}
+
+static void recorded_grpc(struct bytes *to, const struct fm_payload *recorded)
+{
+    struct bytes message = {0};
+    append_field(&message, 1, recorded->model, strlen(recorded->model));
+    if (recorded->id != NULL) {
+        append_field(&message, 3, recorded->id, recorded->id_length);
+    }
+    if (recorded->priority > 0) {
+        append_parameter(&message, 4, "priority", recorded->priority);
+    }
+    append_recorded_tensors(&message, recorded);
+    append_recorded_outputs(&message, recorded);
+    for (uint32_t i = 0; i < recorded->input_count; i++) {
+        append_field(&message, 7, recorded->inputs[i].tensor.data, recorded->inputs[i].tensor.size);
+    }
+    grpc_prefix(to, message.size);
+    append(to, message.data, message.size);
+    free(message.data);
+}
+
+static void body_add(const struct fm_payload *recorded)
+{
+    if ((body_count & (body_count - 1)) == 0) {
+        bodies = memory(bodies, (body_count > 0 ? 2 * body_count : 1) * sizeof *bodies);
+    }
+    struct body *body = &bodies[body_count++];
+    *body = (struct body){.due_ns = recorded->time_ns};
+    if (recorded->input_count > 0) {
+        body->tail = recorded->inputs[recorded->input_count - 1].tensor.size;
+    }
+    if (options.grpc_port == 0) {
+        recorded_http(&body->bytes, recorded);
+        return;
+    }
+    recorded_grpc(&body->bytes, recorded);
+    if (recorded->timeout_us > 0) {
+        /* The protocol has eight digits. */
+        bool micro = recorded->timeout_us < 100000000;
+        uint64_t milli = recorded->timeout_us / 1000;
+        (void)snprintf(body->timeout, sizeof body->timeout, "%llu%c",
+                       (unsigned long long)(micro              ? recorded->timeout_us
+                                            : milli < 99999999 ? milli
+                                                               : 99999999),
+                       micro ? 'u' : 'm');
+    }
+}
+
+static int by_due(const void *left, const void *right)
+{
+    uint64_t one = ((const struct body *)left)->due_ns;
+    uint64_t other = ((const struct body *)right)->due_ns;
+    return (one > other) - (one < other);
+}
+
+/* A last line that was cut off is not read; every other one has to be right. */
+static void recording_read(void)
+{
+    struct fm_arena arena;
+    FILE *file = fopen(options.replay, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t length;
+    bool begun = false;
+    if (file == NULL) {
+        fail(options.replay);
+    }
+    for (unsigned number = 1; (length = getline(&line, &capacity, file)) > 0; number++) {
+        struct fm_payload recorded;
+        struct fm_error error = {0};
+        if (line[length - 1] != '\n') {
+            break;
+        }
+        fm_arena_init(&arena, 0);
+        int status = fm_payload_read(line, (size_t)length, &arena, &recorded, &error);
+        begun = begun || (status == 0 && recorded.kind == FM_PAYLOAD_BEGIN);
+        if (status != 0 || !begun) {
+            (void)fprintf(stderr, "serve_load: %s:%u: %s\n", options.replay, number,
+                          status != 0 ? error.text
+                                      : "the first line of a recording says its format");
+            exit(EXIT_FAILURE);
+        }
+        if (recorded.kind == FM_PAYLOAD_REQUEST) {
+            body_add(&recorded);
+        }
+        fm_arena_deinit(&arena);
+    }
+    free(line);
+    (void)fclose(file);
+    if (body_count == 0) {
+        errno = 0;
+        fail("the recording has no requests");
+    }
+    qsort(bodies, body_count, sizeof *bodies, by_due);
+    uint64_t first_ns = bodies[0].due_ns;
+    for (size_t i = 0; i < body_count; i++) {
+        bodies[i].due_ns = (uint64_t)((double)(bodies[i].due_ns - first_ns) / options.speed);
+    }
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
@@ -337,9 +627,11 @@ static void sample_add(uint64_t latency_ns)
 static void count(struct slot *slot, int status, uint64_t at_ns)
 {
     bool ok = status == 0 || status == 200;
+    const struct body *body = &bodies[slot->model];
     if (ok && options.check &&
-        (slot->answer_size < payload.size || memcmp(slot->answer + slot->answer_size - payload.size,
-                                                    payload.data, payload.size) != 0)) {
+        (slot->answer_size < body->tail ||
+         memcmp(slot->answer + slot->answer_size - body->tail,
+                body->bytes.data + body->bytes.size - body->tail, body->tail) != 0)) {
         status = STATUS_WRONG;
         ok = false;
     }
@@ -357,14 +649,14 @@ static void answered(struct slot *slot, int status)
     uint64_t at_ns = now();
     answered_count++;
     in_flight--;
-    bool counts = options.rate > 0 ? slot->counts : at_ns >= begin_ns && at_ns < end_ns;
+    bool counts = open_loop ? slot->counts : at_ns >= begin_ns && at_ns < end_ns;
     if (counts) {
         count(slot, status, at_ns);
     }
     slot->answer_size = 0;
     slot->next = free_slots;
     free_slots = slot;
-    if (options.rate <= 0) {
+    if (!open_loop) {
         free_slots = slot->next;
         next_request(slot);
     }
@@ -389,7 +681,7 @@ static ssize_t body_read(nghttp2_session *session, int32_t stream, uint8_t *buff
     (void)stream;
     (void)context;
     struct slot *slot = source->ptr;
-    const struct bytes *body = &bodies[slot->model];
+    const struct bytes *body = &bodies[slot->model].bytes;
     size_t size = body->size - slot->sent < length ? body->size - slot->sent : length;
     memcpy(buffer, body->data + slot->sent, size);
     slot->sent += size;
@@ -463,15 +755,16 @@ static void grpc_request(struct slot *slot)
 {
     const nghttp2_nv fields[] = {FIELD(":method", "POST"),
                                  FIELD(":scheme", "http"),
-                                 FIELD(":path", paths[slot->model]),
+                                 FIELD(":path", "/inference.GRPCInferenceService/ModelInfer"),
                                  FIELD(":authority", "127.0.0.1"),
                                  FIELD("content-type", "application/grpc"),
                                  FIELD("te", "trailers"),
-                                 FIELD("grpc-timeout", timeout_text)};
+                                 FIELD("grpc-timeout", bodies[slot->model].timeout)};
     const nghttp2_data_provider body = {.source.ptr = slot, .read_callback = body_read};
     slot->status = 2; /* of what ends without one */
-    slot->stream = nghttp2_submit_request(slot->connection->session, NULL, fields,
-                                          options.timeout_ms > 0 ? 7 : 6, &body, slot);
+    slot->stream =
+        nghttp2_submit_request(slot->connection->session, NULL, fields,
+                               bodies[slot->model].timeout[0] != '\0' ? 7 : 6, &body, slot);
     if (slot->stream < 0) {
         fail(nghttp2_strerror(slot->stream));
     }
@@ -535,10 +828,11 @@ static void next_request(struct slot *slot)
     if (over || (options.requests > 0 && sent_count >= options.requests)) {
         return;
     }
-    slot->model =
-        options.models > 0 ? (uint32_t)fm_random_below(&random_models, options.models) : 0;
+    slot->model = options.replay != NULL ? (uint32_t)sent_count
+                  : options.models > 0   ? (uint32_t)fm_random_below(&random_models, options.models)
+                                         : 0;
     slot->sent = 0;
-    if (options.rate <= 0) {
+    if (!open_loop) {
         slot->due_ns = now();
     }
     sent_count++;
@@ -546,7 +840,8 @@ static void next_request(struct slot *slot)
     if (slot->connection->session != NULL) {
         grpc_request(slot);
     } else {
-        out_append(slot->connection, bodies[slot->model].data, bodies[slot->model].size);
+        const struct bytes *body = &bodies[slot->model].bytes;
+        out_append(slot->connection, body->data, body->size);
     }
 }
 
@@ -631,8 +926,14 @@ static void connection_open(struct connection *connection)
 
 /* --- the schedule ---------------------------------------------------------------------------- */
 
+/* To the next request that is due. */
 static uint64_t gap_ns(void)
 {
+    if (options.replay != NULL) {
+        replayed++;
+        return replayed < body_count ? bodies[replayed].due_ns - bodies[replayed - 1].due_ns
+                                     : end_ns;
+    }
     return (uint64_t)(-log(1.0 - fm_random_unit(&random_arrivals)) / options.rate * 1e9);
 }
 
@@ -679,8 +980,11 @@ static bool done(uint64_t now_ns)
     if (options.requests > 0) {
         return answered_count >= options.requests;
     }
-    return now_ns >= end_ns + 3 * NS_PER_S ||
-           (now_ns >= end_ns && (in_flight == 0 || options.rate <= 0));
+    if (options.replay != NULL && (replayed < body_count || backlog_count > 0) &&
+        now_ns < end_ns + 60 * NS_PER_S) {
+        return false;
+    }
+    return now_ns >= end_ns + 3 * NS_PER_S || (now_ns >= end_ns && (in_flight == 0 || !open_loop));
 }
 
 static void run(void)
@@ -689,6 +993,10 @@ static void run(void)
     uint64_t next_ns = start_ns;
     begin_ns = start_ns + (uint64_t)(options.warmup * 1e9);
     end_ns = begin_ns + (uint64_t)(options.seconds * 1e9);
+    if (options.replay != NULL) {
+        begin_ns = start_ns;
+        end_ns = start_ns + bodies[body_count - 1].due_ns + 1;
+    }
     if (options.requests > 0) {
         begin_ns = start_ns;
         end_ns = UINT64_MAX;
@@ -696,7 +1004,7 @@ static void run(void)
     for (uint64_t j = 0; j < options.streams; j++) {
         for (uint64_t i = 0; i < options.connections; i++) {
             struct slot *slot = &connections[i].slots[j];
-            if (options.rate > 0) {
+            if (open_loop) {
                 slot->next = free_slots;
                 free_slots = slot;
             } else {
@@ -705,7 +1013,7 @@ static void run(void)
         }
     }
     for (uint64_t now_ns = start_ns; !done(now_ns); now_ns = now()) {
-        if (options.rate > 0) {
+        if (open_loop) {
             schedule(&next_ns);
         }
         for (uint64_t i = 0; i < options.connections; i++) {
@@ -720,10 +1028,10 @@ static void run(void)
             real_end_ns = now_ns;
             answered_end = answered_count;
             cpu_end_ns = server_cpu_ns();
-            over = options.rate <= 0;
+            over = !open_loop;
         }
         uint64_t until_ns = now_ns + NS_PER_S / 10;
-        if (options.rate > 0 && next_ns < until_ns && next_ns < end_ns) {
+        if (open_loop && next_ns < until_ns && next_ns < end_ns) {
             until_ns = next_ns;
         }
         wait_events(until_ns < end_ns || now_ns >= end_ns ? until_ns : end_ns);
@@ -755,7 +1063,7 @@ static double quantile_us(double of)
 
 static void report(void)
 {
-    if (options.rate > 0) {
+    if (open_loop) {
         status_counts[STATUS_LOST] += in_flight + backlog_count;
     }
     qsort(samples, sample_count, sizeof *samples, by_value);
@@ -827,8 +1135,10 @@ static bool options_fit(void)
            options.connections <= CONNECTIONS_MAX && options.streams >= 1 &&
            options.streams <= STREAMS_MAX && (options.http_port == 0 || options.streams == 1) &&
            options.models <= MODELS_MAX && options.bytes >= 1 && options.bytes < WINDOW &&
-           options.requests <= INT32_MAX && options.rate >= 0 && options.seconds > 0 &&
-           options.http_port <= UINT16_MAX && options.grpc_port <= UINT16_MAX;
+           options.requests <= INT32_MAX && options.speed > 0 &&
+           (options.replay == NULL || (options.rate <= 0 && options.requests == 0)) &&
+           options.rate >= 0 && options.seconds > 0 && options.http_port <= UINT16_MAX &&
+           options.grpc_port <= UINT16_MAX;
 }
 
 int main(int argument_count, char **arguments)
@@ -855,7 +1165,12 @@ int main(int argument_count, char **arguments)
     if (connections == NULL || epoll_fd < 0) {
         fail("start");
     }
-    bodies_make();
+    open_loop = options.rate > 0 || options.replay != NULL;
+    if (options.replay != NULL) {
+        recording_read();
+    } else {
+        bodies_make();
+    }
     for (uint64_t i = 0; i < options.connections; i++) {
         connection_open(&connections[i]);
     }

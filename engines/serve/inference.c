@@ -169,7 +169,11 @@ static void payload_record(const struct fm_inference *inference)
                                  .id_length = decoded->id_length,
                                  .priority = decoded->priority};
     if (inference->deadline_ns > inference->received_ns) {
-        payload.timeout_us = (inference->deadline_ns - inference->received_ns + 999) / 1000;
+        /* Of a parameter that is as it came; grpc-timeout is known as the deadline that it means. */
+        uint64_t left_us = (inference->deadline_ns - inference->received_ns + 999) / 1000;
+        payload.timeout_us = decoded->timeout_us != 0 && decoded->timeout_us < left_us
+                                 ? decoded->timeout_us
+                                 : left_us;
     }
     if (inputs != NULL && outputs != NULL) {
         recorded_inputs_fill(inference, inputs, &payload);

@@ -1,0 +1,185 @@
+"""Recorded requests: `serve --record-payloads` writes what came, perf/serve_load --replay sends it again at the same times, and a second
+recording of that says the same. Files are read here with nothing but json and base64."""
+import base64
+import json
+import os
+import stat
+import struct
+import subprocess
+import threading
+import time
+
+import serving
+from serving import SLOW, Server, floats, tensor
+from tap import contains, fermata, run, test
+
+LOAD = os.path.join(os.environ["FM_BUILD_ROOT"], "perf", "serve_load")
+directory = serving.temporary()
+TWO = 'backend: identity\nmax_batch_size: 8\nsettings:\n  inputs: "x:FP32[-1,4], s:BYTES[-1,1]"\n  outputs: "y,t"\n'
+repo = serving.repository(os.path.join(directory.name, "models"), echo=serving.ECHO, two=TWO,
+                          fails=serving.sleeper("1ms", more="  fail_every: 1\n"))
+
+
+def lines_of(path):
+    with open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def requests_of(path):
+    """The requests in the order of their times, and the last line."""
+    lines = lines_of(path)
+    assert lines[0]["format"] == "fermata-payloads/1" and "end_ns" in lines[-1], (lines[0], lines[-1])
+    assert lines[-1]["recorded"] == len(lines) - 2, lines[-1]
+    return sorted(lines[1:-1], key=lambda line: line["time_ns"]), lines[-1]
+
+
+def content(request, name):
+    return base64.b64decode(request["inputs"][name]["content"]["b64"], validate=True)
+
+
+def metric(server, line):
+    return next(float(row.rsplit(" ", 1)[1]) for row in server.request("GET", "/metrics")[2].decode().splitlines() if row.startswith(line))
+
+
+def load(*arguments):
+    return json.loads(subprocess.run([LOAD, *map(str, arguments)], check=True, capture_output=True, timeout=120).stdout)
+
+
+def one(model="echo", value=1.0, **more):
+    return dict({"inputs": [tensor("x", [1, 2], "FP32", [value, 2])]}, **more)
+
+
+@test
+def what_came_is_in_the_file():
+    path = os.path.join(directory.name, "came.jsonl")
+    key = "fermata-payloads-%d" % os.getpid()
+    with Server(repo, "--record-payloads", path, "--allow-client-shm", "--no-measure") as server:
+        begin = time.time_ns()
+        server.infer("echo", one(id="n\u00f6", parameters={"timeout": 9000000, "priority": 2}))
+        time.sleep(0.1)
+        head = {"inputs": [tensor("x", [2, 4], "FP32", binary_data_size=32), tensor("s", [2, 1], "BYTES", ["a", "\u00e4"])],
+                "outputs": [{"name": "y", "parameters": {"classification": 2}}]}
+        server.infer_binary("two", head, [floats(*range(8))])
+        with open("/dev/shm/" + key, "w+b") as memory:
+            try:
+                memory.write(floats(5, 6))
+                memory.flush()
+                assert server.request("POST", "/v2/systemsharedmemory/region/r/register", json.dumps({"key": "/" + key, "offset": 0, "byte_size": 8}))[0] == 200
+                place = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+                server.infer("echo", {"inputs": [tensor("x", [1, 2], "FP32", **place)]})
+            finally:
+                os.unlink("/dev/shm/" + key)
+        server.infer("fails", {"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]}, 500)
+        server.infer("echo", {"inputs": []}, 400)  # nothing that could be sent again
+        load("--grpc", server.grpc_port, "--requests", 3, "--shape", "1,4", "--bytes", 16, "--timeout-ms", 8000)
+        end = time.monotonic() + 30
+        while metric(server, 'fermata_payload_requests_total{outcome="recorded"}') < 7:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        log = server.stop()
+    contains(log, "payloads_recorded", "requests=7")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert begin - 60e9 < lines_of(path)[0]["start_wall_ns"] < time.time_ns()
+    requests, last = requests_of(path)
+    assert last["left_out"] == last["sampled_out"] == 0 and len(requests) == 7, last
+    first, second, shared, failed = requests[:4]
+    assert first["model"] == "echo" and first["version"] == 1 and first["id"] == "n\u00f6" and first["protocol"] == "http", first
+    assert first["priority"] == 2 and first["timeout_us"] == 9000000, first
+    assert "outputs" not in first and first["inputs"]["x"]["datatype"] == "FP32" and first["inputs"]["x"]["shape"] == [1, 2], first
+    assert content(first, "x") == floats(1, 2)
+    assert 0.09e9 < second["time_ns"] - first["time_ns"] < 0.1e9 + 0.5e9 * SLOW, (first["time_ns"], second["time_ns"])
+    assert "id" not in second and "timeout_us" not in second and second["outputs"] == [{"name": "y", "classification": 2}], second
+    assert content(second, "x") == floats(*range(8)) and content(second, "s") == b"\1\0\0\0a\2\0\0\0\xc3\xa4", second
+    assert content(shared, "x") == floats(5, 6) and failed["model"] == "fails", (shared, failed)
+    for request in requests[4:]:
+        assert request["protocol"] == "grpc" and 7.9e6 < request["timeout_us"] <= 8e6 and len(content(request, "x")) == 16, request
+
+
+def record(path, times):
+    """Requests at these times (seconds), of two models, each with numbers of its own; some at once."""
+    with Server(repo, "--record-payloads", path, "--no-measure", "--loops", "2") as server:
+        threads, begin = [], time.monotonic()
+        for index, at in enumerate(times):
+            time.sleep(max(0, begin + at - time.monotonic()))
+            if index % 3 == 2:
+                document = {"inputs": [tensor("x", [1, 4], "FP32", [index] * 4), tensor("s", [1, 1], "BYTES", ["%d" % index])],
+                            "outputs": [{"name": "t"}, {"name": "y"}][:1 + index % 2]}
+                threads.append(threading.Thread(target=server.infer, args=("two", document)))
+            else:
+                threads.append(threading.Thread(target=server.infer, args=("echo", one(value=float(index), id=str(index)))))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+    return requests_of(path)[0]
+
+
+@test
+def a_replay_sends_the_same_at_the_same_times():
+    paths = [os.path.join(directory.name, name + ".jsonl") for name in ("first", "http", "grpc")]
+    times = [0, 0, 0.05, 0.3, 0.31, 0.32, 0.7, 0.7, 0.7, 0.9, 1.0, 1.0]
+    recorded = record(paths[0], times)
+    assert len(recorded) == len(times)
+    for path, protocol, speed in ((paths[1], "http", 1), (paths[2], "grpc", 4)):
+        with Server(repo, "--record-payloads", path, "--no-measure") as server:
+            port = server.port if protocol == "http" else server.grpc_port
+            result = load("--" + protocol, port, "--replay", paths[0], "--connections", 4, "--speed", speed)
+            assert result["statuses"] == {"200" if protocol == "http" else "0": len(times)}, result
+            assert result["counted"] == len(times), result
+        again = requests_of(path)[0]
+        without = [{key: value for key, value in request.items() if key not in ("time_ns", "protocol")} for request in recorded]
+        got = [{key: value for key, value in request.items() if key not in ("time_ns", "protocol")} for request in again]
+        assert sorted(map(json.dumps, got)) == sorted(map(json.dumps, without)), (got, without)
+        assert {request["protocol"] for request in again} == {protocol}
+        for before, after in zip(recorded, again):
+            due = (before["time_ns"] - recorded[0]["time_ns"]) / speed
+            late = after["time_ns"] - again[0]["time_ns"] - due
+            assert abs(late) < 0.1e9 * SLOW, (due, late)
+
+
+@test
+def answers_of_a_replay_are_checked():
+    path = os.path.join(directory.name, "checked.jsonl")
+    other = serving.repository(os.path.join(directory.name, "other"), echo=serving.sleeper("1ms").replace(
+        "settings:\n", 'settings:\n  inputs: "x:FP32[-1,2]"\n  outputs: "out_x:FP32[-1,2]"\n'))
+    with Server(repo, "--record-payloads", path) as server:
+        for index in range(5):
+            server.infer("echo", one(value=float(index + 1)))
+    for models, status in ((repo, "200"), (other, "wrong")):
+        with Server(models, "--no-measure") as server:
+            assert load("--http", server.port, "--replay", path, "--check")["statuses"] == {status: 5}
+    with open(path) as file:
+        text = file.read()
+    for name, content_, part in (("cut", text[:-60], None), ("broken", text.replace("time_ns", "time", 1), "needs the members"),
+                                 ("other", text.split("\n", 1)[1], "first line"), ("newer", text.replace("payloads/1", "payloads/2"), "payloads/2")):
+        broken = os.path.join(directory.name, name + ".jsonl")
+        with open(broken, "w") as file:
+            file.write(content_)
+        with Server(repo) as server:
+            done = subprocess.run([LOAD, "--http", str(server.port), "--replay", broken], capture_output=True, timeout=60)
+        assert (done.returncode == 0) == (part is None), done
+        if part is not None:
+            contains(done.stderr.decode(), part)
+
+
+@test
+def what_does_not_fit_is_said():
+    path = os.path.join(directory.name, "small.jsonl")
+    with Server(repo, "--record-payloads", path, "--record-payload-bytes-max", "20k") as server:
+        head = {"inputs": [tensor("x", [1, 250], "FP32", binary_data_size=1000)]}
+        for index in range(30):
+            server.infer_binary("echo", head, [struct.pack("<f", index) * 250])
+        contains(server.wait_log("payload_recording_full"), "small.jsonl")
+        server.wait_log("payloads_left_out")
+        assert metric(server, 'fermata_payload_requests_total{outcome="left_out"}') > 10
+    requests, last = requests_of(path)
+    assert 10 < len(requests) < 20 and last["left_out"] == 30 - len(requests), last
+    assert os.path.getsize(path) <= 20000
+    contains(fermata("serve", repo, "--record-payloads", path, *serving.ANY_PORTS, code=None)[1], "is there already")
+    path = os.path.join(directory.name, "none.jsonl")
+    with Server(repo, "--record-payloads", path, "--record-payload-share", "0") as server:
+        server.infer("echo", one())
+    assert requests_of(path)[1]["sampled_out"] == 1
+    contains(fermata("serve", repo, "--record-payload-share", "0.5", code=2)[1], "--record-payloads")
+
+
+run()
