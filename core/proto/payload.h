@@ -45,7 +45,7 @@ struct fm_payload {
     uint64_t start_wall_ns; /* 0: not said */
 
     /* REQUEST */
-    const char *protocol; /* "http" or "grpc"; may be NULL */
+    const char *protocol; /* "http", "grpc" or "local"; may be NULL */
     const char *model;
     uint64_t version; /* of the model that was asked; 0: not said */
     const char *id;   /* NULL: none */

@@ -162,14 +162,16 @@ static void payload_record(const struct fm_inference *inference)
         few ? few_outputs : fm_alloc((decoded->output_count + 1) * sizeof *outputs);
     struct fm_payload payload = {.kind = FM_PAYLOAD_REQUEST,
                                  .time_ns = inference->received_ns,
-                                 .protocol = inference->http != NULL ? "http" : "grpc",
+                                 .protocol = inference->http != NULL    ? "http"
+                                             : inference->local != NULL ? "local"
+                                                                        : "grpc",
                                  .model = inference->entry->name,
                                  .version = inference->entry->version,
                                  .id = decoded->id,
                                  .id_length = decoded->id_length,
                                  .priority = decoded->priority};
     if (inference->deadline_ns > inference->received_ns) {
-        /* Of a parameter that is as it came; grpc-timeout is known as the deadline that it means. */
+        /* A parameter as it came; of grpc-timeout only the deadline is known. */
         uint64_t left_us = (inference->deadline_ns - inference->received_ns + 999) / 1000;
         payload.timeout_us = decoded->timeout_us != 0 && decoded->timeout_us < left_us
                                  ? decoded->timeout_us
