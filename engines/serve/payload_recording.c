@@ -18,6 +18,10 @@
 #include "host/os/thread.h"
 
 #define LOOK_NS UINT64_C(50000000)
+/* At the end, while somebody still copies a request. */
+#define LAST_LOOK_NS UINT64_C(1000000)
+/* The log says so often that requests are left out. */
+#define TELL_NS UINT64_C(10000000000)
 /* Lines are gathered until they are so many bytes. */
 #define WRITE_BYTES (UINT64_C(1) << 18)
 /* The last line has room, however full the file is. */
@@ -48,6 +52,7 @@ struct fm_payload_recording {
     struct fm_text text;
     uint64_t text_count; /* requests in it */
     uint64_t told;       /* of left_out: in the log */
+    uint64_t tell_ns;    /* the next time */
     bool full;
     bool failed;
 };
@@ -109,6 +114,20 @@ static void record_write(struct fm_payload_recording *recording, const struct re
     }
 }
 
+/* Not that nothing is recorded any more: that was said. */
+static void left_out_tell(struct fm_payload_recording *recording)
+{
+    uint64_t left_out = atomic_load_explicit(&recording->left_out, memory_order_relaxed);
+    uint64_t now_ns = fm_os_now_ns();
+    if (left_out > recording->told && !recording->failed && !recording->full &&
+        now_ns >= recording->tell_ns) {
+        fm_log(FM_LOG_WARNING, "payloads_left_out", FM_LOG_UINT("requests", left_out),
+               FM_LOG_TEXT("next", "serving them all the same"));
+        recording->told = left_out;
+        recording->tell_ns = now_ns + TELL_NS;
+    }
+}
+
 static void records_write(struct fm_payload_recording *recording)
 {
     struct record *taken = atomic_exchange_explicit(&recording->stack, NULL, memory_order_acquire);
@@ -127,12 +146,7 @@ static void records_write(struct fm_payload_recording *recording)
         first = next;
     }
     text_write(recording);
-    uint64_t left_out = atomic_load_explicit(&recording->left_out, memory_order_relaxed);
-    if (left_out > recording->told) {
-        fm_log(FM_LOG_WARNING, "payloads_left_out", FM_LOG_UINT("requests", left_out),
-               FM_LOG_TEXT("next", "serving them all the same"));
-        recording->told = left_out;
-    }
+    left_out_tell(recording);
 }
 
 static void writer_run(void *argument)
@@ -140,12 +154,12 @@ static void writer_run(void *argument)
     struct fm_payload_recording *recording = argument;
     for (;;) {
         fm_parker_prepare(&recording->parker);
-        bool stopping = atomic_load_explicit(&recording->stopping, memory_order_acquire);
+        bool stopping = atomic_load(&recording->stopping);
         records_write(recording);
-        if (stopping) {
+        if (stopping && atomic_load(&recording->waiting_bytes) == 0) {
             return;
         }
-        fm_parker_park(&recording->parker, fm_os_now_ns() + LOOK_NS);
+        fm_parker_park(&recording->parker, fm_os_now_ns() + (stopping ? LAST_LOOK_NS : LOOK_NS));
     }
 }
 
@@ -227,15 +241,22 @@ static void end_write(struct fm_payload_recording *recording)
            FM_LOG_UINT("sampled_out", stats.sampled_out));
 }
 
+void fm_payload_recording_end(struct fm_payload_recording *recording)
+{
+    if (recording == NULL || atomic_exchange(&recording->stopping, true)) {
+        return;
+    }
+    fm_parker_wake(&recording->parker);
+    fm_thread_join(&recording->thread);
+    end_write(recording);
+}
+
 void fm_payload_recording_close(struct fm_payload_recording *recording)
 {
     if (recording == NULL) {
         return;
     }
-    atomic_store_explicit(&recording->stopping, true, memory_order_release);
-    fm_parker_wake(&recording->parker);
-    fm_thread_join(&recording->thread);
-    end_write(recording);
+    fm_payload_recording_end(recording);
     fm_text_deinit(&recording->text);
     fm_free(recording);
 }
@@ -328,9 +349,13 @@ void fm_payload_recording_put(struct fm_payload_recording *recording,
                               const struct fm_payload *payload)
 {
     size_t size = record_size(payload);
-    uint64_t before =
-        atomic_fetch_add_explicit(&recording->waiting_bytes, size, memory_order_relaxed);
-    struct record *record = before + size <= FM_PAYLOAD_WAITING_BYTES_MAX ? fm_alloc(size) : NULL;
+    /* In this order, and the thread's in the other: either it waits for this record, or this sees
+     * that nobody does. */
+    uint64_t before = atomic_fetch_add(&recording->waiting_bytes, size);
+    struct record *record =
+        before + size <= FM_PAYLOAD_WAITING_BYTES_MAX && !atomic_load(&recording->stopping)
+            ? fm_alloc(size)
+            : NULL;
     if (record == NULL) {
         atomic_fetch_sub_explicit(&recording->waiting_bytes, size, memory_order_relaxed);
         leave_out(recording, 1);

@@ -3,8 +3,8 @@
  * docs/payloads.md what it is good for).
  *
  * Owns: the file, which only its owner may read; a thread that writes to it; copies of requests on
- * their way there. Does not own: requests. Thread rule: put and stats on any thread; open and close
- * by one, with no put going on.
+ * their way there. Does not own: requests. Thread rule: put and stats on any thread; open, end and
+ * close by one; no put may be going on when it is closed.
  *
  * No loop waits for the disk: a request is copied in memory and left to the thread. What does not
  * fit (FM_PAYLOAD_WAITING_BYTES_MAX wait already, the file is full, the disk fails, there is no
@@ -35,7 +35,10 @@ struct fm_payload_recording_options {
 int FM_NODISCARD fm_payload_recording_open(const struct fm_payload_recording_options *options,
                                            struct fm_payload_recording **ret_recording,
                                            struct fm_error *reterr);
-/* Writes what waits and the last line. What was left out was logged. Accepts NULL. */
+/* Writes what waits and the last line. What is put from now on is left out; what was left out so
+ * far is logged. Once or never. Accepts NULL. */
+void fm_payload_recording_end(struct fm_payload_recording *recording);
+/* Ends it, if that was not done, and frees it. Accepts NULL. */
 void fm_payload_recording_close(struct fm_payload_recording *recording);
 
 /* Whether the next request is one of the share that is wanted; `random` is the caller's own. */

@@ -7,8 +7,14 @@
 #include <stdio.h>
 
 #include "core/util/error.h"
+#include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
 #include "host/os/log.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+
+/* What is recorded has so long to reach its files when the process ends at once. */
+#define SAVING_NS UINT64_C(3000000000)
 
 static uint32_t in_flight(const struct fm_serve *serve)
 {
@@ -85,6 +91,57 @@ static int start(struct fm_serve *serve, struct fm_error *reterr)
     return status != 0 ? status : supervision_start(serve, reterr);
 }
 
+/* --- an end with threads that go on ---------------------------------------------------------- */
+
+/* Freed by nobody: the process ends. */
+struct saving {
+    struct fm_serve *serve;
+    struct fm_mutex lock;
+    struct fm_condition changed;
+    bool done;
+};
+
+static void saving_run(void *argument)
+{
+    struct saving *saving = argument;
+    fm_serve_recordings_end(saving->serve);
+    fm_mutex_lock(&saving->lock);
+    saving->done = true;
+    fm_condition_signal(&saving->changed);
+    fm_mutex_unlock(&saving->lock);
+}
+
+/* What was recorded goes to its files, unless the disk does not take it in time. */
+static void recordings_save(struct fm_serve *serve)
+{
+    struct fm_thread thread;
+    if (serve->options->record_path == NULL && serve->payloads == NULL) {
+        return;
+    }
+    struct saving *saving = fm_alloc_zero(1, sizeof *saving);
+    if (saving != NULL) {
+        saving->serve = serve;
+        fm_mutex_init(&saving->lock);
+        fm_condition_init(&saving->changed);
+    }
+    if (saving == NULL || fm_thread_start(&thread, "fm-save", saving_run, saving) != 0) {
+        fm_serve_recordings_end(serve);
+        return;
+    }
+    uint64_t until_ns = fm_os_now_ns() + SAVING_NS;
+    bool in_time = true;
+    fm_mutex_lock(&saving->lock);
+    while (!saving->done && in_time) {
+        in_time = fm_condition_wait_until(&saving->changed, &saving->lock, until_ns);
+    }
+    fm_mutex_unlock(&saving->lock);
+    if (!in_time) {
+        fm_log(FM_LOG_ERROR, "recording_failed",
+               FM_LOG_TEXT("reason", "the disk is slower than the end of this process"),
+               FM_LOG_TEXT("next", "what is in the files is good up to where they end"));
+    }
+}
+
 int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_end,
                  struct fm_error *reterr)
 {
@@ -100,11 +157,13 @@ int fm_serve_run(const struct fm_serve_options *options, enum fm_serve_end *ret_
         *ret_end = serve->end;
         if (serve->end != FM_SERVE_DRAINED) {
             /* Threads go on using it after this function returned. */
+            recordings_save(serve);
             return 0;
         }
         fm_serve_log_stopped(serve);
         if (fm_pool_down_count(serve->pool) > 0) {
             *ret_end = FM_SERVE_HUNG;
+            recordings_save(serve);
             return 0;
         }
         if (serve->failure.status != 0) {

@@ -98,6 +98,7 @@ struct fm_serve {
     struct fm_catalog *catalog;
     struct fm_response_cache *cache;       /* NULL: none */
     struct fm_payload_recording *payloads; /* NULL: none */
+    bool recording_failed;                 /* that of the scheduler; it was said */
     struct fm_shared_regions regions;
     struct fm_access *access;
     struct fm_tls *tls; /* NULL: without */
@@ -172,6 +173,9 @@ bool fm_serve_reload(struct fm_serve *serve);
 void fm_serve_stop_when_done(struct fm_serve *serve);
 /* When everything was answered or nothing was started, and the main loop does not run. */
 void fm_serve_log_stopped(const struct fm_serve *serve);
+/* What was recorded is in its files when this returns; what comes later is not recorded. Failures
+ * are logged. Any thread, once; fm_serve_destroy does it by itself. */
+void fm_serve_recordings_end(struct fm_serve *serve);
 void fm_serve_destroy(struct fm_serve *serve);
 
 /* --- inference.c ----------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
 #include "host/net/otlp_exporter.h"
+#include "host/os/file.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
 
@@ -397,14 +398,38 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
 /* --- the beginning and the end -----------------------------------------------------------------
  */
 
-static void recording_end(struct fm_serve *serve)
+/* Once. */
+static void recording_failed(struct fm_serve *serve, const struct fm_error *error)
+{
+    if (!serve->recording_failed) {
+        serve->recording_failed = true;
+        fm_log(FM_LOG_ERROR, "recording_failed", FM_LOG_TEXT("file", serve->options->record_path),
+               FM_LOG_TEXT("reason", error->text),
+               FM_LOG_TEXT("next", "serving without it; it is good up to where it ends"));
+    }
+}
+
+/* What was recorded is in the file a second later, also while nothing happens. */
+static void recording_tick(struct fm_serve *serve)
+{
+    struct fm_error error = {0};
+    if (serve->options->record_path != NULL && !serve->recording_failed &&
+        fm_pool_record_flush(serve->pool, &error) != 0) {
+        recording_failed(serve, &error);
+    }
+}
+
+void fm_serve_recordings_end(struct fm_serve *serve)
 {
     struct fm_error error = {0};
     if (serve->pool != NULL && fm_pool_record_end(serve->pool, &error) != 0) {
-        fm_log(FM_LOG_ERROR, "recording_failed", FM_LOG_TEXT("file", serve->options->record_path),
-               FM_LOG_TEXT("reason", error.text),
-               FM_LOG_TEXT("next", "it is good up to where it ends"));
+        recording_failed(serve, &error);
     }
+    if (serve->pool != NULL && serve->options->record_path != NULL && !serve->started) {
+        /* Nothing was recorded, and the next start shall not find a file that is in its way. */
+        (void)!fm_file_remove(serve->options->record_path, NULL);
+    }
+    fm_payload_recording_end(serve->payloads);
 }
 
 void fm_serve_destroy(struct fm_serve *serve)
@@ -421,7 +446,7 @@ void fm_serve_destroy(struct fm_serve *serve)
         fm_serve_loop_release(&serve->loops[i - 1]);
     }
     fm_otlp_exporter_stop(serve->otlp, OTLP_GRACE_NS);
-    recording_end(serve);
+    fm_serve_recordings_end(serve);
     fm_pool_destroy(serve->pool);
     fm_serve_observe_release(serve);
     fm_shared_regions_deinit(&serve->regions);
@@ -488,6 +513,7 @@ static void on_tick(void *context)
 {
     struct fm_serve *serve = context;
     fm_serve_observe_tick(serve);
+    recording_tick(serve);
     fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
 }
 

@@ -782,6 +782,30 @@ void fm_pool_drain(struct fm_pool *pool)
     FM_ASSERT(status == 0);
 }
 
+struct flushing {
+    struct fm_pool *pool;
+    struct fm_error *reterr;
+    int status;
+};
+
+static void recording_flush(void *context, const struct fm_sched *sched,
+                            const struct fm_scheduler_stats *stats)
+{
+    struct flushing *flushing = context;
+    (void)sched;
+    (void)stats;
+    if (flushing->pool->recording != NULL) {
+        flushing->status = fm_recording_flush(flushing->pool->recording, flushing->reterr);
+    }
+}
+
+int fm_pool_record_flush(struct fm_pool *pool, struct fm_error *reterr)
+{
+    struct flushing flushing = {.pool = pool, .reterr = reterr};
+    fm_scheduler_look(pool->scheduler, recording_flush, &flushing);
+    return flushing.status;
+}
+
 void fm_pool_destroy(struct fm_pool *pool)
 {
     if (pool == NULL) {

@@ -85,8 +85,11 @@ void fm_pool_drain(struct fm_pool *pool);
  * Accepts NULL. */
 void fm_pool_destroy(struct fm_pool *pool);
 /* Ends the recording, if there is one; the scheduler goes on. Why it is not whole, if it is not.
- * Once, before fm_pool_destroy, with no request in flight and no other call going on. */
+ * Once, before fm_pool_destroy; requests may be in flight. */
 int FM_NODISCARD fm_pool_record_end(struct fm_pool *pool, struct fm_error *reterr);
+/* What was recorded so far goes to the file. Why the recording has ended, if it has. Not while it
+ * is being ended. */
+int FM_NODISCARD fm_pool_record_flush(struct fm_pool *pool, struct fm_error *reterr);
 
 /* --- models: any thread ------------------------------------------------------------------------
  */

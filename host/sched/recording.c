@@ -132,6 +132,31 @@ void fm_recording_step(struct fm_recording *recording, const struct fm_sched_rec
     atomic_fetch_add_explicit(&recording->steps, 1, memory_order_relaxed);
 }
 
+/* Why it ended. Not before. */
+static int failure_get(const struct fm_recording *recording, struct fm_error *reterr)
+{
+    const struct fm_error *error = atomic_load_explicit(&recording->failed, memory_order_acquire)
+                                       ? &recording->file_error
+                                       : &recording->error;
+    if (error->status != 0 && reterr != NULL) {
+        *reterr = *error;
+    }
+    return error->status;
+}
+
+int fm_recording_flush(struct fm_recording *recording, struct fm_error *reterr)
+{
+    if (!atomic_load_explicit(&recording->ended, memory_order_relaxed)) {
+        hand_over(recording);
+    }
+    if (atomic_load_explicit(&recording->failed, memory_order_acquire)) {
+        end_early(recording);
+    }
+    return atomic_load_explicit(&recording->ended, memory_order_relaxed)
+               ? failure_get(recording, reterr)
+               : 0;
+}
+
 /* --- life --------------------------------------------------------------------------------------
  */
 
@@ -209,13 +234,7 @@ int fm_recording_close(struct fm_recording *recording, struct fm_error *reterr)
     atomic_store_explicit(&recording->stopping, true, memory_order_release);
     fm_parker_wake(&recording->parker);
     fm_thread_join(&recording->thread);
-    const struct fm_error *error = atomic_load_explicit(&recording->failed, memory_order_relaxed)
-                                       ? &recording->file_error
-                                       : &recording->error;
-    int status = error->status;
-    if (status != 0 && reterr != NULL) {
-        *reterr = *error;
-    }
+    int status = failure_get(recording, reterr);
     int committed = fm_file_writer_commit(&recording->file, status != 0 ? NULL : reterr);
     status = status != 0 ? status : committed;
     recording_free(recording);

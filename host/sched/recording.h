@@ -8,7 +8,8 @@
  *
  * The scheduler never waits for the disk: when FM_RECORDING_BUFFERS are full and not written, or
  * writing fails, the recording ends there, is good up to there, and says why when it is closed.
- * What is recorded is in the file a second later at the latest.
+ * What is recorded is in the file a second later at the latest, if there are steps or somebody
+ * flushes once a second.
  */
 #ifndef FM_HOST_SCHED_RECORDING_H
 #define FM_HOST_SCHED_RECORDING_H
@@ -24,6 +25,9 @@ struct fm_recording;
 int FM_NODISCARD fm_recording_open(const char *path, const struct fm_sched_record_header *header,
                                    struct fm_recording **ret_recording, struct fm_error *reterr);
 void fm_recording_step(struct fm_recording *recording, const struct fm_sched_record_step *step);
+/* Gives what there is to the file's thread; by who steps, between two steps. Why the recording has
+ * ended, if it has. */
+int FM_NODISCARD fm_recording_flush(struct fm_recording *recording, struct fm_error *reterr);
 /* Writes what is left and the end. A failure, also one from before, is said once, here. Accepts
  * NULL. */
 int FM_NODISCARD fm_recording_close(struct fm_recording *recording, struct fm_error *reterr);

@@ -3,6 +3,8 @@ recording of that says the same. Files are read here with nothing but json and b
 import base64
 import json
 import os
+import resource
+import socket
 import stat
 import struct
 import subprocess
@@ -121,7 +123,7 @@ def record(path, times):
 @test
 def a_replay_sends_the_same_at_the_same_times():
     paths = [os.path.join(directory.name, name + ".jsonl") for name in ("first", "http", "grpc")]
-    times = [0, 0, 0.05, 0.3, 0.31, 0.32, 0.7, 0.7, 0.7, 0.9, 3.0, 3.0]
+    times = [0, 0, 0.05, 0.3, 0.31, 0.32, 0.7, 0.7, 0.7, 0.9, 2.0, 2.0]
     recorded = record(paths[0], times)
     assert len(recorded) == len(times)
     for path, protocol, speed in ((paths[1], "http", 1), (paths[2], "grpc", 4)):
@@ -174,9 +176,11 @@ def what_does_not_fit_is_said():
         for index in range(30):
             server.infer_binary("echo", head, [struct.pack("<f", index) * 250])
         contains(server.wait_log("payload_recording_full"), "small.jsonl")
-        server.wait_log("payloads_left_out")
         settled(server, 30)
         assert metric(server, 'fermata_payload_requests_total{outcome="left_out"}') > 10
+        log = server.stop()
+    assert log.count("payload_recording_full") == 1 and "payloads_left_out" not in log, log
+    contains(log, "payloads_recorded")
     requests, last = requests_of(path)
     assert 10 < len(requests) < 20 and last["left_out"] == 30 - len(requests), last
     assert os.path.getsize(path) <= 20000
@@ -186,6 +190,65 @@ def what_does_not_fit_is_said():
         server.infer("echo", one())
     assert requests_of(path)[1]["sampled_out"] == 1
     contains(fermata("serve", repo, "--record-payload-share", "0.5", code=2)[1], "--record-payloads")
+
+
+@test
+def an_end_by_force_loses_nothing():
+    slow = serving.repository(os.path.join(directory.name, "slow"), echo=serving.ECHO, slow=serving.sleeper("1000s"))
+    for name, code, words in (("timeout", 1, ("--exit-timeout", "0.2s")), ("forced", 130, ())):
+        path, life = (os.path.join(directory.name, name + end) for end in (".jsonl", ".fmrec"))
+        with Server(slow, "--record-payloads", path, "--record", life, "--no-measure", "--no-admission", "--slo", "10000s", *words) as server:
+            for index in range(20):
+                server.infer("echo", one(value=float(index)))
+            client = server.connect()
+            body = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
+            client.sendall(("POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)).encode())
+            settled(server, 21)
+            server.signal()
+            server.wait_log("draining")
+            if code == 130:
+                server.signal()
+            contains(server.ended(code), "payloads_recorded", "requests=21")
+            client.close()
+        requests, last = requests_of(path)
+        assert last["left_out"] == 0 and [request["model"] for request in requests] == ["echo"] * 20 + ["slow"], requests
+        contains(fermata("sim", "--replay", life, code=0)[0], "21 requests", "identical")
+
+
+@test
+def a_disk_that_fails_costs_no_request():
+    path, life = (os.path.join(directory.name, "full" + end) for end in (".jsonl", ".fmrec"))
+    with Server(repo, "--record-payloads", path, "--record", life, "--no-measure") as server:
+        server.infer("echo", one())
+        settled(server, 1)
+        end = time.monotonic() + 30
+        while os.path.getsize(life) == 0:  # nothing more happens that could push it there
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        # No file may grow any more, as on a full disk.
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, 1))
+        for index in range(10):
+            server.infer("echo", one(value=float(index)))
+        server.wait_log(" recording_failed")
+        server.wait_log("payload_recording_failed")
+        for index in range(10):
+            server.infer("echo", one(value=float(index)))
+        settled(server, 21)
+        log = server.stop()
+    assert log.count(" recording_failed") == 1 == log.count("payload_recording_failed"), log
+    contains(next(line for line in server.log if " recording_failed" in line), "full.fmrec", "large", "serving without it")
+    contains(next(line for line in server.log if "payload_recording_failed" in line), "full.jsonl", "large")
+    lines = lines_of(path)
+    assert lines[0]["format"] == "fermata-payloads/1" and len(lines) == 2 and content(lines[1], "x") == floats(1, 2), lines
+    # A server that cannot start leaves none behind.
+    for option in ("--record", "--record-payloads"):
+        path = os.path.join(directory.name, "none" + option)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            fermata("serve", repo, option, path, "--http-port", str(taken.getsockname()[1]), *serving.ANY_PORTS[2:], code=None)
+        assert not os.path.exists(path), path
+        contains(fermata("serve", repo, option, os.path.join(directory.name, "nowhere", "x"), *serving.ANY_PORTS, code=None)[1], "nowhere/x")
 
 
 run()

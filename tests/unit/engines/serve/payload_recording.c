@@ -4,6 +4,7 @@
  */
 #include "engines/serve/payload_recording.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -240,6 +241,47 @@ TEST(several_threads)
     CHECK_UINT_EQ(found.requests + found.end.left_out, THREADS * EACH);
     CHECK_UINT_EQ(found.end.left_out, 0);
     (void)unlink(path);
+}
+
+static void use_until(void *argument)
+{
+    const _Atomic bool *over = argument;
+    for (uint32_t i = 0; !atomic_load(over); i++) {
+        put(shared, 7, i % 300);
+        if (i % 8 == 0) {
+            fm_sleep_until(fm_os_now_ns() + 20000); /* so that the files stay small */
+        }
+    }
+}
+
+TEST(an_end_while_others_go_on)
+{
+    for (uint32_t round = 0; round < 10; round++) {
+        struct fm_thread threads[THREADS];
+        struct fm_payload_recording_stats stats;
+        struct found found;
+        _Atomic bool over = false;
+        shared = recording_open(UINT64_C(1) << 30, 1);
+        CHECK(shared != NULL);
+        for (uint32_t i = 0; i < THREADS; i++) {
+            CHECK_INT_EQ(fm_thread_start(&threads[i], "test", use_until, &over), 0);
+        }
+        do {
+            fm_payload_recording_stats(shared, &stats);
+        } while (stats.recorded < 20);
+        fm_payload_recording_end(shared);
+        fm_payload_recording_stats(shared, &stats);
+        file_look(&found); /* whole, though they still put */
+        atomic_store(&over, true);
+        for (uint32_t i = 0; i < THREADS; i++) {
+            fm_thread_join(&threads[i]);
+        }
+        CHECK_UINT_EQ(found.wrong, 0);
+        CHECK_UINT_EQ(found.requests, stats.recorded);
+        CHECK_UINT_EQ(found.end.recorded, stats.recorded);
+        fm_payload_recording_close(shared);
+        (void)unlink(path);
+    }
 }
 
 TEST_MAIN()

@@ -3,12 +3,16 @@
  */
 #include "host/sched/recording.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/file.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
 #include "tests/harness/test.h"
 
 enum { STEPS = 200000 };
@@ -98,6 +102,60 @@ TEST(a_file_that_cannot_be_written_is_said)
     CHECK(fm_recording_open("/nowhere/at/all.fmrec", &of, &recording, &error) != 0);
     CHECK_STR_CONTAINS(error.text, "/nowhere/at/all.fmrec");
     CHECK_INT_EQ(fm_recording_close(NULL, &error), 0);
+}
+
+/* Waits until `bytes` are in the file, or the recording ended. */
+static void written_wait(const struct fm_recording *recording, uint64_t bytes,
+                         struct fm_recording_stats *ret_stats)
+{
+    for (uint32_t i = 0; i < 30000; i++) {
+        fm_recording_stats_get(recording, ret_stats);
+        if (ret_stats->ended || ret_stats->bytes >= bytes) {
+            return;
+        }
+        fm_sleep_until(fm_os_now_ns() + 1000000);
+    }
+}
+
+TEST(what_is_flushed_is_in_the_file_and_a_full_disk_is_said)
+{
+    char path[64];
+    struct fm_error error = {0};
+    struct fm_recording *recording = NULL;
+    struct fm_recording_stats stats;
+    struct fm_sched_event event;
+    struct fm_sched_record_header of = header();
+    struct rlimit before;
+    (void)snprintf(path, sizeof path, "/tmp/fm-recording-%ld", (long)getpid());
+    (void)unlink(path);
+    CHECK_INT_EQ(fm_recording_open(path, &of, &recording, &error), 0);
+    struct fm_sched_record_step step = step_of(1, &event);
+    fm_recording_step(recording, &step);
+    CHECK_INT_EQ(fm_recording_flush(recording, &error), 0);
+    written_wait(recording, 1, &stats);
+    CHECK(stats.bytes > 0 && !stats.ended);
+    CHECK_INT_EQ(fm_recording_flush(recording, &error), 0); /* with nothing to say */
+
+    /* As on a full disk. */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    CHECK_INT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const struct rlimit none = {.rlim_cur = 1, .rlim_max = before.rlim_max};
+    CHECK_INT_EQ(setrlimit(RLIMIT_FSIZE, &none), 0);
+    int status = 0;
+    for (uint64_t i = 2; i < 30000 && status == 0; i++) {
+        step = step_of(i, &event);
+        fm_recording_step(recording, &step);
+        status = fm_recording_flush(recording, &error);
+        fm_sleep_until(fm_os_now_ns() + 1000000);
+    }
+    CHECK_INT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+    CHECK_INT_LT(status, 0);
+    CHECK_STR_CONTAINS(error.text, path);
+    fm_recording_stats_get(recording, &stats);
+    CHECK(stats.ended);
+    CHECK_INT_EQ(fm_recording_flush(recording, &error), status);
+    CHECK_INT_EQ(fm_recording_close(recording, &error), status);
+    CHECK_INT_EQ(unlink(path), 0);
 }
 
 int main(int argc, char **argv)
