@@ -229,7 +229,7 @@ TEST(what_cannot_be_met_or_fails_is_said_with_its_stage)
                           "backend: emulated\nmax_batch_size: 8\n"
                           "settings: {inputs: \"x:FP32[-1,2]\", outputs: \"y:FP32[-1,2]\", "
                           "fail_every: 1}\n",
-                          1000 * MS, &error),
+                          60000 * MS, &error),
                  0);
     calls_run(&rig, calls, 0);
     for (uint32_t i = 0; i < CALLS; i++) {
