@@ -111,7 +111,7 @@ static void rig_open(struct rig *rig, const struct rig_options *options)
                                                 .models = {rig->model},
                                                 .profiles = {&rig->profile},
                                                 .slo_ns = options->slo_ns > 0 ? options->slo_ns
-                                                                              : 2000 * MS};
+                                                                              : 10000 * MS};
     status = status != 0 ? status : fm_pool_model_add(rig->pool, &model, &rig->in_pool, &error);
     if (status != 0) {
         rig_fail(&error);

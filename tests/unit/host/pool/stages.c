@@ -160,7 +160,7 @@ TEST(answers_come_through_all_stages)
     static struct call calls[CALLS];
     struct rig rig;
     struct fm_error error = {0};
-    int status = rig_open(&rig, identity, 2000 * MS, &error);
+    int status = rig_open(&rig, identity, 10000 * MS, &error);
     CHECK_STR_EQ(error.text, "");
     CHECK_INT_EQ(status, 0);
     calls_run(&rig, calls, 0);
@@ -183,7 +183,7 @@ TEST(items_of_several_requests_run_together)
                           "backend: emulated\nmax_batch_size: 8\n"
                           "settings: {inputs: \"x:FP32[-1,2]\", outputs: \"y:FP32[-1,2]\", "
                           "alpha: 100us, beta: 4ms}\n",
-                          2000 * MS, &error),
+                          10000 * MS, &error),
                  0);
     calls_run(&rig, calls, 0);
     for (uint32_t i = 0; i < CALLS; i++) {
