@@ -4,11 +4,13 @@
  *
  *   fuzz_x [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]
  *
- * FILEs replace the built-in seeds. --only runs one mutation, for a debugger. --smoke is what meson
- * runs: the defaults. --canary runs only the proof that the target can fail. When the target
+ * Seeds are the target's own and what tests/fuzz/corpus/x holds: inputs that libFuzzer found to
+ * take other paths. FILEs replace both. --only runs one mutation, for a debugger. --smoke is what
+ * meson runs: the defaults. --canary runs only the proof that the target can fail. When the target
  * crashes, the last line says how to repeat that one run. With -Dlibfuzzer=true the linker takes
  * libFuzzer's main() instead of this one. Thread rule: one thread.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -21,7 +23,7 @@
 #include "core/util/random.h"
 #include "tests/fuzz/check.h"
 
-enum { SEEDS_MAX = 256, INPUT_BYTES_MAX = 1 << 20, SEED_BYTES_MAX = 1 << 18, RUNS_DEFAULT = 2000 };
+enum { SEEDS_MAX = 2048, INPUT_BYTES_MAX = 1 << 20, SEED_BYTES_MAX = 1 << 18, RUNS_DEFAULT = 2000 };
 
 struct options {
     uint64_t seed;
@@ -108,6 +110,34 @@ static void seeds_add_built_in(uint8_t *scratch)
     if (seed_count == 0) {
         seed_add(scratch, 0);
     }
+}
+
+/* In the order of their names, so that a run can be repeated. */
+static bool seeds_add_corpus(const char *program, uint8_t *scratch)
+{
+    static const char prefix[] = "fuzz_fuzz_";
+    const char *root = getenv("FM_SOURCE_ROOT");
+    const char *name = strrchr(program, '/') != NULL ? strrchr(program, '/') + 1 : program;
+    char path[4096];
+    struct dirent **entries = NULL;
+    bool good = true;
+    if (root == NULL || strncmp(name, prefix, sizeof(prefix) - 1) != 0) {
+        return true;
+    }
+    int length =
+        snprintf(path, sizeof(path), "%s/tests/fuzz/corpus/%s/", root, name + sizeof(prefix) - 1);
+    int count =
+        length > 0 && (size_t)length < sizeof(path) ? scandir(path, &entries, NULL, alphasort) : 0;
+    for (int i = 0; i < count; i++) {
+        const char *file = entries[i]->d_name;
+        if (good && file[0] != '.' && strlen(file) < sizeof(path) - (size_t)length) {
+            memcpy(path + length, file, strlen(file) + 1);
+            good = seed_add_file(path, scratch);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return good;
 }
 
 /* --- Mutation --- */
@@ -313,6 +343,9 @@ int main(int argc, char **argv)
     crashes_watch();
     if (seed_count == 0) {
         seeds_add_built_in(scratch);
+        if (!seeds_add_corpus(argv[0], scratch)) {
+            return 2;
+        }
     }
     bool failed = false;
     int tests = 0;
