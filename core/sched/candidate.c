@@ -193,6 +193,15 @@ static struct fm_sched_readiness readiness_of(const struct fm_sched *sched,
     return readiness;
 }
 
+void fm_sched_candidate_window(const struct fm_sched *sched, uint32_t id, uint64_t deadline_ns,
+                               uint32_t count, uint64_t *ret_frontrun_ns, uint64_t *ret_latest_ns)
+{
+    struct fm_sched_readiness readiness =
+        readiness_of(sched, &sched->models[id], deadline_ns, count);
+    *ret_frontrun_ns = readiness.willing_ns;
+    *ret_latest_ns = readiness.latest_ns;
+}
+
 static enum fm_sched_model_state state_of(const struct fm_sched *sched,
                                           const struct fm_sched_readiness *readiness)
 {

@@ -301,7 +301,9 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
         .request_first = actions->request_count,
         .request_count = count,
         .request = FM_SCHED_NONE,
+        .rested = place->accelerator >= sched->active_end,
     };
+    struct fm_sched_action *action = &actions->items[actions->count - 1];
     uint32_t *link = &running->first;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t request = take(sched, model, skip);
@@ -311,6 +313,10 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
         sched->shed.served[node->priority]++;
         *link = request;
         link = &node->next[0];
+        if (i == 0 && sched->options.part == FM_SCHED_PART_WHOLE) {
+            fm_sched_candidate_window(sched, model_id, node->deadline_ns, count,
+                                      &action->frontrun_ns, &action->latest_ns);
+        }
         actions->requests[actions->request_count++] = request;
         if (i >= FM_REQUEST_QUEUE_AHEAD) {
             fm_request_table_note(

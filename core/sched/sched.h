@@ -188,10 +188,16 @@ enum fm_sched_action_kind {
 struct fm_sched_action {
     enum fm_sched_action_kind kind;
     uint32_t model;
-    uint32_t accelerator;   /* START, PREEMPT, DONE */
-    uint64_t batch;         /* START, PREEMPT, DONE: number of the batch, from 1, never reused */
-    uint64_t start_ns;      /* START: when it is to run, now or later */
-    uint64_t expected_ns;   /* START: when it should be done */
+    uint32_t accelerator; /* START, PREEMPT, DONE */
+    uint64_t batch;       /* START, PREEMPT, DONE: number of the batch, from 1, never reused */
+    uint64_t start_ns;    /* START: when it is to run, now or later */
+    uint64_t expected_ns; /* START: when it should be done */
+    /* START, not of parts; for who looks on: they are not recorded. The window of the candidate
+     * that it became: from when on the policy would have let it start (0: at once), and when it had
+     * to at the latest. */
+    uint64_t frontrun_ns;
+    uint64_t latest_ns;
+    bool rested;            /* START, likewise: the load had not kept the accelerator in use */
     uint32_t request_first; /* START, DONE: index into actions.requests */
     uint32_t request_count;
     uint32_t request;                 /* DROP */

@@ -446,6 +446,10 @@ uint32_t fm_sched_candidate_count(const struct fm_sched *sched, uint32_t model);
 /* Puts a model into the ready heap of `state`, and of no other. */
 void fm_sched_candidate_enter(struct fm_sched *sched, uint32_t model,
                               enum fm_sched_model_state state, uint32_t reach_class, uint64_t key);
+/* When a batch of so many, the earliest with deadline_ns, may start: as the policy has it
+ * (willing), and at the latest. */
+void fm_sched_candidate_window(const struct fm_sched *sched, uint32_t id, uint64_t deadline_ns,
+                               uint32_t count, uint64_t *ret_frontrun_ns, uint64_t *ret_latest_ns);
 /* The largest batch, of those whose earliest deadline this is, that could run in time on an
  * accelerator that is free at free_ns and takes permille/1000 of the profile's time. */
 uint32_t fm_sched_candidate_within(const struct fm_sched *sched,

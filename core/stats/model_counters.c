@@ -91,8 +91,6 @@ static void scalars_add(struct fm_model_totals *totals, const struct fm_model_co
     totals->deadlines_missed += fm_live_count_read(&counters->deadlines_missed);
     totals->answers_late += fm_live_count_read(&counters->answers_late);
     totals->bytes_copied += fm_live_count_read(&counters->bytes_copied);
-    totals->allocations += fm_live_count_read(&counters->allocations);
-    totals->syscalls += fm_live_count_read(&counters->syscalls);
     uint64_t last_ms = fm_live_count_read(&counters->last_inference_ms);
     totals->last_inference_ms =
         last_ms > totals->last_inference_ms ? last_ms : totals->last_inference_ms;

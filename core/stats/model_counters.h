@@ -92,8 +92,6 @@ struct fm_model_counters {
     fm_live_count answers_late;      /* of those: answers */
     fm_live_count last_inference_ms; /* wall time; 0: none yet */
     fm_live_count bytes_copied;
-    fm_live_count allocations;
-    fm_live_count syscalls;
     struct fm_live_histogram histograms[FM_COUNTED_HISTOGRAM_COUNT_];
     uint32_t batch_max;
     struct fm_live_batch_row rows[]; /* by batch size, 0 .. batch_max; larger ones in the last */
@@ -150,13 +148,10 @@ static inline void fm_model_count_cache(struct fm_model_counters *counters, bool
     fm_live_time_add(&counters->times[hit ? FM_COUNTED_CACHE_HIT : FM_COUNTED_CACHE_MISS], 1, ns);
 }
 
-/* What a request cost: tensor bytes copied, allocations, system calls. */
-static inline void fm_model_count_cost(struct fm_model_counters *counters, uint64_t bytes_copied,
-                                       uint64_t allocations, uint64_t syscalls)
+/* What a request cost: tensor bytes copied. */
+static inline void fm_model_count_cost(struct fm_model_counters *counters, uint64_t bytes_copied)
 {
     fm_live_count_add(&counters->bytes_copied, bytes_copied);
-    fm_live_count_add(&counters->allocations, allocations);
-    fm_live_count_add(&counters->syscalls, syscalls);
 }
 
 /* --- the thread that runs batches --------------------------------------------------------------
@@ -212,8 +207,6 @@ struct fm_model_totals {
     uint64_t answers_late;
     uint64_t last_inference_ms; /* the latest */
     uint64_t bytes_copied;
-    uint64_t allocations;
-    uint64_t syscalls;
     struct fm_histogram_totals histograms[FM_COUNTED_HISTOGRAM_COUNT_];
     struct fm_batch_row_total *rows; /* by batch size, row_count of them; NULL: none */
     uint32_t row_count;

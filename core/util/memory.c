@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/util/assert.h"
+#include "core/util/tally.h"
 
 /* The countdown is 0 (off) except in tests, so one relaxed load is all that production pays. */
 static atomic_uint_fast64_t fail_countdown;
@@ -15,8 +16,10 @@ static atomic_int fail_persistent;
 static atomic_uint_fast64_t allocation_count;
 static atomic_int counting;
 
+/* Before each allocation. */
 static int should_fail(void)
 {
+    fm_tally_add(FM_TALLY_ALLOCATIONS, 1);
     if (atomic_load_explicit(&counting, memory_order_relaxed) == 0) {
         return 0;
     }

@@ -9,10 +9,15 @@
 #include "engines/serve/model_document.h"
 #include "engines/serve/serve_internal.h"
 
+bool fm_serve_is_ready_by(const struct fm_serve *serve, const struct fm_catalog_view *view)
+{
+    return !fm_serve_is_draining(serve) &&
+           fm_catalog_view_is_ready(view, serve->options->strict_readiness);
+}
+
 bool fm_serve_is_ready(const struct fm_serve_loop *loop)
 {
-    return !fm_serve_is_draining(loop->serve) &&
-           fm_catalog_view_is_ready(loop->reader.view, loop->serve->options->strict_readiness);
+    return fm_serve_is_ready_by(loop->serve, loop->reader.view);
 }
 
 void fm_serve_write_server(const struct fm_serve_loop *loop, struct fm_text *text,

@@ -50,7 +50,7 @@ static void close_gates(struct fm_server *server)
     atomic_store(&server->closed, true);
     for (uint32_t i = 0; i < server->loop_count; i++) {
         while (atomic_load(&server->gates[i].posting) > 0) {
-            /* Posting takes less than a microsecond, if its thread is not interrupted. */
+            /* Posting takes less than a microsecond, what the observer writes some milliseconds. */
             fm_sleep_until(fm_os_now_ns() + 10000);
         }
     }

@@ -2,8 +2,9 @@
  * What a program asks of the server inside it: documents, readiness, loading and unloading. See
  * embedded.h.
  *
- * A question is answered on one of the server's loops, where the catalog's view and all writers of
- * documents are; whoever asks waits, unless that loop is the one it runs on.
+ * A question is answered on one of the server's loops, where the catalog's view and writers of
+ * documents are; whoever asks waits, unless that loop is the one it runs on. Metrics and state come
+ * from the observer, which is asked at once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +114,8 @@ static bool document_write(struct question *question)
         break;
     case FM_SERVER_METRICS:
     case FM_SERVER_STATE:
-        (void)!fm_serve_observe_write(loop, question->document == FM_SERVER_STATE, text, error);
+        (void)!fm_serve_observe_write(loop->serve, question->document == FM_SERVER_STATE, text,
+                                      error);
         break;
     default:
         (void)fm_error_set(error, FM_EINVAL, "there is no document %d", (int)question->document);
@@ -166,7 +168,10 @@ static bool question_ask(struct fm_server *server, struct question *question)
     }
     struct fm_serve_loop *here = fm_embedded_here(server);
     question->loop = here != NULL ? here : loop;
-    if (here != NULL) {
+    bool observed =
+        question->kind == ASK_DOCUMENT &&
+        (question->document == FM_SERVER_METRICS || question->document == FM_SERVER_STATE);
+    if (here != NULL || observed) {
         if (question->kind == ASK_OPERATION) {
             (void)fm_error_set(&question->error, FM_EINVAL,
                                "a callback of the server cannot wait for a model: it would wait "

@@ -413,22 +413,13 @@ static enum fm_counted_failure failure_of(const struct fm_inference *inference,
     return FM_COUNTED_REJECTED;
 }
 
-/* The batch that it led, on its accelerator, and where it was itself if it is a sampled one. */
-static void spans_put(const struct fm_inference *inference, bool led)
+/* Where it was, if it is a sampled one. */
+static void spans_put(const struct fm_inference *inference)
 {
     struct fm_serve *serve = inference->loop->serve;
     const struct fm_pool_request *run = &inference->run.pool;
     uint32_t ring = inference->loop->index;
     struct fm_span span = {.batch = run->batch, .model = inference->serving->span_model};
-    if (led) {
-        span.start_ns = run->started_ns;
-        span.end_ns = run->done_ns;
-        span.count = run->batch_rows;
-        span.kind = FM_SPAN_BATCH;
-        span.track = FM_TRACK_ACCELERATOR;
-        span.index = run->accelerator;
-        fm_timeline_put(&serve->timeline, ring, &span);
-    }
     if (!fm_timeline_samples(&serve->timeline, inference->number)) {
         return;
     }
@@ -438,6 +429,7 @@ static void spans_put(const struct fm_inference *inference, bool led)
         uint64_t end_ns;
     } phases[] = {{FM_SPAN_DECODE, inference->received_ns, run->arrived_ns},
                   {FM_SPAN_QUEUE, run->arrived_ns, run->started_ns},
+                  {FM_SPAN_HELD, run->started_ns - run->held_ns, run->started_ns},
                   {FM_SPAN_COMPUTE, run->started_ns, run->done_ns},
                   {FM_SPAN_ENCODE, run->done_ns, fm_os_now_ns()}};
     span.request = inference->number + 1;
@@ -455,7 +447,7 @@ static void spans_put(const struct fm_inference *inference, bool led)
 static void batch_count(struct fm_inference *inference, struct fm_model_counters *counters)
 {
     const struct fm_pool_request *run = &inference->run.pool;
-    fm_model_count_start(counters, run->started_ns - run->arrived_ns, 0);
+    fm_model_count_start(counters, run->started_ns - run->arrived_ns, run->held_ns);
     struct fm_counted_batch batch = {.requests = 1,
                                      .input_ns = run->computing_ns - run->started_ns,
                                      .infer_ns = run->computed_ns - run->computing_ns,
@@ -471,7 +463,7 @@ static void batch_count(struct fm_inference *inference, struct fm_model_counters
         rows -= batch.rows;
         fm_model_count_batch(counters, &batch);
     }
-    spans_put(inference, led > 0);
+    spans_put(inference);
 }
 
 /* A pipeline's request is one execution, which takes all of its time. */
@@ -541,10 +533,9 @@ void fm_inference_count(struct fm_inference *inference, const struct fm_error *e
     } else if (error == NULL && inference->submitted && serving->model == NULL) {
         pipeline_count(inference, counters, total_ns);
     }
-    fm_model_count_cost(counters,
-                        inference->decoded.bytes_copied + inference->response.bytes_copied +
-                            (pooled ? inference->run.pool.bytes_copied : 0),
-                        0, 0);
+    fm_model_count_cost(counters, inference->decoded.bytes_copied +
+                                      inference->response.bytes_copied +
+                                      (pooled ? inference->run.pool.bytes_copied : 0));
     if (error == NULL) {
         uint64_t deadline_ns = inference->deadline_ns != 0
                                    ? inference->deadline_ns

@@ -30,9 +30,9 @@ static void publish(struct fm_serve_loop *loop, uint64_t now_ns)
     if (loop->grpc != NULL) {
         fm_grpc_server_stats(loop->grpc, &counts.grpc);
     }
-    fm_mutex_lock(&loop->serve->observe_lock);
+    fm_mutex_lock(&loop->serve->counts_lock);
     loop->counts = counts;
-    fm_mutex_unlock(&loop->serve->observe_lock);
+    fm_mutex_unlock(&loop->serve->counts_lock);
 }
 
 /* What came in this round goes to the scheduler together. */

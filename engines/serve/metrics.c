@@ -87,9 +87,6 @@ FAMILY(drops, COUNTER, "fermata_drops_total",
        "Requests that were let go before they ran, by reason.");
 FAMILY(copied, COUNTER, "fermata_request_copied_bytes_total",
        "Tensor bytes that the server copied for requests.");
-FAMILY(allocations, COUNTER, "fermata_request_allocations_total",
-       "Memory allocations made for requests.");
-FAMILY(syscalls, COUNTER, "fermata_request_syscalls_total", "System calls made for requests.");
 FAMILY(state_, GAUGE, "fermata_model_state",
        "1 for the state in which the model's version is, 0 for the others.");
 FAMILY(load_seconds, GAUGE, "fermata_model_load_seconds", "How long loading took.");
@@ -193,8 +190,6 @@ static void own_counters_write(struct fm_prometheus *page, struct model_labels *
             totals->drops[i]);
     }
     fm_prometheus_uint(page, &copied, two, totals->bytes_copied);
-    fm_prometheus_uint(page, &allocations, two, totals->allocations);
-    fm_prometheus_uint(page, &syscalls, two, totals->syscalls);
 }
 
 static void model_gauges_write(struct fm_prometheus *page, struct model_labels *labels,
@@ -481,6 +476,30 @@ FAMILY(process_start, GAUGE, "process_start_time_seconds",
 FAMILY(process_open, GAUGE, "process_open_fds", "Number of open file descriptors.");
 FAMILY(process_fds_max, GAUGE, "process_max_fds", "Maximum number of open file descriptors.");
 FAMILY(process_threads, GAUGE, "process_threads", "Number of OS threads in the process.");
+FAMILY(allocations, COUNTER, "fermata_allocations_total",
+       "Memory allocations by the server's own code, of all threads.");
+FAMILY(system_calls, COUNTER, "fermata_system_calls_total",
+       "System calls of event loops and threads that pass work on, by what for.");
+FAMILY(nv_cpu, GAUGE, "nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]");
+FAMILY(nv_cpu_total, GAUGE, "nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes");
+FAMILY(nv_cpu_used, GAUGE, "nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes");
+
+static void tally_write(struct fm_prometheus *page, const struct fm_view_process *process)
+{
+    static const struct {
+        const char *name;
+        enum fm_tally tally;
+    } calls[] = {{"read", FM_TALLY_READS},
+                 {"write", FM_TALLY_WRITES},
+                 {"wait", FM_TALLY_WAITS},
+                 {"wake", FM_TALLY_WAKES}};
+    fm_prometheus_uint(page, &allocations, none, process->tally[FM_TALLY_ALLOCATIONS]);
+    for (size_t i = 0; i < FM_COUNT_OF(calls); i++) {
+        const struct fm_prometheus_label label = {"call", calls[i].name};
+        fm_prometheus_uint(page, &system_calls, (struct fm_prometheus_labels){&label, 1},
+                           process->tally[calls[i].tally]);
+    }
+}
 
 static void process_write(struct fm_prometheus *page, const struct fm_view *view)
 {
@@ -493,6 +512,10 @@ static void process_write(struct fm_prometheus *page, const struct fm_view *view
     fm_prometheus_uint(page, &process_open, none, process->open_descriptors);
     fm_prometheus_uint(page, &process_fds_max, none, process->descriptors_max);
     fm_prometheus_uint(page, &process_threads, none, process->threads);
+    tally_write(page, process);
+    fm_prometheus_number(page, &nv_cpu, none, process->machine_cpu);
+    fm_prometheus_uint(page, &nv_cpu_total, none, process->machine_memory);
+    fm_prometheus_uint(page, &nv_cpu_used, none, process->machine_memory_used);
 }
 
 static void models_write(struct fm_prometheus *page, const struct fm_view *view)

@@ -2,8 +2,9 @@
  * What the server shows of itself: the picture for metrics, dashboard and trace, and the paths they
  * are behind. See serve_internal.h.
  *
- * Any loop answers; what is made of the counts (rates, history, advice) is under one lock, which
- * only those who look take.
+ * Any loop is asked and answers; a thread of its own, the observer, writes the documents (with
+ * hundreds of models that takes tens of milliseconds) and makes of the counts what is made of them:
+ * rates, history, advice. Thread rule: the picture is the observer's.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "core/util/tally.h"
 #include "engines/serve/debug_trace.h"
 #include "engines/serve/metrics.h"
 #include "engines/serve/pages.h"
@@ -23,41 +25,7 @@
 #include "host/os/os.h"
 #include "host/os/process_facts.h"
 
-/* --- names in the timeline ---------------------------------------------------------------------
- */
-
-uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name)
-{
-    uint32_t number = 0;
-    fm_mutex_lock(&serve->observe_lock);
-    while (number < serve->span_model_count && strcmp(serve->span_models[number], name) != 0) {
-        number++;
-    }
-    if (number == serve->span_model_count) {
-        char **names = fm_realloc(serve->span_models, (number + 1) * sizeof *names);
-        char *copy = fm_strdup(name);
-        serve->span_models = names != NULL ? names : serve->span_models;
-        if (names != NULL && copy != NULL) {
-            names[number] = copy;
-            serve->span_model_count++;
-        } else {
-            fm_free(copy);
-            number = FM_TIMELINE_NONE;
-        }
-    }
-    fm_mutex_unlock(&serve->observe_lock);
-    return number;
-}
-
-void fm_serve_observe_release(struct fm_serve *serve)
-{
-    for (uint32_t i = 0; i < serve->span_model_count; i++) {
-        fm_free(serve->span_models[i]);
-    }
-    fm_free(serve->span_models);
-}
-
-/* --- the picture: with observe_lock held --------------------------------------------------------
+/* --- the picture -------------------------------------------------------------------------------
  */
 
 struct picture {
@@ -66,9 +34,13 @@ struct picture {
     struct fm_view_accelerator *accelerators;
     char (*accelerator_names)[24];
     struct fm_view_loop *loops;
+    const char **span_models;
     const struct fm_catalog_view *catalog;
     struct fm_text log; /* of the state document */
 };
+
+/* So often what was counted is looked at. */
+#define TICK_NS UINT64_C(1000000000)
 
 /* With the scheduler standing still. */
 static void scheduler_look(void *context, const struct fm_sched *sched,
@@ -154,8 +126,9 @@ static void accelerators_fill(struct fm_serve *serve, struct picture *picture)
     }
 }
 
-static void loops_fill(const struct fm_serve *serve, struct picture *picture)
+static void loops_fill(struct fm_serve *serve, struct picture *picture)
 {
+    fm_mutex_lock(&serve->counts_lock);
     for (uint32_t i = 0; i < serve->loop_count; i++) {
         const struct fm_serve_loop_counts *counts = &serve->loops[i].counts;
         picture->loops[i] = (struct fm_view_loop){
@@ -172,9 +145,10 @@ static void loops_fill(const struct fm_serve *serve, struct picture *picture)
             .bytes_sent = counts->http.bytes_sent + counts->grpc.bytes_sent,
             .cpu_ns = counts->cpu_ns};
     }
+    fm_mutex_unlock(&serve->counts_lock);
 }
 
-static void process_fill(struct fm_view_process *ret_process)
+static void process_fill(const struct fm_serve *serve, struct fm_view_process *ret_process)
 {
     struct fm_process_facts facts;
     fm_process_facts_get(&facts);
@@ -184,7 +158,12 @@ static void process_fill(struct fm_view_process *ret_process)
                                             .virtual_bytes = facts.virtual_bytes,
                                             .open_descriptors = facts.open_descriptors,
                                             .descriptors_max = facts.descriptors_max,
-                                            .threads = facts.threads};
+                                            .threads = facts.threads,
+                                            .machine_cpu = serve->observer.cpu_utilization};
+    fm_machine_memory_get(&ret_process->machine_memory, &ret_process->machine_memory_used);
+    for (uint32_t i = 0; i < FM_TALLY_COUNT_; i++) {
+        ret_process->tally[i] = fm_tally_total((enum fm_tally)i);
+    }
 }
 
 /* What is kept of requests and answers: the response cache, the recording of payloads. */
@@ -219,21 +198,25 @@ static void picture_deinit(struct picture *picture)
     fm_free(picture->accelerators);
     fm_free(picture->accelerator_names);
     fm_free(picture->loops);
+    fm_free(picture->span_models);
     fm_text_deinit(&picture->log);
 }
 
 /* FM_ENOMEM. */
-static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
+static int picture_take(struct fm_serve *serve, struct picture *picture)
 {
-    struct fm_serve *serve = loop->serve;
+    struct fm_serve_observer *observer = &serve->observer;
     uint32_t accelerators = fm_pool_accelerator_count(serve->pool);
-    *picture = (struct picture){.catalog = loop->reader.view};
+    uint32_t span_models;
+    *picture = (struct picture){.catalog = observer->reader.view};
+    picture->span_models = fm_serve_span_names(serve, &span_models);
     picture->models = fm_alloc_zero(picture->catalog->row_count + 1, sizeof *picture->models);
     picture->accelerators = fm_alloc_zero(accelerators, sizeof *picture->accelerators);
     picture->accelerator_names = fm_alloc_zero(accelerators, sizeof *picture->accelerator_names);
     picture->loops = fm_alloc_zero(serve->loop_count, sizeof *picture->loops);
     if (picture->models == NULL || picture->accelerators == NULL ||
-        picture->accelerator_names == NULL || picture->loops == NULL) {
+        picture->accelerator_names == NULL || picture->loops == NULL ||
+        picture->span_models == NULL) {
         picture_deinit(picture);
         return FM_ENOMEM;
     }
@@ -245,7 +228,7 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
                                      .now_ns = fm_os_now_ns(),
                                      .wall_ns = fm_os_wall_ns(),
                                      .start_wall_ns = serve->start_wall_ns,
-                                     .ready = fm_serve_is_ready(loop),
+                                     .ready = fm_serve_is_ready_by(serve, observer->reader.view),
                                      .draining = fm_serve_is_draining(serve),
                                      .cpu_count = fm_os_cpu_count(),
                                      .models = picture->models,
@@ -254,16 +237,13 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
                                      .accelerator_count = accelerators,
                                      .loops = picture->loops,
                                      .loop_count = serve->loop_count,
-                                     .advice = &serve->advice,
-                                     .process = {.cpu_ns = fm_os_cpu_ns(),
-                                                 .resident_bytes = fm_os_memory_now(),
-                                                 .peak_bytes = fm_os_memory_peak()},
-                                     .history = &serve->history,
+                                     .advice = &observer->advice,
+                                     .history = &observer->history,
                                      .timeline = &serve->timeline,
-                                     .span_models = (const char *const *)serve->span_models,
-                                     .span_model_count = serve->span_model_count,
+                                     .span_models = picture->span_models,
+                                     .span_model_count = span_models,
                                      .log = ""};
-    process_fill(&picture->view.process);
+    process_fill(serve, &picture->view.process);
     if (serve->otlp != NULL) {
         struct fm_otlp_stats otlp;
         fm_otlp_exporter_stats(serve->otlp, &otlp);
@@ -282,10 +262,10 @@ static int picture_take(struct fm_serve_loop *loop, struct picture *picture)
 }
 
 /* Adds up what was counted of every model. */
-static void models_sample(struct fm_serve_loop *loop, uint64_t now_ns,
+static void models_sample(struct fm_serve *serve, uint64_t now_ns,
                           struct fm_history_totals *ret_totals)
 {
-    const struct fm_catalog_view *view = loop->reader.view;
+    const struct fm_catalog_view *view = serve->observer.reader.view;
     *ret_totals = (struct fm_history_totals){0};
     for (size_t i = 0; i < view->row_count; i++) {
         if (view->rows[i].entry != NULL) {
@@ -296,14 +276,33 @@ static void models_sample(struct fm_serve_loop *loop, uint64_t now_ns,
     }
 }
 
-void fm_serve_observe_tick(struct fm_serve *serve)
+/* What the timeline shows besides batches: who rests, and how many wait. */
+static void spans_put(struct fm_serve *serve, const struct fm_view *view)
 {
-    struct fm_serve_loop *loop = &serve->loops[0];
+    for (uint32_t i = 0; i < view->accelerator_count; i++) {
+        if (view->accelerators[i].rest_until_ns > view->now_ns) {
+            fm_serve_span_rest(serve, i, view->now_ns);
+        }
+    }
+    const struct fm_span queued = {.start_ns = view->now_ns,
+                                   .end_ns = view->now_ns,
+                                   .model = FM_TIMELINE_NONE,
+                                   .count = view->sched.queued,
+                                   .kind = FM_SPAN_QUEUED,
+                                   .track = FM_TRACK_LOOP};
+    fm_timeline_put(&serve->timeline, serve->loop_count, &queued);
+}
+
+/* About once a second. */
+static void on_tick(void *context)
+{
+    struct fm_serve *serve = context;
+    struct fm_serve_observer *observer = &serve->observer;
     struct picture picture;
-    fm_mutex_lock(&serve->observe_lock);
     struct fm_history_now now = {.now_ns = fm_os_now_ns(), .wall_ns = fm_os_wall_ns()};
-    models_sample(loop, now.now_ns, &now.totals);
-    if (picture_take(loop, &picture) == 0) {
+    models_sample(serve, now.now_ns, &now.totals);
+    fm_machine_cpu_look(&observer->cpu, &observer->cpu_utilization);
+    if (picture_take(serve, &picture) == 0) {
         const struct fm_sched_stats *stats = &picture.view.sched;
         uint64_t requests = now.totals.good + now.totals.late + now.totals.dropped;
         uint64_t bad = now.totals.late + now.totals.dropped;
@@ -312,15 +311,16 @@ void fm_serve_observe_tick(struct fm_serve *serve)
             .accelerators_active = stats->accelerators_active,
             .need_milli = stats->busy_milli,
             .bad_permyriad = requests > 0 ? (uint32_t)(bad * 10000 / requests) : 0};
-        serve->advice = fm_advisor_update(&serve->advisor, now.now_ns, &input);
+        observer->advice = fm_advisor_update(&observer->advisor, now.now_ns, &input);
         now.queued = stats->queued;
         now.accelerators_up = stats->accelerators_up;
         now.accelerators_use = stats->accelerators_busy;
-        now.wanted = serve->advice.wanted;
+        now.wanted = observer->advice.wanted;
+        spans_put(serve, &picture.view);
         picture_deinit(&picture);
     }
-    fm_history_sample(&serve->history, &now);
-    fm_mutex_unlock(&serve->observe_lock);
+    fm_history_sample(&observer->history, &now);
+    fm_loop_alarm(observer->loop, TICK_NS, on_tick, serve);
 }
 
 /* --- documents ----------------------------------------------------------------------------------
@@ -346,10 +346,9 @@ static int trace_write(const struct fm_view *view, const char *query, struct fm_
     return 0;
 }
 
-static int document_write(struct fm_serve_loop *loop, enum document document, const char *query,
+static int document_write(struct fm_serve *serve, enum document document, const char *query,
                           struct fm_text *text, struct fm_error *reterr)
 {
-    struct fm_serve *serve = loop->serve;
     struct fm_state_query state = {0};
     struct picture picture;
     int status = 0;
@@ -359,13 +358,13 @@ static int document_write(struct fm_serve_loop *loop, enum document document, co
     if (status != 0) {
         return status;
     }
-    fm_mutex_lock(&serve->observe_lock);
     struct fm_history_totals totals;
-    models_sample(loop, fm_os_now_ns(), &totals);
-    status = picture_take(loop, &picture);
+    models_sample(serve, fm_os_now_ns(), &totals);
+    status = picture_take(serve, &picture);
     if (status != 0) {
-        (void)fm_error_set(reterr, status, "out of memory for the document");
-    } else if (document == DOCUMENT_METRICS) {
+        return fm_error_set(reterr, status, "out of memory for the document");
+    }
+    if (document == DOCUMENT_METRICS) {
         fm_metrics_write(&picture.view, text);
     } else if (document == DOCUMENT_STATE) {
         fm_log_recent(&picture.log);
@@ -374,34 +373,148 @@ static int document_write(struct fm_serve_loop *loop, enum document document, co
     } else {
         status = trace_write(&picture.view, query, text, reterr);
     }
-    if (picture.models != NULL) {
-        picture_deinit(&picture);
-    }
-    fm_mutex_unlock(&serve->observe_lock);
+    picture_deinit(&picture);
     return status;
 }
 
-int fm_serve_observe_write(struct fm_serve_loop *loop, bool state, struct fm_text *text,
-                           struct fm_error *reterr)
-{
-    return document_write(loop, state ? DOCUMENT_STATE : DOCUMENT_METRICS, "", text, reterr);
-}
+/* A document that is being waited for. */
+struct asked {
+    struct fm_loop_task task;
+    struct fm_serve *serve;
+    struct fm_http_request *http;
+    enum document document;
+};
 
-static void document_answer(struct fm_serve_loop *loop, struct fm_http_request *http,
-                            enum document document)
+/* On the observer's thread. */
+static void document_answer(struct fm_loop_task *task)
 {
     static const char *const types[] = {[DOCUMENT_METRICS] = FM_PROMETHEUS_TYPE,
                                         [DOCUMENT_STATE] = "application/json",
                                         [DOCUMENT_TRACE] = FM_DEBUG_TRACE_TYPE};
+    struct asked *asked = FM_CONTAINER_OF(task, struct asked, task);
     struct fm_text text = {0};
     struct fm_error error = {0};
-    if (document_write(loop, document, http->query, &text, &error) != 0) {
+    if (document_write(asked->serve, asked->document, asked->http->query, &text, &error) != 0) {
         fm_text_deinit(&text);
-        fm_serve_http_error(http, fm_status_http(error.status), error.text);
+        fm_serve_http_error(asked->http, fm_status_http(error.status), error.text);
     } else {
-        fm_serve_http_text(http, 200, types[document], &text);
+        fm_serve_http_text(asked->http, 200, types[asked->document], &text);
+    }
+    fm_free(asked);
+}
+
+static void document_ask(struct fm_serve_loop *loop, struct fm_http_request *http,
+                         enum document document)
+{
+    struct asked *asked = fm_alloc(sizeof *asked);
+    if (asked == NULL) {
+        fm_serve_http_error(http, fm_status_http(FM_ENOMEM), "out of memory for the document");
+        return;
+    }
+    *asked = (struct asked){
+        .task = {.run = document_answer}, .serve = loop->serve, .http = http, .document = document};
+    fm_loop_post(loop->serve->observer.loop, &asked->task);
+}
+
+/* On the stack of a thread that waits. */
+struct waited {
+    struct fm_loop_task task;
+    struct fm_serve *serve;
+    enum document document;
+    struct fm_text *text;
+    struct fm_error *error; /* or NULL */
+    int status;
+    struct fm_mutex lock;
+    struct fm_condition changed;
+    bool done; /* behind the lock */
+};
+
+/* On the observer's thread. */
+static void waited_write(struct fm_loop_task *task)
+{
+    struct waited *waited = FM_CONTAINER_OF(task, struct waited, task);
+    waited->status =
+        document_write(waited->serve, waited->document, "", waited->text, waited->error);
+    fm_mutex_lock(&waited->lock);
+    waited->done = true;
+    fm_condition_signal(&waited->changed);
+    fm_mutex_unlock(&waited->lock);
+}
+
+int fm_serve_observe_write(struct fm_serve *serve, bool state, struct fm_text *text,
+                           struct fm_error *reterr)
+{
+    struct waited waited = {.task = {.run = waited_write},
+                            .serve = serve,
+                            .document = state ? DOCUMENT_STATE : DOCUMENT_METRICS,
+                            .text = text,
+                            .error = reterr};
+    fm_mutex_init(&waited.lock);
+    fm_condition_init(&waited.changed);
+    fm_loop_post(serve->observer.loop, &waited.task);
+    fm_mutex_lock(&waited.lock);
+    while (!waited.done) {
+        fm_condition_wait(&waited.changed, &waited.lock);
+    }
+    fm_mutex_unlock(&waited.lock);
+    fm_condition_deinit(&waited.changed);
+    fm_mutex_deinit(&waited.lock);
+    return waited.status;
+}
+
+/* --- the observer ------------------------------------------------------------------------------
+ */
+
+static void on_stop_task(struct fm_loop_task *task)
+{
+    struct fm_serve_observer *observer = FM_CONTAINER_OF(task, struct fm_serve_observer, stop_task);
+    fm_loop_stop(observer->loop);
+}
+
+int fm_serve_observer_open(struct fm_serve *serve, struct fm_error *reterr)
+{
+    const struct fm_advice_options advice = {.accelerators_min = 1,
+                                             .accelerators_max = FM_SCHED_ACCELERATORS_LIMIT,
+                                             .headroom_permille = 200};
+    struct fm_serve_observer *observer = &serve->observer;
+    observer->stop_task.run = on_stop_task;
+    int status = fm_advisor_init(&observer->advisor, &advice, reterr);
+    return status == 0 ? fm_loop_create(&observer->loop, reterr) : status;
+}
+
+static void observer_run(void *argument)
+{
+    struct fm_serve_observer *observer = argument;
+    fm_thread_background();
+    fm_loop_run(observer->loop);
+}
+
+int fm_serve_observer_start(struct fm_serve *serve, struct fm_error *reterr)
+{
+    struct fm_serve_observer *observer = &serve->observer;
+    fm_loop_alarm(observer->loop, TICK_NS, on_tick, serve);
+    int status = fm_thread_start(&observer->thread, "fm-observer", observer_run, observer);
+    observer->running = status == 0;
+    return status == 0 ? 0 : fm_error_set(reterr, status, "cannot start the thread that observes");
+}
+
+void fm_serve_observer_stop(struct fm_serve *serve)
+{
+    struct fm_serve_observer *observer = &serve->observer;
+    if (observer->running) {
+        fm_loop_post(observer->loop, &observer->stop_task);
+        fm_thread_join(&observer->thread);
+        observer->running = false;
     }
 }
+
+void fm_serve_observer_release(struct fm_serve *serve)
+{
+    fm_loop_destroy(serve->observer.loop);
+}
+
+/* --- paths -------------------------------------------------------------------------------------
+ */
 
 struct page {
     struct fm_page page;
@@ -463,7 +576,7 @@ bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *
     } else if (is_page) {
         page_answer(http, &page);
     } else {
-        document_answer(loop, http, document);
+        document_ask(loop, http, document);
     }
     return true;
 }

@@ -4,7 +4,7 @@
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
  * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
  * (what both protocols say), embedded*.c (the server in another program, its calls), observe.c
- * (metrics, dashboard, trace), guard.c (who may ask what).
+ * (metrics, dashboard, trace), spans.c (the timeline), guard.c (who may ask what).
  *
  * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
  * requests are served, but for what is atomic or says whose it is.
@@ -30,6 +30,7 @@
 #include "host/messages/messages.h"
 #include "host/net/grpc_server.h"
 #include "host/net/http_server.h"
+#include "host/os/process_facts.h"
 #include "host/os/thread.h"
 
 struct fm_inference;
@@ -74,7 +75,7 @@ struct fm_serve_loop {
     struct fm_random random;         /* of ids in traces */
     struct fm_random payload_random; /* of the share of requests that is recorded */
     uint64_t publish_ns;
-    struct fm_serve_loop_counts counts; /* under the server's observe_lock */
+    struct fm_serve_loop_counts counts; /* under the server's counts_lock */
     struct fm_loop_task drain_task;
     struct fm_loop_task stop_task;
     struct fm_loop_task drained_task; /* runs on the main loop */
@@ -87,6 +88,24 @@ struct fm_serve_owner {
     /* Once: it drains from now on, because of fm_serve_drain or of what loading found. */
     void (*draining)(struct fm_serve *serve);
     void *context;
+};
+
+/*
+ * A thread that writes what takes long to write (metrics, dashboard, trace) and follows what was
+ * counted: a loop without listeners, so that no request waits for a page.
+ */
+struct fm_serve_observer {
+    struct fm_loop *loop;
+    struct fm_thread thread;
+    bool running;
+    struct fm_catalog_reader reader;
+    struct fm_loop_task stop_task;
+    /* Its own: what is made of what was counted (fm_serving.totals and .recent, too). */
+    struct fm_advisor advisor;
+    struct fm_advice advice;
+    struct fm_history history;
+    struct fm_machine_cpu cpu; /* as of the last look */
+    double cpu_utilization;    /* since the one before */
 };
 
 struct fm_serve {
@@ -123,13 +142,12 @@ struct fm_serve {
     enum fm_serve_end end;
     struct fm_error failure; /* why the server ends although nobody asked it to */
 
-    /* Under observe_lock: what is made of what was counted, too (fm_serving.totals, .recent). */
-    struct fm_mutex observe_lock;
-    struct fm_advisor advisor;
-    struct fm_advice advice;
-    struct fm_history history;
+    struct fm_serve_observer observer;
+    struct fm_mutex counts_lock; /* of the loops' counts: held for a copy */
+    struct fm_mutex names_lock;
     char **span_models; /* names of models in the timeline, by their number; kept to the end */
     uint32_t span_model_count;
+    _Atomic uint64_t *rest_told_ns; /* by accelerator: what the timeline has of its rests */
 };
 
 static inline bool fm_serve_is_draining(const struct fm_serve *serve)
@@ -139,6 +157,7 @@ static inline bool fm_serve_is_draining(const struct fm_serve *serve)
 
 /* Whether requests should be sent here, as this loop sees it. */
 bool fm_serve_is_ready(const struct fm_serve_loop *loop);
+bool fm_serve_is_ready_by(const struct fm_serve *serve, const struct fm_catalog_view *view);
 
 /* --- loop.c --- */
 
@@ -391,21 +410,39 @@ void fm_serve_grpc_stream(struct fm_grpc_service_call *call, struct fm_buffer *b
 /* The client is gone: what is on its way is not wanted. */
 void fm_serve_grpc_infer_cancel(struct fm_grpc_service_call *call);
 
-/* --- observe.c: any loop --- */
+/* --- spans.c --- */
 
+/* After the pool was made. FM_ENOMEM. */
+int FM_NODISCARD fm_serve_spans_init(struct fm_serve *serve);
+void fm_serve_spans_release(struct fm_serve *serve);
 /* A number for the model in the timeline; the same name has the same. FM_TIMELINE_NONE: no memory.
  */
 uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name);
+/* Those names, in memory to be freed; the names themselves stay. NULL: no memory. */
+const char **fm_serve_span_names(struct fm_serve *serve, uint32_t *ret_count);
+/* A run, with its window and the rest before it; as fm_pool_run_fn. */
+void fm_serve_span_run(void *context, const struct fm_pool_run *run);
+/* An accelerator rests as of now. On the observer's thread. */
+void fm_serve_span_rest(struct fm_serve *serve, uint32_t accelerator, uint64_t now_ns);
+
+/* --- observe.c --- */
+
 void fm_serve_observe_handle(void *context, struct fm_http_request *http); /* the metrics port */
 /* "/", "/try", their files, "/metrics", "/debug/...": true when the path was one of these. */
 bool fm_serve_observe_route(struct fm_serve_loop *loop, struct fm_http_request *http);
-/* The dashboard's state, else the metrics, as they are served there. */
-int FM_NODISCARD fm_serve_observe_write(struct fm_serve_loop *loop, bool state,
-                                        struct fm_text *text, struct fm_error *reterr);
+/* The dashboard's state, else the metrics, as they are served there. Waits for the observer, which
+ * runs; any other thread. */
+int FM_NODISCARD fm_serve_observe_write(struct fm_serve *serve, bool state, struct fm_text *text,
+                                        struct fm_error *reterr);
 /* What a path of the above is for access. */
 enum fm_access_class fm_serve_observe_class(const struct fm_http_request *http);
-/* About once a second, on the main loop. */
-void fm_serve_observe_tick(struct fm_serve *serve);
-void fm_serve_observe_release(struct fm_serve *serve);
+/* Makes the observer's loop; after that its reader may be added to the catalog. */
+int FM_NODISCARD fm_serve_observer_open(struct fm_serve *serve, struct fm_error *reterr);
+/* Its thread. Documents that were asked for before are written then. */
+int FM_NODISCARD fm_serve_observer_start(struct fm_serve *serve, struct fm_error *reterr);
+/* When no other loop runs: what was asked for is answered before. */
+void fm_serve_observer_stop(struct fm_serve *serve);
+/* When the catalog is closed. */
+void fm_serve_observer_release(struct fm_serve *serve);
 
 #endif

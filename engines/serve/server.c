@@ -19,14 +19,11 @@
 #define REQUESTS_MAX_DEFAULT 1024u
 /* One event loop for so many CPUs: the others are for what accelerators there are. */
 #define CPUS_PER_LOOP 4u
-/* The timeline: spans of each loop, and of how many requests one shows its phases. */
-#define SPANS        16384u
-#define SAMPLE_EVERY 16u
 /* Spans that are not sent at the end have so long. */
 #define OTLP_GRACE_NS UINT64_C(2000000000)
 /* So many models that had to be abandoned are remembered. */
 #define ABANDONED_REMEMBERED 64u
-/* So often what was counted is looked at. */
+/* So often what was recorded is written. */
 #define TICK_NS UINT64_C(1000000000)
 
 void fm_serve_stop_when_done(struct fm_serve *serve)
@@ -254,6 +251,11 @@ static struct fm_catalog_operation operation(struct fm_serve *serve,
 /* --- models into the pool ----------------------------------------------------------------------
  */
 
+static uint32_t span_model(void *context, const char *name)
+{
+    return fm_serve_span_model(context, name);
+}
+
 static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error *reterr)
 {
     struct fm_serve *serve = context;
@@ -269,7 +271,9 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
                                                .goal = serve->options->goal,
                                                .goal_given = serve->options->goal_given,
                                                .cache = serve->cache != NULL,
-                                               .measure = serve->options->measure};
+                                               .measure = serve->options->measure,
+                                               .span_model = span_model,
+                                               .context = serve};
     if (serve->cache == NULL && fm_servable_response_cache(entry->servable)) {
         fm_log(FM_LOG_WARNING, "response_cache_off", FM_LOG_TEXT("model", entry->name),
                FM_LOG_TEXT("text",
@@ -280,7 +284,6 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
     struct fm_serving *serving = NULL;
     int status = fm_serving_create(&options, entry, &serving, reterr);
     if (status == 0) {
-        serving->span_model = fm_serve_span_model(serve, entry->name);
         entry->attached = serving;
     }
     return status;
@@ -342,6 +345,9 @@ static int catalog_open(struct fm_serve *serve, struct fm_error *reterr)
     for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
         fm_catalog_add_reader(serve->catalog, &serve->loops[i].reader, serve->loops[i].loop);
     }
+    if (status == 0) {
+        fm_catalog_add_reader(serve->catalog, &serve->observer.reader, serve->observer.loop);
+    }
     serve->starting = operation(serve, FM_CATALOG_START, on_started);
     serve->stopping = operation(serve, FM_CATALOG_STOP, on_stopped);
     serve->polling = operation(serve, FM_CATALOG_POLL, on_polled);
@@ -391,8 +397,14 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
                                          .admit = options->admit,
                                          .hang_ns = options->hang_ns,
                                          .on_hang = on_hang,
-                                         .record_path = options->record_path};
-    return fm_pool_create(&pool, &serve->pool, reterr);
+                                         .on_run = fm_serve_span_run,
+                                         .record_path = options->record_path,
+                                         .context = serve};
+    int status = fm_pool_create(&pool, &serve->pool, reterr);
+    if (status == 0 && fm_serve_spans_init(serve) != 0) {
+        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the timeline");
+    }
+    return status;
 }
 
 /* --- the beginning and the end -----------------------------------------------------------------
@@ -440,22 +452,24 @@ void fm_serve_destroy(struct fm_serve *serve)
             fm_thread_join(&serve->loops[i].thread);
         }
     }
+    fm_serve_observer_stop(serve);
     fm_supervision_stop(&serve->supervision);
     fm_catalog_close(serve->catalog);
     for (uint32_t i = serve->loops != NULL ? serve->loop_count : 0; i > 0; i--) {
         fm_serve_loop_release(&serve->loops[i - 1]);
     }
+    fm_serve_observer_release(serve);
     fm_otlp_exporter_stop(serve->otlp, OTLP_GRACE_NS);
     fm_serve_recordings_end(serve);
     fm_pool_destroy(serve->pool);
-    fm_serve_observe_release(serve);
+    fm_serve_spans_release(serve);
     fm_shared_regions_deinit(&serve->regions);
-    fm_timeline_deinit(&serve->timeline);
     fm_payload_recording_close(serve->payloads);
     fm_response_cache_destroy(serve->cache);
     fm_access_destroy(serve->access);
     fm_tls_destroy(serve->tls);
-    fm_mutex_deinit(&serve->observe_lock);
+    fm_mutex_deinit(&serve->counts_lock);
+    fm_mutex_deinit(&serve->names_lock);
     fm_free(serve->loops);
     fm_free(serve);
 }
@@ -467,8 +481,7 @@ static int loops_open(struct fm_serve *serve, struct fm_error *reterr)
                         : cpus > CPUS_PER_LOOP    ? cpus / CPUS_PER_LOOP
                                                   : 1;
     serve->loops = fm_alloc_zero(serve->loop_count, sizeof *serve->loops);
-    if (serve->loops == NULL ||
-        fm_timeline_init(&serve->timeline, serve->loop_count, SPANS, SAMPLE_EVERY) != 0) {
+    if (serve->loops == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");
     }
     int status = 0;
@@ -512,7 +525,6 @@ static int payloads_open(struct fm_serve *serve, struct fm_error *reterr)
 static void on_tick(void *context)
 {
     struct fm_serve *serve = context;
-    fm_serve_observe_tick(serve);
     recording_tick(serve);
     fm_loop_alarm(serve->loops[0].loop, TICK_NS, on_tick, serve);
 }
@@ -520,10 +532,7 @@ static void on_tick(void *context)
 /* What needs nobody else. */
 static int parts_open(struct fm_serve *serve, struct fm_error *reterr)
 {
-    const struct fm_advice_options advice = {.accelerators_min = 1,
-                                             .accelerators_max = FM_SCHED_ACCELERATORS_LIMIT,
-                                             .headroom_permille = 200};
-    int status = fm_advisor_init(&serve->advisor, &advice, reterr);
+    int status = fm_serve_observer_open(serve, reterr);
     status = status != 0 ? status : access_open(serve, reterr);
     status = status != 0 ? status : tracing_start(serve, reterr);
     if (status == 0 && serve->options->response_cache_bytes > 0) {
@@ -547,7 +556,8 @@ int fm_serve_create(const struct fm_serve_options *options, const struct fm_serv
     serve->owner = *owner;
     serve->start_ns = fm_os_now_ns();
     serve->start_wall_ns = fm_os_wall_ns();
-    fm_mutex_init(&serve->observe_lock);
+    fm_mutex_init(&serve->counts_lock);
+    fm_mutex_init(&serve->names_lock);
     fm_shared_regions_init(&serve->regions);
     int status = parts_open(serve, reterr);
     if (status != 0) {
@@ -569,6 +579,7 @@ int fm_serve_start(struct fm_serve *serve, struct fm_error *reterr)
     for (uint32_t i = 1; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_start(&serve->loops[i], reterr);
     }
+    status = status != 0 ? status : fm_serve_observer_start(serve, reterr);
     if (status == 0) {
         serve->started = true;
         serve->loading = true;

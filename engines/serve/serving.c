@@ -202,6 +202,7 @@ static int options_fill(struct fm_serving *serving, const struct fm_serving_opti
     *ret_slowest_ns = 0;
     *ret_options =
         (struct fm_pool_model_options){.name = serving->entry->name,
+                                       .tag = serving->span_model,
                                        .statistic = FM_PROFILE_MEAN,
                                        .goal = options->goal_given  ? options->goal
                                                : serving->slo_given ? FM_SCHED_GOAL_BALANCED
@@ -324,6 +325,7 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
                      ? 0
                      : fm_error_set(reterr, FM_ENOMEM, "out of memory for the pipeline's stages");
     uint64_t latency_ns = 0;
+    char span[200];
     for (uint32_t i = 0; i < pipeline->stage_count && status == 0; i++) {
         if (bindings[i].model == NULL) {
             continue;
@@ -331,6 +333,9 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
         uint64_t slowest_ns = 0;
         status = options_fill(serving, options, i, NULL, &profiles[i * serving->type_count],
                               &models[i], &slowest_ns, reterr);
+        (void)snprintf(span, sizeof span, "%s/%s", serving->entry->name,
+                       pipeline->stages[i].spec->name);
+        models[i].tag = options->span_model(options->context, span);
         latency_ns += slowest_ns;
     }
     if (!serving->slo_given) {
@@ -382,6 +387,7 @@ int fm_serving_create(const struct fm_serving_options *options, struct fm_catalo
     serving->slo_given = serving->slo_ns > 0;
     serving->load = atomic_fetch_add_explicit(&loads, 1, memory_order_relaxed);
     serving->cached = options->cache && fm_servable_response_cache(entry->servable);
+    serving->span_model = options->span_model(options->context, entry->name);
     int status = counters_create(serving, reterr);
     if (status == 0) {
         status = fm_servable_model(entry->servable) != NULL

@@ -6,7 +6,7 @@
  * a file, or measured when it was loaded, and kept up with what batches really take), its counters,
  * what is remembered of requests to it.
  * Does not own: the entry, the pool, requests. Thread rule: attach and detach on threads of the
- * catalog; each loop writes its own counters and memory; the rest is the main loop's.
+ * catalog; each loop writes its own counters and memory; the rest is the observer's.
  */
 #ifndef FM_ENGINES_SERVE_SERVING_H
 #define FM_ENGINES_SERVE_SERVING_H
@@ -52,7 +52,7 @@ struct fm_serving {
     struct fm_oip_memo *memos;           /* by loop */
     uint32_t loop_count;
 
-    /* The main loop's. */
+    /* The observer's. */
     struct fm_model_totals totals;
     struct fm_recent recent;
     struct fm_batch_row_total *learnt; /* by batch size: what the profile is up to date with */
@@ -71,6 +71,9 @@ struct fm_serving_options {
     bool goal_given;
     bool cache;   /* there is a response cache */
     bool measure; /* run a model without a profile, to have one */
+    /* The number of a name in the timeline. */
+    uint32_t (*span_model)(void *context, const char *name);
+    void *context;
 };
 
 /* As the attach hook of the catalog: measures if it has to, and puts the entry into the pool. */
@@ -82,7 +85,7 @@ int FM_NODISCARD fm_serving_create(const struct fm_serving_options *options,
  * NULL. */
 bool fm_serving_destroy(struct fm_serving *serving);
 
-/* Adds up what was counted, and follows it: about once a second, on the main loop. */
+/* Adds up what was counted, and follows it: about once a second, by the observer. */
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns);
 
 #endif

@@ -18,6 +18,7 @@
 #include "core/stats/recent.h"
 #include "core/stats/timeline.h"
 #include "core/tensor/tensor.h"
+#include "core/util/tally.h"
 
 /* A version of a model, or a pipeline. */
 struct fm_view_model {
@@ -90,6 +91,10 @@ struct fm_view_process {
     uint32_t open_descriptors;
     uint32_t descriptors_max;
     uint32_t threads;
+    uint64_t tally[FM_TALLY_COUNT_];
+    double machine_cpu; /* share of all CPUs' time that somebody uses, 0 .. 1 */
+    uint64_t machine_memory;
+    uint64_t machine_memory_used;
 };
 
 #define FM_VIEW_ACCESS_REASONS 8u

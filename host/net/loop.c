@@ -15,6 +15,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "core/util/tally.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
@@ -90,10 +91,11 @@ static void stay_awake(struct fm_loop *loop)
     }
 }
 
-/* It only ends the wait. */
+/* It only ends the wait; libuv has read it. */
 static void woken(uv_async_t *wake)
 {
     (void)wake;
+    fm_tally_add(FM_TALLY_READS, 1);
 }
 
 static void idled(uv_idle_t *idle)
@@ -105,6 +107,7 @@ static void idled(uv_idle_t *idle)
 static void prepared(uv_prepare_t *prepare)
 {
     struct fm_loop *loop = prepare->data;
+    fm_tally_add(FM_TALLY_WAITS, 1);
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
@@ -252,6 +255,7 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task)
     } while (!atomic_compare_exchange_weak_explicit(&loop->posted, &last, task,
                                                     memory_order_release, memory_order_relaxed));
     if (atomic_exchange_explicit(&loop->awake, 1, memory_order_acq_rel) == 0) {
+        fm_tally_add(FM_TALLY_WAKES, 1);
         (void)uv_async_send(&loop->wake);
     }
     atomic_fetch_sub_explicit(&loop->posting, 1, memory_order_release);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/util/assert.h"
+#include "core/util/tally.h"
 #include "host/net/loop.h"
 
 /* Encrypted and written at a time. */
@@ -73,6 +74,7 @@ static void on_read(uv_stream_t *handle, ssize_t size, const uv_buf_t *buffer)
     struct fm_stream *stream = handle->data;
     fm_loop_stay_awake(handle->loop->data);
     stream->shared->stats.reads++;
+    fm_tally_add(FM_TALLY_READS, 1);
     if (size > 0 && !stream->closing) {
         stream->shared->stats.bytes_read += (uint64_t)size;
         if (stream->tls != NULL) {
@@ -234,6 +236,7 @@ static int write_raw(struct fm_stream *stream, uv_buf_t *buffers, unsigned count
 {
     int result = uv_try_write(&stream->socket.stream, buffers, count);
     stream->shared->stats.writes++;
+    fm_tally_add(FM_TALLY_WRITES, 1);
     if (result < 0 && result != UV_EAGAIN) {
         return FM_EIO;
     }
@@ -257,6 +260,7 @@ static int write_raw(struct fm_stream *stream, uv_buf_t *buffers, unsigned count
         stream->shared->stats.bytes_written += buffers[i].len;
     }
     stream->shared->stats.writes++;
+    fm_tally_add(FM_TALLY_WRITES, 1);
     stream->queued = true;
     return FM_EAGAIN;
 }
@@ -333,6 +337,7 @@ int fm_stream_say(struct fm_stream *stream, const char *text, size_t size)
         uv_buf_t buffer = {.base = (char *)text, .len = size};
         int result = uv_try_write(&stream->socket.stream, &buffer, 1);
         stream->shared->stats.writes++;
+        fm_tally_add(FM_TALLY_WRITES, 1);
         /* A part of it can be neither taken back nor completed. */
         return result == UV_EAGAIN ? FM_EAGAIN : result == (int)size ? 0 : FM_EIO;
     }

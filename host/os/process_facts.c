@@ -1,5 +1,5 @@
 /*
- * Facts of this process from /proc. See process_facts.h.
+ * Facts of this process and of the machine from /proc. See process_facts.h.
  */
 #include "host/os/process_facts.h"
 
@@ -45,5 +45,45 @@ void fm_process_facts_get(struct fm_process_facts *ret_facts)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         ret_facts->descriptors_max =
             limit.rlim_cur < UINT32_MAX ? (uint32_t)limit.rlim_cur : UINT32_MAX;
+    }
+}
+
+void fm_machine_memory_get(uint64_t *ret_total, uint64_t *ret_used)
+{
+    unsigned long long total_kib = 0;
+    unsigned long long available_kib = 0;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)sscanf(line, "MemTotal: %llu", &total_kib);
+        (void)sscanf(line, "MemAvailable: %llu", &available_kib);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    *ret_total = (uint64_t)total_kib << 10;
+    *ret_used = available_kib < total_kib ? (uint64_t)(total_kib - available_kib) << 10 : 0;
+}
+
+void fm_machine_cpu_look(struct fm_machine_cpu *cpu, double *utilization)
+{
+    /* user, nice, system, idle, waiting for disks, interrupts (two), taken by the host */
+    unsigned long long ticks[8] = {0};
+    FILE *file = fopen("/proc/stat", "re");
+    if (file == NULL) {
+        return;
+    }
+    int read = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &ticks[0], &ticks[1],
+                      &ticks[2], &ticks[3], &ticks[4], &ticks[5], &ticks[6], &ticks[7]);
+    (void)fclose(file);
+    struct fm_machine_cpu now = {0};
+    for (int i = 0; i < read; i++) {
+        now.all_ticks += ticks[i];
+        now.busy_ticks += i == 3 || i == 4 ? 0 : ticks[i];
+    }
+    if (now.all_ticks > cpu->all_ticks && now.busy_ticks >= cpu->busy_ticks) {
+        *utilization =
+            (double)(now.busy_ticks - cpu->busy_ticks) / (double)(now.all_ticks - cpu->all_ticks);
+        *cpu = now;
     }
 }

@@ -1,5 +1,6 @@
 /*
- * What the kernel counts of this process: memory, descriptors, threads. For metrics.
+ * What the kernel counts of this process (memory, descriptors, threads) and of the machine (CPUs,
+ * memory). For metrics.
  *
  * Thread rule: thread safe. Costs some 20 us, most of it for counting descriptors.
  */
@@ -18,5 +19,17 @@ struct fm_process_facts {
 
 /* 0 for what the kernel does not tell. */
 void fm_process_facts_get(struct fm_process_facts *ret_facts);
+
+/* Memory of the machine: all, and all but what is to be had. 0: not known. */
+void fm_machine_memory_get(uint64_t *ret_total, uint64_t *ret_used);
+
+/* Time of all CPUs of the machine since it started. Zero-initialise. */
+struct fm_machine_cpu {
+    uint64_t busy_ticks;
+    uint64_t all_ticks;
+};
+/* The share of the CPUs' time that was used since the last look, 0 .. 1; of the first look: since
+ * the machine started. Unchanged where the kernel does not tell, or no time has passed. */
+void fm_machine_cpu_look(struct fm_machine_cpu *cpu, double *utilization);
 
 #endif

@@ -7,7 +7,9 @@
  *
  * HOW IT WORKS. A power of two of items in a circle; each side writes one counter and keeps a copy
  * of the other side's, which it reads again only when the copy leaves it nothing to do (Lamport
- * 1977 with cached counters). Gaps keep the counters on cache lines of their own.
+ * 1977 with cached counters). Gaps keep the counters on cache lines of their own. A producer that
+ * finds a long ring empty begins again at its front, so that memory is touched (and counted as the
+ * process's) as far as items ever waited, not as far as items ever came.
  *
  * The age of what waits: a producer that calls fm_ring_stamp() after it has put something leaves
  * the time there if nothing older is waiting; the consumer collects it.
@@ -25,10 +27,15 @@
 
 #define FM_RING_LINE         128u /* two lines: neighbours are fetched in pairs */
 #define FM_RING_CAPACITY_MAX (1u << 28)
+/* So many items are put before the producer looks whether it may begin at the front again, and it
+ * looks so often. */
+#define FM_RING_FRONT 1024u
+#define FM_RING_LOOKS 64u
 
 struct fm_ring {
     _Atomic uint64_t put; /* items put so far; the producer's */
     uint64_t taken_seen;
+    uint64_t base; /* item number `base` lies at the front; the producer's, while it is empty */
     unsigned char gap_one[FM_RING_LINE];
     _Atomic uint64_t taken; /* items taken so far; the consumer's */
     uint64_t put_seen;
@@ -56,6 +63,18 @@ static inline uint64_t fm_ring_room(struct fm_ring *ring)
     return ring->mask + 1 - (put - ring->taken_seen);
 }
 
+/* Whatever the consumer sees later is behind the new base: it has taken all that was before. */
+static inline void fm_ring_rewind(struct fm_ring *ring, uint64_t put)
+{
+    if (((put - ring->base) & ring->mask) < FM_RING_FRONT || put % FM_RING_LOOKS != 0) {
+        return;
+    }
+    ring->taken_seen = atomic_load_explicit(&ring->taken, memory_order_acquire);
+    if (ring->taken_seen == put) {
+        ring->base = put;
+    }
+}
+
 /* False: full. item_size is a constant at the call, so that the copy is a few moves. */
 static inline bool fm_ring_put(struct fm_ring *ring, const void *item, size_t item_size)
 {
@@ -63,7 +82,8 @@ static inline bool fm_ring_put(struct fm_ring *ring, const void *item, size_t it
     if (put - ring->taken_seen > ring->mask && fm_ring_room(ring) == 0) {
         return false;
     }
-    memcpy(ring->items + (put & ring->mask) * item_size, item, item_size);
+    fm_ring_rewind(ring, put);
+    memcpy(ring->items + ((put - ring->base) & ring->mask) * item_size, item, item_size);
     atomic_store_explicit(&ring->put, put + 1, memory_order_release);
     return true;
 }
@@ -90,11 +110,12 @@ static inline void *fm_ring_peek(struct fm_ring *ring, uint32_t *ret_count)
             return NULL;
         }
     }
-    uint64_t row = ring->mask + 1 - (taken & ring->mask);
+    uint64_t index = (taken - ring->base) & ring->mask;
+    uint64_t row = ring->mask + 1 - index;
     uint64_t count = ring->put_seen - taken;
     count = count < row ? count : row;
     *ret_count = (uint32_t)count;
-    return ring->items + (taken & ring->mask) * ring->item_size;
+    return ring->items + index * ring->item_size;
 }
 
 static inline void fm_ring_take(struct fm_ring *ring, uint32_t count)

@@ -8,10 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/util/assert.h"
 #include "core/util/memory.h"
+#include "core/util/tally.h"
 #include "host/os/os.h"
 
 void fm_mutex_init(struct fm_mutex *mutex)
@@ -65,6 +69,7 @@ void fm_condition_deinit(struct fm_condition *condition)
 
 void fm_condition_wait(struct fm_condition *condition, struct fm_mutex *mutex)
 {
+    fm_tally_add(FM_TALLY_WAITS, 1);
     int status = pthread_cond_wait(&condition->handle, &mutex->handle);
     FM_ASSERT(status == 0);
 }
@@ -79,6 +84,7 @@ bool fm_condition_wait_until(struct fm_condition *condition, struct fm_mutex *mu
                              uint64_t deadline_ns)
 {
     struct timespec deadline = timespec_from_ns(deadline_ns);
+    fm_tally_add(FM_TALLY_WAITS, 1);
     int status = pthread_cond_timedwait(&condition->handle, &mutex->handle, &deadline);
     FM_ASSERT(status == 0 || status == ETIMEDOUT);
     return status == 0;
@@ -95,6 +101,8 @@ void fm_condition_broadcast(struct fm_condition *condition)
     int status = pthread_cond_broadcast(&condition->handle);
     FM_ASSERT(status == 0);
 }
+
+#define BACKGROUND_NICE 10
 
 struct thread_start {
     void (*run)(void *argument);
@@ -171,8 +179,15 @@ void fm_thread_join(struct fm_thread *thread)
 void fm_sleep_until(uint64_t deadline_ns)
 {
     struct timespec deadline = timespec_from_ns(deadline_ns);
+    fm_tally_add(FM_TALLY_WAITS, 1);
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) == EINTR) {
     }
+}
+
+void fm_thread_background(void)
+{
+    /* On Linux this is of one thread, named by its number. */
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BACKGROUND_NICE);
 }
 
 void fm_thread_timers_exact(void)

@@ -52,6 +52,9 @@ void fm_thread_join(struct fm_thread *thread); /* no-op when not running */
  * has gathered several. */
 void fm_thread_timers_exact(void);
 
+/* The calling thread gives way to the process's others where they want the CPUs. A wish. */
+void fm_thread_background(void);
+
 void fm_sleep_until(uint64_t deadline_ns);
 
 #endif

@@ -12,6 +12,13 @@
 /* --- who runs together -------------------------------------------------------------------------
  */
 
+/* Since the request was there and some accelerator idle, it was held back by choice. */
+static uint64_t held_ns(const struct fm_pool_batch *batch, const struct fm_pool_request *request)
+{
+    uint64_t since_ns = batch->idle_ns > request->arrived_ns ? batch->idle_ns : request->arrived_ns;
+    return batch->handed_ns > since_ns ? batch->handed_ns - since_ns : 0;
+}
+
 static void groups_make(struct fm_pool_batch *batch)
 {
     batch->group_count = 0;
@@ -27,6 +34,7 @@ static void groups_make(struct fm_pool_batch *batch)
             (struct fm_pool_group){.request = slot->request, .row = slot->row, .rows = 1};
         if (slot->row == 0) {
             slot->request->started_ns = batch->handed_ns;
+            slot->request->held_ns = held_ns(batch, slot->request);
         }
     }
 }
@@ -412,6 +420,30 @@ static void members_fail(struct fm_pool_batch *batch, const struct fm_error *err
     }
 }
 
+static void run_tell(struct fm_pool_batch *batch, uint32_t rows)
+{
+    const struct fm_pool_options *options = &batch->pool->options;
+    struct fm_pool_run run = {.worker = batch->accelerator->worker->index,
+                              .accelerator = batch->accelerator->index,
+                              .tag = batch->model->tag,
+                              .rows = rows,
+                              .batch = batch->number,
+                              .start_ns = batch->begun_ns,
+                              .end_ns = batch->execution.end_ns};
+    if (batch->begun_ns == batch->start_ns) {
+        /* It could not start before its first request was there. */
+        const struct fm_pool_group *first = &batch->groups[batch->members[0]];
+        uint64_t arrived_ns = first->request->arrived_ns;
+        run.frontrun_ns = batch->frontrun_ns > arrived_ns ? batch->frontrun_ns : arrived_ns;
+        run.latest_ns = batch->latest_ns;
+        run.rest_ns = batch->rest_ns;
+    }
+    batch->begun_ns = batch->execution.end_ns;
+    if (options->on_run != NULL) {
+        options->on_run(options->context, &run);
+    }
+}
+
 /* A run is over: answers, or another try one by one. */
 static void run_over(struct fm_pool_batch *batch, int status, uint32_t rows)
 {
@@ -420,6 +452,7 @@ static void run_over(struct fm_pool_batch *batch, int status, uint32_t rows)
     if (batch->execution.end_ns == 0) {
         batch->execution.end_ns = fm_os_now_ns();
     }
+    run_tell(batch, rows);
     if (status != 0 && batch->member_count > 1) {
         for (uint32_t i = 0; i < batch->member_count; i++) {
             struct fm_pool_group *group = &batch->groups[batch->members[i]];

@@ -180,6 +180,22 @@ static void on_drop(struct fm_pool *pool, const struct fm_sched_action *action)
     fm_pool_rows_fail(pool, request, 1, action->reason, &error);
 }
 
+/* The accelerator has one batch more: what it and the others did until now. */
+static void occupy(struct fm_pool *pool, struct fm_pool_accelerator *accelerator,
+                   struct fm_pool_batch *batch, bool rested)
+{
+    bool was_idle =
+        atomic_fetch_add_explicit(&accelerator->handed_count, 1, memory_order_relaxed) == 0;
+    uint32_t busy = was_idle ? atomic_fetch_add_explicit(&pool->busy_count, 1, memory_order_relaxed)
+                             : atomic_load_explicit(&pool->busy_count, memory_order_relaxed);
+    batch->idle_ns = busy < pool->accelerator_count
+                         ? atomic_load_explicit(&pool->idle_since_ns, memory_order_relaxed)
+                         : batch->handed_ns;
+    batch->rest_ns = was_idle && rested
+                         ? atomic_load_explicit(&accelerator->idle_since_ns, memory_order_relaxed)
+                         : 0;
+}
+
 static void on_start(struct fm_pool *pool, const struct fm_sched_action *action,
                      const uint32_t *requests)
 {
@@ -198,6 +214,9 @@ static void on_start(struct fm_pool *pool, const struct fm_sched_action *action,
     batch->number = action->batch;
     batch->start_ns = action->start_ns;
     batch->handed_ns = fm_os_now_ns();
+    batch->frontrun_ns = action->frontrun_ns;
+    batch->latest_ns = action->latest_ns;
+    occupy(pool, accelerator, batch, action->rested);
     batch->slot_count = action->request_count;
     memcpy(batch->slots, requests, action->request_count * sizeof *requests);
     fm_pool_worker_mail(accelerator->worker, batch);
@@ -288,6 +307,7 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     request->started_ns = 0;
     request->computing_ns = 0;
     request->computed_ns = 0;
+    request->held_ns = 0;
     atomic_init(&request->bytes_copied, 0);
     request->batch_rows = 0;
     request->batch = 0;
@@ -452,6 +472,7 @@ int fm_pool_model_add(struct fm_pool *pool, const struct fm_pool_model_options *
     }
     model->pool = pool;
     model->name = options->name;
+    model->tag = options->tag;
     atomic_init(&model->slo_ns, options->slo_ns);
     int status = model_check(pool, options, model, reterr);
     if (status != 0) {
@@ -621,6 +642,7 @@ static int accelerators_create(struct fm_pool *pool, const struct fm_pool_type *
             accelerator->index = index;
             accelerator->type = type;
             accelerator->instance = i;
+            atomic_init(&accelerator->idle_since_ns, fm_os_now_ns());
             uint32_t worker = types[type].shares_threads ? i / ACCELERATORS_PER_THREAD : i;
             accelerator->worker = &pool->workers[first_worker + worker];
             if (accelerator_init(pool, accelerator) != 0) {
@@ -703,6 +725,7 @@ int fm_pool_create(const struct fm_pool_options *options, struct fm_pool **ret_p
     }
     pool->options = *options;
     pool->submitter_count = options->submitter_count + 1;
+    atomic_init(&pool->idle_since_ns, fm_os_now_ns());
     fm_mutex_init(&pool->shared_lock);
     fm_mutex_init(&pool->lock);
     fm_mutex_init(&pool->watch.lock);
@@ -851,11 +874,17 @@ uint32_t fm_pool_accelerator_count(const struct fm_pool *pool)
     return pool->accelerator_count;
 }
 
+uint32_t fm_pool_worker_count(const struct fm_pool *pool)
+{
+    return pool->worker_count;
+}
+
 void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
                                struct fm_pool_accelerator_stats *ret_stats)
 {
     FM_ASSERT(accelerator < pool->accelerator_count);
     struct fm_pool_accelerator *of = &pool->accelerators[accelerator];
+    bool idle = atomic_load_explicit(&of->handed_count, memory_order_acquire) == 0;
     *ret_stats = (struct fm_pool_accelerator_stats){
         .type = pool->type_names[of->type],
         .batches = atomic_load_explicit(&of->batch_count, memory_order_relaxed),
@@ -863,6 +892,7 @@ void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
         .busy_ns = atomic_load_explicit(&of->busy_ns, memory_order_relaxed),
         .busy = atomic_load_explicit(&of->busy, memory_order_relaxed),
         .down = atomic_load_explicit(&of->down, memory_order_relaxed),
+        .idle_since_ns = idle ? atomic_load_explicit(&of->idle_since_ns, memory_order_relaxed) : 0,
         .hangs = atomic_load_explicit(&of->hangs, memory_order_relaxed)};
 }
 

@@ -57,6 +57,23 @@ struct fm_pool_hang {
 };
 typedef void fm_pool_hang_fn(void *context, const struct fm_pool_hang *hang);
 
+/* A run of a model that is over, well or not. */
+struct fm_pool_run {
+    uint32_t worker; /* whose thread it is: below fm_pool_worker_count() */
+    uint32_t accelerator;
+    uint32_t tag; /* of the model */
+    uint32_t rows;
+    uint64_t batch;
+    uint64_t start_ns;
+    uint64_t end_ns;
+    /* Of the batch's first run: when it could have started. Both 0: a later run. */
+    uint64_t frontrun_ns;
+    uint64_t latest_ns;
+    uint64_t rest_ns; /* the accelerator's rest ended with it, and had begun then; 0: it had none */
+};
+/* On the worker's thread, before the requests are done: be quick. */
+typedef void fm_pool_run_fn(void *context, const struct fm_pool_run *run);
+
 struct fm_pool_options {
     enum fm_sched_policy_kind policy; /* none that preempts */
     const struct fm_pool_type *types; /* borrowed during the call, but for the names */
@@ -72,7 +89,8 @@ struct fm_pool_options {
      * at least so long; 0: for ever. */
     uint64_t hang_ns;
     fm_pool_hang_fn *on_hang; /* NULL; or who is told */
-    void *context;            /* of on_hang */
+    fm_pool_run_fn *on_run;   /* NULL; or who is told */
+    void *context;            /* of on_hang and on_run */
 };
 
 /* FM_EINVAL: a count beyond its limit, a policy that preempts. FM_ENOMEM, FM_ELIMIT (threads). */
@@ -96,6 +114,7 @@ int FM_NODISCARD fm_pool_record_flush(struct fm_pool *pool, struct fm_error *ret
 
 struct fm_pool_model_options {
     const char *name; /* for messages; borrowed as long as the model is in the pool */
+    uint32_t tag;     /* the caller's, for on_run */
     /* By type; NULL: does not run there. Has an instance for each accelerator of the type. Not all
      * NULL, and the same ports in all. */
     struct fm_model *models[FM_SCHED_TYPES_LIMIT];
@@ -151,6 +170,7 @@ struct fm_pool_request {
     uint64_t computing_ns; /* the inputs were gathered */
     uint64_t computed_ns;
     uint64_t done_ns;
+    uint64_t held_ns;      /* of its wait: while some accelerator was idle */
     uint64_t bytes_copied; /* by gathering and putting together */
     uint64_t batch;
     uint32_t batch_rows;
@@ -187,8 +207,9 @@ struct fm_pool_accelerator_stats {
     uint64_t rows;    /* in them */
     uint64_t busy_ns; /* of what is over */
     bool busy;
-    bool down;      /* it does not answer */
-    uint64_t hangs; /* times it was given up */
+    bool down;              /* it does not answer */
+    uint64_t idle_since_ns; /* 0: it has something to do */
+    uint64_t hangs;         /* times it was given up */
 };
 
 /* Models that were abandoned. */
@@ -196,6 +217,7 @@ uint32_t fm_pool_abandoned_count(const struct fm_pool *pool);
 /* Accelerators that do not answer. */
 uint32_t fm_pool_down_count(const struct fm_pool *pool);
 uint32_t fm_pool_accelerator_count(const struct fm_pool *pool);
+uint32_t fm_pool_worker_count(const struct fm_pool *pool); /* threads of accelerators */
 void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
                                struct fm_pool_accelerator_stats *ret_stats);
 /* Called with the scheduler standing still, as fm_scheduler_look. */

@@ -46,6 +46,11 @@ struct fm_pool_batch {
     uint64_t number;
     uint64_t start_ns;
     uint64_t handed_ns;
+    uint64_t frontrun_ns; /* its window */
+    uint64_t latest_ns;
+    uint64_t rest_ns;  /* its accelerator rested since then; 0: it did not */
+    uint64_t idle_ns;  /* some accelerator was idle since then */
+    uint64_t begun_ns; /* the run that goes on: when it began, or the one before it ended */
     _Atomic bool used;
     /* Counts; odd while a model has the run. Whoever moves it away from an odd number has the
      * requests: the worker to the next even one, or whoever gives the run up by adding LOST. One
@@ -93,6 +98,8 @@ struct fm_pool_accelerator {
     uint32_t held_count;
     bool returns; /* it answers again: to be told when no lost batch is in the mail */
 
+    _Atomic uint32_t handed_count;  /* batches that it has */
+    _Atomic uint64_t idle_since_ns; /* if that is 0 */
     _Atomic uint64_t batch_count;
     _Atomic uint64_t row_count;
     _Atomic uint64_t busy_ns;
@@ -138,6 +145,7 @@ struct fm_pool_model {
     uint32_t input_count;
     uint32_t output_count;
     uint32_t batch_max; /* 0: does not batch */
+    uint32_t tag;
     _Atomic uint64_t slo_ns;
     _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT]; /* a run is given up after */
     /* Batches between having been handed out and being over, and requests that are not done. */
@@ -166,6 +174,8 @@ struct fm_pool {
     uint32_t accelerator_count;
     struct fm_pool_worker *workers;
     uint32_t worker_count;
+    _Atomic uint32_t busy_count;    /* accelerators that have a batch */
+    _Atomic uint64_t idle_since_ns; /* when they were last all busy */
 
     uint32_t submitter_count;    /* with the shared one, which is the last */
     struct fm_mutex shared_lock; /* of the shared submitter */
@@ -188,6 +198,8 @@ void fm_pool_rows_fail(struct fm_pool *pool, struct fm_pool_request *request, ui
 
 int FM_NODISCARD fm_pool_worker_start(struct fm_pool_worker *worker);
 void fm_pool_worker_stop(struct fm_pool_worker *worker);
+/* The accelerator has one batch less. */
+void fm_pool_worker_relieve(struct fm_pool_accelerator *accelerator, struct fm_pool *pool);
 /* From any thread. */
 void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
 

@@ -27,6 +27,17 @@ static void report(struct fm_pool_worker *worker, const struct fm_pool_batch *ba
     FM_ASSERT(put); /* there is room for all batches of all accelerators */
 }
 
+void fm_pool_worker_relieve(struct fm_pool_accelerator *accelerator, struct fm_pool *pool)
+{
+    uint64_t now_ns = fm_os_now_ns();
+    atomic_store_explicit(&accelerator->idle_since_ns, now_ns, memory_order_relaxed);
+    if (atomic_fetch_sub_explicit(&accelerator->handed_count, 1, memory_order_release) == 1 &&
+        atomic_fetch_sub_explicit(&pool->busy_count, 1, memory_order_relaxed) ==
+            pool->accelerator_count) {
+        atomic_store_explicit(&pool->idle_since_ns, now_ns, memory_order_relaxed);
+    }
+}
+
 /* Nothing of it is the scheduler's, nor its requests' any more. */
 static void batch_discard(struct fm_pool_batch *batch)
 {
@@ -34,6 +45,7 @@ static void batch_discard(struct fm_pool_batch *batch)
     /* All of them were given up. In this order: never more lost than in use. */
     atomic_fetch_sub_explicit(&model->lost, 1, memory_order_relaxed);
     uint64_t run = atomic_load_explicit(&batch->run, memory_order_relaxed) & ~FM_POOL_RUN_LOST;
+    fm_pool_worker_relieve(batch->accelerator, batch->pool);
     atomic_store_explicit(&batch->run, run + run % 2, memory_order_relaxed);
     batch->lost = false;
     atomic_store_explicit(&batch->used, false, memory_order_release);
@@ -78,6 +90,8 @@ static void batch_over(struct fm_pool_worker *worker, struct fm_pool_batch *batc
     uint64_t busy_ns = fm_os_now_ns() - batch->start_ns;
     atomic_fetch_add_explicit(&accelerator->busy_ns, busy_ns, memory_order_relaxed);
     atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
+    /* Before the report: what is told may lead to the next batch for this accelerator. */
+    fm_pool_worker_relieve(accelerator, worker->pool);
     report(worker, batch);
     accelerator->running = NULL;
     /* Before the flush: what is flushed may lead to the next batch for this accelerator. */
@@ -95,6 +109,7 @@ static void batch_begin(struct fm_pool_batch *batch)
     } else {
         batch->start_ns = batch->handed_ns;
     }
+    batch->begun_ns = batch->start_ns;
 }
 
 /* Runs it, and those of its accelerator that wait behind it. True: something ended. */

@@ -25,7 +25,7 @@ static void counters_fill(struct fm_view_sample *sample)
         fm_model_count_start(sample->counters, 2000000 + i * 1000, 1000000);
         fm_model_count_success(sample->counters, 5000000 + i * 50000,
                                i % 10 == 0 ? FM_DEADLINE_MISSED : FM_DEADLINE_MET);
-        fm_model_count_cost(sample->counters, 1024, 3, 2);
+        fm_model_count_cost(sample->counters, 1024);
     }
     for (uint32_t i = 0; i < 100; i++) {
         fm_model_count_batch(sample->counters,

@@ -41,6 +41,48 @@ TEST(what_is_put_is_taken_in_order_and_no_more_than_there_is_room)
     fm_ring_deinit(&ring);
 }
 
+TEST(a_ring_that_is_emptied_uses_its_front_again)
+{
+    enum { CAPACITY = 1 << 16, ROUNDS = 3000, EACH = 100 };
+    struct fm_ring ring;
+    CHECK_INT_EQ(fm_ring_init(&ring, CAPACITY, sizeof(uint32_t)), 0);
+    uint32_t next = 1;
+    uint32_t expected = 1;
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < EACH; i++, next++) {
+            CHECK(fm_ring_put(&ring, &next, sizeof next));
+        }
+        uint32_t count;
+        const uint32_t *items;
+        while ((items = fm_ring_peek(&ring, &count)) != NULL) {
+            for (uint32_t i = 0; i < count; i++) {
+                CHECK_UINT_EQ(items[i], expected++);
+            }
+            fm_ring_take(&ring, count);
+        }
+        CHECK_UINT_EQ(expected, next);
+    }
+    /* 100 divides no multiple of 64 often: it begins again after 64 rounds at most. */
+    for (uint32_t i = FM_RING_FRONT + EACH * FM_RING_LOOKS; i < CAPACITY; i++) {
+        CHECK_UINT_EQ(((const uint32_t *)(const void *)ring.items)[i], 0);
+    }
+    /* All of it is still to be had. */
+    for (uint32_t i = 0; i < CAPACITY; i++, next++) {
+        CHECK(fm_ring_put(&ring, &next, sizeof next));
+    }
+    CHECK(!fm_ring_put(&ring, &next, sizeof next));
+    uint32_t count;
+    const uint32_t *items;
+    while ((items = fm_ring_peek(&ring, &count)) != NULL) {
+        for (uint32_t i = 0; i < count; i++) {
+            CHECK_UINT_EQ(items[i], expected++);
+        }
+        fm_ring_take(&ring, count);
+    }
+    CHECK_UINT_EQ(expected, next);
+    fm_ring_deinit(&ring);
+}
+
 TEST(the_oldest_stamp_counts)
 {
     struct fm_ring ring;
@@ -91,10 +133,10 @@ static void produce(void *argument)
     fm_parker_wake(&pair->consumer);
 }
 
-TEST(two_threads_that_sleep_and_wake_each_other_lose_nothing)
+static void two_threads(uint32_t capacity)
 {
     static struct pair pair;
-    CHECK_INT_EQ(fm_ring_init(&pair.ring, 64, sizeof(uint64_t)), 0);
+    CHECK_INT_EQ(fm_ring_init(&pair.ring, capacity, sizeof(uint64_t)), 0);
     fm_parker_init(&pair.consumer);
     fm_parker_init(&pair.producer);
     struct fm_thread thread;
@@ -122,6 +164,16 @@ TEST(two_threads_that_sleep_and_wake_each_other_lose_nothing)
     fm_thread_join(&thread);
     CHECK(fm_ring_empty(&pair.ring));
     fm_ring_deinit(&pair.ring);
+}
+
+TEST(two_threads_that_sleep_and_wake_each_other_lose_nothing)
+{
+    two_threads(64);
+}
+
+TEST(nor_do_they_where_the_producer_begins_at_the_front_again)
+{
+    two_threads(1 << 14);
 }
 
 TEST(a_parked_thread_comes_back_by_itself_when_it_is_time)
