@@ -37,11 +37,14 @@ int fm_timeline_init(struct fm_timeline *timeline, uint32_t ring_count, uint32_t
     timeline->ring_count = ring_count;
     for (uint32_t i = 0; i < ring_count; i++) {
         timeline->rings[i].mask = size - 1;
-        timeline->rings[i].slots = fm_alloc_zero(size, sizeof(struct fm_timeline_slot));
+        timeline->rings[i].slots = fm_alloc(size * sizeof(struct fm_timeline_slot));
         if (timeline->rings[i].slots == NULL) {
             fm_timeline_deinit(timeline);
             return FM_ENOMEM;
         }
+        /* Touched now, so that the process does not seem to grow while they fill for the first
+         * time. */
+        memset(timeline->rings[i].slots, 0, size * sizeof(struct fm_timeline_slot));
     }
     return 0;
 }

@@ -19,6 +19,9 @@
 /* Accelerators that a thread has where they share threads. */
 #define ACCELERATORS_PER_THREAD 64u
 
+/* Requests of a submitter between two looks at what slots are free again. */
+#define TAKE_EVERY 64u
+
 /* --- the end of requests -----------------------------------------------------------------------
  */
 
@@ -287,8 +290,12 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     FM_ASSERT(request->rows >= 1 && (model->batch_max > 0 || request->rows == 1));
     FM_ASSERT(request->priority < FM_SCHED_PRIORITY_COUNT);
     request->error.status = 0;
-    if (submitter->free_count < request->rows) {
+    /* Now and then: so those that were used lately are used again, and not one after the other until
+     * all were. */
+    if (submitter->free_count < request->rows || submitter->submit_count++ % TAKE_EVERY == 0) {
         freed_take(submitter);
+    }
+    if (submitter->free_count < request->rows) {
         if (request->rows > pool->options.rows_max) {
             return fm_error_set(
                 &request->error, FM_ETOOLARGE,

@@ -132,6 +132,7 @@ struct fm_pool_watch {
 struct fm_pool_submitter {
     uint32_t *free; /* a stack */
     uint32_t free_count;
+    uint32_t submit_count;
     bool put;              /* something since the last flush */
     struct fm_ring freed;  /* slots that the scheduler is done with */
     unsigned char gap[64]; /* each is its own thread's */
