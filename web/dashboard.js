@@ -225,7 +225,7 @@ function showModelRow(row, model) {
   row.state.className = "state " + model.state;
   row.state.setAttribute("aria-label", model.state.toLowerCase());
   row.node.className = model.state;
-  setText(row.about, [model.kind === "pipeline" ? "pipeline" : model.backend, model.goal].filter(Boolean).join(" · "));
+  setText(row.about, [model.kind === "model" ? model.backend : model.kind === "stage" ? "in pipelines · " + model.backend : model.kind, model.goal].filter(Boolean).join(" · "));
   if (row.broken !== broken) {
     row.broken = broken;
     const first = row.cells.name;

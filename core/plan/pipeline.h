@@ -67,6 +67,7 @@ struct fm_stage_spec {
 struct fm_pipeline_spec {
     const char *file; /* for messages */
     const char *name;
+    uint64_t slo_ns; /* of requests that bring no deadline; 0: not said */
     struct fm_port *inputs;
     size_t input_count;
     struct fm_stage_spec *stages;

@@ -2,8 +2,8 @@
  * Memory for deciding code: the one place in core that calls the system's allocator, and arenas on
  * top of it.
  *
- * Owns: allocation and its fault injection; each one is counted (tally.h). Thread rule: fm_alloc and fm_free are as thread safe as
- * malloc; an arena belongs to one thread.
+ * Owns: allocation and its fault injection; each one is counted (tally.h). Thread rule: fm_alloc
+ * and fm_free are as thread safe as malloc; an arena belongs to one thread.
  */
 #ifndef FM_CORE_UTIL_MEMORY_H
 #define FM_CORE_UTIL_MEMORY_H

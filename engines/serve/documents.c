@@ -112,15 +112,19 @@ static size_t batches_fill(const struct fm_model_totals *totals, struct fm_messa
     return count;
 }
 
-/* One entry's row, with memory of its own for the batches. */
-static int statistics_fill(const struct fm_catalog_entry *entry,
+/* One entry's row, with memory of its own for the batches. What pipelines ran of the model counts,
+ * too. */
+static int statistics_fill(const struct fm_catalog_view *view, const struct fm_catalog_entry *entry,
                            struct fm_messages_statistics *ret_row)
 {
-    const struct fm_serving *serving = entry->attached;
     struct fm_model_totals totals = {0};
-    int status = 0;
-    for (uint32_t i = 0; i < serving->loop_count && status == 0; i++) {
-        status = fm_model_totals_add(&totals, serving->counters[i]);
+    int status = fm_serving_totals_add(entry->attached, &totals);
+    for (size_t i = 0; i < view->row_count && status == 0; i++) {
+        const struct fm_catalog_entry *other = view->rows[i].entry;
+        const struct fm_serving *serving = other != NULL ? other->attached : NULL;
+        if (serving != NULL && serving->stages != NULL) {
+            status = fm_serving_stages_add(serving, entry->name, entry->version, &totals);
+        }
     }
     struct fm_messages_batch *rows =
         status == 0 ? fm_alloc_zero((size_t)totals.row_count + 1, sizeof *rows) : NULL;
@@ -166,7 +170,7 @@ int fm_serve_write_statistics(const struct fm_serve_loop *loop, struct fm_text *
     int status = statistics != NULL ? 0 : FM_ENOMEM;
     for (size_t i = 0; i < row_count && status == 0; i++) {
         if (rows[i].entry != NULL && (version == 0 || rows[i].version == version)) {
-            status = statistics_fill(rows[i].entry, &statistics[count]);
+            status = statistics_fill(view, rows[i].entry, &statistics[count]);
             count += status == 0 ? 1 : 0;
         }
     }

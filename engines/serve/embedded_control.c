@@ -168,9 +168,8 @@ static bool question_ask(struct fm_server *server, struct question *question)
     }
     struct fm_serve_loop *here = fm_embedded_here(server);
     question->loop = here != NULL ? here : loop;
-    bool observed =
-        question->kind == ASK_DOCUMENT &&
-        (question->document == FM_SERVER_METRICS || question->document == FM_SERVER_STATE);
+    bool observed = question->kind == ASK_DOCUMENT && (question->document == FM_SERVER_METRICS ||
+                                                       question->document == FM_SERVER_STATE);
     if (here != NULL || observed) {
         if (question->kind == ASK_OPERATION) {
             (void)fm_error_set(&question->error, FM_EINVAL,

@@ -444,28 +444,6 @@ static void spans_put(const struct fm_inference *inference)
     }
 }
 
-static void batch_count(struct fm_inference *inference, struct fm_model_counters *counters)
-{
-    const struct fm_pool_request *run = &inference->run.pool;
-    fm_model_count_start(counters, run->started_ns - run->arrived_ns, run->held_ns);
-    struct fm_counted_batch batch = {.requests = 1,
-                                     .input_ns = run->computing_ns - run->started_ns,
-                                     .infer_ns = run->computed_ns - run->computing_ns,
-                                     .output_ns = run->done_ns - run->computed_ns,
-                                     .wall_ms = fm_os_wall_ns() / 1000000};
-    fm_model_count_compute(counters, &batch);
-    batch.requests = 0;
-    /* The runs of a request of many rows differ by their rows; only their sum is kept. */
-    uint32_t led = atomic_load_explicit(&run->runs_led, memory_order_relaxed);
-    uint32_t rows = atomic_load_explicit(&run->rows_led, memory_order_relaxed);
-    for (; led > 0; led--) {
-        batch.rows = rows / led;
-        rows -= batch.rows;
-        fm_model_count_batch(counters, &batch);
-    }
-    spans_put(inference);
-}
-
 /* A pipeline's request is one execution, which takes all of its time. */
 static void pipeline_count(const struct fm_inference *inference, struct fm_model_counters *counters,
                            uint64_t total_ns)
@@ -529,7 +507,8 @@ void fm_inference_count(struct fm_inference *inference, const struct fm_error *e
         cache_count(inference, counters);
     }
     if (pooled && inference->run.pool.computed_ns != 0) {
-        batch_count(inference, counters);
+        fm_pool_request_count(&inference->run.pool, counters);
+        spans_put(inference);
     } else if (error == NULL && inference->submitted && serving->model == NULL) {
         pipeline_count(inference, counters, total_ns);
     }

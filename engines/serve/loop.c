@@ -15,15 +15,31 @@
 #define DRAIN_GRACE_NS UINT64_C(100000000)
 /* So often others may hear what this loop has counted. */
 #define PUBLISH_NS UINT64_C(250000000)
+/* So long the longest turn is remembered, at least. */
+#define TURN_NS UINT64_C(5000000000)
 
 /* --- rounds ------------------------------------------------------------------------------------
  */
 
+/* Of the last TURN_NS to twice that. */
+static uint64_t turn_longest_ns(struct fm_serve_loop *loop, uint64_t now_ns)
+{
+    uint64_t turn_ns = fm_loop_turn_longest_ns(loop->loop);
+    if (now_ns - loop->turn_since_ns > TURN_NS) {
+        loop->turn_since_ns = now_ns;
+        loop->turn_before_ns = loop->turn_ns;
+        loop->turn_ns = 0;
+    }
+    loop->turn_ns = turn_ns > loop->turn_ns ? turn_ns : loop->turn_ns;
+    return loop->turn_ns > loop->turn_before_ns ? loop->turn_ns : loop->turn_before_ns;
+}
+
 static void publish(struct fm_serve_loop *loop, uint64_t now_ns)
 {
     loop->publish_ns = now_ns + PUBLISH_NS;
-    struct fm_serve_loop_counts counts = {.cpu_ns = fm_os_thread_cpu_ns()};
-    counts.local = loop->local_count;
+    struct fm_serve_loop_counts counts = {.cpu_ns = fm_os_thread_cpu_ns(),
+                                          .turn_longest_ns = turn_longest_ns(loop, now_ns),
+                                          .local = loop->local_count};
     if (loop->http != NULL) {
         fm_http_server_stats(loop->http, &counts.http);
     }

@@ -35,6 +35,9 @@ struct picture {
     char (*accelerator_names)[24];
     struct fm_view_loop *loops;
     const char **span_models;
+    const struct fm_pool_model **pool_models; /* by model; NULL: a pipeline, or not ready */
+    struct fm_model_totals *merged;           /* of models that pipelines ran, too: merged_count */
+    uint32_t merged_count;
     const struct fm_catalog_view *catalog;
     struct fm_text log; /* of the state document */
 };
@@ -53,14 +56,12 @@ static void scheduler_look(void *context, const struct fm_sched *sched,
         picture->accelerators[i].rest_until_ns =
             fm_sched_rest_until_ns(sched, picture->view.now_ns, i);
     }
-    for (size_t i = 0; i < picture->catalog->row_count; i++) {
-        const struct fm_catalog_entry *entry = picture->catalog->rows[i].entry;
-        const struct fm_serving *serving = entry != NULL ? entry->attached : NULL;
+    for (uint32_t i = 0; i < picture->view.model_count; i++) {
         struct fm_sched_model_stats of;
-        if (serving == NULL || serving->model == NULL) {
+        if (picture->pool_models[i] == NULL) {
             continue;
         }
-        fm_sched_model_stats_get(sched, fm_pool_model_id(serving->model), &of);
+        fm_sched_model_stats_get(sched, fm_pool_model_id(picture->pool_models[i]), &of);
         picture->models[i].queued = of.queued;
         picture->models[i].target_batch = of.target;
         picture->models[i].rate_millihertz = of.rate_millihertz;
@@ -68,8 +69,7 @@ static void scheduler_look(void *context, const struct fm_sched *sched,
     }
 }
 
-static void model_fill(const struct fm_catalog_row *row,
-                       struct fm_view_model *ret_model)
+static void model_fill(const struct fm_catalog_row *row, struct fm_view_model *ret_model)
 {
     *ret_model = (struct fm_view_model){.name = row->name,
                                         .version = row->version,
@@ -104,6 +104,112 @@ static void model_fill(const struct fm_catalog_row *row,
     ret_model->goal = fm_sched_goal_name(serving->options.goal);
     ret_model->instances = serving->instances;
     ret_model->memory_bytes = serving->memory_bytes;
+}
+
+/* --- models that pipelines run --- */
+
+static uint32_t stage_count(const struct fm_catalog_entry *entry)
+{
+    const struct fm_serving *serving = entry != NULL ? entry->attached : NULL;
+    return serving != NULL && serving->stages != NULL
+               ? fm_servable_pipeline(entry->servable)->stage_count
+               : 0;
+}
+
+/* The model's place in the picture: that of one that is served under its name, or one of its own
+ * behind them. */
+static uint32_t stage_place(struct picture *picture, const struct fm_model *model)
+{
+    uint32_t i = 0;
+    while (i < picture->view.model_count &&
+           (picture->pool_models[i] == NULL ||
+            picture->models[i].version != fm_model_version(model) ||
+            strcmp(picture->models[i].name, fm_model_name(model)) != 0)) {
+        i++;
+    }
+    if (i == picture->view.model_count) {
+        picture->view.model_count++;
+        picture->models[i] =
+            (struct fm_view_model){.name = fm_model_name(model),
+                                   .version = fm_model_version(model),
+                                   .kind = "stage",
+                                   .state = fm_catalog_state_name(FM_CATALOG_READY),
+                                   .reason = "",
+                                   .backend = fm_model_backend_name(model),
+                                   .policy = "",
+                                   .goal = "",
+                                   .memory_bytes = fm_model_memory(model),
+                                   .batch_max = fm_model_batch_max(model),
+                                   .instances = fm_model_instance_count(model)};
+        picture->models[i].inputs = fm_model_inputs(model, &picture->models[i].input_count);
+        picture->models[i].outputs = fm_model_outputs(model, &picture->models[i].output_count);
+    }
+    return i;
+}
+
+/* Adds what a pipeline's stages counted to their models, as Triton does for what an ensemble is
+ * composed of. Without memory numbers are missing. */
+static void stages_fill(struct picture *picture, const struct fm_catalog_entry *entry)
+{
+    const struct fm_serving *serving = entry->attached;
+    const struct fm_stage_binding *bindings = fm_servable_bindings(entry->servable);
+    for (uint32_t i = 0; i < stage_count(entry); i++) {
+        const struct fm_model_counters *counters = fm_pool_stages_counters(serving->stages, i);
+        if (counters == NULL) {
+            continue;
+        }
+        uint32_t place = stage_place(picture, bindings[i].model);
+        struct fm_view_model *model = &picture->models[place];
+        const struct fm_catalog_entry *served =
+            place < picture->catalog->row_count ? picture->catalog->rows[place].entry : NULL;
+        int status = 0;
+        if (model->totals < picture->merged ||
+            model->totals >= picture->merged + picture->merged_count) {
+            struct fm_model_totals *own = &picture->merged[picture->merged_count++];
+            model->totals = own;
+            status = served != NULL ? fm_serving_totals_add(served->attached, own) : 0;
+        }
+        if (picture->pool_models[place] == NULL) {
+            picture->pool_models[place] = fm_pool_stages_model(serving->stages, i);
+        }
+        status =
+            status == 0
+                ? fm_model_totals_add((struct fm_model_totals *)(uintptr_t)model->totals, counters)
+                : status;
+        (void)status;
+    }
+}
+
+static void models_fill(struct picture *picture)
+{
+    const struct fm_catalog_view *catalog = picture->catalog;
+    for (size_t i = 0; i < catalog->row_count; i++) {
+        const struct fm_catalog_entry *entry = catalog->rows[i].entry;
+        const struct fm_serving *serving = entry != NULL ? entry->attached : NULL;
+        model_fill(&catalog->rows[i], &picture->models[i]);
+        picture->pool_models[i] = serving != NULL ? serving->model : NULL;
+    }
+    for (size_t i = 0; i < catalog->row_count; i++) {
+        if (stage_count(catalog->rows[i].entry) > 0) {
+            stages_fill(picture, catalog->rows[i].entry);
+        }
+    }
+}
+
+/* Room for all models, and for those of all stages. FM_ENOMEM. */
+static int models_reserve(struct picture *picture)
+{
+    size_t stages = 0;
+    for (size_t i = 0; i < picture->catalog->row_count; i++) {
+        stages += stage_count(picture->catalog->rows[i].entry);
+    }
+    size_t count = picture->catalog->row_count + stages + 1;
+    picture->models = fm_alloc_zero(count, sizeof *picture->models);
+    picture->pool_models = fm_alloc_zero(count, sizeof(struct fm_pool_model *));
+    picture->merged = fm_alloc_zero(stages + 1, sizeof *picture->merged);
+    return picture->models != NULL && picture->pool_models != NULL && picture->merged != NULL
+               ? 0
+               : FM_ENOMEM;
 }
 
 static void accelerators_fill(struct fm_serve *serve, struct picture *picture)
@@ -143,7 +249,8 @@ static void loops_fill(struct fm_serve *serve, struct picture *picture)
             .in_flight = counts->http.in_flight + counts->grpc.in_flight,
             .bytes_received = counts->http.bytes_received + counts->grpc.bytes_received,
             .bytes_sent = counts->http.bytes_sent + counts->grpc.bytes_sent,
-            .cpu_ns = counts->cpu_ns};
+            .cpu_ns = counts->cpu_ns,
+            .lag_max_ns = counts->turn_longest_ns};
     }
     fm_mutex_unlock(&serve->counts_lock);
 }
@@ -194,6 +301,11 @@ static void kept_fill(const struct fm_serve *serve, struct fm_view *view)
 
 static void picture_deinit(struct picture *picture)
 {
+    for (uint32_t i = 0; i < picture->merged_count; i++) {
+        fm_model_totals_deinit(&picture->merged[i]);
+    }
+    fm_free(picture->merged);
+    fm_free(picture->pool_models);
     fm_free(picture->models);
     fm_free(picture->accelerators);
     fm_free(picture->accelerator_names);
@@ -210,13 +322,12 @@ static int picture_take(struct fm_serve *serve, struct picture *picture)
     uint32_t span_models;
     *picture = (struct picture){.catalog = observer->reader.view};
     picture->span_models = fm_serve_span_names(serve, &span_models);
-    picture->models = fm_alloc_zero(picture->catalog->row_count + 1, sizeof *picture->models);
+    int status = models_reserve(picture);
     picture->accelerators = fm_alloc_zero(accelerators, sizeof *picture->accelerators);
     picture->accelerator_names = fm_alloc_zero(accelerators, sizeof *picture->accelerator_names);
     picture->loops = fm_alloc_zero(serve->loop_count, sizeof *picture->loops);
-    if (picture->models == NULL || picture->accelerators == NULL ||
-        picture->accelerator_names == NULL || picture->loops == NULL ||
-        picture->span_models == NULL) {
+    if (status != 0 || picture->accelerators == NULL || picture->accelerator_names == NULL ||
+        picture->loops == NULL || picture->span_models == NULL) {
         picture_deinit(picture);
         return FM_ENOMEM;
     }
@@ -251,9 +362,7 @@ static int picture_take(struct fm_serve *serve, struct picture *picture)
             .enabled = true, .sent = otlp.sent, .dropped = otlp.dropped, .failed = otlp.failed};
     }
     kept_fill(serve, &picture->view);
-    for (size_t i = 0; i < picture->catalog->row_count; i++) {
-        model_fill(&picture->catalog->rows[i], &picture->models[i]);
-    }
+    models_fill(picture);
     fm_access_view(serve->access, &picture->view.access);
     accelerators_fill(serve, picture);
     loops_fill(serve, picture);

@@ -44,6 +44,7 @@ struct fm_serve_loop_counts {
     struct fm_grpc_stats grpc;
     uint64_t local; /* requests of this process */
     uint64_t cpu_ns;
+    uint64_t turn_longest_ns; /* of the last seconds */
 };
 
 /* One event loop: a thread, its listeners, the requests that came in there. */
@@ -75,6 +76,9 @@ struct fm_serve_loop {
     struct fm_random random;         /* of ids in traces */
     struct fm_random payload_random; /* of the share of requests that is recorded */
     uint64_t publish_ns;
+    uint64_t turn_ns; /* the longest since `turn_since_ns`, and the longest before */
+    uint64_t turn_before_ns;
+    uint64_t turn_since_ns;
     struct fm_serve_loop_counts counts; /* under the server's counts_lock */
     struct fm_loop_task drain_task;
     struct fm_loop_task stop_task;

@@ -379,11 +379,16 @@ int fm_serving_create(const struct fm_serving_options *options, struct fm_catalo
     serving->loop_count = options->loop_count;
     serving->requests_max = options->requests_max;
     const struct fm_model_config *config = fm_servable_config(entry->servable);
+    const struct fm_pipeline *pipeline =
+        fm_servable_model(entry->servable) == NULL ? fm_servable_pipeline(entry->servable) : NULL;
+    uint64_t own_slo_ns = pipeline != NULL ? pipeline->spec->slo_ns
+                          : config != NULL ? config->slo_ns
+                                           : 0;
     serving->groups = options->groups;
     serving->group_count = options->group_count;
     serving->type_count = options->group_count > 0 ? options->group_count : 1;
     serving->policy = options->policy;
-    serving->slo_ns = config != NULL && config->slo_ns > 0 ? config->slo_ns : options->slo_ns;
+    serving->slo_ns = own_slo_ns > 0 ? own_slo_ns : options->slo_ns;
     serving->slo_given = serving->slo_ns > 0;
     serving->load = atomic_fetch_add_explicit(&loads, 1, memory_order_relaxed);
     serving->cached = options->cache && fm_servable_response_cache(entry->servable);
@@ -493,13 +498,38 @@ static void profile_follow(struct fm_serving *serving)
     (void)status;
 }
 
+int fm_serving_totals_add(const struct fm_serving *serving, struct fm_model_totals *totals)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < serving->loop_count; i++) {
+        int added = fm_model_totals_add(totals, serving->counters[i]);
+        status = status == 0 ? added : status;
+    }
+    return status;
+}
+
+int fm_serving_stages_add(const struct fm_serving *serving, const char *model, uint64_t version,
+                          struct fm_model_totals *totals)
+{
+    const struct fm_servable *servable = serving->entry->servable;
+    uint32_t count = serving->stages != NULL ? fm_servable_pipeline(servable)->stage_count : 0;
+    const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
+    int status = 0;
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        const struct fm_model_counters *counters = fm_pool_stages_counters(serving->stages, i);
+        if (counters != NULL && fm_model_version(bindings[i].model) == version &&
+            strcmp(fm_model_name(bindings[i].model), model) == 0) {
+            status = fm_model_totals_add(totals, counters);
+        }
+    }
+    return status;
+}
+
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns)
 {
     fm_model_totals_clear(&serving->totals);
-    for (uint32_t i = 0; i < serving->loop_count; i++) {
-        int status = fm_model_totals_add(&serving->totals, serving->counters[i]);
-        (void)status; /* without memory the rows are fewer; the rest is there */
-    }
+    int status = fm_serving_totals_add(serving, &serving->totals);
+    (void)status; /* without memory the rows are fewer; the rest is there */
     fm_recent_sample(&serving->recent, now_ns, &serving->totals);
     /* What was counted does not say on which type: there it is the scheduler alone that learns. */
     if (serving->model == NULL || serving->source == FM_SERVING_PROFILED ||

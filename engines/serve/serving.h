@@ -85,6 +85,13 @@ int FM_NODISCARD fm_serving_create(const struct fm_serving_options *options,
  * NULL. */
 bool fm_serving_destroy(struct fm_serving *serving);
 
+/* Adds what was counted of requests to it. FM_ENOMEM as fm_model_totals_add. Any thread. */
+int FM_NODISCARD fm_serving_totals_add(const struct fm_serving *serving,
+                                       struct fm_model_totals *totals);
+/* Adds what a pipeline's stages counted of a model; nothing of others, and of no pipeline. */
+int FM_NODISCARD fm_serving_stages_add(const struct fm_serving *serving, const char *model,
+                                       uint64_t version, struct fm_model_totals *totals);
+
 /* Adds up what was counted, and follows it: about once a second, by the observer. */
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns);
 

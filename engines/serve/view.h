@@ -24,7 +24,7 @@
 struct fm_view_model {
     const char *name;
     uint64_t version;
-    const char *kind;    /* "model" or "pipeline" */
+    const char *kind;    /* "model", "pipeline", or "stage": a model that only pipelines run */
     const char *state;   /* fm_catalog_state_name */
     const char *reason;  /* why it is not ready; "" */
     const char *backend; /* "" where there is none */

@@ -41,6 +41,7 @@ struct fm_loop {
     uv_idle_t idle; /* while there is something to do behind the next look at the sockets */
     void (*on_round)(void *context);
     void *round_context;
+    uint64_t turn_longest_ns;
 };
 
 /* The loop that this thread runs. */
@@ -103,6 +104,22 @@ static void idled(uv_idle_t *idle)
     (void)uv_idle_stop(idle);
 }
 
+/* libuv's own time is of when it woke, in milliseconds. */
+static void turn_end(struct fm_loop *loop)
+{
+    uint64_t now_ns = uv_hrtime();
+    uint64_t woken_ns = uv_now(&loop->uv) * 1000000;
+    uint64_t turn_ns = now_ns > woken_ns ? now_ns - woken_ns : 0;
+    loop->turn_longest_ns = turn_ns > loop->turn_longest_ns ? turn_ns : loop->turn_longest_ns;
+}
+
+uint64_t fm_loop_turn_longest_ns(struct fm_loop *loop)
+{
+    uint64_t longest_ns = loop->turn_longest_ns;
+    loop->turn_longest_ns = 0;
+    return longest_ns;
+}
+
 /* The loop is about to wait. */
 static void prepared(uv_prepare_t *prepare)
 {
@@ -132,6 +149,7 @@ static void checked(uv_check_t *check)
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
+    turn_end(loop);
 }
 
 void fm_loop_stay_awake(struct fm_loop *loop)

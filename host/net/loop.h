@@ -56,6 +56,10 @@ void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void
  * came in one round is handed on at once. One handler; before the loop runs. */
 void fm_loop_each_round(struct fm_loop *loop, void (*handler)(void *context), void *context);
 
+/* On the loop's thread: the longest time that it worked without looking at what else there is,
+ * since the last call; to a millisecond. */
+uint64_t fm_loop_turn_longest_ns(struct fm_loop *loop);
+
 /* For the other files of host/net. */
 struct uv_loop_s *fm_loop_uv(struct fm_loop *loop);
 /* On its thread, when something came in: what is posted until the round ends costs no wake-up. */

@@ -290,8 +290,8 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
     FM_ASSERT(request->rows >= 1 && (model->batch_max > 0 || request->rows == 1));
     FM_ASSERT(request->priority < FM_SCHED_PRIORITY_COUNT);
     request->error.status = 0;
-    /* Now and then: so those that were used lately are used again, and not one after the other until
-     * all were. */
+    /* Now and then: so those that were used lately are used again, and not one after the other
+     * until all were. */
     if (submitter->free_count < request->rows || submitter->submit_count++ % TAKE_EVERY == 0) {
         freed_take(submitter);
     }

@@ -25,6 +25,7 @@
 #ifndef FM_HOST_POOL_POOL_H
 #define FM_HOST_POOL_POOL_H
 
+#include "core/stats/model_counters.h"
 #include "core/tensor/tensor.h"
 #include "host/runtime/model.h"
 #include "host/sched/scheduler.h"
@@ -197,6 +198,11 @@ void fm_pool_flush(struct fm_pool *pool, uint32_t submitter);
 /* By the submitter's thread, before done has been called or while it may be: what has not started
  * is dropped. done comes all the same. */
 void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request);
+
+/* Of a request that is done and ran (computed_ns is not 0): its times, and the batches that it was
+ * the first of. On the thread that writes the counters. */
+void fm_pool_request_count(const struct fm_pool_request *request,
+                           struct fm_model_counters *counters);
 
 /* --- what can be asked: any thread -------------------------------------------------------------
  */

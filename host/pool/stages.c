@@ -10,10 +10,18 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/os.h"
+#include "host/os/thread.h"
+
+/* Of a model: items are done on any thread. */
+struct counts {
+    struct fm_mutex lock;
+    struct fm_model_counters *counters;
+};
 
 struct stage {
     struct fm_pool_model *model; /* NULL: an operator */
     bool owns;                   /* the model; the others of the same one do not */
+    struct counts *counts;       /* of the model */
     uint32_t part;               /* index into the split; NONE: an operator */
     uint64_t budget_ns;
     uint64_t behind_ns; /* what the longest way from here to the end needs */
@@ -29,17 +37,50 @@ struct fm_pool_stages {
 /* An item that the pool has. */
 struct stage_request {
     struct fm_pool_request request;
+    struct counts *counts;
     struct fm_executor_item *item;
 };
 
 /* --- items -------------------------------------------------------------------------------------
  */
 
+static enum fm_counted_failure failure_of(const struct fm_pool_request *request)
+{
+    return request->error.status == FM_ECANCELLED ? FM_COUNTED_CANCELED
+           : request->started_ns != 0             ? FM_COUNTED_BACKEND
+                                                  : FM_COUNTED_REJECTED;
+}
+
+static void request_count(struct counts *counts, const struct fm_pool_request *request,
+                          uint64_t deadline_ns)
+{
+    struct fm_model_counters *counters = counts->counters;
+    uint64_t total_ns = request->done_ns - request->arrived_ns;
+    fm_mutex_lock(&counts->lock);
+    if (request->computed_ns != 0) {
+        fm_pool_request_count(request, counters);
+    }
+    fm_model_count_cost(counters, request->bytes_copied);
+    if (request->error.status == 0) {
+        fm_model_count_success(counters, total_ns,
+                               deadline_ns == 0                  ? FM_DEADLINE_NONE
+                               : request->done_ns <= deadline_ns ? FM_DEADLINE_MET
+                                                                 : FM_DEADLINE_MISSED);
+    } else {
+        fm_model_count_failure(counters, total_ns, failure_of(request), deadline_ns != 0);
+    }
+    if (request->drop != FM_SCHED_DROP_COUNT_) {
+        fm_model_count_drop(counters, (enum fm_counted_drop)request->drop);
+    }
+    fm_mutex_unlock(&counts->lock);
+}
+
 static void request_done(struct fm_pool_request *request)
 {
     struct stage_request *of = FM_CONTAINER_OF(request, struct stage_request, request);
     struct fm_executor_item *item = of->item;
     item->error = request->error;
+    request_count(of->counts, request, item->request->deadline_ns);
     fm_free(of);
     item->done(item);
 }
@@ -67,6 +108,7 @@ static int submit(void *context, struct fm_executor_item *item)
     }
     /* Items of models that batch have their batch dimension in front: one row each. */
     of->item = item;
+    of->counts = stage->counts;
     of->request =
         (struct fm_pool_request){.model = stage->model,
                                  .inputs = item->inputs,
@@ -259,6 +301,41 @@ static int budgets_set(struct fm_pool_stages *stages, const struct fm_pool_stage
 /* --- creation ----------------------------------------------------------------------------------
  */
 
+static struct counts *counts_create(uint32_t batch_max)
+{
+    struct counts *counts = fm_alloc(sizeof *counts);
+    if (counts != NULL && fm_model_counters_create(batch_max, &counts->counters) != 0) {
+        fm_free(counts);
+        counts = NULL;
+    }
+    if (counts != NULL) {
+        fm_mutex_init(&counts->lock);
+    }
+    return counts;
+}
+
+static void counts_destroy(struct counts *counts)
+{
+    if (counts != NULL) {
+        fm_model_counters_destroy(counts->counters);
+        fm_mutex_deinit(&counts->lock);
+        fm_free(counts);
+    }
+}
+
+static int model_add(struct fm_pool_stages *stages, struct stage *stage,
+                     const struct fm_pool_model_options *options, const struct fm_model *of,
+                     struct fm_error *reterr)
+{
+    struct fm_pool_model_options model = *options;
+    model.slo_ns = stage->budget_ns;
+    stage->owns = true;
+    stage->counts = counts_create(fm_model_batch_max(of));
+    return stage->counts != NULL
+               ? fm_pool_model_add(stages->pool, &model, &stage->model, reterr)
+               : fm_error_set(reterr, FM_ENOMEM, "no memory for what is counted of a stage");
+}
+
 /* Stages of one model share its place in the pool. */
 static int models_add(struct fm_pool_stages *stages, const struct fm_pool_stages_options *options,
                       struct fm_error *reterr)
@@ -272,12 +349,10 @@ static int models_add(struct fm_pool_stages *stages, const struct fm_pool_stages
         }
         for (uint32_t k = 0; k < i && stage->model == NULL; k++) {
             stage->model = bindings[k].model == bindings[i].model ? stages->stages[k].model : NULL;
+            stage->counts = stage->model != NULL ? stages->stages[k].counts : NULL;
         }
         if (stage->model == NULL) {
-            struct fm_pool_model_options model = options->models[i];
-            model.slo_ns = stage->budget_ns;
-            status = fm_pool_model_add(stages->pool, &model, &stage->model, reterr);
-            stage->owns = status == 0;
+            status = model_add(stages, stage, &options->models[i], bindings[i].model, reterr);
         }
     }
     return status;
@@ -325,6 +400,9 @@ bool fm_pool_stages_destroy(struct fm_pool_stages *stages)
             !fm_pool_model_remove(stages->pool, stages->stages[i].model)) {
             gone = false;
         }
+        if (stages->stages[i].owns) {
+            counts_destroy(stages->stages[i].counts);
+        }
     }
     fm_free(stages->stages);
     fm_free(stages);
@@ -334,6 +412,13 @@ bool fm_pool_stages_destroy(struct fm_pool_stages *stages)
 uint64_t fm_pool_stages_budget_ns(const struct fm_pool_stages *stages, uint32_t stage)
 {
     return stages->stages[stage].budget_ns;
+}
+
+const struct fm_model_counters *fm_pool_stages_counters(const struct fm_pool_stages *stages,
+                                                        uint32_t stage)
+{
+    const struct stage *of = &stages->stages[stage];
+    return of->owns ? of->counts->counters : NULL;
 }
 
 const struct fm_pool_model *fm_pool_stages_model(const struct fm_pool_stages *stages,

@@ -1,9 +1,10 @@
 /*
  * The model stages of a pipeline, run by the pool: what an executor hands its items to.
  *
- * Owns: the pool's entries of the stages' models, and how much of a request's time each stage may
- * take. Does not own: the pipeline, its operators, the models. Thread rule: create and destroy from
- * one thread, with no request in flight; the executor's calls come from any.
+ * Owns: the pool's entries of the stages' models, how much of a request's time each stage may
+ * take, what is counted of them. Does not own: the pipeline, its operators, the models. Thread
+ * rule: create and destroy from one thread, with no request in flight; the executor's calls come
+ * from any.
  *
  * HOW IT WORKS. The time that a request has is split over the stages (core/sched/budget), once, by
  * their latencies. An item of a stage has to be done so early that the stages behind it have their
@@ -36,6 +37,10 @@ bool fm_pool_stages_destroy(struct fm_pool_stages *stages);
 
 /* The part of the pipeline's time that a stage has; 0 for operators. */
 uint64_t fm_pool_stages_budget_ns(const struct fm_pool_stages *stages, uint32_t stage);
+/* What was counted of a stage's model, for all stages that use it: read it from any thread. NULL:
+ * an operator, or the model of an earlier stage. */
+const struct fm_model_counters *fm_pool_stages_counters(const struct fm_pool_stages *stages,
+                                                        uint32_t stage);
 /* NULL for operators. */
 const struct fm_pool_model *fm_pool_stages_model(const struct fm_pool_stages *stages,
                                                  uint32_t stage);

@@ -450,6 +450,8 @@ static int read_root(const struct reader *reader, struct fm_config *root, const 
     status = status == 0 ? fm_config_bool(root, "response_cache", &reader->file->response_cache,
                                           reader->reterr)
                          : status;
+    status =
+        status == 0 ? fm_config_duration_ns(root, "slo", &spec->slo_ns, reader->reterr) : status;
     status = status == 0 ? read_plugins(reader, root) : status;
     status = status == 0 ? read_inputs(reader, root) : status;
     status = status == 0 ? read_stages(reader, root) : status;

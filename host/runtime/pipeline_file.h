@@ -3,6 +3,7 @@
  *
  *   name: ocr
  *   models: ../models        # repository, relative to this file; default: where the pipeline lies
+ *   slo: 500ms               # serve: answer within this time where a request brings no deadline
  *   plugins: [ocr_text]      # operator plug-ins: a name to search, or a path relative to this file
  *   inputs:
  *     - {name: image, dtype: BYTES, shape: [1]}
