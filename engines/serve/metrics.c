@@ -238,6 +238,47 @@ static void model_write(struct fm_prometheus *page, const struct fm_view_model *
     }
 }
 
+/* --- Stages of pipelines --- */
+
+FAMILY(stage_items, COUNTER, "fermata_stage_items_total",
+       "Items that a pipeline's stage is done with, by outcome.");
+FAMILY(stage_batches, COUNTER, "fermata_stage_batches_total",
+       "Batches whose first item was the stage's.");
+FAMILY(stage_queue, HISTOGRAM, "fermata_stage_queue_seconds",
+       "Time of items from the stage's start to that of their batch.");
+FAMILY(stage_total, HISTOGRAM, "fermata_stage_seconds",
+       "Time of items that a stage did, from its start to its end.");
+FAMILY(stage_budget, GAUGE, "fermata_stage_budget_seconds",
+       "The stage's part of its pipeline's time.");
+
+static void stage_write(struct fm_prometheus *page, const struct fm_view_stage *stage)
+{
+    const struct fm_model_totals *totals = stage->totals;
+    char version[24];
+    (void)snprintf(version, sizeof(version), "%" PRIu64, stage->version);
+    struct fm_prometheus_label items[5] = {{"pipeline", stage->pipeline},
+                                           {"version", version},
+                                           {"stage", stage->name},
+                                           {"model", stage->model}};
+    const struct fm_prometheus_labels four = {items, 4};
+    const struct fm_prometheus_labels five = {items, 5};
+    fm_prometheus_number(page, &stage_budget, four, (double)stage->budget_ns / 1e9);
+    fm_prometheus_uint(page, &stage_batches, four, totals->executions);
+    items[4] = (struct fm_prometheus_label){"outcome", "done"};
+    fm_prometheus_uint(page, &stage_items, five, totals->times[FM_COUNTED_SUCCESS].count);
+    items[4] = (struct fm_prometheus_label){"outcome", "failed"};
+    fm_prometheus_uint(page, &stage_items, five, totals->times[FM_COUNTED_FAIL].count);
+    /* As with models: only where there is something to see. */
+    if (fm_model_totals_requests(totals) > 0) {
+        fm_prometheus_histogram(page, &stage_queue, four,
+                                &totals->histograms[FM_COUNTED_HISTOGRAM_QUEUE], bounds_ns,
+                                FM_COUNT_OF(bounds_ns));
+        fm_prometheus_histogram(page, &stage_total, four,
+                                &totals->histograms[FM_COUNTED_HISTOGRAM_TOTAL], bounds_ns,
+                                FM_COUNT_OF(bounds_ns));
+    }
+}
+
 /* --- Accelerators --- */
 
 FAMILY(accelerators, GAUGE, "fermata_accelerators",
@@ -542,6 +583,9 @@ void fm_metrics_write(const struct fm_view *view, struct fm_text *text)
     struct fm_prometheus page = {0};
     server_write(&page, view);
     models_write(&page, view);
+    for (uint32_t i = 0; i < view->stage_count && i < FM_METRICS_STAGES_MAX; i++) {
+        stage_write(&page, &view->stages[i]);
+    }
     accelerators_write(&page, view);
     process_write(&page, view);
     fm_prometheus_write(&page, text);

@@ -13,6 +13,7 @@
 
 /* Models beyond these have no series of their own: fermata_models_omitted counts them. */
 #define FM_METRICS_MODELS_MAX       10000u
+#define FM_METRICS_STAGES_MAX       10000u /* of pipelines */
 #define FM_METRICS_ACCELERATORS_MAX 4096u
 
 /* Appends the page; its content type is FM_PROMETHEUS_TYPE. text->failed when memory ran out. */

@@ -38,6 +38,8 @@ struct picture {
     const struct fm_pool_model **pool_models; /* by model; NULL: a pipeline, or not ready */
     struct fm_model_totals *merged;           /* of models that pipelines ran, too: merged_count */
     uint32_t merged_count;
+    struct fm_view_stage *stages;
+    struct fm_model_totals *stage_totals;
     const struct fm_catalog_view *catalog;
     struct fm_text log; /* of the state document */
 };
@@ -147,6 +149,23 @@ static uint32_t stage_place(struct picture *picture, const struct fm_model *mode
     return i;
 }
 
+static void stage_fill(struct picture *picture, const struct fm_catalog_entry *entry,
+                       uint32_t stage, const struct fm_model_counters *counters)
+{
+    const struct fm_serving *serving = entry->attached;
+    const struct fm_stage_spec *spec = fm_servable_pipeline(entry->servable)->stages[stage].spec;
+    struct fm_model_totals *totals = &picture->stage_totals[picture->view.stage_count];
+    int status = fm_model_totals_add(totals, counters);
+    (void)status; /* without memory the rows are fewer; the rest is there */
+    picture->stages[picture->view.stage_count++] = (struct fm_view_stage){
+        .pipeline = entry->name,
+        .version = entry->version,
+        .name = spec->name,
+        .model = fm_model_name(fm_servable_bindings(entry->servable)[stage].model),
+        .budget_ns = fm_pool_stages_budget_ns(serving->stages, stage),
+        .totals = totals};
+}
+
 /* Adds what a pipeline's stages counted to their models, as Triton does for what an ensemble is
  * composed of. Without memory numbers are missing. */
 static void stages_fill(struct picture *picture, const struct fm_catalog_entry *entry)
@@ -158,6 +177,7 @@ static void stages_fill(struct picture *picture, const struct fm_catalog_entry *
         if (counters == NULL) {
             continue;
         }
+        stage_fill(picture, entry, i, counters);
         uint32_t place = stage_place(picture, bindings[i].model);
         struct fm_view_model *model = &picture->models[place];
         const struct fm_catalog_entry *served =
@@ -207,7 +227,10 @@ static int models_reserve(struct picture *picture)
     picture->models = fm_alloc_zero(count, sizeof *picture->models);
     picture->pool_models = fm_alloc_zero(count, sizeof(struct fm_pool_model *));
     picture->merged = fm_alloc_zero(stages + 1, sizeof *picture->merged);
-    return picture->models != NULL && picture->pool_models != NULL && picture->merged != NULL
+    picture->stages = fm_alloc_zero(stages + 1, sizeof *picture->stages);
+    picture->stage_totals = fm_alloc_zero(stages + 1, sizeof *picture->stage_totals);
+    return picture->models != NULL && picture->pool_models != NULL && picture->merged != NULL &&
+                   picture->stages != NULL && picture->stage_totals != NULL
                ? 0
                : FM_ENOMEM;
 }
@@ -304,7 +327,12 @@ static void picture_deinit(struct picture *picture)
     for (uint32_t i = 0; i < picture->merged_count; i++) {
         fm_model_totals_deinit(&picture->merged[i]);
     }
+    for (uint32_t i = 0; i < picture->view.stage_count; i++) {
+        fm_model_totals_deinit(&picture->stage_totals[i]);
+    }
     fm_free(picture->merged);
+    fm_free(picture->stages);
+    fm_free(picture->stage_totals);
     fm_free(picture->pool_models);
     fm_free(picture->models);
     fm_free(picture->accelerators);
@@ -344,6 +372,7 @@ static int picture_take(struct fm_serve *serve, struct picture *picture)
                                      .cpu_count = fm_os_cpu_count(),
                                      .models = picture->models,
                                      .model_count = (uint32_t)picture->catalog->row_count,
+                                     .stages = picture->stages,
                                      .accelerators = picture->accelerators,
                                      .accelerator_count = accelerators,
                                      .loops = picture->loops,

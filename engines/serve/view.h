@@ -48,6 +48,16 @@ struct fm_view_model {
     const struct fm_recent *recent;       /* NULL: not sampled */
 };
 
+/* A stage of a pipeline that a model runs. */
+struct fm_view_stage {
+    const char *pipeline;
+    uint64_t version;
+    const char *name;
+    const char *model;
+    uint64_t budget_ns;                   /* its part of the pipeline's time */
+    const struct fm_model_totals *totals; /* of its items */
+};
+
 enum fm_view_accelerator_state {
     FM_VIEW_ACCELERATOR_DOWN,
     FM_VIEW_ACCELERATOR_IDLE,
@@ -156,6 +166,8 @@ struct fm_view {
     uint32_t cpu_count;
     const struct fm_view_model *models; /* by name, then version */
     uint32_t model_count;
+    const struct fm_view_stage *stages; /* by pipeline, in the order of its file */
+    uint32_t stage_count;
     const struct fm_view_accelerator *accelerators; /* by id */
     uint32_t accelerator_count;
     const struct fm_view_loop *loops;

@@ -12,7 +12,7 @@
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
-/* Of a model: items are done on any thread. */
+/* Of a stage: items are done on any thread. */
 struct counts {
     struct fm_mutex lock;
     struct fm_model_counters *counters;
@@ -21,7 +21,7 @@ struct counts {
 struct stage {
     struct fm_pool_model *model; /* NULL: an operator */
     bool owns;                   /* the model; the others of the same one do not */
-    struct counts *counts;       /* of the model */
+    struct counts *counts;       /* NULL: an operator */
     uint32_t part;               /* index into the split; NONE: an operator */
     uint64_t budget_ns;
     uint64_t behind_ns; /* what the longest way from here to the end needs */
@@ -323,19 +323,6 @@ static void counts_destroy(struct counts *counts)
     }
 }
 
-static int model_add(struct fm_pool_stages *stages, struct stage *stage,
-                     const struct fm_pool_model_options *options, const struct fm_model *of,
-                     struct fm_error *reterr)
-{
-    struct fm_pool_model_options model = *options;
-    model.slo_ns = stage->budget_ns;
-    stage->owns = true;
-    stage->counts = counts_create(fm_model_batch_max(of));
-    return stage->counts != NULL
-               ? fm_pool_model_add(stages->pool, &model, &stage->model, reterr)
-               : fm_error_set(reterr, FM_ENOMEM, "no memory for what is counted of a stage");
-}
-
 /* Stages of one model share its place in the pool. */
 static int models_add(struct fm_pool_stages *stages, const struct fm_pool_stages_options *options,
                       struct fm_error *reterr)
@@ -349,10 +336,15 @@ static int models_add(struct fm_pool_stages *stages, const struct fm_pool_stages
         }
         for (uint32_t k = 0; k < i && stage->model == NULL; k++) {
             stage->model = bindings[k].model == bindings[i].model ? stages->stages[k].model : NULL;
-            stage->counts = stage->model != NULL ? stages->stages[k].counts : NULL;
         }
-        if (stage->model == NULL) {
-            status = model_add(stages, stage, &options->models[i], bindings[i].model, reterr);
+        stage->counts = counts_create(fm_model_batch_max(bindings[i].model));
+        if (stage->counts == NULL) {
+            status = fm_error_set(reterr, FM_ENOMEM, "no memory for what is counted of a stage");
+        } else if (stage->model == NULL) {
+            struct fm_pool_model_options model = options->models[i];
+            model.slo_ns = stage->budget_ns;
+            status = fm_pool_model_add(stages->pool, &model, &stage->model, reterr);
+            stage->owns = status == 0;
         }
     }
     return status;
@@ -400,9 +392,9 @@ bool fm_pool_stages_destroy(struct fm_pool_stages *stages)
             !fm_pool_model_remove(stages->pool, stages->stages[i].model)) {
             gone = false;
         }
-        if (stages->stages[i].owns) {
-            counts_destroy(stages->stages[i].counts);
-        }
+    }
+    for (uint32_t i = 0; i < stages->pipeline->stage_count; i++) {
+        counts_destroy(stages->stages[i].counts);
     }
     fm_free(stages->stages);
     fm_free(stages);
@@ -418,7 +410,7 @@ const struct fm_model_counters *fm_pool_stages_counters(const struct fm_pool_sta
                                                         uint32_t stage)
 {
     const struct stage *of = &stages->stages[stage];
-    return of->owns ? of->counts->counters : NULL;
+    return of->counts != NULL ? of->counts->counters : NULL;
 }
 
 const struct fm_pool_model *fm_pool_stages_model(const struct fm_pool_stages *stages,

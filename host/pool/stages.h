@@ -37,8 +37,7 @@ bool fm_pool_stages_destroy(struct fm_pool_stages *stages);
 
 /* The part of the pipeline's time that a stage has; 0 for operators. */
 uint64_t fm_pool_stages_budget_ns(const struct fm_pool_stages *stages, uint32_t stage);
-/* What was counted of a stage's model, for all stages that use it: read it from any thread. NULL:
- * an operator, or the model of an earlier stage. */
+/* What was counted of a stage: read it from any thread. NULL: an operator. */
 const struct fm_model_counters *fm_pool_stages_counters(const struct fm_pool_stages *stages,
                                                         uint32_t stage);
 /* NULL for operators. */

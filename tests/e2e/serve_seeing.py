@@ -32,7 +32,8 @@ inputs:
 stages:
   - {name: one, model: first, inputs: {x: x}}
   - {name: two, model: second, inputs: {x: one}}
-outputs: {y: two}
+  - {name: again, model: second, inputs: {x: two}}
+outputs: {y: again}
 """)
 ROW = {"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]}
 server = Server(repo, "--accelerators", "2", "--loops", "2")
@@ -68,12 +69,17 @@ def the_page_counts_what_was_asked():
             ("nv_inference_request_failure", {"model": "slow", "reason": "REJECTED"}, 1), ("nv_inference_request_success", {"model": "both"}, 1),
             ("fermata_drops_total", {"model": "slow", "reason": "infeasible"}, 1), ("fermata_deadlines_total", {"model": "slow", "outcome": "missed"}, 1),
             ("fermata_deadlines_total", {"model": "echo", "outcome": "met"}, 1), ("fermata_good_answers_total", {"model": "echo"}, 6),
-            ("nv_inference_request_success", {"model": "first"}, 1), ("nv_inference_exec_count", {"model": "second"}, 1)]:
+            ("fermata_stage_items_total", {"pipeline": "both", "stage": "one", "model": "first", "outcome": "done"}, 1),
+            ("fermata_stage_items_total", {"pipeline": "both", "outcome": "failed"}, 0), ("fermata_stage_batches_total", {"stage": "again", "model": "second"}, 1),
+            ("nv_inference_request_success", {"model": "first"}, 1), ("nv_inference_exec_count", {"model": "second"}, 2)]:
         assert value(families, name, **labels) == expected, (name, labels, value(families, name, **labels))
     for name, labels, least in [("fermata_allocations_total", {}, 1), ("fermata_system_calls_total", {"call": "read"}, 12), ("nv_cpu_memory_total_bytes", {}, 1),
                                 ("fermata_model_slo_seconds", {"model": "both"}, 0.7)]:
         assert value(families, name, **labels) >= least, (name, value(families, name, **labels))
     assert 0 <= value(families, "nv_cpu_utilization") <= 1
+    parts = [value(families, "fermata_stage_budget_seconds", pipeline="both", stage=stage) for stage in ("one", "two", "again")]
+    assert all(part > 0 for part in parts) and sum(parts) <= 0.7 + 1e-6, parts
+    assert value(families, "fermata_stage_seconds_count", "fermata_stage_seconds", pipeline="both") == 3
     assert value(families, "fermata_window_wait_seconds_count", "fermata_window_wait_seconds", model="echo") == 6
     waited = value(families, "fermata_window_wait_seconds_sum", "fermata_window_wait_seconds", model="echo")
     assert 0 <= waited <= value(families, "fermata_queue_seconds_sum", "fermata_queue_seconds", model="echo"), waited
@@ -125,11 +131,12 @@ def a_pipeline_counts_for_its_models():
     after = {name: counts(name) for name in before}
     for name in before:
         rows, runs, answers = (after[name][i] - before[name][i] for i in range(3))
-        assert rows == 40 and answers == 40 and 1 <= runs <= 40, (name, rows, runs, answers)
+        expected = 80 if name == "second" else 40  # two of its stages
+        assert rows == expected and answers == expected and 1 <= runs <= expected, (name, rows, runs, answers)
     with Server(os.path.join(repo, "both", "pipeline.yaml")) as alone:  # none of its models is served under its own name
         alone.infer("both", document)
         models = {(model["name"], model["kind"]): model["counts"]["success"] for model in alone.get("/debug/state")["models"]}
-        assert models == {("both", "pipeline"): 1, ("first", "stage"): 1, ("second", "stage"): 1}, models
+        assert models == {("both", "pipeline"): 1, ("first", "stage"): 1, ("second", "stage"): 2}, models
 
 
 @test

@@ -168,6 +168,15 @@ void fm_view_sample_init(struct fm_view_sample *sample)
                                                  .cpu_ns = 700000000,
                                                  .lag_max_ns = 900000};
     }
+    sample->stages[0] = (struct fm_view_stage){.pipeline = "both",
+                                               .version = 1,
+                                               .name = "find",
+                                               .model = "resnet",
+                                               .budget_ns = 12000000,
+                                               .totals = &sample->totals};
+    sample->stages[1] = sample->stages[0];
+    sample->stages[1].name = "read";
+    sample->stages[1].totals = &sample->nothing;
     sample->view = (struct fm_view){
         .version = "0.1.0",
         .commit = "abcdef123456",
@@ -181,6 +190,8 @@ void fm_view_sample_init(struct fm_view_sample *sample)
         .cpu_count = 2,
         .models = sample->models,
         .model_count = 3,
+        .stages = sample->stages,
+        .stage_count = 2,
         .accelerators = sample->accelerators,
         .accelerator_count = 3,
         .loops = sample->loops,

@@ -1,6 +1,7 @@
 /*
- * A picture of a server that has everything in it: three models, accelerators, loops, spans,
- * history, log. What the tests of the metrics page, the dashboard's state and the trace look at.
+ * A picture of a server that has everything in it: three models, stages, accelerators, loops,
+ * spans, history, log. What the tests of the metrics page, the dashboard's state and the trace look
+ * at.
  *
  * Thread rule: one thread.
  */
@@ -13,6 +14,7 @@ struct fm_view_sample {
     struct fm_view view;
     struct fm_model_counters *counters;
     struct fm_model_totals totals;
+    struct fm_model_totals nothing;
     struct fm_recent recent;
     struct fm_history history;
     struct fm_timeline timeline;
@@ -21,6 +23,7 @@ struct fm_view_sample {
     struct fm_view_model models[3];
     struct fm_view_accelerator accelerators[3];
     struct fm_view_loop loops[2];
+    struct fm_view_stage stages[2];
 };
 
 /* Aborts when there is no memory. */

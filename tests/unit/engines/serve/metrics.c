@@ -42,6 +42,12 @@ TEST(sample_page)
     CHECK_STR_CONTAINS(text.data, "\nfermata_access_refused_total{reason=\"rate\"} 5\n");
     CHECK_STR_CONTAINS(text.data, "\nfermata_access_tokens 4\n");
     CHECK_STR_CONTAINS(text.data,
+                       "\nfermata_stage_items_total{pipeline=\"both\",version=\"1\",stage=\"find\","
+                       "model=\"resnet\",outcome=\"failed\"} 40\n");
+    CHECK_STR_CONTAINS(text.data, "stage=\"read\",model=\"resnet\"} 0.012\n");
+    CHECK(strstr(text.data, "fermata_stage_seconds_count{pipeline=\"both\",version=\"1\","
+                            "stage=\"read\"") == NULL);
+    CHECK_STR_CONTAINS(text.data,
                        "{model=\"odd \\\"name\\\"\\\\\\n\",version=\"18446744073709551615\"");
     CHECK_STR_CONTAINS(text.data, "type=\"gpu\"} +Inf\n");
     CHECK(fm_view_sample_save("metrics.prom", text.data, text.length));
