@@ -152,8 +152,8 @@ static uint64_t patient_until_ns(const struct fm_sched *sched,
     return fm_sched_arrived_ns(sched, model, deadline_ns) + patience_ns;
 }
 
-/* Whether one of the accelerators that the load keeps in use can run it in time at all. A shard does
- * not know them. */
+/* Whether one of the accelerators that the load keeps in use can run it in time at all. A shard
+ * does not know them. */
 static bool has_active(const struct fm_sched *sched, const struct fm_sched_model_entry *model)
 {
     if (sched->options.type_count == 1 || sched->options.part != FM_SCHED_PART_WHOLE) {

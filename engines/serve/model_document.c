@@ -51,12 +51,12 @@ static void add_groups(struct making *making)
         }
         bool gpu = group->kind == FM_GROUP_GPU;
         gpus[i] = (int32_t)group->device;
-        instances[count++] = (struct fm_messages_instances){
-            .name = group->name,
-            .device = gpu ? FM_MESSAGES_GPU : FM_MESSAGES_CPU,
-            .count = fm_model_instance_count(document->models[i]),
-            .gpus = gpu ? &gpus[i] : NULL,
-            .gpu_count = gpu ? 1 : 0};
+        instances[count++] =
+            (struct fm_messages_instances){.name = group->name,
+                                           .device = gpu ? FM_MESSAGES_GPU : FM_MESSAGES_CPU,
+                                           .count = fm_model_instance_count(document->models[i]),
+                                           .gpus = gpu ? &gpus[i] : NULL,
+                                           .gpu_count = gpu ? 1 : 0};
     }
     making->config.instances = instances;
     making->config.instance_count = count;

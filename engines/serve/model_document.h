@@ -22,7 +22,7 @@ struct fm_model_document {
     const struct fm_accelerator_group *groups;
     struct fm_model *const *models;
     uint32_t group_count;
-    bool batches; /* waiting requests are gathered into one run */
+    bool batches;       /* waiting requests are gathered into one run */
     const char *policy; /* of its batches; among the parameters, as it would be configured */
     bool response_cache;
     uint64_t priority_levels;

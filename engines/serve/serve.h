@@ -16,8 +16,8 @@
 
 #include "core/sched/sched.h"
 #include "core/util/client_table.h"
-#include "host/runtime/accelerator_group.h"
 #include "fermata/status.h"
+#include "host/runtime/accelerator_group.h"
 
 /* Of response_cache_bytes, if it is not 0. */
 #define FM_SERVE_RESPONSE_CACHE_MIN (UINT64_C(1) << 20)
@@ -40,7 +40,7 @@ struct fm_serve_options {
     const char *grpc_unix_path; /* NULL: none */
     bool metrics;               /* listen for scrapes at all */
     uint16_t metrics_port;
-    uint32_t loops;        /* event loops; 0: chosen by the CPUs */
+    uint32_t loops; /* event loops; 0: chosen by the CPUs */
     /* Accelerators that run batches, of several kinds; or `accelerators` that are alike. */
     struct fm_accelerator_group groups[FM_GROUPS_MAX];
     uint32_t group_count;

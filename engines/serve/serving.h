@@ -40,7 +40,7 @@ struct fm_serving {
     uint64_t memory_bytes; /* likewise */
     enum fm_serving_source source;
     _Atomic uint64_t slo_ns;
-    bool slo_given; /* by the model or the server's options; else chosen here */
+    bool slo_given;                   /* by the model or the server's options; else chosen here */
     enum fm_sched_policy_kind policy; /* of a model: its own, or the server's */
     uint32_t requests_max;
     _Atomic uint32_t in_flight;
@@ -65,7 +65,7 @@ struct fm_serving_options {
     uint32_t group_count;                      /* 0: the pool has one type */
     uint32_t loop_count;
     uint32_t requests_max;
-    uint64_t slo_ns; /* of models that name none; 0: chosen */
+    uint64_t slo_ns;                  /* of models that name none; 0: chosen */
     enum fm_sched_policy_kind policy; /* of models that name none: the pool's */
     enum fm_sched_goal goal;
     bool goal_given;

@@ -178,11 +178,11 @@ struct fm_pool {
     _Atomic uint32_t busy_count;    /* accelerators that have a batch */
     _Atomic uint64_t idle_since_ns; /* when they were last all busy */
 
-    uint32_t submitter_count;    /* with the shared one, which is the last */
-    struct fm_mutex shared_lock; /* of the shared submitter */
+    uint32_t submitter_count;        /* with the shared one, which is the last */
+    struct fm_mutex shared_lock;     /* of the shared submitter */
     struct fm_pool_model *abandoned; /* under lock: kept until no thread runs */
     _Atomic uint32_t abandoned_count;
-    struct fm_mutex lock;        /* of the table of models */
+    struct fm_mutex lock; /* of the table of models */
     struct fm_pool_watch watch;
     struct fm_pool_model **models;
 };

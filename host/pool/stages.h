@@ -32,7 +32,8 @@ struct fm_pool_stages_options {
 int FM_NODISCARD fm_pool_stages_create(struct fm_pool *pool,
                                        const struct fm_pool_stages_options *options,
                                        struct fm_pool_stages **ret_stages, struct fm_error *reterr);
-/* False: a model was abandoned (fm_pool_model_remove), so the servable has to stay. Accepts NULL. */
+/* False: a model was abandoned (fm_pool_model_remove), so the servable has to stay. Accepts NULL.
+ */
 bool fm_pool_stages_destroy(struct fm_pool_stages *stages);
 
 /* The part of the pipeline's time that a stage has; 0 for operators. */

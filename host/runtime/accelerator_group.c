@@ -50,7 +50,8 @@ static bool number_take(const char **at, uint64_t least, uint64_t most, uint32_t
 
 static bool name_is_valid(const char *name)
 {
-    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+    size_t length =
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
     return length > 0 && name[length] == '\0';
 }
 
@@ -213,9 +214,8 @@ static void names_list(const struct fm_accelerator_group *groups, uint32_t count
     for (uint32_t i = 0; i < count && used < size; i++) {
         const char *kind = kinds[groups[i].kind];
         bool own = strcmp(groups[i].name, kind) != 0;
-        int length =
-            snprintf(text + used, size - used, "%s%s%s%s%s", i > 0 ? ", " : "", groups[i].name,
-                     own ? " (" : "", own ? kind : "", own ? ")" : "");
+        int length = snprintf(text + used, size - used, "%s%s%s%s%s", i > 0 ? ", " : "",
+                              groups[i].name, own ? " (" : "", own ? kind : "", own ? ")" : "");
         used += length > 0 ? (size_t)length : 0;
     }
 }
@@ -251,9 +251,9 @@ int fm_accelerator_groups_match(const struct fm_model_config *config,
     if (status != 0) {
         return status;
     }
-    bool blocks = backend->struct_size >=
-                      offsetof(struct fm_backend, execute) + sizeof(backend->execute) &&
-                  backend->execute != NULL;
+    bool blocks =
+        backend->struct_size >= offsetof(struct fm_backend, execute) + sizeof(backend->execute) &&
+        backend->execute != NULL;
     uint32_t wanted = kinds_of(config);
     bool others = false; /* than GPUs, for who does not say what it wants */
     bool any = false;

@@ -67,11 +67,11 @@ struct fm_model_config {
     uint32_t *preferred_batch_sizes;
     size_t preferred_batch_size_count;
     uint64_t max_queue_delay_ns;
-    uint32_t warmup_count;    /* runs on zero-filled input before the model is ready */
-    uint32_t warmup_batch;    /* rows in each */
-    const char *profile_path; /* latency profile written by `fermata profile`; NULL: none */
-    uint64_t slo_ns;          /* of requests that bring no deadline; 0: not said */
-    enum fm_sched_goal goal;  /* COUNT_: not said */
+    uint32_t warmup_count;            /* runs on zero-filled input before the model is ready */
+    uint32_t warmup_batch;            /* rows in each */
+    const char *profile_path;         /* latency profile written by `fermata profile`; NULL: none */
+    uint64_t slo_ns;                  /* of requests that bring no deadline; 0: not said */
+    enum fm_sched_goal goal;          /* COUNT_: not said */
     enum fm_sched_policy_kind policy; /* of its batches; COUNT_: the server's */
     bool response_cache;      /* its answers may be kept and given again */
     char **notes; /* fields that were read but mean nothing here, one sentence each: reported once

@@ -15,9 +15,8 @@
 #define FM_MODEL_BACKEND_DEFAULT "onnxruntime"
 #define FM_MODEL_BATCH_MAX       (1 << 20)
 /* Those that a model may have, in messages. */
-#define FM_MODEL_POLICIES \
-    "deferred, eager, latest, timeout, target, nexus, clockwork and symphony"
-#define FM_MODEL_LIST_MAX        4096 /* entries of any one list in a configuration */
+#define FM_MODEL_POLICIES "deferred, eager, latest, timeout, target, nexus, clockwork and symphony"
+#define FM_MODEL_LIST_MAX 4096 /* entries of any one list in a configuration */
 
 enum fm_version_policy { FM_VERSIONS_LATEST, FM_VERSIONS_ALL, FM_VERSIONS_SPECIFIC };
 

@@ -29,7 +29,7 @@ struct reader {
     const struct fm_pbtxt_value *preferred; /* the largest preferred batch size */
     int64_t preferred_max;
     const struct fm_pbtxt_field *batching; /* dynamic_batching that says what to wait for */
-    const struct fm_pbtxt_value *kind; /* of the first instance group that has one */
+    const struct fm_pbtxt_value *kind;     /* of the first instance group that has one */
     bool json; /* which has no enumerations, and writes large numbers in quotes */
     bool has_max_batch_size;
     bool has_provider;
@@ -935,8 +935,8 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     } else if (strcmp(key, "policy") == 0) {
         description->config->policy = fm_sched_policy_parse(entry.value);
         if (description->config->policy == FM_SCHED_POLICY_COUNT_) {
-            return fail(reader, &field->value,
-                        "'%.60s' is no policy; there are " FM_MODEL_POLICIES, entry.value);
+            return fail(reader, &field->value, "'%.60s' is no policy; there are " FM_MODEL_POLICIES,
+                        entry.value);
         }
     } else if (strcmp(key, "provider") == 0 || strncmp(key, "provider.", 9) == 0) {
         reader->has_provider = true;

@@ -252,10 +252,10 @@ static int read_group(const struct reader *reader, const char *name, struct fm_c
         return 0;
     }
     int status = fm_config_expect(node, FM_CONFIG_MAPPING, reader->reterr);
-    status = status == 0 ? fm_config_settings(fm_config_get(node, "settings"), arena,
-                                              &group->settings, &group->setting_count,
-                                              reader->reterr)
-                         : status;
+    status = status == 0
+                 ? fm_config_settings(fm_config_get(node, "settings"), arena, &group->settings,
+                                      &group->setting_count, reader->reterr)
+                 : status;
     status = status == 0 ? read_path(reader, node, "profile", &group->profile_path) : status;
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;
 }

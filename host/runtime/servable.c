@@ -237,8 +237,8 @@ static int device_merge(struct fm_servable *servable, const struct fm_model_conf
         return 0;
     }
     size_t count = 0;
-    struct fm_setting *settings = fm_arena_alloc(
-        &servable->arena, (config->device_setting_count + 2) * sizeof(*settings));
+    struct fm_setting *settings =
+        fm_arena_alloc(&servable->arena, (config->device_setting_count + 2) * sizeof(*settings));
     char *device = fm_arena_alloc(&servable->arena, 16);
     if (settings == NULL || device == NULL) {
         return FM_ENOMEM;
@@ -277,9 +277,9 @@ static int model_open_for(struct fm_servable *servable, const struct fm_model_co
         of != NULL ? fm_accelerator_group_config(config, of) : NULL;
     size_t stage_count = stage != NULL ? stage->parameter_count : 0;
     size_t own_count = own != NULL ? own->setting_count : 0;
-    struct fm_setting *settings = fm_arena_alloc(
-        &servable->arena,
-        (config->setting_count + stage_count + own_count + 1) * sizeof(*settings));
+    struct fm_setting *settings =
+        fm_arena_alloc(&servable->arena,
+                       (config->setting_count + stage_count + own_count + 1) * sizeof(*settings));
     char *threads = fm_arena_alloc(&servable->arena, 16);
     if (settings == NULL || threads == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
@@ -340,12 +340,11 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
         return model_open_for(servable, config, settings, options, NO_GROUP, first, reterr);
     }
     struct fm_model **models = &servable->group_models[stage * options->group_count];
-    int status = fm_accelerator_groups_match(config, options->groups, options->group_count, allowed,
-                                             reterr);
+    int status =
+        fm_accelerator_groups_match(config, options->groups, options->group_count, allowed, reterr);
     for (uint32_t i = 0; i < options->group_count && status == 0; i++) {
         if (allowed[i]) {
-            status =
-                model_open_for(servable, config, settings, options, i, &models[i], reterr);
+            status = model_open_for(servable, config, settings, options, i, &models[i], reterr);
             *first = *first != NULL ? *first : models[i];
         }
     }
@@ -380,8 +379,8 @@ static int allocate_stages(struct fm_servable *servable, size_t count,
                            const struct fm_servable_options *options, struct fm_error *reterr)
 {
     servable->group_count = options->group_count;
-    servable->group_models = fm_arena_alloc(
-        &servable->arena, count * (options->group_count + 1) * sizeof(struct fm_model *));
+    servable->group_models = fm_arena_alloc(&servable->arena, count * (options->group_count + 1) *
+                                                                  sizeof(struct fm_model *));
     servable->bindings = fm_arena_alloc(&servable->arena, count * sizeof(*servable->bindings));
     servable->ports = fm_arena_alloc(&servable->arena, count * sizeof(*servable->ports));
     if (servable->bindings == NULL || servable->ports == NULL || servable->group_models == NULL) {
@@ -550,8 +549,8 @@ static int open_model_stage(struct fm_servable *servable, uint32_t stage,
             repository, spec->target, servable->file->stages[stage].model_version, &config, reterr);
     }
     if (status == 0) {
-        status = model_open(servable, config, stage, &servable->file->stages[stage], options,
-                            reterr);
+        status =
+            model_open(servable, config, stage, &servable->file->stages[stage], options, reterr);
     }
     if (status != 0) {
         return stage_error(servable, stage, status, reterr);
@@ -739,8 +738,9 @@ const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *se
 struct fm_model *fm_servable_group_model(const struct fm_servable *servable, uint32_t stage,
                                          uint32_t group)
 {
-    return servable->group_count == 0 ? NULL
-                                      : servable->group_models[stage * servable->group_count + group];
+    return servable->group_count == 0
+               ? NULL
+               : servable->group_models[stage * servable->group_count + group];
 }
 
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count)

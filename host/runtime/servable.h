@@ -23,8 +23,8 @@ struct fm_servable_options {
      * Borrowed during the open; none: there is one model. */
     const struct fm_accelerator_group *groups;
     uint32_t group_count;
-    bool outside;              /* models are run by others (executor.h), who have to be named */
-    int check_only;            /* load, link and check, but start nothing (for --dry-run) */
+    bool outside;   /* models are run by others (executor.h), who have to be named */
+    int check_only; /* load, link and check, but start nothing (for --dry-run) */
     /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped.
      */
     void (*note)(void *context, const char *text);
