@@ -14,7 +14,7 @@
 
 #define THREADS_MAX 1024u
 #define DEVICE_MAX  1023u
-#define HOW         "write [NAME=]KIND:COUNT, such as cpu:4, big=cpu:1x4 (threads), gpu:2@0 (device)"
+#define HOW         "write [NAME=]KIND:COUNT, such as cpu:4, big=cpu:1x4 (threads), gpu:2@0 (GPU 0)"
 
 static const char *const kinds[] = {"cpu", "gpu", "emulated"};
 _Static_assert(FM_COUNT_OF(kinds) == FM_GROUP_KIND_COUNT_, "one name each");

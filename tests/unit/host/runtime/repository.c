@@ -522,7 +522,11 @@ TEST(model_yaml_in_full)
                         "device: {provider: cuda, provider.device_id: 1}\n"
                         "batching: {preferred_sizes: [4, 8], max_queue_delay: 5ms}\n"
                         "warmup: {count: 3, batch: 8}\n"
-                        "profile: profile.yaml\n");
+                        "profile: profile.yaml\n"
+                        "policy: timeout\n"
+                        "accelerators:\n"
+                        "  gpu:\n"
+                        "  big: {settings: {threads: 9}, profile: big.yaml}\n");
     struct fm_repository repository;
     struct fm_error error = {0};
     const struct fm_model_config *config = NULL;
@@ -555,6 +559,15 @@ TEST(model_yaml_in_full)
     CHECK_UINT_EQ(config->warmup_count, 3);
     CHECK_UINT_EQ(config->warmup_batch, 8);
     CHECK_STR_EQ(relative(config->profile_path), "m/profile.yaml");
+    CHECK_INT_EQ(config->policy, FM_SCHED_POLICY_TIMEOUT);
+    CHECK_UINT_EQ(config->group_count, 2);
+    CHECK_STR_EQ(config->groups[0].name, "gpu");
+    CHECK_UINT_EQ(config->groups[0].setting_count, 0);
+    CHECK_PTR_EQ(config->groups[0].profile_path, NULL);
+    CHECK_STR_EQ(config->groups[1].name, "big");
+    CHECK_STR_EQ(setting(config->groups[1].settings, config->groups[1].setting_count, "threads"),
+                 "9");
+    CHECK_STR_EQ(relative(config->groups[1].profile_path), "m/big.yaml");
     CHECK_UINT_EQ(config->note_count, 0);
     fm_repository_close(&repository);
     scratch_end();
@@ -613,6 +626,13 @@ TEST(model_yaml_mistakes)
         {"version_policy: {}", "1:17: a version policy is 'latest', 'all'"},
         {"warmup: [1]", "1:9: a map is expected here, not a list"},
         {"warmup: {rounds: 1}", "1:10: unknown key 'rounds'"},
+        {"policy: hasty", "1:9: 'hasty' is no policy; there are deferred"},
+        {"policy: [eager]", "1:9: a single value is expected here, not a list"},
+        {"accelerators: []", "1:15: 'accelerators' names the groups that the model may use"},
+        {"accelerators: {}", "1:15: 'accelerators' names the groups that the model may use"},
+        {"accelerators: [{}]", "1:16: a single value is expected here, not a map"},
+        {"accelerators: {cpu: 4}", "1:21: a map is expected here, not '4'"},
+        {"accelerators: {cpu: {thread: 4}}", "1:22: unknown key 'thread'"},
         {"max_batch_size: 4\nwarmup: {batch: 8}",
          "2:17: 'batch' must be a whole number from 1 to 4, not '8'"},
     };
@@ -828,6 +848,14 @@ TEST(config_pbtxt_mistakes)
         {"version_policy { specific {} }", FM_EINVAL, "1:27: 'specific' names no versions"},
         {"parameters { value { string_value: \"x\" } }", FM_EINVAL,
          "1:12: this entry of 'parameters' has no key"},
+        {"parameters { key: \"fermata.policy\" value { string_value: \"hasty\" } }", FM_EINVAL,
+         "1:61: 'hasty' is no policy; there are deferred"},
+        {"parameters { key: \"fermata.accelerators\" value { string_value: \"a,,b\" } }", FM_EINVAL,
+         "1:67: 'a,,b' does not name accelerators: write up to 8 names, separated by commas"},
+        {"parameters { key: \"fermata.accelerators\" value { string_value: \"a b\" } }", FM_EINVAL,
+         "1:67: 'a b' does not name accelerators: separate names by commas"},
+        {"parameters { key: \"fermata.accelerators\" value { string_value: \"\" } }", FM_EINVAL,
+         "does not name accelerators"},
         {"optimization { graph { level: 3 } }", FM_EINVAL,
          "1:31: 'level' must be a whole number from -1 to 2"},
         {"input [", FM_EINVAL, "1:8: a value is expected here, not the end of the file"},
