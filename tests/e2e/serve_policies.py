@@ -73,13 +73,13 @@ def batches(server):
 @test
 def models_have_policies_goals_and_slos_of_their_own():
     repo = repository("own", plain=emulated(), waits=emulated("policy: timeout\nbatching: {max_queue_delay: 150ms}\n"),
-                      hurries=emulated("policy: eager\nslo: 700ms\ngoal: efficiency\n"))
+                      hurries=emulated("policy: eager\nslo: 25s\ngoal: efficiency\nbatching: {max_queue_delay: 20s}\n"))
     with Server(repo, "--slo", "5s") as server:
         assert policy_of(server, "plain") == "deferred" and policy_of(server, "waits") == "timeout" and policy_of(server, "hurries") == "eager"
         assert took(server, "waits") >= 0.15
-        assert took(server, "hurries") < 0.15
+        assert took(server, "hurries") < 10
         hurries, plain = model_state(server, "hurries"), model_state(server, "plain")
-        assert (hurries["slo_ms"], hurries["goal"], plain["slo_ms"], plain["goal"]) == (700, "efficiency", 5000, "balanced"), (hurries, plain)
+        assert (hurries["slo_ms"], hurries["goal"], plain["slo_ms"], plain["goal"]) == (25000, "efficiency", 5000, "balanced"), (hurries, plain)
         assert state(server)["server"]["policy"] == "deferred"
 
 
@@ -109,18 +109,19 @@ def a_preferred_size_is_not_waited_for_longer():
 
 @test
 def tritons_batching_counts_where_it_is_chosen():
-    batching = "dynamic_batching { max_queue_delay_microseconds: 150000 }\n"
-    repo = triton("triton", "plain", batching)
-    triton("triton", "chosen", batching + 'parameters { key: "fermata.policy" value { string_value: "timeout" } }\n')
+    batching = "dynamic_batching { max_queue_delay_microseconds: %d }\n"
+    repo = triton("triton", "plain", batching % 20000000)
+    triton("triton", "brief", batching % 150000)
+    triton("triton", "chosen", batching % 150000 + 'parameters { key: "fermata.policy" value { string_value: "timeout" } }\n')
     with Server(repo) as server:
         note = [line for line in server.log if "fermata.policy" in line]
-        assert len(note) == 1 and "plain" in note[0], server.log
+        assert len(note) == 2 and "brief" in note[0] + note[1] and "plain" in note[0] + note[1], server.log
         assert policy_of(server, "plain") == "deferred" and policy_of(server, "chosen") == "timeout"
-        assert took(server, "plain") < 0.15
+        assert took(server, "plain") < 10
         assert took(server, "chosen") >= 0.15
     with Server(repo, "--policy", "timeout") as server:
         assert policy_of(server, "plain") == "timeout"
-        assert took(server, "plain") >= 0.15
+        assert took(server, "brief") >= 0.15
 
 
 @test
@@ -128,13 +129,13 @@ def a_policy_changes_with_a_reload():
     repo = repository("reload", m=emulated("policy: timeout\nbatching: {max_queue_delay: 150ms}\n"))
     with Server(repo, "--model-control-mode", "poll", "--repository-poll-secs", "1h") as server:
         assert policy_of(server, "m") == "timeout" and took(server, "m") >= 0.15
-        repository("reload", m=emulated("policy: eager\n"))
+        repository("reload", m=emulated("policy: eager\nbatching: {max_queue_delay: 20s}\n"))
         server.signal(signal.SIGHUP)
         end = time.monotonic() + 20 * serving.SLOW
         while policies_of(server, "m") != ["eager", "eager"]:
             assert time.monotonic() < end
             time.sleep(0.02)
-        assert took(server, "m") < 0.15
+        assert took(server, "m") < 10
 
 
 @test
@@ -170,12 +171,12 @@ def a_recording_has_the_policies():
 
 # --- groups of accelerators ---
 
-FAST_AND_SLOW = 'accelerators:\n  fast: {settings: {latency: "1:2ms, 8:2ms"}}\n  slow: {settings: {latency: "1:60ms, 8:60ms"}}\n'
+FAST_AND_SLOW = 'accelerators:\n  fast: {settings: {latency: "1:2ms, 8:2ms"}}\n  slow: {settings: {latency: "1:%s, 8:%s"}}\n'
 
 
 @test
 def work_goes_to_the_first_group_that_is_in_time():
-    repo = repository("groups", both=emulated(FAST_AND_SLOW), slow=emulated("accelerators: slow\n"), any=emulated())
+    repo = repository("groups", both=emulated(FAST_AND_SLOW % ("60ms", "60ms")), slow=emulated("accelerators: slow\n"), any=emulated())
     with Server(repo, "--accelerators", "fast=emulated:1,slow=emulated:2") as server:
         groups = server.get("/v2/models/both/config")["instance_group"]
         assert [(group["name"], group["count"]) for group in groups] == [("fast", 1), ("slow", 2)], groups
@@ -185,11 +186,12 @@ def work_goes_to_the_first_group_that_is_in_time():
         for _ in range(10):
             server.infer("both", REQUEST)
         before = batches(server)
-        assert before["fast"] >= 10 and before["slow"] == 0, before
+        # All but those that come before it is known that the one before them is done.
+        assert before["fast"] > before["slow"] and sum(before.values()) == 10, before
         for _ in range(5):
             server.infer("slow", REQUEST)
         after = batches(server)
-        assert after["slow"] == 5 and after["fast"] == before["fast"], (before, after)
+        assert after["slow"] == before["slow"] + 5 and after["fast"] == before["fast"], (before, after)
         # All of them at once are more than the fast one can do in time.
         threads = [threading.Thread(target=server.infer, args=("both", {"inputs": [tensor("x", [8, 4], "FP32", [0] * 32)]})) for _ in range(12)]
         for thread in threads:
@@ -197,8 +199,9 @@ def work_goes_to_the_first_group_that_is_in_time():
         for thread in threads:
             thread.join()
         assert batches(server)["fast"] > after["fast"]
-    # The fast one is of no use to who does not name it; the slow one is too slow for this SLO.
-    with Server(repo, "--accelerators", "slow=emulated:2,fast=emulated:1", "--slo", "40ms") as server:
+    # The slow ones come first, but are too slow for this SLO.
+    repo = repository("slower", both=emulated(FAST_AND_SLOW % ("3s", "3s")))
+    with Server(repo, "--accelerators", "slow=emulated:2,fast=emulated:1", "--slo", "2s") as server:
         for _ in range(5):
             server.infer("both", REQUEST)
         assert batches(server) == {"slow": 0, "fast": 5}, batches(server)
@@ -221,7 +224,7 @@ def a_models_device_says_where_it_runs():
         assert batches(server) == {"cpu": 0, "first": 0, "second": 3}, batches(server)
         server.infer("named", REQUEST)
         server.infer("auto", REQUEST)
-        assert batches(server)["cpu"] == 2
+        assert batches(server)["cpu"] >= 1 and sum(batches(server).values()) == 5
     with Server(repo, "--accelerators", "cpu:1") as server:
         contains("\n".join(server.log), "model 'gpu' may use none of the accelerators: there are cpu (--accelerators), and its configuration asks for a GPU",
                  "model 'named' names accelerators 'second', but there are only cpu")
@@ -254,7 +257,7 @@ def groups_are_written_as_they_are_read():
 def a_model_that_hangs_for_ever_is_unloaded_and_drained():
     repo = repository("hangs", hangs=emulated("warmup: 0\n").replace("latency:", "hang_every: 1, latency:"), good=emulated(),
                       last=emulated("warmup: 0\n").replace("latency:", "hang_every: 1, latency:"))
-    with Server(repo, "--no-measure", "--hang-timeout", "200ms", "--accelerators", "3", "--emulated", "--model-control-mode", "explicit",
+    with Server(repo, "--no-measure", "--hang-timeout", "1s", "--accelerators", "3", "--emulated", "--model-control-mode", "explicit",
                 "--load-model", "*") as server:
         assert "does not answer" in server.infer("hangs", REQUEST, 500)["error"]
         status, _, body = server.request("POST", "/v2/repository/models/hangs/unload")
