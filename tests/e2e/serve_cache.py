@@ -240,20 +240,20 @@ def the_bound_holds():
 
 @test
 def what_is_told_is_true():
-    slow = sleeper("30ms", more=CACHED)
-    with Server(repository("told", slow=slow), "--response-cache", "64MiB", "--slo", "5s") as server:
+    slow = sleeper("500ms", more=CACHED)
+    with Server(repository("told", slow=slow), "--response-cache", "64MiB", "--slo", "30s", "--no-measure") as server:
         server.infer("slow", one(1, 2, 3, 4))
         begin = time.monotonic()
         for _ in range(10):
             server.infer("slow", one(1, 2, 3, 4))
         took = time.monotonic() - begin
-        assert took < 0.3, took  # ten times 30 ms
+        assert took < 5, took  # ten times 500 ms
         of = stats(server, "slow")
         inside = of["inference_stats"]
         assert inside["cache_hit"]["count"] == 10 and inside["cache_miss"]["count"] == 1, inside
         assert inside["success"]["count"] == 11 and inside["queue"]["count"] == 11, inside
         assert inside["compute_infer"]["count"] == 1 == of["execution_count"] == of["inference_count"], of
-        assert 0 < inside["cache_hit"]["ns"] < 0.3e9 and inside["cache_miss"]["ns"] > 0, inside
+        assert 0 < inside["cache_hit"]["ns"] < 5e9 and inside["cache_miss"]["ns"] > 0, inside
         assert metric(server, "nv_cache_num_hits_per_model", model="slow") == 10
         assert metric(server, "nv_cache_num_misses_per_model", model="slow") == 1
         assert metric(server, "nv_cache_hit_duration_per_model", model="slow") == inside["cache_hit"]["ns"] // 1000
@@ -283,7 +283,7 @@ def many_at_once():
         for worker in workers:
             worker.join()
         hits, misses, _ = counts(server, "one")
-        assert not wrong and hits + misses == threads * rounds and kinds <= misses < kinds * threads, (wrong, hits, misses)
+        assert not wrong and hits + misses == threads * rounds and kinds <= misses <= kinds * threads, (wrong, hits, misses)
         assert metric(server, "fermata_response_cache_entries") == kinds
 
 

@@ -82,7 +82,9 @@ static void line_look(const char *line, size_t length, struct found *found)
         for (size_t i = 0; i < tensor->size; i++) {
             found->wrong += bytes[i] != payload.outputs[0].classes;
         }
-        found->wrong += (uint32_t)atoi(payload.id) != payload.outputs[0].classes;
+        char id[8];
+        (void)snprintf(id, sizeof id, "%u", (unsigned)payload.outputs[0].classes);
+        found->wrong += strcmp(payload.id, id) != 0;
     } else if (payload.kind == FM_PAYLOAD_END) {
         found->end = payload;
     } else {
