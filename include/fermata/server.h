@@ -154,7 +154,8 @@ FM_PLUGIN_EXPORT void fm_server_call_cancel(struct fm_server_call *call);
 FM_PLUGIN_EXPORT const struct fm_error *fm_server_call_error(const struct fm_server_call *call);
 FM_PLUGIN_EXPORT uint32_t fm_server_call_output_count(const struct fm_server_call *call);
 /* In the order of the request's `outputs`, else the model's; NULL: there is no such output. The
- * bytes are where the model left them. ret_name may be NULL. */
+ * bytes are where the model left them, and may be those of other answers: they are not to be
+ * changed. ret_name may be NULL. */
 FM_PLUGIN_EXPORT const struct fm_tensor *fm_server_call_output(const struct fm_server_call *call,
                                                                uint32_t index,
                                                                const char **ret_name);

@@ -16,6 +16,8 @@ except ImportError:
     grpc = None
 
 import json
+import re
+import signal
 import struct
 import threading
 import time
@@ -174,6 +176,26 @@ def a_reload_forgets():
         for _ in range(2):
             assert server.infer("one", one(1, 2, 3, 4))["outputs"][0]["data"] == [0, 0, 0, 0]
         assert counts(server, "one")[:2] == (1, 1), counts(server, "one")
+
+
+@test
+def a_changed_model_makes_its_pipeline_forget():
+    models = repository("changed", one=ONE)
+    pipeline = os.path.join(directory.name, "changed.yaml")
+    with open(pipeline, "w") as file:
+        file.write(PIPELINE.replace("MODELS", models).replace("name: twice", "name: changed"))
+    with Server(models, pipeline, "--response-cache", "64MiB", "--no-measure") as server:
+        def ask():
+            return server.infer("changed", {"inputs": [tensor("x", [4], "FP32", [1, 2, 3, 4])]})["outputs"][0]["data"]
+        assert ask() == ask() == [1, 2, 3, 4]
+        assert counts(server, "changed")[:2] == (1, 1)
+        repository("changed", one=ZEROS)
+        server.signal(signal.SIGHUP)
+        server.wait_log(re.compile("model_ready model=changed .*replaces=true"))
+        end = time.monotonic() + 30
+        while ask() != [0, 0, 0, 0]:  # it was logged before the loop sees it
+            assert time.monotonic() < end
+        assert ask() == [0, 0, 0, 0] and counts(server, "changed")[0] >= 1
 
 
 @test

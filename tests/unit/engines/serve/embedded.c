@@ -855,6 +855,42 @@ TEST(options_are_those_of_the_command_line)
     fm_server_options_free(NULL);
 }
 
+TEST(equal_requests_are_answered_from_the_cache)
+{
+    struct fm_error error = {0};
+    struct fm_server_options *options = NULL;
+    struct fm_server *server = NULL;
+    struct fm_server_call *calls[3] = {NULL, NULL, NULL};
+    char path[96];
+    models_make();
+    (void)snprintf(path, sizeof(path), "%s/kept", base);
+    put_model("kept/kept", "model.yaml",
+              "backend: identity\nresponse_cache: true\nsettings: {inputs: 'x:FP32[-1,2]'}\n");
+    CHECK_INT_EQ(fm_server_options_create(&options, &error), 0);
+    CHECK_INT_EQ(fm_server_options_add_path(options, path, &error), 0);
+    CHECK_INT_EQ(fm_server_options_set(options, "response-cache", "8MiB", &error), 0);
+    CHECK_INT_EQ(fm_server_start(options, &server, &error), 0);
+    fm_server_options_free(options);
+    for (size_t i = 0; i < 3; i++) {
+        float numbers[] = {1, i < 2 ? 2.0F : 3.0F};
+        const struct fm_named_tensor input = {"x", row_of(numbers)};
+        struct fm_server_request request = request_for("kept", &input);
+        struct fm_server_timing timing = {.struct_size = sizeof(timing)};
+        CHECK_INT_EQ(fm_server_infer(server, &request, &calls[i], &error), 0);
+        fm_server_call_timing(calls[i], &timing);
+        CHECK_UINT_EQ(timing.batch_rows, i == 1 ? 0 : 1); /* the second did not run */
+        numbers[0] = 9;
+    }
+    CHECK_INT_EQ(fm_server_stop(server, LONG, &error), 0);
+    fm_server_free(server);
+    for (size_t i = 0; i < 3; i++) {
+        const struct fm_tensor *output = fm_server_call_output(calls[i], 0, NULL);
+        const float *got = output->data;
+        CHECK(got[0] == 1 && got[1] == (i < 2 ? 2.0F : 3.0F));
+        fm_server_call_free(calls[i]);
+    }
+}
+
 TEST(the_log_is_handed_over_and_servers_are_apart)
 {
     struct fm_error error = {0};
