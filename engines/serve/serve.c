@@ -134,8 +134,9 @@ static void recordings_save(struct fm_serve *serve)
     while (!saving->done && in_time) {
         in_time = fm_condition_wait_until(&saving->changed, &saving->lock, until_ns);
     }
+    bool done = saving->done;
     fm_mutex_unlock(&saving->lock);
-    if (!in_time) {
+    if (!done) {
         fm_log(FM_LOG_ERROR, "recording_failed",
                FM_LOG_TEXT("reason", "the disk is slower than the end of this process"),
                FM_LOG_TEXT("next", "what is in the files is good up to where they end"));

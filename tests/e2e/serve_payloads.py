@@ -123,7 +123,7 @@ def record(path, times):
 @test
 def a_replay_sends_the_same_at_the_same_times():
     paths = [os.path.join(directory.name, name + ".jsonl") for name in ("first", "http", "grpc")]
-    times = [0, 0, 0.05, 0.3, 0.31, 0.32, 0.7, 0.7, 0.7, 0.9, 2.0, 2.0]
+    times = [0, 0, 0.05, 0.3, 0.31, 0.32, 0.7, 0.7, 0.7, 0.9, 1.5, 1.5]
     recorded = record(paths[0], times)
     assert len(recorded) == len(times)
     for path, protocol, speed in ((paths[1], "http", 1), (paths[2], "grpc", 4)):

@@ -258,7 +258,7 @@ static void use_until(void *argument)
 
 TEST(an_end_while_others_go_on)
 {
-    for (uint32_t round = 0; round < 10; round++) {
+    for (uint32_t round = 0; round < 5; round++) {
         struct fm_thread threads[THREADS];
         struct fm_payload_recording_stats stats;
         struct found found;
