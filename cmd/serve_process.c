@@ -67,7 +67,8 @@ const struct fm_command fm_command_serve = {
                    "/v2/health/ready). A model that does not load is logged, "
                    "listed by POST /v2/repository/index with the reason, and the others are "
                    "served. SIGTERM and Ctrl-C end it gracefully: no "
-                   "new connections, every request in flight is answered.",
+                   "new connections, every request in flight is answered. SIGUSR2 starts the "
+                   "program again, which takes over without a pause.",
     .positionals = fm_serve_positionals,
     .options = fm_serve_option_table,
     .examples = examples,

@@ -50,6 +50,14 @@ void fm_catalog_entry_unref(struct fm_catalog_entry *entry)
     }
 }
 
+const char *fm_catalog_entry_override(const struct fm_catalog_entry *entry,
+                                      const char **ret_directory)
+{
+    const struct fm_catalog_files *files = entry->files;
+    *ret_directory = files != NULL && files->directory[0] != '\0' ? files->directory : NULL;
+    return files != NULL ? files->config : NULL;
+}
+
 /* --- Asking --- */
 
 void fm_catalog_add_reader(struct fm_catalog *catalog, struct fm_catalog_reader *reader,

@@ -68,6 +68,11 @@ void fm_catalog_entry_ref(struct fm_catalog_entry *entry);
 /* Any thread; never waits for a release, which is another thread's. */
 void fm_catalog_entry_unref(struct fm_catalog_entry *entry);
 
+/* What came with the load operation instead of from the repository; NULL: nothing. *ret_directory:
+ * NULL, or where its files lie as long as the entry lives. All of it lives as long. */
+const char *fm_catalog_entry_override(const struct fm_catalog_entry *entry,
+                                      const char **ret_directory);
+
 /* --- Views --- */
 
 struct fm_catalog_row {

@@ -17,6 +17,9 @@ static void operation_free(struct fm_serve_operation *operation)
     fm_messages_load_deinit(&operation->request);
     fm_free(operation->files);
     fm_free(operation->name);
+    if (operation->catalog.kind != FM_CATALOG_INDEX) {
+        (void)atomic_fetch_sub(&loop->serve->changes, 1);
+    }
     fm_free(operation);
     loop->in_flight--;
     fm_serve_loop_progress(loop);
@@ -82,7 +85,14 @@ int fm_serve_operation_begin(
         .kind = kind, .reader = &loop->reader, .done = operation_done, .context = operation};
     loop->in_flight++;
     if (kind != FM_CATALOG_INDEX) {
-        int status = request_read(operation, form, name, data, size, reterr);
+        /* Counted first: whoever begins to hand over looks at the count behind the flag. */
+        (void)atomic_fetch_add(&loop->serve->changes, 1);
+        int status =
+            atomic_load(&loop->serve->handing_over)
+                ? fm_error_set(reterr, FM_EAGAIN,
+                               "this server is being replaced by a new one, which has to know what "
+                               "to load: try again later")
+                : request_read(operation, form, name, data, size, reterr);
         if (status != 0) {
             operation_free(operation);
             return status;

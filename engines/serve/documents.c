@@ -11,7 +11,7 @@
 
 bool fm_serve_is_ready_by(const struct fm_serve *serve, const struct fm_catalog_view *view)
 {
-    return !fm_serve_is_draining(serve) &&
+    return !fm_serve_is_stopping(serve) &&
            fm_catalog_view_is_ready(view, serve->options->strict_readiness);
 }
 

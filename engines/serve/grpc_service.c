@@ -141,8 +141,8 @@ void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
         return;
     }
     if (call->grpc != NULL) {
-        bool draining = fm_serve_is_draining(call->loop->serve);
-        if (!is_stream(call) || call->watched != NULL || !(call->half_closed || draining)) {
+        bool ending = fm_serve_is_ending(call->loop->serve);
+        if (!is_stream(call) || call->watched != NULL || !(call->half_closed || ending)) {
             return;
         }
         /* What was accepted is answered; a client that goes on is to go on elsewhere. */
@@ -217,7 +217,7 @@ static int write_model_ready(struct fm_grpc_service_call *call, const void *data
         return status;
     }
     status = model_find(call, &name, &version, &entry, reterr);
-    bool ready = status == 0 && !fm_serve_is_draining(call->loop->serve);
+    bool ready = status == 0 && !fm_serve_is_stopping(call->loop->serve);
     status = status == FM_EUNAVAILABLE ? 0 : status;
     if (status == 0) {
         fm_messages_write_model_ready(text, FM_MESSAGES_PROTOBUF, name.name, ready);
@@ -344,7 +344,7 @@ static int write_unregister(struct fm_grpc_service_call *call, const void *data,
     (void)text;
     int status = fm_messages_read_name(data, size, &name, reterr);
     if (status == 0) {
-        fm_shared_regions_unregister(&call->loop->serve->regions, name.name);
+        status = fm_shared_regions_unregister(&call->loop->serve->regions, name.name, reterr);
         fm_messages_name_deinit(&name);
     }
     return status;
@@ -462,7 +462,7 @@ static enum fm_messages_health health_of(const struct fm_serve_loop *loop, const
     struct fm_catalog_entry *entry = NULL;
     int status = fm_catalog_view_find(loop->reader.view, service, 0, &entry, NULL);
     return status == FM_ENOTFOUND                              ? FM_MESSAGES_HEALTH_SERVICE_UNKNOWN
-           : status == 0 && !fm_serve_is_draining(loop->serve) ? FM_MESSAGES_HEALTH_SERVING
+           : status == 0 && !fm_serve_is_stopping(loop->serve) ? FM_MESSAGES_HEALTH_SERVING
                                                                : FM_MESSAGES_HEALTH_NOT_SERVING;
 }
 
@@ -665,7 +665,7 @@ static void on_message(void *context, struct fm_grpc_call *grpc, struct fm_buffe
         return;
     }
     call->had_message = true;
-    if (method->stream && fm_serve_is_draining(call->loop->serve)) {
+    if (method->stream && fm_serve_is_ending(call->loop->serve)) {
         fm_grpc_handled(grpc);
         fm_serve_grpc_progress(call);
         return;

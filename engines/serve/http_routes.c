@@ -340,7 +340,7 @@ static void handle_model(struct fm_serve_loop *loop, struct fm_http_request *htt
         fm_catalog_view_find(loop->reader.view, route->segments[2], version, &entry, &error);
     if (action == ACTION_READY && (status == 0 || status == FM_EUNAVAILABLE)) {
         struct fm_text text = {0};
-        bool ready = status == 0 && !fm_serve_is_draining(loop->serve);
+        bool ready = status == 0 && !fm_serve_is_stopping(loop->serve);
         fm_messages_write_model_ready(&text, FM_MESSAGES_JSON, route->segments[2], ready);
         /* 400 is what clients of this protocol take for "not ready". */
         answer_json(http, ready ? 200 : 400, &text);
@@ -458,10 +458,12 @@ static void handle_memory(struct fm_serve_loop *loop, struct fm_http_request *ht
     } else if (registers) {
         region_register(loop, http, name);
     } else if (unregister) {
-        if (!cuda) {
-            fm_shared_regions_unregister(&loop->serve->regions, name);
+        struct fm_error error = {0};
+        if (!cuda && fm_shared_regions_unregister(&loop->serve->regions, name, &error) != 0) {
+            answer_status(http, &error);
+        } else {
+            answer_bare(http, 200);
         }
-        answer_bare(http, 200);
     } else {
         struct fm_text text = {0};
         struct fm_error error = {0};

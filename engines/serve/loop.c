@@ -116,6 +116,26 @@ void fm_serve_loop_drain(struct fm_serve_loop *loop)
     fm_serve_loop_progress(loop);
 }
 
+void fm_serve_loop_leave(struct fm_serve_loop *loop)
+{
+    fm_serve_grpc_watch_round(loop);
+    if (loop->http != NULL) {
+        fm_http_server_leave(loop->http);
+    }
+    if (loop->grpc != NULL) {
+        fm_grpc_server_leave(loop->grpc);
+    }
+    if (loop->metrics != NULL) {
+        fm_http_server_leave(loop->metrics);
+    }
+    fm_serve_loop_progress(loop);
+}
+
+static void on_leave_task(struct fm_loop_task *task)
+{
+    fm_serve_loop_leave(FM_CONTAINER_OF(task, struct fm_serve_loop, leave_task));
+}
+
 static void on_drain_task(struct fm_loop_task *task)
 {
     fm_serve_loop_drain(FM_CONTAINER_OF(task, struct fm_serve_loop, drain_task));
@@ -127,8 +147,85 @@ static void on_stop_task(struct fm_loop_task *task)
     fm_loop_stop(loop->loop);
 }
 
+/* --- sockets that go from process to process ----------------------------------------------------
+ */
+
+static void on_begun_main(struct fm_loop_task *task)
+{
+    struct fm_serve_loop *loop = FM_CONTAINER_OF(task, struct fm_serve_loop, begun_task);
+    struct fm_serve *serve = loop->serve;
+    const struct fm_error *error = NULL;
+    serve->loops_begun++;
+    if (serve->loops_begun < serve->loop_count) {
+        return;
+    }
+    for (uint32_t i = serve->loop_count; i > 0; i--) {
+        error =
+            serve->loops[i - 1].begin_error.status != 0 ? &serve->loops[i - 1].begin_error : error;
+    }
+    serve->owner.begun(serve, error);
+}
+
+void fm_serve_loop_begin(struct fm_serve_loop *loop)
+{
+    struct fm_error *error = &loop->begin_error;
+    int status = loop->http != NULL ? fm_http_server_begin(loop->http, error) : 0;
+    if (status == 0 && loop->grpc != NULL) {
+        status = fm_grpc_server_begin(loop->grpc, error);
+    }
+    if (status == 0 && loop->metrics != NULL) {
+        status = fm_http_server_begin(loop->metrics, error);
+    }
+    FM_ASSERT(status == error->status);
+    fm_loop_post(loop->serve->loops[0].loop, &loop->begun_task);
+}
+
+static void on_begin_task(struct fm_loop_task *task)
+{
+    fm_serve_loop_begin(FM_CONTAINER_OF(task, struct fm_serve_loop, begin_task));
+}
+
+int fm_serve_loop_sockets(const struct fm_serve_loop *loop, struct fm_handed_sockets *sockets,
+                          struct fm_error *reterr)
+{
+    int tcp = -1;
+    int local = -1;
+    int status = 0;
+    if (loop->http != NULL) {
+        fm_http_server_descriptors(loop->http, &tcp, &local);
+        status = fm_handed_sockets_add(sockets, "http", tcp, reterr);
+        status = status == 0 ? fm_handed_sockets_add(sockets, "http-unix", local, reterr) : status;
+    }
+    if (status == 0 && loop->grpc != NULL) {
+        fm_grpc_server_descriptors(loop->grpc, &tcp, &local);
+        status = fm_handed_sockets_add(sockets, "grpc", tcp, reterr);
+        status = status == 0 ? fm_handed_sockets_add(sockets, "grpc-unix", local, reterr) : status;
+    }
+    if (status == 0 && loop->metrics != NULL) {
+        fm_http_server_descriptors(loop->metrics, &tcp, &local);
+        status = fm_handed_sockets_add(sockets, "metrics", tcp, reterr);
+    }
+    return status;
+}
+
 /* --- listening ---------------------------------------------------------------------------------
  */
+
+/* The socket that somebody opened for us, or 0: the process before this one, or a service manager.
+ */
+static int inherited(const struct fm_serve_loop *loop, const char *name, uint32_t index)
+{
+    struct fm_handed_sockets *sockets = loop->serve->owner.sockets;
+    return sockets != NULL                    ? fm_handed_sockets_take(sockets, name, loop->index)
+           : loop->serve->options->supervised ? fm_service_manager_socket(name, index)
+                                              : 0;
+}
+
+static int inherited_unix(const struct fm_serve_loop *loop, const char *name, const char *path)
+{
+    struct fm_handed_sockets *sockets = loop->serve->owner.sockets;
+    return sockets != NULL && path != NULL ? fm_handed_sockets_take(sockets, name, 0) : 0;
+}
 
 static void http_options(const struct fm_serve_loop *loop, struct fm_http_options *http)
 {
@@ -142,6 +239,7 @@ static void http_options(const struct fm_serve_loop *loop, struct fm_http_option
     http->connections_max = options->connections_max;
     http->idle_timeout_ns = options->idle_timeout_ns;
     http->tls = loop->serve->tls;
+    http->held = loop->serve->owner.sockets != NULL;
     http->write_error = fm_oip_write_error;
     http->align_header = "Inference-Header-Content-Length";
     http->error_type = "application/json";
@@ -161,12 +259,6 @@ static void listening_log(const struct fm_serve_loop *loop, const char *protocol
     }
 }
 
-/* A socket that was opened for us, or 0. */
-static int inherited(const struct fm_serve_loop *loop, const char *name, uint32_t index)
-{
-    return loop->serve->options->supervised ? fm_service_manager_socket(name, index) : 0;
-}
-
 static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = loop->serve->options;
@@ -174,6 +266,7 @@ static int http_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     http_options(loop, &http);
     http.port = options->port;
     http.unix_path = loop->index == 0 ? options->unix_path : NULL;
+    http.unix_inherited = inherited_unix(loop, "http-unix", http.unix_path);
     http.shared = loop->serve->loop_count > 1;
     http.sibling = loop->index > 0 ? loop->serve->loops[0].http : NULL;
     http.inherited = inherited(loop, "http", 0);
@@ -199,6 +292,7 @@ static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
     grpc.host = options->host;
     grpc.port = options->grpc_port;
     grpc.unix_path = loop->index == 0 ? options->grpc_unix_path : NULL;
+    grpc.unix_inherited = inherited_unix(loop, "grpc-unix", grpc.unix_path);
     grpc.shared = loop->serve->loop_count > 1;
     grpc.sibling = loop->index > 0 ? loop->serve->loops[0].grpc : NULL;
     grpc.inherited = inherited(loop, "grpc", 1);
@@ -208,6 +302,7 @@ static int grpc_listen(struct fm_serve_loop *loop, struct fm_error *reterr)
         grpc.message_bytes_total_max = options->body_bytes_max;
     }
     grpc.tls = loop->serve->tls;
+    grpc.held = loop->serve->owner.sockets != NULL;
     grpc.context = loop;
     fm_serve_grpc_events(&grpc.events);
     int status = fm_grpc_server_create(loop->loop, &grpc, &loop->grpc, reterr);
@@ -266,6 +361,9 @@ int fm_serve_loop_init(struct fm_serve_loop *loop, struct fm_serve *serve, uint3
     loop->drain_task.run = on_drain_task;
     loop->stop_task.run = on_stop_task;
     loop->drained_task.run = on_drained_main;
+    loop->begin_task.run = on_begin_task;
+    loop->begun_task.run = on_begun_main;
+    loop->leave_task.run = on_leave_task;
     int status = fm_loop_create(&loop->loop, reterr);
     status = status == 0 ? fm_access_seat_init(&loop->seat, serve->access, reterr) : status;
     if (status == 0 && serve->cache != NULL) {

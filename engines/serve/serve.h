@@ -67,10 +67,11 @@ struct fm_serve_options {
     enum fm_serve_control control;
     const char *const *load_models; /* EXPLICIT: loaded at the start; "*" alone: all */
     uint32_t load_model_count;
-    uint64_t poll_interval_ns; /* POLL */
-    uint32_t load_threads;     /* models loaded at once; 0: default */
-    bool strict_readiness;     /* ready only when every model that is wanted answers */
-    uint64_t exit_timeout_ns;  /* how long requests in flight may take after the first signal */
+    uint64_t poll_interval_ns;   /* POLL */
+    uint32_t load_threads;       /* models loaded at once; 0: default */
+    bool strict_readiness;       /* ready only when every model that is wanted answers */
+    uint64_t exit_timeout_ns;    /* how long requests in flight may take after the first signal */
+    uint64_t upgrade_timeout_ns; /* how long a new process may take until it is ready */
     size_t body_bytes_max;
     uint32_t connections_max;
     uint64_t idle_timeout_ns;

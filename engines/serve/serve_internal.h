@@ -31,6 +31,7 @@
 #include "host/net/grpc_server.h"
 #include "host/net/http_server.h"
 #include "host/os/process_facts.h"
+#include "host/os/successor.h"
 #include "host/os/thread.h"
 
 struct fm_inference;
@@ -83,6 +84,10 @@ struct fm_serve_loop {
     struct fm_loop_task drain_task;
     struct fm_loop_task stop_task;
     struct fm_loop_task drained_task; /* runs on the main loop */
+    struct fm_loop_task begin_task;
+    struct fm_loop_task begun_task; /* runs on the main loop */
+    struct fm_loop_task leave_task;
+    struct fm_error begin_error; /* the main loop's once begun_task runs */
 };
 
 /* Whoever made the server hears of it on the main loop. */
@@ -91,7 +96,12 @@ struct fm_serve_owner {
     void (*ready)(struct fm_serve *serve);
     /* Once: it drains from now on, because of fm_serve_drain or of what loading found. */
     void (*draining)(struct fm_serve *serve);
+    /* After fm_serve_begin, when every loop has begun (error NULL) or one cannot. */
+    void (*begun)(struct fm_serve *serve, const struct fm_error *error);
     void *context;
+    /* The listening sockets of the process whose place this one takes; NULL: there was none. With
+     * them no loop takes connections before fm_serve_begin. */
+    struct fm_handed_sockets *sockets;
 };
 
 /*
@@ -129,6 +139,11 @@ struct fm_serve {
     struct fm_otlp_exporter *otlp; /* NULL: nobody is traced */
     struct fm_trace_sampler sampler;
     _Atomic bool draining;
+    _Atomic bool leaving; /* draining, because another process goes on with the service */
+    _Atomic bool ending;  /* draining, and who is idle or streams is not waited for */
+    _Atomic bool
+        handing_over;         /* another process is to go on: nothing may be loaded here any more */
+    _Atomic uint32_t changes; /* loads and unloads that clients asked for, under way */
     uint64_t start_ns;
     uint64_t start_wall_ns;
 
@@ -143,6 +158,7 @@ struct fm_serve {
     bool loading; /* `starting` is under way */
     bool stopped; /* nothing is being loaded any more, nor will be */
     uint32_t loops_drained;
+    uint32_t loops_begun;
     enum fm_serve_end end;
     struct fm_error failure; /* why the server ends although nobody asked it to */
 
@@ -159,6 +175,19 @@ static inline bool fm_serve_is_draining(const struct fm_serve *serve)
     return atomic_load_explicit(&serve->draining, memory_order_relaxed);
 }
 
+/* It drains, and nobody goes on with the service. */
+static inline bool fm_serve_is_stopping(const struct fm_serve *serve)
+{
+    return fm_serve_is_draining(serve) &&
+           !atomic_load_explicit(&serve->leaving, memory_order_relaxed);
+}
+
+/* Calls that have no end of their own are ended. */
+static inline bool fm_serve_is_ending(const struct fm_serve *serve)
+{
+    return atomic_load_explicit(&serve->ending, memory_order_relaxed);
+}
+
 /* Whether requests should be sent here, as this loop sees it. */
 bool fm_serve_is_ready(const struct fm_serve_loop *loop);
 bool fm_serve_is_ready_by(const struct fm_serve *serve, const struct fm_catalog_view *view);
@@ -173,6 +202,13 @@ int FM_NODISCARD fm_serve_loop_listen(struct fm_serve_loop *loop, struct fm_erro
 int FM_NODISCARD fm_serve_loop_start(struct fm_serve_loop *loop, struct fm_error *reterr);
 /* On the loop's thread: takes nothing new, answers what there is. */
 void fm_serve_loop_drain(struct fm_serve_loop *loop);
+/* The descriptors that it listens on, for another process. The main loop's thread, before the end
+ * begins. */
+int FM_NODISCARD fm_serve_loop_sockets(const struct fm_serve_loop *loop,
+                                       struct fm_handed_sockets *sockets, struct fm_error *reterr);
+/* For fm_serve_begin and fm_serve_leave, on the loop's thread. */
+void fm_serve_loop_begin(struct fm_serve_loop *loop);
+void fm_serve_loop_leave(struct fm_serve_loop *loop);
 /* Something that the drain waits for is over. */
 void fm_serve_loop_progress(struct fm_serve_loop *loop);
 /* No loop runs any more. */
@@ -189,6 +225,17 @@ int FM_NODISCARD fm_serve_create(const struct fm_serve_options *options,
 int FM_NODISCARD fm_serve_start(struct fm_serve *serve, struct fm_error *reterr);
 /* On the main loop, once: nothing new is taken, what there is is answered. */
 void fm_serve_drain(struct fm_serve *serve);
+/* On the main loop, when sockets were handed over: connections are taken from now on. */
+void fm_serve_begin(struct fm_serve *serve);
+/*
+ * On the main loop, once, instead of fm_serve_drain: another process with the same sockets goes on.
+ * Every request that comes here is answered as before, but connections end with it. Those without
+ * one, and streams, stay until fm_serve_leave_end.
+ */
+void fm_serve_leave(struct fm_serve *serve);
+void fm_serve_leave_end(struct fm_serve *serve);
+/* On the main loop: it ends because of this. */
+void fm_serve_fail(struct fm_serve *serve, const struct fm_error *error);
 /* On the main loop: tokens, certificates and repositories are looked at again. False: they are
  * being looked at, or it drains. */
 bool fm_serve_reload(struct fm_serve *serve);

@@ -114,8 +114,39 @@ static void access_reload(struct fm_serve *serve)
 /* --- the end -----------------------------------------------------------------------------------
  */
 
+void fm_serve_begin(struct fm_serve *serve)
+{
+    for (uint32_t i = 1; i < serve->loop_count; i++) {
+        fm_loop_post(serve->loops[i].loop, &serve->loops[i].begin_task);
+    }
+    fm_serve_loop_begin(&serve->loops[0]);
+}
+
+void fm_serve_leave(struct fm_serve *serve)
+{
+    atomic_store_explicit(&serve->leaving, true, memory_order_relaxed);
+    atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
+    fm_catalog_submit(serve->catalog, &serve->stopping);
+    for (uint32_t i = 1; i < serve->loop_count; i++) {
+        fm_loop_post(serve->loops[i].loop, &serve->loops[i].leave_task);
+    }
+    fm_serve_loop_leave(&serve->loops[0]);
+    serve->owner.draining(serve);
+}
+
+void fm_serve_leave_end(struct fm_serve *serve)
+{
+    atomic_store_explicit(&serve->ending, true, memory_order_relaxed);
+    fm_pool_drain(serve->pool);
+    for (uint32_t i = 1; i < serve->loop_count; i++) {
+        fm_loop_post(serve->loops[i].loop, &serve->loops[i].drain_task);
+    }
+    fm_serve_loop_drain(&serve->loops[0]);
+}
+
 void fm_serve_drain(struct fm_serve *serve)
 {
+    atomic_store_explicit(&serve->ending, true, memory_order_relaxed);
     atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
     fm_catalog_submit(serve->catalog, &serve->stopping);
     fm_pool_drain(serve->pool);
@@ -167,8 +198,7 @@ static void on_event(void *context, const struct fm_catalog_event *event)
     }
 }
 
-/* Ends the server because of what loading found. */
-static void give_up(struct fm_serve *serve, const struct fm_error *error)
+void fm_serve_fail(struct fm_serve *serve, const struct fm_error *error)
 {
     if (serve->failure.status == 0) {
         serve->failure = *error;
@@ -197,12 +227,12 @@ static void on_started(struct fm_catalog_operation *operation)
         return;
     }
     if (operation->error.status != 0) {
-        give_up(serve, &operation->error);
+        fm_serve_fail(serve, &operation->error);
     } else if (serve->options->control == FM_SERVE_CONTROL_NONE && ready == 0) {
         struct fm_error error = {0};
         (void)fm_error_set(&error, FM_EINVAL,
                            "none of the %zu models loads, so there is nothing to serve", failed);
-        give_up(serve, &error);
+        fm_serve_fail(serve, &error);
     } else {
         failed = serve->options->control == FM_SERVE_CONTROL_EXPLICIT
                      ? view->models_wanted - view->models_ready
@@ -474,12 +504,23 @@ void fm_serve_destroy(struct fm_serve *serve)
     fm_free(serve);
 }
 
+/* Each loop of the process that handed them over has one of either protocol. */
+static uint32_t sockets_per_name(const struct fm_handed_sockets *sockets)
+{
+    uint32_t http = sockets != NULL ? fm_handed_sockets_count(sockets, "http") : 0;
+    uint32_t grpc = sockets != NULL ? fm_handed_sockets_count(sockets, "grpc") : 0;
+    return http > grpc ? http : grpc;
+}
+
 static int loops_open(struct fm_serve *serve, struct fm_error *reterr)
 {
     uint32_t cpus = fm_os_cpu_count();
-    serve->loop_count = serve->options->loops > 0 ? serve->options->loops
-                        : cpus > CPUS_PER_LOOP    ? cpus / CPUS_PER_LOOP
-                                                  : 1;
+    uint32_t handed = sockets_per_name(serve->owner.sockets);
+    /* Every socket that was handed over needs somebody who looks at it. */
+    serve->loop_count = handed > 0                  ? handed
+                        : serve->options->loops > 0 ? serve->options->loops
+                        : cpus > CPUS_PER_LOOP      ? cpus / CPUS_PER_LOOP
+                                                    : 1;
     serve->loops = fm_alloc_zero(serve->loop_count, sizeof *serve->loops);
     if (serve->loops == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");
@@ -573,6 +614,9 @@ int fm_serve_start(struct fm_serve *serve, struct fm_error *reterr)
     int status = 0;
     for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_listen(&serve->loops[i], reterr);
+    }
+    if (serve->owner.sockets != NULL) {
+        fm_handed_sockets_close(serve->owner.sockets);
     }
     /* Late, so that a server that cannot start leaves no file behind; no loop runs yet. */
     status = status != 0 ? status : payloads_open(serve, reterr);

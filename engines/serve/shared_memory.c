@@ -31,14 +31,6 @@ void fm_shared_regions_init(struct fm_shared_regions *regions)
     fm_mutex_init(&regions->mutex);
 }
 
-void fm_shared_regions_deinit(struct fm_shared_regions *regions)
-{
-    fm_shared_regions_unregister(regions, NULL);
-    fm_free(regions->list);
-    fm_mutex_deinit(&regions->mutex);
-    *regions = (struct fm_shared_regions){0};
-}
-
 /* Where the name is, or belongs. With the lock held. */
 static size_t place(const struct fm_shared_regions *regions, const char *name, bool *ret_found)
 {
@@ -61,12 +53,70 @@ static size_t place(const struct fm_shared_regions *regions, const char *name, b
     return low;
 }
 
+/* False: it is frozen, and that counts. */
+static bool remove_named(struct fm_shared_regions *regions, const char *name, bool even_frozen)
+{
+    bool all = name == NULL || name[0] == '\0';
+    bool found = true;
+    while (found) {
+        struct fm_shared_region *region = NULL;
+        fm_mutex_lock(&regions->mutex);
+        if (regions->frozen && !even_frozen) {
+            fm_mutex_unlock(&regions->mutex);
+            return false;
+        }
+        size_t at = all ? regions->count : place(regions, name, &found);
+        if (all) {
+            found = regions->count > 0;
+            at = found ? regions->count - 1 : 0;
+        }
+        if (found) {
+            region = regions->list[at];
+            regions->count--;
+            memmove(regions->list + at, regions->list + at + 1,
+                    (regions->count - at) * sizeof(struct fm_shared_region *));
+        }
+        fm_mutex_unlock(&regions->mutex);
+        if (region != NULL) {
+            /* Without the lock: the last reference unmaps. */
+            fm_buffer_unref(region->buffer);
+        }
+        found = found && all;
+    }
+    return true;
+}
+
+void fm_shared_regions_freeze(struct fm_shared_regions *regions, bool frozen)
+{
+    fm_mutex_lock(&regions->mutex);
+    regions->frozen = frozen;
+    fm_mutex_unlock(&regions->mutex);
+}
+
+static int frozen_error(struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_EAGAIN,
+                        "this server is being replaced by a new one: try again, on a new "
+                        "connection");
+}
+
+void fm_shared_regions_deinit(struct fm_shared_regions *regions)
+{
+    (void)remove_named(regions, NULL, true);
+    fm_free(regions->list);
+    fm_mutex_deinit(&regions->mutex);
+    *regions = (struct fm_shared_regions){0};
+}
+
 /* With the lock held. Takes the region on success. */
 static int insert(struct fm_shared_regions *regions, struct fm_shared_region *region,
                   struct fm_error *reterr)
 {
     bool found = false;
     size_t at = place(regions, region->name, &found);
+    if (regions->frozen) {
+        return frozen_error(reterr);
+    }
     if (found) {
         return fm_error_set(reterr, FM_EEXIST,
                             "shared memory region '%s' already in manager; unregister it first",
@@ -168,31 +218,10 @@ int fm_shared_regions_register(struct fm_shared_regions *regions,
     return status;
 }
 
-void fm_shared_regions_unregister(struct fm_shared_regions *regions, const char *name)
+int fm_shared_regions_unregister(struct fm_shared_regions *regions, const char *name,
+                                 struct fm_error *reterr)
 {
-    bool all = name == NULL || name[0] == '\0';
-    bool found = true;
-    while (found) {
-        struct fm_shared_region *region = NULL;
-        fm_mutex_lock(&regions->mutex);
-        size_t at = all ? regions->count : place(regions, name, &found);
-        if (all) {
-            found = regions->count > 0;
-            at = found ? regions->count - 1 : 0;
-        }
-        if (found) {
-            region = regions->list[at];
-            regions->count--;
-            memmove(regions->list + at, regions->list + at + 1,
-                    (regions->count - at) * sizeof(struct fm_shared_region *));
-        }
-        fm_mutex_unlock(&regions->mutex);
-        if (region != NULL) {
-            /* Without the lock: the last reference unmaps. */
-            fm_buffer_unref(region->buffer);
-        }
-        found = found && all;
-    }
+    return remove_named(regions, name, false) ? 0 : frozen_error(reterr);
 }
 
 int fm_shared_regions_list(struct fm_shared_regions *regions, const char *name,

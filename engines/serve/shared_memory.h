@@ -23,6 +23,7 @@ struct fm_shared_regions {
     struct fm_shared_region **list; /* by name */
     size_t count;
     size_t capacity;
+    bool frozen;  /* another process has what is registered; nothing changes here any more */
     bool refused; /* set before the first request: none may be registered */
 };
 
@@ -30,13 +31,18 @@ void fm_shared_regions_init(struct fm_shared_regions *regions);
 /* Unregisters all. Requests that still use regions keep those. */
 void fm_shared_regions_deinit(struct fm_shared_regions *regions);
 
-/* FM_EPERM where that is refused, FM_EEXIST when the name is taken, FM_ELIMIT, and what
- * fm_shared_memory_open says. */
+/* From now on (or no longer) registering and unregistering are refused. */
+void fm_shared_regions_freeze(struct fm_shared_regions *regions, bool frozen);
+
+/* FM_EPERM where that is refused, FM_EAGAIN when it is frozen, FM_EEXIST when the name is taken,
+ * FM_ELIMIT, and what fm_shared_memory_open says. */
 int FM_NODISCARD fm_shared_regions_register(struct fm_shared_regions *regions,
                                             const struct fm_messages_region *region,
                                             struct fm_error *reterr);
-/* A name that is not there is no mistake: what was asked for is the case. "" or NULL: all. */
-void fm_shared_regions_unregister(struct fm_shared_regions *regions, const char *name);
+/* A name that is not there is no mistake: what was asked for is the case. "" or NULL: all.
+ * FM_EAGAIN when it is frozen. */
+int FM_NODISCARD fm_shared_regions_unregister(struct fm_shared_regions *regions, const char *name,
+                                              struct fm_error *reterr);
 /*
  * The regions (all, or the one of that name), with strings in `arena`. FM_ENOTFOUND for a name that
  * is not there, FM_ENOMEM.

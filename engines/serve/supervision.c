@@ -8,12 +8,21 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "host/os/os.h"
+#include "host/os/process.h"
 #include "host/os/service_manager.h"
 
 void fm_supervision_ready(const char *status)
 {
     char lines[300];
     (void)snprintf(lines, sizeof(lines), "READY=1\nSTATUS=%s", status);
+    (void)fm_service_manager_tell(lines);
+}
+
+void fm_supervision_main_process(int process, const char *status)
+{
+    char lines[300];
+    (void)snprintf(lines, sizeof(lines), "MAINPID=%d\nREADY=1\nSTATUS=%s",
+                   process != 0 ? process : fm_process_id(), status);
     (void)fm_service_manager_tell(lines);
 }
 

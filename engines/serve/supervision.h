@@ -43,6 +43,8 @@ int FM_NODISCARD fm_supervision_start(struct fm_supervision *supervision,
 void fm_supervision_stop(struct fm_supervision *supervision);
 
 void fm_supervision_ready(const char *status); /* `status`: one line for people */
+/* `process` (0: this one) is the service's main process from now on, and ready. */
+void fm_supervision_main_process(int process, const char *status);
 void fm_supervision_reloading(void);
 void fm_supervision_stopping(void);
 

@@ -176,7 +176,8 @@ struct fm_grpc_server {
     uv_check_t check;
     bool handles_init;
     int handles_open; /* these four and connections */
-    bool draining;
+    bool draining;    /* clients were told to go on elsewhere */
+    bool ending;      /* fm_grpc_server_drain was called */
     bool closed_to_new;
     bool drained;
     nghttp2_session_callbacks *callbacks;

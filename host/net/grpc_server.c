@@ -164,6 +164,8 @@ int fm_grpc_server_create(struct fm_loop *loop, const struct fm_grpc_options *op
         .port = options->port,
         .inherited = options->inherited,
         .unix_path = options->unix_path,
+        .unix_inherited = options->unix_inherited,
+        .held = options->held,
         .shared = options->shared,
         .sibling = options->sibling != NULL ? &options->sibling->listener : NULL,
         .accept = accept_one,
@@ -224,6 +226,16 @@ void fm_grpc_server_forget(struct fm_grpc_connection *connection)
     drained_check(server);
 }
 
+int fm_grpc_server_begin(struct fm_grpc_server *server, struct fm_error *reterr)
+{
+    return fm_listener_begin(&server->listener, reterr);
+}
+
+void fm_grpc_server_descriptors(const struct fm_grpc_server *server, int *ret_tcp, int *ret_unix)
+{
+    fm_listener_descriptors(&server->listener, ret_tcp, ret_unix);
+}
+
 static void grace_over(uv_timer_t *timer)
 {
     struct fm_grpc_server *server = timer->data;
@@ -236,7 +248,8 @@ static void grace_over(uv_timer_t *timer)
     drained_check(server);
 }
 
-void fm_grpc_server_drain(struct fm_grpc_server *server, uint64_t grace_ns)
+/* No new calls, please; those that are on their way are taken all the same. */
+static void leaving_tell(struct fm_grpc_server *server)
 {
     if (server->draining) {
         return;
@@ -249,6 +262,23 @@ void fm_grpc_server_drain(struct fm_grpc_server *server, uint64_t grace_ns)
             fm_grpc_server_mark(connection);
         }
     }
+}
+
+void fm_grpc_server_leave(struct fm_grpc_server *server)
+{
+    fm_listener_leave(&server->listener);
+    leaving_tell(server);
+    server->closed_to_new = true;
+    drained_check(server);
+}
+
+void fm_grpc_server_drain(struct fm_grpc_server *server, uint64_t grace_ns)
+{
+    if (server->ending) {
+        return;
+    }
+    server->ending = true;
+    leaving_tell(server);
     int result = uv_timer_start(&server->grace, grace_over, grace_ns / 1000000, 0);
     FM_ASSERT(result == 0);
 }
@@ -257,6 +287,7 @@ void fm_grpc_server_abort(struct fm_grpc_server *server)
 {
     fm_listener_stop(&server->listener);
     server->draining = true;
+    server->ending = true;
     server->closed_to_new = true;
     for (struct fm_grpc_connection *connection = server->connections; connection != NULL;
          connection = connection->next) {

@@ -117,10 +117,12 @@ struct fm_grpc_events {
 struct fm_grpc_server;
 
 struct fm_grpc_options {
-    const char *host;                     /* address or name; NULL: no TCP */
-    uint16_t port;                        /* 0: any free one */
-    const char *unix_path;                /* NULL: none */
-    bool shared;                          /* servers on other loops will listen here too ... */
+    const char *host;      /* address or name; NULL: no TCP */
+    uint16_t port;         /* 0: any free one */
+    const char *unix_path; /* NULL: none */
+    int unix_inherited;    /* the socket that stands there, from another process; taken likewise */
+    bool held;             /* take no connection before fm_grpc_server_begin */
+    bool shared;           /* servers on other loops will listen here too ... */
     const struct fm_grpc_server *sibling; /* ... and for each of them: the first one */
     int inherited;      /* a TCP socket that is open already, instead of host and port; taken, in
                            any case. 0: none */
@@ -155,6 +157,17 @@ int FM_NODISCARD fm_grpc_server_create(struct fm_loop *loop, const struct fm_grp
 /* The port in use; 0 without TCP. */
 uint16_t fm_grpc_server_port(const struct fm_grpc_server *server);
 
+/* For a server that was held: takes connections from now on. */
+int FM_NODISCARD fm_grpc_server_begin(struct fm_grpc_server *server, struct fm_error *reterr);
+/* The descriptors it listens on, which stay its own; -1 where there is none. Any thread, before the
+ * end begins. */
+void fm_grpc_server_descriptors(const struct fm_grpc_server *server, int *ret_tcp, int *ret_unix);
+/*
+ * Another process takes what comes from now on (it has the same sockets): no new connections here,
+ * the Unix socket's name stays, and clients are told to go on elsewhere (GOAWAY). Those that are
+ * idle stay open until fm_grpc_server_drain, which is due later.
+ */
+void fm_grpc_server_leave(struct fm_grpc_server *server);
 /*
  * Begins the end: clients are told with GOAWAY to go elsewhere; connections and calls are taken for
  * another `grace_ns`, so that none that is on its way is lost, then no more; calls that began are

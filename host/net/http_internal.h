@@ -105,7 +105,8 @@ struct fm_http_server {
     uv_timer_t grace;
     bool grace_open;
     int handles_open; /* the timer and connections */
-    bool draining;
+    bool draining;    /* every answer is its connection's last */
+    bool ending;      /* fm_http_server_drain was called */
     bool closed_to_new;
     bool drained;
     struct fm_http_connection *connections;

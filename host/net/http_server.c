@@ -74,6 +74,8 @@ int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *op
         .port = options->port,
         .inherited = options->inherited,
         .unix_path = options->unix_path,
+        .unix_inherited = options->unix_inherited,
+        .held = options->held,
         .shared = options->shared,
         .sibling = options->sibling != NULL ? &options->sibling->listener : NULL,
         .accept = accept_one,
@@ -93,6 +95,16 @@ uint16_t fm_http_server_port(const struct fm_http_server *server)
     return server->listener.port;
 }
 
+int fm_http_server_begin(struct fm_http_server *server, struct fm_error *reterr)
+{
+    return fm_listener_begin(&server->listener, reterr);
+}
+
+void fm_http_server_descriptors(const struct fm_http_server *server, int *ret_tcp, int *ret_unix)
+{
+    fm_listener_descriptors(&server->listener, ret_tcp, ret_unix);
+}
+
 static void grace_over(uv_timer_t *timer)
 {
     struct fm_http_server *server = timer->data;
@@ -107,11 +119,20 @@ static void grace_over(uv_timer_t *timer)
     drained_check(server);
 }
 
+void fm_http_server_leave(struct fm_http_server *server)
+{
+    fm_listener_leave(&server->listener);
+    server->draining = true;
+    server->closed_to_new = true;
+    drained_check(server);
+}
+
 void fm_http_server_drain(struct fm_http_server *server, uint64_t grace_ns)
 {
-    if (server->draining) {
+    if (server->ending) {
         return;
     }
+    server->ending = true;
     server->draining = true;
     int result = uv_timer_start(&server->grace, grace_over, grace_ns / 1000000, 0);
     FM_ASSERT(result == 0);
@@ -121,6 +142,7 @@ void fm_http_server_abort(struct fm_http_server *server)
 {
     fm_listener_stop(&server->listener);
     server->draining = true;
+    server->ending = true;
     server->closed_to_new = true;
     for (struct fm_http_connection *connection = server->connections; connection != NULL;
          connection = connection->next) {

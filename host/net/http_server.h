@@ -92,6 +92,8 @@ struct fm_http_options {
     int inherited;         /* a TCP socket that is open already, instead of host and port; taken, in
                               any case. 0: none */
     const char *unix_path; /* NULL: none */
+    int unix_inherited;    /* the socket that stands there, from another process; taken likewise */
+    bool held;             /* take no connection before fm_http_server_begin */
     bool shared;           /* servers on other loops will listen here too ... */
     const struct fm_http_server *sibling; /* ... and for each of them: the first one */
     struct fm_tls *tls;                   /* borrowed; NULL: without */
@@ -125,6 +127,17 @@ int FM_NODISCARD fm_http_server_create(struct fm_loop *loop, const struct fm_htt
 /* The port in use; 0 without TCP. */
 uint16_t fm_http_server_port(const struct fm_http_server *server);
 
+/* For a server that was held: takes connections from now on. */
+int FM_NODISCARD fm_http_server_begin(struct fm_http_server *server, struct fm_error *reterr);
+/* The descriptors it listens on, which stay its own; -1 where there is none. Any thread, before the
+ * end begins. */
+void fm_http_server_descriptors(const struct fm_http_server *server, int *ret_tcp, int *ret_unix);
+/*
+ * Another process takes what comes from now on (it has the same sockets): no new connections here,
+ * the Unix socket's name stays, and every answer says "Connection: close". Those that are idle stay
+ * open until fm_http_server_drain, which is due later.
+ */
+void fm_http_server_leave(struct fm_http_server *server);
 /*
  * Begins the end: new connections are taken for another `grace_ns`, so that a client that is just
  * connecting is not turned away with a reset, then no more; every answer says "Connection: close";

@@ -99,8 +99,10 @@ static void port_note(struct fm_listener *listener, const struct sockaddr_storag
 }
 
 /* A socket that somebody bound before us. */
-static int listen_inherited(struct fm_listener *listener, int descriptor, struct fm_error *reterr)
+static int listen_inherited(struct fm_listener *listener, const struct fm_listener_options *options,
+                            struct fm_error *reterr)
 {
+    int descriptor = options->inherited;
     struct sockaddr_storage address = {0};
     int length = sizeof(address);
     int result = uv_tcp_init(listener->uv, &listener->tcp);
@@ -120,7 +122,7 @@ static int listen_inherited(struct fm_listener *listener, int descriptor, struct
     if (result == 0 && address.ss_family != AF_INET && address.ss_family != AF_INET6) {
         result = UV_ENOTSUP;
     }
-    if (result == 0) {
+    if (result == 0 && !options->held) {
         result = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     }
     if (result != 0) {
@@ -152,7 +154,7 @@ static int listen_tcp(struct fm_listener *listener, const struct fm_listener_opt
     if (result == 0) {
         result = uv_tcp_bind(&listener->tcp, (const struct sockaddr *)&address, 0);
     }
-    if (result == 0) {
+    if (result == 0 && !options->held) {
         result = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     }
     int length = sizeof(address);
@@ -190,7 +192,11 @@ static int unix_bind(struct fm_listener *listener, const struct fm_listener_opti
 {
     int descriptor = -1;
     int result = 0;
-    if (options->sibling != NULL) {
+    if (options->unix_inherited > 0) {
+        descriptor = options->unix_inherited;
+        listener->unix_inherited = true;
+        memcpy(listener->unix_name.path, options->unix_path, strlen(options->unix_path) + 1);
+    } else if (options->sibling != NULL) {
         uv_os_fd_t first = -1;
         result = uv_fileno((const uv_handle_t *)&options->sibling->pipe, &first);
         descriptor = result == 0 ? fm_socket_duplicate(first) : -1;
@@ -229,7 +235,7 @@ static int listen_unix(struct fm_listener *listener, const struct fm_listener_op
         listener->handles_open++;
         result = unix_bind(listener, options);
     }
-    if (result == 0) {
+    if (result == 0 && !options->held) {
         result = uv_listen((uv_stream_t *)&listener->pipe, BACKLOG, on_connection);
     }
     if (result != 0) {
@@ -248,13 +254,52 @@ int fm_listener_open(struct fm_listener *listener, uv_loop_t *uv,
     (void)uv_timer_init(uv, &listener->retry);
     listener->retry.data = listener;
     listener->retry_open = true;
-    int status = options->inherited > 0  ? listen_inherited(listener, options->inherited, reterr)
+    int status = options->inherited > 0  ? listen_inherited(listener, options, reterr)
                  : options->host != NULL ? listen_tcp(listener, options, reterr)
                                          : 0;
     if (status == 0 && options->unix_path != NULL) {
         status = listen_unix(listener, options, reterr);
     }
     return status;
+}
+
+int fm_listener_begin(struct fm_listener *listener, struct fm_error *reterr)
+{
+    int result = 0;
+    if (listener->tcp_open) {
+        result = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    }
+    if (result == 0 && listener->pipe_open) {
+        result = uv_listen((uv_stream_t *)&listener->pipe, BACKLOG, on_connection);
+    }
+    if (result != 0) {
+        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on an inherited socket: %s",
+                            uv_strerror(result));
+    }
+    if (listener->pipe_open && listener->unix_inherited) {
+        char path[FM_UNIX_SOCKET_PATH_MAX + 1];
+        memcpy(path, listener->unix_name.path, sizeof(path));
+        fm_unix_socket_adopt(&listener->unix_name, path);
+    }
+    return 0;
+}
+
+void fm_listener_descriptors(const struct fm_listener *listener, int *ret_tcp, int *ret_unix)
+{
+    *ret_tcp = -1;
+    *ret_unix = -1;
+    if (listener->tcp_open) {
+        (void)uv_fileno((const uv_handle_t *)&listener->tcp, ret_tcp);
+    }
+    if (listener->pipe_open) {
+        (void)uv_fileno((const uv_handle_t *)&listener->pipe, ret_unix);
+    }
+}
+
+void fm_listener_leave(struct fm_listener *listener)
+{
+    listener->unix_name.bound = false;
+    fm_listener_stop(listener);
 }
 
 void fm_listener_stop(struct fm_listener *listener)

@@ -24,6 +24,7 @@ struct fm_listener {
     uv_pipe_t pipe;
     uv_timer_t retry;
     struct fm_unix_socket unix_name; /* of pipe */
+    bool unix_inherited;             /* the name is another process's until we begin */
     uint16_t port;
     bool tcp_open;
     bool pipe_open;
@@ -41,7 +42,10 @@ struct fm_listener_options {
     int inherited;    /* a TCP socket that is open already, instead of host and port; taken, in any
                          case. 0: none */
     const char *unix_path;
-    bool shared; /* others will listen here too */
+    int unix_inherited; /* the socket that stands under unix_path, from the process that made it;
+                           taken, in any case. 0: none */
+    bool held;          /* take no connection before fm_listener_begin */
+    bool shared;        /* others will listen here too */
     const struct fm_listener *sibling;
     /* Accepts the connection that `handle` has. False: there is no memory for it. libuv keeps it,
      * and takes no other, until it is accepted: called again when memory comes back
@@ -55,6 +59,12 @@ struct fm_listener_options {
 int FM_NODISCARD fm_listener_open(struct fm_listener *listener, uv_loop_t *uv,
                                   const struct fm_listener_options *options,
                                   struct fm_error *reterr);
+/* For one that was held: takes connections from now on, and the Unix socket's name. */
+int FM_NODISCARD fm_listener_begin(struct fm_listener *listener, struct fm_error *reterr);
+/* The listening descriptors, which stay the listener's; -1 where there is none. */
+void fm_listener_descriptors(const struct fm_listener *listener, int *ret_tcp, int *ret_unix);
+/* No more connections, and the Unix socket's name stays: another process has it now. */
+void fm_listener_leave(struct fm_listener *listener);
 /* No more connections; removes the Unix socket's name. May be called again. */
 void fm_listener_stop(struct fm_listener *listener);
 /* Stops, and closes every handle; the loop must run until handles_open is 0. */

@@ -19,7 +19,7 @@
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
-enum { SIGNAL_COUNT = 3 };
+enum { SIGNAL_COUNT = 4 };
 
 struct fm_loop {
     uv_loop_t uv;
@@ -295,7 +295,7 @@ static void signalled(uv_signal_t *handle, int signal_number)
 int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, int signal_number),
                           void *context, struct fm_error *reterr)
 {
-    static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[SIGNAL_COUNT] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
     FM_ASSERT(!loop->watching);
     loop->on_signal = handler;
     loop->signal_context = context;
@@ -321,6 +321,11 @@ int fm_loop_watch_signals(struct fm_loop *loop, void (*handler)(void *context, i
 bool fm_loop_is_hangup(int signal_number)
 {
     return signal_number == SIGHUP;
+}
+
+bool fm_loop_is_upgrade(int signal_number)
+{
+    return signal_number == SIGUSR2;
 }
 
 static void alarmed(uv_timer_t *timer)

@@ -42,12 +42,14 @@ void fm_loop_post(struct fm_loop *loop, struct fm_loop_task *task);
  * returns. */
 void fm_loop_run_posted(struct fm_loop *loop);
 
-/* SIGTERM, SIGINT and SIGHUP become calls of handler on the loop's thread. */
+/* SIGTERM, SIGINT, SIGHUP and SIGUSR2 become calls of handler on the loop's thread. */
 int FM_NODISCARD fm_loop_watch_signals(struct fm_loop *loop,
                                        void (*handler)(void *context, int signal_number),
                                        void *context, struct fm_error *reterr);
 /* Whether it is SIGHUP, which asks to look at files again and not to end. */
 bool fm_loop_is_hangup(int signal_number);
+/* Whether it is SIGUSR2, which asks for a new process in the place of this one. */
+bool fm_loop_is_upgrade(int signal_number);
 /* Calls handler once after delay_ns, instead of what was set before. There is one such alarm. */
 void fm_loop_alarm(struct fm_loop *loop, uint64_t delay_ns, void (*handler)(void *context),
                    void *context);

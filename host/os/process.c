@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "host/os/thread.h"
 
@@ -25,6 +26,11 @@ void fm_process_prepare(void)
         }
         (void)pthread_attr_destroy(&attributes);
     }
+}
+
+int fm_process_id(void)
+{
+    return (int)getpid();
 }
 
 struct call {

@@ -16,6 +16,9 @@
  */
 void fm_process_prepare(void);
 
+/* The number of this process. Any thread. */
+int fm_process_id(void);
+
 /*
  * Returns run(argument). Runs it on the calling thread when that one's stack may grow to a
  * megabyte; under a smaller limit (ulimit -s) on a thread of its own with a usual stack, because

@@ -43,10 +43,10 @@ ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
 class Server:
     """`fermata serve` on a free port. Use as a context manager; .stop() drains and checks the exit code."""
 
-    def __init__(self, *arguments, wait=True, env=None):
+    def __init__(self, *arguments, wait=True, env=None, program=FERMATA):
         self.log = []
         self.lines = threading.Condition()
-        self.process = subprocess.Popen([FERMATA, "serve", *map(str, arguments), *ANY_PORTS], stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([program, "serve", *map(str, arguments), *ANY_PORTS], stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

@@ -54,7 +54,7 @@ TEST(bytes_go_both_ways)
     ((char *)value.tensor.data)[3] = 'x';
     CHECK_INT_EQ(object[4113], 'x');
     /* Unregistered, it stays until the request is through. */
-    fm_shared_regions_unregister(&regions, "in");
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "in", NULL), 0);
     object[4114] = 'y';
     CHECK_INT_EQ(((char *)value.tensor.data)[4], 'y');
     struct fm_value none = {0};
@@ -137,14 +137,39 @@ TEST(lists)
     CHECK_STR_EQ(rows[0].name, "r07");
     CHECK_INT_EQ(fm_shared_regions_list(&regions, "x", &arena, &rows, &count, &error),
                  FM_ENOTFOUND);
-    fm_shared_regions_unregister(&regions, "r07");
-    fm_shared_regions_unregister(&regions, "r07");
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "r07", NULL), 0);
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "r07", NULL), 0);
     CHECK_INT_EQ(fm_shared_regions_list(&regions, NULL, &arena, &rows, &count, &error), 0);
     CHECK_INT_EQ(count, 49);
-    fm_shared_regions_unregister(&regions, "");
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "", NULL), 0);
     CHECK_INT_EQ(fm_shared_regions_list(&regions, NULL, &arena, &rows, &count, &error), 0);
     CHECK_INT_EQ(count, 0);
     fm_arena_deinit(&arena);
+    fm_shared_regions_deinit(&regions);
+    munmap(object, 4096);
+    shm_unlink(key);
+}
+
+TEST(frozen)
+{
+    struct fm_shared_regions regions;
+    struct fm_error error;
+    struct fm_value value = {0};
+    char *object = object_make(4096);
+    CHECK(object != NULL);
+    fm_shared_regions_init(&regions);
+    CHECK_INT_EQ(register_region(&regions, "in", key, 0, 64, &error), 0);
+    fm_shared_regions_freeze(&regions, true);
+    CHECK_INT_EQ(register_region(&regions, "more", key, 0, 64, &error), FM_EAGAIN);
+    CHECK_STR_CONTAINS(error.text, "being replaced by a new one");
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "in", &error), FM_EAGAIN);
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, NULL, &error), FM_EAGAIN);
+    CHECK_INT_EQ(fm_shared_regions_resolve(&regions, "in", 0, 64, false, &value, &error), 0);
+    fm_value_unref(&value);
+    fm_shared_regions_freeze(&regions, false);
+    CHECK_INT_EQ(register_region(&regions, "more", key, 0, 64, &error), 0);
+    CHECK_INT_EQ(fm_shared_regions_unregister(&regions, "in", &error), 0);
+    fm_shared_regions_freeze(&regions, true);
     fm_shared_regions_deinit(&regions);
     munmap(object, 4096);
     shm_unlink(key);
@@ -164,7 +189,7 @@ static void work(void *argument)
     for (int i = 0; i < 500; i++) {
         if (worker->changes) {
             (void)!register_region(worker->regions, "w", key, 0, 64, &error);
-            fm_shared_regions_unregister(worker->regions, "w");
+            CHECK_INT_EQ(fm_shared_regions_unregister(worker->regions, "w", NULL), 0);
             continue;
         }
         struct fm_value value = {0};
