@@ -12,6 +12,7 @@
 #ifndef FM_HOST_NET_GRPC_CLIENT_H
 #define FM_HOST_NET_GRPC_CLIENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,7 +82,7 @@ struct fm_grpc_client_call {
     size_t sent; /* of prefix and parts, or of the first message */
     struct fm_grpc_client_message *first;
     struct fm_grpc_client_message *last;
-    size_t waiting_bytes; /* of messages */
+    _Atomic size_t waiting_bytes; /* of messages; anybody may look */
     bool finished;        /* nothing more is sent */
     /* What came. */
     unsigned http_code;
