@@ -500,7 +500,7 @@ static int client_start(struct fm_client *client, const struct fm_client_options
         };
         status = fm_tls_create_client(&wanted, &tls, reterr);
     }
-    status = status == 0 ? fm_loop_create_guest(&client->loop, reterr) : status;
+    status = status == 0 ? fm_loop_create(&client->loop, reterr) : status;
     if (status != 0) {
         fm_tls_destroy(tls);
         return status;

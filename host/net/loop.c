@@ -159,12 +159,6 @@ void fm_loop_stay_awake(struct fm_loop *loop)
 
 int fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr)
 {
-    (void)signal(SIGPIPE, SIG_IGN);
-    return fm_loop_create_guest(ret_loop, reterr);
-}
-
-int fm_loop_create_guest(struct fm_loop **ret_loop, struct fm_error *reterr)
-{
     struct fm_loop *loop = fm_alloc_zero(1, sizeof(*loop));
     if (loop == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the event loop");

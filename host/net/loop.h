@@ -25,9 +25,6 @@ struct fm_loop_task {
 };
 
 int FM_NODISCARD fm_loop_create(struct fm_loop **ret_loop, struct fm_error *reterr);
-/* The same for a thread inside somebody else's program, whose SIGPIPE is not ours: the thread that
- * runs the loop must have that signal blocked (as those of fm_thread_start have). */
-int FM_NODISCARD fm_loop_create_guest(struct fm_loop **ret_loop, struct fm_error *reterr);
 /* Runs what is still posted, then frees. Everything else on the loop must be closed or closing.
  * Accepts NULL. */
 void fm_loop_destroy(struct fm_loop *loop);
