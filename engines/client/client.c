@@ -20,9 +20,39 @@
 
 static _Thread_local struct fm_client *here;
 
-struct fm_client *fm_client_here(void)
+int fm_client_may_wait(const struct fm_client *client, struct fm_error *reterr)
 {
-    return here;
+    return here != client ? 0
+                          : fm_error_set(reterr, FM_EINVAL,
+                                         "a call that waits was made from a callback: its answer "
+                                         "would come on this very thread");
+}
+
+void fm_client_waiter_init(struct fm_client_waiter *waiter)
+{
+    fm_mutex_init(&waiter->mutex);
+    fm_condition_init(&waiter->condition);
+    waiter->over = false;
+}
+
+void fm_client_waiter_wait(struct fm_client_waiter *waiter)
+{
+    fm_mutex_lock(&waiter->mutex);
+    while (!waiter->over) {
+        fm_condition_wait(&waiter->condition, &waiter->mutex);
+    }
+    fm_mutex_unlock(&waiter->mutex);
+    fm_condition_deinit(&waiter->condition);
+    fm_mutex_deinit(&waiter->mutex);
+}
+
+void fm_client_waiter_wake(struct fm_client_waiter *waiter)
+{
+    /* Signalled under the lock: whoever waits frees both. */
+    fm_mutex_lock(&waiter->mutex);
+    waiter->over = true;
+    fm_condition_signal(&waiter->condition);
+    fm_mutex_unlock(&waiter->mutex);
 }
 
 const char *fm_client_version(void)
@@ -68,6 +98,23 @@ int fm_client_call_fail(struct fm_client_call *call, int status, const char *why
 {
     return fm_error_set(&call->error, status, "%s at %s: %s", call->what,
                         call->client->endpoint.url, why);
+}
+
+int fm_client_call_refused(struct fm_client_call *call)
+{
+    struct fm_text text = {0};
+    int status = fm_status_from_http((int)call->http_code);
+    if (fm_oip_client_error_read(call->data, call->size, &text) && !text.failed) {
+        status = fm_client_call_fail(call, status != 0 ? status : FM_ECORRUPT, text.data);
+    } else {
+        fm_text_clear(&text);
+        fm_text_append_format(&text, "the server answered with HTTP status %u, and no reason",
+                              call->http_code);
+        status = fm_client_call_fail(call, status != 0 ? status : FM_ECORRUPT,
+                                     text.failed ? "the server refused" : text.data);
+    }
+    fm_text_deinit(&text);
+    return status;
 }
 
 uint64_t fm_client_deadline(const struct fm_client *client, uint64_t timeout_ns)
@@ -155,9 +202,8 @@ static void http_done(struct fm_http_client_call *http)
 {
     struct fm_client_call *call =
         (struct fm_client_call *)(void *)((char *)http - offsetof(struct fm_client_call, http));
-    call->status = http->status != 0
-                       ? fm_client_call_fail(call, http->status, http->error.text)
-                       : 0;
+    call->status =
+        http->status != 0 ? fm_client_call_fail(call, http->status, http->error.text) : 0;
     call->http_code = http->code;
     call->answer = http->body;
     call->data = http->data != NULL ? http->data : "";
@@ -180,9 +226,8 @@ static void grpc_done(struct fm_grpc_client_call *grpc)
 {
     struct fm_client_call *call =
         (struct fm_client_call *)(void *)((char *)grpc - offsetof(struct fm_client_call, grpc));
-    call->status = grpc->status != 0
-                       ? fm_client_call_fail(call, grpc->status, grpc->error.text)
-                       : 0;
+    call->status =
+        grpc->status != 0 ? fm_client_call_fail(call, grpc->status, grpc->error.text) : 0;
     call_end(call);
 }
 
@@ -290,11 +335,10 @@ int fm_client_call_start(struct fm_client_call *call, uint64_t *ret_id, struct f
         return fm_error_set(reterr, status, "%s at %s: %u requests are under way already",
                             call->what, client->endpoint.url, client->requests_max);
     }
-    return status != 0 ? fm_error_set(reterr, status, "%s at %s: %s", call->what,
-                                      client->endpoint.url,
-                                      status == FM_ENOMEM ? "out of memory"
-                                                          : "the client was closed")
-                       : 0;
+    return status != 0
+               ? fm_error_set(reterr, status, "%s at %s: %s", call->what, client->endpoint.url,
+                              status == FM_ENOMEM ? "out of memory" : "the client was closed")
+               : 0;
 }
 
 void fm_client_cancel(struct fm_client *client, uint64_t id)
@@ -355,16 +399,15 @@ static int fields_make(struct fm_client *client, const struct fm_client_options 
     if (status == 0 && options->token != NULL) {
         struct fm_text bearer = {0};
         fm_text_append_format(&bearer, "Bearer %s", options->token);
-        status = bearer.failed ? FM_ENOMEM
-                               : field_add(client, "Authorization", bearer.data, reterr);
+        status =
+            bearer.failed ? FM_ENOMEM : field_add(client, "Authorization", bearer.data, reterr);
         fm_text_deinit(&bearer);
         if (status == FM_EINVAL) {
             (void)fm_error_set(reterr, status, "the token has characters that cannot be sent");
         }
     }
     if (status == 0 && options->header_count > FM_CLIENT_HEADERS_MAX) {
-        return fm_error_set(reterr, FM_EINVAL, "more than %u header fields",
-                            FM_CLIENT_HEADERS_MAX);
+        return fm_error_set(reterr, FM_EINVAL, "more than %u header fields", FM_CLIENT_HEADERS_MAX);
     }
     for (uint32_t i = 0; status == 0 && i < options->header_count; i++) {
         status = field_add(client, options->headers[i].key, options->headers[i].value, reterr);
@@ -378,8 +421,8 @@ static int fields_make(struct fm_client *client, const struct fm_client_options 
 static int options_take(struct fm_client *client, const struct fm_client_options *options,
                         struct fm_error *reterr)
 {
-    static const enum fm_compression compressions[] = {
-        FM_COMPRESSION_IDENTITY, FM_COMPRESSION_DEFLATE, FM_COMPRESSION_GZIP};
+    static const enum fm_compression compressions[] = {FM_COMPRESSION_IDENTITY,
+                                                       FM_COMPRESSION_DEFLATE, FM_COMPRESSION_GZIP};
     uint32_t usual = client->endpoint.grpc ? CONNECTIONS_GRPC : CONNECTIONS_HTTP;
     if (options->connections > FM_CLIENT_CONNECTIONS_MAX ||
         options->requests_max > FM_CLIENT_REQUESTS_MAX ||

@@ -79,18 +79,27 @@ struct fm_client_call {
     struct fm_error error;
     /* On the client's thread, once; the call is freed afterwards. */
     void (*finish)(struct fm_client_call *call);
-    fm_client_done done;
+    fm_client_done done; /* inference */
     void *context;
-    struct fm_text *json; /* where a document goes */
-    enum fm_messages_topic topic;
 };
 
 struct fm_client_result {
     struct fm_oip_client_answer answer;
 };
 
-/* The client whose thread this is; NULL: another thread. */
-struct fm_client *fm_client_here(void);
+/* For a thread that waits for the client's. */
+struct fm_client_waiter {
+    struct fm_mutex mutex;
+    struct fm_condition condition;
+    bool over;
+};
+
+/* FM_EINVAL: this is the client's own thread, which nobody would wake. */
+int FM_NODISCARD fm_client_may_wait(const struct fm_client *client, struct fm_error *reterr);
+void fm_client_waiter_init(struct fm_client_waiter *waiter);
+/* Waits until it was woken; then the waiter is over. */
+void fm_client_waiter_wait(struct fm_client_waiter *waiter);
+void fm_client_waiter_wake(struct fm_client_waiter *waiter);
 
 /* NULL: out of memory. */
 struct fm_client_call *fm_client_call_make(struct fm_client *client);
@@ -101,6 +110,8 @@ int FM_NODISCARD fm_client_call_start(struct fm_client_call *call, uint64_t *ret
                                       struct fm_error *reterr);
 /* The call's error, with what was asked of whom in front. */
 int fm_client_call_fail(struct fm_client_call *call, int status, const char *why);
+/* The same for an answer over HTTP that is not 200: the server's reason, if it gave one. */
+int fm_client_call_refused(struct fm_client_call *call);
 /* `timeout_ns` from now, or the client's own; 0: none. */
 uint64_t fm_client_deadline(const struct fm_client *client, uint64_t timeout_ns);
 /* Compresses the request's parts where that is wanted. FM_ENOMEM. */
@@ -115,7 +126,9 @@ int FM_NODISCARD fm_client_request_take(const struct fm_client *client,
                                         const struct fm_client_request *request,
                                         struct fm_client_request *ret_request,
                                         struct fm_error *reterr);
-/* Takes over the answer. NULL: out of memory. */
+
+/* result.c */
+/* Takes over the answer, also on failure. NULL: out of memory. */
 struct fm_client_result *fm_client_result_make(struct fm_oip_client_answer *answer);
 
 #endif

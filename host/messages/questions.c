@@ -216,8 +216,8 @@ int fm_messages_answer_read(enum fm_messages_topic topic, const void *data, size
         }
     }
     fm_arena_deinit(&arena);
-    return status != FM_EINVAL ? status
-                               : fm_error_set(reterr, FM_ECORRUPT,
-                                              "the answer is no well-formed answer to %s",
-                                              of->method);
+    return status != FM_EINVAL
+               ? status
+               : fm_error_set(reterr, FM_ECORRUPT, "the answer is no well-formed answer to %s",
+                              of->method);
 }

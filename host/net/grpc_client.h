@@ -83,7 +83,7 @@ struct fm_grpc_client_call {
     struct fm_grpc_client_message *first;
     struct fm_grpc_client_message *last;
     _Atomic size_t waiting_bytes; /* of messages; anybody may look */
-    bool finished;        /* nothing more is sent */
+    bool finished;                /* nothing more is sent */
     /* What came. */
     unsigned http_code;
     bool answered;
