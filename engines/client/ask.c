@@ -8,6 +8,8 @@
 #include "core/util/error.h"
 #include "engines/client/client_internal.h"
 
+#define NOT_FOUND 5 /* of gRPC */
+
 enum answer {
     ANSWER_NOTHING,
     ANSWER_FLAG,
@@ -117,6 +119,15 @@ static int flag_take(struct fm_client_call *call, struct ask *ask)
 {
     const char *name = ask->question->topic == FM_MESSAGES_TOPIC_LIVE ? "live" : "ready";
     ask->flag = false;
+    /* Only with the protocol's own words: a path that nobody knows is something else. */
+    struct fm_text words = {0};
+    bool unknown = ask->question->topic == FM_MESSAGES_TOPIC_MODEL_READY &&
+                   call->http_code == 404 &&
+                   fm_oip_client_error_read(call->data, call->size, &words);
+    fm_text_deinit(&words);
+    if (unknown) {
+        return 0;
+    }
     if (call->client->endpoint.grpc) {
         int status = fm_messages_answer_read(ask->question->topic, call->data, call->size,
                                              &ask->text, &ask->error);
@@ -129,7 +140,11 @@ static int flag_take(struct fm_client_call *call, struct ask *ask)
         ask->flag = !fm_oip_client_flag_read(call->data, call->size, name, &ask->flag) || ask->flag;
         return 0;
     }
-    return call->http_code == 400 || call->http_code == 503 ? 0 : fm_client_call_refused(call);
+    bool said =
+        call->size == 0 || fm_oip_client_flag_read(call->data, call->size, name, &ask->flag);
+    return said && (call->http_code == 400 || call->http_code == 503)
+               ? 0
+               : fm_client_call_refused(call);
 }
 
 static int text_take(struct fm_client_call *call, struct ask *ask)
@@ -154,7 +169,10 @@ static void ask_finish(struct fm_client_call *call)
     struct ask *ask = call->context;
     enum answer answer = topics[ask->question->topic].answer;
     int status = call->status;
-    if (status == 0 && answer == ANSWER_FLAG) {
+    if (ask->question->topic == FM_MESSAGES_TOPIC_MODEL_READY && call->grpc.code == NOT_FOUND) {
+        status = 0;
+        ask->flag = false;
+    } else if (status == 0 && answer == ANSWER_FLAG) {
         status = flag_take(call, ask);
     } else if (status == 0 && !call->client->endpoint.grpc && call->http_code != 200) {
         status = fm_client_call_refused(call);

@@ -402,8 +402,10 @@ static int fields_make(struct fm_client *client, const struct fm_client_options 
         status =
             bearer.failed ? FM_ENOMEM : field_add(client, "Authorization", bearer.data, reterr);
         fm_text_deinit(&bearer);
-        if (status == FM_EINVAL) {
-            (void)fm_error_set(reterr, status, "the token has characters that cannot be sent");
+        if (status != 0) {
+            (void)fm_error_set(reterr, status, "%s",
+                               status == FM_EINVAL ? "the token has characters that cannot be sent"
+                                                   : "out of memory for the client");
         }
     }
     if (status == 0 && options->header_count > FM_CLIENT_HEADERS_MAX) {
@@ -414,6 +416,9 @@ static int fields_make(struct fm_client *client, const struct fm_client_options 
     }
     if (options->compression != FM_CLIENT_COMPRESSION_NONE) {
         fm_text_append_string(&client->fields, "Accept-Encoding: gzip, deflate\r\n");
+    }
+    if (status == 0 && client->fields.failed) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the client");
     }
     return status;
 }

@@ -105,7 +105,7 @@ FM_CLIENT_EXPORT void fm_client_close(struct fm_client *client);
 /* --- Asking for state --- */
 
 /* The server runs; it is ready for requests; a model is. `version` "" or NULL: the server's choice.
- * That it is not ready is no failure. */
+ * That it is not ready is no failure, nor that there is no such model. */
 FM_CLIENT_EXPORT int fm_client_is_live(struct fm_client *client, bool *ret_live,
                                        struct fm_error *reterr) FM_NODISCARD;
 FM_CLIENT_EXPORT int fm_client_is_ready(struct fm_client *client, bool *ret_ready,
