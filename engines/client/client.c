@@ -17,6 +17,7 @@
 #define CONNECT_DEFAULT_NS UINT64_C(10000000000)
 #define ANSWER_DEFAULT     (UINT64_C(1) << 30)
 #define FIELD_BYTES_MAX    8192u
+#define REASON_BYTES_MAX   200u
 
 static _Thread_local struct fm_client *here;
 
@@ -108,8 +109,12 @@ int fm_client_call_refused(struct fm_client_call *call)
         status = fm_client_call_fail(call, status != 0 ? status : FM_ECORRUPT, text.data);
     } else {
         fm_text_clear(&text);
-        fm_text_append_format(&text, "the server answered with HTTP status %u, and no reason",
-                              call->http_code);
+        /* Not in the protocol's words: the beginning of what it says may still help a person. */
+        bool says = call->size > 0;
+        size_t length = call->size < REASON_BYTES_MAX ? call->size : REASON_BYTES_MAX;
+        fm_text_append_format(&text, "the server answered with HTTP status %u%s", call->http_code,
+                              says ? ": " : ", and no reason");
+        fm_text_append(&text, call->data, length);
         status = fm_client_call_fail(call, status != 0 ? status : FM_ECORRUPT,
                                      text.failed ? "the server refused" : text.data);
     }

@@ -851,13 +851,13 @@ TEST(protocols_mixed_up)
     bool yes = false;
     (void)snprintf(url, sizeof(url), "grpc%.100s", urls[0] + 4);
     struct fm_client *client = open_client(url, NULL);
-    int status = fm_client_is_live(client, &yes, &error);
-    CHECK(status == FM_ECORRUPT || status == FM_EUNAVAILABLE);
+    CHECK_INT_EQ(fm_client_is_live(client, &yes, &error), FM_ECORRUPT);
+    CHECK_STR_CONTAINS(error.text, "it may be the port of REST");
     fm_client_close(client);
     (void)snprintf(url, sizeof(url), "http%.100s", urls[1] + 4);
     client = open_client(url, NULL);
-    status = fm_client_is_live(client, &yes, &error);
-    CHECK(status == FM_ECORRUPT || status == FM_EUNAVAILABLE);
+    CHECK_INT_NE(fm_client_is_live(client, &yes, &error), 0);
+    CHECK_STR_CONTAINS(error.text, "gRPC");
     fm_client_close(client);
 }
 
