@@ -5,6 +5,7 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -14,7 +15,8 @@
 #include "host/os/thread.h"
 
 /* One record. */
-#define WRITE_BYTES_MAX 16384
+#define WRITE_BYTES_MAX   16384
+#define PROBLEM_BYTES_MAX 200u
 
 struct fm_tls {
     struct fm_mutex mutex;
@@ -33,6 +35,7 @@ struct fm_tls_session {
     BIO *out;
     const char *protocol;
     const char *problem; /* of the handshake */
+    char problem_text[PROBLEM_BYTES_MAX];
 };
 
 /* --- Certificates --- */
@@ -368,8 +371,13 @@ static int handshake(struct fm_tls_session *session)
     }
     unsigned long code = ERR_peek_error();
     long verified = SSL_get_verify_result(session->ssl);
-    session->problem = verified != X509_V_OK ? X509_verify_cert_error_string(verified)
-                                             : ERR_reason_error_string(code);
+    session->problem = ERR_reason_error_string(code);
+    if (verified != X509_V_OK) {
+        (void)snprintf(session->problem_text, sizeof(session->problem_text),
+                       "its certificate is not to be trusted: %s",
+                       X509_verify_cert_error_string(verified));
+        session->problem = session->problem_text;
+    }
     ERR_clear_error();
     return ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST ? FM_ETYPE : FM_ECORRUPT;
 }

@@ -1,5 +1,7 @@
-"""What core asks of the outside."""
+"""What core asks of the outside, and what the client's library shows it."""
 import os
+import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -37,4 +39,15 @@ for function, text in {
     verdict(function, text, f"uses {function}()")
 verdict("malloc in the one file that may", "#include <stdlib.h>\nvoid *f(void);\nvoid *f(void) { return malloc(9); }\n", None,
         "core_util_memory.c")
+
+# Exactly the functions of its header: whatever else is inside must not meet the symbols of the programs that load it.
+header = (ROOT / "include/fermata/client.h").read_text(encoding="utf-8")
+declared = set(re.findall(r"FM_CLIENT_EXPORT\s[^(;]*?\*?\b(fm_client_\w+)\(", header))
+library = pathlib.Path(BUILD) / "include/libfermata-client.so"
+listed = subprocess.run(["nm", "-D", "--defined-only", "-P", library], capture_output=True, text=True, check=False)
+exported = {line.split()[0].split("@")[0] for line in listed.stdout.splitlines()}
+if os.environ.get("FM_SANITIZE", "none") != "none":
+    exported = {name for name in exported if not re.match(r"_*(asan|ubsan|tsan|lsan|sanitizer)|__odr_asan", name)}
+ok(len(declared) > 30 and header.count("FM_CLIENT_EXPORT ") - 1 == len(declared), "finds the functions of the client's header", str(sorted(declared)))
+ok(exported == declared, "libfermata-client exports the functions of its header and nothing else", str(sorted(exported ^ declared)) + listed.stderr)
 finish()
