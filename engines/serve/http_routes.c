@@ -39,7 +39,7 @@ static void answer_bare(struct fm_http_request *http, int status)
 }
 
 /* Answers with the text, which is taken; a value of NULL: the header is left out. */
-static void answer_text(struct fm_http_request *http, int status, const char *type,
+static void answer_text(struct fm_http_request *http, int status, const char *type, bool compress,
                         struct fm_http_header header, struct fm_text *take_text)
 {
     struct document *document = fm_alloc_zero(1, sizeof *document);
@@ -56,7 +56,7 @@ static void answer_text(struct fm_http_request *http, int status, const char *ty
                                     .content_type = type,
                                     .parts = &document->part,
                                     .part_count = 1,
-                                    .compress = true,
+                                    .compress = compress,
                                     .release = document_free,
                                     .context = document};
     if (header.value != NULL) {
@@ -72,12 +72,14 @@ static void answer_text(struct fm_http_request *http, int status, const char *ty
 void fm_serve_http_text(struct fm_http_request *http, int http_status, const char *content_type,
                         struct fm_text *take_text)
 {
-    answer_text(http, http_status, content_type, (struct fm_http_header){0}, take_text);
+    answer_text(http, http_status, content_type, true, (struct fm_http_header){0}, take_text);
 }
 
+/* A document of the protocol, or an error: never compressed, as Triton's are not. Its client for
+ * asyncio lets aiohttp say "Accept-Encoding: gzip" and reads the bytes as they come. */
 static void answer_json(struct fm_http_request *http, int status, struct fm_text *take_text)
 {
-    answer_text(http, status, "application/json", (struct fm_http_header){0}, take_text);
+    answer_text(http, status, "application/json", false, (struct fm_http_header){0}, take_text);
 }
 
 void fm_serve_http_error(struct fm_http_request *http, int http_status, const char *message)
@@ -92,7 +94,7 @@ void fm_serve_http_refuse(struct fm_http_request *http, int http_status, const c
 {
     struct fm_text text = {0};
     fm_oip_write_error(&text, message);
-    answer_text(http, http_status, "application/json", *header, &text);
+    answer_text(http, http_status, "application/json", false, *header, &text);
 }
 
 static void answer_status(struct fm_http_request *http, const struct fm_error *error)
@@ -125,7 +127,8 @@ static void answer_not_allowed(struct fm_http_request *http, const char *allow)
     }
     struct fm_text text = {0};
     fm_oip_write_error(&text, "Method Not Allowed");
-    answer_text(http, 405, "application/json", (struct fm_http_header){"Allow", allow}, &text);
+    answer_text(http, 405, "application/json", false, (struct fm_http_header){"Allow", allow},
+                &text);
 }
 
 static bool is_get(const struct fm_http_request *http)

@@ -1,4 +1,5 @@
 """`fermata serve`: the protocol by its documents, tensors in both forms, and every error a client can cause."""
+import gzip
 import json
 import os
 import struct
@@ -72,6 +73,20 @@ def unknown_things():
     for path in ["/no.js", "/v1", "/v2/", "/v2/models", "/v2/models/", "/v2/models/echo/", "/v2/models/echo/nothing", "/v2/%zz", "/v2%00",
                  "/v2/health", "/v2/health/live/x", "/metricss", "/v2/models/a%2", "/" + "v2/" * 20, "/v2/" + "x" * 5000]:
         assert server.get(path, 404) == {"error": "Not Found"}, path
+
+
+@test
+def what_is_compressed():
+    """Metrics and inferences, but no other document of the protocol: tritonclient's asyncio client says that it takes gzip, and does not."""
+    takes = {"Accept-Encoding": "gzip, deflate"}
+    for method, path in (("GET", "/v2/models/stats"), ("GET", "/v2/models/types/config"), ("POST", "/v2/repository/index")):
+        status, headers, body = server.request(method, path, headers=takes)
+        assert status == 200 and headers["Content-Encoding"] is None and json.loads(body), (path, headers)
+    assert len(server.request("GET", "/v2/models/stats")[2]) > 2000
+    row = {"name": "x", "datatype": "FP32", "shape": [1, 1000], "data": [0.5] * 1000}
+    for method, path, body in (("GET", "/metrics", None), ("POST", "/v2/models/echo/infer", json.dumps({"inputs": [row]}))):
+        status, headers, body = server.request(method, path, body, takes)
+        assert status == 200 and headers["Content-Encoding"] == "gzip" and gzip.decompress(body), (path, headers)
 
 
 @test
