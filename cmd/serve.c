@@ -3,6 +3,8 @@
  */
 #include "cmd/serve.h"
 
+#include <string.h>
+
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/serve/access_origin.h"
@@ -10,6 +12,7 @@
 #include "host/os/log.h"
 #include "host/os/os.h"
 
+#define ID_BYTES_MAX         255
 #define IDLE_TIMEOUT_NS_MIN  UINT64_C(1000000)
 #define POLL_INTERVAL_NS_MIN UINT64_C(10000000)
 
@@ -73,6 +76,12 @@ const struct fm_option fm_serve_option_table[] = {
     {.name = "strict-readiness",
      .kind = FM_OPTION_FLAG,
      .help = "ready only while every model that should be served answers, instead of any"},
+    {.name = "id",
+     .kind = FM_OPTION_STRING,
+     .value_name = "NAME",
+     .default_value = "fermata",
+     .help =
+         "what the server calls itself in its metadata; 'triton' for clients that insist on it"},
     {.name = "host",
      .kind = FM_OPTION_STRING,
      .value_name = "ADDRESS",
@@ -408,6 +417,7 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
     *serve = (struct fm_serve_options){
         .paths = call->positionals,
         .path_count = call->positional_count,
+        .server_name = fm_call_string(call, "id"),
         .server_version = FM_BUILD_VERSION,
         .host = fm_call_string(call, "host"),
         .http = !fm_call_flag(call, "no-http"),
@@ -472,10 +482,27 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
     serve->load_models = fm_call_strings(call, "load-model", &serve->load_model_count);
 }
 
+/* What goes into JSON and protobuf alike. */
+static bool is_id(const char *text)
+{
+    size_t length = strlen(text);
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < ' ' || text[i] > '~') {
+            return false;
+        }
+    }
+    return length > 0 && length <= ID_BYTES_MAX;
+}
+
 int fm_serve_options_read(const struct fm_call *call, struct fm_serve_options *serve,
                           struct fm_error *reterr)
 {
     options_read(call, serve);
+    if (!is_id(serve->server_name)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--id: give 1 to %d printable ASCII characters, such as fermata",
+                            ID_BYTES_MAX);
+    }
     if (serve->body_bytes_max == 0) {
         return fm_error_set(reterr, FM_EINVAL,
                             "--max-body: 0 would refuse every inference request; give it at "

@@ -30,7 +30,7 @@ void fm_serve_write_server(const struct fm_serve_loop *loop, struct fm_text *tex
         "parameters",      "statistics",          "trace",
         "logging",         "system_shared_memory"};
     const struct fm_messages_server server = {
-        .name = "fermata",
+        .name = loop->serve->options->server_name,
         .version = loop->serve->options->server_version,
         .extensions = extensions,
         .extension_count = FM_COUNT_OF(extensions) - (loop->serve->regions.refused ? 1 : 0)};

@@ -30,6 +30,7 @@ struct fm_serve_options {
     uint32_t path_count;
     const char *const *models; /* names to serve; none: all that the paths hold */
     uint32_t model_count;
+    const char *server_name; /* in the server's metadata */
     const char *server_version;
     const char *host;
     bool http;             /* listen for HTTP at all */

@@ -99,7 +99,7 @@ class Connected:
 TYPES = "BOOL:BOOL[-1], UINT8:UINT8[-1], INT16:INT16[-1], UINT32:UINT32[-1], INT64:INT64[-1], FP16:FP16[-1], FP32:FP32[-1], FP64:FP64[-1], BF16:BF16[-1], BYTES:BYTES[-1]"
 repo = serving.repository(directory.name + "/models", echo=ECHO, slow=sleeper("300ms", batch=1), types=echo(TYPES), one=sleeper("300ms", batch=1))
 PLAIN = ["--accelerators", "4"]
-main = Connected(repo, *PLAIN, "--max-body", "1MiB")
+main = Connected(repo, *PLAIN, "--max-body", "1MiB", "--id", "triton")
 
 
 def request(model="echo", values=(1.0, 2.0), shape=None, name="x", datatype="FP32", raw=True, **fields):
@@ -142,7 +142,7 @@ def infer(one, timeout=30, **options):
 def server_and_models_say_what_they_are():
     assert main.ask("ServerLive").live and main.ask("ServerReady").ready
     server = main.ask("ServerMetadata")
-    assert server.name == "fermata" and "system_shared_memory" in server.extensions, server
+    assert server.name == "triton" and "system_shared_memory" in server.extensions, server
     assert main.ask("ModelReady", name="echo").ready and main.ask("ModelReady", name="echo", version="1").ready
     metadata = main.ask("ModelMetadata", name="echo")
     assert (metadata.inputs[0].name, metadata.inputs[0].datatype, list(metadata.inputs[0].shape)) == ("x", "FP32", [-1, -1, -1]) or \

@@ -33,7 +33,7 @@ def paths_that_cannot_be_served():
     contains(fermata("serve", repo, repo, *ANY_PORTS, code=None)[1], "names must be unique")
     fermata("serve", code=2)
     fermata("serve", repo, "--http-port", "99999", code=2)
-    for option, value in [("--http-port", "-1"), ("--http-port", "99999999999999999999"), ("--max-body", "0"), ("--max-body", "-1"),
+    for option, value in [("--http-port", "-1"), ("--http-port", "99999999999999999999"), ("--max-body", "0"), ("--max-body", "-1"), ("--id", ""), ("--id", "two\nlines"),
                           ("--max-body", "5 parsecs"), ("--max-body", "99999999999999999999GiB"), ("--max-connections", "0"),
                           ("--requests-max", "0"), ("--idle-timeout", "0s"), ("--idle-timeout", "-1s"), ("--exit-timeout", "soon"),
                           ("--instances", "0"), ("--threads", "1025"), ("--operator-threads", "0")]:

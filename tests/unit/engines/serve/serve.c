@@ -277,6 +277,7 @@ TEST(failed_allocations_cost_one_request_its_answer)
     const char *const paths[] = {models};
     const struct fm_serve_options options = {.paths = paths,
                                              .path_count = 1,
+                                             .server_name = "fermata",
                                              .server_version = "0",
                                              .host = "127.0.0.1",
                                              .http = true,
