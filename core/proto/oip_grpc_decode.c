@@ -98,7 +98,8 @@ int fm_oip_version_parse(const char *version, size_t length, uint64_t *ret_versi
     }
     if (!good || value == 0) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "a model version is a positive number or empty, not '%.*s'",
+                            "failed to get model version from specified version string '%.*s': it "
+                            "is a positive number or empty",
                             length > 40 ? 40 : (int)length, version);
     }
     *ret_version = value;
@@ -576,7 +577,7 @@ static int finish_input(struct decoder *decoder, const struct fm_oip_input *inpu
     return decoder->raw_count > 0
                ? fm_error_set(decoder->to.reterr, FM_EINVAL,
                               "contents field must not be specified when using raw_input_contents "
-                              "for input '%s' for model '%s'",
+                              "for '%s' for model '%s'",
                               name, decoder->to.signature->name)
                : read_contents(decoder, input, message, value);
 }

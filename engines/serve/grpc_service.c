@@ -218,7 +218,9 @@ static int write_model_ready(struct fm_grpc_service_call *call, const void *data
     }
     status = model_find(call, &name, &version, &entry, reterr);
     bool ready = status == 0 && !fm_serve_is_stopping(call->loop->serve);
-    status = status == FM_EUNAVAILABLE ? 0 : status;
+    /* As Triton: what is not there is not ready, which is an answer; clients ask it after an
+     * unload. */
+    status = status == FM_EUNAVAILABLE || status == FM_ENOTFOUND ? 0 : status;
     if (status == 0) {
         fm_messages_write_model_ready(text, FM_MESSAGES_PROTOBUF, name.name, ready);
     }

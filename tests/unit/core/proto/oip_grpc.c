@@ -430,7 +430,8 @@ static void contents_mistake(uint32_t field, const char *bytes, size_t size, con
 TEST(mistakes_in_contents)
 {
     contents_mistake(6, "123456781234", 12, "", FM_EINVAL,
-                     "contents field must not be specified when using raw_input_contents");
+                     "contents field must not be specified when using raw_input_contents for 'x' "
+                     "for model ");
     contents_mistake(6, "12345678", 8, NULL, FM_ETYPE,
                      "shape [1,3] needs 3 elements, but its data has fewer");
     contents_mistake(6, "1234567812345678", 16, NULL, FM_ETYPE, "but its data has more");
