@@ -17,7 +17,7 @@
 #include "host/os/file.h"
 #include "host/os/os.h"
 
-enum { PATH_SIZE = 4096, FILE_PATH_MAX = 1024 };
+enum { PATH_SIZE = 4096, FILE_PATH_MAX = 1024, FILE_PART_MAX = 255 };
 
 void fm_catalog_wake(struct fm_catalog *catalog)
 {
@@ -44,14 +44,15 @@ static int file_check(const struct fm_catalog_file *file, struct fm_error *reter
     for (const char *part = path; good && part != NULL;) {
         const char *end = strchr(part, '/');
         size_t length = end != NULL ? (size_t)(end - part) : strlen(part);
-        good = length > 0 && part[0] != '.';
+        good = length > 0 && length <= FILE_PART_MAX && part[0] != '.';
         part = end != NULL ? end + 1 : NULL;
     }
     return good ? 0
                 : fm_error_set(reterr, FM_EINVAL,
-                               "'file:%.200s' does not name a file of a version: write "
-                               "'file:1/model.onnx', with no part that begins with a dot",
-                               path);
+                               "Invalid file path: 'file:%.200s' does not name a file of a "
+                               "version: write 'file:1/model.onnx', with no part that begins with "
+                               "a dot or is longer than %d bytes",
+                               path, FILE_PART_MAX);
 }
 
 static int file_write(const char *directory, const struct fm_catalog_file *file,

@@ -436,8 +436,10 @@ def files_with_the_request():
         # A model that no repository has.
         control(server, "fresh", "load", **{"config": config, "file:1/m.txt": content})
         assert answer(server, "fresh") == 6
-        for path in ("../m.txt", "/etc/m.txt", "1/../../m.txt", "1/", "1", "0/m.txt", "x/m.txt", "1/.hidden", "1//m.txt", "99999999999999999999999/m.txt"):
-            contains(control(server, "a", "load", 400, **{"config": config, "file:" + path: content}), "does not name a file of a version")
+        for path in ("../m.txt", "/etc/m.txt", "1/../../m.txt", "1/", "1", "0/m.txt", "x/m.txt", "1/.hidden", "1//m.txt", "99999999999999999999999/m.txt",
+                     "A" * 256, "1/" + "A" * 256, "1/" + "A" * 256 + "/m.txt", "1/" + "A/" * 3000 + "m.txt"):
+            contains(control(server, "a", "load", 400, **{"config": config, "file:" + path: content}), "Invalid file path", "does not name a file of a version")
+        control(server, "a", "load", **{"config": config, "file:1/m.txt": content, "file:1/" + "A" * 255: content})
         contains(control(server, "a", "load", 400, **{"config": config, "file:1/m.txt": "not base64!"}), "is not base64")
         contains(control(server, "a", "load", 400, **{"file:1/m.txt": content}), "need a configuration with them")
         assert answer(server, "a") == 6
