@@ -41,12 +41,12 @@ ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
 
 
 class Server:
-    """`fermata serve` on a free port. Use as a context manager; .stop() drains and checks the exit code."""
+    """`fermata serve` on a free port (or on its own ones: ports=[]). Use as a context manager; .stop() drains and checks the exit code."""
 
-    def __init__(self, *arguments, wait=True, env=None, program=FERMATA):
+    def __init__(self, *arguments, wait=True, env=None, program=FERMATA, ports=ANY_PORTS):
         self.log = []
         self.lines = threading.Condition()
-        self.process = subprocess.Popen([program, "serve", *map(str, arguments), *ANY_PORTS], stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([program, "serve", *map(str, arguments), *ports], stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})})
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()

@@ -5,7 +5,7 @@ models for datatypes, waiting and pipelines. Needs nothing but Python.
 """
 import os
 
-INT8, INT32, STRING = 3, 6, 8
+FLOAT, INT8, INT32, STRING = 1, 3, 6, 8
 
 
 def varint(value):
@@ -58,9 +58,15 @@ def add_sub(element):
                 [port(name, element, shape) for name in ("OUTPUT0", "OUTPUT1")])
 
 
-def identity(element):
-    shape = ["batch", "length"]
-    return onnx([node("Identity", ["INPUT0"], ["OUTPUT0"])], [port("INPUT0", element, shape)], [port("OUTPUT0", element, shape)])
+def identity(element, suffix="0"):
+    shape, names = ["batch", "length"], ("INPUT" + suffix, "OUTPUT" + suffix)
+    return onnx([node("Identity", [names[0]], [names[1]])], [port(names[0], element, shape)], [port(names[1], element, shape)])
+
+
+def pixels():
+    """An image in, shares that add up to 1 out: what grpc_client.py asks of the model that it names."""
+    nodes = [node("GlobalAveragePool", ["input"], ["pooled"]), node("Flatten", ["pooled"], ["rows"]), node("Softmax", ["rows"], [PIXELS_OUTPUT])]
+    return onnx(nodes, [port("input", FLOAT, ["batch", 299, 299, 3])], [port(PIXELS_OUTPUT, FLOAT, ["batch", 299])])
 
 
 def config(name, kind, dims, names=("0", "1"), batch=8):
@@ -72,11 +78,45 @@ def config(name, kind, dims, names=("0", "1"), batch=8):
         name, batch, tensors("input", "INPUT"), tensors("output", "OUTPUT"))
 
 
+PIXELS_OUTPUT = "InceptionV3/Predictions/Softmax"
+PIXELS = """name: "densenet_onnx"
+platform: "onnxruntime_onnx"
+max_batch_size: 1
+input [ { name: "input" data_type: TYPE_FP32 dims: [ 299, 299, 3 ] } ]
+output [ { name: "%s" data_type: TYPE_FP32 dims: [ 299 ] } ]
+""" % PIXELS_OUTPUT
+# Triton's are kept by a backend of its own; here the model answers, and what makes it a sequence is refused.
+SEQUENCE = """sequence_batching {
+  max_sequence_idle_microseconds: 5000000
+  control_input [ { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] } ]
+}
+"""
+REPEAT = """name: "repeat_int32"
+backend: "repeat"
+max_batch_size: 0
+model_transaction_policy { decoupled: True }
+input [
+  { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] },
+  { name: "DELAY" data_type: TYPE_UINT32 dims: [ -1 ] },
+  { name: "WAIT" data_type: TYPE_UINT32 dims: [ 1 ] }
+]
+output [
+  { name: "OUT" data_type: TYPE_INT32 dims: [ 1 ] },
+  { name: "IDX" data_type: TYPE_UINT32 dims: [ 1 ] }
+]
+instance_group [ { kind: KIND_CPU } ]
+"""
 DATATYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16", "BYTES"]
 FILES = {"simple": (add_sub(INT32), config("simple", "INT32", 16)),
          "simple_int8": (add_sub(INT8), config("simple_int8", "INT8", 16)),
          "simple_string": (add_sub(STRING), config("simple_string", "STRING", 16)),
          "simple_identity": (identity(STRING), config("simple_identity", "STRING", -1, names=("0",)))}
+# The repository of the example programs: the simple ones are seven, one that takes images is the eighth.
+SEVEN = {**FILES, **{name: (identity(INT32, ""), config(name, "INT32", 1, names=("",)).replace("dynamic_batching { }\n", SEQUENCE))
+                     for name in ("simple_sequence", "simple_dyna_sequence", "simple_string_dyna_sequence")}}
+EXAMPLES = {**SEVEN, "densenet_onnx": (pixels(), PIXELS)}
+MORE_EXAMPLES = {**EXAMPLES, "custom_identity_int32": (identity(INT32), config("custom_identity_int32", "INT32", -1, names=("0",))),
+                 "repeat_int32": (b"", REPEAT)}
 DESCRIPTIONS = {
     "types": 'backend: identity\nmax_batch_size: 0\nsettings:\n  inputs: "%s"\n' % ", ".join("%s:%s[-1]" % (name, name) for name in DATATYPES),
     "scores": 'backend: identity\nmax_batch_size: 8\nsettings:\n  inputs: "x:FP32[-1,4]"\nlabels: {out_x: labels.txt}\n',
@@ -93,19 +133,19 @@ def write(path, data):
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-def repository(directory, names=None):
-    """Writes the models (all, or those named) below `directory`; returns the paths to serve."""
-    for name, (model, text) in FILES.items():
-        if names is None or name in names:
-            write("%s/models/%s/1/model.onnx" % (directory, name), model)
-            write("%s/models/%s/config.pbtxt" % (directory, name), text)
+def write_models(folder, files):
+    """A repository as Triton has it; returns its path."""
+    for name, (model, text) in files.items():
+        write("%s/%s/1/model.onnx" % (folder, name), model)
+        write("%s/%s/config.pbtxt" % (folder, name), text)
+    return folder
+
+
+def repository(directory):
+    """Writes the models of the calls and of the load generator below `directory`; returns the paths to serve."""
+    folder = write_models(directory + "/models", FILES)
     for name, text in DESCRIPTIONS.items():
-        if names is None or name in names:
-            write("%s/models/%s/model.yaml" % (directory, name), text)
-    if names is None or "scores" in names:
-        write("%s/models/scores/labels.txt" % directory, "north\neast\nsouth\nwest\n")
-    paths = [directory + "/models"]
-    if names is None or "twice" in names:
-        write(directory + "/twice.yaml", PIPELINE % (directory + "/models"))
-        paths.append(directory + "/twice.yaml")
-    return paths
+        write("%s/%s/model.yaml" % (folder, name), text)
+    write("%s/scores/labels.txt" % folder, "north\neast\nsouth\nwest\n")
+    write(directory + "/twice.yaml", PIPELINE % folder)
+    return [folder, directory + "/twice.yaml"]

@@ -3,6 +3,8 @@ import json
 import sys
 import traceback
 
+OTHER_OUTCOMES = ["refused", "own fault"]  # what a case says in front of its remark
+
 
 class Results:
     def __init__(self, version):
@@ -16,8 +18,9 @@ class Results:
         except Exception as problem:
             outcome, remark = "FAILED", "%s: %s" % (type(problem).__name__, " ".join(str(problem).split())[:200])
             traceback.print_exc()
-        if isinstance(remark, str) and remark.startswith("refused: "):
-            outcome, remark = "refused", remark[len("refused: "):]
+        for other in OTHER_OUTCOMES:
+            if isinstance(remark, str) and remark.startswith(other + ": "):
+                outcome, remark = other, remark[len(other) + 2:]
         self.rows.append({"area": area, "name": name, "client": client, "outcome": outcome, "remark": " ".join((remark or "").split())})
         print("%-7s %-9s %s: %s%s" % (outcome, client, area, name, "  (%s)" % remark if remark else ""), flush=True)
 
