@@ -43,7 +43,7 @@ class World:
         self.random = random.Random(seed)
         self.now_us = 93784000000
         self.wall_ms = START_MS + self.now_us // 1000
-        self.counts = [dict(success=0, failure=0, good=0, late=0, met=0, missed=0, inferences=0, batches=0, last_ms=0, drops={}, sizes={}) for _ in MODELS]
+        self.counts = [dict(success=0, failure=0, good=0, late=0, met=0, missed=0, inferences=0, batches=0, cache_hits=0, cache_misses=0, last_ms=0, drops={}, sizes={}) for _ in MODELS]
         self.rates = [None] * len(MODELS)
         self.free_us = [self.now_us] * ACCELERATORS
         self.busy_us = [0.0] * ACCELERATORS
@@ -155,7 +155,7 @@ class World:
                 "target": round(rate["batch"]), "arrivals": rate["requests"], "recent": rate, "counts": count}
 
     def broken_state(self, row):
-        zero = dict(success=0, failure=0, good=0, late=0, met=0, missed=0, inferences=0, batches=0, last_ms=0, drops={}, sizes=[])
+        zero = dict(success=0, failure=0, good=0, late=0, met=0, missed=0, inferences=0, batches=0, cache_hits=0, cache_misses=0, last_ms=0, drops={}, sizes=[])
         return {"name": row[0], "version": row[1], "kind": "model", "state": row[2], "reason": row[3], "backend": "onnxruntime", "policy": "deferred",
                 "goal": "balanced", "inputs": [], "outputs": [], "slo_ms": 0.0, "load_ms": 0.0, "memory": 0, "batch_max": 0, "instances": 0, "queued": 0,
                 "in_flight": 0, "target": 0, "arrivals": 0.0, "recent": None, "counts": zero}
