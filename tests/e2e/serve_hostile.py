@@ -113,8 +113,11 @@ def slow_clients_are_cut_off_and_hold_up_nobody():
 
 @test
 def ten_thousand_idle_connections():
+    """Or as many as this process and the server, each for itself, may have descriptors for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(10000, (hard - 1000) // 2) if SLOW == 1 else 2000
+    if hard < 2000:
+        raise Skip("%d descriptors at most: too few for many connections" % hard)
+    count = min(10000 if SLOW == 1 else 2000, hard - 1000)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with Server(repo, "--model", "echo", "--loops", "2", "--max-connections", "30000") as many:
         many.infer("echo", GOOD)
@@ -135,7 +138,7 @@ def ten_thousand_idle_connections():
             settled(many)
         print("# %d idle connections: %.2f KiB each over HTTP, %.2f KiB over gRPC" % (count, *sizes))
         assert SLOW > 1 or (sizes[0] < 16 and sizes[1] < 64), sizes
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while descriptors(many) > 100:
             assert time.monotonic() < end, descriptors(many)
             time.sleep(0.1)
@@ -370,7 +373,7 @@ def clients_that_never_read():
         client.close()
     well()
     end = time.monotonic() + 10
-    while SLOW == 1 and rss(server) - before > 50 << 10:
+    while SLOW == 1 and rss(server) - before > held // 3:  # some of it the allocator keeps for what comes next
         assert time.monotonic() < end, (before, rss(server))
         time.sleep(0.2)
     print("# %d MiB held for %d answers of %d MiB that nobody reads, %d MiB after" % (held >> 10, 2 * count, size >> 20, (rss(server) - before) >> 10))
