@@ -363,6 +363,8 @@ FAMILY(build_info, GAUGE, "fermata_build_info", "1; the labels say what runs.");
 FAMILY(ready, GAUGE, "fermata_ready", "1 while the server takes requests.");
 FAMILY(uptime, GAUGE, "fermata_uptime_seconds", "Time since the start.");
 FAMILY(models_by_state, GAUGE, "fermata_models", "Versions of models by state.");
+FAMILY(models_abandoned, GAUGE, "fermata_models_abandoned",
+       "Models that were unloaded while runs of theirs hung: their memory stays in use.");
 FAMILY(models_omitted, GAUGE, "fermata_models_omitted",
        "Versions of models without series of their own, for want of room on this page.");
 FAMILY(sched_steps, COUNTER, "fermata_scheduler_steps_total", "Decisions of the scheduler.");
@@ -573,6 +575,7 @@ static void models_write(struct fm_prometheus *page, const struct fm_view *view)
     for (size_t k = 0; k < FM_COUNT_OF(states); k++) {
         gauge_state(page, &models_by_state, states[k], counts[k]);
     }
+    fm_prometheus_uint(page, &models_abandoned, none, view->abandoned_count);
     fm_prometheus_uint(
         page, &models_omitted, none,
         view->model_count > FM_METRICS_MODELS_MAX ? view->model_count - FM_METRICS_MODELS_MAX : 0);

@@ -373,6 +373,7 @@ static int picture_take(struct fm_serve *serve, struct picture *picture)
                                      .models = picture->models,
                                      .model_count = (uint32_t)picture->catalog->row_count,
                                      .stages = picture->stages,
+                                     .abandoned_count = fm_pool_abandoned_count(serve->pool),
                                      .accelerators = picture->accelerators,
                                      .accelerator_count = accelerators,
                                      .loops = picture->loops,

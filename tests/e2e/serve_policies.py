@@ -264,6 +264,7 @@ def a_model_that_hangs_for_ever_is_unloaded_and_drained():
         assert status == 200, body
         contains(server.wait_log("model_abandoned"), "model=hangs")
         server.wait_log("model_unloaded model=hangs")
+        contains(server.request("GET", "/metrics")[2].decode(), "fermata_models_abandoned 1\n")
         server.infer("hangs", REQUEST, 404)
         server.infer("good", REQUEST)
         # It can be loaded again, beside what is left of it; and the drain does not wait for one that hangs either.
