@@ -244,8 +244,17 @@ static void model_make(struct world *world, uint32_t id, struct model *model)
     for (uint32_t i = 0; chance(world, 500) && i < 3; i++) {
         given->preferred[i] = 4 * (i + 1);
     }
+    given->policy = (enum fm_sched_policy_kind)below(world, FM_SCHED_POLICY_COUNT_);
+    given->policy_given =
+        chance(world, 400) && fm_sched_policy_mixes(world->options.policy, given->policy);
     model->weight = chance(world, 300) ? 20 : 1 + (uint32_t)below(world, 4);
     model->present = true;
+}
+
+static enum fm_sched_policy_kind policy_of(const struct world *world, uint32_t id)
+{
+    const struct fm_sched_model *given = &world->models[id].given;
+    return given->policy_given ? given->policy : world->options.policy;
 }
 
 static void pointers_mend(struct model *model)
@@ -636,7 +645,8 @@ static void audit_rest(struct world *world)
                  world->seen_ns + least_needed(world, request->model) <= request->deadline_ns);
         }
         /* With lead times candidates may wait their turn for an accelerator about to come free. */
-        if (world->options.policy == FM_SCHED_POLICY_EAGER && !world->options.learn &&
+        if (policy_of(world, request->model) == FM_SCHED_POLICY_EAGER &&
+            world->options.policy == FM_SCHED_POLICY_EAGER && !world->options.learn &&
             world->options.control_ns + world->options.data_ns == 0) {
             MUST(world, !could_start(world, request));
         }
@@ -906,7 +916,11 @@ static void fault(struct world *world)
         model_set(world, model);
         return;
     default:
-        world->now_ns += below(world, 3000 * MS); /* the clock jumps */
+        if (chance(world, 50)) {
+            event.kind = FM_SCHED_EVENT_DRAIN;
+        } else {
+            world->now_ns += below(world, 3000 * MS); /* the clock jumps */
+        }
         break;
     }
     step(world, &event, 1);
@@ -1044,7 +1058,7 @@ static void probe(struct world *world, uint32_t id)
     bool nexus = world->options.policy == FM_SCHED_POLICY_NEXUS &&
                  (world->options.type_count > 1 ||
                   world->options.models_max > 8 * world->options.accelerators_max);
-    if (!there || world->options.policy == FM_SCHED_POLICY_TIMEOUT || nexus) {
+    if (!there || policy_of(world, id) == FM_SCHED_POLICY_TIMEOUT || nexus) {
         return;
     }
     uint32_t slot = slot_free(world);
