@@ -1066,7 +1066,9 @@ static void report(void)
     if (open_loop) {
         status_counts[STATUS_LOST] += in_flight + backlog_count;
     }
-    qsort(samples, sample_count, sizeof *samples, by_value);
+    if (sample_count > 0) {
+        qsort(samples, sample_count, sizeof *samples, by_value);
+    }
     double seconds = (double)(real_end_ns - real_begin_ns) / 1e9;
     uint64_t answers = answered_end - answered_begin;
     double total = 0;

@@ -52,7 +52,9 @@ def settled(server, count):
 
 
 def load(*arguments):
-    return json.loads(subprocess.run([LOAD, *map(str, arguments)], check=True, capture_output=True, timeout=120).stdout)
+    done = subprocess.run([LOAD, *map(str, arguments)], capture_output=True, timeout=120)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
 
 
 def one(model="echo", value=1.0, **more):
