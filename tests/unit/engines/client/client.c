@@ -983,7 +983,7 @@ TEST(answers_that_make_no_sense)
         } else {
             CHECK_INT_NE(status, 0);
         }
-        CHECK(status == 0 || strstr(error.text, "inference of model 'm' at http://127") != NULL);
+        CHECK(status == 0 || strstr(error.text, "inference of model 'm' at http:") != NULL);
     }
 }
 
