@@ -171,7 +171,7 @@ struct fm_pool_request {
     uint64_t computing_ns; /* the inputs were gathered */
     uint64_t computed_ns;
     uint64_t done_ns;
-    uint64_t held_ns;      /* of its wait: while some accelerator was idle */
+    uint64_t held_ns;              /* of its wait: while some accelerator was idle */
     _Atomic uint64_t bytes_copied; /* by gathering and putting together */
     uint64_t batch;
     uint32_t batch_rows;

@@ -73,7 +73,7 @@ struct fm_model_config {
     uint64_t slo_ns;                  /* of requests that bring no deadline; 0: not said */
     enum fm_sched_goal goal;          /* COUNT_: not said */
     enum fm_sched_policy_kind policy; /* of its batches; COUNT_: the server's */
-    bool response_cache;      /* its answers may be kept and given again */
+    bool response_cache;              /* its answers may be kept and given again */
     char **notes; /* fields that were read but mean nothing here, one sentence each: reported once
                      by whoever loads the model */
     size_t note_count;
