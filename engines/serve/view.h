@@ -166,12 +166,9 @@ struct fm_view {
     uint32_t cpu_count;
     const struct fm_view_model *models; /* by name, then version */
     uint32_t model_count;
-<<<<<<< HEAD
     const struct fm_view_stage *stages; /* by pipeline, in the order of its file */
     uint32_t stage_count;
-=======
     uint32_t abandoned_count; /* models that are gone but for runs that do not return */
->>>>>>> 13e8bbb (serve: models that were abandoned are counted in the metrics)
     const struct fm_view_accelerator *accelerators; /* by id */
     uint32_t accelerator_count;
     const struct fm_view_loop *loops;
