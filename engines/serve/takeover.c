@@ -115,7 +115,7 @@ static int record_path_choose(const char **path, char room[FM_TAKEOVER_PATH_SIZE
         if (length < 0 || length >= FM_TAKEOVER_PATH_SIZE) {
             break;
         }
-        if (fm_file_stat(room, &facts, NULL) == FM_ENOTFOUND) {
+        if (fm_file_stat(room, &facts, NULL) == 0 && facts.kind == FM_FILE_ABSENT) {
             *path = room;
             return 0;
         }
