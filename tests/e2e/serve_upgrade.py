@@ -489,6 +489,22 @@ def a_termination_while_it_leaves():
 
 
 @test
+def recordings_go_on_beside():
+    paths = [os.path.join(directory.name, name) for name in ("life.fmrec", "load.jsonl")]
+    with Server(repo, *POOL, "--record", paths[0], "--record-payloads", paths[1]) as server:
+        for count in range(3):
+            if count > 0:
+                server.upgrade()
+            server.infer("echo", BODY)
+        server.stop()
+    for end in ("", ".2", ".3"):
+        tap.contains(tap.fermata("sim", "--replay", paths[0] + end, code=0)[0], "identical")
+        with open(paths[1] + end) as file:
+            last = json.loads(file.readlines()[-1])
+        assert "end_ns" in last and last["left_out"] == 0 and last["recorded"] == 1, (end, last)
+
+
+@test
 def a_service_manager_follows():
     path = os.path.join(directory.name, "notify")
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
