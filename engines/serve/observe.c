@@ -46,6 +46,11 @@ struct picture {
 
 /* So often what was counted is looked at. */
 #define TICK_NS UINT64_C(1000000000)
+/* Memory that was freed is given back where more than this was kept in so many looks, but not all
+ * the time. */
+#define KEPT_BYTES_MAX   ((uint64_t)64 << 20)
+#define KEPT_LOOKS       5u
+#define RELEASE_EVERY_NS UINT64_C(30000000000)
 
 /* With the scheduler standing still. */
 static void scheduler_look(void *context, const struct fm_sched *sched,
@@ -433,6 +438,21 @@ static void spans_put(struct fm_serve *serve, const struct fm_view *view)
 }
 
 /* About once a second. */
+/* What large answers to clients that do not read leave behind is in the allocator's arenas, which
+ * give nothing back by themselves. A program that we are only a part of sees to its own. */
+static void memory_look(struct fm_serve *serve, uint64_t now_ns)
+{
+    struct fm_serve_observer *observer = &serve->observer;
+    bool much = serve->options->supervised && fm_process_memory_kept() > KEPT_BYTES_MAX;
+    observer->kept_looks = much ? observer->kept_looks + 1 : 0;
+    if (observer->kept_looks >= KEPT_LOOKS &&
+        (observer->released_ns == 0 || now_ns - observer->released_ns > RELEASE_EVERY_NS)) {
+        fm_process_memory_release();
+        observer->kept_looks = 0;
+        observer->released_ns = now_ns;
+    }
+}
+
 static void on_tick(void *context)
 {
     struct fm_serve *serve = context;
@@ -459,6 +479,7 @@ static void on_tick(void *context)
         picture_deinit(&picture);
     }
     fm_history_sample(&observer->history, &now);
+    memory_look(serve, now.now_ns);
     fm_loop_alarm(observer->loop, TICK_NS, on_tick, serve);
 }
 

@@ -120,6 +120,8 @@ struct fm_serve_observer {
     struct fm_history history;
     struct fm_machine_cpu cpu; /* as of the last look */
     double cpu_utilization;    /* since the one before */
+    uint32_t kept_looks;       /* at much memory that is kept and that nobody wants, in a row */
+    uint64_t released_ns;      /* when it was last given back; 0: never */
 };
 
 struct fm_serve {

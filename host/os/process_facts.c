@@ -4,6 +4,7 @@
 #include "host/os/process_facts.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -86,4 +87,14 @@ void fm_machine_cpu_look(struct fm_machine_cpu *cpu, double *utilization)
             (double)(now.busy_ticks - cpu->busy_ticks) / (double)(now.all_ticks - cpu->all_ticks);
         *cpu = now;
     }
+}
+
+uint64_t fm_process_memory_kept(void)
+{
+    return mallinfo2().fordblks;
+}
+
+void fm_process_memory_release(void)
+{
+    (void)malloc_trim(0);
 }

@@ -20,6 +20,12 @@ struct fm_process_facts {
 /* 0 for what the kernel does not tell. */
 void fm_process_facts_get(struct fm_process_facts *ret_facts);
 
+/* Memory that this process has freed and its allocator keeps. */
+uint64_t fm_process_memory_kept(void);
+/* Gives it back to the machine, as far as the allocator can. Others that allocate wait meanwhile:
+ * some milliseconds for a hundred MiB. */
+void fm_process_memory_release(void);
+
 /* Memory of the machine: all, and all but what is to be had. 0: not known. */
 void fm_machine_memory_get(uint64_t *ret_total, uint64_t *ret_used);
 
