@@ -176,11 +176,11 @@ static void abandon(struct fm_handover *handover)
         /* It may have connections already, and answers what came over them. */
         fm_successor_stop(&successor);
     } else if (started) {
-        fm_successor_kill(&successor, how, sizeof(how));
+        fm_successor_end(&successor, handover->went, how, sizeof(how));
     }
     if (cancelled) {
         (void)fm_error_set(&handover->error, FM_ECANCELLED, "this server is to end");
-    } else if (started && handover->error.status == FM_ECANCELLED) {
+    } else if (how[0] != '\0' && handover->error.status == FM_ECANCELLED) {
         size_t length = strlen(handover->error.text);
         (void)snprintf(handover->error.text + length, sizeof(handover->error.text) - length, ": %s",
                        how);

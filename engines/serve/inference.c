@@ -33,6 +33,7 @@ struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_c
     }
     inference->loop = loop;
     inference->next = NULL;
+    inference->deadline_ns = 0;
     inference->entry = entry;
     inference->serving = entry != NULL ? entry->attached : NULL;
     inference->received_ns = fm_os_now_ns();

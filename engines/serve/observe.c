@@ -48,9 +48,9 @@ struct picture {
 #define TICK_NS UINT64_C(1000000000)
 /* Memory that was freed is given back where more than this was kept in so many looks, but not all
  * the time. */
-#define KEPT_BYTES_MAX   ((uint64_t)64 << 20)
-#define KEPT_LOOKS       5u
-#define RELEASE_EVERY_NS UINT64_C(30000000000)
+#define KEPT_BYTES_MAX ((uint64_t)64 << 20)
+#define KEPT_LOOKS     3u
+#define LOOK_EVERY_NS  UINT64_C(5000000000)
 
 /* With the scheduler standing still. */
 static void scheduler_look(void *context, const struct fm_sched *sched,
@@ -437,22 +437,28 @@ static void spans_put(struct fm_serve *serve, const struct fm_view *view)
     fm_timeline_put(&serve->timeline, serve->loop_count, &queued);
 }
 
-/* About once a second. */
 /* What large answers to clients that do not read leave behind is in the allocator's arenas, which
- * give nothing back by themselves. A program that we are only a part of sees to its own. */
+ * give nothing back by themselves. A program that we are only a part of sees to its own. What is
+ * given back is still counted as kept: only what comes on top of it is worth another time. */
 static void memory_look(struct fm_serve *serve, uint64_t now_ns)
 {
     struct fm_serve_observer *observer = &serve->observer;
-    bool much = serve->options->supervised && fm_process_memory_kept() > KEPT_BYTES_MAX;
+    if (!serve->options->supervised || now_ns < observer->kept_look_ns) {
+        return;
+    }
+    observer->kept_look_ns = now_ns + LOOK_EVERY_NS;
+    uint64_t kept = fm_process_memory_kept();
+    observer->kept_bytes = kept < observer->kept_bytes ? kept : observer->kept_bytes;
+    bool much = kept - observer->kept_bytes > KEPT_BYTES_MAX;
     observer->kept_looks = much ? observer->kept_looks + 1 : 0;
-    if (observer->kept_looks >= KEPT_LOOKS &&
-        (observer->released_ns == 0 || now_ns - observer->released_ns > RELEASE_EVERY_NS)) {
+    if (observer->kept_looks >= KEPT_LOOKS) {
         fm_process_memory_release();
         observer->kept_looks = 0;
-        observer->released_ns = now_ns;
+        observer->kept_bytes = fm_process_memory_kept();
     }
 }
 
+/* About once a second. */
 static void on_tick(void *context)
 {
     struct fm_serve *serve = context;

@@ -121,7 +121,8 @@ struct fm_serve_observer {
     struct fm_machine_cpu cpu; /* as of the last look */
     double cpu_utilization;    /* since the one before */
     uint32_t kept_looks;       /* at much memory that is kept and that nobody wants, in a row */
-    uint64_t released_ns;      /* when it was last given back; 0: never */
+    uint64_t kept_bytes;       /* the least since it was last given back */
+    uint64_t kept_look_ns;     /* when it is looked at again */
 };
 
 struct fm_serve {

@@ -248,7 +248,8 @@ static void on_polled(struct fm_catalog_operation *operation)
 {
     struct fm_serve *serve = operation->context;
     serve->polls = false;
-    if (!fm_serve_is_draining(serve)) {
+    /* While the first loading is under way, what was asked for meanwhile is not its end. */
+    if (!fm_serve_is_draining(serve) && !serve->loading) {
         serve->owner.ready(serve);
     }
 }

@@ -425,7 +425,7 @@ void fm_successor_stop(struct fm_successor *successor)
     fm_successor_release(successor);
 }
 
-void fm_successor_kill(struct fm_successor *successor, char *ret_how, size_t size)
+void fm_successor_end(struct fm_successor *successor, bool drains, char *ret_how, size_t size)
 {
     int result = 0;
     bool ended = false;
@@ -444,7 +444,7 @@ void fm_successor_kill(struct fm_successor *successor, char *ret_how, size_t siz
         }
     } while (!ended && ending && fm_os_now_ns() < until_ns);
     if (!ended) {
-        (void)kill(successor->process, SIGKILL);
+        (void)kill(successor->process, drains ? SIGTERM : SIGKILL);
         while (waitpid(successor->process, NULL, 0) < 0 && errno == EINTR) {
         }
         (void)snprintf(ret_how, size, "it was ended");

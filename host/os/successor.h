@@ -60,8 +60,9 @@ void fm_successor_release(struct fm_successor *successor);
 /* Asks it to end by itself, and lets go. */
 void fm_successor_stop(struct fm_successor *successor);
 /* Ends it, waits for that, and writes how it ended: "it ended with exit code 3". Gives one that is
- * about to end a moment to do so by itself. May block for a second. */
-void fm_successor_kill(struct fm_successor *successor, char *ret_how, size_t size);
+ * about to end a moment to do so by itself. `drains`: it may have clients, and ends when they have
+ * their answers. May block for a second; for one that drains, for as long as it does. */
+void fm_successor_end(struct fm_successor *successor, bool drains, char *ret_how, size_t size);
 
 /* --- In the new process --- */
 

@@ -283,13 +283,30 @@ static void slots_take(struct fm_pool *pool, struct fm_pool_submitter *submitter
     request->first_slot = next;
 }
 
+/* Whoever brings a request may have used it before. */
+static void outcome_clear(struct fm_pool_request *request)
+{
+    request->error.status = 0;
+    request->drop = FM_SCHED_DROP_COUNT_;
+    request->started_ns = 0;
+    request->computing_ns = 0;
+    request->computed_ns = 0;
+    request->held_ns = 0;
+    atomic_init(&request->bytes_copied, 0);
+    request->batch_rows = 0;
+    request->batch = 0;
+    atomic_init(&request->runs_led, 0);
+    atomic_init(&request->rows_led, 0);
+    request->accelerator = FM_SCHED_NONE;
+}
+
 static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool_request *request)
 {
     struct fm_pool_submitter *submitter = &pool->submitters[submitter_index];
     struct fm_pool_model *model = request->model;
     FM_ASSERT(request->rows >= 1 && (model->batch_max > 0 || request->rows == 1));
     FM_ASSERT(request->priority < FM_SCHED_PRIORITY_COUNT);
-    request->error.status = 0;
+    outcome_clear(request);
     /* Now and then: so those that were used lately are used again, and not one after the other
      * until all were. */
     if (submitter->free_count < request->rows || submitter->submit_count++ % TAKE_EVERY == 0) {
@@ -310,17 +327,6 @@ static int submit(struct fm_pool *pool, uint32_t submitter_index, struct fm_pool
         }
     }
     request->arrived_ns = fm_os_now_ns();
-    request->drop = FM_SCHED_DROP_COUNT_;
-    request->started_ns = 0;
-    request->computing_ns = 0;
-    request->computed_ns = 0;
-    request->held_ns = 0;
-    atomic_init(&request->bytes_copied, 0);
-    request->batch_rows = 0;
-    request->batch = 0;
-    atomic_init(&request->runs_led, 0);
-    atomic_init(&request->rows_led, 0);
-    request->accelerator = FM_SCHED_NONE;
     atomic_init(&request->rows_left, request->rows);
     atomic_init(&request->failed, false);
     atomic_init(&request->pieces, NULL);
@@ -473,12 +479,13 @@ static int model_check(const struct fm_pool *pool, const struct fm_pool_model_op
 int fm_pool_model_add(struct fm_pool *pool, const struct fm_pool_model_options *options,
                       struct fm_pool_model **ret_model, struct fm_error *reterr)
 {
-    struct fm_pool_model *model = fm_alloc_zero(1, sizeof *model);
+    size_t name_size = strlen(options->name) + 1;
+    struct fm_pool_model *model = fm_alloc_zero(1, sizeof *model + name_size);
     if (model == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", options->name);
     }
     model->pool = pool;
-    model->name = options->name;
+    memcpy(model->name, options->name, name_size);
     model->tag = options->tag;
     atomic_init(&model->slo_ns, options->slo_ns);
     int status = model_check(pool, options, model, reterr);

@@ -140,7 +140,6 @@ struct fm_pool_submitter {
 
 struct fm_pool_model {
     struct fm_pool *pool;
-    const char *name;
     uint32_t id;
     struct fm_model *models[FM_SCHED_TYPES_LIMIT];
     uint32_t input_count;
@@ -153,6 +152,7 @@ struct fm_pool_model {
     _Atomic uint64_t in_use;
     _Atomic uint64_t lost;      /* those of them that were given up and are not back */
     struct fm_pool_model *next; /* abandoned */
+    char name[];
 };
 
 /* Rows of an answer that is put together when all are there. */

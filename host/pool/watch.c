@@ -5,6 +5,8 @@
  * model that hangs is reading and writing stays as it is until it returns. Thread rule: per
  * function.
  */
+#include <stdio.h>
+
 #include "core/util/assert.h"
 #include "host/os/os.h"
 #include "host/pool/pool_internal.h"
@@ -13,6 +15,8 @@
 #define LOOKS        8u
 #define INTERVAL_MAX UINT64_C(1000000000)
 #define INTERVAL_MIN UINT64_C(1000000)
+/* As much of a model's name as is told. */
+#define TOLD_NAME_MAX 256u
 
 static void tell(const struct fm_pool *pool, const struct fm_pool_accelerator *accelerator,
                  const char *model, uint64_t ran_ns, bool over)
@@ -58,7 +62,8 @@ static void over_mark(struct fm_pool_batch *batch)
 
 /* Gives up a run: what the scheduler takes for lost with the accelerator is answered by its drops.
  * False: it has returned in the meantime. */
-static bool give_up(struct fm_pool *pool, struct fm_pool_batch *batch, uint64_t run)
+static bool give_up(struct fm_pool *pool, struct fm_pool_batch *batch, uint64_t run,
+                    char ret_name[TOLD_NAME_MAX])
 {
     struct fm_pool_accelerator *accelerator = batch->accelerator;
     fm_mutex_lock(&pool->watch.lock);
@@ -66,6 +71,8 @@ static bool give_up(struct fm_pool *pool, struct fm_pool_batch *batch, uint64_t 
                                                         memory_order_acq_rel, memory_order_relaxed);
     if (ours) {
         over_mark(batch);
+        /* As soon as the others hear of it the model may be unloaded. */
+        (void)snprintf(ret_name, TOLD_NAME_MAX, "%s", batch->model->name);
         atomic_fetch_add_explicit(&batch->model->lost, 1, memory_order_relaxed);
         atomic_store_explicit(&accelerator->down, true, memory_order_relaxed);
         atomic_fetch_add_explicit(&accelerator->hangs, 1, memory_order_relaxed);
@@ -97,8 +104,9 @@ static void look(struct fm_pool *pool, struct fm_pool_accelerator *accelerator)
         uint64_t start_ns = atomic_load_explicit(&batch->run_start_ns, memory_order_relaxed);
         uint64_t limit_ns = atomic_load_explicit(&batch->run_limit_ns, memory_order_relaxed);
         uint64_t now_ns = fm_os_now_ns();
-        if (now_ns > start_ns && now_ns - start_ns > limit_ns && give_up(pool, batch, run)) {
-            tell(pool, accelerator, batch->model->name, now_ns - start_ns, false);
+        char name[TOLD_NAME_MAX];
+        if (now_ns > start_ns && now_ns - start_ns > limit_ns && give_up(pool, batch, run, name)) {
+            tell(pool, accelerator, name, now_ns - start_ns, false);
         }
     }
 }

@@ -655,7 +655,9 @@ TEST(what_cannot_be_is_refused_in_words)
     rig_open(&rig, &(struct rig_options){
                        .backend = "identity", .accelerators = 2, .batch_max = 8, .rows_max = 16});
     call_make(&call, &rig, 17, COLUMNS, 0);
+    call.request.computed_ns = 1; /* as of what it was used for before */
     CHECK_INT_EQ(call_submit(&call), FM_ETOOLARGE);
+    CHECK_UINT_EQ(call.request.computed_ns, 0);
     CHECK_STR_CONTAINS(call.request.error.text, "17 rows");
     struct fm_pool_model *model;
     struct fm_pool_model_options wrong = {.name = "other", .slo_ns = MS};
