@@ -18,6 +18,8 @@
 #define KEPT_MAX 1024u
 /* Priorities of the protocol: 0 is none, 1 the highest. None is in the middle. */
 #define PRIORITY_NONE 1u
+/* Inputs whose digest would hold up the loop for longer than a millisecond or two are computed. */
+#define CACHED_INPUT_BYTES_MAX ((size_t)1 << 20)
 
 struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_catalog_entry *entry)
 {
@@ -194,13 +196,22 @@ static void payload_record(const struct fm_inference *inference)
 /* --- answers that are known --------------------------------------------------------------------
  */
 
+static size_t input_bytes(const struct fm_inference *inference)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; i < inference->decoded.input_count; i++) {
+        size += inference->decoded.inputs[i].tensor.size;
+    }
+    return size;
+}
+
 /* True: the outputs are there. Without memory for the key it is computed as if there were no cache.
  */
 static bool cache_find(struct fm_inference *inference)
 {
     struct fm_serve_loop *loop = inference->loop;
     uint32_t count = inference->entry->signature.output_count;
-    if (!inference->serving->cached) {
+    if (!inference->serving->cached || input_bytes(inference) > CACHED_INPUT_BYTES_MAX) {
         return false;
     }
     inference->cache_start_ns = fm_os_now_ns();

@@ -1,10 +1,12 @@
 /*
  * What the files of the serve engine share: server.c (the server as an object), serve.c (the
- * process around it), loop.c (one event loop and its
+ * process around it), handover.c and takeover.c (a new process in its place, and the other way
+ * round; upgrade_message.c: what they say to each other), loop.c (one event loop and its
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
- * inference.c (one inference, whatever brought it), control.c (loading and unloading), documents.c
- * (what both protocols say), embedded*.c (the server in another program, its calls), observe.c
- * (metrics, dashboard, trace), spans.c (the timeline), guard.c (who may ask what).
+ * inference.c (one inference, whatever brought it), response_cache.c and payload_recording.c (what
+ * is kept of them), control.c (loading and unloading), documents.c (what both protocols say),
+ * embedded*.c (the server in another program, its calls), observe.c (metrics, dashboard, trace),
+ * spans.c (the timeline), guard.c (who may ask what).
  *
  * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
  * requests are served, but for what is atomic or says whose it is.
@@ -151,7 +153,6 @@ struct fm_serve {
     uint64_t start_wall_ns;
 
     /* The main loop's. */
-    struct fm_catalog_reader reader;
     struct fm_supervision supervision;
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;

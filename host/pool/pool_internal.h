@@ -1,6 +1,7 @@
 /*
  * What the files of the pool share: pool.c (requests, models, the scheduler's actions), worker.c
- * (threads), batch.c (one batch from its requests to their answers).
+ * (threads), batch.c (one batch from its requests to their answers), watch.c (runs that do not come
+ * back), count.c (what models are told of them).
  */
 #ifndef FM_HOST_POOL_POOL_INTERNAL_H
 #define FM_HOST_POOL_POOL_INTERNAL_H
@@ -66,7 +67,6 @@ struct fm_pool_batch {
     uint32_t group_count;
     uint32_t *members; /* groups of the run that goes on: [pool's batch_max] */
     uint32_t member_count;
-    uint64_t copied;
     uint64_t computing_ns;
     struct fm_execution execution;
     bool submitted; /* a backend has it, and has mailed it back when it is mailed again */
@@ -133,7 +133,6 @@ struct fm_pool_submitter {
     uint32_t *free; /* a stack */
     uint32_t free_count;
     uint32_t submit_count;
-    bool put;              /* something since the last flush */
     struct fm_ring freed;  /* slots that the scheduler is done with */
     unsigned char gap[64]; /* each is its own thread's */
 };
