@@ -194,7 +194,6 @@ static void call_end(struct fm_client_call *call)
     client->generations[call->place]++;
     client->free_places[client->free_count++] = call->place;
     client->under_way--;
-    call->is_named = false;
     waits = call->cancel_posted;
     fm_mutex_unlock(&client->mutex);
     call->finish(call);
@@ -328,7 +327,6 @@ int fm_client_call_start(struct fm_client_call *call, uint64_t *ret_id, struct f
         call->place = client->free_places[--client->free_count];
         client->calls[call->place] = call;
         client->under_way++;
-        call->is_named = true;
         if (ret_id != NULL) {
             *ret_id = (uint64_t)client->generations[call->place] << 32 | (call->place + 1);
         }

@@ -69,10 +69,9 @@ struct fm_client_call {
     size_t size;
     uint64_t length;
     uint32_t place;
-    bool begun;    /* the transport has it */
-    bool is_over;  /* finish was called */
-    bool is_named; /* cancel may find it; behind the mutex, as the following */
-    bool cancelled;
+    bool begun;     /* the transport has it */
+    bool is_over;   /* finish was called */
+    bool cancelled; /* behind the mutex, as the following */
     bool cancel_posted;
     unsigned http_code;
     int status; /* the outcome */
