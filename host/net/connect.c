@@ -161,13 +161,18 @@ int fm_endpoint_parse(const char *url, struct fm_endpoint *ret_endpoint, struct 
 
 static void attempt(struct fm_dial *dial);
 
-static void finish(struct fm_dial *dial, int result)
+static void addresses_free(struct fm_dial *dial)
 {
     if (dial->addresses != NULL) {
         uv_freeaddrinfo(dial->addresses);
         dial->addresses = NULL;
         dial->next = NULL;
     }
+}
+
+static void finish(struct fm_dial *dial, int result)
+{
+    addresses_free(dial);
     if (!dial->is_closed) {
         dial->done(dial->context, result);
     }
@@ -181,6 +186,7 @@ static void on_reopened(uv_handle_t *handle)
     dial->is_reopening = false;
     (void)uv_tcp_init(dial->uv, &stream->socket.tcp);
     if (dial->is_closed) {
+        addresses_free(dial);
         fm_stream_close(stream);
     } else {
         attempt(dial);
