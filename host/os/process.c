@@ -17,6 +17,7 @@ void fm_process_prepare(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGCHLD, SIG_DFL);
     pthread_attr_t attributes;
     size_t size = 0;
     if (pthread_getattr_default_np(&attributes) == 0) {

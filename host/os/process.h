@@ -2,9 +2,10 @@
  * What the program asks of its process before anything else: signals that must not kill it, and
  * stacks that do not depend on the shell it was started from.
  *
- * Owns: the disposition of SIGPIPE and SIGXFSZ, the smallest stack of threads. Does not own: the
- * signals that end work (stop_signal.h, host/net/loop.h). For programs; a library leaves the
- * process to its owner. Thread rule: once, from the main thread, before any other thread exists.
+ * Owns: the disposition of SIGPIPE, SIGXFSZ and SIGCHLD, the smallest stack of threads. Does not
+ * own: the signals that end work (stop_signal.h, host/net/loop.h). For programs; a library leaves
+ * the process to its owner. Thread rule: once, from the main thread, before any other thread
+ * exists.
  */
 #ifndef FM_HOST_OS_PROCESS_H
 #define FM_HOST_OS_PROCESS_H
@@ -12,7 +13,8 @@
 /*
  * From here on a reader that left and a file that reached its size limit (ulimit -f) are errors of
  * one write, EPIPE and EFBIG, and threads of libraries that ask for no stack size get at least
- * FM_THREAD_STACK_MIN (thread.h).
+ * FM_THREAD_STACK_MIN (thread.h). How a child ended can be asked, even where we were started by
+ * somebody who ignores that (an ignored SIGCHLD is inherited).
  */
 void fm_process_prepare(void);
 

@@ -429,6 +429,7 @@ void fm_successor_end(struct fm_successor *successor, bool drains, char *ret_how
 {
     int result = 0;
     bool ended = false;
+    bool unknown = false;
     uint64_t until_ns = fm_os_now_ns() + END_NS;
     ret_how[0] = '\0';
     if (successor->process <= 0) {
@@ -438,7 +439,10 @@ void fm_successor_end(struct fm_successor *successor, bool drains, char *ret_how
     struct pollfd channel = {.fd = successor->channel, .events = POLLIN};
     bool ending = poll(&channel, 1, 0) > 0 && (channel.revents & POLLHUP) != 0;
     do {
-        ended = waitpid(successor->process, &result, WNOHANG) == successor->process;
+        pid_t found = waitpid(successor->process, &result, WNOHANG);
+        /* Where SIGCHLD is ignored, the system keeps no result, and may give the number away. */
+        unknown = found < 0 && errno == ECHILD;
+        ended = unknown || found == successor->process;
         if (!ended && ending) {
             fm_sleep_until(fm_os_now_ns() + END_STEP_NS);
         }
@@ -448,6 +452,8 @@ void fm_successor_end(struct fm_successor *successor, bool drains, char *ret_how
         while (waitpid(successor->process, NULL, 0) < 0 && errno == EINTR) {
         }
         (void)snprintf(ret_how, size, "it was ended");
+    } else if (unknown) {
+        (void)snprintf(ret_how, size, "it ended");
     } else if (WIFSIGNALED(result)) {
         (void)snprintf(ret_how, size, "it was killed by signal %d", WTERMSIG(result));
     } else {

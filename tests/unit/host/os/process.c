@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/os/thread.h"
@@ -40,6 +42,20 @@ TEST(a_file_at_its_limit_is_an_error_of_the_write)
     CHECK_INT_EQ(first, 4);
     CHECK_INT_EQ(second, -1);
     CHECK_INT_EQ(error, EFBIG);
+}
+
+TEST(how_a_child_ended_is_told_though_our_parent_ignores_it)
+{
+    int result = 0;
+    CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    fm_process_prepare();
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(3);
+    }
+    CHECK_INT_EQ(waitpid(child, &result, 0), child);
+    CHECK(WIFEXITED(result));
+    CHECK_INT_EQ(WEXITSTATUS(result), 3);
 }
 
 static int note_thread(void *argument)

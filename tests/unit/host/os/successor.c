@@ -4,7 +4,10 @@
  */
 #include "host/os/successor.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -136,6 +139,61 @@ TEST(the_channel_gives_up)
     CHECK_INT_EQ(fm_channel_send(pair[1], "ab", 2, 0), FM_ECANCELLED);
     fm_channel_close(pair[0]);
     fm_channel_close(pair[1]);
+}
+
+/* A child that holds the other end of the successor's channel, and ends when told to. */
+static struct fm_successor child_start(int *ret_end)
+{
+    int channel[2];
+    int end[2];
+    char byte = 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0 || pipe(end) != 0) {
+        abort();
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        (void)close(end[1]);
+        _exit(read(end[0], &byte, 1) == 0 ? 3 : 4);
+    }
+    (void)close(channel[1]);
+    (void)close(end[0]);
+    *ret_end = end[1];
+    return (struct fm_successor){.process = child, .channel = channel[0]};
+}
+
+TEST(a_successor_that_ended_is_told_from_one_that_has_to_be_ended)
+{
+    char how[64];
+    int end = -1;
+    struct fm_successor successor = child_start(&end);
+    fm_successor_kill(&successor, how, sizeof(how));
+    CHECK_STR_EQ(how, "it was ended");
+    (void)close(end);
+    successor = child_start(&end);
+    (void)close(end);
+    struct pollfd channel = {.fd = successor.channel, .events = POLLIN};
+    CHECK_INT_EQ(poll(&channel, 1, -1), 1);
+    fm_successor_kill(&successor, how, sizeof(how));
+    CHECK_STR_EQ(how, "it ended with exit code 3");
+    CHECK_INT_EQ(successor.process, 0);
+}
+
+/* The system drops what ends: there is no result, and the number may be somebody else's. */
+TEST(a_successor_that_ended_unseen_is_let_go)
+{
+    char how[64];
+    int end = -1;
+    CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    struct fm_successor successor = child_start(&end);
+    (void)close(end);
+    while (kill(successor.process, 0) == 0) {
+        fm_sleep_until(fm_os_now_ns() + SECOND / 1000);
+    }
+    CHECK_INT_EQ(errno, ESRCH);
+    fm_successor_kill(&successor, how, sizeof(how));
+    CHECK(signal(SIGCHLD, SIG_DFL) != SIG_ERR);
+    CHECK_STR_EQ(how, "it ended");
+    CHECK_INT_EQ(successor.process, 0);
 }
 
 TEST_MAIN()
