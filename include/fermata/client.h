@@ -99,7 +99,8 @@ FM_CLIENT_EXPORT int fm_client_open(const char *url, const struct fm_client_opti
                                     struct fm_client **ret_client,
                                     struct fm_error *reterr) FM_NODISCARD;
 /* Cancels what is under way; every callback was called before this returns. Streams must be closed
- * before. Accepts NULL. Results outlive their client. */
+ * before. Accepts NULL. Results outlive their client. A lookup of the server's name that is under
+ * way cannot be cancelled: this waits for it, at most as long as the resolver's own time limits. */
 FM_CLIENT_EXPORT void fm_client_close(struct fm_client *client);
 
 /* --- Asking for state --- */
