@@ -46,7 +46,7 @@ struct fm_grpc_client_connection {
     struct fm_grpc_client_call *calls; /* on it */
     uint32_t call_count;
     int32_t last_id;    /* submitted */
-    int32_t written_id; /* and handed to the socket */
+    int32_t written_id; /* and perhaps with the server, if only in part */
     struct fm_text output;
     uv_buf_t buffer; /* over it, while it is written */
 };
@@ -147,7 +147,7 @@ static void call_done(struct fm_grpc_client_call *call)
     call->done(call);
 }
 
-/* The server surely did nothing with it. */
+/* For a call that no byte was sent of, or that the server refused without a look at it. */
 static bool call_retry(struct fm_grpc_client_call *call)
 {
     struct fm_grpc_client *client = call->client;
@@ -612,11 +612,14 @@ static void flush(struct fm_grpc_client_connection *connection)
         connection->buffer =
             (uv_buf_t){.base = connection->output.data, .len = connection->output.length};
         int status = fm_stream_write(&connection->stream, &connection->buffer, 1);
+        if (connection->stream.departed) {
+            /* Also of a write that failed: with TLS it is done in pieces. */
+            connection->written_id = connection->last_id;
+        }
         if (status != 0 && status != FM_EAGAIN) {
             broken(connection, UV_EPIPE);
             return;
         }
-        connection->written_id = connection->last_id;
     }
     if (connection->state == OPEN && !connection->stream.writing && connection->calls == NULL &&
         (connection->goaway || (nghttp2_session_want_read(connection->session) == 0 &&

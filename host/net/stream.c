@@ -317,6 +317,7 @@ static int seal(struct fm_stream *stream)
 int fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
 {
     FM_ASSERT(!stream->writing && !stream->closing);
+    const uint64_t before = stream->shared->stats.bytes_written;
     int status = FM_EAGAIN;
     if (stream->tls == NULL) {
         status = write_raw(stream, buffers, count);
@@ -327,6 +328,7 @@ int fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count)
         status = stream->queued ? FM_EAGAIN : seal(stream);
     }
     stream->writing = status == FM_EAGAIN;
+    stream->departed = stream->writing || stream->shared->stats.bytes_written != before;
     return status;
 }
 

@@ -70,8 +70,9 @@ struct fm_stream {
     struct fm_peer peer; /* UNKNOWN: not asked yet */
     bool reading;
     bool ended;
-    bool writing; /* a write of the user's is waiting */
-    bool queued;  /* libuv has one */
+    bool writing;  /* a write of the user's is waiting */
+    bool departed; /* a byte of the latest write may be with the peer, even if it failed */
+    bool queued;   /* libuv has one */
     bool shut;
     bool closing;
 };
@@ -105,7 +106,8 @@ void fm_stream_read_stop(struct fm_stream *stream);
 /*
  * Writes all of the buffers, with one system call where the socket takes them. 0: written.
  * FM_EAGAIN: the rest is waiting; the bytes and the array are borrowed until `written`, and no
- * other write may be begun. Else the connection is broken. The array is changed.
+ * other write may be begun. Else the connection is broken; `departed` tells whether something had
+ * left before. The array is changed.
  */
 int FM_NODISCARD fm_stream_write(struct fm_stream *stream, uv_buf_t *buffers, unsigned count);
 /* Writes a few bytes where all of them are taken at once, and nothing of them otherwise
