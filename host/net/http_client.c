@@ -236,17 +236,25 @@ static void fail(struct fm_http_client_connection *connection, int status, const
     }
 }
 
+/* To send it again does no harm. */
+static bool may_retry(const struct fm_http_client_connection *connection)
+{
+    const struct fm_http_client_call *call = connection->call;
+    bool harmless = connection->used && !connection->answered && strcmp(call->method, "GET") == 0;
+    return call->tries <= connection->client->options.retries_max &&
+           (harmless || !connection->stream.departed);
+}
+
 /* The connection broke under its call. */
 static void broken(struct fm_http_client_connection *connection, int result)
 {
     struct fm_http_client_call *call = connection->call;
-    struct fm_http_client *client = connection->client;
     const char *problem = fm_stream_problem(&connection->stream);
     if (call == NULL || connection->concluded) {
         connection_close(connection);
         return;
     }
-    if (!connection->answered && connection->used && call->tries <= client->options.retries_max) {
+    if (may_retry(connection)) {
         connection->retry = true;
         conclude(connection, false);
         return;
@@ -685,7 +693,9 @@ static void pump(struct fm_http_client *client)
     bool more = true;
     while (more && client->first != NULL) {
         struct fm_http_client_connection *connection = client->idle;
-        if (connection != NULL) {
+        if (connection != NULL && connection->used && fm_stream_peer_left(&connection->stream)) {
+            connection_close(connection);
+        } else if (connection != NULL) {
             struct fm_http_client_call *call = client->first;
             client->idle = connection->next_idle;
             queue_remove(client, call);

@@ -1,13 +1,15 @@
 /*
  * An HTTP/1.1 client on an event loop: a pool of connections to one server, thousands of calls.
  *
- * Owns: connections and their reuse, requests' heads, answers' bodies, time limits, retries of what
- * was surely not processed. Does not own: what paths and bodies mean, compression of requests.
- * Thread rule: everything on the loop's thread.
+ * Owns: connections and their reuse, requests' heads, answers' bodies, time limits, retries. Does
+ * not own: what paths and bodies mean, compression of requests. Thread rule: everything on the
+ * loop's thread.
  *
- * A call waits until a connection is free, and has it alone. It is tried again when the server
- * closed a connection that had stood before, without a byte of an answer: it had decided that
- * before it read the request.
+ * A call waits until a connection is free, and has it alone. It is tried again when not a byte of
+ * it was sent. A GET, which changes nothing, also is when a connection that had stood before broke
+ * without a byte of an answer: most likely, the server had closed it while it was idle. Anything
+ * else may have been processed by then, and fails. So that this is rare, a connection is asked
+ * whether it still stands before it is used again.
  */
 #ifndef FM_HOST_NET_HTTP_CLIENT_H
 #define FM_HOST_NET_HTTP_CLIENT_H

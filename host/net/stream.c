@@ -8,6 +8,7 @@
 #include "core/util/assert.h"
 #include "core/util/tally.h"
 #include "host/net/loop.h"
+#include "host/os/socket.h"
 
 /* Encrypted and written at a time. */
 #define SEAL_BYTES ((size_t)256 << 10)
@@ -210,6 +211,13 @@ const struct fm_peer *fm_stream_peer(struct fm_stream *stream)
         }
     }
     return peer;
+}
+
+bool fm_stream_peer_left(const struct fm_stream *stream)
+{
+    uv_os_fd_t descriptor = -1;
+    return stream->ended || uv_fileno(&stream->socket.handle, &descriptor) != 0 ||
+           fm_socket_peer_left(descriptor);
 }
 
 /* --- Writing --- */

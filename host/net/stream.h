@@ -116,6 +116,9 @@ int FM_NODISCARD fm_stream_say(struct fm_stream *stream, const char *text, size_
 /* Bytes of the present write that are waiting. */
 size_t fm_stream_unwritten(const struct fm_stream *stream);
 
+/* The peer has ended the connection, though reading may not have told yet. Asks the system. */
+bool fm_stream_peer_left(const struct fm_stream *stream);
+
 /* Asked once and remembered. An IPv4 address that came over IPv6 is one of IPv4. */
 const struct fm_peer *fm_stream_peer(struct fm_stream *stream);
 

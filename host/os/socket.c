@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,4 +37,11 @@ int fm_socket_duplicate(int descriptor)
 {
     int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
     return copy >= 0 ? copy : -errno;
+}
+
+bool fm_socket_peer_left(int descriptor)
+{
+    /* Errors and a connection that is gone are told unasked. */
+    struct pollfd facts = {.fd = descriptor, .events = POLLRDHUP};
+    return poll(&facts, 1, 0) > 0;
 }

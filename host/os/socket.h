@@ -1,11 +1,12 @@
 /*
- * Options of sockets that libuv does not offer everywhere.
+ * What libuv does not offer everywhere of sockets: options, and whether the peer left.
  *
  * Owns: nothing; descriptors are the caller's. Thread rule: every function is thread safe.
  */
 #ifndef FM_HOST_OS_SOCKET_H
 #define FM_HOST_OS_SOCKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Lets several sockets of this user listen on one TCP port; to be called before binding, on each of
@@ -19,5 +20,9 @@ int fm_socket_address_free(const void *address, size_t size) __attribute__((warn
 
 /* Another descriptor of the same socket, close-on-exec; negative: minus the errno value. */
 int fm_socket_duplicate(int descriptor) __attribute__((warn_unused_result));
+
+/* Whether the peer has ended a connection, or its sending half of it, even if there are bytes of it
+ * to be read. */
+bool fm_socket_peer_left(int descriptor) __attribute__((warn_unused_result));
 
 #endif

@@ -67,7 +67,8 @@ struct fm_client_options {
     uint32_t struct_size;        /* sizeof(struct fm_client_options) */
     uint32_t connections;        /* at most so many; 0: 8 over HTTP, 1 over gRPC */
     uint32_t requests_max;       /* under way at once, FM_EAGAIN beyond it; 0: 65536 */
-    uint32_t retries;            /* of what the server surely did not process; 0: 2 */
+    uint32_t retries;            /* of what the server surely did not process, and of questions
+                                    that change nothing; 0: 2 */
     uint64_t connect_timeout_ns; /* with the handshake of TLS; 0: 10 s */
     uint64_t timeout_ns;         /* of each call that has none of its own; 0: none */
     uint64_t answer_bytes_max;   /* FM_ETOOLARGE beyond it; 0: 1 GiB */

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/util/memory.h"
@@ -992,6 +993,177 @@ TEST(answers_that_make_no_sense)
         }
         CHECK(status == 0 || strstr(error.text, "inference of model 'm' at http:") != NULL);
     }
+}
+
+/* --- a server that breaks connections ----------------------------------------------------------
+ */
+
+enum { BREAKS_MAX = 8 };
+
+/* What it does after its request number i: answers, with or without closing, or resets. */
+enum act { ANSWER, ANSWER_AND_CLOSE, RESET };
+
+struct breaker {
+    int listener;
+    char path[128]; /* a Unix socket, whose closing is seen at once; "": TCP */
+    char url[160];
+    struct fm_thread thread;
+    enum act acts[BREAKS_MAX]; /* ANSWER, beyond those set */
+    _Atomic uint32_t requests;
+    _Atomic uint32_t connections; /* that were closed */
+};
+
+/* Reads one request to its end: GETs end with their head, others with JSON. */
+static bool breaker_read(int connection)
+{
+    char request[65536];
+    size_t size = 0;
+    bool whole = false;
+    while (!whole && size < sizeof(request)) {
+        ssize_t got = recv(connection, request + size, sizeof(request) - size, 0);
+        if (got <= 0) {
+            return false;
+        }
+        size += (size_t)got;
+        whole = request[0] == 'G' ? size > 4 && memcmp(request + size - 4, "\r\n\r\n", 4) == 0
+                                  : request[size - 1] == '}';
+    }
+    return whole;
+}
+
+static void breaker_run(void *argument)
+{
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 87\r\n\r\n"
+                                 "{\"model_name\":\"m\",\"outputs\":[{\"name\":\"y\","
+                                 "\"shape\":[2],\"datatype\":\"INT32\",\"data\":[1,2]}]}";
+    struct breaker *breaker = argument;
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    int connection = -1;
+    while ((connection = accept(breaker->listener, NULL, NULL)) >= 0) {
+        enum act act = ANSWER;
+        while (act == ANSWER && breaker_read(connection)) {
+            uint32_t number = atomic_fetch_add(&breaker->requests, 1);
+            act = number < BREAKS_MAX ? breaker->acts[number] : ANSWER;
+            if (act != RESET) {
+                (void)send(connection, answer, sizeof(answer) - 1, MSG_NOSIGNAL);
+            }
+        }
+        if (act == RESET) {
+            /* As if it were at work with it: no quick failure that tells something. */
+            fm_sleep_until(fm_os_now_ns() + 20 * MILLISECOND);
+            (void)setsockopt(connection, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+        }
+        (void)close(connection);
+        atomic_fetch_add(&breaker->connections, 1);
+    }
+}
+
+static void breaker_start(struct breaker *breaker)
+{
+    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof(tcp);
+    bool is_local = breaker->path[0] != '\0';
+    (void)snprintf(local.sun_path, sizeof(local.sun_path), "%.100s", breaker->path);
+    breaker->listener = socket(is_local ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
+    if (bind(breaker->listener, is_local ? (struct sockaddr *)&local : (struct sockaddr *)&tcp,
+             is_local ? sizeof(local) : sizeof(tcp)) != 0 ||
+        listen(breaker->listener, 8) != 0 ||
+        (!is_local && getsockname(breaker->listener, (struct sockaddr *)&tcp, &length) != 0) ||
+        fm_thread_start(&breaker->thread, "breaker", breaker_run, breaker) != 0) {
+        abort();
+    }
+    if (is_local) {
+        (void)snprintf(breaker->url, sizeof(breaker->url), "unix:%s", breaker->path);
+    } else {
+        (void)snprintf(breaker->url, sizeof(breaker->url), "http://127.0.0.1:%u",
+                       (unsigned)ntohs(tcp.sin_port));
+    }
+}
+
+/* After the client, whose connections it waits for. */
+static void breaker_stop(struct breaker *breaker)
+{
+    (void)shutdown(breaker->listener, SHUT_RDWR);
+    fm_thread_join(&breaker->thread);
+    (void)close(breaker->listener);
+    (void)unlink(breaker->path);
+}
+
+static struct fm_client *breaker_client(const struct breaker *breaker)
+{
+    const struct fm_client_options options = {
+        .struct_size = sizeof(options), .connections = 1, .json = 1};
+    return open_client(breaker->url, &options);
+}
+
+static int breaker_infer(struct fm_client *client, struct fm_error *error)
+{
+    struct fm_client_result *result = NULL;
+    float numbers[] = {1, 2};
+    const struct fm_client_input input = numbers_input(numbers, 1, 2);
+    const struct fm_client_request request = request_for("m", &input);
+    int status = fm_client_infer(client, &request, &result, error);
+    fm_client_result_free(result);
+    return status;
+}
+
+TEST(an_inference_that_may_have_run_is_not_sent_again)
+{
+    struct breaker breaker = {.acts = {ANSWER, RESET}};
+    struct fm_error error = {0};
+    breaker_start(&breaker);
+    struct fm_client *client = breaker_client(&breaker);
+    CHECK_INT_EQ(breaker_infer(client, &error), 0);
+    CHECK_INT_EQ(breaker_infer(client, &error), FM_EUNAVAILABLE);
+    CHECK_STR_CONTAINS(error.text, "broke before the server answered");
+    CHECK_UINT_EQ(atomic_load(&breaker.requests), 2);
+    CHECK_INT_EQ(breaker_infer(client, &error), 0);
+    fm_client_close(client);
+    breaker_stop(&breaker);
+    CHECK_UINT_EQ(breaker.requests, 3);
+    CHECK_UINT_EQ(breaker.connections, 2);
+}
+
+TEST(a_question_that_changes_nothing_is_asked_again)
+{
+    struct breaker breaker = {.acts = {ANSWER, RESET, ANSWER, RESET, RESET}};
+    struct fm_error error = {0};
+    bool yes = false;
+    breaker_start(&breaker);
+    struct fm_client *client = breaker_client(&breaker);
+    CHECK_INT_EQ(fm_client_is_live(client, &yes, &error), 0);
+    CHECK_INT_EQ(fm_client_is_live(client, &yes, &error), 0);
+    CHECK(yes);
+    CHECK_UINT_EQ(atomic_load(&breaker.requests), 3);
+    /* But not on a connection that never brought an answer. */
+    CHECK_INT_EQ(fm_client_is_live(client, &yes, &error), FM_EUNAVAILABLE);
+    fm_client_close(client);
+    breaker_stop(&breaker);
+    CHECK_UINT_EQ(breaker.requests, 5);
+}
+
+TEST(a_connection_that_the_server_closed_meanwhile_is_not_used)
+{
+    struct breaker breaker = {.acts = {ANSWER_AND_CLOSE, ANSWER_AND_CLOSE, ANSWER_AND_CLOSE,
+                                       ANSWER_AND_CLOSE, ANSWER_AND_CLOSE, ANSWER_AND_CLOSE}};
+    char dir[] = "/tmp/fm-client-XXXXXX";
+    struct fm_error error = {0};
+    CHECK(mkdtemp(dir) != NULL);
+    (void)snprintf(breaker.path, sizeof(breaker.path), "%s/socket", dir);
+    breaker_start(&breaker);
+    struct fm_client *client = breaker_client(&breaker);
+    for (uint32_t i = 0; i < 7; i++) {
+        CHECK_INT_EQ(breaker_infer(client, &error), 0);
+        while (i < 6 && atomic_load(&breaker.connections) <= i) {
+            fm_sleep_until(fm_os_now_ns() + MILLISECOND / 100);
+        }
+    }
+    fm_client_close(client);
+    breaker_stop(&breaker);
+    (void)rmdir(dir);
+    CHECK_UINT_EQ(breaker.requests, 7);
+    CHECK_UINT_EQ(breaker.connections, 7);
 }
 
 TEST_MAIN()
