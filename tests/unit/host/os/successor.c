@@ -166,14 +166,14 @@ TEST(a_successor_that_ended_is_told_from_one_that_has_to_be_ended)
     char how[64];
     int end = -1;
     struct fm_successor successor = child_start(&end);
-    fm_successor_kill(&successor, how, sizeof(how));
+    fm_successor_end(&successor, false, how, sizeof(how));
     CHECK_STR_EQ(how, "it was ended");
     (void)close(end);
     successor = child_start(&end);
     (void)close(end);
     struct pollfd channel = {.fd = successor.channel, .events = POLLIN};
     CHECK_INT_EQ(poll(&channel, 1, -1), 1);
-    fm_successor_kill(&successor, how, sizeof(how));
+    fm_successor_end(&successor, false, how, sizeof(how));
     CHECK_STR_EQ(how, "it ended with exit code 3");
     CHECK_INT_EQ(successor.process, 0);
 }
@@ -190,7 +190,7 @@ TEST(a_successor_that_ended_unseen_is_let_go)
         fm_sleep_until(fm_os_now_ns() + SECOND / 1000);
     }
     CHECK_INT_EQ(errno, ESRCH);
-    fm_successor_kill(&successor, how, sizeof(how));
+    fm_successor_end(&successor, false, how, sizeof(how));
     CHECK(signal(SIGCHLD, SIG_DFL) != SIG_ERR);
     CHECK_STR_EQ(how, "it ended");
     CHECK_INT_EQ(successor.process, 0);
