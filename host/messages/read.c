@@ -52,12 +52,23 @@ static int body_text(struct body *body, const char **ret_text, size_t *ret_lengt
     return copy != NULL ? 0 : body_no_memory(body);
 }
 
+/* Names and paths end where a NUL is: what stands behind it must not be dropped silently. */
+static int nul_check(const struct body *body, const char *text, size_t length)
+{
+    return strlen(text) == length ? 0
+                                  : fm_error_set(body->reterr, FM_EINVAL,
+                                                 "'%.100s' has a NUL character in it, which names "
+                                                 "and paths cannot have",
+                                                 text);
+}
+
 static int body_string(struct body *body, const char *where, const char **ret_text)
 {
     enum fm_json_token token = fm_json_next(&body->reader);
     size_t length = 0;
-    return token != FM_JSON_STRING ? body_wrong(body, token, where, "a string")
-                                   : body_text(body, ret_text, &length);
+    int status = token != FM_JSON_STRING ? body_wrong(body, token, where, "a string")
+                                         : body_text(body, ret_text, &length);
+    return status == 0 ? nul_check(body, *ret_text, length) : status;
 }
 
 static int body_bool(struct body *body, const char *where, bool *ret_value)
@@ -229,6 +240,7 @@ static int load_parameter(struct body *body, void *context)
     const char *key = NULL;
     size_t length = 0;
     int status = body_text(body, &key, &length);
+    status = status == 0 ? nul_check(body, key, length) : status;
     if (status != 0) {
         return status;
     }

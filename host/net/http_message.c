@@ -333,6 +333,18 @@ const char *fm_http_header_find(const struct fm_http_request *request, const cha
     return NULL;
 }
 
+static uint32_t header_count(const struct fm_http_request *request, const char *name)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        count += ((request->headers[i].name[0] ^ name[0]) & ~0x20) == 0 &&
+                         strcasecmp(request->headers[i].name, name) == 0
+                     ? 1
+                     : 0;
+    }
+    return count;
+}
+
 static void body_release(void *context)
 {
     fm_free(context);
@@ -408,6 +420,10 @@ int fm_http_exchange_complete(struct fm_http_exchange *exchange, const char **re
     }
     if (!exchange->is_1_0 && fm_http_header_find(request, "Host") == NULL) {
         *ret_reason = "an HTTP/1.1 request needs a Host header field";
+        return 400;
+    }
+    if (header_count(request, "Host") > 1) {
+        *ret_reason = "the request has more than one Host header field";
         return 400;
     }
     int status = body_decompress(exchange, ret_reason);

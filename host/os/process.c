@@ -11,13 +11,27 @@
 
 #include "host/os/thread.h"
 
-#define MAIN_STACK_MIN ((rlim_t)1 << 20)
+#define MAIN_STACK_MIN  ((rlim_t)1 << 20)
+#define DESCRIPTORS_MAX ((rlim_t)1 << 20)
+
+/* As many as the machine's owner lets us have: the usual limit is for programs that still call
+ * select(). */
+static void descriptors_allow(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        rlim_t most = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
+        limit.rlim_cur = limit.rlim_cur < most ? most : limit.rlim_cur;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
 
 void fm_process_prepare(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN);
     (void)signal(SIGCHLD, SIG_DFL);
+    descriptors_allow();
     pthread_attr_t attributes;
     size_t size = 0;
     if (pthread_getattr_default_np(&attributes) == 0) {

@@ -571,9 +571,18 @@ uint32_t fm_pool_model_id(const struct fm_pool_model *model)
 /* --- creation ----------------------------------------------------------------------------------
  */
 
+/* How many threads the accelerators of a type have. */
+static uint32_t type_threads(const struct fm_pool_type *type)
+{
+    return type->shares_threads
+               ? (type->accelerators + ACCELERATORS_PER_THREAD - 1) / ACCELERATORS_PER_THREAD
+               : type->accelerators;
+}
+
 static int options_check(struct fm_pool_options *options, struct fm_error *reterr)
 {
     uint32_t accelerators = 0;
+    uint32_t threads = 0;
     options->models_max = options->models_max > 0 ? options->models_max : FM_POOL_MODELS_DEFAULT;
     options->rows_max = options->rows_max > 0 ? options->rows_max : FM_POOL_ROWS_DEFAULT;
     if (options->type_count < 1 || options->type_count > FM_SCHED_TYPES_LIMIT) {
@@ -589,6 +598,14 @@ static int options_check(struct fm_pool_options *options, struct fm_error *reter
                                 (unsigned)FM_MODEL_INSTANCES_MAX);
         }
         accelerators += options->types[i].accelerators;
+        threads += type_threads(&options->types[i]);
+    }
+    if (threads > FM_SCHEDULER_ENDPOINTS_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "%u accelerators need %u threads, and there are at most %u: give "
+                            "--accelerators fewer, but for emulated ones, %u of which share one",
+                            (unsigned)accelerators, (unsigned)threads, FM_SCHEDULER_ENDPOINTS_MAX,
+                            ACCELERATORS_PER_THREAD);
     }
     if (options->submitter_count < 1 || options->submitter_count >= FM_SCHEDULER_ENDPOINTS_MAX) {
         return fm_error_set(reterr, FM_EINVAL, "submitter_count is %u, must be 1 to %u",
@@ -605,14 +622,6 @@ static int options_check(struct fm_pool_options *options, struct fm_error *reter
                             fm_sched_policy_name(options->policy));
     }
     return accelerators > 0 ? 0 : FM_EINVAL;
-}
-
-/* How many threads the accelerators of a type have. */
-static uint32_t type_threads(const struct fm_pool_type *type)
-{
-    return type->shares_threads
-               ? (type->accelerators + ACCELERATORS_PER_THREAD - 1) / ACCELERATORS_PER_THREAD
-               : type->accelerators;
 }
 
 static int accelerator_init(struct fm_pool *pool, struct fm_pool_accelerator *accelerator)

@@ -28,6 +28,21 @@ int fm_model_description_copy(struct fm_model_description *description, const ch
     return *ret_copy != NULL ? 0 : FM_ENOMEM;
 }
 
+bool fm_model_description_may_name(const struct fm_model_description *description, const char *path)
+{
+    if (!description->sent) {
+        return true;
+    }
+    for (const char *at = path; at != NULL; at = strchr(at, '/')) {
+        at += *at == '/' ? 1 : 0;
+        size_t length = strcspn(at, "/");
+        if (length == 2 && at[0] == '.' && at[1] == '.') {
+            return false;
+        }
+    }
+    return path[0] != '/';
+}
+
 int fm_model_description_path(struct fm_model_description *description, const char *text,
                               const char **ret_path)
 {

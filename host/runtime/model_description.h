@@ -24,8 +24,9 @@ struct fm_model_description {
     struct fm_model_config *config; /* filled in; its arena holds every string of this struct too */
     const char *directory;     /* of the model: what relative paths are relative to. Borrowed */
     const char *expected_name; /* of the directory; NULL: any name will do. Borrowed */
-    const char *name;          /* NULL: the file does not say */
-    const char *file_name;     /* of the model file in a version directory; NULL: the default */
+    bool sent;             /* it came in a request: what it names lies in the model's directory */
+    const char *name;      /* NULL: the file does not say */
+    const char *file_name; /* of the model file in a version directory; NULL: the default */
     enum fm_version_policy policy;
     uint64_t latest_count;
     uint64_t *specific;
@@ -43,7 +44,8 @@ int FM_NODISCARD fm_model_description_read_yaml(struct fm_model_description *des
 int FM_NODISCARD fm_model_description_read_pbtxt(struct fm_model_description *description,
                                                  const char *path, struct fm_error *reterr);
 /* Triton's configuration that came in a request: JSON when it begins with '{', else protobuf's text
- * format. `label` stands for the file's name in messages. */
+ * format. `label` stands for the file's name in messages. Paths that lead out of the model's
+ * directory, and plug-ins that are files, are refused: FM_EINVAL. */
 int FM_NODISCARD fm_model_description_read_text(struct fm_model_description *description,
                                                 const char *label, const char *text, size_t size,
                                                 struct fm_error *reterr);
@@ -58,6 +60,10 @@ int FM_NODISCARD fm_model_description_set_device(struct fm_model_description *de
                                                  const char *key, const char *value);
 int FM_NODISCARD fm_model_description_copy(struct fm_model_description *description,
                                            const char *text, const char **ret_copy);
+/* Whether the description may name that file: one that was sent must not read others than its own.
+ */
+bool fm_model_description_may_name(const struct fm_model_description *description,
+                                   const char *path);
 /* A path relative to the model's directory. FM_ETOOLARGE when it is too long. */
 int FM_NODISCARD fm_model_description_path(struct fm_model_description *description,
                                            const char *text, const char **ret_path);

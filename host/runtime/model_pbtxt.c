@@ -187,6 +187,18 @@ static int read_integer(struct reader *reader, const struct fm_pbtxt_field *fiel
     return 0;
 }
 
+/* A configuration that a client sends says nothing about other files than the model's own. */
+static int check_path(const struct reader *reader, const struct fm_pbtxt_value *value,
+                      const char *path)
+{
+    return fm_model_description_may_name(reader->description, path)
+               ? 0
+               : fail(reader, value,
+                      "'%.60s' leads out of the model's directory, which a configuration that is "
+                      "sent must not; put the file beside the model and name it relative to that",
+                      path);
+}
+
 static int read_path(struct reader *reader, const struct fm_pbtxt_field *field,
                      const char **ret_path)
 {
@@ -196,6 +208,9 @@ static int read_path(struct reader *reader, const struct fm_pbtxt_field *field,
     }
     if (text[0] == '\0') {
         return 0;
+    }
+    if (check_path(reader, &field->value, text) != 0) {
+        return FM_EINVAL;
     }
     int status = fm_model_description_path(reader->description, text, ret_path);
     if (status == FM_ETOOLARGE) {
@@ -272,6 +287,12 @@ static int read_backend(struct reader *reader, const struct fm_pbtxt_field *fiel
             return unsupported(reader, &field->value, "backend", backend);
         }
     }
+    if (reader->description->sent && strchr(backend, '/') != NULL) {
+        return fail(reader, &field->value,
+                    "backend '%.60s' is a file, which a configuration that is sent must not name; "
+                    "use the name of a plug-in",
+                    backend);
+    }
     reader->description->config->backend = backend;
     return 0;
 }
@@ -288,6 +309,7 @@ static int read_model_filename(struct reader *reader, const struct fm_pbtxt_fiel
     const char *name = NULL;
     (void)target;
     int status = read_string(reader, field, &name);
+    status = status == 0 ? check_path(reader, &field->value, name) : status;
     if (status == 0 && name[0] != '\0') {
         reader->description->file_name = name;
     }
@@ -918,6 +940,9 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     if (strcmp(key, "accelerators") == 0) {
         return read_groups(reader, field, entry.value);
     }
+    if (strcmp(key, "profile") == 0 && check_path(reader, &field->value, entry.value) != 0) {
+        return FM_EINVAL;
+    }
     if (strcmp(key, "profile") == 0) {
         status =
             fm_model_description_path(description, entry.value, &description->config->profile_path);
@@ -1225,6 +1250,7 @@ int fm_model_description_read_text(struct fm_model_description *description, con
     struct reader reader = {
         .description = description, .file = label, .reterr = reterr, .device_id = -1};
     size_t start = fm_text_after_bom(text, size);
+    description->sent = true;
     while (start < size && strchr(" \t\r\n", text[start]) != NULL) {
         start++;
     }

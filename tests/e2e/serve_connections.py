@@ -116,7 +116,7 @@ def a_client_that_leaves_has_its_work_dropped():
 
 @test
 def malformed_http():
-    for text, status in [(b"GARBAGE\r\n\r\n", 400), (b"GET /v2 HTTP/1.1\r\n\r\n", 400), (b"GET /" + b"a" * 40000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    for text, status in [(b"GARBAGE\r\n\r\n", 400), (b"GET /v2 HTTP/1.1\r\n\r\n", 400), (b"GET /v2 HTTP/1.1\r\nHost: x\r\nhost: y\r\n\r\n", 400), (b"GET /" + b"a" * 40000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
                          (b"GET /v2 HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 40000 + b"\r\n\r\n", 431),
                          (b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + b"A: a\r\n" * 200 + b"\r\n", 431),
                          (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n", 413),

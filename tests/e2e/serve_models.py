@@ -412,6 +412,18 @@ def a_configuration_with_the_request():
         contains(control(server, "a", "load", 400, config='{"max_batch_sizes": 3}'), "the given configuration:1:", "did you mean 'max_batch_size'")
         contains(control(server, "a", "load", 400, config='{"backend": "emulated",}'), "the given configuration")
         contains(control(server, "a", "load", 400, config=17), "'config' must be a string")
+        # What a client sends says nothing about files that are not the model's: not by itself, and not by what a message quotes of them.
+        outside = os.path.join(directory.name, "kept-secret")
+        with open(outside, "w") as file:
+            file.write("the-secret control\n")
+        for path in (outside, "../../kept-secret", "1/../../../kept-secret", ".."):
+            for wrong in ({"parameters": {"fermata.profile": {"string_value": path}}}, {"default_model_filename": path},
+                          {"output": [{"name": "y", "data_type": "TYPE_FP32", "dims": [4], "label_filename": path}]}):
+                refused = control(server, "a", "load", 400, config=json.dumps(dict(TRITON, **wrong)))
+                contains(refused, "leads out of the model's directory")
+                assert "the-secret" not in str(refused), refused
+        contains(control(server, "a", "load", 400, config='{"backend": "/tmp/libx.so"}'), "backend '/tmp/libx.so' is a file")
+        contains(control(server, "a", "load", 400, **{"config": json.dumps(TRITON), "file:1/a\0b": "aGFsbG8="}), "has a NUL character")
         assert answer(server, "a") == 3
         camel = dict(TRITON, maxBatchSize="4", instanceGroup=[{"count": 2, "kind": "KIND_CPU"}], versionPolicy={"latest": {"numVersions": 1}})
         del camel["max_batch_size"]
