@@ -165,7 +165,8 @@ bool fm_serve_grpc_guard(struct fm_serve_loop *loop, struct fm_grpc_call *grpc,
         return true;
     }
     char pause[24];
-    (void)snprintf(pause, sizeof pause, "%llu", (unsigned long long)(wait_ns / 1000000 + 1));
+    uint64_t pause_ms = wait_ns / 1000000 + 1;
+    (void)snprintf(pause, sizeof pause, "%llu", (unsigned long long)pause_ms);
     const struct fm_grpc_trailer trailer = {"grpc-retry-pushback-ms", pause};
     fm_access_refused(access, ret_who, verdict, "grpc", now_ns);
     fm_grpc_finish(grpc, grpc_code(verdict), fm_access_verdict_text(verdict, class), &trailer,

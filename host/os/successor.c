@@ -26,8 +26,6 @@
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
-extern char **environ;
-
 enum { FIRST_DESCRIPTOR = 3, EXEC_FAILED = 127, PROCESS_ID_SIZE = 24 };
 
 #define ARGUMENTS_BYTES_MAX ((size_t)4 << 20)

@@ -123,6 +123,9 @@ class Server(serving.Server):
     def __exit__(self, kind, value, trace):
         if kind is None and self.process.returncode is None:
             self.stop()
+        elif kind is None and self.current != self.process.pid and is_there(self.current):
+            self.signal()
+            assert self.reap(self.current, 60) == 0, "\n".join(self.log)
         elif kind is not None:
             for pid in [*self.before, self.current]:
                 try:
