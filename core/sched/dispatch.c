@@ -216,7 +216,6 @@ static bool choose(struct fm_sched *sched, struct fm_sched_actions *actions,
 /* Takes the request that has `skip` before it. */
 static uint32_t take(struct fm_sched *sched, struct fm_sched_model_entry *model, uint32_t skip)
 {
-    model->since_ns = sched->now_ns;
     if (skip == 0) {
         return fm_request_queue_pop(&model->queue, &sched->requests);
     }
@@ -325,6 +324,7 @@ void fm_sched_start(struct fm_sched *sched, uint32_t model_id, const struct fm_s
         }
     }
     *link = FM_SCHED_NONE;
+    model->since_ns = sched->now_ns;
     sched->queued_count -= count;
     model->stats.started += count;
     model->stats.batches++;

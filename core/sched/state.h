@@ -293,36 +293,6 @@ static inline uint64_t fm_sched_busy_micro(const struct fm_sched *sched)
     return sched->busy_micro + sched->elsewhere_micro;
 }
 
-/* l(b) of the type that the model's batches are planned for. */
-static inline const struct fm_latency_table *fm_sched_plan_of(
-    const struct fm_sched_model_entry *model)
-{
-    return &model->tables[model->planned];
-}
-
-/* --- sched.c -----------------------------------------------------------------------------------
- */
-
-/*
- * The requests of a batch that did not finish: queued again while their attempts and the time last,
- * dropped otherwise. False: the arrays are full, call again.
- */
-bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *running,
-                              struct fm_sched_actions *actions);
-/* The requests of a batch that finished are nobody's any more. */
-void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running);
-/* How long a batch took that ends now; 0: nothing is to be learnt from it. */
-uint64_t fm_sched_ran_ns(const struct fm_sched *sched, const struct fm_sched_running *running,
-                         uint32_t accelerator);
-/* The latencies of a batch's model follow what it took (0: they do not). */
-void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
-                            uint8_t type, uint64_t ran_ns);
-/* The first batch of an accelerator is over; the one behind it starts. Settles it. */
-void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
-
-/* --- parts.c -----------------------------------------------------------------------------------
- */
-
 /* When the request that waits first came: its deadline less the SLO. One that may take longer than
  * that has at the latest come when it became the first. */
 static inline uint64_t fm_sched_arrived_ns(const struct fm_sched *sched,
@@ -355,6 +325,36 @@ static inline void fm_sched_enqueue(struct fm_sched *sched, struct fm_sched_mode
         model->since_ns = sched->now_ns;
     }
 }
+
+/* l(b) of the type that the model's batches are planned for. */
+static inline const struct fm_latency_table *fm_sched_plan_of(
+    const struct fm_sched_model_entry *model)
+{
+    return &model->tables[model->planned];
+}
+
+/* --- sched.c -----------------------------------------------------------------------------------
+ */
+
+/*
+ * The requests of a batch that did not finish: queued again while their attempts and the time last,
+ * dropped otherwise. False: the arrays are full, call again.
+ */
+bool fm_sched_requests_return(struct fm_sched *sched, struct fm_sched_running *running,
+                              struct fm_sched_actions *actions);
+/* The requests of a batch that finished are nobody's any more. */
+void fm_sched_requests_finish(struct fm_sched *sched, const struct fm_sched_running *running);
+/* How long a batch took that ends now; 0: nothing is to be learnt from it. */
+uint64_t fm_sched_ran_ns(const struct fm_sched *sched, const struct fm_sched_running *running,
+                         uint32_t accelerator);
+/* The latencies of a batch's model follow what it took (0: they do not). */
+void fm_sched_latency_learn(struct fm_sched *sched, const struct fm_sched_running *running,
+                            uint8_t type, uint64_t ran_ns);
+/* The first batch of an accelerator is over; the one behind it starts. Settles it. */
+void fm_sched_running_pop(struct fm_sched *sched, uint32_t accelerator);
+
+/* --- parts.c -----------------------------------------------------------------------------------
+ */
 
 /* SHARD: how long it takes from when a model becomes ready to when its batch can be formed; 0 for
  * a whole scheduler. */

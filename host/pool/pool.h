@@ -114,7 +114,7 @@ int FM_NODISCARD fm_pool_record_flush(struct fm_pool *pool, struct fm_error *ret
  */
 
 struct fm_pool_model_options {
-    const char *name; /* for messages; borrowed as long as the model is in the pool */
+    const char *name; /* for messages; copied */
     uint32_t tag;     /* the caller's, for on_run */
     /* By type; NULL: does not run there. Has an instance for each accelerator of the type. Not all
      * NULL, and the same ports in all. */

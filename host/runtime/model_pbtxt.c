@@ -940,10 +940,10 @@ static int read_parameter(struct reader *reader, const struct fm_pbtxt_field *fi
     if (strcmp(key, "accelerators") == 0) {
         return read_groups(reader, field, entry.value);
     }
-    if (strcmp(key, "profile") == 0 && check_path(reader, &field->value, entry.value) != 0) {
-        return FM_EINVAL;
-    }
     if (strcmp(key, "profile") == 0) {
+        if (check_path(reader, &field->value, entry.value) != 0) {
+            return FM_EINVAL;
+        }
         status =
             fm_model_description_path(description, entry.value, &description->config->profile_path);
     } else if (strcmp(key, "slo") == 0) {
