@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int fm_fuzz_canary;
 int fm_fuzz_canary_failures;
@@ -19,4 +20,14 @@ void fm_fuzz_fail(const char *file, int line, const char *condition)
     printf("# %s:%d: FUZZ_CHECK(%s)\n", file, line, condition);
     fflush(stdout);
     abort();
+}
+
+size_t fm_fuzz_text(const char *text, uint8_t *data, size_t capacity)
+{
+    size_t length = strlen(text);
+    if (length > capacity) {
+        return 0;
+    }
+    memcpy(data, text, length);
+    return length;
 }

@@ -96,10 +96,6 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
          "18446744073709551615]"),
         "\"\xE2\x82\xAC \\ud800 \\\" \\u0000\"",
     };
-    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
-    if (length == 0 || length > capacity) {
-        return 0;
-    }
-    memcpy(data, seeds[index], length);
-    return length;
+    return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
+                                                    : 0;
 }

@@ -63,12 +63,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "},\"s\":{\"datatype\":\"BYTES\",\"shape\":[1],\"content\":{\"b64\":\"AQAAAGE=\"}}}}",
         "{\"end_ns\":1,\"recorded\":2,\"left_out\":3,\"sampled_out\":4}",
     };
-    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
-    if (length == 0 || length > capacity) {
-        return 0;
-    }
-    memcpy(data, seeds[index], length);
-    return length;
+    return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
+                                                    : 0;
 }
 
 int fm_fuzz_has_canary(void)

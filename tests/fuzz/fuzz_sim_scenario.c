@@ -4,8 +4,6 @@
  */
 #include "engines/sim/scenario_file.h"
 
-#include <string.h>
-
 #include "tests/fuzz/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -70,12 +68,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "{\"alpha\": \"1ms\", \"beta\": 0}, \"arrivals\": {\"kind\": \"mmpp\", \"states\": "
         "[{\"rate\": 1, \"mean\": \"1s\"}, {\"rate\": 9, \"mean\": \"100ms\"}]}}]}",
     };
-    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
-    if (length == 0 || length > capacity) {
-        return 0;
-    }
-    memcpy(data, seeds[index], length);
-    return length;
+    return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
+                                                    : 0;
 }
 
 int fm_fuzz_has_canary(void)

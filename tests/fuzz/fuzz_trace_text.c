@@ -57,12 +57,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "!id, \"t\" ,note\n1,0.1,\"a, \"\"b\"\"\"\r\n2,\"0.2\",\n",
         "$1700000000.5\n1700000002.75\n",
     };
-    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
-    if (length == 0 || length > capacity) {
-        return 0;
-    }
-    memcpy(data, seeds[index], length);
-    return length;
+    return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
+                                                    : 0;
 }
 
 int fm_fuzz_has_canary(void)

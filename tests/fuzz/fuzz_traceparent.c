@@ -44,12 +44,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
         "fw529a3039@dt=FfAfd,, \t a=b ",
     };
-    size_t length = index < sizeof(seeds) / sizeof(seeds[0]) ? strlen(seeds[index]) : 0;
-    if (length == 0 || length > capacity) {
-        return 0;
-    }
-    memcpy(data, seeds[index], length);
-    return length;
+    return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
+                                                    : 0;
 }
 
 int fm_fuzz_has_canary(void)
