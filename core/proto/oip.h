@@ -59,6 +59,10 @@ struct fm_oip_body {
     fm_oip_resolve resolve;   /* NULL: shared memory is refused */
     void *resolve_context;
     struct fm_oip_memo *memo; /* REST: what is remembered of the model; NULL: nothing */
+    /* Of the caller, aligned for anything, and his for as long as the request: its small parts, if
+     * they fit. NULL: they are allocated. */
+    void *memory;
+    size_t memory_size;
 };
 
 /* Where an output goes instead of the answer. */
@@ -79,7 +83,7 @@ struct fm_oip_output {
     struct fm_oip_region region;
 };
 
-/* A decoded infer request. Its small parts are one allocation; the struct itself may be moved. */
+/* A decoded infer request. Its small parts are in one piece; the struct itself may be moved. */
 struct fm_oip_request {
     const char *id; /* NULL: none was sent; NUL-terminated, and may hold NULs */
     size_t id_length;
@@ -92,7 +96,8 @@ struct fm_oip_request {
     uint32_t output_count;
     uint64_t bytes_copied;     /* of tensor data, because it could not be referred to in place */
     bool empty_final_response; /* gRPC: triton_enable_empty_final_response */
-    char *id_memory;           /* internal: of an id that is too long for the one allocation */
+    void *allocated;           /* internal: the piece, if it is not the caller's */
+    char *id_memory;           /* internal: of an id that is too long for it */
     struct fm_oip_memo *memo;  /* internal: where its JSON is remembered; NULL: it is not */
     uint64_t seen_number;      /* internal: as which, unless it was forgotten since */
 };
@@ -116,6 +121,7 @@ struct fm_oip_part {
 };
 
 #define FM_OIP_PARTS_INLINE 9 /* four outputs in either form */
+#define FM_OIP_HEAD_INLINE  384
 
 /*
  * An encoded answer. It stays where it was encoded: `parts` may point into it. REST: the JSON is
@@ -133,6 +139,7 @@ struct fm_oip_response {
                                   */
     uint32_t classified_count;
     struct fm_oip_part inline_parts[FM_OIP_PARTS_INLINE];
+    char inline_head[FM_OIP_HEAD_INLINE];
 };
 
 /* Labels of output `port`: *ret_count of them, or NULL. */

@@ -3,6 +3,7 @@
  * oip_internal.h. Pure.
  */
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -203,7 +204,9 @@ int fm_oip_response_no_memory(const struct fm_oip_encoding *encoding)
 
 int fm_oip_response_init(struct fm_oip_response *response, uint32_t part_count)
 {
-    *response = (struct fm_oip_response){.parts = response->inline_parts};
+    memset(response, 0, offsetof(struct fm_oip_response, inline_parts)); /* what is used */
+    response->parts = response->inline_parts;
+    fm_text_begin(&response->head, response->inline_head, sizeof(response->inline_head));
     if (part_count > FM_OIP_PARTS_INLINE) {
         response->parts = fm_alloc(part_count * sizeof(*response->parts));
     }
@@ -220,5 +223,5 @@ void fm_oip_response_deinit(struct fm_oip_response *response)
         fm_free(response->parts);
     }
     fm_text_deinit(&response->head);
-    *response = (struct fm_oip_response){0};
+    memset(response, 0, offsetof(struct fm_oip_response, inline_parts));
 }

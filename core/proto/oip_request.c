@@ -23,12 +23,15 @@ int fm_oip_request_init(const struct fm_oip_decoding *decoding, size_t id_size)
     size_t inputs = (size_t)signature->input_count * sizeof(struct fm_value);
     size_t outputs = (size_t)signature->output_count * sizeof(struct fm_oip_output);
     size_t size = inputs + outputs + id_size + 1;
-    char *block = fm_alloc(size);
+    char *block = decoding->body->memory;
+    if (block == NULL || decoding->body->memory_size < size) {
+        block = request->allocated = fm_alloc(size);
+    }
     if (block == NULL) {
         return fm_oip_no_memory(decoding);
     }
     /* Cheaper than memory that comes zeroed: small pieces are taken from the thread's own cache. */
-    memset(block, 0, size);
+    memset(block, 0, inputs + outputs);
     request->inputs = (void *)block;
     request->input_count = signature->input_count;
     request->outputs = (void *)(block + inputs);
@@ -38,13 +41,13 @@ int fm_oip_request_init(const struct fm_oip_decoding *decoding, size_t id_size)
 void fm_oip_request_deinit(struct fm_oip_request *request)
 {
     for (uint32_t i = 0; request->inputs != NULL && i < request->input_count; i++) {
-        fm_value_unref(&request->inputs[i]);
+        fm_buffer_unref(request->inputs[i].buffer);
     }
     for (uint32_t i = 0; request->outputs != NULL && i < request->output_count; i++) {
         fm_free(request->outputs[i].region.name);
         fm_buffer_unref(request->outputs[i].region.buffer);
     }
-    fm_free(request->inputs);
+    fm_free(request->allocated);
     fm_free(request->id_memory);
     *request = (struct fm_oip_request){0};
 }

@@ -10,9 +10,16 @@
 
 #include "core/util/memory.h"
 
+void fm_text_begin(struct fm_text *text, char *memory, size_t size)
+{
+    *text = (struct fm_text){.data = memory, .capacity = size, .borrowed = true};
+}
+
 void fm_text_deinit(struct fm_text *text)
 {
-    fm_free(text->data);
+    if (!text->borrowed) {
+        fm_free(text->data);
+    }
     *text = (struct fm_text){0};
 }
 
@@ -43,10 +50,14 @@ static bool text_grow(struct fm_text *text, size_t extra)
     while (capacity < needed) {
         capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
     }
-    char *data = fm_realloc(text->data, capacity);
+    char *data = text->borrowed ? fm_alloc(capacity) : (char *)fm_realloc(text->data, capacity);
     if (data == NULL) {
         text->failed = true;
         return false;
+    }
+    if (text->borrowed) {
+        memcpy(data, text->data, text->length);
+        text->borrowed = false;
     }
     text->data = data;
     text->capacity = capacity;
@@ -126,7 +137,7 @@ char *fm_text_take(struct fm_text *text)
         fm_text_deinit(text);
         return NULL;
     }
-    char *data = text->data;
+    char *data = text->borrowed ? fm_strndup(text->data, text->length) : text->data;
     *text = (struct fm_text){0};
     return data;
 }

@@ -22,8 +22,11 @@ struct fm_text {
     size_t length;
     size_t capacity;
     bool failed;
+    bool borrowed; /* internal: `data` is not its own */
 };
 
+/* Starts in memory of the caller's, which it leaves when that is too small. */
+void fm_text_begin(struct fm_text *text, char *memory, size_t size);
 void fm_text_deinit(struct fm_text *text);
 void fm_text_clear(struct fm_text *text); /* keeps the memory, forgets the failure */
 void fm_text_append(struct fm_text *text, const void *data, size_t length);

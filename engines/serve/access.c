@@ -293,6 +293,11 @@ static const char *token_sent(const struct fm_access_credentials *credentials)
     return credentials->api_key;
 }
 
+bool fm_access_has_tokens(const struct fm_access *access)
+{
+    return access->options.token_file != NULL;
+}
+
 enum fm_access_verdict fm_access_identify(struct fm_access_seat *seat, const struct fm_peer *peer,
                                           const struct fm_access_credentials *credentials,
                                           enum fm_access_class class, struct fm_access_who *ret_who)

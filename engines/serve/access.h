@@ -97,6 +97,8 @@ struct fm_access_credentials {
     const char *api_key;
 };
 
+/* Whether it asks for tokens at all: credentials need not be looked for otherwise. */
+bool fm_access_has_tokens(const struct fm_access *access);
 /* GRANTED, or what is wrong with the token; *ret_who is somebody in any case. */
 enum fm_access_verdict fm_access_identify(struct fm_access_seat *seat, const struct fm_peer *peer,
                                           const struct fm_access_credentials *credentials,

@@ -147,8 +147,8 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
     struct fm_oip_grpc_head head;
     uint64_t version = 0;
     int status = fm_oip_grpc_peek(data, size, &head, reterr);
-    *ret_head = status == 0 ? head : (struct fm_oip_grpc_head){0};
     if (status == 0) {
+        *ret_head = head;
         status = fm_oip_version_parse(head.model_version.data, head.model_version.size, &version,
                                       reterr);
     }
@@ -180,8 +180,10 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
     }
     inference->call = call;
     inference->finish = finish;
-    fm_serve_trace_begin(inference, "grpc", fm_grpc_call_metadata(call->grpc, "traceparent"),
-                         fm_grpc_call_metadata(call->grpc, "tracestate"));
+    bool traces = fm_serve_traces(inference);
+    fm_serve_trace_begin(inference, "grpc",
+                         traces ? fm_grpc_call_metadata(call->grpc, "traceparent") : NULL,
+                         traces ? fm_grpc_call_metadata(call->grpc, "tracestate") : NULL);
     *ret_inference = inference;
     const struct fm_oip_body body = {.data = data,
                                      .size = size,
@@ -189,7 +191,9 @@ static int start(struct fm_grpc_service_call *call, struct fm_buffer *buffer, co
                                      .header_length = FM_OIP_HEADER_ABSENT,
                                      .copies_regions = inference->serving->cached,
                                      .resolve = fm_shared_regions_resolve,
-                                     .resolve_context = &loop->serve->regions};
+                                     .resolve_context = &loop->serve->regions,
+                                     .memory = inference->memory,
+                                     .memory_size = sizeof inference->memory};
     status = fm_oip_grpc_decode(&entry->signature, &body, &head, &inference->decoded, reterr);
     inference->has_decoded = status == 0;
     return status;
@@ -211,7 +215,8 @@ void fm_serve_grpc_infer(struct fm_grpc_service_call *call, struct fm_buffer *bu
 {
     struct fm_inference *inference = NULL;
     struct fm_oip_grpc_head head = {0};
-    struct fm_error error = {0};
+    struct fm_error error;
+    fm_error_init(&error);
     int status = fm_serve_grpc_guard_infer(call, &error);
     status = status != 0 ? status : start(call, buffer, data, size, &head, &inference, &error);
     fm_serve_guard_end(call->loop);

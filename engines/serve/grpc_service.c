@@ -13,6 +13,9 @@
 #include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
 
+/* Free ones that a loop keeps. */
+#define CALLS_KEPT_MAX 1024u
+
 /* A message that is freed when it has left. */
 struct outgoing {
     struct fm_text text;
@@ -135,6 +138,41 @@ void fm_serve_grpc_streams_end(struct fm_serve_loop *loop)
     }
 }
 
+/* NULL: no memory. */
+static struct fm_grpc_service_call *call_create(struct fm_serve_loop *loop)
+{
+    struct fm_grpc_service_call *call = loop->calls;
+    if (call == NULL) {
+        return fm_alloc_zero(1, sizeof *call);
+    }
+    loop->calls = call->stream_next;
+    loop->call_count--;
+    *call = (struct fm_grpc_service_call){0};
+    return call;
+}
+
+static void call_free(struct fm_grpc_service_call *call)
+{
+    struct fm_serve_loop *loop = call->loop;
+    if (loop->call_count >= CALLS_KEPT_MAX) {
+        fm_free(call);
+        return;
+    }
+    call->stream_next = loop->calls;
+    loop->calls = call;
+    loop->call_count++;
+}
+
+void fm_serve_grpc_calls_release(struct fm_serve_loop *loop)
+{
+    while (loop->calls != NULL) {
+        struct fm_grpc_service_call *next = loop->calls->stream_next;
+        fm_free(loop->calls);
+        loop->calls = next;
+    }
+    loop->call_count = 0;
+}
+
 void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
 {
     if (call->held > 0 || call->first != NULL) {
@@ -156,7 +194,7 @@ void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
     }
     struct fm_serve_loop *loop = call->loop;
     stream_remove(call);
-    fm_free(call);
+    call_free(call);
     loop->in_flight--;
     fm_serve_loop_progress(loop);
 }
@@ -636,7 +674,7 @@ static void on_begin(void *context, struct fm_grpc_call *grpc)
                              methods[method].infer && methods[method].stream, &who)) {
         return;
     }
-    struct fm_grpc_service_call *call = fm_alloc_zero(1, sizeof *call);
+    struct fm_grpc_service_call *call = call_create(loop);
     if (call == NULL) {
         fm_grpc_finish(grpc, FM_GRPC_RESOURCE_EXHAUSTED, "out of memory for the call", NULL, 0);
         return;
@@ -658,7 +696,8 @@ static void on_message(void *context, struct fm_grpc_call *grpc, struct fm_buffe
 {
     struct fm_grpc_service_call *call = grpc->user;
     const struct method *method = &methods[call->method];
-    struct fm_error error = {0};
+    struct fm_error error;
+    fm_error_init(&error);
     (void)context;
     if (!method->stream && call->had_message) {
         (void)fm_error_set(&error, FM_EINVAL, "this method takes one message");

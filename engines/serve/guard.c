@@ -18,6 +18,12 @@
     "Cross-Origin-Resource-Policy: same-origin\r\n"
 #define NUMBERS_FIELDS PAGE_FIELDS "X-Content-Type-Options: nosniff\r\n"
 
+/* Only where something is counted by it: most servers limit nobody. */
+static uint64_t limit_now_ns(const struct fm_access_who *who)
+{
+    return who->limit.interval_ns != 0 || who->limit.in_flight_max != 0 ? fm_os_now_ns() : 0;
+}
+
 /* --- HTTP --- */
 
 static bool is_preflight(const struct fm_http_request *http)
@@ -92,15 +98,17 @@ bool fm_serve_http_guard(struct fm_serve_loop *loop, struct fm_http_request *htt
 {
     struct fm_access *access = loop->serve->access;
     struct fm_peer peer = fm_http_request_peer(http);
-    const struct fm_access_credentials credentials = {
-        .authorization = fm_http_header_find(http, "Authorization"),
-        .api_key = fm_http_header_find(http, "X-API-Key")};
-    uint64_t now_ns = fm_os_now_ns();
+    struct fm_access_credentials credentials = {0};
     uint64_t wait_ns = 0;
+    if (fm_access_has_tokens(access)) {
+        credentials.authorization = fm_http_header_find(http, "Authorization");
+        credentials.api_key = fm_http_header_find(http, "X-API-Key");
+    }
     enum fm_access_verdict verdict = origin_check(loop, http, class);
     enum fm_access_verdict known =
         fm_access_identify(&loop->seat, &peer, &credentials,
                            verdict == FM_ACCESS_GRANTED ? class : FM_ACCESS_OPEN, &loop->who);
+    uint64_t now_ns = limit_now_ns(&loop->who);
     verdict = verdict != FM_ACCESS_GRANTED ? verdict : known;
     if (class != FM_ACCESS_OPEN && (class != FM_ACCESS_HEALTH || verdict != FM_ACCESS_GRANTED)) {
         /* Whoever guesses tokens uses up the address's share. */
@@ -116,7 +124,7 @@ bool fm_serve_http_guard(struct fm_serve_loop *loop, struct fm_http_request *htt
                                                           : NUMBERS_FIELDS;
     }
     if (verdict != FM_ACCESS_GRANTED) {
-        fm_access_refused(access, &loop->who, verdict, "http", now_ns);
+        fm_access_refused(access, &loop->who, verdict, "http", fm_os_now_ns());
         http_refuse(http, verdict, class, wait_ns);
         return false;
     }
@@ -149,16 +157,18 @@ bool fm_serve_grpc_guard(struct fm_serve_loop *loop, struct fm_grpc_call *grpc,
 {
     struct fm_access *access = loop->serve->access;
     struct fm_peer peer = fm_grpc_call_address(grpc);
-    const struct fm_access_credentials credentials = {
-        .authorization = fm_grpc_call_metadata(grpc, "authorization"),
-        .api_key = fm_grpc_call_metadata(grpc, "x-api-key")};
-    uint64_t now_ns = fm_os_now_ns();
+    struct fm_access_credentials credentials = {0};
     uint64_t wait_ns = 0;
+    if (fm_access_has_tokens(access)) {
+        credentials.authorization = fm_grpc_call_metadata(grpc, "authorization");
+        credentials.api_key = fm_grpc_call_metadata(grpc, "x-api-key");
+    }
     enum fm_access_verdict verdict =
         fm_access_identify(&loop->seat, &peer, &credentials, class, ret_who);
     /* A stream's messages are counted one by one. */
     if (verdict != FM_ACCESS_GRANTED || (class != FM_ACCESS_HEALTH && !stream)) {
-        enum fm_access_verdict taken = fm_access_take(access, ret_who, now_ns, &wait_ns);
+        enum fm_access_verdict taken =
+            fm_access_take(access, ret_who, limit_now_ns(ret_who), &wait_ns);
         verdict = taken != FM_ACCESS_GRANTED ? taken : verdict;
     }
     if (verdict == FM_ACCESS_GRANTED) {
@@ -168,7 +178,7 @@ bool fm_serve_grpc_guard(struct fm_serve_loop *loop, struct fm_grpc_call *grpc,
     uint64_t pause_ms = wait_ns / 1000000 + 1;
     (void)snprintf(pause, sizeof pause, "%llu", (unsigned long long)pause_ms);
     const struct fm_grpc_trailer trailer = {"grpc-retry-pushback-ms", pause};
-    fm_access_refused(access, ret_who, verdict, "grpc", now_ns);
+    fm_access_refused(access, ret_who, verdict, "grpc", fm_os_now_ns());
     fm_grpc_finish(grpc, grpc_code(verdict), fm_access_verdict_text(verdict, class), &trailer,
                    verdict == FM_ACCESS_RATE || verdict == FM_ACCESS_CROWDED ? 1 : 0);
     return false;
@@ -178,7 +188,7 @@ int fm_serve_grpc_guard_infer(struct fm_grpc_service_call *call, struct fm_error
 {
     struct fm_serve_loop *loop = call->loop;
     struct fm_access *access = loop->serve->access;
-    uint64_t now_ns = fm_os_now_ns();
+    uint64_t now_ns = limit_now_ns(&call->who);
     uint64_t wait_ns = 0;
     enum fm_access_verdict verdict = call->unary_infer
                                          ? FM_ACCESS_GRANTED
@@ -189,6 +199,6 @@ int fm_serve_grpc_guard_infer(struct fm_grpc_service_call *call, struct fm_error
     if (verdict == FM_ACCESS_GRANTED) {
         return 0;
     }
-    fm_access_refused(access, &call->who, verdict, "grpc", now_ns);
+    fm_access_refused(access, &call->who, verdict, "grpc", fm_os_now_ns());
     return fm_error_set(reterr, FM_ELIMIT, "%s", fm_access_verdict_text(verdict, FM_ACCESS_INFER));
 }

@@ -146,6 +146,8 @@ static int start(struct fm_inference *inference, struct fm_error *reterr)
     if (status == 0) {
         body.memo = &inference->serving->memos[inference->loop->index];
         body.copies_regions = inference->serving->cached;
+        body.memory = inference->memory;
+        body.memory_size = sizeof inference->memory;
         status = fm_oip_request_decode(signature, &body, &inference->decoded, reterr);
         inference->has_decoded = status == 0;
     }
@@ -171,10 +173,12 @@ void fm_serve_http_infer(struct fm_serve_loop *loop, struct fm_catalog_entry *en
         return;
     }
     inference->http = http;
-    const char *parent = fm_http_header_find(http, "traceparent");
+    const char *parent =
+        fm_serve_traces(inference) ? fm_http_header_find(http, "traceparent") : NULL;
     fm_serve_trace_begin(inference, "http", parent,
                          parent != NULL ? fm_http_header_find(http, "tracestate") : NULL);
-    struct fm_error error = {0};
+    struct fm_error error;
+    fm_error_init(&error);
     if (start(inference, &error) != 0) {
         http->cancelled = NULL;
         answer_error(inference, &error);

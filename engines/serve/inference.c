@@ -458,13 +458,11 @@ static void spans_put(const struct fm_inference *inference)
 
 /* A pipeline's request is one execution, which takes all of its time. */
 static void pipeline_count(const struct fm_inference *inference, struct fm_model_counters *counters,
-                           uint64_t total_ns)
+                           uint64_t total_ns, uint64_t wall_ms)
 {
     uint32_t rows = inference->decoded.rows;
-    const struct fm_counted_batch batch = {.rows = rows > 0 ? rows : 1,
-                                           .requests = 1,
-                                           .infer_ns = total_ns,
-                                           .wall_ms = fm_os_wall_ns() / 1000000};
+    const struct fm_counted_batch batch = {
+        .rows = rows > 0 ? rows : 1, .requests = 1, .infer_ns = total_ns, .wall_ms = wall_ms};
     fm_model_count_start(counters, 0, 0);
     fm_model_count_batch(counters, &batch);
 }
@@ -514,15 +512,16 @@ void fm_inference_count(struct fm_inference *inference, const struct fm_error *e
     struct fm_model_counters *counters = serving->counters[inference->loop->index];
     uint64_t now_ns = fm_os_now_ns();
     uint64_t total_ns = now_ns - inference->received_ns;
+    uint64_t wall_ms = (now_ns + inference->loop->wall_offset_ns) / 1000000;
     bool pooled = inference->submitted && serving->model != NULL;
     if (inference->cached != FM_INFERENCE_UNCACHED) {
         cache_count(inference, counters);
     }
     if (pooled && inference->run.pool.computed_ns != 0) {
-        fm_pool_request_count(&inference->run.pool, counters);
+        fm_pool_request_count(&inference->run.pool, counters, wall_ms);
         spans_put(inference);
     } else if (error == NULL && inference->submitted && serving->model == NULL) {
-        pipeline_count(inference, counters, total_ns);
+        pipeline_count(inference, counters, total_ns, wall_ms);
     }
     fm_model_count_cost(counters, inference->decoded.bytes_copied +
                                       inference->response.bytes_copied +

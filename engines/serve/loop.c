@@ -37,6 +37,7 @@ static uint64_t turn_longest_ns(struct fm_serve_loop *loop, uint64_t now_ns)
 static void publish(struct fm_serve_loop *loop, uint64_t now_ns)
 {
     loop->publish_ns = now_ns + PUBLISH_NS;
+    loop->wall_offset_ns = fm_os_wall_ns() - now_ns;
     struct fm_serve_loop_counts counts = {.cpu_ns = fm_os_thread_cpu_ns(),
                                           .turn_longest_ns = turn_longest_ns(loop, now_ns),
                                           .local = loop->local_count};
@@ -403,6 +404,7 @@ void fm_serve_loop_release(struct fm_serve_loop *loop)
     fm_grpc_server_destroy(loop->grpc);
     fm_http_server_destroy(loop->metrics);
     fm_inferences_release(loop);
+    fm_serve_grpc_calls_release(loop);
     fm_access_seat_deinit(&loop->seat);
     fm_digester_destroy(loop->digester);
     fm_loop_destroy(loop->loop);

@@ -15,6 +15,7 @@
 #define FM_ENGINES_SERVE_SERVE_INTERNAL_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "core/proto/oip_grpc.h"
 #include "core/sched/advice.h"
@@ -63,6 +64,8 @@ struct fm_serve_loop {
     uint32_t in_flight;                    /* inferences and control requests not yet answered */
     struct fm_inference *inferences;       /* free ones */
     uint32_t inference_count;              /* free */
+    struct fm_grpc_service_call *calls;    /* free ones */
+    uint32_t call_count;                   /* free */
     struct fm_grpc_service_call *watching; /* calls of Health.Watch */
     struct fm_grpc_service_call *streams;
     struct fm_digester *digester; /* for the response cache; NULL: there is none */
@@ -79,7 +82,8 @@ struct fm_serve_loop {
     struct fm_random random;         /* of ids in traces */
     struct fm_random payload_random; /* of the share of requests that is recorded */
     uint64_t publish_ns;
-    uint64_t turn_ns; /* the longest since `turn_since_ns`, and the longest before */
+    uint64_t wall_offset_ns; /* what the wall shows more than fm_os_now_ns, as of publishing */
+    uint64_t turn_ns;        /* the longest since `turn_since_ns`, and the longest before */
     uint64_t turn_before_ns;
     uint64_t turn_since_ns;
     struct fm_serve_loop_counts counts; /* under the server's counts_lock */
@@ -254,7 +258,7 @@ void fm_serve_destroy(struct fm_serve *serve);
 
 /* --- inference.c ----------------------------------------------------------------------------- */
 
-enum { FM_INFERENCE_FEW = 4 };
+enum { FM_INFERENCE_FEW = 4, FM_INFERENCE_MEMORY = 512 };
 
 /* What the response cache has to do with it. */
 enum fm_inference_cached { FM_INFERENCE_UNCACHED, FM_INFERENCE_HIT, FM_INFERENCE_MISS };
@@ -269,47 +273,49 @@ struct fm_inference {
     struct fm_catalog_entry *entry; /* a reference; NULL: no model was found */
     struct fm_serving *serving;
     struct fm_oip_request decoded;
-    bool has_decoded;
     struct fm_value *outputs; /* by output of the model */
-    struct fm_value few_outputs[FM_INFERENCE_FEW];
-    bool *wanted; /* NULL: all */
-    bool few_wanted[FM_INFERENCE_FEW];
-    struct fm_oip_response response;
-    bool has_response;
+    bool *wanted;             /* NULL: all */
     uint64_t received_ns;
     uint64_t deadline_ns; /* 0: none was asked for */
     uint64_t number;      /* for sampling */
     uint32_t slot;        /* for fm_access_leave */
-    bool submitted;       /* the pool or an executor has it */
+    bool has_decoded;
+    bool has_response;
+    bool submitted; /* the pool or an executor has it */
     bool finished;
+    bool answered; /* gRPC: it is known what to answer */
     enum fm_inference_cached cached;
-    struct fm_lru_key key; /* HIT, MISS */
     uint64_t cache_start_ns;
     uint64_t cache_ns; /* looking it up, and putting it in */
-    union {
-        struct fm_pool_request pool;
-        struct fm_request pipeline;
-    } run;
-    struct fm_loop_task task;
     void (*finish)(struct fm_inference *inference, const struct fm_error *error);
-
-    struct fm_serve_trace trace;
+    struct fm_loop_task task;
 
     /* The protocol's. */
     struct fm_http_request *http;
     struct fm_grpc_service_call *call;
     struct fm_server_call *local;
-    struct fm_error outcome; /* gRPC: of what waits to be answered */
-    bool answered;           /* gRPC: it is known what to answer */
-    const char *stream_id;   /* gRPC: of a request of a stream, in its message; else NULL */
+    const char *stream_id; /* gRPC: of a request of a stream, in its message; else NULL */
     size_t stream_id_length;
     const void *parts; /* of its own kind, when there are too many for `few_parts` */
+    struct fm_text error_body;
+
+    union {
+        struct fm_pool_request pool;
+        struct fm_request pipeline;
+    } run;
+    /* Behind what every request uses, and most of it unused by most. */
+    struct fm_oip_response response;
+    _Alignas(max_align_t) char memory[FM_INFERENCE_MEMORY]; /* of `decoded` */
+    struct fm_value few_outputs[FM_INFERENCE_FEW];
     union {
         struct fm_http_part http[FM_OIP_PARTS_INLINE];
         struct fm_grpc_part grpc[FM_OIP_PARTS_INLINE];
     } few_parts;
-    struct fm_text error_body;
+    bool few_wanted[FM_INFERENCE_FEW];
     char header_length[24];
+    struct fm_lru_key key; /* HIT, MISS */
+    struct fm_serve_trace trace;
+    struct fm_error outcome; /* gRPC: of what waits to be answered */
 };
 
 /* Takes a reference to the entry, which may be NULL. NULL: no memory. */
@@ -437,7 +443,7 @@ struct fm_grpc_service_call {
     uint32_t unanswered;
     /* A unary call that waits for the catalog. */
     struct fm_serve_operation *operation;
-    /* Of a stream: the loop's others. */
+    /* Of a stream: the loop's others. Of a free one: the next. */
     struct fm_grpc_service_call *stream_next;
     struct fm_grpc_service_call **stream_place; /* what points to it; NULL: no stream */
     /* Health.Watch. */
@@ -448,6 +454,7 @@ struct fm_grpc_service_call {
 
 /* grpc_service.c */
 void fm_serve_grpc_events(struct fm_grpc_events *ret_events);
+void fm_serve_grpc_calls_release(struct fm_serve_loop *loop); /* the free ones */
 /* Finishes the call (NULL: well); it is freed when nothing waits for it any more. */
 void fm_serve_grpc_finish(struct fm_grpc_service_call *call, const struct fm_error *error);
 /* Something that the call waited for is over: ends a stream when nothing more comes, frees what is

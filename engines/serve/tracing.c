@@ -10,13 +10,18 @@
 #include "host/net/otlp_exporter.h"
 #include "host/os/os.h"
 
+bool fm_serve_traces(const struct fm_inference *inference)
+{
+    return inference->loop->serve->otlp != NULL;
+}
+
 void fm_serve_trace_begin(struct fm_inference *inference, const char *protocol, const char *parent,
                           const char *state)
 {
     struct fm_serve_loop *loop = inference->loop;
     struct fm_serve_trace *trace = &inference->trace;
     trace->sampled = false;
-    if (loop->serve->otlp == NULL) {
+    if (!fm_serve_traces(inference)) {
         return;
     }
     struct fm_trace_context from;

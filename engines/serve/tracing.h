@@ -17,11 +17,13 @@ struct fm_inference;
 struct fm_serve_trace {
     struct fm_trace_context context; /* of the server's span */
     uint64_t parent;                 /* 0: none came */
+    const char *protocol;            /* "http", "grpc" */
+    char state[128];                 /* tracestate; "" */
     bool sampled;
-    const char *protocol; /* "http", "grpc" */
-    char state[128];      /* tracestate; "" */
 };
 
+/* Whether anybody wants spans: `parent` and `state` need not be looked for otherwise. */
+bool fm_serve_traces(const struct fm_inference *inference);
 /* `parent` and `state`: what came as traceparent and tracestate; NULL: nothing. */
 void fm_serve_trace_begin(struct fm_inference *inference, const char *protocol, const char *parent,
                           const char *state);

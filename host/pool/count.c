@@ -2,11 +2,10 @@
  * What a request that ran adds to the counts of its model. See pool.h.
  */
 #include "core/util/assert.h"
-#include "host/os/os.h"
 #include "host/pool/pool.h"
 
 void fm_pool_request_count(const struct fm_pool_request *request,
-                           struct fm_model_counters *counters)
+                           struct fm_model_counters *counters, uint64_t wall_ms)
 {
     FM_ASSERT(request->computed_ns != 0);
     fm_model_count_start(counters, request->started_ns - request->arrived_ns, request->held_ns);
@@ -14,7 +13,7 @@ void fm_pool_request_count(const struct fm_pool_request *request,
                                      .input_ns = request->computing_ns - request->started_ns,
                                      .infer_ns = request->computed_ns - request->computing_ns,
                                      .output_ns = request->done_ns - request->computed_ns,
-                                     .wall_ms = fm_os_wall_ns() / 1000000};
+                                     .wall_ms = wall_ms};
     fm_model_count_compute(counters, &batch);
     batch.requests = 0;
     /* The runs of a request of many rows differ by their rows; only their sum is kept. */

@@ -163,7 +163,6 @@ struct fm_pool_request {
     void *user;
 
     /* Set before done. */
-    struct fm_error error;          /* status 0: outputs are complete */
     enum fm_sched_drop_reason drop; /* COUNT_: it was not dropped */
     uint64_t arrived_ns;
     uint64_t
@@ -184,6 +183,9 @@ struct fm_pool_request {
     _Atomic uint32_t rows_left;
     _Atomic bool failed; /* some row is: the others need not run */
     struct fm_pool_piece *_Atomic pieces;
+
+    /* Set before done; behind all that two threads share. Status 0: outputs are complete. */
+    struct fm_error error;
 };
 
 /* The submitter that any thread may be: its calls wait for each other, briefly. */
@@ -200,9 +202,9 @@ void fm_pool_flush(struct fm_pool *pool, uint32_t submitter);
 void fm_pool_cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request);
 
 /* Of a request that is done and ran (computed_ns is not 0): its times, and the batches that it was
- * the first of. On the thread that writes the counters. */
+ * the first of. `wall_ms`: now, since 1970. On the thread that writes the counters. */
 void fm_pool_request_count(const struct fm_pool_request *request,
-                           struct fm_model_counters *counters);
+                           struct fm_model_counters *counters, uint64_t wall_ms);
 
 /* --- what can be asked: any thread -------------------------------------------------------------
  */

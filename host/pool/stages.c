@@ -58,7 +58,7 @@ static void request_count(struct counts *counts, const struct fm_pool_request *r
     uint64_t total_ns = request->done_ns - request->arrived_ns;
     fm_mutex_lock(&counts->lock);
     if (request->computed_ns != 0) {
-        fm_pool_request_count(request, counters);
+        fm_pool_request_count(request, counters, fm_os_wall_ns() / 1000000);
     }
     fm_model_count_cost(counters, request->bytes_copied);
     if (request->error.status == 0) {

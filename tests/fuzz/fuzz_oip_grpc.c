@@ -159,6 +159,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                .output_count = count,
                                                .batch_max = (data[0] & 128u) != 0 ? 4 : 0};
     struct fm_oip_body body = {.size = size - 1, .resolve = (data[0] & 32u) != 0 ? resolve : NULL};
+    _Alignas(max_align_t) char memory[1024];
+    if ((data[0] & 4u) != 0) {
+        body.memory = memory;
+        body.memory_size = sizeof(memory);
+    }
     size_t offset = (data[0] & 64u) != 0 ? fm_oip_grpc_message_offset(body.size) : 1;
     struct fm_buffer *buffer = fm_buffer_create(offset + body.size);
     if (buffer == NULL) {

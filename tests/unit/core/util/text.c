@@ -35,6 +35,28 @@ TEST(a_failed_append_sticks)
     CHECK_PTR_EQ(fm_text_take(&text), NULL);
 }
 
+TEST(text_leaves_the_callers_memory_when_it_grows)
+{
+    char memory[8];
+    struct fm_text text;
+    fm_text_begin(&text, memory, sizeof(memory));
+    fm_text_append(&text, "1234567", 7);
+    CHECK_PTR_EQ(text.data, memory);
+    CHECK_STR_EQ(text.data, "1234567");
+    fm_text_append_char(&text, '8');
+    CHECK(text.data != memory);
+    CHECK_STR_EQ(text.data, "12345678");
+    fm_text_deinit(&text);
+    fm_text_begin(&text, memory, sizeof(memory));
+    fm_text_append(&text, "ab", 2);
+    char *taken = fm_text_take(&text);
+    CHECK(taken != memory);
+    CHECK_STR_EQ(taken, "ab");
+    fm_free(taken);
+    fm_text_begin(&text, memory, sizeof(memory));
+    fm_text_deinit(&text);
+}
+
 TEST(suggestions_are_near_ones)
 {
     static const char *const words[] = {"source", "sink", "stages", "outputs"};
