@@ -1,180 +1,37 @@
 """The gRPC server byte by byte: what a well-behaved client never sends, and what it may send in unusual ways.
 
-The client here is a socket with frames made by hand; only the decoding of header fields is libnghttp2's, through ctypes. The server is
-grpc_echo (grpc_echo.c).
+The client is http2.py. The server is grpc_echo (grpc_echo.c).
 """
 import contextlib
-import ctypes
-import ctypes.util
 import gzip
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import time
 import zlib
 
+import http2
+from http2 import (ACK, CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR,
+                   FRAME_SIZE_ERROR, GOAWAY, HEADERS, NO_ERROR, PADDED, PING, PREFACE, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, REFUSED_STREAM, RST_STREAM,
+                   SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, field, frame, message)
+from serving import wait_until
 from tap import contains, run, test
 
 ECHO = os.environ["FM_BUILD_ROOT"] + "/tests/e2e/grpc_echo"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL = 0, 1, 3, 5, 6, 7, 8
-COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11
 MIB = 1 << 20
 
 
-class Inflater:
-    """Decodes header fields."""
-
-    class Field(ctypes.Structure):
-        _fields_ = [("name", ctypes.c_void_p), ("value", ctypes.c_void_p), ("name_length", ctypes.c_size_t),
-                    ("value_length", ctypes.c_size_t), ("flags", ctypes.c_uint8)]
-
-    library = ctypes.CDLL(ctypes.util.find_library("nghttp2") or "libnghttp2.so.14")
-    library.nghttp2_hd_inflate_hd2.restype = ctypes.c_ssize_t
-
-    def __init__(self):
-        self.handle = ctypes.c_void_p()
-        assert self.library.nghttp2_hd_inflate_new(ctypes.byref(self.handle)) == 0
-
-    def decode(self, block):
-        fields, at = {}, 0
-        while True:
-            field, flags = self.Field(), ctypes.c_int()
-            used = self.library.nghttp2_hd_inflate_hd2(self.handle, ctypes.byref(field), ctypes.byref(flags), block[at:],
-                                                       ctypes.c_size_t(len(block) - at), 1)
-            assert used >= 0, used
-            at += used
-            if flags.value & 2:
-                fields[ctypes.string_at(field.name, field.name_length).decode()] = ctypes.string_at(field.value, field.value_length).decode()
-            if flags.value & 1:
-                self.library.nghttp2_hd_inflate_end_headers(self.handle)
-                return fields
+def head(method, *more, **replaced):
+    return http2.head(Client.service + method, *more, **replaced)
 
 
-def integer(value, bits, first=0):
-    most = (1 << bits) - 1
-    if value < most:
-        return bytes([first | value])
-    out, value = bytearray([first | most]), value - most
-    while value >= 128:
-        out.append(value % 128 | 128)
-        value //= 128
-    return bytes(out + bytes([value]))
-
-
-def field(name, value):
-    name, value = name.encode(), value if isinstance(value, bytes) else value.encode()
-    return b"\0" + integer(len(name), 7) + name + integer(len(value), 7) + value
-
-
-def head(method, *more, without=(), **replaced):
-    fields = {":method": "POST", ":scheme": "http", ":path": "/test.Echo/" + method, ":authority": "x", "te": "trailers",
-              "content-type": "application/grpc"}
-    fields.update({name.replace("_", "-"): value for name, value in replaced.items()})
-    return b"".join(field(name, value) for name, value in fields.items() if name not in without) + b"".join(field(*pair) for pair in more)
-
-
-def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def message(data, compressed=0):
-    return bytes([compressed]) + struct.pack(">I", len(data)) + data
-
-
-class Client:
-    def __init__(self, port, settings=(), preface=True):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
-        self.inflater = Inflater()
-        self.next_stream = 1
-        self.seen = []  # frames that nobody asked for
-        if preface:
-            self.send(PREFACE + frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in settings)))
-            one = self.read()
-            assert one[0] == SETTINGS and not one[1] & ACK, one
-            self.send(frame(SETTINGS, ACK, 0))
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def read(self):
-        """The next frame (kind, flags, stream, payload); None at the end, whatever its manner."""
-        while len(self.buffer) < 9 or len(self.buffer) < 9 + int.from_bytes(self.buffer[:3], "big"):
-            try:
-                data = self.socket.recv(1 << 20)
-            except ConnectionError:
-                return None
-            if not data:
-                return None
-            self.buffer += data
-        size = int.from_bytes(self.buffer[:3], "big")
-        kind, flags, stream = self.buffer[3], self.buffer[4], int.from_bytes(self.buffer[5:9], "big")
-        payload, self.buffer = self.buffer[9:9 + size], self.buffer[9 + size:]
-        return kind, flags, stream, payload
-
-    def until(self, kind, stream=None):
-        while True:
-            one = self.read()
-            assert one is not None, "the connection ended before frame %d; seen: %r" % (kind, self.seen)
-            if one[0] == HEADERS:
-                one = (*one[:3], self.inflater.decode(one[3]))
-            if one[0] == kind and (stream is None or one[2] == stream) and not (kind in (SETTINGS, PING) and one[1] & ACK == 0):
-                return one
-            self.seen.append(one)
-
-    def ended(self):
-        """Reads to the end; the error code of the last GOAWAY, None when there was none."""
-        code = None
-        while True:
-            one = self.read()
-            if one is None:
-                return code
-            if one[0] == GOAWAY:
-                code = struct.unpack(">I", one[3][4:8])[0]
-
-    def begin(self, method, *more, **replaced):
-        stream, self.next_stream = self.next_stream, self.next_stream + 2
-        self.send(frame(HEADERS, END_HEADERS, stream, head(method, *more, **replaced)))
-        return stream
-
-    def answer(self, stream):
-        """(all data, head, trailer) of a stream; the trailer is the head where there is but one."""
-        first, data = None, b""
-        while True:
-            one = self.read()
-            assert one is not None, "the connection ended before the answer"
-            kind, flags, where, payload = one
-            if kind == HEADERS:
-                payload = self.inflater.decode(payload)
-            if where != stream:
-                self.seen.append(one)
-                continue
-            if kind == HEADERS:
-                first = first or payload
-                if flags & END_STREAM:
-                    return data, first, payload
-            elif kind == DATA:
-                data += payload
-            elif kind == RST_STREAM:
-                raise AssertionError("the stream was reset with %d" % struct.unpack(">I", payload)[0])
-
-    def call(self, method, *messages, **replaced):
-        stream = self.begin(method, **replaced)
-        self.send(frame(DATA, END_STREAM, stream, b"".join(map(message, messages))))
-        return self.answer(stream)
+class Client(http2.Client):
+    service = "/test.Echo/"
 
     def alive(self):
         assert self.call("Unary", b"alive")[0] == message(b"alive")
-
-    def close(self):
-        self.socket.close()
 
 
 class Server:
@@ -210,13 +67,6 @@ def server(*options):
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)
 
 
 @test
@@ -306,7 +156,7 @@ def a_length_that_lies_costs_nothing():
         client = one.client()
         for _ in range(200):
             client.send(frame(DATA, 0, client.begin("Unary"), struct.pack(">BI", 0, 1000000000) + b"x"))
-        until(lambda: one.stats()["in_flight"] == 201)
+        wait_until(lambda: one.stats()["in_flight"] == 201)
         with open("/proc/%d/status" % one.process.pid) as status:
             resident = int(status.read().split("VmRSS:")[1].split()[0])
         # A sanitizer's shadow has a size of its own.
@@ -413,7 +263,7 @@ def broken_requests_end_the_stream():
         client.send(frame(DATA, END_STREAM, stream, message(b"x")) + frame(DATA, 0, stream, b"y"))
         assert client.ended() == STREAM_CLOSED or struct.unpack(">I", client.until(RST_STREAM, stream)[3])[0] == STREAM_CLOSED
         client.close()
-        until(lambda: one.stats()["in_flight"] == 1)
+        wait_until(lambda: one.stats()["in_flight"] == 1)
 
 
 @test
@@ -426,7 +276,7 @@ def windows_are_kept():
         assert struct.unpack(">I", client.until(RST_STREAM, stream)[3])[0] == FLOW_CONTROL_ERROR
         client.alive()
         client.close()
-        until(lambda: one.stats()["in_flight"] == 1)
+        wait_until(lambda: one.stats()["in_flight"] == 1)
     with server() as one:
         # A client's small windows: one byte at a time, and none at all until it says so.
         client = one.client([(4, 1)])
@@ -481,7 +331,7 @@ def calls_beyond_the_limit_are_refused():
             got = client.read()
         assert got[0] == GOAWAY or (got[2] == refused and struct.unpack(">I", got[3])[0] == REFUSED_STREAM), got
         client.close()
-        until(lambda: one.stats()["in_flight"] == 1)
+        wait_until(lambda: one.stats()["in_flight"] == 1)
         assert len(held) == 3 and one.stats()["told"] == 3
         # Once one is over, there is room.
         client = one.client()
@@ -526,7 +376,7 @@ def floods_are_stopped():
         # A few bytes that decode into many.
         large = b"\x40" + field("x-large", "v" * 3900)[1:]
         assert flood(lambda i: frame(HEADERS, END_HEADERS, 2 * i + 1, head("Hold") + large + b"\xbe" * 10000), 50) in (*calm, 2)
-        until(lambda: one.stats()["in_flight"] == 1)
+        wait_until(lambda: one.stats()["in_flight"] == 1)
         assert one.stats()["connections"] <= 2
 
 
@@ -549,7 +399,7 @@ def those_who_do_not_read_or_write_are_left():
         client.send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 0x7fff0000)))
         stream = client.begin("Many")
         client.send(frame(DATA, END_STREAM, stream, message(b"100 1000000")))
-        until(lambda: one.stats()["failed"] == 1)
+        wait_until(lambda: one.stats()["failed"] == 1)
         client.close()
     with server("idle_timeout_ns=200000000") as one:
         client = one.client()
@@ -566,7 +416,7 @@ def those_who_do_not_read_or_write_are_left():
             pass
         assert client.ended() is None
         client.close()
-        until(lambda: one.stats()["told"] == 1)
+        wait_until(lambda: one.stats()["told"] == 1)
 
 
 @test

@@ -1,16 +1,13 @@
-"""What hostile clients of `fermata serve` are made of: gRPC messages and HTTP/2 frames by hand, and what is looked at afterwards."""
+"""What hostile clients of `fermata serve` are made of: gRPC messages by hand (their frames: http2.py), and what is looked at afterwards."""
 import json
 import os
 import re
 import socket
-import struct
 import threading
 import time
 
 import serving
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
@@ -39,25 +36,6 @@ def parameter(name, kind, value):
 def infer_message(model, shape, data, datatype="FP32", name="x", more=b"", raw=True):
     tensor = member(1, name) + member(2, datatype) + member(3, b"".join(varint(axis) for axis in shape))
     return member(1, model) + more + member(5, tensor) + (member(7, data) if raw else b"")
-
-
-def framed(message, compressed=0):
-    return bytes([compressed]) + struct.pack(">I", len(message)) + message
-
-
-def frame(kind, flags, stream, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def field(name, value):
-    """A header field as a literal that nobody remembers; both shorter than 127 bytes."""
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-
-
-def head(path, **more):
-    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers", "content-type": "application/grpc"}
-    fields.update({name.replace("_", "-"): value for name, value in more.items()})
-    return b"".join(field(*pair) for pair in fields.items())
 
 
 def settled(server, seconds=20 * serving.SLOW):

@@ -16,18 +16,10 @@ import tempfile
 import threading
 import time
 
-SYSTEM = "/usr/bin/python3"
-try:
-    import grpc
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM) and "FM_ACCESS_TEST" not in os.environ:
-        os.environ["FM_ACCESS_TEST"] = "1"
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-    grpc = None
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import certificates
 from serving import ECHO, Server, repository, sleeper
 from tap import FERMATA, Skip, contains, run, test
+from with_grpc import grpc
 
 INFER = "/v2/models/echo/infer"
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]})
@@ -37,24 +29,6 @@ folder = None
 
 def path(name):
     return os.path.join(folder, name)
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-def authority(name):
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".pem", "-days",
-            "30", "-subj", "/CN=" + name)
-
-
-def certificate(name, by, subject, days="30"):
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".csr", "-subj",
-            "/CN=" + subject)
-    with open(path(name + ".ext"), "w") as file:
-        file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", name + ".csr", "-CA", by + ".pem", "-CAkey", by + ".key", "-CAcreateserial", "-days", days, "-extfile", name + ".ext",
-            "-out", name + ".pem")
 
 
 def token_file(text, name="tokens", mode=0o600):
@@ -438,15 +412,10 @@ def warnings_about_being_open():
 
 
 with tempfile.TemporaryDirectory(prefix="fermata-access-") as folder:
-    if shutil.which("openssl") is None:
+    if not certificates.here():
         print("1..0 # SKIP this machine has no openssl")
         sys.exit(0)
     repository(path("models"), echo=ECHO)
-    authority("authority")
-    authority("other")
-    certificate("server", "authority", "first")
-    certificate("renewed", "authority", "second")
-    certificate("client", "authority", "client")
-    certificate("stranger", "other", "stranger")
-    certificate("expired", "authority", "expired", "-1")
+    certificates.usual(folder)
+    certificates.certificate(folder, "expired", "authority", days=-1)
     run()

@@ -3,29 +3,18 @@ failures are not kept, and what is told of it is true.
 
 Runs under /usr/bin/python3 where this interpreter has no grpcio; without it the gRPC part is left out.
 """
-import os
-import sys
-
-SYSTEM = "/usr/bin/python3"
-try:
-    import grpc
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM) and "FM_NO_GRPC" not in os.environ:
-        os.environ["FM_NO_GRPC"] = "1"
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-    grpc = None
-
 import json
+import os
 import re
 import signal
 import struct
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import serving
 from serving import Server, floats, sleeper, tensor
 from tap import Skip, contains, fermata, run, test
+from with_grpc import grpc
 
 CACHED = "response_cache: true\n"
 TWO = 'backend: identity\nmax_batch_size: 8\nsettings:\n  inputs: "x:FP32[-1,4], s:BYTES[-1,1]"\n  outputs: "y,t"\n' + CACHED

@@ -2,19 +2,8 @@
 
 The gRPC halves run under /usr/bin/python3 where this interpreter has no grpcio, and are left out without either.
 """
-import os
-import sys
-
-SYSTEM = "/usr/bin/python3"
-try:
-    import grpc
-except ImportError:
-    grpc = None
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM) and "FM_NO_GRPCIO" not in os.environ:
-        os.environ["FM_NO_GRPCIO"] = "1"
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-
 import json
+import os
 import queue
 import re
 import signal
@@ -22,12 +11,12 @@ import socket
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import serving
 import tap
 from hostile import INFER, STREAM, infer_message, member
 from serving import ECHO, SLOW, Server, floats, sleeper, tensor
 from tap import test
+from with_grpc import grpc
 
 DRAINS = 10
 directory = serving.temporary()

@@ -4,26 +4,18 @@ words, streams, deadlines, cancels, health, reflection, drain.
 Runs under /usr/bin/python3 where this interpreter lacks grpcio or protobuf; skips without them.
 """
 import os
-import sys
-
-SYSTEM = "/usr/bin/python3"
-try:
-    import google.protobuf
-    import grpc
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM):
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-    print("1..0 # SKIP this machine has no grpcio and protobuf for Python (Debian: python3-grpcio, python3-protobuf)")
-    sys.exit(0)
-
 import queue
 import shutil
 import struct
 import subprocess
+import sys
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import with_grpc
+
+with_grpc.skip_without("grpc", "google.protobuf")
+import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 import serving

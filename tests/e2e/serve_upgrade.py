@@ -4,17 +4,6 @@ made of the server is still there, and a new process that cannot serve changes n
 The gRPC clients run under /usr/bin/python3 where this interpreter has no grpcio, and are left out without either.
 """
 import os
-import sys
-
-SYSTEM = "/usr/bin/python3"
-try:
-    import grpc
-except ImportError:
-    grpc = None
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM) and "FM_NO_GRPCIO" not in os.environ:
-        os.environ["FM_NO_GRPCIO"] = "1"
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-
 import base64
 import ctypes
 import http.client
@@ -26,12 +15,12 @@ import socket
 import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import serving
 import tap
 from hostile import INFER, STREAM, infer_message, member
 from serving import ECHO, SLOW, floats, sleeper, tensor
 from tap import test
+from with_grpc import grpc
 
 UPGRADES = 10 if SLOW == 1 else 3
 PR_SET_CHILD_SUBREAPER = 36

@@ -1,4 +1,5 @@
-"""What the serve tests share: model repositories on the fly, the server as a process, raw sockets, HTTP with http.client."""
+"""What the serve tests share: model repositories on the fly, the server as a process, raw sockets, HTTP with http.client, waiting, threads."""
+import concurrent.futures
 import http.client
 import json
 import os
@@ -35,6 +36,45 @@ def echo(inputs, batch=0):
 def sleeper(latency, instances=1, batch=4, more=""):
     return ('backend: emulated\nmax_batch_size: %d\ninstances: %d\nsettings:\n  latency: "1:%s, 8:%s"\n%s' %
             (batch, instances, latency, latency, more))
+
+
+def wait_until(holds, what="it did not come to be", seconds=60):
+    """What `holds` gives, once that counts as true; `what`, a text or what gives one, says what is missing when it never does."""
+    end = time.monotonic() + seconds
+    while not (got := holds()):
+        assert time.monotonic() < end, what() if callable(what) else what
+        time.sleep(0.01)
+    return got
+
+
+def metric(server, name):
+    """A metric's value; `name` is all of it, with its labels. None where there is none."""
+    found = re.search(r"^%s (\S+)$" % re.escape(name), server.request("GET", "/metrics")[2].decode(), re.M)
+    return found and float(found.group(1))
+
+
+def wait_in_flight(server, model, count, seconds=60):
+    """Until the model (of version 1) has exactly so many requests."""
+    name = 'fermata_model_requests_in_flight{model="%s",version="1"}' % model
+    wait_until(lambda: metric(server, name) == count, lambda: "%d requests of %s, %s" % (count, model, metric(server, name)), seconds)
+
+
+def beside(*calls):
+    """Starts each of the calls in a thread of its own. What is returned waits for them: it returns their results, in order, or raises what one
+    of them raised."""
+    pool = concurrent.futures.ThreadPoolExecutor(len(calls))
+    futures = [pool.submit(call) for call in calls]
+
+    def join():
+        pool.shutdown()
+        return [future.result() for future in futures]
+
+    return join
+
+
+def in_threads(*calls):
+    """The results of the calls, made at the same time; what one of them raises is raised here when all have ended."""
+    return beside(*calls)()
 
 
 ANY_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]

@@ -14,39 +14,13 @@ import tempfile
 import time
 import warnings
 
-SYSTEM = "/usr/bin/python3"
-try:
-    import grpc
-except ImportError:
-    if os.path.realpath(sys.executable) != os.path.realpath(SYSTEM) and os.path.exists(SYSTEM) and "FM_TLS_TEST" not in os.environ:
-        os.environ["FM_TLS_TEST"] = "1"
-        os.execv(SYSTEM, [SYSTEM, *sys.argv])
-    grpc = None
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import certificates
 from tap import Skip, contains, run, test
+from with_grpc import grpc
 
 ECHO = os.environ["FM_BUILD_ROOT"] + "/tests/e2e/grpc_echo"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 folder = None
-
-
-def openssl(*arguments):
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
-def make_authority(name):
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".pem", "-days",
-            "30", "-subj", "/CN=" + name)
-
-
-def make_certificate(name, authority, subject):
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".csr", "-subj",
-            "/CN=" + subject)
-    with open(folder + "/" + name + ".ext", "w") as file:
-        file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", name + ".csr", "-CA", authority + ".pem", "-CAkey", authority + ".key", "-CAcreateserial", "-days", "30", "-extfile",
-            name + ".ext", "-out", name + ".pem")
 
 
 def path(name):
@@ -296,13 +270,8 @@ def files_that_cannot_be_used():
 
 
 with tempfile.TemporaryDirectory() as folder:
-    if shutil.which("openssl") is None:
+    if not certificates.here():
         print("1..0 # SKIP this machine has no openssl")
         sys.exit(0)
-    make_authority("authority")
-    make_authority("other")
-    make_certificate("server", "authority", "first")
-    make_certificate("renewed", "authority", "second")
-    make_certificate("client", "authority", "client")
-    make_certificate("stranger", "other", "stranger")
+    certificates.usual(folder)
     run()
