@@ -12,7 +12,7 @@ import threading
 import time
 
 import with_grpc
-from serving import wait_until
+from serving import beside, wait_until
 from tap import contains, run, test
 
 with_grpc.skip_without("grpc")
@@ -27,6 +27,7 @@ class Server:
     def __init__(self, *options):
         self.process = subprocess.Popen([ECHO, *options], stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline().split()[1])
+        self.out = None
 
     def channel(self, *options, **keywords):
         return grpc.insecure_channel("127.0.0.1:%d" % self.port, [*UNLIMITED, *options], **keywords)
@@ -39,9 +40,11 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def end(self):
-        out, _ = self.process.communicate(timeout=30)
+        """What it said, drained; also when asked again."""
+        if self.out is None:
+            self.out, _ = self.process.communicate(timeout=30)
         assert self.process.returncode == 0, self.process.returncode
-        return out
+        return self.out
 
 
 @contextlib.contextmanager
@@ -68,13 +71,6 @@ def fails(code, function, *arguments, **keywords):
         assert error.code() == code, (error.code(), error.details())
         return error
     raise AssertionError("the call succeeded")
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)
 
 
 @test
@@ -184,15 +180,15 @@ def cancelled_and_expired_calls():
     with server() as one, one.channel() as channel:
         hold = call(channel, "Hold")
         fails(grpc.StatusCode.DEADLINE_EXCEEDED, hold, b"x", timeout=0.2)
-        until(lambda: one.stats()["told"] == 1)
+        wait_until(lambda: one.stats()["told"] == 1)
         future = hold.future(b"x")
-        until(lambda: one.stats()["in_flight"] == 2)
+        wait_until(lambda: one.stats()["in_flight"] == 2)
         future.cancel()
-        until(lambda: one.stats()["told"] == 2)
+        wait_until(lambda: one.stats()["told"] == 2)
         futures = [hold.future(b"x") for _ in range(100)]
-        until(lambda: one.stats()["in_flight"] == 101)
+        wait_until(lambda: one.stats()["in_flight"] == 101)
         channel.close()
-        until(lambda: one.stats()["told"] == 102)
+        wait_until(lambda: one.stats()["told"] == 102)
         assert one.stats()["cancelled"] == 102 and one.stats()["in_flight"] == 1
 
 
@@ -231,24 +227,35 @@ def slow_handlers_hold_their_client_up():
                 yield b"m" * 1000
 
         answers = call(channel, "Ignore", "stream_stream")(endless())
-        until(lambda: one.stats()["received"] >= 4)
+        wait_until(lambda: one.stats()["received"] >= 4)
         time.sleep(0.3)
         stats = one.stats()
         # Four were given; the window's 64 KiB are held; the client's own buffers have the rest.
         assert stats["message_bytes"] <= 65536 + 1000, stats
         assert sent[0] < 1000, sent
         answers.cancel()
-        until(lambda: one.stats()["told"] == 1)
+        wait_until(lambda: one.stats()["told"] == 1)
 
 
 @test
 def slow_readers_hold_themselves_up():
-    with server("unsent_max=4", "write_timeout_ns=500000000") as one, one.channel() as channel:
-        # More than windows and sockets take, and nobody reads.
-        answers = call(channel, "Many", "unary_stream")(b"100 1000000")
-        until(lambda: one.stats()["failed"] + one.stats()["cancelled"] + one.stats()["told"] > 0 or one.stats()["in_flight"] == 1)
+    with server("unsent_max=4", "stream_window_bytes=65536", "write_timeout_ns=500000000") as one, one.channel() as channel:
+        sent = [0]
+
+        def endless():
+            yield b"40 1000000"  # more than windows and sockets take, and nobody reads
+            while sent[0] < 5000:
+                sent[0] += 1
+                yield b"1 1".ljust(1000)
+
+        answers = call(channel, "Many", "stream_stream")(endless())
+        wait_until(lambda: one.stats()["received"] > 4)
         assert call(channel, "Unary")(b"others go on") == b"others go on"
-        answers.cancel()
+        # What it sends is not taken either, beyond its window; and in the end it is cut off.
+        wait_until(lambda: one.stats()["told"] == 1)
+        assert 0 < sent[0] < 1000, sent
+        fails(grpc.StatusCode.CANCELLED, lambda: list(answers))
+        assert call(channel, "Unary")(b"others go on") == b"others go on"
 
 
 @test
@@ -265,7 +272,7 @@ def limits_on_bytes_and_connections():
         assert call(first, "Unary")(b"x") == b"x" and call(second, "Unary")(b"x") == b"x"
         fails(grpc.StatusCode.UNAVAILABLE, call(third, "Unary"), b"x")
         second.close()
-        until(lambda: json.loads(call(first, "Stats")(b""))["connections"] <= 1)
+        wait_until(lambda: json.loads(call(first, "Stats")(b""))["connections"] <= 1)
         assert call(third, "Unary")(b"x", wait_for_ready=True, timeout=20) == b"x"
         first.close()
         third.close()
@@ -315,13 +322,10 @@ def drain_under_load_loses_nothing():
                         refused[0] += 1
                         return
 
-            threads = [threading.Thread(target=work) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            until(lambda: answered[0] > 100)
+            join = beside(*[work] * 8)
+            wait_until(lambda: answered[0] > 100)
             one.drain()
-            for thread in threads:
-                thread.join()
+            join()
             calls = int(one.end().split("calls ")[1].split()[0])
             assert refused[0] == 8 and calls == answered[0] + 1, (calls, answered, refused)
 
@@ -335,9 +339,8 @@ def several_loops_share_a_port_and_a_socket():
         for channel in channels:
             channel.close()
         one.drain()
-        used = int(one.process.communicate(timeout=30)[0].split("lanes_used ")[1].split()[0])
+        used = int(one.end().split("lanes_used ")[1].split()[0])
         assert used > 1, used
-        one.end = lambda: "drained in_flight 0 message_bytes 0"
     with tempfile.TemporaryDirectory() as folder:
         path = folder + "/s"
         with server("loops=2", "unix=" + path) as one:

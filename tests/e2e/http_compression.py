@@ -21,10 +21,13 @@ class Server:
         self.connection = http.client.HTTPConnection("127.0.0.1", int(self.process.stdout.readline().split()[3]), timeout=30)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.connection.close()
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=30)
+        out, _ = self.process.communicate(timeout=30)
+        if kind is None:
+            assert self.process.returncode == 0, self.process.returncode
+            contains(out, "drained", "in_flight 0 message_bytes 0")
 
     def post(self, body, method="POST", **headers):
         self.connection.request(method, "/", body, {name.replace("_", "-"): value for name, value in headers.items()})

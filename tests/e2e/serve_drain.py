@@ -7,7 +7,6 @@ import os
 import queue
 import re
 import signal
-import socket
 import threading
 import time
 

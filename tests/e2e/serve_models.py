@@ -1,5 +1,6 @@
 """fermata serve while what is served changes: load, unload, reload, polling, versions, failures, and that no request notices."""
 import base64
+import functools
 import http.client
 import json
 import os
@@ -10,7 +11,7 @@ import time
 
 import serving
 import tap
-from serving import ANY_PORTS, Server, echo, tensor
+from serving import ANY_PORTS, Server, beside, echo, in_threads, tensor, wait_in_flight, wait_until
 from tap import contains, fermata, test
 
 directory = serving.temporary()
@@ -57,13 +58,6 @@ def control(server, model, verb, status=200, **parameters):
     return text.decode()
 
 
-def wait_for(condition, seconds=20 * serving.SLOW):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
-
-
 def polling(*arguments, every="0.1s", **options):
     return Server(*arguments, "--model-control-mode", "poll", "--repository-poll-secs", every, **options)
 
@@ -101,7 +95,7 @@ class Load:
     def __enter__(self):
         for thread in self.threads:
             thread.start()
-        wait_for(lambda: self.wrong or all(self.counts))
+        wait_until(lambda: self.wrong or all(self.counts))
         return self
 
     def __exit__(self, *_):
@@ -113,7 +107,7 @@ class Load:
     def more(self):
         """Every client has had another answer."""
         before = list(self.counts)
-        wait_for(lambda: self.wrong or all(now > then for now, then in zip(self.counts, before)))
+        wait_until(lambda: self.wrong or all(now > then for now, then in zip(self.counts, before)))
 
 
 @test
@@ -129,7 +123,7 @@ def explicit_mode_serves_what_it_is_asked_to():
         control(server, "a", "load")
         control(server, "a", "unload")
         server.infer("a", REQUEST, 404)
-        wait_for(lambda: index(server)[("a", 1)] == ("UNAVAILABLE", "unloaded"))
+        wait_until(lambda: index(server)[("a", 1)] == ("UNAVAILABLE", "unloaded"))
         control(server, "a", "unload")
         control(server, "never-heard-of", "unload")
         control(server, "a", "load")
@@ -146,7 +140,7 @@ def what_explicit_mode_loads_at_the_start():
     with explicit(repo, "--load-model", "*") as server:
         assert answer(server, "a") == 0 and answer(server, "b") == 0
     contains(fermata("serve", repo, "--load-model", "b", code=2)[1], "--model-control-mode explicit")
-    contains(fermata("serve", repo, "--model-control-mode", "explicit", "--load-model", "c", *ANY_PORTS, code=None)[1],
+    contains(fermata("serve", repo, "--model-control-mode", "explicit", "--load-model", "c", *ANY_PORTS, code=3)[1],
              "none of the given paths holds a model 'c'")
 
 
@@ -164,7 +158,7 @@ def a_new_directory_can_be_loaded():
         contains(control(server, "b", "load", 400), "failed to load 'b'", "goes on answering")
         assert answer(server, "b") == 3
         control(server, "b", "unload")
-        wait_for(lambda: [key for key in index(server) if key[0] == "b"] == [])
+        wait_until(lambda: [key for key in index(server) if key[0] == "b"] == [])
 
 
 @test
@@ -218,11 +212,11 @@ def a_broken_new_version_takes_nothing_away():
     with polling(repo) as server:
         assert answer(server, "a") == 0
         os.makedirs(os.path.join(repo, "a", "2"))
-        wait_for(lambda: "a" in {name for (name, version), (state, reason) in index(server).items() if "m.txt" in reason})
+        wait_until(lambda: "a" in {name for (name, version), (state, reason) in index(server).items() if "m.txt" in reason})
         assert answer(server, "a") == 0 and answer(server, "a", 1) == 0
         put("versions", "a", "2", "m.txt", "two")
-        wait_for(lambda: server.get("/v2/models/a")["versions"] == ["2"])
-        assert index(server) == {("a", 2): ("READY", "")} or wait_for(lambda: index(server) == {("a", 2): ("READY", "")}) is None
+        wait_until(lambda: server.get("/v2/models/a")["versions"] == ["2"])
+        assert index(server) == {("a", 2): ("READY", "")} or wait_until(lambda: index(server) == {("a", 2): ("READY", "")}) is None
         server.get("/v2/models/a/versions/1", 404)
 
 
@@ -240,12 +234,12 @@ def version_policies():
         before = sum("model_ready" in line for line in server.log)
         put("policies", "all", "4", "m.txt", "4")
         put("policies", "two", "4", "m.txt", "4")
-        wait_for(lambda: server.get("/v2/models/two")["versions"] == ["3", "4"])
-        wait_for(lambda: server.get("/v2/models/all")["versions"] == ["1", "2", "3", "4"])
+        wait_until(lambda: server.get("/v2/models/two")["versions"] == ["3", "4"])
+        wait_until(lambda: server.get("/v2/models/all")["versions"] == ["1", "2", "3", "4"])
         # What did not change was not loaded again.
         assert sum("model_ready" in line for line in server.log) == before + 2, "\n".join(server.log)
         shutil.rmtree(os.path.join(repo, "all", "2"))
-        wait_for(lambda: server.get("/v2/models/all")["versions"] == ["1", "3", "4"])
+        wait_until(lambda: server.get("/v2/models/all")["versions"] == ["1", "3", "4"])
 
 
 @test
@@ -254,18 +248,18 @@ def polling_follows_the_repository():
     with polling(repo) as server:
         assert answer(server, "a") == 1
         put("poll", "b", "model.yaml", adder(2))
-        wait_for(lambda: ("b", 1) in index(server, ready=True))
+        wait_until(lambda: ("b", 1) in index(server, ready=True))
         assert answer(server, "b") == 2
         put("poll", "a", "model.yaml", adder(5))
-        wait_for(lambda: answer(server, "a") == 5)
+        wait_until(lambda: answer(server, "a") == 5)
         shutil.rmtree(os.path.join(repo, "b"))
-        wait_for(lambda: not any(name == "b" for name, _ in index(server)))
+        wait_until(lambda: not any(name == "b" for name, _ in index(server)))
         server.infer("b", REQUEST, 404)
         put("poll", "c", "model.yaml", "backend: nosuch\n")
-        wait_for(lambda: index(server).get(("c", 1), ("", ""))[0] == "UNAVAILABLE")
+        wait_until(lambda: index(server).get(("c", 1), ("", ""))[0] == "UNAVAILABLE")
         assert server.get("/v2/health/ready") == {"ready": True}
         put("poll", "c", "model.yaml", adder(7))
-        wait_for(lambda: ("c", 1) in index(server, ready=True))
+        wait_until(lambda: ("c", 1) in index(server, ready=True))
         assert answer(server, "c") == 7
         # A repository that cannot be read takes nothing away.
         os.rename(repo, repo + ".away")
@@ -280,12 +274,12 @@ def a_name_that_two_repositories_have():
     one, two = repository("clash-one", a=adder(1)), repository("clash-two", b=adder(2))
     with polling(one, two) as server:
         put("clash-one", "b", "model.yaml", adder(7))
-        wait_for(lambda: "another repository" in index(server)[("b", 1)][1])
+        wait_until(lambda: "another repository" in index(server)[("b", 1)][1])
         assert answer(server, "b") == 2
         shutil.rmtree(os.path.join(two, "b"))
-        wait_for(lambda: answer(server, "b") == 7)
+        wait_until(lambda: answer(server, "b") == 7)
     put("clash-two", "a", "model.yaml", adder(3))
-    contains(fermata("serve", one, two, *ANY_PORTS, code=None)[1], "model 'a' comes from two of the given paths")
+    contains(fermata("serve", one, two, *ANY_PORTS, code=3)[1], "model 'a' comes from two of the given paths")
 
 
 @test
@@ -293,9 +287,9 @@ def a_single_model_is_followed_too():
     repo = repository("alone", a=adder(1))
     with polling(os.path.join(repo, "a")) as server:
         put("alone", "a", "model.yaml", adder(2))
-        wait_for(lambda: answer(server, "a") == 2)
+        wait_until(lambda: answer(server, "a") == 2)
         put("alone", "a", "model.yaml", "max_batch_size: [\n")
-        wait_for(lambda: index(server)[("a", 1)][1] != "")
+        wait_until(lambda: index(server)[("a", 1)][1] != "")
         assert answer(server, "a") == 2
 
 
@@ -304,11 +298,10 @@ def a_directory_that_goes_while_it_is_being_loaded():
     slow = (adder(1) + "warmup: 40\n").replace("1:0.1ms, 8:0.2ms", "1:20ms, 8:20ms")
     repo = repository("vanish", a=slow, b=adder(2))
     with explicit(repo, "--load-model", "b") as server:
-        loading = threading.Thread(target=server.request, args=("POST", "/v2/repository/models/a/load"))
-        loading.start()
-        wait_for(lambda: index(server).get(("a", 1), ("", ""))[0] == "LOADING")
+        join = beside(functools.partial(control, server, "a", "load"))
+        wait_until(lambda: index(server).get(("a", 1), ("", ""))[0] == "LOADING")
         shutil.rmtree(os.path.join(repo, "a"))
-        loading.join()
+        join()
         # It was read before; and whoever asks again is told.
         assert answer(server, "a") == 1
         contains(control(server, "a", "load", 400), "failed to load 'a'")
@@ -326,7 +319,7 @@ def polling_waits_until_files_have_settled():
             with open(path, "w") as file:
                 file.write(text[:end])
             time.sleep(0.2)
-        wait_for(lambda: ("b", 1) in index(server, ready=True))
+        wait_until(lambda: ("b", 1) in index(server, ready=True))
         assert answer(server, "b") == 4
         server.stop()
         assert not any("model_failed" in line for line in server.log), "\n".join(server.log)
@@ -339,7 +332,7 @@ def a_poll_may_start_with_nothing():
     with polling(repo) as server:
         assert index(server) == {}
         put("empty", "a", "model.yaml", adder())
-        wait_for(lambda: ("a", 1) in index(server, ready=True))
+        wait_until(lambda: ("a", 1) in index(server, ready=True))
 
 
 @test
@@ -351,12 +344,12 @@ def a_hangup_is_one_poll_now():
         time.sleep(0.3)
         assert answer(server, "a") == 1
         server.signal(signal.SIGHUP)
-        wait_for(lambda: answer(server, "a") == 2 and ("b", 1) in index(server, ready=True))
+        wait_until(lambda: answer(server, "a") == 2 and ("b", 1) in index(server, ready=True))
         assert answer(server, "b") == 3
     with explicit(repo, "--load-model", "a") as server:
         put("hangup", "a", "model.yaml", adder(4))
         server.signal(signal.SIGHUP)
-        wait_for(lambda: answer(server, "a") == 4)
+        wait_until(lambda: answer(server, "a") == 4)
         server.infer("b", REQUEST, 404)
 
 
@@ -369,11 +362,11 @@ def a_pipeline_is_reloaded_with_its_models():
         assert server.infer("pipe", request)["outputs"][0]["data"] == [1, 2]
         put("chain", "numbers", "model.yaml", echo("x:FP32[-1,3]", 8))
         # The pipeline does not fit its model any more: it is tried, and the old one stays.
-        wait_for(lambda: "last" in index(server)[("pipe", 1)][1])
+        wait_until(lambda: "last" in index(server)[("pipe", 1)][1])
         assert index(server)[("pipe", 1)][0] == "READY"
         assert server.infer("pipe", request)["outputs"][0]["data"] == [1, 2]
         put("chain", "numbers", "model.yaml", echo("x:FP32[-1,2]", 4))
-        wait_for(lambda: index(server)[("pipe", 1)] == ("READY", ""))
+        wait_until(lambda: index(server)[("pipe", 1)] == ("READY", ""))
         assert sum("model_ready model=pipe" in line for line in server.log) == 2, "\n".join(server.log)
 
 
@@ -457,7 +450,7 @@ def files_with_the_request():
         assert answer(server, "a") == 6
         control(server, "a", "unload")
         control(server, "fresh", "unload")
-        wait_for(lambda: os.listdir(scratch) == [])
+        wait_until(lambda: os.listdir(scratch) == [])
         control(server, "a", "load")
         assert answer(server, "a") == 1
         control(server, "a", "load", **{"config": config, "file:1/m.txt": content})
@@ -473,7 +466,7 @@ def strict_readiness():
         assert server.get("/v2/health/ready", 400) == {"ready": False}
         put("ready", "bad", "model.yaml", adder())
         server.signal(signal.SIGHUP)
-        wait_for(lambda: server.request("GET", "/v2/health/ready")[0] == 200)
+        wait_until(lambda: server.request("GET", "/v2/health/ready")[0] == 200)
     with explicit(repo, "--strict-readiness") as server:
         assert server.get("/v2/health/ready") == {"ready": True}
 
@@ -485,16 +478,15 @@ def a_slow_load_holds_up_no_other():
     repo = repository("slow-load", slow=slow, fast=adder(2))
     with explicit(repo, "--load-threads", "2") as server:
         begun = time.monotonic()
-        loading = threading.Thread(target=control, args=(server, "slow", "load"))
-        loading.start()
-        wait_for(lambda: index(server).get(("slow", 1), ("", ""))[0] == "LOADING" or index(server).get(("slow", 0), ("", ""))[0] == "LOADING")
+        join = beside(functools.partial(control, server, "slow", "load"))
+        wait_until(lambda: index(server).get(("slow", 1), ("", ""))[0] == "LOADING" or index(server).get(("slow", 0), ("", ""))[0] == "LOADING")
         control(server, "fast", "load")
         assert answer(server, "fast") == 2
         contains(server.infer("slow", REQUEST, 503)["error"], "is being loaded")
         control(server, "fast", "unload")
         control(server, "fast", "load")
-        assert loading.is_alive() and time.monotonic() - begun < 3 * serving.SLOW
-        loading.join()
+        assert ("slow", 1) not in index(server, ready=True) and time.monotonic() - begun < 3 * serving.SLOW
+        join()
         assert answer(server, "slow") == 1
 
 
@@ -505,9 +497,9 @@ def a_client_that_leaves_while_its_model_is_being_loaded():
     with explicit(repo) as server:
         client = server.connect()
         client.sendall(b"POST /v2/repository/models/a/load HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        wait_for(lambda: any(value[0] == "LOADING" for value in index(server).values()))
+        wait_until(lambda: any(value[0] == "LOADING" for value in index(server).values()))
         client.close()
-        wait_for(lambda: ("a", 1) in index(server, ready=True))
+        wait_until(lambda: ("a", 1) in index(server, ready=True))
         assert answer(server, "a") == 1
 
 
@@ -531,20 +523,15 @@ def a_request_in_flight_keeps_its_model():
     slow = adder(1).replace("1:0.1ms, 8:0.2ms", "1:700ms, 8:700ms")
     repo = repository("in-flight", a=slow)
     with explicit(repo, "--load-model", "a") as server:
-        got = []
-        asking = [threading.Thread(target=lambda: got.append(answer(server, "a"))) for _ in range(3)]
-        for thread in asking:
-            thread.start()
-        time.sleep(0.2)
+        join = beside(*[functools.partial(answer, server, "a")] * 3)
+        wait_in_flight(server, "a", 3)
         control(server, "a", "unload")
         server.infer("a", REQUEST, 404)
         assert index(server)[("a", 1)][0] == "UNLOADING" or serving.SLOW > 1, index(server)
         put("in-flight", "a", "model.yaml", adder(2))
         control(server, "a", "load")
         assert answer(server, "a") == 2
-        for thread in asking:
-            thread.join()
-        assert got == [1, 1, 1], got
+        assert join() == [1, 1, 1]
 
 
 @test
@@ -554,11 +541,8 @@ def operations_on_one_model_take_turns():
         def many(verb):
             for _ in range(30):
                 control(server, "a", verb)
-        threads = [threading.Thread(target=many, args=(verb,)) for verb in ("load", "unload", "load", "unload")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+
+        in_threads(*[functools.partial(many, verb) for verb in ("load", "unload", "load", "unload")])
         control(server, "a", "load")
         assert answer(server, "a") == 1
 

@@ -186,7 +186,7 @@ def what_does_not_fit_is_said():
     requests, last = requests_of(path)
     assert 10 < len(requests) < 20 and last["left_out"] == 30 - len(requests), last
     assert os.path.getsize(path) <= 20000
-    contains(fermata("serve", repo, "--record-payloads", path, *serving.ANY_PORTS, code=None)[1], "is there already")
+    contains(fermata("serve", repo, "--record-payloads", path, *serving.ANY_PORTS, code=3)[1], "is there already")
     path = os.path.join(directory.name, "none.jsonl")
     with Server(repo, "--record-payloads", path, "--record-payload-share", "0") as server:
         server.infer("echo", one())
@@ -248,9 +248,9 @@ def a_disk_that_fails_costs_no_request():
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            fermata("serve", repo, option, path, "--http-port", str(taken.getsockname()[1]), *serving.ANY_PORTS[2:], code=None)
+            fermata("serve", repo, option, path, "--http-port", str(taken.getsockname()[1]), *serving.ANY_PORTS[2:], code=6)
         assert not os.path.exists(path), path
-        contains(fermata("serve", repo, option, os.path.join(directory.name, "nowhere", "x"), *serving.ANY_PORTS, code=None)[1], "nowhere/x")
+        contains(fermata("serve", repo, option, os.path.join(directory.name, "nowhere", "x"), *serving.ANY_PORTS, code=3)[1], "nowhere/x")
 
 
 run()

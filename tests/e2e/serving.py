@@ -49,7 +49,7 @@ def wait_until(holds, what="it did not come to be", seconds=60):
 
 def metric(server, name):
     """A metric's value; `name` is all of it, with its labels. None where there is none."""
-    found = re.search(r"^%s (\S+)$" % re.escape(name), server.request("GET", "/metrics")[2].decode(), re.M)
+    found = re.search(r"^%s (\S+)$" % re.escape(name), server.request("GET", "/metrics", port=server.metrics_port)[2].decode(), re.M)
     return found and float(found.group(1))
 
 
@@ -161,9 +161,9 @@ class Server:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
 
-    def request(self, method, path, body=None, headers=None):
+    def request(self, method, path, body=None, headers=None, port=None):
         """(status, headers, body bytes) on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

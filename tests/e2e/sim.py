@@ -233,7 +233,7 @@ def sub_clusters_that_cannot_be_are_refused():
     with open(path) as file:
         told = file.read()
     contains(fermata("sim", write("full.yaml", told.replace("memory: 16GB", "memory: 7GB")), code=6)[1], "at 0 s: partition: ", "memory")
-    contains(fermata("sim", write("huge.yaml", told.replace("memory: 16GB", "memory: 800MB")), code=None)[1], "tagger")
+    contains(fermata("sim", write("huge.yaml", told.replace("memory: 16GB", "memory: 800MB")), code=3)[1], "tagger")
     contains(fermata("sim", write("often.yaml", told.replace("every: 6s", "every: 1us")), code=3)[1], "give a longer 'every'")
     contains(fermata("sim", write("key.yaml", told.replace("every: 6s", "evry: 6s")), code=3)[1], "unknown key 'evry'; did you mean 'every'?")
 

@@ -253,7 +253,7 @@ def certificates_change_under_way():
 
 @test
 def files_that_cannot_be_used():
-    openssl("ec", "-in", "server.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key")
+    certificates.openssl(folder, "ec", "-in", "server.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key")
     with open(path("empty"), "w"):
         pass
     for options, words in ((("cert=/nowhere/c.pem", "key=" + path("server.key")), ("certificate '/nowhere/c.pem'", "no such file or directory")),
