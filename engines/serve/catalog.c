@@ -204,7 +204,7 @@ static void refuse_all(struct fm_catalog_operation *operations)
 {
     while (operations != NULL) {
         struct fm_catalog_operation *next = operations->next;
-        refuse(operations, FM_ECANCELLED, "the server is ending");
+        refuse(operations, FM_EUNAVAILABLE, "the server is ending");
         operations = next;
     }
 }

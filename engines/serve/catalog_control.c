@@ -392,8 +392,11 @@ static void job_answer(struct fm_catalog *catalog, struct fm_catalog_model *mode
     model->operations = operation->next;
     operation->error = *error;
     if (error->status != 0) {
-        /* The path asked for is there; something that the model needs is not. */
-        operation->error.status = error->status == FM_ENOTFOUND ? FM_EINVAL : error->status;
+        /* The path asked for is there; something that the model needs is not. And it was not the
+         * client that cancelled a load: another server, or this one when it is back, may do it. */
+        operation->error.status = error->status == FM_ENOTFOUND    ? FM_EINVAL
+                                  : error->status == FM_ECANCELLED ? FM_EUNAVAILABLE
+                                                                   : error->status;
         (void)fm_error_prefix(
             &operation->error, operation->error.status, "failed to load '%s'%s", model->name,
             model_answers(model) ? " (what was loaded before goes on answering)" : "");

@@ -248,7 +248,7 @@ def two_processes_cannot_work_in_one_directory():
         contains(err, "is being worked on by process %d" % child.pid)
         child.kill()
         child.communicate()
-        fermata("batch", job.file, "--resume", "--quiet", "--limit", "20", code=None)
+        fermata("batch", job.file, "--resume", "--quiet", "--limit", "20")
 
 
 @test

@@ -11,8 +11,10 @@ import time
 
 from browser import Browser
 from fake_server import Server
+from serving import wait_until
 from tap import run, test
 
+PERIOD = 1  # POLL_MS of web/dashboard.js
 BUILD = os.environ["FM_BUILD_ROOT"]
 SHOTS = os.environ.get("FM_SHOTS")
 MODELS = "document.querySelectorAll('#models tr').length === 8"
@@ -116,11 +118,16 @@ def polls_ask_only_for_what_is_new():
             time.sleep(0.1)
             later = [path for path in server.requests if path.startswith("/debug/state")][count:]
         assert later and all("since=0&" not in path and "history=0" not in path for path in later), later
-        # Nothing is asked for while the page is paused.
+        # Nothing is asked for while the page is paused, but for what is under way when it is.
         browser.run("$('pause').click()")
         assert browser.run("$('status-text').textContent") == "Paused"
+        before = len(server.requests)
+        time.sleep(3 * PERIOD)  # what should not happen has no state to wait for
+        assert len(server.requests) <= before + 1, server.requests[before:]
+        before = len(server.requests)
         browser.run("$('pause').click()")
         browser.wait("$('status-text').textContent === 'Ready'")
+        wait_until(lambda: len(server.requests) > before + 1, lambda: server.requests[before:])
 
 
 @test

@@ -3,16 +3,16 @@ failures are not kept, and what is told of it is true.
 
 Runs under /usr/bin/python3 where this interpreter has no grpcio; without it the gRPC part is left out.
 """
+import functools
 import json
 import os
 import re
 import signal
 import struct
-import threading
 import time
 
 import serving
-from serving import Server, floats, sleeper, tensor
+from serving import Server, floats, in_threads, sleeper, tensor
 from tap import Skip, contains, fermata, run, test
 from with_grpc import grpc
 
@@ -281,20 +281,16 @@ def what_is_told_is_true():
 
 @test
 def many_at_once():
-    threads, rounds, kinds, wrong = 8, 60, 7, []
+    threads, rounds, kinds = 8, 60, 7
     with Server(repository("many", one=ONE), "--response-cache", "1MiB", "--loops", "2") as server:
         def ask(first):
             for i in range(rounds):
                 values = [float((first + i) % kinds)] * 1000
-                if server.infer("one", one(*values))["outputs"][0]["data"] != values:
-                    wrong.append(values[0])
-        workers = [threading.Thread(target=ask, args=(i,)) for i in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+                assert server.infer("one", one(*values))["outputs"][0]["data"] == values, values[0]
+
+        in_threads(*[functools.partial(ask, i) for i in range(threads)])
         hits, misses, _ = counts(server, "one")
-        assert not wrong and hits + misses == threads * rounds and kinds <= misses <= kinds * threads, (wrong, hits, misses)
+        assert hits + misses == threads * rounds and kinds <= misses <= kinds * threads, (hits, misses)
         assert metric(server, "fermata_response_cache_entries") == kinds
 
 

@@ -1,14 +1,14 @@
 """`fermata serve` against clients of every kind: pipelining, many at once, slow, half closed, leaving, too many, a Unix socket."""
+import functools
 import http.client
 import json
 import os
 import socket
-import threading
 import time
 
 import serving
 import tap
-from serving import ECHO, Server, sleeper, tensor
+from serving import ECHO, Server, in_threads, sleeper, tensor, wait_in_flight
 from tap import contains, test
 
 directory = serving.temporary()
@@ -50,8 +50,6 @@ def pipelined_requests_are_answered_in_order():
 
 @test
 def a_hundred_clients_at_once():
-    results = [None] * 100
-
     def one(i):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         good = 0
@@ -61,14 +59,9 @@ def a_hundred_clients_at_once():
             document = json.loads(answer.read())
             good += answer.status == 200 and document["outputs"][0]["data"] == [i, k] and document["id"] == "%d-%d" % (i, k)
         connection.close()
-        results[i] = good
+        return good
 
-    threads = [threading.Thread(target=one, args=(i,)) for i in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [10] * 100, results
+    assert in_threads(*[functools.partial(one, i) for i in range(100)]) == [10] * 100
 
 
 @test
@@ -106,7 +99,7 @@ def a_client_that_leaves_has_its_work_dropped():
     clients = [server.connect() for _ in range(5)]
     for client in clients:
         client.sendall(infer_text("long", [1, 2, 3, 4]))
-    time.sleep(0.2)
+    wait_in_flight(server, "long", 5)
     for client in clients:
         client.close()
     start = time.monotonic()

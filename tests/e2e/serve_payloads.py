@@ -1,5 +1,6 @@
 """Recorded requests: `serve --record-payloads` writes what came, perf/serve_load --replay sends it again at the same times, and a second
 recording of that says the same. Files are read here with nothing but json and base64."""
+import functools
 import base64
 import json
 import os
@@ -8,11 +9,10 @@ import socket
 import stat
 import struct
 import subprocess
-import threading
 import time
 
 import serving
-from serving import SLOW, Server, floats, tensor
+from serving import SLOW, Server, floats, in_threads, tensor
 from tap import contains, fermata, run, test
 
 LOAD = os.path.join(os.environ["FM_BUILD_ROOT"], "perf", "serve_load")
@@ -107,18 +107,17 @@ def what_came_is_in_the_file():
 def record(path, times):
     """Requests at these times (seconds), of two models, each with numbers of its own; some at once."""
     with Server(repo, "--record-payloads", path, "--no-measure", "--loops", "2") as server:
-        threads, begin = [], time.monotonic()
-        for index, at in enumerate(times):
+        begin = time.monotonic()
+
+        def send(index, at):
             time.sleep(max(0, begin + at - time.monotonic()))
             if index % 3 == 2:
-                document = {"inputs": [tensor("x", [1, 4], "FP32", [index] * 4), tensor("s", [1, 1], "BYTES", ["%d" % index])],
-                            "outputs": [{"name": "t"}, {"name": "y"}][:1 + index % 2]}
-                threads.append(threading.Thread(target=server.infer, args=("two", document)))
+                server.infer("two", {"inputs": [tensor("x", [1, 4], "FP32", [index] * 4), tensor("s", [1, 1], "BYTES", ["%d" % index])],
+                                     "outputs": [{"name": "t"}, {"name": "y"}][:1 + index % 2]})
             else:
-                threads.append(threading.Thread(target=server.infer, args=("echo", one(value=float(index), id=str(index)))))
-            threads[-1].start()
-        for thread in threads:
-            thread.join()
+                server.infer("echo", one(value=float(index), id=str(index)))
+
+        in_threads(*[functools.partial(send, index, at) for index, at in enumerate(times)])
     return requests_of(path)[0]
 
 

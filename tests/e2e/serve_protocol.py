@@ -1,4 +1,5 @@
 """`fermata serve`: the protocol by its documents, tensors in both forms, and every error a client can cause."""
+import functools
 import gzip
 import json
 import os
@@ -6,7 +7,7 @@ import struct
 
 import serving
 import tap
-from serving import ECHO, Server, echo, floats, sleeper, tensor
+from serving import ECHO, Server, beside, echo, floats, in_threads, sleeper, tensor, wait_in_flight
 from tap import contains, test
 
 directory = serving.temporary()
@@ -18,7 +19,7 @@ repo = serving.repository(
     half=echo("h:FP16[-1], f:BF16[-1]"),
     bytes_one=echo("s:BYTES[1]"),
     failing=sleeper("1ms", more="  fail_every: 1\n"),
-    slow=sleeper("400ms"),
+    slow=sleeper("1s"),
     **{"odd name %": ECHO})
 os.makedirs(os.path.join(repo, "broken", "1"))
 with open(os.path.join(repo, "broken", "1", "model.onnx"), "w") as file:
@@ -229,24 +230,14 @@ def too_large_a_body():
 
 @test
 def a_failing_model_answers_500_and_is_logged():
-    contains(server.infer("failing", {"id": "r-1", "inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]}, 500)["error"], "")
+    contains(server.infer("failing", {"id": "r-1", "inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]}, 500)["error"], "injected failure of batch ")
     contains(server.wait_log("inference_failed"), "model=failing", "request_id=r-1")
 
 
 @test
 def a_full_queue_answers_503_and_says_when_to_come_back():
-    import threading
     document = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
-    results = []
-
-    def one():
-        results.append(server.request("POST", "/v2/models/slow/infer", document))
-
-    threads = [threading.Thread(target=one) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = in_threads(*[functools.partial(server.request, "POST", "/v2/models/slow/infer", document)] * 8)
     refused = [row for row in results if row[0] == 503]
     assert refused and len(refused) < 8, [row[0] for row in results]
     assert all(row[0] in (200, 503) for row in results)
@@ -256,15 +247,12 @@ def a_full_queue_answers_503_and_says_when_to_come_back():
 
 @test
 def a_deadline_that_passes_answers_503():
-    import threading
     body = {"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]}
-    first = threading.Thread(target=lambda: server.infer("slow", body))
-    first.start()
-    import time
-    time.sleep(0.1)
+    join = beside(functools.partial(server.infer, "slow", body))
+    wait_in_flight(server, "slow", 1)
     answer = server.infer("slow", dict(body, parameters={"timeout": 50000}), 503)
     contains(answer["error"], "Request timeout expired")
-    first.join()
+    join()
 
 
 @test

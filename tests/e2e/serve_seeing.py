@@ -8,14 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import prometheus_text
 import serving
 import tap
 from hostile import settled
-from serving import SLOW, Server, tensor
+from serving import SLOW, Server, in_threads, tensor
 from tap import ROOT, Skip, test
 
 BUILD = os.environ["FM_BUILD_ROOT"]
@@ -124,11 +123,7 @@ def a_pipeline_counts_for_its_models():
 
     before = {name: counts(name) for name in ("both", "first", "second")}
     document = {"inputs": [tensor("x", [4], "FP32", [1, 2, 3, 4])]}
-    threads = [threading.Thread(target=lambda: [server.infer("both", document) for _ in range(10)]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[lambda: [server.infer("both", document) for _ in range(10)]] * 4)
     after = {name: counts(name) for name in before}
     for name in before:
         rows, runs, answers = (after[name][i] - before[name][i] for i in range(3))
