@@ -2,12 +2,13 @@
 
     calls.py RESULTS.json        FERMATA and FM_SOURCE_ROOT name the program and the sources; tools/conformance runs it
 
-Owns: what is called and what counts as right. The repository control has a server of its own, in mode explicit.
+Owns: what is called and what counts as right. The repository control has a server of its own, in mode explicit; so has security.
 """
 import base64
 import json
 import os
 import queue
+import ssl
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from importlib.metadata import version
 import tritonclient.utils.shared_memory as shared_memory
 from tritonclient.utils import InferenceServerException
 
+import certificates
 import models
 import results
 import serving
@@ -605,19 +607,105 @@ def load_files(c):
     gone(c, "mine")
 
 
+# --- security, on a server with TLS and tokens
+
+
+TOKEN = "conformance-token-0123456789"
+
+
+def secured(c, client=None, **options):
+    """A client that trusts the authority of the server's certificate; `client`: shows a certificate of its own."""
+    path = lambda name: os.path.join(c.server.folder, name)
+    key, chain = (path(client + ".key"), path(client + ".pem")) if client else (None, None)
+    if c.kind == "http":
+        own = {"keyfile": key, "certfile": chain} if client else {}
+        return Client(c.kind, c.server, ssl=True, ssl_options={"ca_certs": path("authority.pem"), **own}, **options)
+    if c.kind == "http.aio":
+        context = ssl.create_default_context(cafile=path("authority.pem"))
+        if client:
+            context.load_cert_chain(chain, key)
+        return Client(c.kind, c.server, ssl=True, ssl_context=context, **options)
+    return Client(c.kind, c.server, ssl=True, root_certificates=path("authority.pem"), private_key=key, certificate_chain=chain, **options)
+
+
+def reaches(c):
+    """Whether the server says that it is alive. A connection that is refused has no words that all clients share."""
+    try:
+        return c.is_server_live()
+    except Exception:
+        return False
+
+
+@case("security", "ssl: an authority of one's own, a certificate of the client's")
+def tls(c):
+    one = secured(c, "client")
+    check_simple(one.infer("simple", simple_inputs(one), headers={"Authorization": "Bearer " + TOKEN} if one.is_http else {"authorization": "Bearer " + TOKEN}))
+    one.close()
+
+
+@case("security", "ssl: without a certificate, with a stranger's, without ssl")
+def tls_refused(c):
+    for client in (None, "stranger"):
+        one = secured(c, client)
+        assert not reaches(one)
+        one.close()
+    assert not reaches(c)
+
+
+@case("security", "tokens in headers: none, a wrong one, one that may not load")
+def tokens(c):
+    one = secured(c, "client")
+    name = "Authorization" if one.is_http else "authorization"
+    refused(lambda: one.infer("simple", simple_inputs(one)), "token")
+    refused(lambda: one.infer("simple", simple_inputs(one), headers={name: "Bearer " + TOKEN[::-1]}), "token")
+    refused(lambda: one.unload_model("simple", headers={name: "Bearer " + TOKEN}), "control")
+    one.close()
+
+
+@case("security", "register_plugin: a token for every call")
+def plugin(c):
+    from tritonclient._plugin import InferenceServerClientPlugin
+
+    class Bearer(InferenceServerClientPlugin):
+        def __call__(self, request):
+            request.headers["authorization"] = "Bearer " + TOKEN
+
+    one = secured(c, "client")
+    one.client.register_plugin(Bearer())
+    check_simple(one.infer("simple", simple_inputs(one)))
+    assert one.is_model_ready("simple")
+    one.client.unregister_plugin()
+    refused(lambda: one.infer("simple", simple_inputs(one)), "token")
+    one.close()
+
+
+def secure_server(path, folder):
+    certificates.usual(folder)
+    tokens = os.path.join(folder, "tokens")
+    with open(os.path.join(folder, "tokens"), "w") as file:
+        file.write("conformance %s infer read\n" % TOKEN)
+    os.chmod(tokens, 0o600)
+    name = lambda one: os.path.join(folder, one)
+    server = serving.Server(path, "--tls-cert", name("server.pem"), "--tls-key", name("server.key"), "--tls-client-ca", name("authority.pem"),
+                            "--token-file", tokens)
+    server.folder = folder
+    return server
+
+
 def run(results_path):
     kinds = sys.argv[2:] or KINDS
-    directory = serving.temporary()
+    directory, folder = serving.temporary(), serving.temporary()
     paths = models.repository(directory.name)
     rows = results.Results(version("tritonclient"))
     # Accelerators enough, because it is not overload that is tried here: `slow` holds one for long.
-    with serving.Server(*paths, "--accelerators", 4, "--allow-client-shm") as server, serving.Server(paths[0], "--model-control-mode", "explicit") as explicit:
+    with serving.Server(*paths, "--accelerators", 4, "--allow-client-shm") as server, serving.Server(paths[0], "--model-control-mode", "explicit") as explicit, \
+            secure_server(paths[0], folder.name) as secure:
         slow_inputs.metadata = server.get("/v2/models/slow")["inputs"][0]
         for kind in kinds:
-            clients = {False: Client(kind, server), True: Client(kind, explicit)}
+            clients = {None: Client(kind, server), "repository": Client(kind, explicit), "security": Client(kind, secure)}
             for area, name, of, function in cases:
                 if kind in of:
-                    rows.run(area, name, kind, function, clients[area == "repository"])
+                    rows.run(area, name, kind, function, clients.get(area, clients[None]))
             for one in clients.values():
                 one.close()
     rows.save(results_path)
