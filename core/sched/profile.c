@@ -79,6 +79,25 @@ int fm_profile_add(struct fm_profile *profile, const struct fm_profile_point *po
     return 0;
 }
 
+int fm_profile_add_samples(struct fm_profile *profile, uint32_t batch, const uint64_t *sorted_ns,
+                           uint32_t count)
+{
+    FM_ASSERT(count > 0);
+    uint64_t sum_ns = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sum_ns += sorted_ns[i];
+    }
+    struct fm_profile_point point = {.batch = batch, .sample_count = count};
+    const uint64_t latencies[] = {[FM_PROFILE_MEAN] = sum_ns / count,
+                                  [FM_PROFILE_P50] = sorted_ns[count / 2],
+                                  [FM_PROFILE_P90] = sorted_ns[count * 9 / 10],
+                                  [FM_PROFILE_P99] = sorted_ns[count - 1]};
+    for (uint32_t i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
+        point.latency_ns[i] = latencies[i] > 0 ? latencies[i] : 1;
+    }
+    return fm_profile_add(profile, &point, NULL);
+}
+
 int fm_profile_add_affine(struct fm_profile *profile, uint64_t alpha_ns, uint64_t beta_ns,
                           uint32_t batch_max, struct fm_error *reterr)
 {

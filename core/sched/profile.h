@@ -62,6 +62,9 @@ enum fm_profile_statistic fm_profile_statistic_parse(const char *name);
  */
 int FM_NODISCARD fm_profile_add(struct fm_profile *profile, const struct fm_profile_point *point,
                                 struct fm_error *reterr);
+/* A point of `count` latencies of a batch, in ascending order. The error codes are the same. */
+int FM_NODISCARD fm_profile_add_samples(struct fm_profile *profile, uint32_t batch,
+                                        const uint64_t *sorted_ns, uint32_t count);
 /* One line alpha*b + beta as a profile of two points, for emulation and tests. */
 int FM_NODISCARD fm_profile_add_affine(struct fm_profile *profile, uint64_t alpha_ns,
                                        uint64_t beta_ns, uint32_t batch_max,

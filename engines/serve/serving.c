@@ -7,28 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sched/warmup.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/log.h"
 #include "host/os/os.h"
 #include "host/runtime/profile_file.h"
-
-/* For a model without a profile: so long it is measured when it is loaded. */
-#define MEASURE_NS         UINT64_C(300000000)
-#define MEASURE_ONE_NS     UINT64_C(60000000)
-#define MEASURE_LARGEST_NS UINT64_C(4000000000)
-#define MEASURE_RUNS       20u
-#define MEASURE_RUNS_MIN   3u
-/* Where it cannot be measured: until batches have run. */
-#define GUESS_ALPHA_NS UINT64_C(1000000)
-#define GUESS_BETA_NS  UINT64_C(1000000)
-/* An SLO where none is given: nothing that is not overload is dropped. */
-#define SLO_LEAST_NS  UINT64_C(10000000000)
-#define SLO_LATENCIES 20u
-/* So many batches of a size say what it takes; and by so much they have to differ to be believed.
- */
-#define LEARN_BATCHES  8u
-#define LEARN_PERMILLE 250u
 
 /* --- latencies ---------------------------------------------------------------------------------
  */
@@ -40,36 +24,19 @@ static int compare_ns(const void *left, const void *right)
     return one < other ? -1 : one > other;
 }
 
-static int point_add(struct fm_profile *profile, uint32_t batch, const uint64_t *sorted,
-                     uint32_t count)
-{
-    uint64_t sum_ns = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        sum_ns += sorted[i];
-    }
-    struct fm_profile_point point = {.batch = batch, .sample_count = count};
-    uint64_t p50_ns = sorted[count / 2];
-    uint64_t p90_ns = sorted[(count * 9) / 10];
-    point.latency_ns[FM_PROFILE_MEAN] = sum_ns / count > 0 ? sum_ns / count : 1;
-    point.latency_ns[FM_PROFILE_P50] = p50_ns > 0 ? p50_ns : 1;
-    point.latency_ns[FM_PROFILE_P90] = p90_ns > 0 ? p90_ns : 1;
-    point.latency_ns[FM_PROFILE_P99] = sorted[count - 1] > 0 ? sorted[count - 1] : 1;
-    return fm_profile_add(profile, &point, NULL);
-}
-
-/* One batch size. The first run does not count, unless it took so long that once has to do. */
+/* One batch size. */
 static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profile *profile)
 {
-    uint64_t samples[MEASURE_RUNS];
+    uint64_t samples[FM_WARMUP_RUNS_MAX];
     uint64_t took_ns;
     int status = fm_model_try(model, 0, batch, &took_ns, NULL);
     uint64_t start_ns = fm_os_now_ns();
     uint32_t count = 0;
-    if (took_ns >= MEASURE_ONE_NS) {
+    bool once = status == 0 && fm_warmup_counts_first(took_ns);
+    if (once) {
         samples[count++] = took_ns;
     }
-    while (status == 0 && took_ns < MEASURE_ONE_NS && count < MEASURE_RUNS &&
-           (count < MEASURE_RUNS_MIN || fm_os_now_ns() - start_ns < MEASURE_ONE_NS)) {
+    while (status == 0 && !once && fm_warmup_repeats(count, fm_os_now_ns() - start_ns)) {
         status = fm_model_try(model, 0, batch, &took_ns, NULL);
         samples[count++] = took_ns;
     }
@@ -77,43 +44,17 @@ static int measure_batch(struct fm_model *model, uint32_t batch, struct fm_profi
         return status;
     }
     qsort(samples, count, sizeof samples[0], compare_ns);
-    return point_add(profile, batch, samples, count);
+    return fm_profile_add_samples(profile, batch, samples, count);
 }
 
-/* The largest batch that does not seem to take far longer than is well spent; 0: measured already.
- */
-static uint32_t measure_next(const struct fm_profile *profile, uint32_t batch_max,
-                             uint32_t measured)
-{
-    uint32_t next = batch_max;
-    while (next > measured &&
-           fm_profile_latency_ns(profile, FM_PROFILE_MEAN, next) > MEASURE_LARGEST_NS) {
-        next /= 2;
-    }
-    return next > measured ? next : 0;
-}
-
-/*
- * Powers of two as far as the time goes, and the largest, which says how throughput grows. Of a
- * slow model a second size is worth its time: nothing larger than what was measured ever runs, so
- * nobody would learn better later.
- */
 static int measure(struct fm_model *model, uint32_t batch_max, struct fm_profile *profile)
 {
     uint64_t start_ns = fm_os_now_ns();
-    uint32_t measured = 1;
-    int status = measure_batch(model, 1, profile);
-    for (uint32_t batch = 2; status == 0 && batch < batch_max; batch *= 2) {
-        uint64_t next_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch);
-        next_ns *= next_ns < MEASURE_ONE_NS ? MEASURE_RUNS_MIN + 1 : 1;
-        if (fm_os_now_ns() - start_ns + next_ns > MEASURE_NS) {
-            break;
-        }
+    uint32_t batch;
+    int status = 0;
+    while (status == 0 &&
+           (batch = fm_warmup_next(profile, batch_max, fm_os_now_ns() - start_ns)) != 0) {
         status = measure_batch(model, batch, profile);
-        measured = batch;
-    }
-    while (status == 0 && (measured = measure_next(profile, batch_max, measured)) != 0) {
-        status = measure_batch(model, measured, profile);
     }
     return status;
 }
@@ -147,17 +88,9 @@ static int profile_find(struct fm_model *model, const char *path, bool measures,
     if (measures && measure(model, batch_max, profile) == 0) {
         return 0;
     }
-    *profile = (struct fm_profile){0};
     *ret_source = FM_SERVING_GUESSED;
-    return fm_profile_add_affine(profile, GUESS_ALPHA_NS, GUESS_BETA_NS, batch_max, reterr);
-}
-
-static uint64_t slo_choose(uint64_t latency_ns)
-{
-    uint64_t slo_ns = latency_ns < FM_SCHED_TIME_MAX_NS / SLO_LATENCIES / 4
-                          ? latency_ns * SLO_LATENCIES
-                          : FM_SCHED_TIME_MAX_NS / 4;
-    return slo_ns > SLO_LEAST_NS ? slo_ns : SLO_LEAST_NS;
+    fm_warmup_guess(batch_max, profile);
+    return 0;
 }
 
 /* --- into the pool -----------------------------------------------------------------------------
@@ -294,7 +227,7 @@ static int model_create(struct fm_serving *serving, const struct fm_serving_opti
         return status;
     }
     if (!serving->slo_given) {
-        serving->slo_ns = slo_choose(slowest_ns);
+        serving->slo_ns = fm_warmup_slo_ns(slowest_ns);
     }
     for (uint32_t type = 0; type < serving->type_count; type++) {
         const struct fm_model *model = serving->options.models[type];
@@ -339,7 +272,7 @@ static int pipeline_create(struct fm_serving *serving, const struct fm_serving_o
         latency_ns += slowest_ns;
     }
     if (!serving->slo_given) {
-        serving->slo_ns = slo_choose(latency_ns);
+        serving->slo_ns = fm_warmup_slo_ns(latency_ns);
     }
     const struct fm_pool_stages_options stages = {
         .servable = servable, .models = models, .slo_ns = serving->slo_ns};
@@ -432,65 +365,18 @@ bool fm_serving_destroy(struct fm_serving *serving)
 /* --- following ---------------------------------------------------------------------------------
  */
 
-/* What batches of a size took since the last look; 0: too few to say. */
-static uint64_t recent_ns(struct fm_serving *serving, uint32_t batch)
-{
-    const struct fm_batch_row_total *now = &serving->totals.rows[batch];
-    struct fm_batch_row_total *before = &serving->learnt[batch];
-    uint64_t batches = now->batches - before->batches;
-    if (batches < LEARN_BATCHES) {
-        return 0;
-    }
-    uint64_t ns = now->input_ns - before->input_ns + now->infer_ns - before->infer_ns +
-                  now->output_ns - before->output_ns;
-    *before = *now;
-    return ns / batches > 0 ? ns / batches : 1;
-}
-
-static void point_set(struct fm_profile *profile, uint32_t batch, uint64_t latency_ns)
-{
-    struct fm_profile_point point = {.batch = batch, .sample_count = LEARN_BATCHES};
-    for (uint32_t i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
-        point.latency_ns[i] = latency_ns;
-    }
-    for (uint32_t i = 0; i < profile->point_count; i++) {
-        if (profile->points[i].batch == batch) {
-            profile->points[i] = point;
-            return;
-        }
-    }
-    int status = fm_profile_add(profile, &point, NULL);
-    (void)status; /* FM_ELIMIT: what is there already says enough */
-}
-
-/* Latencies that turn out to be others: of a model that could not be measured, or whose real inputs
- * are not like those it was measured with. */
+/* What batches take moves the profile, and with it what the scheduler plans by. */
 static void profile_follow(struct fm_serving *serving)
 {
     struct fm_profile *profile = &serving->profiles[0];
-    bool changed = false;
-    for (uint32_t batch = 1; batch < serving->totals.row_count; batch++) {
-        uint64_t measured_ns = recent_ns(serving, batch);
-        if (measured_ns == 0) {
-            continue;
-        }
-        uint64_t known_ns = fm_profile_latency_ns(profile, FM_PROFILE_MEAN, batch);
-        uint64_t apart_ns =
-            measured_ns > known_ns ? measured_ns - known_ns : known_ns - measured_ns;
-        if (serving->source == FM_SERVING_GUESSED) {
-            *profile = (struct fm_profile){0};
-            serving->source = FM_SERVING_MEASURED;
-        } else if (apart_ns <= known_ns / 1000 * LEARN_PERMILLE) {
-            continue;
-        }
-        point_set(profile, batch, measured_ns);
-        changed = true;
-    }
-    if (!changed) {
+    bool guessed = serving->source == FM_SERVING_GUESSED;
+    if (!fm_warmup_follow(profile, &guessed, serving->totals.rows, serving->learnt,
+                          serving->totals.row_count)) {
         return;
     }
+    serving->source = guessed ? FM_SERVING_GUESSED : FM_SERVING_MEASURED;
     if (!serving->slo_given) {
-        serving->slo_ns = slo_choose(fm_profile_latency_ns(profile, FM_PROFILE_MEAN, 1));
+        serving->slo_ns = fm_warmup_slo_ns(fm_profile_latency_ns(profile, FM_PROFILE_MEAN, 1));
         serving->options.slo_ns = serving->slo_ns;
     }
     /* Without memory it stays as it is, and is tried again when it differs more. */

@@ -48,6 +48,24 @@ TEST(points_are_sorted_and_checked)
     CHECK_INT_EQ(add(&profile, 99, 1000), FM_ELIMIT);
 }
 
+TEST(samples_become_a_point)
+{
+    static const uint64_t sorted_ns[] = {10, 20, 30, 40, 50, 60, 70, 80, 90, 150};
+    static const uint64_t none = 0;
+    struct fm_profile profile = {0};
+    CHECK_INT_EQ(fm_profile_add_samples(&profile, 4, sorted_ns, 10), 0);
+    const struct fm_profile_point *point = &profile.points[0];
+    CHECK_UINT_EQ(point->batch, 4);
+    CHECK_UINT_EQ(point->sample_count, 10);
+    CHECK_UINT_EQ(point->latency_ns[FM_PROFILE_MEAN], 60);
+    CHECK_UINT_EQ(point->latency_ns[FM_PROFILE_P50], 60);
+    CHECK_UINT_EQ(point->latency_ns[FM_PROFILE_P90], 150);
+    CHECK_UINT_EQ(point->latency_ns[FM_PROFILE_P99], 150);
+    CHECK_INT_EQ(fm_profile_add_samples(&profile, 4, sorted_ns, 1), FM_EEXIST);
+    CHECK_INT_EQ(fm_profile_add_samples(&profile, 8, &none, 1), 0);
+    CHECK_UINT_EQ(profile.points[1].latency_ns[FM_PROFILE_P50], 1);
+}
+
 TEST(latency_interpolates_and_extrapolates)
 {
     struct fm_profile profile = {0};
