@@ -2,11 +2,12 @@
  * Runs any LLVMFuzzerTestOneInput as a plain program: seeds, then mutations of them that depend on
  * nothing but --seed. Prints TAP.
  *
- *   fuzz_x [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]
+ *   fuzz_x [--seed N] [--runs N] [--only N] [--smoke] [--canary] [--write-seeds DIR] [FILE...]
  *
  * Seeds are the target's own and what tests/fuzz/corpus/x holds: inputs that libFuzzer found to
  * take other paths. FILEs replace both. --only runs one mutation, for a debugger. --smoke is what
- * meson runs: the defaults. --canary runs only the proof that the target can fail. When the target
+ * meson runs: the defaults. --canary runs only the proof that the target can fail. --write-seeds
+ * writes the target's own seeds as files, for libFuzzer to begin with. When the target
  * crashes, the last line says how to repeat that one run. With -Dlibfuzzer=true the linker takes
  * libFuzzer's main() instead of this one. Thread rule: one thread.
  */
@@ -31,6 +32,7 @@ struct options {
     uint64_t only;
     bool has_only;
     bool canary;
+    const char *seeds_to; /* NULL: nowhere */
 };
 
 struct input {
@@ -138,6 +140,23 @@ static bool seeds_add_corpus(const char *program, uint8_t *scratch)
     }
     free(entries);
     return good;
+}
+
+static int seeds_write(const char *directory)
+{
+    for (size_t i = 0; i < seed_count; i++) {
+        char path[4096];
+        (void)snprintf(path, sizeof(path), "%.4000s/seed-%zu", directory, i);
+        FILE *file = fopen(path, "wbe");
+        bool good = file != NULL && fwrite(seeds[i].data, 1, seeds[i].size, file) == seeds[i].size;
+        good = (file != NULL && fclose(file) == 0) && good;
+        if (!good) {
+            fprintf(stderr, "cannot write %s: %s\n", path, strerror(errno));
+            return 2;
+        }
+    }
+    printf("%zu seeds are in %s\n", seed_count, directory);
+    return 0;
 }
 
 /* --- Mutation --- */
@@ -310,6 +329,9 @@ static int options_read(int argc, char **argv, struct options *options, uint8_t 
             options->has_only = true;
         } else if (strcmp(argv[i], "--canary") == 0) {
             options->canary = true;
+        } else if (strcmp(argv[i], "--write-seeds") == 0 && i + 1 < argc) {
+            options->seeds_to = argv[++i];
+            continue;
         } else if (strcmp(argv[i], "--smoke") != 0 && argv[i][0] == '-') {
             number = NULL;
             i = argc;
@@ -318,7 +340,8 @@ static int options_read(int argc, char **argv, struct options *options, uint8_t 
         }
         char *end = NULL;
         if (i >= argc || (number != NULL && i + 1 >= argc)) {
-            fputs("usage: [--seed N] [--runs N] [--only N] [--smoke] [--canary] [FILE...]\n",
+            fputs("usage: [--seed N] [--runs N] [--only N] [--smoke] [--canary] "
+                  "[--write-seeds DIR] [FILE...]\n",
                   stderr);
             return 2;
         }
@@ -343,6 +366,9 @@ int main(int argc, char **argv)
     crashes_watch();
     if (seed_count == 0) {
         seeds_add_built_in(scratch);
+        if (options.seeds_to != NULL) {
+            return seeds_write(options.seeds_to);
+        }
         if (!seeds_add_corpus(argv[0], scratch)) {
             return 2;
         }
