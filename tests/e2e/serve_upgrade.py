@@ -6,6 +6,7 @@ The gRPC clients run under /usr/bin/python3 where this interpreter has no grpcio
 import os
 import base64
 import ctypes
+import functools
 import http.client
 import json
 import re
@@ -17,8 +18,9 @@ import time
 
 import serving
 import tap
+from clients import Clients
 from hostile import INFER, STREAM, infer_message, member
-from serving import ECHO, SLOW, floats, sleeper, tensor
+from serving import ECHO, SLOW, beside, floats, sleeper, tensor, wait_in_flight, wait_until
 from tap import test
 from with_grpc import grpc
 
@@ -29,13 +31,6 @@ directory = serving.temporary()
 repo = serving.repository(os.path.join(directory.name, "models"), echo=ECHO, slow=sleeper("5ms", batch=8))
 POOL = ("--no-measure", "--no-admission", "--slo", "60s", "--exit-timeout", "60s")
 BODY = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", [1, 2, 3, 4])]})
-
-
-def wait_until(holds, what, seconds=60):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.01)
 
 
 class Server(serving.Server):
@@ -123,23 +118,17 @@ class Server(serving.Server):
                     pass
 
 
-class Load:
+class Load(Clients):
     """Clients that send on and on and check every answer: that it is theirs, and that it comes. Nothing may be refused."""
 
     def __init__(self, server, unix_path):
-        self.server, self.lock, self.counts, self.broken = server, threading.Lock(), {}, []
-        self.ends = threading.Event()
-        self.threads = [threading.Thread(target=self.guarded, args=(self.rest, None, i)) for i in range(4)]
-        self.threads.append(threading.Thread(target=self.guarded, args=(self.rest, unix_path, 4)))
+        super().__init__(server)
+        self.counts = {}
+        for i in range(5):
+            self.add(self.rest, unix_path if i == 4 else None, i)
         if grpc is not None:
-            self.threads += [threading.Thread(target=self.guarded, args=(run,)) for run in (self.unary, self.unary, self.stream, self.stream)]
-
-    def guarded(self, run, *arguments):
-        try:
-            run(*arguments)
-        except Exception as error:
-            with self.lock:
-                self.broken.append((run.__name__, repr(error)))
+            for run in (self.unary, self.stream) * 2:
+                self.add(run)
 
     def count(self, kind, answers=1):
         with self.lock:
@@ -171,9 +160,6 @@ class Load:
                 self.count("unix" if unix_path else "rest")
             connection.close()
 
-    def channel(self):
-        return grpc.insecure_channel("127.0.0.1:%d" % self.server.grpc_port, [("grpc.use_local_subchannel_pool", 1)])
-
     def unary(self):
         with self.channel() as channel:
             infer, turn = channel.unary_unary(INFER), 0
@@ -190,17 +176,8 @@ class Load:
         """Streams of 40 requests, 8 of them under way at a time; across upgrades, all of them answered, in order."""
         with self.channel() as channel:
             while not self.ends.is_set():
-                names, turn = ["n%d" % i for i in range(40)], threading.Semaphore(8)
-
-                def messages():
-                    for name in names:
-                        turn.acquire()
-                        yield infer_message("slow", [1, 4], floats(1, 2, 3, 4), more=member(3, name))
-
-                got = []
-                for answer in channel.stream_stream(STREAM)(messages(), timeout=60):
-                    got += [one.decode() for one in re.findall(rb"\x1a.(n\d+)", answer)]
-                    turn.release()
+                names = ["n%d" % i for i in range(40)]
+                got = list(self.answers(channel, "slow", names))
                 assert got == names, got
                 self.count("stream", 40)
 
@@ -216,19 +193,15 @@ class Load:
         assert not self.broken, self.broken[:3]
 
     def __enter__(self):
-        for thread in self.threads:
-            thread.start()
+        self.start()
         kinds = 2 if grpc is None else 4
         wait_until(lambda: len(self.counts) == kinds or self.broken, lambda: "no answers: %r" % self.counts)
         return self
 
-    def __exit__(self, *what):
+    def __exit__(self, kind, *_):
         self.ends.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client still waits for an answer"
-        if what[0] is None:
-            assert not self.broken, self.broken[:3]
+        if kind is None:
+            self.join()
 
 
 @test
@@ -466,14 +439,11 @@ def a_termination_while_it_leaves():
         idle = server.connect()
         idle.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")
-        answers = []
-        waiting = threading.Thread(target=lambda: answers.append(server.infer("second", BODY)["outputs"][0]["shape"]))
-        waiting.start()
-        wait_until(lambda: 'fermata_model_requests_in_flight{model="second",version="1"} 1' in server.request("GET", "/metrics")[2].decode(), "no request")
+        join = beside(functools.partial(server.infer, "second", BODY))
+        wait_in_flight(server, "second", 1)
         server.upgrade()
         server.process.send_signal(signal.SIGTERM)
-        waiting.join()
-        assert answers == [[1, 4]], answers
+        assert join()[0]["outputs"][0]["shape"] == [1, 4]
         while idle.recv(1000):
             pass
         assert server.process.wait(60) == 0
