@@ -19,9 +19,9 @@
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
 
-/* In the order of enum fm_sched_policy_kind, as far as accelerators can do what they ask for. */
-static const char *const policies[] = {"deferred", "eager",    "latest",    "timeout",  "target",
-                                       "nexus",    "shepherd", "clockwork", "symphony", NULL};
+/* All but shepherd, which stops batches that run: no accelerator here can. */
+static const char *const policies[] = {"deferred", "eager",     "latest",   "timeout", "target",
+                                       "nexus",    "clockwork", "symphony", NULL};
 static const char *const goals[] = {"balanced", "efficiency", "latency", NULL};
 
 static const char *const tls_client_modes[] = {"require", "optional", NULL};
@@ -430,7 +430,7 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .metrics_port = (uint16_t)fm_call_integer(call, "metrics-port"),
         .loops = (uint32_t)fm_call_integer(call, "loops"),
         .emulated = fm_call_flag(call, "emulated"),
-        .policy = (enum fm_sched_policy_kind)fm_call_choice(call, "policy"),
+        .policy = fm_sched_policy_parse(policies[fm_call_choice(call, "policy")]),
         .goal_given = fm_call_given(call, "goal"),
         .goal = fm_call_given(call, "goal") ? (enum fm_sched_goal)fm_call_choice(call, "goal")
                                             : FM_SCHED_GOAL_BALANCED,

@@ -426,8 +426,9 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
     if (options->policy_given && !fm_sched_policy_mixes(pool->options.policy, options->policy)) {
         return fm_error_set(reterr, FM_EINVAL,
                             "model '%s' has policy %s, which cannot be mixed with the server's "
-                            "policy %s: nexus, shepherd and clockwork choose among all models at "
-                            "once, so give one of them to all with --policy",
+                            "policy %s: what chooses among all models at once is for all or for "
+                            "none, so give it to all with --policy (nexus or clockwork; "
+                            "shepherd is for simulations)",
                             options->name, fm_sched_policy_name(options->policy),
                             fm_sched_policy_name(pool->options.policy));
     }

@@ -144,6 +144,11 @@ def what_does_not_mix_is_refused():
     with Server(repo, "--policy", "nexus") as server:
         assert policy_of(server, "bad") == "nexus" and policy_of(server, "good") == "nexus"
         server.infer("bad", REQUEST)
+    # It stops batches that run: simulated accelerators can, others cannot.
+    contains(fermata("serve", repo, *serving.ANY_PORTS, "--policy", "shepherd", code=2)[1], "--policy", "shepherd", "symphony")
+    repository("mix", bad=emulated("policy: shepherd\n"))
+    with Server(repo) as server:
+        contains("\n".join(server.log), "has policy shepherd, which cannot be mixed", "shepherd is for simulations")
 
 
 @test
