@@ -59,9 +59,9 @@ static int run(const struct fm_call *call)
 
 const struct fm_command fm_command_serve = {
     .name = "serve",
-    .summary = "answer inference requests over HTTP",
-    .description = "Speaks the Open Inference Protocol v2 (REST, with Triton's binary tensors): "
-                   "any client of that protocol works, and so does curl. "
+    .summary = "answer inference requests over HTTP and gRPC",
+    .description = "Speaks the Open Inference Protocol v2 (gRPC, and REST with Triton's binary "
+                   "tensors): any client of that protocol works, and so does curl. "
                    "A pipeline is a model there too.\n\n"
                    "It listens at once and is ready when all models are loaded (GET "
                    "/v2/health/ready). A model that does not load is logged, "
