@@ -14,14 +14,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
 
 
-def options_parse(text, **more):
+def options_parse(text, rounds=5, seconds=3.0, **more):
     """--quick is for a smoke test: everything runs, nothing is measured well enough to be believed."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", nargs="?", default=os.path.join(ROOT, "build"))
     parser.add_argument("--quick", action="store_true", help="a smoke test: short, and bars are not judged")
     parser.add_argument("--json", action="store_true", help="the results as JSON, too")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--seconds", type=float, default=seconds)
     for name, arguments in more.items():
         parser.add_argument("--" + name.replace("_", "-"), **arguments)
     options = parser.parse_args()

@@ -57,6 +57,11 @@ def reload():
 
 
 @test
+def soak():
+    quick("serve_soak")
+
+
+@test
 def answers_are_checked():
     with Echo(BUILD) as echo:
         for protocol in "http", "grpc":
