@@ -58,6 +58,18 @@ const char *fm_catalog_entry_override(const struct fm_catalog_entry *entry,
     return files != NULL ? files->config : NULL;
 }
 
+struct fm_catalog_operation *fm_catalog_operation_part_end(struct fm_catalog_operation *operation)
+{
+    struct fm_catalog_operation *whole = operation->whole != NULL ? operation->whole : operation;
+    if (operation != whole) {
+        fm_free(operation);
+    }
+    if (whole->parts > 0) {
+        whole->parts--;
+    }
+    return whole->parts == 0 ? whole : NULL;
+}
+
 /* --- Asking --- */
 
 void fm_catalog_add_reader(struct fm_catalog *catalog, struct fm_catalog_reader *reader,
@@ -91,6 +103,9 @@ static void refuse(struct fm_catalog_operation *operation, int status, const cha
 void fm_catalog_submit(struct fm_catalog *catalog, struct fm_catalog_operation *operation)
 {
     FM_ASSERT(operation->reader != NULL && operation->done != NULL);
+    operation->whole = NULL;
+    operation->parts = 0;
+    operation->begun = false;
     fm_mutex_lock(&catalog->lock);
     /* START and STOP are the server's own, and are never too many. */
     bool full = catalog->operation_count >= FM_CATALOG_OPERATIONS_MAX &&
@@ -204,7 +219,10 @@ static void refuse_all(struct fm_catalog_operation *operations)
 {
     while (operations != NULL) {
         struct fm_catalog_operation *next = operations->next;
-        refuse(operations, FM_EUNAVAILABLE, "the server is ending");
+        struct fm_catalog_operation *whole = fm_catalog_operation_part_end(operations);
+        if (whole != NULL) {
+            refuse(whole, FM_EUNAVAILABLE, "the server is ending");
+        }
         operations = next;
     }
 }

@@ -175,9 +175,11 @@ struct fm_catalog_operation {
     /* For the catalog. */
     struct fm_loop_task task;
     struct fm_catalog_operation *next;
-    struct fm_catalog_files *taken;
+    struct fm_catalog_operation *whole; /* that this is a part of; NULL: an operation itself */
+    size_t parts;                       /* that are not through; 0: it is in one piece */
+    bool begun;                         /* the model's job is this one's */
+    bool settled;                       /* the view of `generation` shows the outcome */
     uint64_t generation;
-    bool settled;
 };
 
 /* --- Events, for the log --- */

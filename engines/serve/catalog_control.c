@@ -247,7 +247,6 @@ static int model_load(struct fm_catalog *catalog, struct fm_catalog_model *model
     }
     model->wanted = true;
     model->busy = true;
-    model->drop = false;
     catalog->busy_count++;
     catalog->dirty = true;
     fm_mutex_lock(&catalog->lock);
@@ -386,7 +385,7 @@ static void job_answer(struct fm_catalog *catalog, struct fm_catalog_model *mode
                        const struct fm_error *error)
 {
     struct fm_catalog_operation *operation = model->operations;
-    if (operation == NULL || !operation->settled) {
+    if (operation == NULL || !operation->begun) {
         return;
     }
     model->operations = operation->next;
@@ -437,6 +436,28 @@ static void stop_check(struct fm_catalog *catalog)
     }
 }
 
+/*
+ * What answers from now on came with the job's files, or from the repository as it was then. When
+ * nothing came of the job, and an older copy goes on answering, that one's files stay the model's;
+ * a configuration of its own says nothing about the repository's, which are still to be tried.
+ */
+static void job_keep(struct fm_catalog_model *model)
+{
+    struct fm_catalog_job *job = &model->job;
+    bool taken = false;
+    for (size_t i = 0; i < job->result_count; i++) {
+        taken = taken || job->results[i].error.status == 0;
+    }
+    if (taken || !model_answers(model)) {
+        fm_catalog_files_unref(model->files);
+        model->files = taken ? job->files : NULL;
+        job->files = taken ? NULL : job->files;
+    } else if (job->operation != NULL) {
+        return;
+    }
+    model->stamp = job->stamp;
+}
+
 static void job_finished(struct fm_catalog *catalog, struct fm_catalog_model *model)
 {
     struct fm_catalog_job *job = &model->job;
@@ -451,12 +472,7 @@ static void job_finished(struct fm_catalog *catalog, struct fm_catalog_model *mo
     } else {
         versions_settle(catalog, model);
     }
-    if (job->error.status == 0 || model->files == NULL) {
-        fm_catalog_files_unref(model->files);
-        model->files = job->files;
-        job->files = NULL;
-    }
-    model->stamp = job->stamp;
+    job_keep(model);
     model->tried = true;
     fm_catalog_files_unref(job->files);
     fm_free(job->known);
@@ -468,10 +484,6 @@ static void job_finished(struct fm_catalog *catalog, struct fm_catalog_model *mo
         start_check(catalog, model, &error);
     }
     job_answer(catalog, model, &error);
-    if (model->drop) {
-        model->drop = false;
-        model_unload(catalog, model);
-    }
     stop_check(catalog);
     model_next(catalog, model);
 }
@@ -505,13 +517,16 @@ static void model_next(struct fm_catalog *catalog, struct fm_catalog_model *mode
             status = model_load(catalog, model, operation->config != NULL ? operation : NULL);
             if (status == 0) {
                 /* Answered when the job is through. */
-                operation->settled = true;
+                operation->begun = true;
                 return;
             }
             (void)fm_error_set(&operation->error, status, "out of memory");
         }
         model->operations = operation->next;
-        operation_finish(catalog, operation);
+        operation = fm_catalog_operation_part_end(operation);
+        if (operation != NULL) {
+            operation_finish(catalog, operation);
+        }
     }
     model_tidy(catalog, model);
 }
@@ -612,10 +627,45 @@ static void load_begin(struct fm_catalog *catalog, struct fm_catalog_operation *
     model_next(catalog, model);
 }
 
+/*
+ * Makes an unload of each dependent a part of the operation, in `*ret_parts` by their `next`: they
+ * wait their turn as other operations on those models do. Without memory there are none.
+ */
+static int parts_make(const struct fm_catalog *catalog, struct fm_catalog_operation *operation,
+                      const struct fm_watch_uses *uses, struct fm_catalog_operation **ret_parts)
+{
+    *ret_parts = NULL;
+    operation->parts = 1;
+    for (size_t i = 0; i < uses->count; i++) {
+        const struct fm_catalog_model *used = model_find(catalog, uses->names[i]);
+        if (used == NULL || strcmp(used->name, operation->name) == 0) {
+            continue;
+        }
+        struct fm_catalog_operation *part = fm_alloc_zero(1, sizeof(*part));
+        if (part == NULL) {
+            while (*ret_parts != NULL) {
+                part = *ret_parts;
+                *ret_parts = part->next;
+                fm_free(part);
+            }
+            return fm_error_set(&operation->error, FM_ENOMEM,
+                                "failed to unload '%s': out of memory", operation->name);
+        }
+        part->kind = FM_CATALOG_UNLOAD;
+        part->name = used->name;
+        part->whole = operation;
+        part->next = *ret_parts;
+        *ret_parts = part;
+        operation->parts++;
+    }
+    return 0;
+}
+
 static void unload_begin(struct fm_catalog *catalog, struct fm_catalog_operation *operation)
 {
     struct fm_catalog_model *model = model_find(catalog, operation->name);
     struct fm_watch_uses uses = {0};
+    struct fm_catalog_operation *parts = NULL;
     if (model == NULL) {
         /* Nothing to do is done. */
         operation_finish(catalog, operation);
@@ -626,19 +676,20 @@ static void unload_begin(struct fm_catalog *catalog, struct fm_catalog_operation
         operation_finish(catalog, operation);
         return;
     }
-    for (size_t i = 0; i < uses.count; i++) {
-        struct fm_catalog_model *used = model_find(catalog, uses.names[i]);
-        if (used == NULL || used == model) {
-            continue;
-        }
-        if (used->busy) {
-            used->drop = true;
-        } else {
-            model_unload(catalog, used);
-            model_tidy(catalog, used);
-        }
-    }
+    int status = parts_make(catalog, operation, &uses, &parts);
     fm_watch_uses_free(&uses);
+    if (status != 0) {
+        operation->parts = 0;
+        operation_finish(catalog, operation);
+        return;
+    }
+    while (parts != NULL) {
+        struct fm_catalog_operation *part = parts;
+        struct fm_catalog_model *used = model_find(catalog, part->name);
+        parts = part->next;
+        append(&used->operations, part);
+        model_next(catalog, used);
+    }
     append(&model->operations, operation);
     model_next(catalog, model);
 }
@@ -657,18 +708,29 @@ static bool is_wanted_at_start(const struct fm_catalog *catalog,
 
 static void start_begin(struct fm_catalog *catalog, struct fm_catalog_operation *operation)
 {
+    const struct fm_catalog_model *unbegun = NULL;
     catalog->start = operation;
     for (size_t i = 0; i < catalog->model_count; i++) {
         struct fm_catalog_model *model = catalog->models[i];
-        if (is_wanted_at_start(catalog, model) && model_load(catalog, model, NULL) == 0) {
+        if (!is_wanted_at_start(catalog, model)) {
+            continue;
+        }
+        if (model_load(catalog, model, NULL) == 0) {
             model->starting = true;
             catalog->start_pending++;
+        } else {
+            /* As if its job had found that. */
+            (void)fm_error_set(&model->error, FM_ENOMEM, "out of memory");
+            model->tried = true;
+            catalog->dirty = true;
+            failed(catalog, model, 0, &model->error);
+            unbegun = model;
         }
     }
     if (catalog->options.mode == FM_CATALOG_POLLING) {
         catalog->next_poll_ns = fm_os_now_ns() + catalog->options.poll_interval_ns;
     }
-    start_check(catalog, NULL, NULL);
+    start_check(catalog, unbegun, unbegun != NULL ? &unbegun->error : NULL);
 }
 
 static void operation_begin(struct fm_catalog *catalog, struct fm_catalog_operation *operation)
@@ -793,31 +855,28 @@ static void scan_apply(struct fm_catalog *catalog, const struct fm_watch_scan *s
 static void scan_begin(struct fm_catalog *catalog, uint64_t now_ns)
 {
     bool timed = catalog->next_poll_ns != 0 && now_ns >= catalog->next_poll_ns;
-    if ((!timed && catalog->polls == NULL) || catalog->polling != NULL) {
+    if (catalog->scanning || (!timed && catalog->polls == NULL)) {
         return;
     }
     fm_mutex_lock(&catalog->lock);
-    bool idle = !catalog->scan_wanted && !catalog->scan_running && !catalog->scan_done;
-    if (idle) {
-        catalog->scan_wanted = true;
-        catalog->scan_stamps = timed || catalog->poll_due;
-        fm_condition_signal(&catalog->chore_wake);
-    }
+    catalog->scan_wanted = true;
+    catalog->scan_stamps = timed || catalog->poll_due;
+    fm_condition_signal(&catalog->chore_wake);
     fm_mutex_unlock(&catalog->lock);
-    if (idle) {
-        catalog->scan_settles = !catalog->poll_due;
-        catalog->poll_due = false;
-        catalog->polling = catalog->polls;
-        catalog->polls = NULL;
-        if (timed) {
-            catalog->next_poll_ns = now_ns + catalog->options.poll_interval_ns;
-        }
+    catalog->scanning = true;
+    catalog->scan_settles = !catalog->poll_due;
+    catalog->poll_due = false;
+    catalog->polling = catalog->polls;
+    catalog->polls = NULL;
+    if (timed) {
+        catalog->next_poll_ns = now_ns + catalog->options.poll_interval_ns;
     }
 }
 
 static void scan_end(struct fm_catalog *catalog, struct fm_watch_scan *scan, bool stamps,
                      const struct fm_error *error)
 {
+    catalog->scanning = false;
     (void)atomic_fetch_add(&catalog->polls_done, stamps ? 1 : 0);
     if (error->status == 0) {
         scan_apply(catalog, scan, stamps);
@@ -1130,7 +1189,9 @@ static void turn_do(struct fm_catalog *catalog, struct turn *turn)
 /* When the thread has something to do though nobody wakes it. */
 static uint64_t wake_time(const struct fm_catalog *catalog)
 {
-    uint64_t wake_ns = catalog->next_poll_ns != 0 ? catalog->next_poll_ns : UINT64_MAX;
+    /* A look that is under way ends with a wake-up of its own; the next one waits for that. */
+    bool polls = catalog->next_poll_ns != 0 && !catalog->scanning;
+    uint64_t wake_ns = polls ? catalog->next_poll_ns : UINT64_MAX;
     if (catalog->dirty && catalog->publish_after_ns < wake_ns) {
         wake_ns = catalog->publish_after_ns;
     }

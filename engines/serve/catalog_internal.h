@@ -88,15 +88,14 @@ struct fm_catalog_model {
     bool present;     /* in a repository, when it was last looked at */
     bool busy;        /* its job is queued or running */
     bool starting;    /* its job is one of those that START waits for */
-    bool drop;        /* unload when the job is through */
     bool tried;       /* `stamp` says something */
     bool twins;       /* another root has the name too */
     uint64_t stamp;   /* of the files that were last loaded, or failed to */
     uint64_t seen;    /* at the last poll, when it differed */
     uint32_t missing; /* polls in a row */
     uint64_t since_wall_ns;
-    struct fm_error error; /* of the model as a whole */
-    struct fm_catalog_files *files;
+    struct fm_error error;          /* of the model as a whole */
+    struct fm_catalog_files *files; /* of what answers, when it did not come from the repository */
     struct fm_catalog_version *versions; /* ascending */
     size_t version_count;
     size_t version_capacity;
@@ -132,6 +131,7 @@ struct fm_catalog {
     struct fm_catalog_operation *polls;   /* for the next look */
     struct fm_catalog_operation *polling; /* for the one that is under way */
     bool poll_due;
+    bool scanning; /* a look was asked for, and its result is not in yet */
     bool scan_settles;
     struct fm_catalog_operation *finishing; /* until every loop has the view */
 
@@ -150,7 +150,6 @@ struct fm_catalog {
     struct fm_catalog_entry *released; /* to be reported */
     bool scan_wanted;
     bool scan_stamps;
-    bool scan_running;
     bool scan_done;
     struct fm_watch_scan scan;
     struct fm_error scan_error;
@@ -169,6 +168,9 @@ struct fm_catalog {
 
 /* catalog.c */
 void fm_catalog_files_unref(struct fm_catalog_files *files); /* accepts NULL */
+/* One part of an operation is through, or all of one that has no parts: returns what is to be
+ * answered now, or NULL while other parts are not through. Frees what was only a part. */
+struct fm_catalog_operation *fm_catalog_operation_part_end(struct fm_catalog_operation *operation);
 
 /* catalog_control.c. Threads of the catalog; the argument is the catalog. */
 void fm_catalog_control_run(void *argument);

@@ -377,7 +377,6 @@ static void scan_run(struct fm_catalog *catalog)
 {
     bool stamps = catalog->scan_stamps;
     catalog->scan_wanted = false;
-    catalog->scan_running = true;
     fm_mutex_unlock(&catalog->lock);
     struct fm_watch_scan scan = {0};
     struct fm_error error = {0};
@@ -387,7 +386,6 @@ static void scan_run(struct fm_catalog *catalog)
     error.status = status;
     catalog->scan = scan;
     catalog->scan_error = error;
-    catalog->scan_running = false;
     catalog->scan_done = true;
     fm_catalog_wake(catalog);
 }

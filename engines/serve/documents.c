@@ -1,6 +1,7 @@
 /*
  * What the server says of itself and of models, in either form. See serve_internal.h.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/util/assert.h"
@@ -112,19 +113,99 @@ static size_t batches_fill(const struct fm_model_totals *totals, struct fm_messa
     return count;
 }
 
+/* What a stage of some pipeline counted of a model that has a row. */
+struct stage_count {
+    size_t row; /* of the view */
+    const struct fm_model_counters *counters;
+};
+
+static int compare_stages(const void *left, const void *right)
+{
+    size_t one = ((const struct stage_count *)left)->row;
+    size_t other = ((const struct stage_count *)right)->row;
+    return one < other ? -1 : one > other; /* of one row: sums, whose order does not matter */
+}
+
+static const struct fm_serving *row_serving(const struct fm_catalog_row *row)
+{
+    return row->entry != NULL ? row->entry->attached : NULL;
+}
+
+/* Where the view has that version; its row_count: nowhere. */
+static size_t row_find(const struct fm_catalog_view *view, const char *name, uint64_t version)
+{
+    size_t count = 0;
+    const struct fm_catalog_row *rows = fm_catalog_view_rows(view, name, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].version == version) {
+            return (size_t)(rows - view->rows) + i;
+        }
+    }
+    return view->row_count;
+}
+
+/* All of a view, by row; once, as there may be many thousand rows. To be freed. */
+static int stages_collect(const struct fm_catalog_view *view, struct stage_count **ret_stages,
+                          size_t *ret_count)
+{
+    size_t capacity = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < view->row_count; i++) {
+        const struct fm_serving *serving = row_serving(&view->rows[i]);
+        capacity += serving != NULL ? fm_serving_stage_count(serving) : 0;
+    }
+    struct stage_count *stages = fm_alloc((capacity + 1) * sizeof *stages);
+    if (stages == NULL) {
+        return FM_ENOMEM;
+    }
+    for (size_t i = 0; i < view->row_count && count < capacity; i++) {
+        const struct fm_serving *serving = row_serving(&view->rows[i]);
+        uint32_t stage_count = serving != NULL ? fm_serving_stage_count(serving) : 0;
+        for (uint32_t k = 0; k < stage_count; k++) {
+            const char *model = NULL;
+            uint64_t version = 0;
+            const struct fm_model_counters *counters =
+                fm_serving_stage_counters(serving, k, &model, &version);
+            size_t row = counters != NULL ? row_find(view, model, version) : view->row_count;
+            if (row < view->row_count) {
+                stages[count++] = (struct stage_count){row, counters};
+            }
+        }
+    }
+    qsort(stages, count, sizeof *stages, compare_stages);
+    *ret_stages = stages;
+    *ret_count = count;
+    return 0;
+}
+
+/* The first of the stages that count for the row, or for one behind it. */
+static size_t stage_first(const struct stage_count *stages, size_t count, size_t row)
+{
+    size_t low = 0;
+    size_t high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (stages[middle].row < row) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 /* One entry's row, with memory of its own for the batches. What pipelines ran of the model counts,
  * too. */
-static int statistics_fill(const struct fm_catalog_view *view, const struct fm_catalog_entry *entry,
+static int statistics_fill(const struct fm_catalog_view *view, size_t row,
+                           const struct stage_count *stages, size_t stage_count,
                            struct fm_messages_statistics *ret_row)
 {
+    const struct fm_catalog_entry *entry = view->rows[row].entry;
     struct fm_model_totals totals = {0};
     int status = fm_serving_totals_add(entry->attached, &totals);
-    for (size_t i = 0; i < view->row_count && status == 0; i++) {
-        const struct fm_catalog_entry *other = view->rows[i].entry;
-        const struct fm_serving *serving = other != NULL ? other->attached : NULL;
-        if (serving != NULL && serving->stages != NULL) {
-            status = fm_serving_stages_add(serving, entry->name, entry->version, &totals);
-        }
+    for (size_t i = stage_first(stages, stage_count, row);
+         i < stage_count && stages[i].row == row && status == 0; i++) {
+        status = fm_model_totals_add(&totals, stages[i].counters);
     }
     struct fm_messages_batch *rows =
         status == 0 ? fm_alloc_zero((size_t)totals.row_count + 1, sizeof *rows) : NULL;
@@ -166,11 +247,14 @@ int fm_serve_write_statistics(const struct fm_serve_loop *loop, struct fm_text *
         rows = fm_catalog_view_rows(view, name, &row_count);
     }
     struct fm_messages_statistics *statistics = fm_alloc_zero(row_count + 1, sizeof *statistics);
+    struct stage_count *stages = NULL;
+    size_t stage_count = 0;
     size_t count = 0;
-    int status = statistics != NULL ? 0 : FM_ENOMEM;
+    int status = statistics != NULL ? stages_collect(view, &stages, &stage_count) : FM_ENOMEM;
     for (size_t i = 0; i < row_count && status == 0; i++) {
         if (rows[i].entry != NULL && (version == 0 || rows[i].version == version)) {
-            status = statistics_fill(view, rows[i].entry, &statistics[count]);
+            status = statistics_fill(view, (size_t)(rows - view->rows) + i, stages, stage_count,
+                                     &statistics[count]);
             count += status == 0 ? 1 : 0;
         }
     }
@@ -181,6 +265,7 @@ int fm_serve_write_statistics(const struct fm_serve_loop *loop, struct fm_text *
         fm_free((void *)(uintptr_t)statistics[i].batches);
     }
     fm_free(statistics);
+    fm_free(stages);
     return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for the statistics");
 }
 

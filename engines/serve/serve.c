@@ -182,7 +182,6 @@ static void on_signal(void *context, int signal_number)
     if (fm_loop_is_upgrade(signal_number)) {
         upgrade(serve);
     } else if (fm_loop_is_hangup(signal_number)) {
-        fm_log(FM_LOG_INFO, "polling", FM_LOG_INT("signal", signal_number));
         if (fm_serve_reload(serve)) {
             fm_supervision_reloading();
         }

@@ -37,6 +37,9 @@
 #include "host/os/successor.h"
 #include "host/os/thread.h"
 
+/* Names of models in the timeline; it does not forget one, as its spans may still be there. */
+#define FM_SERVE_SPAN_MODELS_MAX 10000u
+
 struct fm_inference;
 struct fm_server_call;
 struct fm_grpc_service_call;
@@ -161,10 +164,11 @@ struct fm_serve {
     struct fm_catalog_operation starting;
     struct fm_catalog_operation stopping;
     struct fm_catalog_operation polling;
-    bool started; /* it listens, or would if it should */
-    bool polls;   /* `polling` is under way */
-    bool loading; /* `starting` is under way */
-    bool stopped; /* nothing is being loaded any more, nor will be */
+    bool started;    /* it listens, or would if it should */
+    bool polls;      /* `polling` is under way ... */
+    bool poll_again; /* ... and somebody asked for another look meanwhile */
+    bool loading;    /* `starting` is under way */
+    bool stopped;    /* nothing is being loaded any more, nor will be */
     uint32_t loops_drained;
     uint32_t loops_begun;
     enum fm_serve_end end;
@@ -477,8 +481,8 @@ void fm_serve_grpc_infer_cancel(struct fm_grpc_service_call *call);
 /* After the pool was made. FM_ENOMEM. */
 int FM_NODISCARD fm_serve_spans_init(struct fm_serve *serve);
 void fm_serve_spans_release(struct fm_serve *serve);
-/* A number for the model in the timeline; the same name has the same. FM_TIMELINE_NONE: no memory.
- */
+/* A number for the model in the timeline; the same name has the same. FM_TIMELINE_NONE: no memory,
+ * or the name is new and there are FM_SERVE_SPAN_MODELS_MAX; its spans are there without a name. */
 uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name);
 /* Those names, in memory to be freed; the names themselves stay. NULL: no memory. */
 const char **fm_serve_span_names(struct fm_serve *serve, uint32_t *ret_count);

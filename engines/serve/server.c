@@ -244,10 +244,27 @@ static void on_started(struct fm_catalog_operation *operation)
     }
 }
 
+static void poll_begin(struct fm_serve *serve)
+{
+    fm_log(FM_LOG_INFO, "polling", FM_LOG_UINT("repositories", serve->options->path_count));
+    serve->polls = true;
+    serve->poll_again = false;
+    fm_catalog_submit(serve->catalog, &serve->polling);
+}
+
 static void on_polled(struct fm_catalog_operation *operation)
 {
     struct fm_serve *serve = operation->context;
     serve->polls = false;
+    if (operation->error.status != 0 && !fm_serve_is_draining(serve)) {
+        fm_log(FM_LOG_ERROR, "poll_failed", FM_LOG_TEXT("reason", operation->error.text),
+               FM_LOG_TEXT("next", "serving what is loaded; ask again later"));
+    }
+    if (serve->poll_again && !fm_serve_is_draining(serve)) {
+        /* What changed behind the look that is over. */
+        poll_begin(serve);
+        return;
+    }
     /* While the first loading is under way, what was asked for meanwhile is not its end. */
     if (!fm_serve_is_draining(serve) && !serve->loading) {
         serve->owner.ready(serve);
@@ -258,10 +275,10 @@ bool fm_serve_reload(struct fm_serve *serve)
 {
     access_reload(serve);
     if (serve->polls || fm_serve_is_draining(serve)) {
+        serve->poll_again = serve->polls;
         return false;
     }
-    serve->polls = true;
-    fm_catalog_submit(serve->catalog, &serve->polling);
+    poll_begin(serve);
     return true;
 }
 

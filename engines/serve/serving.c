@@ -394,21 +394,23 @@ int fm_serving_totals_add(const struct fm_serving *serving, struct fm_model_tota
     return status;
 }
 
-int fm_serving_stages_add(const struct fm_serving *serving, const char *model, uint64_t version,
-                          struct fm_model_totals *totals)
+uint32_t fm_serving_stage_count(const struct fm_serving *serving)
 {
-    const struct fm_servable *servable = serving->entry->servable;
-    uint32_t count = serving->stages != NULL ? fm_servable_pipeline(servable)->stage_count : 0;
-    const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
-    int status = 0;
-    for (uint32_t i = 0; i < count && status == 0; i++) {
-        const struct fm_model_counters *counters = fm_pool_stages_counters(serving->stages, i);
-        if (counters != NULL && fm_model_version(bindings[i].model) == version &&
-            strcmp(fm_model_name(bindings[i].model), model) == 0) {
-            status = fm_model_totals_add(totals, counters);
-        }
+    return serving->stages != NULL ? fm_servable_pipeline(serving->entry->servable)->stage_count
+                                   : 0;
+}
+
+const struct fm_model_counters *fm_serving_stage_counters(const struct fm_serving *serving,
+                                                          uint32_t stage, const char **ret_model,
+                                                          uint64_t *ret_version)
+{
+    const struct fm_model *model = fm_servable_bindings(serving->entry->servable)[stage].model;
+    const struct fm_model_counters *counters = fm_pool_stages_counters(serving->stages, stage);
+    if (counters != NULL) {
+        *ret_model = fm_model_name(model);
+        *ret_version = fm_model_version(model);
     }
-    return status;
+    return counters;
 }
 
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns)

@@ -88,9 +88,13 @@ bool fm_serving_destroy(struct fm_serving *serving);
 /* Adds what was counted of requests to it. FM_ENOMEM as fm_model_totals_add. Any thread. */
 int FM_NODISCARD fm_serving_totals_add(const struct fm_serving *serving,
                                        struct fm_model_totals *totals);
-/* Adds what a pipeline's stages counted of a model; nothing of others, and of no pipeline. */
-int FM_NODISCARD fm_serving_stages_add(const struct fm_serving *serving, const char *model,
-                                       uint64_t version, struct fm_model_totals *totals);
+/* Of a pipeline; 0: a model. */
+uint32_t fm_serving_stage_count(const struct fm_serving *serving);
+/* What a stage of a pipeline counted, and of which model; NULL: an operator. Read it from any
+ * thread. */
+const struct fm_model_counters *fm_serving_stage_counters(const struct fm_serving *serving,
+                                                          uint32_t stage, const char **ret_model,
+                                                          uint64_t *ret_version);
 
 /* Adds up what was counted, and follows it: about once a second, by the observer. */
 void fm_serving_sample(struct fm_serving *serving, uint64_t now_ns);

@@ -27,7 +27,9 @@ uint32_t fm_serve_span_model(struct fm_serve *serve, const char *name)
     while (number < serve->span_model_count && strcmp(serve->span_models[number], name) != 0) {
         number++;
     }
-    if (number == serve->span_model_count) {
+    if (number == serve->span_model_count && number == FM_SERVE_SPAN_MODELS_MAX) {
+        number = FM_TIMELINE_NONE;
+    } else if (number == serve->span_model_count) {
         char **names = fm_realloc(serve->span_models, (number + 1) * sizeof *names);
         char *copy = fm_strdup(name);
         serve->span_models = names != NULL ? names : serve->span_models;

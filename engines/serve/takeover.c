@@ -260,6 +260,13 @@ static void loads_done(struct fm_takeover *takeover)
     struct fm_serve *serve = takeover->serve;
     struct fm_error error = {0};
     struct fm_error reason = {0};
+    if (takeover->load_error.status != 0) {
+        (void)fm_error_set(&error, FM_EUNAVAILABLE,
+                           "the running server answers for a model that this one cannot load: %s",
+                           takeover->load_error.text);
+        fm_serve_fail(serve, &error);
+        return;
+    }
     for (size_t i = 0; i < takeover->answer_count; i++) {
         struct fm_catalog_entry *entry = NULL;
         if (fm_catalog_view_find(serve->loops[0].reader.view, takeover->answers[i], 0, &entry,
@@ -295,8 +302,10 @@ static void on_loaded(struct fm_catalog_operation *operation)
     struct fm_takeover *takeover = load->takeover;
     load_free(load);
     takeover->loads_pending--;
+    if (takeover->load_error.status == 0) {
+        takeover->load_error = operation->error;
+    }
     if (takeover->loads_pending == 0 && !fm_serve_is_draining(takeover->serve)) {
-        /* What failed is missing among what answers. */
         loads_done(takeover);
     }
 }

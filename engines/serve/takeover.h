@@ -39,6 +39,7 @@ struct fm_takeover {
     struct fm_takeover_load *loads; /* with files of their own */
     size_t load_count;
     size_t loads_pending;
+    struct fm_error load_error; /* of the first of them that failed */
     struct fm_thread thread;
     struct fm_text regions; /* the main loop's once `told` runs */
     int told_status;

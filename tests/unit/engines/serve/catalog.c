@@ -290,14 +290,39 @@ struct world {
     atomic_int attached;
     atomic_int detached;
     atomic_int attach_fails;
+    atomic_bool attach_shut; /* loading waits at a gate ... */
+    atomic_bool detach_shut; /* ... or releasing does */
+    atomic_int at_gate;      /* threads that wait there */
     struct fm_mutex lock;
     struct fm_condition changed;
     int done;
 };
 
+static void pause_shortly(void)
+{
+    fm_sleep_until(fm_os_now_ns() + SECOND / 1000);
+}
+
+static void gate_pass(struct world *world, atomic_bool *shut)
+{
+    (void)atomic_fetch_add(&world->at_gate, 1);
+    while (atomic_load(shut)) {
+        pause_shortly();
+    }
+    (void)atomic_fetch_sub(&world->at_gate, 1);
+}
+
+static void gate_wait(struct world *world)
+{
+    while (atomic_load(&world->at_gate) == 0) {
+        pause_shortly();
+    }
+}
+
 static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error *reterr)
 {
     struct world *world = context;
+    gate_pass(world, &world->attach_shut);
     if (atomic_load(&world->attach_fails) != 0) {
         return fm_error_set(reterr, FM_ELIMIT, "there is no accelerator left");
     }
@@ -309,6 +334,7 @@ static int attach(void *context, struct fm_catalog_entry *entry, struct fm_error
 static void detach(void *context, struct fm_catalog_entry *entry)
 {
     struct world *world = context;
+    gate_pass(world, &world->detach_shut);
     if (entry->attached != world) {
         abort();
     }
@@ -320,14 +346,16 @@ static void loop_thread(void *argument)
     fm_loop_run(argument);
 }
 
-static int world_open(struct world *world)
+static int world_open_as(struct world *world, enum fm_catalog_mode mode, bool strict)
 {
     static const char *paths[1];
     struct fm_error error = {0};
     paths[0] = folder;
     const struct fm_catalog_options options = {.paths = paths,
                                                .path_count = 1,
-                                               .mode = FM_CATALOG_EXPLICIT,
+                                               .mode = mode,
+                                               .strict = strict,
+                                               .poll_interval_ns = SECOND / 200,
                                                .attach = attach,
                                                .detach = detach,
                                                .context = world};
@@ -343,6 +371,11 @@ static int world_open(struct world *world)
         }
     }
     return status;
+}
+
+static int world_open(struct world *world)
+{
+    return world_open_as(world, FM_CATALOG_EXPLICIT, false);
 }
 
 struct stop {
@@ -379,11 +412,13 @@ static void operation_done(struct fm_catalog_operation *operation)
 }
 
 /* Does it and waits. */
-static int perform(struct world *world, enum fm_catalog_operation_kind kind, const char *name,
-                   struct fm_error *reterr)
+static int perform_with(struct world *world, enum fm_catalog_operation_kind kind, const char *name,
+                        const char *config, struct fm_error *reterr)
 {
     struct fm_catalog_operation operation = {.kind = kind,
                                              .name = name,
+                                             .config = config,
+                                             .config_size = config != NULL ? strlen(config) : 0,
                                              .reader = &world->readers[world->done % LOOPS],
                                              .done = operation_done,
                                              .context = world};
@@ -398,6 +433,12 @@ static int perform(struct world *world, enum fm_catalog_operation_kind kind, con
     fm_mutex_unlock(&world->lock);
     *reterr = operation.error;
     return operation.error.status;
+}
+
+static int perform(struct world *world, enum fm_catalog_operation_kind kind, const char *name,
+                   struct fm_error *reterr)
+{
+    return perform_with(world, kind, name, NULL, reterr);
 }
 
 /* A loop that looks the model up all the time, holds it for a while, and lets go on another turn.
@@ -437,7 +478,7 @@ static void look(struct fm_loop_task *task)
 static void wait_until(atomic_bool *flag)
 {
     while (!atomic_load(flag)) {
-        fm_sleep_until(fm_os_now_ns() + SECOND / 1000);
+        pause_shortly();
     }
 }
 
@@ -487,6 +528,7 @@ struct question {
     struct fm_loop_task task;
     struct fm_catalog_reader *reader;
     size_t models_ready;
+    size_t loading;
     atomic_bool answered;
 };
 
@@ -494,15 +536,24 @@ static void answer_question(struct fm_loop_task *task)
 {
     struct question *question = FM_CONTAINER_OF(task, struct question, task);
     question->models_ready = question->reader->view->models_ready;
+    question->loading = question->reader->view->counts[FM_CATALOG_LOADING];
     atomic_store(&question->answered, true);
 }
 
-static size_t models_ready(struct world *world, int loop)
+/* *ret_loading: rows that say so. */
+static size_t models_ready_and(struct world *world, int loop, size_t *ret_loading)
 {
     struct question question = {.task = {.run = answer_question}, .reader = &world->readers[loop]};
     fm_loop_post(world->loops[loop], &question.task);
     wait_until(&question.answered);
+    *ret_loading = question.loading;
     return question.models_ready;
+}
+
+static size_t models_ready(struct world *world, int loop)
+{
+    size_t loading = 0;
+    return models_ready_and(world, loop, &loading);
 }
 
 TEST(an_answer_comes_when_every_loop_can_see_it)
@@ -527,6 +578,218 @@ TEST(an_answer_comes_when_every_loop_can_see_it)
     CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "a", &error), FM_EUNAVAILABLE);
     world_close(&world);
     folder_remove();
+}
+
+/* --- What is not waited for --- */
+
+struct pending {
+    struct fm_catalog_operation operation;
+    atomic_bool done;
+};
+
+static void pending_done(struct fm_catalog_operation *operation)
+{
+    atomic_store(&FM_CONTAINER_OF(operation, struct pending, operation)->done, true);
+}
+
+static void submit(struct world *world, struct pending *pending,
+                   enum fm_catalog_operation_kind kind, const char *name)
+{
+    *pending = (struct pending){.operation = {.kind = kind,
+                                              .name = name,
+                                              .dependents = kind == FM_CATALOG_UNLOAD,
+                                              .reader = &world->readers[0],
+                                              .done = pending_done}};
+    fm_catalog_submit(world->catalog, &pending->operation);
+}
+
+static void chain_make(void)
+{
+    folder_make();
+    put("n/model.yaml", "backend: identity\nsettings: {inputs: 'x:FP32[2]'}\n");
+    put("p/pipeline.yaml", "inputs: [{name: x, dtype: FP32, shape: [2]}]\n"
+                           "stages:\n"
+                           "  - {name: t, model: n, inputs: x}\n"
+                           "outputs: {y: t}\n");
+}
+
+/* What a pipeline uses is being loaded while the pipeline is unloaded with it. */
+TEST(an_unload_with_dependents_ends_with_the_last_of_them)
+{
+    static struct world world;
+    static struct pending loads[2];
+    static struct pending unload;
+    struct fm_error error = {0};
+    chain_make();
+    CHECK_INT_EQ(world_open(&world), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "p", &error), 0);
+    for (int i = 0; i < 20; i++) {
+        atomic_store(&world.attach_shut, true);
+        submit(&world, &loads[0], FM_CATALOG_LOAD, "n");
+        gate_wait(&world);
+        /* The second load waits for the first, and comes before the unload. */
+        submit(&world, &loads[1], FM_CATALOG_LOAD, "n");
+        submit(&world, &unload, FM_CATALOG_UNLOAD, "p");
+        while (models_ready(&world, 0) > 0) {
+            pause_shortly();
+        }
+        CHECK(!atomic_load(&unload.done));
+        atomic_store(&world.attach_shut, false);
+        wait_until(&unload.done);
+        CHECK_INT_EQ(unload.operation.error.status, 0);
+        for (int l = 0; l < LOOPS; l++) {
+            CHECK_INT_EQ(models_ready(&world, l), 0);
+        }
+        wait_until(&loads[0].done);
+        wait_until(&loads[1].done);
+        CHECK_INT_EQ(loads[1].operation.error.status, 0);
+        CHECK_INT_EQ(models_ready(&world, 0), 0);
+        CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "p", &error), 0);
+    }
+    world_close(&world);
+    folder_remove();
+}
+
+/* By then the thread that decides has ended, and the one that loads is waited for. */
+static void gate_open_later(void *argument)
+{
+    struct world *world = argument;
+    fm_sleep_until(fm_os_now_ns() + SECOND / 5);
+    atomic_store(&world->attach_shut, false);
+}
+
+/* The parts of an operation that nobody comes to are no operations of anybody's. */
+TEST(an_unload_with_dependents_is_answered_once_at_the_end)
+{
+    static struct world world;
+    static struct pending load;
+    static struct pending unload;
+    struct fm_error error = {0};
+    chain_make();
+    CHECK_INT_EQ(world_open(&world), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "p", &error), 0);
+    atomic_store(&world.attach_shut, true);
+    submit(&world, &load, FM_CATALOG_LOAD, "n");
+    gate_wait(&world);
+    submit(&world, &unload, FM_CATALOG_UNLOAD, "p");
+    while (models_ready(&world, 0) > 0) {
+        pause_shortly();
+    }
+    struct fm_thread opener;
+    CHECK_INT_EQ(fm_thread_start(&opener, "opener", gate_open_later, &world), 0);
+    world_close(&world);
+    fm_thread_join(&opener);
+    CHECK(atomic_load(&load.done));
+    CHECK(atomic_load(&unload.done));
+    folder_remove();
+}
+
+/* --- Files of a load's own --- */
+
+static uint64_t loads_of(const struct world *world)
+{
+    struct fm_catalog_stats stats;
+    fm_catalog_stats_read(world->catalog, &stats);
+    return stats.loads;
+}
+
+/* What came with a load that failed is not what answers: a look goes on following the files. */
+TEST(a_failed_load_with_a_configuration_leaves_the_repository_to_be_followed)
+{
+    static const char *const configs[] = {"{", "{\"backend\": \"nosuch\"}"};
+    static struct world world;
+    struct fm_error error = {0};
+    folder_make();
+    put("a/model.yaml", "backend: identity\ninstances: 1\n");
+    CHECK_INT_EQ(world_open(&world), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "a", &error), 0);
+    for (uint64_t i = 0; i < 2; i++) {
+        uint64_t before = loads_of(&world);
+        CHECK(perform_with(&world, FM_CATALOG_LOAD, "a", configs[i], &error) != 0);
+        CHECK(strstr(error.text, "goes on answering") != NULL);
+        put("a/model.yaml", "backend: identity\ninstances: 1\n");
+        /* Changed before a load that did not look at it. */
+        CHECK(perform_with(&world, FM_CATALOG_LOAD, "a", configs[i], &error) != 0);
+        CHECK_INT_EQ(perform(&world, FM_CATALOG_POLL, NULL, &error), 0);
+        CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "a", &error), 0);
+        CHECK_INT_EQ(loads_of(&world), before + 1);
+        put("a/model.yaml", "backend: identity\ninstances: 1\n");
+        CHECK_INT_EQ(perform(&world, FM_CATALOG_POLL, NULL, &error), 0);
+        /* Waits for the load that the look began, and finds nothing to do. */
+        CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "a", &error), 0);
+        CHECK_INT_EQ(loads_of(&world), before + 2);
+    }
+    world_close(&world);
+    folder_remove();
+}
+
+/* --- Want of memory --- */
+
+/* A start that succeeds, and is strict, has loaded all; and nothing says that it is being loaded
+ * when nobody loads it. */
+TEST(a_start_without_memory_says_so)
+{
+    static struct world world;
+    struct fm_error error = {0};
+    folder_make();
+    put("a/model.yaml", "backend: identity\ninstances: 1\n");
+    put("b/model.yaml", "backend: identity\ninstances: 1\n");
+    for (uint64_t i = 0; i < 16; i++) {
+        bool strict = i % 2 == 0;
+        size_t loading = 0;
+        CHECK_INT_EQ(world_open_as(&world, FM_CATALOG_NONE, strict), 0);
+        (void)fm_memory_fail_at(i / 2 + 1, 0);
+        int status = perform(&world, FM_CATALOG_START, NULL, &error);
+        (void)fm_memory_fail_at(0, 0);
+        size_t ready = models_ready_and(&world, 0, &loading);
+        CHECK(status == 0 || strict);
+        CHECK(status != 0 || ready == 2 || !strict);
+        CHECK(strict || loading == 0);
+        CHECK(i > 0 || strstr(error.text, "model 'a' does not load: out of memory") != NULL);
+        world_close(&world);
+    }
+    folder_remove();
+}
+
+/* --- Looking --- */
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+/* The next look is due, and the thread that looks has something else to do. */
+TEST(a_look_that_has_to_wait_costs_nothing)
+{
+    static struct world world;
+    struct fm_error error = {0};
+    char path[200];
+    folder_make();
+    put("a/model.yaml", "backend: identity\ninstances: 1\n");
+    put("b/model.yaml", "backend: identity\ninstances: 1\n");
+    CHECK_INT_EQ(world_open_as(&world, FM_CATALOG_POLLING, false), 0);
+    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
+    atomic_store(&world.detach_shut, true);
+    (void)snprintf(path, sizeof(path), "%s/a", folder);
+    CHECK_INT_EQ(fm_file_remove_tree(path, NULL), 0);
+    gate_wait(&world);
+    uint64_t before_ns = cpu_ns();
+    fm_sleep_until(fm_os_now_ns() + SECOND);
+    uint64_t used_ns = cpu_ns() - before_ns;
+    atomic_store(&world.detach_shut, false);
+    /* And it goes on looking. */
+    put("c/model.yaml", "backend: identity\ninstances: 1\n");
+    while (models_ready(&world, 0) < 2) {
+        pause_shortly();
+    }
+    world_close(&world);
+    folder_remove();
+    CHECK(used_ns < SECOND / 4);
 }
 
 TEST_MAIN()
