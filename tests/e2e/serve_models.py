@@ -354,6 +354,24 @@ def a_hangup_is_one_poll_now():
 
 
 @test
+def a_hangup_during_a_look_is_another_look():
+    repo = repository("twice", a=adder(0))
+    for number in range(4000):
+        os.makedirs(os.path.join(repo, "m%05d" % number, "1"))
+    with explicit(repo, "--load-model", "a") as server:
+        for turn in range(1, 9):
+            begun = sum(" polling " in line for line in server.log)
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: sum(" polling " in line for line in server.log) > begun)
+            # Somewhere in the middle of the look, which may have passed the model already.
+            time.sleep(0.01 * turn)
+            put("twice", "a", "model.yaml", adder(turn))
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: answer(server, "a") == turn)
+    shutil.rmtree(repo)
+
+
+@test
 def a_pipeline_is_reloaded_with_its_models():
     repo = repository("chain", numbers=echo("x:FP32[-1,2]", 8))
     put("chain", "pipe", "pipeline.yaml", "inputs: [{name: x, dtype: FP32, shape: [2]}]\nstages:\n  - {name: last, model: numbers, inputs: x}\noutputs: {y: last}\n")

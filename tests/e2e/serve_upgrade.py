@@ -420,6 +420,23 @@ def the_new_process_is_told_to_end():
 
 
 @test
+def why_a_model_of_a_client_does_not_load():
+    models = serving.repository(os.path.join(directory.name, "why"), echo=ECHO)
+    content = os.path.join(models, "own", "1", "m.txt")
+    os.makedirs(os.path.dirname(content))
+    with open(content, "w") as file:
+        file.write("content")
+    with Server(models, *POOL, "--model-control-mode", "explicit") as server:
+        load(server, "echo")
+        load(server, "own", config=json.dumps(dict(CONFIG, default_model_filename="m.txt")))
+        os.unlink(content)
+        server.ask()
+        line = server.wait_log(" upgrade_failed ")
+        tap.contains(line, "cannot load", "failed to load 'own'", "m.txt")
+        assert server.infer("echo", BODY)["outputs"][0]["data"] == [1, 2, 3, 4]
+
+
+@test
 def the_old_process_is_gone_before_the_new_one_is_ready():
     """Nobody said that it should take over: it ends, and nothing is left behind."""
     server, pid = many_models("gone")
