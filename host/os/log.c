@@ -13,6 +13,10 @@
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
+#define SITE_TOKEN_NS (1000000000u / FM_LOG_PER_SECOND)
+/* What was left out is said so long after, unless the place says it before. */
+#define QUIET_NS UINT64_C(1000000000)
+
 static struct {
     struct fm_log_options options;
     struct fm_thread thread;
@@ -21,6 +25,8 @@ static struct {
     struct fm_condition written;
     struct fm_text pending; /* behind mutex, as all below */
     uint64_t dropped;
+    struct fm_log_site *quiet; /* places that left records out and have not said so */
+    uint64_t quiet_due_ns;     /* when they are looked at */
     bool writing;
     bool stopping;
     struct fm_text recent[FM_LOG_RECENT_MAX]; /* a ring of JSON objects */
@@ -60,32 +66,7 @@ static void write_all(const char *data, size_t length)
     }
 }
 
-static void writer_run(void *argument)
-{
-    (void)argument;
-    struct fm_text taken = {0};
-    fm_mutex_lock(&log_.mutex);
-    for (;;) {
-        while (log_.pending.length == 0 && !log_.stopping) {
-            fm_condition_wait(&log_.condition, &log_.mutex);
-        }
-        if (log_.pending.length == 0) {
-            break;
-        }
-        struct fm_text empty = taken;
-        taken = log_.pending;
-        log_.pending = empty;
-        fm_text_clear(&log_.pending);
-        log_.writing = true;
-        fm_mutex_unlock(&log_.mutex);
-        write_all(taken.data, taken.length);
-        fm_mutex_lock(&log_.mutex);
-        log_.writing = false;
-        fm_condition_broadcast(&log_.written);
-    }
-    fm_mutex_unlock(&log_.mutex);
-    fm_text_deinit(&taken);
-}
+static void writer_run(void *argument);
 
 int fm_log_start(const struct fm_log_options *options, struct fm_error *reterr)
 {
@@ -290,7 +271,7 @@ void fm_log_recent(struct fm_text *text)
  */
 static bool site_allows(struct fm_log_site *site)
 {
-    uint64_t now = fm_os_now_ns() / (1000000000u / FM_LOG_PER_SECOND) + 1;
+    uint64_t now = fm_os_now_ns() / SITE_TOKEN_NS + 1;
     uint_fast64_t old = atomic_load_explicit(&site->allowance, memory_order_relaxed);
     for (;;) {
         uint64_t tokens = old & 0xFFFFu;
@@ -303,19 +284,11 @@ static bool site_allows(struct fm_log_site *site)
     }
 }
 
-void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event,
-                  const struct fm_log_field *fields, size_t count)
+/* Behind the mutex. */
+static void record_put(enum fm_log_level level, const char *event,
+                       const struct fm_log_field *fields, size_t count, uint64_t suppressed)
 {
-    if (!atomic_load_explicit(&running, memory_order_acquire) || level < log_.options.level) {
-        return;
-    }
-    if (!site_allows(site)) {
-        atomic_fetch_add(&site->suppressed, 1);
-        return;
-    }
-    uint64_t suppressed = atomic_exchange(&site->suppressed, 0);
     bool json = log_.options.format == FM_LOG_FORMAT_JSON;
-    fm_mutex_lock(&log_.mutex);
     recent_put(level, event, fields, count, suppressed);
     size_t before = log_.pending.length;
     if (before < FM_LOG_PENDING_BYTES_MAX) {
@@ -334,5 +307,118 @@ void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char 
     } else {
         log_.dropped++;
     }
+}
+
+/* Whether the place has not even tried for a second. */
+static bool site_rests(const struct fm_log_site *site)
+{
+    uint64_t tenth = atomic_load_explicit(&site->allowance, memory_order_relaxed) >> 16;
+    return fm_os_now_ns() / SITE_TOKEN_NS + 1 >= tenth + FM_LOG_PER_SECOND;
+}
+
+/* Behind the mutex. A record was left out: somebody has to say so even if the place logs nothing
+ * any more. */
+static void quiet_add(struct fm_log_site *site, enum fm_log_level level, const char *event)
+{
+    if (site->listed) {
+        return;
+    }
+    site->listed = true;
+    site->level = level;
+    site->event = event;
+    site->next = log_.quiet;
+    if (log_.quiet == NULL) {
+        log_.quiet_due_ns = fm_os_now_ns() + QUIET_NS;
+        fm_condition_signal(&log_.condition);
+    }
+    log_.quiet = site;
+}
+
+/* Behind the mutex. Says how many records were left out where it is quiet by now, or everywhere. */
+static void quiet_tell(bool all)
+{
+    struct fm_log_site *site = log_.quiet;
+    log_.quiet = NULL;
+    log_.quiet_due_ns = fm_os_now_ns() + QUIET_NS;
+    while (site != NULL) {
+        struct fm_log_site *next = site->next;
+        site->listed = false;
+        if (all || site_rests(site)) {
+            uint64_t count = atomic_exchange(&site->suppressed, 0);
+            const struct fm_log_field fields[] = {FM_LOG_TEXT("of", site->event),
+                                                  FM_LOG_UINT("records", count)};
+            if (count > 0) {
+                record_put(site->level, "log_suppressed", fields, 2, 0);
+            }
+        } else {
+            quiet_add(site, site->level, site->event);
+        }
+        site = next;
+    }
+}
+
+void fm_log_write(struct fm_log_site *site, enum fm_log_level level, const char *event,
+                  const struct fm_log_field *fields, size_t count)
+{
+    if (!atomic_load_explicit(&running, memory_order_acquire) || level < log_.options.level) {
+        return;
+    }
+    if (!site_allows(site)) {
+        if (atomic_fetch_add(&site->suppressed, 1) == 0) {
+            fm_mutex_lock(&log_.mutex);
+            quiet_add(site, level, event);
+            fm_mutex_unlock(&log_.mutex);
+        }
+        return;
+    }
+    uint64_t suppressed = atomic_exchange(&site->suppressed, 0);
+    fm_mutex_lock(&log_.mutex);
+    record_put(level, event, fields, count, suppressed);
     fm_mutex_unlock(&log_.mutex);
+}
+
+/* --- The thread --- */
+
+static bool quiet_is_due(void)
+{
+    return log_.quiet != NULL && fm_os_now_ns() >= log_.quiet_due_ns;
+}
+
+static void writer_wait(void)
+{
+    if (log_.quiet == NULL) {
+        fm_condition_wait(&log_.condition, &log_.mutex);
+    } else {
+        (void)fm_condition_wait_until(&log_.condition, &log_.mutex, log_.quiet_due_ns);
+    }
+}
+
+static void writer_run(void *argument)
+{
+    (void)argument;
+    struct fm_text taken = {0};
+    fm_mutex_lock(&log_.mutex);
+    for (;;) {
+        while (log_.pending.length == 0 && !log_.stopping && !quiet_is_due()) {
+            writer_wait();
+        }
+        if (log_.quiet != NULL && (log_.stopping || quiet_is_due())) {
+            quiet_tell(log_.stopping);
+        }
+        if (log_.pending.length == 0 && log_.stopping) {
+            break;
+        }
+        struct fm_text empty = taken;
+        taken = log_.pending;
+        log_.pending = empty;
+        fm_text_clear(&log_.pending);
+        log_.writing = true;
+        fm_mutex_unlock(&log_.mutex);
+        write_all(taken.data, taken.length);
+        fm_mutex_lock(&log_.mutex);
+        log_.writing = false;
+        fm_condition_broadcast(&log_.written);
+    }
+    fm_mutex_unlock(&log_.mutex);
+    fm_text_deinit(&taken);
 }

@@ -28,8 +28,9 @@
 #define FM_LOG_RECENT_MAX       64u   /* records that fm_log_recent knows ... */
 #define FM_LOG_RECENT_BYTES_MAX 4096u /* ... of at most this length */
 #define FM_LOG_BURST            20    /* records of one place in the code at once ... */
-#define FM_LOG_PER_SECOND \
-    10 /* ... and then this many a second; the next one says how many were left out */
+#define FM_LOG_PER_SECOND                                                                     \
+    10 /* ... and then this many a second; the next one says how many were left out, or, when \
+          there is none, "log_suppressed" a second or two later */
 
 enum fm_log_format { FM_LOG_FORMAT_TEXT, FM_LOG_FORMAT_JSON };
 
@@ -68,6 +69,11 @@ struct fm_log_field {
 struct fm_log_site {
     atomic_uint_fast64_t allowance; /* packed by log.c */
     atomic_uint_fast64_t suppressed;
+    /* While it is listed as one that left records out; behind the log's mutex. */
+    bool listed;
+    enum fm_log_level level;
+    const char *event;
+    struct fm_log_site *next;
 };
 
 struct fm_log_options {

@@ -4,6 +4,7 @@
  */
 #include "host/os/log.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "host/os/os.h"
@@ -106,6 +107,52 @@ TEST(a_place_that_logs_too_much_is_limited)
     }
     CHECK_INT_LE(FM_LOG_BURST, lines);
     CHECK_INT_LT(lines, 200);
+}
+
+static void trickle(int count)
+{
+    for (int i = 0; i < count; i++) {
+        fm_log(FM_LOG_ERROR, "once", FM_LOG_INT("i", i));
+    }
+}
+
+/* All that were written, and all that were said to be left out. */
+static unsigned long accounted(const char *text)
+{
+    unsigned long records = 0;
+    for (const char *at = text; (at = strstr(at, " once i=")) != NULL; at++) {
+        records++;
+    }
+    for (const char *at = text; (at = strstr(at, "suppressed=")) != NULL; at++) {
+        records += strtoul(at + strlen("suppressed="), NULL, 10);
+    }
+    for (const char *at = text; (at = strstr(at, "of=once records=")) != NULL; at++) {
+        records += strtoul(at + strlen("of=once records="), NULL, 10);
+    }
+    return records;
+}
+
+TEST(what_was_left_out_is_said_when_nothing_comes_any_more)
+{
+    static char text[65536];
+    struct fm_text recent = {0};
+    CHECK_INT_EQ(start(FM_LOG_FORMAT_TEXT, FM_LOG_INFO), 0);
+    trickle(300);
+    /* While the log goes on, by itself ... */
+    uint64_t end_ns = fm_os_now_ns() + 30 * UINT64_C(1000000000);
+    while (!fm_test_contains(recent.data != NULL ? recent.data : "", "log_suppressed") &&
+           fm_os_now_ns() < end_ns) {
+        fm_sleep_until(fm_os_now_ns() + 10000000);
+        fm_text_clear(&recent);
+        fm_log_recent(&recent);
+    }
+    CHECK(fm_test_contains(recent.data, "\"level\":\"error\",\"event\":\"log_suppressed\""));
+    fm_text_deinit(&recent);
+    /* ... and at its end. */
+    trickle(200);
+    finish(text, sizeof(text));
+    CHECK_INT_EQ(accounted(text), 500);
+    CHECK(strstr(strstr(text, "log_suppressed") + 1, "log_suppressed") != NULL);
 }
 
 TEST(long_values_are_cut_and_nothing_is_written_before_the_start)
