@@ -199,6 +199,7 @@ struct fm_catalog_event {
     const struct fm_catalog_entry *entry; /* READY */
     bool replaces;                        /* READY: took over from an older copy.
                                              FAILED: an older copy goes on answering */
+    bool ends_start;                      /* FAILED: START, which is strict, ends with it */
     const struct fm_error *error;
 };
 

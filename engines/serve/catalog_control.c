@@ -286,6 +286,8 @@ static void failed(struct fm_catalog *catalog, const struct fm_catalog_model *mo
                                           .name = model->name,
                                           .version = version,
                                           .replaces = model_answers(model),
+                                          .ends_start =
+                                              catalog->options.strict && !catalog->started,
                                           .error = error};
     event(catalog, &what);
 }

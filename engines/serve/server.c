@@ -163,8 +163,8 @@ void fm_serve_drain(struct fm_serve *serve)
 /* On the catalog's thread. */
 static void on_event(void *context, const struct fm_catalog_event *event)
 {
-    const struct fm_serve *serve = context;
     const struct fm_catalog_entry *entry = event->entry;
+    (void)context;
     switch (event->kind) {
     case FM_CATALOG_EVENT_READY:
         fm_log(FM_LOG_INFO, "model_ready", FM_LOG_TEXT("model", event->name),
@@ -175,7 +175,7 @@ static void on_event(void *context, const struct fm_catalog_event *event)
                FM_LOG_FLAG("replaces", event->replaces));
         return;
     case FM_CATALOG_EVENT_FAILED:
-        if (serve->options->strict && !event->replaces) {
+        if (event->ends_start) {
             /* The end of the server says it. */
             return;
         }

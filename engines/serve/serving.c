@@ -175,6 +175,12 @@ static void note_ignored(const struct fm_serving *serving, const struct fm_model
         fm_log(FM_LOG_INFO, "note", FM_LOG_TEXT("model", serving->entry->name),
                FM_LOG_TEXT("text", text));
     }
+    if (config->group_count > 0 && serving->group_count == 0) {
+        fm_log(FM_LOG_WARNING, "note", FM_LOG_TEXT("model", serving->entry->name),
+               FM_LOG_TEXT("text", "its 'accelerators' have no effect, because this server has no "
+                                   "groups of accelerators: it may run on all of them; "
+                                   "--accelerators NAME=KIND:COUNT,... makes groups"));
+    }
     if (types > 1 && config->profile_path != NULL) {
         fm_log(FM_LOG_WARNING, "note", FM_LOG_TEXT("model", serving->entry->name),
                FM_LOG_TEXT("text", "its profile is not used, as it does not say of which group of "

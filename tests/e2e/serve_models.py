@@ -362,12 +362,12 @@ def a_hangup_during_a_look_is_another_look():
         for turn in range(1, 9):
             begun = sum(" polling " in line for line in server.log)
             server.signal(signal.SIGHUP)
-            wait_for(lambda: sum(" polling " in line for line in server.log) > begun)
+            wait_until(lambda: sum(" polling " in line for line in server.log) > begun)
             # Somewhere in the middle of the look, which may have passed the model already.
             time.sleep(0.01 * turn)
             put("twice", "a", "model.yaml", adder(turn))
             server.signal(signal.SIGHUP)
-            wait_for(lambda: answer(server, "a") == turn)
+            wait_until(lambda: answer(server, "a") == turn)
     shutil.rmtree(repo)
 
 
@@ -473,6 +473,18 @@ def files_with_the_request():
         assert answer(server, "a") == 1
         control(server, "a", "load", **{"config": config, "file:1/m.txt": content})
     assert os.listdir(scratch) == []
+
+
+@test
+def strict_is_for_the_start():
+    repo = repository("strict", a=adder())
+    with polling(repo, "--strict") as server:
+        put("strict", "bad", "model.yaml", "backend: nosuch\n")
+        contains(server.wait_log("model_failed"), "model=bad", "nosuch", "serving without it")
+        assert answer(server, "a") == 0
+    err = fermata("serve", repo, *ANY_PORTS, "--strict", code=None)[1]
+    contains(err, "model 'bad' does not load", "nosuch")
+    assert "model_failed" not in err, err
 
 
 @test

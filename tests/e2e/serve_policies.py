@@ -2,6 +2,7 @@
 models that hang for ever."""
 import functools
 import os
+import re
 import shutil
 import signal
 import time
@@ -222,6 +223,19 @@ def a_models_device_says_where_it_runs():
         contains("\n".join(server.log), "model 'gpu' may use none of the accelerators: there are cpu (--accelerators), and its configuration asks for a GPU",
                  "model 'named' names accelerators 'second', but there are only cpu")
         server.infer("cpu", REQUEST)
+
+
+@test
+def groups_that_a_server_without_any_is_not_asked_for():
+    repo = repository("no-groups", named=emulated("accelerators: [fast, slow]\n"), plain=emulated())
+    with Server(repo, "--accelerators", "2") as server:
+        server.wait_log(re.compile("warning note model=named text=.*its 'accelerators' have no effect.*--accelerators NAME=KIND:COUNT"))
+        assert server.request("GET", "/v2/models/named/ready")[0] == 200
+        server.stop()
+        assert sum("have no effect" in line for line in server.log) == 1, server.log
+    with Server(repo, "--accelerators", "fast=emulated:1,slow=emulated:1") as server:
+        server.stop()
+        assert not any("have no effect" in line for line in server.log), server.log
 
 
 @test
