@@ -181,7 +181,8 @@ int fm_takeover_start(struct fm_takeover *takeover, struct fm_serve *serve, stru
                                       "cannot start the thread that listens to the running server");
 }
 
-/* A region that cannot be had any more (its object is gone) could not be used there either. */
+/* By their keys: what the old process has mapped although nothing has that key any more stays with
+ * it. */
 static void regions_register(struct fm_takeover *takeover)
 {
     size_t offset = 0;

@@ -420,6 +420,27 @@ def the_new_process_is_told_to_end():
 
 
 @test
+def a_region_without_its_object_is_lost():
+    key = "fermata-lost-%d" % os.getpid()
+    shared = json.dumps({"inputs": [tensor("x", [1, 4], "FP32", shared_memory_region="r", shared_memory_byte_size=16)]})
+    with open("/dev/shm/" + key, "wb") as file:
+        file.write(floats(1, 2, 3, 4))
+    try:
+        with Server(repo, *POOL, "--allow-client-shm") as server:
+            status, _, body = server.request("POST", "/v2/systemsharedmemory/region/r/register", json.dumps({"key": "/" + key, "offset": 0, "byte_size": 16}))
+            assert status == 200, body
+            os.unlink("/dev/shm/" + key)
+            assert server.infer("echo", shared)["outputs"][0]["data"] == [1, 2, 3, 4]
+            server.upgrade()
+            tap.contains(server.wait_log(" region_lost "), "region=r", key, "refused")
+            tap.contains(server.infer("echo", shared, 400)["error"], "'r'")
+            assert server.infer("echo", BODY)["outputs"][0]["data"] == [1, 2, 3, 4]
+    finally:
+        if os.path.exists("/dev/shm/" + key):
+            os.unlink("/dev/shm/" + key)
+
+
+@test
 def why_a_model_of_a_client_does_not_load():
     models = serving.repository(os.path.join(directory.name, "why"), echo=ECHO)
     content = os.path.join(models, "own", "1", "m.txt")
