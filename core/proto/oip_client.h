@@ -97,5 +97,10 @@ int FM_NODISCARD fm_oip_client_model_read(const char *data, size_t size, struct 
 int FM_NODISCARD fm_oip_client_tensor_set(const struct fm_oip_client_body *body, const char *name,
                                           const char *data, size_t size, struct fm_value *value,
                                           struct fm_error *reterr);
+/* Whether we asked for the output in shared memory. `request` NULL, as of a stream: nobody knows,
+ * and it may be. */
+bool fm_oip_client_region_asked(const struct fm_client_request *request, const char *name);
+/* FM_ENOMEM. */
+int fm_oip_client_no_memory(struct fm_error *reterr);
 
 #endif

@@ -30,11 +30,6 @@ struct output {
     struct fm_protobuf_field contents;
 };
 
-static int no_memory(struct fm_error *reterr)
-{
-    return fm_error_set(reterr, FM_ENOMEM, "out of memory for the answer");
-}
-
 static int malformed(const struct decoder *decoder, const char *where)
 {
     return fm_error_set(decoder->reterr, FM_ECORRUPT,
@@ -48,7 +43,7 @@ static int string_set(struct decoder *decoder, const struct fm_protobuf_field *f
         return malformed(decoder, "a string");
     }
     *ret_string = fm_arena_strndup(&decoder->answer->arena, (const char *)field->data, field->size);
-    return *ret_string != NULL ? 0 : no_memory(decoder->reterr);
+    return *ret_string != NULL ? 0 : fm_oip_client_no_memory(decoder->reterr);
 }
 
 /* --- Typed contents --- */
@@ -136,7 +131,7 @@ static int contents_read(struct decoder *decoder, const struct output *output,
         }
     }
     if (status == FM_ENOMEM) {
-        status = no_memory(decoder->reterr);
+        status = fm_oip_client_no_memory(decoder->reterr);
     } else if (status != 0 || more != 0) {
         status = malformed(decoder, "a tensor's contents");
     } else {
@@ -227,18 +222,6 @@ static int raw_next(struct decoder *decoder, struct fm_protobuf_reader *raw,
     return malformed(decoder, "raw_output_contents: an output has no entry");
 }
 
-/* Whether we asked for the output in shared memory. Nobody knows of a stream. */
-static bool region_asked(const struct decoder *decoder, const char *name)
-{
-    const struct fm_client_request *request = decoder->request;
-    for (uint32_t i = 0; request != NULL && i < request->output_count; i++) {
-        if (request->outputs[i].region != NULL && strcmp(request->outputs[i].name, name) == 0) {
-            return true;
-        }
-    }
-    return request == NULL;
-}
-
 /*
  * HOW IT WORKS: an answer that has as many raw entries as outputs has one for each, in order, empty
  * for what is elsewhere. With fewer, outputs with contents or in shared memory have none.
@@ -260,7 +243,7 @@ static int output_fill(struct decoder *decoder, const struct output *output,
     if (field.size == 0 && output->has_contents) {
         return contents_read(decoder, output, &made->value);
     }
-    if (field.size == 0 && (output->in_region || region_asked(decoder, output->name))) {
+    if (field.size == 0 && (output->in_region || fm_oip_client_region_asked(decoder->request, output->name))) {
         uint64_t count = 0;
         if (fm_shape_element_count(output->tensor.shape, output->tensor.rank, &count) != 0) {
             return malformed(decoder, "a shape");
@@ -288,7 +271,7 @@ static int outputs_read(struct decoder *decoder, const void *data, size_t size, 
     }
     answer->outputs = fm_alloc_zero((size_t)count + 1, sizeof(*answer->outputs));
     if (answer->outputs == NULL) {
-        return no_memory(decoder->reterr);
+        return fm_oip_client_no_memory(decoder->reterr);
     }
     while (status == 0 && fm_protobuf_next(&reader, &field) == 1) {
         if (field.number == ANSWER_OUTPUTS) {

@@ -2,7 +2,8 @@
  * Answers of the REST form: JSON, and binary tensors behind it. See oip_client.h. Pure.
  *
  * The members of an object may come in any order: "data" that comes before the shape and the type
- * is skipped, and read at the end of the object.
+ * is skipped, and read at the end of the object. Some servers write the members that they leave out
+ * as null.
  */
 #include <math.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct output {
     struct fm_json_reader data;
 };
 
-static int no_memory(struct fm_error *reterr)
+int fm_oip_client_no_memory(struct fm_error *reterr)
 {
     return fm_error_set(reterr, FM_ENOMEM, "out of memory for the answer");
 }
@@ -76,7 +77,7 @@ int fm_oip_client_tensor_set(const struct fm_oip_client_body *body, const char *
     value->buffer = fm_buffer_create(size);
     if (value->buffer == NULL) {
         tensor->data = NULL;
-        return no_memory(reterr);
+        return fm_oip_client_no_memory(reterr);
     }
     tensor->data = fm_buffer_data(value->buffer);
     if (size > 0) {
@@ -120,7 +121,7 @@ static int elements_read(struct decoder *decoder, struct fm_json_reader *reader,
             int status = index < count ? element_store(reader, token, elements) : FM_ETYPE;
             if (status != 0) {
                 return status == FM_ENOMEM
-                           ? no_memory(decoder->reterr)
+                           ? fm_oip_client_no_memory(decoder->reterr)
                            : fm_error_set(decoder->reterr, FM_ECORRUPT,
                                           "output '%s' of the answer: element %llu is not a value "
                                           "of type %s, or is one too many",
@@ -154,7 +155,7 @@ static int json_tensor(struct decoder *decoder, struct output *output, struct fm
     }
     if (tensor->dtype != FM_DTYPE_BYTES) {
         if (fm_value_alloc(value, tensor->dtype, tensor->shape, tensor->rank, 0) != 0) {
-            return no_memory(decoder->reterr);
+            return fm_oip_client_no_memory(decoder->reterr);
         }
         elements.out = value->tensor.data;
         return elements_read(decoder, &output->data, output->name, count, &elements);
@@ -162,7 +163,7 @@ static int json_tensor(struct decoder *decoder, struct output *output, struct fm
     int status = elements_read(decoder, &output->data, output->name, count, &elements);
     if (status == 0 &&
         fm_value_alloc(value, tensor->dtype, tensor->shape, tensor->rank, text.length) != 0) {
-        status = no_memory(decoder->reterr);
+        status = fm_oip_client_no_memory(decoder->reterr);
     }
     if (status == 0 && text.length > 0) {
         memcpy(value->tensor.data, text.data, text.length);
@@ -189,10 +190,8 @@ static int binary_tensor(struct decoder *decoder, const struct output *output,
                                     decoder->reterr);
 }
 
-/* Whether we asked for the output in shared memory. */
-static bool region_asked(const struct decoder *decoder, const char *name)
+bool fm_oip_client_region_asked(const struct fm_client_request *request, const char *name)
 {
-    const struct fm_client_request *request = decoder->request;
     for (uint32_t i = 0; request != NULL && i < request->output_count; i++) {
         if (request->outputs[i].region != NULL && strcmp(request->outputs[i].name, name) == 0) {
             return true;
@@ -231,7 +230,7 @@ static int output_finish(struct decoder *decoder, struct output *output)
     if (output->has_data) {
         return json_tensor(decoder, output, &made->value);
     }
-    return output->in_region || region_asked(decoder, output->name)
+    return output->in_region || fm_oip_client_region_asked(decoder->request, output->name)
                ? 0
                : fm_error_set(decoder->reterr, FM_ECORRUPT, "output '%s' of the answer has no data",
                               output->name);
@@ -239,21 +238,31 @@ static int output_finish(struct decoder *decoder, struct output *output)
 
 /* --- Members --- */
 
-/* The string that comes next, in the arena. */
-static int string_read(struct decoder *decoder, const char **ret_string)
+/* The string that is the reader's token; NULL: out of memory. */
+static const char *arena_string(struct fm_json_reader *reader, struct fm_arena *arena)
 {
     struct fm_text text = {0};
-    if (fm_json_next(&decoder->reader) != FM_JSON_STRING) {
+    fm_json_decode(reader, &text);
+    const char *string =
+        text.failed ? NULL
+                    : fm_arena_strndup(arena, text.data != NULL ? text.data : "", text.length);
+    fm_text_deinit(&text);
+    return string;
+}
+
+/* The string that comes next, in the arena. null leaves it as it was. */
+static int string_read(struct decoder *decoder, const char **ret_string)
+{
+    enum fm_json_token token = fm_json_next(&decoder->reader);
+    if (token == FM_JSON_NULL) {
+        return 0;
+    }
+    if (token != FM_JSON_STRING) {
         return malformed(decoder, "a string was expected");
     }
-    fm_json_decode(&decoder->reader, &text);
-    const char *string = text.failed
-                             ? NULL
-                             : fm_arena_strndup(&decoder->answer->arena,
-                                                text.data != NULL ? text.data : "", text.length);
-    fm_text_deinit(&text);
+    const char *string = arena_string(&decoder->reader, &decoder->answer->arena);
     if (string == NULL) {
-        return no_memory(decoder->reterr);
+        return fm_oip_client_no_memory(decoder->reterr);
     }
     *ret_string = string;
     return 0;
@@ -283,15 +292,19 @@ static int shape_read(struct fm_json_reader *reader, struct fm_tensor *tensor)
 static int output_parameters(struct decoder *decoder, struct output *output)
 {
     struct fm_json_reader *reader = &decoder->reader;
-    if (fm_json_next(reader) != FM_JSON_OBJECT_BEGIN) {
+    enum fm_json_token token = fm_json_next(reader);
+    if (token == FM_JSON_NULL) {
+        return 0;
+    }
+    if (token != FM_JSON_OBJECT_BEGIN) {
         return malformed(decoder, "an output's parameters must be an object");
     }
-    enum fm_json_token token;
     while ((token = fm_json_next(reader)) == FM_JSON_KEY) {
         if (fm_json_equals(reader, "binary_data_size")) {
-            output->has_binary = true;
-            if (fm_json_next(reader) != FM_JSON_NUMBER ||
-                fm_json_uint64(reader, &output->binary_size) != 0) {
+            token = fm_json_next(reader);
+            output->has_binary = token != FM_JSON_NULL;
+            if (output->has_binary && (token != FM_JSON_NUMBER ||
+                                       fm_json_uint64(reader, &output->binary_size) != 0)) {
                 return malformed(decoder, "binary_data_size must be a number");
             }
             continue;
@@ -387,6 +400,12 @@ static int answer_read(struct decoder *decoder)
     if (token != FM_JSON_OBJECT_END || fm_json_next(reader) != FM_JSON_END) {
         return malformed(decoder, "it does not end where it should");
     }
+    if (has_outputs && decoder->body->header_length != FM_OIP_HEADER_ABSENT &&
+        decoder->binary_offset != decoder->body->size) {
+        return fm_error_set(decoder->reterr, FM_ECORRUPT,
+                            "the answer has %zu bytes behind its last tensor",
+                            decoder->body->size - decoder->binary_offset);
+    }
     return has_outputs ? 0 : malformed(decoder, "it has no outputs");
 }
 
@@ -468,17 +487,6 @@ bool fm_oip_client_flag_read(const char *data, size_t size, const char *name, bo
 
 /* --- A model's metadata --- */
 
-static const char *arena_string(struct fm_json_reader *reader, struct fm_arena *arena)
-{
-    struct fm_text text = {0};
-    fm_json_decode(reader, &text);
-    const char *string =
-        text.failed ? NULL
-                    : fm_arena_strndup(arena, text.data != NULL ? text.data : "", text.length);
-    fm_text_deinit(&text);
-    return string;
-}
-
 static int port_read(struct fm_json_reader *reader, struct fm_arena *arena, struct fm_port *port)
 {
     struct fm_tensor tensor = {0};
@@ -495,7 +503,9 @@ static int port_read(struct fm_json_reader *reader, struct fm_arena *arena, stru
             if (fm_json_skip(reader) != 0) {
                 return FM_ECORRUPT;
             }
-        } else if (fm_json_next(reader) != FM_JSON_STRING) {
+        } else if ((token = fm_json_next(reader)) == FM_JSON_NULL) {
+            continue;
+        } else if (token != FM_JSON_STRING) {
             return FM_ECORRUPT;
         } else if (type) {
             port->dtype = fm_dtype_parse(reader->text, reader->text_length);
@@ -517,6 +527,9 @@ static int ports_read(struct fm_json_reader *reader, struct fm_arena *arena,
     struct fm_json_reader counting = *reader;
     uint32_t count = 0;
     enum fm_json_token token = fm_json_next(reader);
+    if (token == FM_JSON_NULL) {
+        return 0;
+    }
     if (token != FM_JSON_ARRAY_BEGIN) {
         return FM_ECORRUPT;
     }
@@ -555,8 +568,9 @@ static int model_member(struct fm_json_reader *reader, struct fm_arena *arena,
 {
     bool name = fm_json_equals(reader, "name");
     if (name || fm_json_equals(reader, "platform")) {
-        if (fm_json_next(reader) != FM_JSON_STRING) {
-            return FM_ECORRUPT;
+        enum fm_json_token token = fm_json_next(reader);
+        if (token != FM_JSON_STRING) {
+            return token == FM_JSON_NULL ? 0 : FM_ECORRUPT;
         }
         const char *string = arena_string(reader, arena);
         *(name ? &model->name : &model->platform) = string;

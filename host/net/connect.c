@@ -7,12 +7,17 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/os.h"
+#include "host/os/unix_socket.h"
 
-#define HTTP_PORT     8000
-#define GRPC_PORT     8001
-#define URL_BYTES_MAX 2048
+#define HTTP_PORT      8000
+#define GRPC_PORT      8001
+#define URL_BYTES_MAX  2048
+#define PAUSE_FIRST_NS UINT64_C(20000000)
+#define PAUSE_MAX_NS   UINT64_C(1000000000)
 
 /* --- URLs --- */
 
@@ -29,6 +34,25 @@ static const struct scheme schemes[] = {
     {"unix:", false, false, true},     {"http+unix:", false, false, true},
     {"grpc+unix:", true, false, true},
 };
+
+struct shown {
+    char text[128];
+};
+
+/* A URL as messages have it: cut, and without what may be a password. */
+static struct shown show(const char *url)
+{
+    struct shown shown;
+    const char *end = strstr(url, "://");
+    if (strchr(url, '@') == NULL) {
+        (void)snprintf(shown.text, sizeof(shown.text), "%.100s%s", url,
+                       strlen(url) > 100 ? "..." : "");
+    } else {
+        (void)snprintf(shown.text, sizeof(shown.text), "%.*s...",
+                       end != NULL && end - url < 20 ? (int)(end + 3 - url) : 0, url);
+    }
+    return shown;
+}
 
 void fm_endpoint_deinit(struct fm_endpoint *endpoint)
 {
@@ -48,6 +72,12 @@ static int local_parse(const char *rest, struct fm_endpoint *endpoint, struct fm
         return fm_error_set(reterr, FM_EINVAL, "'%s' names no socket: unix:/path/of/it",
                             endpoint->url);
     }
+    if (strlen(path) > FM_UNIX_SOCKET_PATH_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "cannot connect to socket '%.100s...': its name has %zu bytes, and a "
+                            "socket's may have %u",
+                            path, strlen(path), FM_UNIX_SOCKET_PATH_MAX);
+    }
     endpoint->path = fm_strdup(path);
     endpoint->host = fm_strdup("localhost");
     endpoint->authority = fm_strdup("localhost");
@@ -66,7 +96,7 @@ static int port_parse(const char *text, size_t length, struct fm_endpoint *endpo
     }
     if (!good || port == 0 || port > UINT16_MAX) {
         return fm_error_set(reterr, FM_EINVAL, "the port in '%s' is no number from 1 to 65535",
-                            endpoint->url);
+                            show(endpoint->url).text);
     }
     endpoint->port = (uint16_t)port;
     return 0;
@@ -86,7 +116,8 @@ static int remote_parse(const char *rest, struct fm_endpoint *endpoint, struct f
             "a server's URL holds no user and password; use the option for a token");
     }
     if (strpbrk(tail, "?#") != NULL || (endpoint->grpc && tail_length > 0)) {
-        return fm_error_set(reterr, FM_EINVAL, "'%s' has something behind the %s", endpoint->url,
+        return fm_error_set(reterr, FM_EINVAL, "'%s' has something behind the %s",
+                            show(endpoint->url).text,
                             endpoint->grpc ? "port, where gRPC has nothing" : "path");
     }
     bool bracketed = rest[0] == '[';
@@ -97,7 +128,7 @@ static int remote_parse(const char *rest, struct fm_endpoint *endpoint, struct f
     if (host_length == 0 || (bracketed && end == NULL) ||
         (colon != NULL && colon < rest + length && *colon != ':')) {
         return fm_error_set(reterr, FM_EINVAL, "'%s' names no host: http://HOST:PORT",
-                            endpoint->url);
+                            show(endpoint->url).text);
     }
     endpoint->port = endpoint->grpc ? GRPC_PORT : HTTP_PORT;
     if (colon != NULL && colon < rest + length) {
@@ -131,9 +162,9 @@ int fm_endpoint_parse(const char *url, struct fm_endpoint *ret_endpoint, struct 
     }
     if (scheme == NULL || !good) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "'%.100s' is no URL of a server: it begins with http://, https://, "
+                            "'%s' is no URL of a server: it begins with http://, https://, "
                             "grpc://, grpcs://, unix: or grpc+unix:, and has no spaces",
-                            url);
+                            show(url).text);
     }
     endpoint.url = fm_strdup(url);
     endpoint.grpc = scheme->grpc;
@@ -174,8 +205,17 @@ static void finish(struct fm_dial *dial, int result)
 {
     addresses_free(dial);
     if (!dial->is_closed) {
-        dial->done(dial->context, result);
+        dial->options.done(dial->options.context, result);
     }
+}
+
+/* There is room: it is among the others, or has just left them. */
+static void deadline_move(struct fm_dial *dial, uint64_t at_ns)
+{
+    fm_deadlines_remove(dial->options.deadlines, &dial->deadline);
+    dial->deadline.at_ns = at_ns;
+    int status = fm_deadlines_add(dial->options.deadlines, &dial->deadline);
+    FM_ASSERT(status == 0);
 }
 
 static void on_reopened(uv_handle_t *handle)
@@ -184,7 +224,7 @@ static void on_reopened(uv_handle_t *handle)
     struct fm_dial *dial = stream->write.data;
     stream->write.data = stream;
     dial->is_reopening = false;
-    (void)uv_tcp_init(dial->uv, &stream->socket.tcp);
+    (void)uv_tcp_init(dial->options.uv, &stream->socket.tcp);
     if (dial->is_closed) {
         addresses_free(dial);
         fm_stream_close(stream);
@@ -206,14 +246,33 @@ static void attempt_failed(struct fm_dial *dial, int result)
     uv_close(&dial->stream->socket.handle, on_reopened);
 }
 
+static void on_late(struct fm_deadline *deadline)
+{
+    struct fm_dial *dial = FM_CONTAINER_OF(deadline, struct fm_dial, deadline);
+    if (deadline->at_ns < dial->end_ns) {
+        deadline_move(dial, dial->end_ns);
+        if (!dial->is_reopening) {
+            attempt_failed(dial, UV_ETIMEDOUT);
+        }
+        return;
+    }
+    dial->is_late = true;
+    finish(dial, UV_ETIMEDOUT);
+}
+
 static void on_connected(uv_connect_t *connecting, int result)
 {
     struct fm_dial *dial = connecting->data;
+    if (dial->is_reopening) {
+        /* Given up: the next address's turn comes when the socket is closed. */
+        return;
+    }
     if (dial->is_closed) {
         finish(dial, result);
     } else if (result != 0) {
         attempt_failed(dial, result);
     } else {
+        deadline_move(dial, dial->end_ns);
         finish(dial, 0);
     }
 }
@@ -221,6 +280,13 @@ static void on_connected(uv_connect_t *connecting, int result)
 static void attempt(struct fm_dial *dial)
 {
     const struct addrinfo *address = dial->next;
+    uint64_t now_ns = fm_os_now_ns();
+    uint64_t left_ns = dial->end_ns > now_ns ? dial->end_ns - now_ns : 0;
+    uint64_t count = 0;
+    for (const struct addrinfo *at = address; at != NULL; at = at->ai_next) {
+        count++;
+    }
+    deadline_move(dial, count > 1 ? now_ns + left_ns / count : dial->end_ns);
     dial->next = address->ai_next;
     int result = uv_tcp_connect(&dial->connecting, &dial->stream->socket.tcp, address->ai_addr,
                                 on_connected);
@@ -247,29 +313,54 @@ static void on_resolved(uv_getaddrinfo_t *resolving, int result, struct addrinfo
     }
 }
 
-void fm_dial_start(struct fm_dial *dial, struct fm_stream *stream,
-                   const struct fm_endpoint *endpoint, uv_loop_t *uv,
-                   void (*done)(void *context, int result), void *context)
+int fm_dial_start(struct fm_dial *dial, struct fm_stream *stream,
+                  const struct fm_dial_options *options)
 {
+    const struct fm_endpoint *endpoint = options->endpoint;
     char port[8];
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    *dial = (struct fm_dial){
-        .stream = stream, .endpoint = endpoint, .uv = uv, .done = done, .context = context};
+    *dial = (struct fm_dial){.options = *options, .stream = stream};
     dial->resolving.data = dial;
     dial->connecting.data = dial;
+    dial->end_ns = fm_os_now_ns() + options->timeout_ns;
+    dial->deadline = (struct fm_deadline){.at_ns = dial->end_ns, .passed = on_late};
+    if (fm_deadlines_add(options->deadlines, &dial->deadline) != 0) {
+        return FM_ENOMEM;
+    }
     if (endpoint->path != NULL) {
         /* Tells of every failure in the callback. */
         uv_pipe_connect(&dial->connecting, &stream->socket.pipe, endpoint->path, on_connected);
-        return;
+        return 0;
     }
     (void)snprintf(port, sizeof(port), "%u", endpoint->port);
     dial->is_resolving = true;
-    int result = uv_getaddrinfo(uv, &dial->resolving, on_resolved, endpoint->host, port, &hints);
+    int result =
+        uv_getaddrinfo(options->uv, &dial->resolving, on_resolved, endpoint->host, port, &hints);
     if (result != 0) {
         dial->is_resolving = false;
-        dial->next = NULL;
         finish(dial, result);
     }
+    return 0;
+}
+
+void fm_dial_ready(struct fm_dial *dial)
+{
+    fm_deadlines_remove(dial->options.deadlines, &dial->deadline);
+}
+
+void fm_dial_failure(const struct fm_dial *dial, int result, struct fm_error *reterr)
+{
+    const char *problem = fm_stream_problem(dial->stream);
+    const char *url = dial->options.endpoint->url;
+    if (dial->is_late) {
+        (void)fm_error_set(reterr, FM_EUNAVAILABLE, "cannot connect to %s: not within %llu ms", url,
+                           (unsigned long long)(dial->options.timeout_ns / 1000000));
+        return;
+    }
+    (void)fm_error_set(reterr, FM_EUNAVAILABLE, "cannot connect to %s: %s", url,
+                       problem != NULL ? problem
+                       : result != 0   ? uv_strerror(result)
+                                       : "the server ended the handshake of TLS");
 }
 
 void fm_dial_close(struct fm_dial *dial)
@@ -278,6 +369,7 @@ void fm_dial_close(struct fm_dial *dial)
         return;
     }
     dial->is_closed = true;
+    fm_deadlines_remove(dial->options.deadlines, &dial->deadline);
     if (dial->is_resolving) {
         /* It may be too late for that, then the callback comes all the same. */
         (void)uv_cancel((uv_req_t *)&dial->resolving);
@@ -291,4 +383,31 @@ bool fm_dial_is_over(struct fm_dial *dial)
 {
     dial->stream_closed = true;
     return !dial->is_resolving;
+}
+
+/* --- Pauses --- */
+
+void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadlines)
+{
+    if (fm_dial_pause_lasts(pause)) {
+        return;
+    }
+    pause->wait_ns = pause->wait_ns == 0                 ? PAUSE_FIRST_NS
+                     : pause->wait_ns < PAUSE_MAX_NS / 2 ? 2 * pause->wait_ns
+                                                         : PAUSE_MAX_NS;
+    pause->deadline.at_ns = fm_os_now_ns() + pause->wait_ns;
+    if (fm_deadlines_add(deadlines, &pause->deadline) != 0) {
+        pause->wait_ns = 0;
+    }
+}
+
+bool fm_dial_pause_lasts(const struct fm_dial_pause *pause)
+{
+    return pause->deadline.place != 0;
+}
+
+void fm_dial_pause_end(struct fm_dial_pause *pause, struct fm_deadlines *deadlines)
+{
+    fm_deadlines_remove(deadlines, &pause->deadline);
+    pause->wait_ns = 0;
 }

@@ -17,12 +17,12 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/net/grpc_fields.h"
+#include "host/net/http2_frames.h"
 #include "host/os/os.h"
 
 #define OUTPUT_BYTES_MAX  ((size_t)1 << 20) /* gathered for one write */
 #define STREAM_WINDOW     ((uint32_t)16 << 20)
 #define CONNECTION_WINDOW ((int32_t)64 << 20)
-#define FRAME_BYTES_MAX   ((uint32_t)256 << 10)
 #define BODY_BYTES_FIRST  ((size_t)1 << 20)
 #define STREAMS_UNSAID    100u /* before the server has said how many it takes */
 #define STREAMS_MAX       100000u
@@ -42,7 +42,6 @@ struct fm_grpc_client_connection {
     bool goaway;
     bool settled;                      /* the server's settings came */
     bool heard;                        /* a byte came */
-    struct fm_deadline deadline;       /* of connecting */
     struct fm_grpc_client_call *calls; /* on it */
     uint32_t call_count;
     int32_t last_id;    /* submitted */
@@ -56,6 +55,7 @@ struct fm_grpc_client {
     uv_loop_t *uv;
     struct fm_stream_shared shared;
     struct fm_deadlines deadlines;
+    struct fm_dial_pause pause;
     nghttp2_session_callbacks *callbacks;
     struct fm_grpc_client_connection *connections;
     struct fm_grpc_client_call *first; /* that wait */
@@ -180,18 +180,25 @@ static void call_conclude(struct fm_grpc_client_call *call, uint32_t error_code)
     }
     connection_remove(call);
     const char *text = call->text.data != NULL && call->text.length > 0 ? call->text.data : NULL;
-    if (call->code == 0 && !call->stream && call->message_count == 0) {
-        call->status = fm_error_set(&call->error, FM_ECORRUPT, "the answer has no message");
-    } else if (call->code == 0) {
-        call->status = 0;
-    } else if (call->code > 0) {
+    if (call->code > 0) {
         call->status = fm_error_set(&call->error, fm_status_from_grpc(call->code), "%s",
                                     text != NULL ? text : "the server gave no reason");
     } else if (call->http_code != 0 && call->http_code != 200) {
         int status = fm_status_from_http((int)call->http_code);
-        call->status = fm_error_set(&call->error, status != 0 ? status : FM_ECORRUPT,
-                                    "the server answered with HTTP status %u, not with gRPC's",
-                                    call->http_code);
+        call->status = fm_error_set(
+            &call->error, status != 0 ? status : FM_ECORRUPT,
+            "the server answered with HTTP status %u and content type '%s', not with gRPC's",
+            call->http_code, call->content_type);
+    } else if (call->http_code == 200 && !call->is_grpc) {
+        call->status = fm_error_set(&call->error, FM_ECORRUPT,
+                                    "the server answered with content type '%s', not with gRPC's",
+                                    call->content_type);
+    } else if (call->code == 0 && call->head_size > 0) {
+        call->status = fm_error_set(&call->error, FM_ECORRUPT, "the last message is cut off");
+    } else if (call->code == 0 && !call->stream && call->message_count == 0) {
+        call->status = fm_error_set(&call->error, FM_ECORRUPT, "the answer has no message");
+    } else if (call->code == 0) {
+        call->status = 0;
     } else {
         call->status = fm_error_set(
             &call->error, error_code == NGHTTP2_NO_ERROR ? FM_ECORRUPT : FM_EUNAVAILABLE,
@@ -247,7 +254,6 @@ static void connection_fail(struct fm_grpc_client_connection *connection, int st
         return;
     }
     connection->state = CLOSING;
-    fm_deadlines_remove(&connection->client->deadlines, &connection->deadline);
     fm_dial_close(&connection->dial);
     while (connection->calls != NULL) {
         struct fm_grpc_client_call *call = connection->calls;
@@ -266,13 +272,13 @@ static void fail_waiting(struct fm_grpc_client *client, int status, const char *
     }
 }
 
-static void connect_failed(struct fm_grpc_client_connection *connection, const char *why)
+static void connect_failed(struct fm_grpc_client_connection *connection, int result)
 {
     struct fm_grpc_client *client = connection->client;
     struct fm_error error;
     bool others = false;
-    (void)fm_error_set(&error, FM_EUNAVAILABLE, "cannot connect to %s: %s",
-                       client->options.endpoint->url, why);
+    fm_dial_failure(&connection->dial, result, &error);
+    fm_dial_pause_begin(&client->pause, &client->deadlines);
     connection_fail(connection, FM_EUNAVAILABLE, error.text);
     for (struct fm_grpc_client_connection *at = client->connections; at != NULL; at = at->next) {
         others = others || at->state == CONNECTING || (at->state == OPEN && !at->goaway);
@@ -413,7 +419,8 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     (void)flags;
     (void)context;
     struct fm_grpc_client_call *call = nghttp2_session_get_stream_user_data(session, stream_id);
-    if (call != NULL) {
+    /* The words of a proxy, for example, are no messages. */
+    if (call != NULL && call->http_code == 200 && call->is_grpc) {
         data_take(call, data, size);
     }
     return 0;
@@ -454,6 +461,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (name_is(name, name_length, ":status")) {
         int code = number(value, value_length);
         call->http_code = code > 0 ? (unsigned)code : 0;
+    } else if (name_is(name, name_length, "content-type")) {
+        (void)snprintf(call->content_type, sizeof(call->content_type), "%.*s", (int)value_length,
+                       (const char *)value);
+        call->is_grpc = fm_grpc_content_type_matches(call->content_type);
     } else if (name_is(name, name_length, "grpc-status")) {
         int code = number(value, value_length);
         call->code = code >= 0 ? code : 2;
@@ -468,14 +479,27 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
+/* The server has said all: the call is over, though we may not have. Where we have, the stream is
+ * closed next. */
+static void answer_end(nghttp2_session *session, int32_t stream_id)
+{
+    struct fm_grpc_client_call *call = nghttp2_session_get_stream_user_data(session, stream_id);
+    if (call != NULL && nghttp2_session_get_stream_local_close(session, stream_id) == 0) {
+        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream_id, NGHTTP2_NO_ERROR);
+        call_conclude(call, NGHTTP2_NO_ERROR);
+    }
+}
+
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
-    (void)session;
     struct fm_grpc_client_connection *connection = context;
     if (frame->hd.type == NGHTTP2_SETTINGS) {
         connection->settled = true;
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         connection->goaway = true;
+    } else if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
+               (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+        answer_end(session, frame->hd.stream_id);
     }
     return 0;
 }
@@ -569,19 +593,6 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return connection->output.length < OUTPUT_BYTES_MAX ? 0 : NGHTTP2_ERR_PAUSE;
 }
 
-static ssize_t on_read_length(nghttp2_session *session, uint8_t frame_type, int32_t stream_id,
-                              int32_t connection_window, int32_t stream_window,
-                              uint32_t frame_bytes_max, void *context)
-{
-    (void)session;
-    (void)frame_type;
-    (void)stream_id;
-    (void)context;
-    int32_t window = connection_window < stream_window ? connection_window : stream_window;
-    uint32_t length = frame_bytes_max < FRAME_BYTES_MAX ? frame_bytes_max : FRAME_BYTES_MAX;
-    return (uint32_t)window < length ? window : (ssize_t)length;
-}
-
 static bool fill(struct fm_grpc_client_connection *connection)
 {
     fm_text_clear(&connection->output);
@@ -655,10 +666,7 @@ static void on_ended(void *context, int result)
 {
     struct fm_grpc_client_connection *connection = context;
     if (connection->state == CONNECTING) {
-        const char *problem = fm_stream_problem(&connection->stream);
-        connect_failed(connection, problem != NULL ? problem
-                                   : result != 0   ? uv_strerror(result)
-                                                   : "the server ended the handshake of TLS");
+        connect_failed(connection, result);
         return;
     }
     broken(connection, result);
@@ -679,7 +687,7 @@ static bool session_open(struct fm_grpc_client_connection *connection)
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
-        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FRAME_BYTES_MAX},
+        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FM_HTTP2_FRAME_BYTES_MAX},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, 65536},
     };
     return nghttp2_session_client_new(&connection->session, connection->client->callbacks,
@@ -694,7 +702,8 @@ static void on_ready(void *context)
 {
     struct fm_grpc_client_connection *connection = context;
     if (connection->state == CONNECTING) {
-        fm_deadlines_remove(&connection->client->deadlines, &connection->deadline);
+        fm_dial_ready(&connection->dial);
+        fm_dial_pause_end(&connection->client->pause, &connection->client->deadlines);
         connection->state = OPEN;
     }
 }
@@ -704,22 +713,10 @@ static void on_connected(void *context, int result)
     struct fm_grpc_client_connection *connection = context;
     result = result == 0 ? fm_stream_begin(&connection->stream) : result;
     if (result != 0) {
-        connect_failed(connection, uv_strerror(result));
+        connect_failed(connection, result);
     } else if (connection->stream.tls == NULL) {
         on_ready(connection);
     }
-}
-
-static void on_connect_late(struct fm_deadline *deadline)
-{
-    struct fm_grpc_client_connection *connection =
-        (struct fm_grpc_client_connection *)(void *)((char *)deadline -
-                                                     offsetof(struct fm_grpc_client_connection,
-                                                              deadline));
-    char why[64];
-    (void)snprintf(why, sizeof(why), "not within %llu ms",
-                   (unsigned long long)connection->client->options.connect_timeout_ns / 1000000);
-    connect_failed(connection, why);
 }
 
 static const struct fm_stream_events stream_events = {.read = on_read,
@@ -736,10 +733,7 @@ static bool connection_open(struct fm_grpc_client *client)
     }
     connection->client = client;
     connection->state = CONNECTING;
-    connection->deadline.at_ns = fm_os_now_ns() + client->options.connect_timeout_ns;
-    connection->deadline.passed = on_connect_late;
-    if (!session_open(connection) ||
-        fm_deadlines_add(&client->deadlines, &connection->deadline) != 0) {
+    if (!session_open(connection)) {
         nghttp2_session_del(connection->session);
         fm_free(connection);
         return false;
@@ -751,8 +745,16 @@ static bool connection_open(struct fm_grpc_client *client)
     client->connections = connection;
     fm_stream_init(&connection->stream, client->uv, client->options.endpoint->path != NULL,
                    &client->shared, &stream_events, connection);
-    fm_dial_start(&connection->dial, &connection->stream, client->options.endpoint, client->uv,
-                  on_connected, connection);
+    const struct fm_dial_options dialling = {.endpoint = client->options.endpoint,
+                                             .uv = client->uv,
+                                             .deadlines = &client->deadlines,
+                                             .timeout_ns = client->options.connect_timeout_ns,
+                                             .done = on_connected,
+                                             .context = connection};
+    if (fm_dial_start(&connection->dial, &connection->stream, &dialling) != 0) {
+        connection_fail(connection, FM_ENOMEM, "out of memory for a connection");
+        return false;
+    }
     return true;
 }
 
@@ -814,6 +816,12 @@ static bool submit(struct fm_grpc_client_connection *connection, struct fm_grpc_
     return true;
 }
 
+/* The pause is over: those that wait are looked after at the end of this round. */
+static void on_pause_over(struct fm_deadline *deadline)
+{
+    (void)deadline;
+}
+
 /* Gives those that wait to connections. */
 static void pump(struct fm_grpc_client *client)
 {
@@ -831,7 +839,9 @@ static void pump(struct fm_grpc_client *client)
             }
         }
         if ((best == NULL || best->call_count > 0) && !connecting &&
-            count < client->options.connections_max && !connection_open(client)) {
+            count < client->options.connections_max && !fm_dial_pause_lasts(&client->pause) &&
+            !connection_open(client) && count == 0) {
+            /* Those that stand have room, or will have it again. */
             fail_waiting(client, FM_ENOMEM, "out of memory for a connection");
             return;
         }
@@ -874,12 +884,13 @@ int fm_grpc_client_create(struct fm_loop *loop, const struct fm_grpc_client_opti
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
-    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, on_read_length);
+    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, fm_http2_read_length);
     client->options = *options;
     client->uv = fm_loop_uv(loop);
     client->shared.tls = options->tls;
     client->shared.protocol = "h2";
     fm_deadlines_init(&client->deadlines, client->uv);
+    client->pause.deadline.passed = on_pause_over;
     *ret_client = client;
     return 0;
 }
@@ -890,6 +901,7 @@ void fm_grpc_client_close(struct fm_grpc_client *client, void (*closed)(void *co
     client->closing = true;
     client->closed = closed;
     client->closed_context = context;
+    fm_dial_pause_end(&client->pause, &client->deadlines);
     fail_waiting(client, FM_ECANCELLED, "the client was closed");
     for (struct fm_grpc_client_connection *at = client->connections; at != NULL; at = at->next) {
         connection_fail(at, FM_ECANCELLED, "the client was closed");
@@ -900,8 +912,7 @@ void fm_grpc_client_close(struct fm_grpc_client *client, void (*closed)(void *co
 static void on_call_late(struct fm_deadline *deadline)
 {
     struct fm_grpc_client_call *call =
-        (struct fm_grpc_client_call *)(void *)((char *)deadline -
-                                               offsetof(struct fm_grpc_client_call, deadline));
+        FM_CONTAINER_OF(deadline, struct fm_grpc_client_call, deadline);
     fm_grpc_client_cancel(call, FM_EDEADLINE, "no answer within the time limit");
 }
 

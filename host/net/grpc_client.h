@@ -86,6 +86,8 @@ struct fm_grpc_client_call {
     bool finished;                /* nothing more is sent */
     /* What came. */
     unsigned http_code;
+    char content_type[64]; /* its beginning */
+    bool is_grpc;          /* the content type is gRPC's */
     bool answered;
     enum fm_compression encoding;
     struct fm_text text; /* grpc-message */

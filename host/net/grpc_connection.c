@@ -11,12 +11,12 @@
 #include "core/util/assert.h"
 #include "core/util/memory.h"
 #include "host/net/grpc_internal.h"
+#include "host/net/http2_frames.h"
 
 #define LINGER_NS        UINT64_C(1000000000)
 #define LINGER_BYTES_MAX (16u << 20)
 /* Frames that wait to be written before no more is read. */
 #define QUEUE_MAX       2048u
-#define FRAME_BYTES_MAX (256u << 10) /* of DATA, both ways */
 #define HEADER_TABLE    4096u
 #define ACKS_MAX        1000u
 #define SETTINGS_MAX    32u
@@ -395,19 +395,6 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-static ssize_t on_read_length(nghttp2_session *session, uint8_t frame_type, int32_t stream_id,
-                              int32_t connection_window, int32_t stream_window,
-                              uint32_t frame_bytes_max, void *context)
-{
-    (void)session;
-    (void)frame_type;
-    (void)stream_id;
-    (void)context;
-    int32_t window = connection_window < stream_window ? connection_window : stream_window;
-    uint32_t length = frame_bytes_max < FRAME_BYTES_MAX ? frame_bytes_max : FRAME_BYTES_MAX;
-    return (uint32_t)window < length ? window : (ssize_t)length;
-}
-
 /* --- The beginning --- */
 
 static void *memory_alloc(size_t size, void *context)
@@ -450,7 +437,7 @@ int fm_grpc_connection_prepare(struct fm_grpc_server *server)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
-    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, on_read_length);
+    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, fm_http2_read_length);
     nghttp2_option *options = server->http2_options;
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1);
@@ -471,7 +458,7 @@ static int session_open(struct fm_grpc_connection *connection)
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options->calls_max},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options->stream_window_bytes},
-        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FRAME_BYTES_MAX},
+        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FM_HTTP2_FRAME_BYTES_MAX},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)options->metadata_bytes_max},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };

@@ -147,6 +147,7 @@ int fm_grpc_server_create(struct fm_loop *loop, const struct fm_grpc_options *op
     FM_ASSERT(options->events.begin != NULL && options->unhandled_max > 0);
     struct fm_grpc_server *server = fm_alloc_zero(1, sizeof(*server));
     if (server == NULL) {
+        fm_listener_refuse(fm_loop_uv(loop), options->inherited, options->unix_inherited);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the gRPC server");
     }
     server->loop = loop;
@@ -155,6 +156,7 @@ int fm_grpc_server_create(struct fm_loop *loop, const struct fm_grpc_options *op
     server->shared.tls = options->tls;
     server->shared.protocol = "h2";
     if (fm_grpc_connection_prepare(server) != 0) {
+        fm_listener_refuse(server->uv, options->inherited, options->unix_inherited);
         fm_grpc_server_destroy(server);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the gRPC server");
     }

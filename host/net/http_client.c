@@ -31,9 +31,7 @@ struct fm_http_client_connection {
     struct fm_dial dial;
     struct fm_http_parser *parser;
     enum state state;
-    struct fm_deadline deadline; /* of connecting */
-    struct fm_error failure;     /* why it could not connect */
-    bool used;                   /* it has brought an answer before */
+    bool used; /* it has brought an answer before */
     /* The call that has it, and its answer so far. */
     struct fm_http_client_call *call;
     bool concluded; /* the call ends with the connection; its outcome is set */
@@ -60,6 +58,7 @@ struct fm_http_client {
     uv_loop_t *uv;
     struct fm_stream_shared shared;
     struct fm_deadlines deadlines;
+    struct fm_dial_pause pause;
     struct fm_http_client_connection *connections;
     struct fm_http_client_connection *idle;
     uint32_t connection_count;
@@ -76,7 +75,7 @@ struct fm_http_client {
 static const struct fm_http_parser_events parser_events;
 static const struct fm_stream_events stream_events;
 static void pump(struct fm_http_client *client);
-static void connect_failed(struct fm_http_client_connection *connection);
+static void connect_failed(struct fm_http_client_connection *connection, int result);
 
 /* --- Calls --- */
 
@@ -156,7 +155,6 @@ static void connection_close(struct fm_http_client_connection *connection)
         idle_remove(connection);
     }
     connection->state = CLOSING;
-    fm_deadlines_remove(&connection->client->deadlines, &connection->deadline);
     fm_dial_close(&connection->dial);
 }
 
@@ -500,19 +498,14 @@ static void on_ended(void *context, int result)
 {
     struct fm_http_client_connection *connection = context;
     if (connection->state == BUSY && !connection->concluded && connection->answered &&
-        result == 0 && fm_http_parser_finish(connection->parser) && !connection->interim) {
+        result == 0 && fm_stream_end_was_said(&connection->stream) &&
+        fm_http_parser_finish(connection->parser) && !connection->interim) {
         connection->keep_alive = false;
         answer_complete(connection);
         return;
     }
     if (connection->state == CONNECTING) {
-        const char *problem = fm_stream_problem(&connection->stream);
-        (void)fm_error_set(&connection->failure, FM_EUNAVAILABLE, "cannot connect to %s: %s",
-                           connection->client->options.endpoint->url,
-                           problem != NULL ? problem
-                           : result != 0   ? uv_strerror(result)
-                                           : "the server ended the handshake of TLS");
-        connect_failed(connection);
+        connect_failed(connection, result);
         return;
     }
     broken(connection, result);
@@ -593,23 +586,40 @@ static void fail_waiting(struct fm_http_client *client, const struct fm_error *f
     }
 }
 
-static void connect_failed(struct fm_http_client_connection *connection)
+/* There is a connection that can serve those that wait, now or soon. */
+static bool others_stand(const struct fm_http_client *client)
+{
+    bool found = false;
+    for (const struct fm_http_client_connection *at = client->connections; at != NULL;
+         at = at->next) {
+        found = found || at->state != CLOSING;
+    }
+    return found;
+}
+
+static void connect_failed(struct fm_http_client_connection *connection, int result)
 {
     struct fm_http_client *client = connection->client;
-    struct fm_error failure = connection->failure;
+    struct fm_error failure;
+    fm_dial_failure(&connection->dial, result, &failure);
     connection_close(connection);
-    /* Others that are on their way may still arrive. Those that stand are no reason to wait: a
-     * server that takes no more connections is about to end. */
-    if (client->connecting_count == 0) {
+    fm_dial_pause_begin(&client->pause, &client->deadlines);
+    if (!others_stand(client)) {
         fail_waiting(client, &failure);
     }
+}
+
+static void on_pause_over(struct fm_deadline *deadline)
+{
+    pump(FM_CONTAINER_OF(deadline, struct fm_http_client, pause.deadline));
 }
 
 static void on_ready(void *context)
 {
     struct fm_http_client_connection *connection = context;
     if (connection->state == CONNECTING) {
-        fm_deadlines_remove(&connection->client->deadlines, &connection->deadline);
+        fm_dial_ready(&connection->dial);
+        fm_dial_pause_end(&connection->client->pause, &connection->client->deadlines);
         connection->client->connecting_count--;
         connection->state = IDLE;
         connection->next_idle = connection->client->idle;
@@ -623,25 +633,10 @@ static void on_connected(void *context, int result)
     struct fm_http_client_connection *connection = context;
     result = result == 0 ? fm_stream_begin(&connection->stream) : result;
     if (result != 0) {
-        (void)fm_error_set(&connection->failure, FM_EUNAVAILABLE, "cannot connect to %s: %s",
-                           connection->client->options.endpoint->url, uv_strerror(result));
-        connect_failed(connection);
+        connect_failed(connection, result);
     } else if (connection->stream.tls == NULL) {
         on_ready(connection);
     }
-}
-
-static void on_connect_late(struct fm_deadline *deadline)
-{
-    struct fm_http_client_connection *connection =
-        (struct fm_http_client_connection *)(void *)((char *)deadline -
-                                                     offsetof(struct fm_http_client_connection,
-                                                              deadline));
-    (void)fm_error_set(
-        &connection->failure, FM_EUNAVAILABLE, "cannot connect to %s: not within %llu ms",
-        connection->client->options.endpoint->url,
-        (unsigned long long)connection->client->options.connect_timeout_ns / 1000000);
-    connect_failed(connection);
 }
 
 static const struct fm_stream_events stream_events = {.read = on_read,
@@ -658,11 +653,7 @@ static bool connection_open(struct fm_http_client *client)
         return false;
     }
     connection->parser = fm_http_parser_create_answers(&parser_events, connection);
-    connection->deadline.at_ns = fm_os_now_ns() + client->options.connect_timeout_ns;
-    connection->deadline.passed = on_connect_late;
-    if (connection->parser == NULL ||
-        fm_deadlines_add(&client->deadlines, &connection->deadline) != 0) {
-        fm_http_parser_free(connection->parser);
+    if (connection->parser == NULL) {
         fm_free(connection);
         return false;
     }
@@ -677,8 +668,16 @@ static bool connection_open(struct fm_http_client *client)
     client->connecting_count++;
     fm_stream_init(&connection->stream, client->uv, client->options.endpoint->path != NULL,
                    &client->shared, &stream_events, connection);
-    fm_dial_start(&connection->dial, &connection->stream, client->options.endpoint, client->uv,
-                  on_connected, connection);
+    const struct fm_dial_options dialling = {.endpoint = client->options.endpoint,
+                                             .uv = client->uv,
+                                             .deadlines = &client->deadlines,
+                                             .timeout_ns = client->options.connect_timeout_ns,
+                                             .done = on_connected,
+                                             .context = connection};
+    if (fm_dial_start(&connection->dial, &connection->stream, &dialling) != 0) {
+        connection_close(connection);
+        return false;
+    }
     return true;
 }
 
@@ -693,7 +692,7 @@ static void pump(struct fm_http_client *client)
     bool more = true;
     while (more && client->first != NULL) {
         struct fm_http_client_connection *connection = client->idle;
-        if (connection != NULL && connection->used && fm_stream_peer_left(&connection->stream)) {
+        if (connection != NULL && fm_stream_peer_left(&connection->stream)) {
             connection_close(connection);
         } else if (connection != NULL) {
             struct fm_http_client_call *call = client->first;
@@ -701,8 +700,10 @@ static void pump(struct fm_http_client *client)
             queue_remove(client, call);
             begin(connection, call);
         } else if (client->connecting_count < client->waiting_count &&
-                   client->connection_count < client->options.connections_max) {
-            if (!connection_open(client)) {
+                   client->connection_count < client->options.connections_max &&
+                   !fm_dial_pause_lasts(&client->pause)) {
+            more = connection_open(client);
+            if (!more && !others_stand(client)) {
                 const struct fm_error failure = {FM_ENOMEM, "out of memory for a connection"};
                 fail_waiting(client, &failure);
             }
@@ -727,6 +728,7 @@ int fm_http_client_create(struct fm_loop *loop, const struct fm_http_client_opti
     client->shared.tls = options->tls;
     client->shared.protocol = "http/1.1";
     fm_deadlines_init(&client->deadlines, client->uv);
+    client->pause.deadline.passed = on_pause_over;
     *ret_client = client;
     return 0;
 }
@@ -738,6 +740,7 @@ void fm_http_client_close(struct fm_http_client *client, void (*closed)(void *co
     client->closing = true;
     client->closed = closed;
     client->closed_context = context;
+    fm_dial_pause_end(&client->pause, &client->deadlines);
     fail_waiting(client, &cancelled);
     for (struct fm_http_client_connection *at = client->connections; at != NULL;) {
         struct fm_http_client_connection *next = at->next;
@@ -753,8 +756,7 @@ void fm_http_client_close(struct fm_http_client *client, void (*closed)(void *co
 static void on_call_late(struct fm_deadline *deadline)
 {
     struct fm_http_client_call *call =
-        (struct fm_http_client_call *)(void *)((char *)deadline -
-                                               offsetof(struct fm_http_client_call, deadline));
+        FM_CONTAINER_OF(deadline, struct fm_http_client_call, deadline);
     fm_http_client_cancel(call, FM_EDEADLINE, "no answer within the time limit");
 }
 

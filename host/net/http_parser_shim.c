@@ -27,6 +27,7 @@ struct fm_http_parser {
     void *context;
     bool cancelled;
     bool complete;
+    uint64_t content_length; /* the libraries count theirs down */
 };
 
 static int answer(struct fm_http_parser *shim, int result)
@@ -64,6 +65,8 @@ static int on_head_complete(parser_t *parser)
     struct fm_http_parser *shim = parser->data;
     /* We never switch protocols: a request that offers to is an ordinary request. */
     parser->upgrade = 0;
+    shim->content_length =
+        (parser->flags & FLAG_CONTENT_LENGTH) != 0 ? parser->content_length : 0;
     return answer(shim, shim->events->head_complete(shim->context));
 }
 
@@ -247,5 +250,5 @@ bool fm_http_parser_is_chunked(const struct fm_http_parser *shim)
 
 uint64_t fm_http_parser_content_length(const struct fm_http_parser *shim)
 {
-    return (shim->parser.flags & FLAG_CONTENT_LENGTH) != 0 ? shim->parser.content_length : 0;
+    return shim->content_length;
 }

@@ -55,7 +55,7 @@ unsigned fm_http_parser_status(const struct fm_http_parser *parser); /* of an an
 bool fm_http_parser_keep_alive(const struct fm_http_parser *parser);
 bool fm_http_parser_is_1_0(const struct fm_http_parser *parser);
 bool fm_http_parser_is_chunked(const struct fm_http_parser *parser);
-/* Of the Content-Length header; 0 when there is none. */
+/* What the Content-Length header says, however much of the body came; 0 when there is none. */
 uint64_t fm_http_parser_content_length(const struct fm_http_parser *parser);
 
 #endif

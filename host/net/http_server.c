@@ -58,6 +58,7 @@ int fm_http_server_create(struct fm_loop *loop, const struct fm_http_options *op
     FM_ASSERT(options->handle != NULL && options->write_error != NULL);
     struct fm_http_server *server = fm_alloc_zero(1, sizeof(*server));
     if (server == NULL) {
+        fm_listener_refuse(fm_loop_uv(loop), options->inherited, options->unix_inherited);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while making the HTTP server");
     }
     server->loop = loop;

@@ -98,6 +98,23 @@ static void port_note(struct fm_listener *listener, const struct sockaddr_storag
                                              : ((const struct sockaddr_in *)address)->sin_port);
 }
 
+static void descriptor_close(uv_loop_t *uv, int descriptor)
+{
+    uv_fs_t request;
+    (void)uv_fs_close(uv, &request, descriptor, NULL);
+    uv_fs_req_cleanup(&request);
+}
+
+void fm_listener_refuse(uv_loop_t *uv, int inherited, int unix_inherited)
+{
+    if (inherited > 0) {
+        descriptor_close(uv, inherited);
+    }
+    if (unix_inherited > 0) {
+        descriptor_close(uv, unix_inherited);
+    }
+}
+
 /* A socket that somebody bound before us. */
 static int listen_inherited(struct fm_listener *listener, const struct fm_listener_options *options,
                             struct fm_error *reterr)
@@ -113,9 +130,7 @@ static int listen_inherited(struct fm_listener *listener, const struct fm_listen
         result = uv_tcp_open(&listener->tcp, descriptor);
     }
     if (result != 0) {
-        uv_fs_t request;
-        (void)uv_fs_close(listener->uv, &request, descriptor, NULL);
-        uv_fs_req_cleanup(&request);
+        descriptor_close(listener->uv, descriptor);
     } else {
         result = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&address, &length);
     }
@@ -210,9 +225,7 @@ static int unix_bind(struct fm_listener *listener, const struct fm_listener_opti
     if (result == 0) {
         result = uv_pipe_open(&listener->pipe, descriptor);
         if (result != 0) {
-            uv_fs_t request;
-            (void)uv_fs_close(listener->uv, &request, descriptor, NULL);
-            uv_fs_req_cleanup(&request);
+            descriptor_close(listener->uv, descriptor);
         }
     }
     return result;
@@ -260,6 +273,10 @@ int fm_listener_open(struct fm_listener *listener, uv_loop_t *uv,
     if (status == 0 && options->unix_path != NULL) {
         status = listen_unix(listener, options, reterr);
     }
+    if (!listener->unix_inherited) {
+        /* It did not come to that. */
+        fm_listener_refuse(uv, 0, options->unix_inherited);
+    }
     return status;
 }
 
@@ -269,17 +286,21 @@ int fm_listener_begin(struct fm_listener *listener, struct fm_error *reterr)
     if (listener->tcp_open) {
         result = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     }
-    if (result == 0 && listener->pipe_open) {
+    if (result != 0) {
+        return fm_error_set(reterr, FM_EUNAVAILABLE,
+                            "cannot listen on the inherited socket of port %u: %s",
+                            (unsigned)listener->port, uv_strerror(result));
+    }
+    if (listener->pipe_open) {
         result = uv_listen((uv_stream_t *)&listener->pipe, BACKLOG, on_connection);
     }
     if (result != 0) {
-        return fm_error_set(reterr, FM_EUNAVAILABLE, "cannot listen on an inherited socket: %s",
-                            uv_strerror(result));
+        return fm_error_set(reterr, FM_EUNAVAILABLE,
+                            "cannot listen on the inherited socket '%s': %s",
+                            listener->unix_name.path, uv_strerror(result));
     }
     if (listener->pipe_open && listener->unix_inherited) {
-        char path[FM_UNIX_SOCKET_PATH_MAX + 1];
-        memcpy(path, listener->unix_name.path, sizeof(path));
-        fm_unix_socket_adopt(&listener->unix_name, path);
+        fm_unix_socket_adopt(&listener->unix_name);
     }
     return 0;
 }

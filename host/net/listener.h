@@ -59,6 +59,8 @@ struct fm_listener_options {
 int FM_NODISCARD fm_listener_open(struct fm_listener *listener, uv_loop_t *uv,
                                   const struct fm_listener_options *options,
                                   struct fm_error *reterr);
+/* Closes inherited sockets, 0 where there is none, for a listener that is not opened after all. */
+void fm_listener_refuse(uv_loop_t *uv, int inherited, int unix_inherited);
 /* For one that was held: takes connections from now on, and the Unix socket's name. */
 int FM_NODISCARD fm_listener_begin(struct fm_listener *listener, struct fm_error *reterr);
 /* The listening descriptors, which stay the listener's; -1 where there is none. */

@@ -66,7 +66,8 @@ static void unseal(struct fm_stream *stream, const char *data, size_t size)
     if (!sealed_flush(stream)) {
         end(stream, UV_EPIPE);
     } else if (status != 0) {
-        end(stream, status == FM_ECANCELLED ? 0 : UV_EPROTO);
+        stream->end_said = status == FM_ECANCELLED;
+        end(stream, stream->end_said ? 0 : UV_EPROTO);
     }
 }
 
@@ -153,9 +154,10 @@ int fm_stream_begin(struct fm_stream *stream)
     if (result == 0 && stream->socket.handle.type == UV_TCP) {
         (void)uv_tcp_nodelay(&stream->socket.tcp, 1);
     }
-    if (result == 0 && stream->tls != NULL &&
-        (fm_tls_session_start(stream->tls) != 0 || !sealed_flush(stream))) {
+    if (result == 0 && stream->tls != NULL && fm_tls_session_start(stream->tls) != 0) {
         result = UV_EPROTO;
+    } else if (result == 0 && stream->tls != NULL && !sealed_flush(stream)) {
+        result = UV_EPIPE;
     }
     if (result == 0) {
         fm_stream_read_start(stream);
@@ -228,10 +230,11 @@ static void on_written(uv_write_t *write, int result)
     stream->queued = false;
     if (stream->tls != NULL && result == 0 && !stream->closing) {
         fm_text_clear(&stream->sealed);
-        result = seal(stream);
-        if (result == FM_EAGAIN || !stream->writing) {
+        int status = seal(stream);
+        if (status == FM_EAGAIN || !stream->writing) {
             return;
         }
+        result = status == 0 ? 0 : UV_EPIPE;
     }
     if (stream->writing) {
         stream->writing = false;
@@ -356,6 +359,11 @@ int fm_stream_say(struct fm_stream *stream, const char *text, size_t size)
     }
     int status = fm_tls_session_write(stream->tls, text, size);
     return status == 0 && sealed_flush(stream) ? 0 : FM_EIO;
+}
+
+bool fm_stream_end_was_said(const struct fm_stream *stream)
+{
+    return stream->ended && (stream->tls == NULL || stream->end_said);
 }
 
 bool fm_stream_is_ready(const struct fm_stream *stream)

@@ -40,6 +40,7 @@ struct fm_stream_shared {
 struct fm_stream_events {
     /* The bytes are valid during the call. */
     void (*read)(void *context, const char *data, size_t size);
+    /* Results are libuv's, UV_EPIPE and the like, for uv_strerror. */
     /* Nothing more comes: the peer closed its sending half (result 0), or the connection broke. */
     void (*ended)(void *context, int result);
     /* A write that could not be done at once is done (0) or failed. Called before `closed`. */
@@ -70,6 +71,7 @@ struct fm_stream {
     struct fm_peer peer; /* UNKNOWN: not asked yet */
     bool reading;
     bool ended;
+    bool end_said; /* the peer said so, inside TLS */
     bool writing;  /* a write of the user's is waiting */
     bool departed; /* a byte of the latest write may be with the peer, even if it failed */
     bool queued;   /* libuv has one */
@@ -121,6 +123,9 @@ bool fm_stream_peer_left(const struct fm_stream *stream);
 
 /* Asked once and remembered. An IPv4 address that came over IPv6 is one of IPv4. */
 const struct fm_peer *fm_stream_peer(struct fm_stream *stream);
+
+/* Ended, and not by somebody on the way: over TLS, the peer has said that no more comes. */
+bool fm_stream_end_was_said(const struct fm_stream *stream);
 
 /* The handshake of TLS is done, or there is none. */
 bool fm_stream_is_ready(const struct fm_stream *stream);

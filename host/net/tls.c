@@ -80,7 +80,7 @@ static int key_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error 
     if (asked) {
         ERR_clear_error();
         return fm_error_set(reterr, FM_EINVAL,
-                            "the key '%s' has a passphrase, which a server cannot type: give it "
+                            "the key '%s' has a passphrase, which nobody can type here: give it "
                             "one without (openssl pkey -in OLD -out NEW)",
                             tls->key_path);
     }

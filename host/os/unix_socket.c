@@ -40,13 +40,10 @@ int fm_unix_socket_bind(struct fm_unix_socket *name, const char *path, int *ret_
     return 0;
 }
 
-void fm_unix_socket_adopt(struct fm_unix_socket *name, const char *path)
+void fm_unix_socket_adopt(struct fm_unix_socket *name)
 {
     struct stat facts;
-    size_t length = strlen(path);
-    FM_ASSERT(length <= FM_UNIX_SOCKET_PATH_MAX);
-    memcpy(name->path, path, length + 1);
-    name->bound = lstat(path, &facts) == 0 && S_ISSOCK(facts.st_mode);
+    name->bound = lstat(name->path, &facts) == 0 && S_ISSOCK(facts.st_mode);
     name->device = name->bound ? facts.st_dev : 0;
     name->inode = name->bound ? facts.st_ino : 0;
 }

@@ -27,9 +27,9 @@ struct fm_unix_socket {
 int fm_unix_socket_bind(struct fm_unix_socket *name, const char *path, int *ret_descriptor)
     __attribute__((warn_unused_result));
 
-/* Takes over the name of a socket that another process bound, which leaves it. Where no socket
- * stands under that name any more it stays unknown. `path` as above. */
-void fm_unix_socket_adopt(struct fm_unix_socket *name, const char *path);
+/* Takes over the name of a socket that another process bound, which leaves it: the caller has put
+ * it into name->path. Where no socket stands under that name any more it stays unknown. */
+void fm_unix_socket_adopt(struct fm_unix_socket *name);
 
 /* Removes the name, unless something else stands there by now. Fine when not bound. */
 void fm_unix_socket_remove(struct fm_unix_socket *name);
