@@ -181,6 +181,34 @@ static uint32_t initial_of(const char *name)
     return UINT32_C(1) << ((unsigned char)name[0] & 31u);
 }
 
+/* Letters differ in one bit from their other case: most names are told apart at once. */
+static inline bool name_is(const struct fm_http_header *header, const char *name)
+{
+    return ((header->name[0] ^ name[0]) & ~0x20) == 0 && strcasecmp(header->name, name) == 0;
+}
+
+const char *fm_http_header_find(const struct fm_http_request *request, const char *name)
+{
+    if ((request->header_initials & initial_of(name)) == 0) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        if (name_is(&request->headers[i], name)) {
+            return request->headers[i].value;
+        }
+    }
+    return NULL;
+}
+
+static uint32_t header_count(const struct fm_http_request *request, const char *name)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        count += name_is(&request->headers[i], name) ? 1 : 0;
+    }
+    return count;
+}
+
 /* The texts' addresses, once head does not grow any more. */
 static int headers_make(struct fm_http_connection *connection)
 {
@@ -206,6 +234,14 @@ static int headers_make(struct fm_http_connection *connection)
     return 0;
 }
 
+/* The body comes in chunks, and is in no other coding inside them. */
+static bool only_chunked(const struct fm_http_request *request)
+{
+    const char *coding = fm_http_header_find(request, "Transfer-Encoding");
+    return coding != NULL && header_count(request, "Transfer-Encoding") == 1 &&
+           strncasecmp(coding, "chunked", 7) == 0 && coding[7 + strspn(coding + 7, " \t")] == '\0';
+}
+
 static int event_head_complete(void *context)
 {
     struct fm_http_connection *connection = context;
@@ -217,6 +253,10 @@ static int event_head_complete(void *context)
     exchange->is_1_0 = fm_http_parser_is_1_0(connection->parser);
     if (headers_make(connection) != 0) {
         return -1;
+    }
+    if (fm_http_parser_is_chunked(connection->parser) && !only_chunked(&exchange->request)) {
+        return reject(connection, 501, "the only transfer coding that this server takes is "
+                                       "chunked; use Content-Encoding for compression");
     }
     uint64_t length = fm_http_parser_content_length(connection->parser);
     if (length > options->body_bytes_max) {
@@ -317,33 +357,6 @@ const struct fm_http_parser_events fm_http_events = {
     .chunk = event_chunk,
     .body = event_body,
 };
-
-const char *fm_http_header_find(const struct fm_http_request *request, const char *name)
-{
-    if ((request->header_initials & initial_of(name)) == 0) {
-        return NULL;
-    }
-    for (uint32_t i = 0; i < request->header_count; i++) {
-        /* Letters differ in one bit from their other case: most names are told apart at once. */
-        if (((request->headers[i].name[0] ^ name[0]) & ~0x20) == 0 &&
-            strcasecmp(request->headers[i].name, name) == 0) {
-            return request->headers[i].value;
-        }
-    }
-    return NULL;
-}
-
-static uint32_t header_count(const struct fm_http_request *request, const char *name)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < request->header_count; i++) {
-        count += ((request->headers[i].name[0] ^ name[0]) & ~0x20) == 0 &&
-                         strcasecmp(request->headers[i].name, name) == 0
-                     ? 1
-                     : 0;
-    }
-    return count;
-}
 
 static void body_release(void *context)
 {

@@ -2,8 +2,11 @@
 import os
 import pathlib
 import re
+import socket
+import ssl
 import subprocess
 import tempfile
+import threading
 
 import certificates
 from serving import ECHO, Server, echo, repository, sleeper
@@ -102,6 +105,43 @@ def tls_and_certificates_of_both_sides():
             contains(err, "127.0.0.1", "certificate")
             example("infer_once", url.replace("s://", "://"), "numbers", "x", 1, 2, code=1)
         contains(example("infer_once", "--ca", path("nothing.pem"), urls(server, "s")[0], "numbers", "x", 1, 2, code=1)[1], "nothing.pem")
+
+
+def says_and_leaves(listener, context, properly):
+    """One HTTPS answer that ends with its connection, with or without the close_notify of TLS."""
+    body = b'{"model_name":"m","model_version":null,"outputs":[{"name":"y","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
+    with listener.accept()[0] as plain:
+        plain.settimeout(60)
+        with context.wrap_socket(plain, server_side=True) as connection:
+            request = b""
+            while not request.endswith(b"}"):
+                request += connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+            if properly:
+                try:
+                    connection.unwrap()
+                except OSError:
+                    pass  # the client need not wait for that
+
+
+@test
+def an_answer_cut_off_over_tls_is_no_answer():
+    if not certificates.here():
+        raise Skip("this machine has no openssl")
+    certificates.usual(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path("server.pem"), path("server.key"))
+    for properly in (True, False):
+        with socket.create_server(("localhost", 0)) as listener:
+            thread = threading.Thread(target=says_and_leaves, args=(listener, context, properly))
+            thread.start()
+            out, err = example("infer_once", "--json", "--ca", path("authority.pem"), "https://localhost:%d" % listener.getsockname()[1], "m", "x", 1, 2,
+                               code=0 if properly else 1)
+            thread.join()
+            if properly:
+                assert out == "y: 1 2\n", out
+            else:
+                contains(err, "the connection broke in the middle of the answer")
 
 
 @test

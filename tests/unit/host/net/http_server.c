@@ -429,6 +429,33 @@ TEST(malformed_requests_are_refused)
     stop(&fixture);
 }
 
+TEST(transfer_codings_beside_chunked_are_not_taken)
+{
+    static const struct {
+        const char *fields;
+        const char *code;
+    } cases[] = {
+        {"Transfer-Encoding: chunked", "HTTP/1.1 200 "},
+        {"Transfer-Encoding: Chunked", "HTTP/1.1 200 "},
+        {"Transfer-Encoding: gzip, chunked", "HTTP/1.1 501 "},
+        {"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", "HTTP/1.1 501 "},
+        {"Transfer-Encoding: gzip", "HTTP/1.1 400 "},
+    };
+    struct fixture fixture;
+    CHECK_INT_EQ(start(&fixture, NULL), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char request[512];
+        char text[2048];
+        (void)snprintf(request, sizeof(request),
+                       "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n\r\n"
+                       "2\r\nhi\r\n0\r\n\r\n",
+                       cases[i].fields);
+        exchange(&fixture, request, text, sizeof(text));
+        CHECK_STR_CONTAINS(text, cases[i].code);
+    }
+    stop(&fixture);
+}
+
 TEST(continue_is_said_when_asked_for)
 {
     struct fixture fixture;
