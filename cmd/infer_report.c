@@ -107,16 +107,6 @@ static void describe_text(const struct fm_infer_view *view, struct fm_text *text
     describe_ports(view, "Outputs", ports, count, false, text);
 }
 
-static void shape_write(struct fm_json_writer *writer, const int64_t *shape, uint32_t rank)
-{
-    fm_json_key(writer, "shape");
-    fm_json_array_begin(writer);
-    for (uint32_t i = 0; i < rank; i++) {
-        fm_json_int(writer, shape[i]);
-    }
-    fm_json_array_end(writer);
-}
-
 static void ports_write(struct fm_json_writer *writer, const char *key, const struct fm_port *ports,
                         uint32_t count)
 {
@@ -126,7 +116,8 @@ static void ports_write(struct fm_json_writer *writer, const char *key, const st
         fm_json_object_begin(writer);
         fm_json_member_string(writer, "name", ports[i].name);
         fm_json_member_string(writer, "datatype", fm_dtype_name(ports[i].dtype));
-        shape_write(writer, ports[i].shape, ports[i].rank < 0 ? 0 : (uint32_t)ports[i].rank);
+        fm_json_member_ints(writer, "shape", ports[i].shape,
+                            ports[i].rank < 0 ? 0 : (uint32_t)ports[i].rank);
         fm_json_key(writer, "optional");
         fm_json_bool(writer, (ports[i].flags & FM_PORT_OPTIONAL) != 0);
         fm_json_object_end(writer);
@@ -461,7 +452,7 @@ static void result_write(const struct fm_infer_view *view, struct fm_json_writer
         fm_json_object_begin(writer);
         fm_json_member_string(writer, "name", outputs[i].name);
         fm_json_member_string(writer, "datatype", fm_dtype_name(tensor->dtype));
-        shape_write(writer, tensor->shape, tensor->rank);
+        fm_json_member_ints(writer, "shape", tensor->shape, tensor->rank);
         classes_write(view, writer, i, tensor);
         data_write(writer, tensor);
         fm_json_object_end(writer);

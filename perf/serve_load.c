@@ -32,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/proto/json.h"
+#include "core/proto/oip_client.h"
 #include "core/proto/payload.h"
 #include "core/util/error.h"
 #include "core/util/random.h"
@@ -355,63 +355,6 @@ static void bodies_make(void)
 
 /* --- what was recorded ----------------------------------------------------------------------- */
 
-static void parameters_write(struct fm_json_writer *json, const struct fm_payload *recorded)
-{
-    fm_json_key(json, "parameters");
-    fm_json_object_begin(json);
-    fm_json_key(json, "binary_data_output");
-    fm_json_bool(json, true);
-    if (recorded->timeout_us > 0) {
-        fm_json_member_uint(json, "timeout", recorded->timeout_us);
-    }
-    if (recorded->priority > 0) {
-        fm_json_member_uint(json, "priority", recorded->priority);
-    }
-    fm_json_object_end(json);
-}
-
-static void inputs_write(struct fm_json_writer *json, const struct fm_payload *recorded)
-{
-    fm_json_key(json, "inputs");
-    fm_json_array_begin(json);
-    for (uint32_t i = 0; i < recorded->input_count; i++) {
-        const struct fm_tensor *tensor = &recorded->inputs[i].tensor;
-        fm_json_object_begin(json);
-        fm_json_member_string(json, "name", recorded->inputs[i].name);
-        fm_json_member_string(json, "datatype", fm_dtype_name(tensor->dtype));
-        fm_json_key(json, "shape");
-        fm_json_array_begin(json);
-        for (uint32_t d = 0; d < tensor->rank; d++) {
-            fm_json_int(json, tensor->shape[d]);
-        }
-        fm_json_array_end(json);
-        fm_json_key(json, "parameters");
-        fm_json_object_begin(json);
-        fm_json_member_uint(json, "binary_data_size", tensor->size);
-        fm_json_object_end(json);
-        fm_json_object_end(json);
-    }
-    fm_json_array_end(json);
-}
-
-static void outputs_write(struct fm_json_writer *json, const struct fm_payload *recorded)
-{
-    fm_json_key(json, "outputs");
-    fm_json_array_begin(json);
-    for (uint32_t i = 0; i < recorded->output_count; i++) {
-        fm_json_object_begin(json);
-        fm_json_member_string(json, "name", recorded->outputs[i].name);
-        if (recorded->outputs[i].classes > 0) {
-            fm_json_key(json, "parameters");
-            fm_json_object_begin(json);
-            fm_json_member_uint(json, "classification", recorded->outputs[i].classes);
-            fm_json_object_end(json);
-        }
-        fm_json_object_end(json);
-    }
-    fm_json_array_end(json);
-}
-
 /* A name as a part of a path. */
 static void path_append(struct fm_text *to, const char *name)
 {
@@ -426,26 +369,13 @@ static void path_append(struct fm_text *to, const char *name)
     }
 }
 
-static void recorded_http(struct bytes *to, const struct fm_payload *recorded)
+static void recorded_head(struct bytes *to, const struct fm_payload *recorded,
+                          const struct fm_oip_client_message *message)
 {
-    struct fm_text text = {0};
     struct fm_text head = {0};
-    struct fm_json_writer json;
-    size_t tensors = 0;
-    fm_json_writer_init(&json, &text);
-    fm_json_object_begin(&json);
-    if (recorded->id != NULL) {
-        fm_json_key(&json, "id");
-        fm_json_string_n(&json, recorded->id, recorded->id_length);
-    }
-    inputs_write(&json, recorded);
-    if (recorded->output_count > 0) {
-        outputs_write(&json, recorded);
-    }
-    parameters_write(&json, recorded);
-    fm_json_object_end(&json);
-    for (uint32_t i = 0; i < recorded->input_count; i++) {
-        tensors += recorded->inputs[i].tensor.size;
+    if (options.grpc_port != 0) {
+        grpc_prefix(to, message->size);
+        return;
     }
     fm_text_append_string(&head, "POST /v2/models/");
     path_append(&head, recorded->model);
@@ -453,83 +383,54 @@ static void recorded_http(struct bytes *to, const struct fm_payload *recorded)
                           "/infer HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                           "Content-Type: application/octet-stream\r\n"
                           "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n\r\n",
-                          text.length, text.length + tensors);
-    if (text.failed || head.failed) {
+                          message->head.length, message->size);
+    if (head.failed) {
         fail("no memory");
     }
     append(to, head.data, head.length);
-    append(to, text.data, text.length);
-    for (uint32_t i = 0; i < recorded->input_count; i++) {
-        append(to, recorded->inputs[i].tensor.data, recorded->inputs[i].tensor.size);
-    }
-    fm_text_deinit(&text);
     fm_text_deinit(&head);
 }
 
-/* An entry of a map of parameters: a name and a whole number. */
-static void append_parameter(struct bytes *to, unsigned field, const char *name, uint64_t value)
+/* The request as the client library would send it. Over gRPC its deadline is a header field. */
+static void recorded_body(struct bytes *to, const struct fm_payload *recorded)
 {
-    struct bytes number = {0};
-    struct bytes entry = {0};
-    append_varint(&number, 2 << 3);
-    append_varint(&number, value);
-    append_field(&entry, 1, name, strlen(name));
-    append_field(&entry, 2, number.data, number.size);
-    append_field(to, field, entry.data, entry.size);
-    free(number.data);
-    free(entry.data);
-}
-
-static void append_recorded_tensors(struct bytes *message, const struct fm_payload *recorded)
-{
+    bool grpc = options.grpc_port != 0;
+    struct fm_client_input *inputs = memory(NULL, (recorded->input_count + 1) * sizeof *inputs);
+    struct fm_client_output *outputs = memory(NULL, (recorded->output_count + 1) * sizeof *outputs);
     for (uint32_t i = 0; i < recorded->input_count; i++) {
-        const struct fm_tensor *is = &recorded->inputs[i].tensor;
-        const char *datatype = fm_dtype_name(is->dtype);
-        struct bytes tensor = {0};
-        struct bytes shape = {0};
-        for (uint32_t d = 0; d < is->rank; d++) {
-            append_varint(&shape, (uint64_t)is->shape[d]);
-        }
-        append_field(&tensor, 1, recorded->inputs[i].name, strlen(recorded->inputs[i].name));
-        append_field(&tensor, 2, datatype, strlen(datatype));
-        append_field(&tensor, 3, shape.data, shape.size);
-        append_field(message, 5, tensor.data, tensor.size);
-        free(tensor.data);
-        free(shape.data);
+        inputs[i] = (struct fm_client_input){.name = recorded->inputs[i].name,
+                                             .tensor = recorded->inputs[i].tensor};
     }
-}
-
-static void append_recorded_outputs(struct bytes *message, const struct fm_payload *recorded)
-{
     for (uint32_t i = 0; i < recorded->output_count; i++) {
-        struct bytes output = {0};
-        append_field(&output, 1, recorded->outputs[i].name, strlen(recorded->outputs[i].name));
-        if (recorded->outputs[i].classes > 0) {
-            append_parameter(&output, 2, "classification", recorded->outputs[i].classes);
-        }
-        append_field(message, 6, output.data, output.size);
-        free(output.data);
+        outputs[i] = (struct fm_client_output){.name = recorded->outputs[i].name,
+                                               .classes = recorded->outputs[i].classes};
     }
-}
-
-static void recorded_grpc(struct bytes *to, const struct fm_payload *recorded)
-{
-    struct bytes message = {0};
-    append_field(&message, 1, recorded->model, strlen(recorded->model));
-    if (recorded->id != NULL) {
-        append_field(&message, 3, recorded->id, recorded->id_length);
+    const struct fm_client_request request = {
+        .struct_size = sizeof request,
+        .model = recorded->model,
+        .id = recorded->id,
+        .inputs = inputs,
+        .input_count = recorded->input_count,
+        .outputs = outputs,
+        .output_count = recorded->output_count,
+        .priority = recorded->priority,
+        .timeout_ns = grpc ? 0 : recorded->timeout_us * 1000,
+    };
+    struct fm_oip_client_message message;
+    struct fm_error error = {0};
+    int status = grpc ? fm_oip_client_encode_grpc(&request, &message, &error)
+                      : fm_oip_client_encode_json(&request, true, &message, &error);
+    if (status != 0) {
+        (void)fprintf(stderr, "serve_load: %s: %s\n", options.replay, error.text);
+        exit(EXIT_FAILURE);
     }
-    if (recorded->priority > 0) {
-        append_parameter(&message, 4, "priority", recorded->priority);
+    recorded_head(to, recorded, &message);
+    for (uint32_t i = 0; i < message.part_count; i++) {
+        append(to, message.parts[i].data, message.parts[i].size);
     }
-    append_recorded_tensors(&message, recorded);
-    append_recorded_outputs(&message, recorded);
-    for (uint32_t i = 0; i < recorded->input_count; i++) {
-        append_field(&message, 7, recorded->inputs[i].tensor.data, recorded->inputs[i].tensor.size);
-    }
-    grpc_prefix(to, message.size);
-    append(to, message.data, message.size);
-    free(message.data);
+    fm_oip_client_message_deinit(&message);
+    free(inputs);
+    free(outputs);
 }
 
 static void body_add(const struct fm_payload *recorded)
@@ -542,12 +443,8 @@ static void body_add(const struct fm_payload *recorded)
     if (recorded->input_count > 0) {
         body->tail = recorded->inputs[recorded->input_count - 1].tensor.size;
     }
-    if (options.grpc_port == 0) {
-        recorded_http(&body->bytes, recorded);
-        return;
-    }
-    recorded_grpc(&body->bytes, recorded);
-    if (recorded->timeout_us > 0) {
+    recorded_body(&body->bytes, recorded);
+    if (options.grpc_port != 0 && recorded->timeout_us > 0) {
         /* The protocol has eight digits. */
         bool micro = recorded->timeout_us < 100000000;
         uint64_t milli = recorded->timeout_us / 1000;

@@ -712,6 +712,17 @@ void fm_json_member_number(struct fm_json_writer *writer, const char *key, doubl
     fm_json_number(writer, value);
 }
 
+void fm_json_member_ints(struct fm_json_writer *writer, const char *key, const int64_t *values,
+                         uint32_t count)
+{
+    fm_json_key(writer, key);
+    fm_json_array_begin(writer);
+    for (uint32_t i = 0; i < count; i++) {
+        fm_json_int(writer, values[i]);
+    }
+    fm_json_array_end(writer);
+}
+
 void fm_json_null(struct fm_json_writer *writer)
 {
     fm_json_raw(writer, "null", 4);

@@ -82,6 +82,9 @@ void fm_json_key(struct fm_json_writer *writer, const char *key);
 void fm_json_member_string(struct fm_json_writer *writer, const char *key, const char *value);
 void fm_json_member_uint(struct fm_json_writer *writer, const char *key, uint64_t value);
 void fm_json_member_number(struct fm_json_writer *writer, const char *key, double value);
+/* An array: a shape. */
+void fm_json_member_ints(struct fm_json_writer *writer, const char *key, const int64_t *values,
+                         uint32_t count);
 void fm_json_string(struct fm_json_writer *writer, const char *string);
 /* Any bytes; malformed UTF-8 becomes U+FFFD. */
 void fm_json_string_n(struct fm_json_writer *writer, const char *string, size_t length);

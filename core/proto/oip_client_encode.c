@@ -134,12 +134,7 @@ static int json_input(struct fm_json_writer *writer, const struct fm_client_inpu
     fm_json_object_begin(writer);
     fm_json_member_string(writer, "name", input->name);
     fm_json_member_string(writer, "datatype", fm_dtype_name(tensor->dtype));
-    fm_json_key(writer, "shape");
-    fm_json_array_begin(writer);
-    for (uint32_t i = 0; i < tensor->rank; i++) {
-        fm_json_int(writer, tensor->shape[i]);
-    }
-    fm_json_array_end(writer);
+    fm_json_member_ints(writer, "shape", tensor->shape, tensor->rank);
     if (input->region != NULL || binary) {
         fm_json_key(writer, "parameters");
         fm_json_object_begin(writer);

@@ -243,7 +243,8 @@ static int output_fill(struct decoder *decoder, const struct output *output,
     if (field.size == 0 && output->has_contents) {
         return contents_read(decoder, output, &made->value);
     }
-    if (field.size == 0 && (output->in_region || fm_oip_client_region_asked(decoder->request, output->name))) {
+    if (field.size == 0 &&
+        (output->in_region || fm_oip_client_region_asked(decoder->request, output->name))) {
         uint64_t count = 0;
         if (fm_shape_element_count(output->tensor.shape, output->tensor.rank, &count) != 0) {
             return malformed(decoder, "a shape");

@@ -303,8 +303,8 @@ static int output_parameters(struct decoder *decoder, struct output *output)
         if (fm_json_equals(reader, "binary_data_size")) {
             token = fm_json_next(reader);
             output->has_binary = token != FM_JSON_NULL;
-            if (output->has_binary && (token != FM_JSON_NUMBER ||
-                                       fm_json_uint64(reader, &output->binary_size) != 0)) {
+            if (output->has_binary &&
+                (token != FM_JSON_NUMBER || fm_json_uint64(reader, &output->binary_size) != 0)) {
                 return malformed(decoder, "binary_data_size must be a number");
             }
             continue;

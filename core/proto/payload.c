@@ -37,12 +37,7 @@ static void inputs_write(struct fm_json_writer *json, const struct fm_payload *p
         fm_json_key(json, payload->inputs[i].name);
         fm_json_object_begin(json);
         fm_json_member_string(json, "datatype", fm_dtype_name(tensor->dtype));
-        fm_json_key(json, "shape");
-        fm_json_array_begin(json);
-        for (uint32_t d = 0; d < tensor->rank; d++) {
-            fm_json_int(json, tensor->shape[d]);
-        }
-        fm_json_array_end(json);
+        fm_json_member_ints(json, "shape", tensor->shape, tensor->rank);
         content_write(json, tensor);
         fm_json_object_end(json);
     }

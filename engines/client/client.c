@@ -204,8 +204,7 @@ static void call_end(struct fm_client_call *call)
 
 static void http_done(struct fm_http_client_call *http)
 {
-    struct fm_client_call *call =
-        (struct fm_client_call *)(void *)((char *)http - offsetof(struct fm_client_call, http));
+    struct fm_client_call *call = FM_CONTAINER_OF(http, struct fm_client_call, http);
     call->status =
         http->status != 0 ? fm_client_call_fail(call, http->status, http->error.text) : 0;
     call->http_code = http->code;
@@ -219,8 +218,7 @@ static void http_done(struct fm_http_client_call *http)
 static void grpc_message(struct fm_grpc_client_call *grpc, struct fm_buffer *buffer,
                          const char *data, size_t size)
 {
-    struct fm_client_call *call =
-        (struct fm_client_call *)(void *)((char *)grpc - offsetof(struct fm_client_call, grpc));
+    struct fm_client_call *call = FM_CONTAINER_OF(grpc, struct fm_client_call, grpc);
     call->answer = buffer;
     call->data = data;
     call->size = size;
@@ -228,8 +226,7 @@ static void grpc_message(struct fm_grpc_client_call *grpc, struct fm_buffer *buf
 
 static void grpc_done(struct fm_grpc_client_call *grpc)
 {
-    struct fm_client_call *call =
-        (struct fm_client_call *)(void *)((char *)grpc - offsetof(struct fm_client_call, grpc));
+    struct fm_client_call *call = FM_CONTAINER_OF(grpc, struct fm_client_call, grpc);
     call->status =
         grpc->status != 0 ? fm_client_call_fail(call, grpc->status, grpc->error.text) : 0;
     call_end(call);
@@ -237,9 +234,7 @@ static void grpc_done(struct fm_grpc_client_call *grpc)
 
 static void call_begin(struct fm_loop_task *task)
 {
-    struct fm_client_call *call =
-        (struct fm_client_call *)(void *)((char *)task -
-                                          offsetof(struct fm_client_call, start_task));
+    struct fm_client_call *call = FM_CONTAINER_OF(task, struct fm_client_call, start_task);
     struct fm_client *client = call->client;
     fm_mutex_lock(&client->mutex);
     bool cancelled = call->cancelled;
@@ -260,9 +255,7 @@ static void call_begin(struct fm_loop_task *task)
 
 static void call_cancel(struct fm_loop_task *task)
 {
-    struct fm_client_call *call =
-        (struct fm_client_call *)(void *)((char *)task -
-                                          offsetof(struct fm_client_call, cancel_task));
+    struct fm_client_call *call = FM_CONTAINER_OF(task, struct fm_client_call, cancel_task);
     fm_mutex_lock(&call->client->mutex);
     call->cancel_posted = false;
     fm_mutex_unlock(&call->client->mutex);
@@ -468,8 +461,7 @@ static void transport_closed(void *context)
 
 static void transport_close(struct fm_loop_task *task)
 {
-    struct fm_client *client =
-        (struct fm_client *)(void *)((char *)task - offsetof(struct fm_client, close_task));
+    struct fm_client *client = FM_CONTAINER_OF(task, struct fm_client, close_task);
     client->shut = true;
     if (client->grpc != NULL) {
         fm_grpc_client_close(client->grpc, transport_closed, client);

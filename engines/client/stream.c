@@ -76,8 +76,7 @@ static void stream_answer(struct fm_client_stream *stream, const struct fm_oip_c
 static void grpc_message(struct fm_grpc_client_call *grpc, struct fm_buffer *buffer,
                          const char *data, size_t size)
 {
-    struct fm_client_stream *stream =
-        (struct fm_client_stream *)(void *)((char *)grpc - offsetof(struct fm_client_stream, grpc));
+    struct fm_client_stream *stream = FM_CONTAINER_OF(grpc, struct fm_client_stream, grpc);
     const struct fm_oip_client_body body = {.data = data, .size = size, .buffer = buffer};
     stream_answer(stream, &body);
     fm_buffer_unref(buffer);
@@ -97,8 +96,7 @@ static void step_end(struct fm_client_stream *stream)
 
 static void grpc_done(struct fm_grpc_client_call *grpc)
 {
-    struct fm_client_stream *stream =
-        (struct fm_client_stream *)(void *)((char *)grpc - offsetof(struct fm_client_stream, grpc));
+    struct fm_client_stream *stream = FM_CONTAINER_OF(grpc, struct fm_client_stream, grpc);
     struct fm_error error = {0};
     int status =
         grpc->status != 0 ? stream_fail(stream, &error, grpc->status, grpc->error.text) : 0;
@@ -113,9 +111,7 @@ static void grpc_done(struct fm_grpc_client_call *grpc)
 
 static void stream_start(struct fm_loop_task *task)
 {
-    struct fm_client_stream *stream =
-        (struct fm_client_stream *)(void *)((char *)task -
-                                            offsetof(struct fm_client_stream, start_task));
+    struct fm_client_stream *stream = FM_CONTAINER_OF(task, struct fm_client_stream, start_task);
     stream->started = true;
     fm_grpc_client_send(stream->client->grpc, &stream->grpc);
     if (stream->closing && !stream->ended) {
@@ -126,8 +122,7 @@ static void stream_start(struct fm_loop_task *task)
 
 static void message_give(struct fm_loop_task *task)
 {
-    struct message *message =
-        (struct message *)(void *)((char *)task - offsetof(struct message, task));
+    struct message *message = FM_CONTAINER_OF(task, struct message, task);
     struct fm_client_stream *stream = message->stream;
     fm_mutex_lock(&stream->mutex);
     stream->posted_bytes -= message->message.bytes.length;
@@ -142,9 +137,7 @@ static void message_give(struct fm_loop_task *task)
 
 static void stream_finish(struct fm_loop_task *task)
 {
-    struct fm_client_stream *stream =
-        (struct fm_client_stream *)(void *)((char *)task -
-                                            offsetof(struct fm_client_stream, finish_task));
+    struct fm_client_stream *stream = FM_CONTAINER_OF(task, struct fm_client_stream, finish_task);
     if (!stream->ended) {
         fm_grpc_client_call_send(&stream->grpc, NULL);
     }
@@ -154,9 +147,7 @@ static void stream_finish(struct fm_loop_task *task)
 /* Tasks that this very thread posted before may still be to come, the first one too. */
 static void stream_close(struct fm_loop_task *task)
 {
-    struct fm_client_stream *stream =
-        (struct fm_client_stream *)(void *)((char *)task -
-                                            offsetof(struct fm_client_stream, close_task));
+    struct fm_client_stream *stream = FM_CONTAINER_OF(task, struct fm_client_stream, close_task);
     stream->closing = true;
     if (stream->started && !stream->ended) {
         fm_grpc_client_cancel(&stream->grpc, FM_ECANCELLED, "the stream was closed");

@@ -94,12 +94,8 @@ static void ports_write(struct fm_json_writer *json, const char *key, const stru
         fm_json_object_begin(json);
         fm_json_member_string(json, "name", ports[i].name);
         fm_json_member_string(json, "datatype", fm_dtype_name(ports[i].dtype));
-        fm_json_key(json, "shape");
-        fm_json_array_begin(json);
-        for (int32_t d = 0; d < ports[i].rank; d++) {
-            fm_json_int(json, ports[i].shape[d]);
-        }
-        fm_json_array_end(json);
+        fm_json_member_ints(json, "shape", ports[i].shape,
+                            ports[i].rank > 0 ? (uint32_t)ports[i].rank : 0);
         fm_json_object_end(json);
     }
     fm_json_array_end(json);

@@ -16,10 +16,10 @@
 #define LINGER_NS        UINT64_C(1000000000)
 #define LINGER_BYTES_MAX (16u << 20)
 /* Frames that wait to be written before no more is read. */
-#define QUEUE_MAX       2048u
-#define HEADER_TABLE    4096u
-#define ACKS_MAX        1000u
-#define SETTINGS_MAX    32u
+#define QUEUE_MAX    2048u
+#define HEADER_TABLE 4096u
+#define ACKS_MAX     1000u
+#define SETTINGS_MAX 32u
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -255,8 +255,9 @@ static int event_head_complete(void *context)
         return -1;
     }
     if (fm_http_parser_is_chunked(connection->parser) && !only_chunked(&exchange->request)) {
-        return reject(connection, 501, "the only transfer coding that this server takes is "
-                                       "chunked; use Content-Encoding for compression");
+        return reject(connection, 501,
+                      "the only transfer coding that this server takes is "
+                      "chunked; use Content-Encoding for compression");
     }
     uint64_t length = fm_http_parser_content_length(connection->parser);
     if (length > options->body_bytes_max) {

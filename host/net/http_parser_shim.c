@@ -65,8 +65,7 @@ static int on_head_complete(parser_t *parser)
     struct fm_http_parser *shim = parser->data;
     /* We never switch protocols: a request that offers to is an ordinary request. */
     parser->upgrade = 0;
-    shim->content_length =
-        (parser->flags & FLAG_CONTENT_LENGTH) != 0 ? parser->content_length : 0;
+    shim->content_length = (parser->flags & FLAG_CONTENT_LENGTH) != 0 ? parser->content_length : 0;
     return answer(shim, shim->events->head_complete(shim->context));
 }
 

@@ -69,9 +69,8 @@ TEST(what_has_to_be_there_is_not_null)
 
 TEST(nothing_stands_behind_the_last_tensor)
 {
-    static const char head[] =
-        "{\"outputs\":[{\"name\":\"y\",\"shape\":[2],\"datatype\":\"INT32\","
-        "\"parameters\":{\"binary_data_size\":8}}]}";
+    static const char head[] = "{\"outputs\":[{\"name\":\"y\",\"shape\":[2],\"datatype\":\"INT32\","
+                               "\"parameters\":{\"binary_data_size\":8}}]}";
     char text[sizeof(head) + 16];
     const size_t head_size = sizeof(head) - 1;
     struct fm_oip_client_answer answer;

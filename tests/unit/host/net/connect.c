@@ -86,7 +86,8 @@ static void close_all(const int *descriptors, int count)
 
 /* --- one dial --- */
 
-struct try {
+struct
+try {
     struct fm_loop *loop;
     struct fm_deadlines deadlines;
     struct fm_stream_shared *shared;
@@ -180,8 +181,8 @@ TEST(an_address_that_never_answers_leaves_time_for_the_next)
         try_begin(&try, 2000 * MILLISECOND);
         run_until_done(&try);
         CHECK_INT_EQ(try.result, 0);
-        CHECK_INT_EQ(
-            uv_tcp_getpeername(&try.stream.socket.tcp, (struct sockaddr *)&peer, &length), 0);
+        CHECK_INT_EQ(uv_tcp_getpeername(&try.stream.socket.tcp, (struct sockaddr *)&peer, &length),
+                     0);
         CHECK_UINT_EQ(peer.sin_port, places[1].sin_port);
         fm_dial_ready(&try.dial);
         try_end(&try);
@@ -305,9 +306,15 @@ TEST(pauses_grow_up_to_a_second)
 TEST(urls_with_a_password_are_not_repeated)
 {
     static const char *const urls[] = {
-        "ftp://me:secret@host",     "http://me:secret@host",      "http://me:se/secret@host",
-        "grpc://[me:secret@host",   "http://me:sec ret-secret@x", "grpc://host/me:secret@x",
-        "http://me:se?secret@host", "me:secret@host",             "http:///secret@",
+        "ftp://me:secret@host",
+        "http://me:secret@host",
+        "http://me:se/secret@host",
+        "grpc://[me:secret@host",
+        "http://me:sec ret-secret@x",
+        "grpc://host/me:secret@x",
+        "http://me:se?secret@host",
+        "me:secret@host",
+        "http:///secret@",
     };
     for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
         struct fm_endpoint endpoint;

@@ -268,8 +268,8 @@ TEST(what_is_no_grpc_is_not_read_as_such)
     } cases[] = {
         {FIELDS(":status", "503", "content-type", "text/html"), "<html>down</html>   ", NULL,
          FM_EUNAVAILABLE, "HTTP status 503 and content type 'text/html', not with gRPC's"},
-        {FIELDS(":status", "502", "content-type", "application/grpc"),
-         "\0\0\0\0\2hi             ", NULL, FM_EUNAVAILABLE, "HTTP status 502"},
+        {FIELDS(":status", "502", "content-type", "application/grpc"), "\0\0\0\0\2hi             ",
+         NULL, FM_EUNAVAILABLE, "HTTP status 502"},
         {FIELDS(":status", "503"), NULL, "0", FM_EUNAVAILABLE, "HTTP status 503"},
         {FIELDS(":status", "200", "content-type", "text/plain"), "\xff\xff\xff\xffhello hello no ",
          NULL, FM_ECORRUPT, "content type 'text/plain', not with gRPC's"},

@@ -39,8 +39,8 @@ struct fake {
     int listener;
     char url[64];
     struct fm_thread thread;
-    bool only_one;   /* connection; then nobody listens any more */
-    bool drops_first; /* connection, at once */
+    bool only_one;     /* connection; then nobody listens any more */
+    bool drops_first;  /* connection, at once */
     _Atomic bool held; /* answers are held back */
     _Atomic uint32_t requests;
     _Atomic uint32_t connections; /* that came */

@@ -76,10 +76,10 @@ TEST(inherited_sockets_are_closed_whatever_fails)
     (void)close(ends[1]);
     /* A name that is too long. */
     pair(ends);
-    CHECK_INT_NE(open_and_close((struct fm_listener_options){.unix_path = path,
-                                                             .unix_inherited = ends[0]},
-                                false, &error),
-                 0);
+    CHECK_INT_NE(
+        open_and_close((struct fm_listener_options){.unix_path = path, .unix_inherited = ends[0]},
+                       false, &error),
+        0);
     CHECK(!is_open(ends[0]));
     (void)close(ends[1]);
     /* None. */
@@ -104,10 +104,9 @@ TEST(beginning_to_listen_names_the_socket_that_fails)
     CHECK_INT_EQ(getsockname(server, (struct sockaddr *)&address, &length), 0);
     CHECK_INT_EQ(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
     CHECK_INT_EQ(getsockname(client, (struct sockaddr *)&address, &length), 0);
-    CHECK_INT_EQ(
-        open_and_close((struct fm_listener_options){.inherited = client, .held = true}, true,
-                       &error),
-        FM_EUNAVAILABLE);
+    CHECK_INT_EQ(open_and_close((struct fm_listener_options){.inherited = client, .held = true},
+                                true, &error),
+                 FM_EUNAVAILABLE);
     (void)snprintf(words, sizeof(words), "socket of port %u: ", (unsigned)ntohs(address.sin_port));
     CHECK_STR_CONTAINS(error.text, words);
     (void)close(server);
