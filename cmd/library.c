@@ -151,6 +151,8 @@ int fm_server_options_set(struct fm_server_options *options, const char *name, c
         option = strncmp(name, "no-", 3) == 0 ? option_find(name + 3) : NULL;
         name = option != NULL ? option->name : name;
         value = "no";
+        status =
+            option == NULL ? fm_error_set(reterr, FM_EINVAL, "there is no option '%s'", name) : 0;
     }
     return status != 0 ? status
                        : argument_add(options, option, name, value != NULL ? value : "yes", reterr);

@@ -129,7 +129,7 @@ const struct fm_option fm_serve_option_table[] = {
      .value_name = "N",
      .min = 1,
      .max = 63,
-     .help = "threads that read and write (without this, one for four CPUs)"},
+     .help = "threads that read and write (without this, one for four CPUs, 63 at most)"},
     {.name = "max-body",
      .kind = FM_OPTION_BYTES,
      .value_name = "SIZE",
@@ -203,7 +203,8 @@ const struct fm_option fm_serve_option_table[] = {
      .kind = FM_OPTION_STRING,
      .value_name = "N|GROUPS",
      .help =
-         "batches that run at once, over all models (without this, one per CPU); or groups of "
+         "batches that run at once, over all models (without this, one per CPU, 64 at most); or "
+         "groups of "
          "unlike ones, such as big=cpu:1x4,small=cpu:4 (1 with 4 threads, and 4), gpu:2@0 (2 at "
          "once on GPU 0), emulated:8"},
     {.name = "emulated",

@@ -147,7 +147,7 @@ int fm_oip_dimension_add(const struct fm_oip_decoding *decoding, struct fm_oip_i
                             "an input's shape must hold whole numbers of at least 0");
     }
     if (input->rank == FM_RANK_MAX) {
-        return fm_error_set(decoding->reterr, FM_ETOOLARGE,
+        return fm_error_set(decoding->reterr, FM_EINVAL,
                             "an input's shape has more than %d dimensions", FM_RANK_MAX);
     }
     input->shape[input->rank++] = dimension;

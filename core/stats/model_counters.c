@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/util/assert.h"
+#include "core/util/error.h"
 #include "core/util/memory.h"
 
 int fm_model_counters_create(uint32_t batch_max, struct fm_model_counters **ret_counters)
@@ -155,6 +156,14 @@ uint64_t fm_model_totals_dropped(const struct fm_model_totals *totals)
 double fm_model_totals_batch_mean(const struct fm_model_totals *totals)
 {
     return totals->executions > 0 ? (double)totals->inferences / (double)totals->executions : 0;
+}
+
+enum fm_counted_failure fm_counted_failure_of(int status, bool ran)
+{
+    /* What broke here before a batch began is no request that was turned away, either. */
+    return status == FM_ECANCELLED                ? FM_COUNTED_CANCELED
+           : ran || fm_status_http(status) == 500 ? FM_COUNTED_BACKEND
+                                                  : FM_COUNTED_REJECTED;
 }
 
 const char *fm_counted_failure_name(enum fm_counted_failure reason)

@@ -227,6 +227,8 @@ uint64_t fm_model_totals_dropped(const struct fm_model_totals *totals);
 /* Mean rows of a batch; 0 without batches. */
 double fm_model_totals_batch_mean(const struct fm_model_totals *totals);
 
+/* Why a request with this error status counts as failed; `ran`: its batch began. */
+enum fm_counted_failure fm_counted_failure_of(int status, bool ran);
 const char *fm_counted_failure_name(enum fm_counted_failure reason); /* "REJECTED" */
 const char *fm_counted_drop_name(enum fm_counted_drop reason);       /* "infeasible" */
 

@@ -58,6 +58,25 @@ struct fm_access {
 
 /* --- words --- */
 
+/* What a token needs for a class, and what is said where it lacks it. */
+#define SCOPE(bit, name)                                                           \
+    {                                                                              \
+        bit, "the token is good, but not for this: it needs the scope '" name "'", \
+            "Bearer error=\"insufficient_scope\", scope=\"" name "\""              \
+    }
+static const struct {
+    uint32_t bit;
+    const char *text;
+    const char *challenge;
+} scopes[FM_ACCESS_CLASS_COUNT_] = {
+    [FM_ACCESS_OPEN] = {0, "", ""},
+    [FM_ACCESS_HEALTH] = SCOPE(FM_ACCESS_SCOPE_READ, "read"),
+    [FM_ACCESS_INFER] = SCOPE(FM_ACCESS_SCOPE_INFER, "infer"),
+    [FM_ACCESS_READ] = SCOPE(FM_ACCESS_SCOPE_READ, "read"),
+    [FM_ACCESS_CONTROL] = SCOPE(FM_ACCESS_SCOPE_CONTROL, "control"),
+    [FM_ACCESS_OBSERVE] = SCOPE(FM_ACCESS_SCOPE_OBSERVE, "observe"),
+};
+
 static const struct {
     const char *name;
     const char *text;
@@ -66,7 +85,7 @@ static const struct {
     [FM_ACCESS_NO_TOKEN] = {"no_token", "this server wants a token: send it as 'Authorization: "
                                         "Bearer TOKEN' or 'X-API-Key: TOKEN'"},
     [FM_ACCESS_BAD_TOKEN] = {"bad_token", "this server does not know the token"},
-    [FM_ACCESS_NO_SCOPE] = {"no_scope", "the token is good, but not for this: it needs the scope"},
+    [FM_ACCESS_NO_SCOPE] = {"no_scope", NULL /* scopes[] has it */},
     [FM_ACCESS_RATE] = {"rate", "more requests than this client may send; slow down"},
     [FM_ACCESS_IN_FLIGHT] = {"in_flight", "more requests at once than this client may have; wait "
                                           "for answers"},
@@ -85,20 +104,15 @@ const char *fm_access_verdict_name(enum fm_access_verdict verdict)
 
 const char *fm_access_verdict_text(enum fm_access_verdict verdict, enum fm_access_class class)
 {
-    static const char *const no_scope[] = {
-        [FM_ACCESS_OPEN] = "",
-        [FM_ACCESS_HEALTH] = "the token is good, but not for this: it needs the scope 'read'",
-        [FM_ACCESS_INFER] = "the token is good, but not for this: it needs the scope 'infer'",
-        [FM_ACCESS_READ] = "the token is good, but not for this: it needs the scope 'read'",
-        [FM_ACCESS_CONTROL] = "the token is good, but not for this: it needs the scope 'control'",
-        [FM_ACCESS_OBSERVE] = "the token is good, but not for this: it needs the scope 'observe'"};
-    return verdict == FM_ACCESS_NO_SCOPE ? no_scope[class] : verdicts[verdict].text;
+    return verdict == FM_ACCESS_NO_SCOPE ? scopes[class].text : verdicts[verdict].text;
 }
 
-const char *fm_access_class_scope(enum fm_access_class class)
+const char *fm_access_verdict_challenge(enum fm_access_verdict verdict, enum fm_access_class class)
 {
-    static const char *const names[] = {"", "read", "infer", "read", "control", "observe"};
-    return names[class];
+    return verdict == FM_ACCESS_NO_TOKEN    ? "Bearer realm=\"fermata\""
+           : verdict == FM_ACCESS_BAD_TOKEN ? "Bearer realm=\"fermata\", error=\"invalid_token\""
+           : verdict == FM_ACCESS_NO_SCOPE  ? scopes[class].challenge
+                                            : NULL;
 }
 
 /* --- life --- */
@@ -302,12 +316,6 @@ enum fm_access_verdict fm_access_identify(struct fm_access_seat *seat, const str
                                           const struct fm_access_credentials *credentials,
                                           enum fm_access_class class, struct fm_access_who *ret_who)
 {
-    static const uint32_t scopes[] = {[FM_ACCESS_OPEN] = 0,
-                                      [FM_ACCESS_HEALTH] = FM_ACCESS_SCOPE_READ,
-                                      [FM_ACCESS_INFER] = FM_ACCESS_SCOPE_INFER,
-                                      [FM_ACCESS_READ] = FM_ACCESS_SCOPE_READ,
-                                      [FM_ACCESS_CONTROL] = FM_ACCESS_SCOPE_CONTROL,
-                                      [FM_ACCESS_OBSERVE] = FM_ACCESS_SCOPE_OBSERVE};
     const struct fm_access *access = seat->access;
     uint8_t digest[FM_SHA256_BYTES];
     who_by_address(access, peer, ret_who);
@@ -336,7 +344,7 @@ enum fm_access_verdict fm_access_identify(struct fm_access_seat *seat, const str
     memcpy(ret_who->key.bytes + 1, token->digest, FM_CLIENT_KEY_BYTES - 1);
     ret_who->limit = token->limit;
     memcpy(ret_who->name, token->name, sizeof token->name);
-    return (token->scopes & scopes[class]) != 0 ? FM_ACCESS_GRANTED : FM_ACCESS_NO_SCOPE;
+    return (token->scopes & scopes[class].bit) != 0 ? FM_ACCESS_GRANTED : FM_ACCESS_NO_SCOPE;
 }
 
 /* --- shares --- */

@@ -49,8 +49,8 @@ enum fm_access_verdict {
 const char *fm_access_verdict_name(enum fm_access_verdict verdict);
 /* In words for the client. */
 const char *fm_access_verdict_text(enum fm_access_verdict verdict, enum fm_access_class class);
-/* "infer"; "" where none is needed. */
-const char *fm_access_class_scope(enum fm_access_class class);
+/* The value of HTTP's WWW-Authenticate; NULL where the verdict is not about the token. */
+const char *fm_access_verdict_challenge(enum fm_access_verdict verdict, enum fm_access_class class);
 
 struct fm_access_options {
     const char *token_file; /* NULL: everybody may do everything */

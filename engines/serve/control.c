@@ -21,7 +21,7 @@ static void operation_free(struct fm_serve_operation *operation)
         (void)atomic_fetch_sub(&loop->serve->changes, 1);
     }
     fm_free(operation);
-    loop->in_flight--;
+    fm_serve_loop_in_flight_add(loop, -1);
     fm_serve_loop_progress(loop);
 }
 
@@ -83,7 +83,7 @@ int fm_serve_operation_begin(
     operation->client = client;
     operation->catalog = (struct fm_catalog_operation){
         .kind = kind, .reader = &loop->reader, .done = operation_done, .context = operation};
-    loop->in_flight++;
+    fm_serve_loop_in_flight_add(loop, 1);
     if (kind != FM_CATALOG_INDEX) {
         /* Counted first: whoever begins to hand over looks at the count behind the flag. */
         (void)atomic_fetch_add(&loop->serve->changes, 1);

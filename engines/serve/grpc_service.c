@@ -50,7 +50,8 @@ static void outgoing_free(void *context)
     fm_free(outgoing);
 }
 
-/* Sends the text, which is taken. False: there was no memory, and the call is finished. */
+/* Sends the text, which is taken. False: there was no memory, or the client is gone; the call is
+ * finished, and may be freed. */
 static bool text_send(struct fm_grpc_service_call *call, struct fm_text *take_text)
 {
     struct outgoing *outgoing = take_text->failed ? NULL : fm_alloc_zero(1, sizeof *outgoing);
@@ -66,7 +67,14 @@ static bool text_send(struct fm_grpc_service_call *call, struct fm_text *take_te
     outgoing->part = (struct fm_grpc_part){outgoing->text.data, outgoing->text.length};
     const struct fm_grpc_message message = {
         .parts = &outgoing->part, .part_count = 1, .release = outgoing_free, .context = outgoing};
+    /* A send without memory ends the call, and on_cancelled hears of it before it returns. */
+    call->held++;
     fm_grpc_send(call->grpc, &message);
+    call->held--;
+    if (call->grpc == NULL) {
+        fm_serve_grpc_progress(call);
+        return false;
+    }
     return true;
 }
 
@@ -186,7 +194,7 @@ void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
         /* What was accepted is answered; a client that goes on is to go on elsewhere. */
         static const struct fm_error leaving = {.status = FM_EUNAVAILABLE,
                                                 .text = "the server is shutting down"};
-        fm_serve_grpc_finish(call, call->half_closed ? NULL : &leaving);
+        fm_serve_grpc_finish(call, call->half_closed && !call->dropped ? NULL : &leaving);
         return;
     }
     if (call->operation != NULL) {
@@ -195,7 +203,7 @@ void fm_serve_grpc_progress(struct fm_grpc_service_call *call)
     struct fm_serve_loop *loop = call->loop;
     stream_remove(call);
     call_free(call);
-    loop->in_flight--;
+    fm_serve_loop_in_flight_add(loop, -1);
     fm_serve_loop_progress(loop);
 }
 
@@ -525,15 +533,17 @@ static int write_health(struct fm_grpc_service_call *call, const void *data, siz
     return status;
 }
 
-static void watch_tell(struct fm_grpc_service_call *call)
+/* False: as text_send. */
+static bool watch_tell(struct fm_grpc_service_call *call)
 {
     enum fm_messages_health health = health_of(call->loop, call->watched);
-    if ((int)health != call->watched_status) {
-        struct fm_text text = {0};
-        call->watched_status = (int)health;
-        fm_messages_write_health(&text, health);
-        (void)text_send(call, &text);
+    if ((int)health == call->watched_status) {
+        return true;
     }
+    struct fm_text text = {0};
+    call->watched_status = (int)health;
+    fm_messages_write_health(&text, health);
+    return text_send(call, &text);
 }
 
 static void take_watch(struct fm_grpc_service_call *call, struct fm_buffer *buffer,
@@ -559,7 +569,7 @@ static void take_watch(struct fm_grpc_service_call *call, struct fm_buffer *buff
     call->watched_status = -1;
     call->watch_next = call->loop->watching;
     call->loop->watching = call;
-    watch_tell(call);
+    (void)watch_tell(call);
 }
 
 void fm_serve_grpc_watch_round(struct fm_serve_loop *loop)
@@ -568,8 +578,7 @@ void fm_serve_grpc_watch_round(struct fm_serve_loop *loop)
     struct fm_grpc_service_call *next = NULL;
     for (struct fm_grpc_service_call *call = loop->watching; call != NULL; call = next) {
         next = call->watch_next;
-        watch_tell(call);
-        if (draining && call->grpc != NULL) {
+        if (watch_tell(call) && draining) {
             fm_serve_grpc_finish(call, NULL);
         }
     }
@@ -688,7 +697,7 @@ static void on_begin(void *context, struct fm_grpc_call *grpc)
     if (methods[method].stream) {
         stream_add(call);
     }
-    loop->in_flight++;
+    fm_serve_loop_in_flight_add(loop, 1);
 }
 
 static void on_message(void *context, struct fm_grpc_call *grpc, struct fm_buffer *buffer,
@@ -707,6 +716,7 @@ static void on_message(void *context, struct fm_grpc_call *grpc, struct fm_buffe
     }
     call->had_message = true;
     if (method->stream && fm_serve_is_ending(call->loop->serve)) {
+        call->dropped = true;
         fm_grpc_handled(grpc);
         fm_serve_grpc_progress(call);
         return;

@@ -63,27 +63,13 @@ static enum fm_access_verdict origin_check(const struct fm_serve_loop *loop,
 static void http_refuse(struct fm_http_request *http, enum fm_access_verdict verdict,
                         enum fm_access_class class, uint64_t wait_ns)
 {
-    static const char *const insufficient[] = {
-        [FM_ACCESS_OPEN] = "",
-        [FM_ACCESS_HEALTH] = "Bearer error=\"insufficient_scope\", scope=\"read\"",
-        [FM_ACCESS_INFER] = "Bearer error=\"insufficient_scope\", scope=\"infer\"",
-        [FM_ACCESS_READ] = "Bearer error=\"insufficient_scope\", scope=\"read\"",
-        [FM_ACCESS_CONTROL] = "Bearer error=\"insufficient_scope\", scope=\"control\"",
-        [FM_ACCESS_OBSERVE] = "Bearer error=\"insufficient_scope\", scope=\"observe\""};
     const char *text = fm_access_verdict_text(verdict, class);
-    struct fm_http_header header = {"WWW-Authenticate", NULL};
+    struct fm_http_header header = {"WWW-Authenticate",
+                                    fm_access_verdict_challenge(verdict, class)};
     char seconds[24];
-    int status = 403;
-    if (verdict == FM_ACCESS_NO_TOKEN) {
-        status = 401;
-        header.value = "Bearer realm=\"fermata\"";
-    } else if (verdict == FM_ACCESS_BAD_TOKEN) {
-        status = 401;
-        header.value = "Bearer realm=\"fermata\", error=\"invalid_token\"";
-    } else if (verdict == FM_ACCESS_NO_SCOPE) {
-        header.value = insufficient[class];
-    } else if (verdict == FM_ACCESS_RATE || verdict == FM_ACCESS_IN_FLIGHT ||
-               verdict == FM_ACCESS_CROWDED) {
+    int status = verdict == FM_ACCESS_NO_TOKEN || verdict == FM_ACCESS_BAD_TOKEN ? 401 : 403;
+    if (verdict == FM_ACCESS_RATE || verdict == FM_ACCESS_IN_FLIGHT ||
+        verdict == FM_ACCESS_CROWDED) {
         status = verdict == FM_ACCESS_CROWDED ? 503 : 429;
         uint64_t wait_s = (wait_ns + SECOND_NS - 1) / SECOND_NS;
         (void)snprintf(seconds, sizeof seconds, "%llu",

@@ -4,9 +4,11 @@
  * Answers go out as pieces that refer to the output tensors; the inference is freed when the last
  * byte was written, or when it is clear that nobody wants the answer.
  */
+#include <assert.h>
 #include <string.h>
 #include <strings.h>
 
+#include "core/plan/pipeline.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/serve/serve_internal.h"
@@ -40,6 +42,10 @@ static void answer_error(struct fm_inference *inference, const struct fm_error *
     }
     fm_http_answer(inference->http, &answer);
 }
+
+/* The JSON, and the bytes of each output. */
+static_assert(FM_MODEL_PORTS_MAX + 1 <= FM_HTTP_PARTS_MAX, "an answer holds all of a model's");
+static_assert(FM_PIPELINE_PORTS_MAX + 1 <= FM_HTTP_PARTS_MAX, "or of a pipeline's outputs");
 
 static int parts_make(struct fm_inference *inference, const struct fm_http_part **ret_parts,
                       struct fm_error *reterr)
@@ -140,7 +146,6 @@ static int body_describe(const struct fm_serve_loop *loop, const struct fm_http_
 
 static int start(struct fm_inference *inference, struct fm_error *reterr)
 {
-    const struct fm_oip_signature *signature = &inference->entry->signature;
     struct fm_oip_body body;
     int status = body_describe(inference->loop, inference->http, &body, reterr);
     if (status == 0) {
@@ -148,15 +153,12 @@ static int start(struct fm_inference *inference, struct fm_error *reterr)
         body.copies_regions = inference->serving->cached;
         body.memory = inference->memory;
         body.memory_size = sizeof inference->memory;
-        status = fm_oip_request_decode(signature, &body, &inference->decoded, reterr);
+        status =
+            fm_oip_request_decode(&inference->entry->signature, &body, &inference->decoded, reterr);
         inference->has_decoded = status == 0;
     }
     if (status != 0) {
         return status;
-    }
-    if (signature->output_count + 1 > FM_HTTP_PARTS_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE,
-                            "model '%s' has more outputs than one answer holds", signature->name);
     }
     inference->finish = finish;
     inference->http->user = inference;

@@ -47,7 +47,7 @@ struct fm_inference *fm_inference_create(struct fm_serve_loop *loop, struct fm_c
     if (entry != NULL) {
         fm_catalog_entry_ref(entry);
     }
-    loop->in_flight++;
+    fm_serve_loop_in_flight_add(loop, 1);
     return inference;
 }
 
@@ -101,7 +101,7 @@ void fm_inference_free(struct fm_inference *inference)
     } else {
         fm_free(inference);
     }
-    loop->in_flight--;
+    fm_serve_loop_in_flight_add(loop, -1);
     fm_serve_loop_progress(loop);
 }
 
@@ -414,15 +414,10 @@ void fm_inference_flush(struct fm_serve_loop *loop)
 static enum fm_counted_failure failure_of(const struct fm_inference *inference,
                                           const struct fm_error *error)
 {
-    if (error->status == FM_ECANCELLED) {
-        return FM_COUNTED_CANCELED;
-    }
+    /* A pipeline has no start of its own: what failed in it says so with its status. */
     bool ran = inference->submitted && inference->serving->model != NULL &&
                inference->run.pool.started_ns != 0;
-    if (ran || fm_status_http(error->status) == 500) {
-        return FM_COUNTED_BACKEND;
-    }
-    return FM_COUNTED_REJECTED;
+    return fm_counted_failure_of(error->status, ran);
 }
 
 /* Where it was, if it is a sampled one. */

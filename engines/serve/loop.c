@@ -78,7 +78,7 @@ static void on_drained_main(struct fm_loop_task *task)
 
 void fm_serve_loop_progress(struct fm_serve_loop *loop)
 {
-    if (!fm_serve_is_draining(loop->serve) || loop->drained || loop->in_flight > 0 ||
+    if (!fm_serve_is_draining(loop->serve) || loop->drained || fm_serve_loop_in_flight(loop) > 0 ||
         !loop->http_drained || !loop->grpc_drained || !loop->metrics_drained) {
         return;
     }

@@ -25,11 +25,16 @@ enum { STATUS_SIZE = 80 };
 struct process {
     struct fm_takeover takeover; /* when it was started to take another one's place */
     struct fm_handover handover; /* to one that is to take its place */
+    uint32_t end_signals;        /* that came: SIGTERM and SIGINT */
 };
 
 static uint32_t in_flight(const struct fm_serve *serve)
 {
-    return serve->loops[0].in_flight; /* the others' are theirs */
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < serve->loop_count; i++) {
+        sum += fm_serve_loop_in_flight(&serve->loops[i]);
+    }
+    return sum;
 }
 
 static void on_exit_timeout(void *context)
@@ -151,7 +156,8 @@ static void on_end_signal(struct fm_serve *serve, int signal_number)
 {
     struct process *process = serve->owner.context;
     bool leaving = fm_serve_is_draining(serve) && !fm_serve_is_stopping(serve);
-    if (fm_serve_is_draining(serve) && (!leaving || fm_serve_is_ending(serve))) {
+    process->end_signals++;
+    if (process->end_signals > 1) {
         fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
                FM_LOG_UINT("requests_in_flight", in_flight(serve)),
                FM_LOG_TEXT("next", "ending at once"));
@@ -162,6 +168,10 @@ static void on_end_signal(struct fm_serve *serve, int signal_number)
     fm_log(FM_LOG_INFO, "draining", FM_LOG_INT("signal", signal_number),
            FM_LOG_UINT("requests_in_flight", in_flight(serve)),
            FM_LOG_NUMBER("exit_timeout_s", (double)serve->options->exit_timeout_ns / 1e9));
+    if (fm_serve_is_ending(serve)) {
+        /* By itself, and its time runs already. */
+        return;
+    }
     if (leaving) {
         fm_loop_alarm(serve->loops[0].loop, serve->options->exit_timeout_ns, on_exit_timeout,
                       serve);
@@ -274,6 +284,17 @@ static bool run(struct fm_serve *serve, enum fm_serve_end *ret_end)
     return true;
 }
 
+/* Why it was to end, where no caller hears of it. */
+static void failure_tell(struct process *process, const struct fm_serve *serve)
+{
+    const struct fm_error *failure = serve->failure.status != 0 ? &serve->failure : NULL;
+    if (failure != NULL) {
+        fm_log(FM_LOG_ERROR, "serve_failed", FM_LOG_TEXT("reason", failure->text),
+               FM_LOG_TEXT("next", "ending"));
+    }
+    fm_takeover_tell_failed(&process->takeover, failure);
+}
+
 static int serve_with(struct process *process, const struct fm_serve_options *options,
                       enum fm_serve_end *ret_end, struct fm_error *reterr)
 {
@@ -296,6 +317,7 @@ static int serve_with(struct process *process, const struct fm_serve_options *op
     status = start(process, serve, reterr);
     if (status == 0) {
         if (!run(serve, ret_end)) {
+            failure_tell(process, serve);
             return 0;
         }
         if (serve->failure.status != 0) {

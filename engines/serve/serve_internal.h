@@ -64,7 +64,7 @@ struct fm_serve_loop {
     struct fm_grpc_server *grpc;
     struct fm_http_server *metrics; /* of the main one only */
     struct fm_catalog_reader reader;
-    uint32_t in_flight;                    /* inferences and control requests not yet answered */
+    _Atomic uint32_t in_flight;            /* inferences and control requests not yet answered */
     struct fm_inference *inferences;       /* free ones */
     uint32_t inference_count;              /* free */
     struct fm_grpc_service_call *calls;    /* free ones */
@@ -98,6 +98,19 @@ struct fm_serve_loop {
     struct fm_loop_task leave_task;
     struct fm_error begin_error; /* the main loop's once begun_task runs */
 };
+
+/* Any thread. */
+static inline uint32_t fm_serve_loop_in_flight(const struct fm_serve_loop *loop)
+{
+    return atomic_load_explicit(&loop->in_flight, memory_order_relaxed);
+}
+
+/* On the loop's thread, which alone writes: no locked add is due. */
+static inline void fm_serve_loop_in_flight_add(struct fm_serve_loop *loop, int change)
+{
+    atomic_store_explicit(&loop->in_flight, fm_serve_loop_in_flight(loop) + (uint32_t)change,
+                          memory_order_relaxed);
+}
 
 /* Whoever made the server hears of it on the main loop. */
 struct fm_serve_owner {
@@ -228,6 +241,10 @@ void fm_serve_loop_release(struct fm_serve_loop *loop);
 
 /* --- server.c -------------------------------------------------------------------------------- */
 
+/* What there is of them where nobody said how many: as the CPUs suggest (`threads`: of an
+ * instance), and at most as many as the pool takes. */
+uint32_t fm_serve_accelerators_default(uint32_t cpus, uint32_t threads);
+uint32_t fm_serve_loops_default(uint32_t cpus);
 /* Makes all of its parts; nothing runs yet but threads that wait. `options` is borrowed. */
 int FM_NODISCARD fm_serve_create(const struct fm_serve_options *options,
                                  const struct fm_serve_owner *owner, struct fm_serve **ret_serve,
@@ -438,6 +455,7 @@ struct fm_grpc_service_call {
     uint32_t method;           /* index into the table of grpc_service.c */
     bool had_message;          /* of a unary call: there is one only */
     bool half_closed;
+    bool dropped;     /* a message that came when the calls were ended already */
     bool unary_infer; /* ModelInfer and not ModelStreamInfer */
     struct fm_access_who who;
     uint32_t held; /* functions that are working with it */

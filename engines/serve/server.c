@@ -418,17 +418,29 @@ static void on_hang(void *context, const struct fm_pool_hang *hang)
                                "it answers"));
 }
 
+uint32_t fm_serve_accelerators_default(uint32_t cpus, uint32_t threads)
+{
+    uint32_t count = cpus > threads ? cpus / threads : 1;
+    return count < FM_SCHEDULER_ENDPOINTS_MAX ? count : FM_SCHEDULER_ENDPOINTS_MAX;
+}
+
+uint32_t fm_serve_loops_default(uint32_t cpus)
+{
+    uint32_t count = cpus > CPUS_PER_LOOP ? cpus / CPUS_PER_LOOP : 1;
+    /* The pool has a submitter of its own beside them. */
+    return count < FM_SCHEDULER_ENDPOINTS_MAX ? count : FM_SCHEDULER_ENDPOINTS_MAX - 1;
+}
+
 static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
 {
     const struct fm_serve_options *options = serve->options;
-    uint32_t cpus = fm_os_cpu_count();
     uint32_t threads = options->threads > 0 ? options->threads : 1;
-    struct fm_pool_type types[FM_GROUPS_MAX] = {{.name = options->emulated ? "emulated" : "cpu",
-                                                 .accelerators = options->accelerators > 0
-                                                                     ? options->accelerators
-                                                                 : cpus > threads ? cpus / threads
-                                                                                  : 1,
-                                                 .shares_threads = options->emulated}};
+    struct fm_pool_type types[FM_GROUPS_MAX] = {
+        {.name = options->emulated ? "emulated" : "cpu",
+         .accelerators = options->accelerators > 0
+                             ? options->accelerators
+                             : fm_serve_accelerators_default(fm_os_cpu_count(), threads),
+         .shares_threads = options->emulated}};
     for (uint32_t i = 0; i < options->group_count; i++) {
         const struct fm_accelerator_group *group = &options->groups[i];
         types[i] = (struct fm_pool_type){.name = group->name,
@@ -532,13 +544,11 @@ static uint32_t sockets_per_name(const struct fm_handed_sockets *sockets)
 
 static int loops_open(struct fm_serve *serve, struct fm_error *reterr)
 {
-    uint32_t cpus = fm_os_cpu_count();
     uint32_t handed = sockets_per_name(serve->owner.sockets);
     /* Every socket that was handed over needs somebody who looks at it. */
     serve->loop_count = handed > 0                  ? handed
                         : serve->options->loops > 0 ? serve->options->loops
-                        : cpus > CPUS_PER_LOOP      ? cpus / CPUS_PER_LOOP
-                                                    : 1;
+                                                    : fm_serve_loops_default(fm_os_cpu_count());
     serve->loops = fm_alloc_zero(serve->loop_count, sizeof *serve->loops);
     if (serve->loops == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory while starting");

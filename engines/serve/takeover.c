@@ -389,15 +389,20 @@ void fm_takeover_loaded(struct fm_takeover *takeover)
 
 /* --- The end --- */
 
+void fm_takeover_tell_failed(struct fm_takeover *takeover, const struct fm_error *error)
+{
+    if (takeover->waits && takeover->channel >= 0) {
+        (void)tell(takeover, FM_UPGRADE_FAILED, error != NULL ? error->text : "it was told to end");
+    }
+}
+
 void fm_takeover_end(struct fm_takeover *takeover, const struct fm_error *error)
 {
     takeover->ended = true;
     if (takeover->channel < 0) {
         return;
     }
-    if (takeover->waits) {
-        (void)tell(takeover, FM_UPGRADE_FAILED, error != NULL ? error->text : "it was told to end");
-    }
+    fm_takeover_tell_failed(takeover, error);
     fm_channel_wake(takeover->channel);
     fm_thread_join(&takeover->thread);
     if (takeover->serve != NULL) {

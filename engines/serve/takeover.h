@@ -24,7 +24,7 @@ struct fm_takeover {
     bool waits;  /* and has not yet */
     bool loaded; /* the first loading is through */
     bool ended;
-    /* It takes connections; the old process has been told. */
+    /* It takes connections; the old process is told behind it. */
     void (*done)(struct fm_serve *serve);
     struct fm_serve *serve;
     struct fm_handed_sockets sockets;
@@ -59,8 +59,10 @@ int FM_NODISCARD fm_takeover_start(struct fm_takeover *takeover, struct fm_serve
 void fm_takeover_loaded(struct fm_takeover *takeover);
 /* For fm_serve_owner.begun. */
 void fm_takeover_begun(struct fm_takeover *takeover, const struct fm_error *error);
-/* The main loop does not run any more, error NULL: because somebody asked for that. Tells the old
- * process if that waits. Fine when nothing was opened. */
+/* The main loop does not run any more, error NULL: because somebody asked for that. The old process
+ * hears of it if it waits. Fine when nothing was opened. */
+void fm_takeover_tell_failed(struct fm_takeover *takeover, const struct fm_error *error);
+/* The same, and the talk with the old process is over. */
 void fm_takeover_end(struct fm_takeover *takeover, const struct fm_error *error);
 /* The server is gone. */
 void fm_takeover_close(struct fm_takeover *takeover);

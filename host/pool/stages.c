@@ -44,13 +44,6 @@ struct stage_request {
 /* --- items -------------------------------------------------------------------------------------
  */
 
-static enum fm_counted_failure failure_of(const struct fm_pool_request *request)
-{
-    return request->error.status == FM_ECANCELLED ? FM_COUNTED_CANCELED
-           : request->started_ns != 0             ? FM_COUNTED_BACKEND
-                                                  : FM_COUNTED_REJECTED;
-}
-
 static void request_count(struct counts *counts, const struct fm_pool_request *request,
                           uint64_t deadline_ns)
 {
@@ -67,7 +60,10 @@ static void request_count(struct counts *counts, const struct fm_pool_request *r
                                : request->done_ns <= deadline_ns ? FM_DEADLINE_MET
                                                                  : FM_DEADLINE_MISSED);
     } else {
-        fm_model_count_failure(counters, total_ns, failure_of(request), deadline_ns != 0);
+        fm_model_count_failure(
+            counters, total_ns,
+            fm_counted_failure_of(request->error.status, request->started_ns != 0),
+            deadline_ns != 0);
     }
     if (request->drop != FM_SCHED_DROP_COUNT_) {
         fm_model_count_drop(counters, (enum fm_counted_drop)request->drop);

@@ -472,6 +472,25 @@ def a_drain_answers_what_it_took_and_tells_watchers():
         contains(it.server.ended(), "stopped")
 
 
+@test
+def a_drain_says_so_to_a_stream_that_sent_more_before_it_ended():
+    """A stream of which a message came too late does not end as if everything had been answered, although its client is through."""
+    models = serving.repository(directory.name + "/late", echo=ECHO, late=sleeper("2s", batch=1))
+    with Connected(models, *PLAIN, "--no-measure", "--slo", "60s") as it:
+        watch = health(it, "", "Watch")
+        assert next(watch).status == 1
+        stream = Stream(it)
+        stream.send(request("late", values=(1.0, 2.0, 3.0, 4.0), id="before"))
+        wait_in_flight(it.server, "late", 1)
+        it.server.signal()
+        assert [one.status for one in watch] == [2]
+        stream.send(request(id="late"))
+        stream.close()
+        assert next(stream.answers).infer_response.id == "before"
+        fails(Code.UNAVAILABLE, lambda: next(stream.answers), "shutting down")
+        contains(it.server.ended(), "stopped")
+
+
 def reflect(it, version, **fields):
     package = "grpc.reflection." + version
     call = it.call("ServerReflectionInfo", package + ".ServerReflection")

@@ -3,6 +3,7 @@ import functools
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -93,7 +94,7 @@ def only_the_models_asked_for_are_served():
 
 @test
 def a_drain_answers_everything_in_flight():
-    with Server(repo, *POOL) as server:
+    with Server(repo, *POOL, "--loops", "3") as server:
         join = beside(*[functools.partial(server.infer, "slow", BODY)] * 16)
         wait_in_flight(server, "slow", 16)
         server.signal()
@@ -207,6 +208,28 @@ def the_exit_timeout_ends_a_server_whose_model_hangs():
         server.signal()
         contains(server.ended(1), "exit_timeout", "requests_in_flight=1")
         client.close()
+
+
+@test
+def why_it_ends_is_said_also_while_a_model_loads():
+    """One model does not load, and the other one is measured for longer than the end may take."""
+    models = serving.repository(os.path.join(directory.name, "stuck"), bad="backend: nosuch\nmax_batch_size: 1\n", long=sleeper("30s"))
+    with Server(models, "--strict", "--exit-timeout", "0.5s", wait=False) as server:
+        contains(server.ended(1), "exit_timeout", "serve_failed", "model 'bad' does not load", "nosuch")
+    with Server(models, "--strict", wait=False) as server:
+        def refuses():
+            try:
+                server.connect().close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        # It ends by itself. The first signal is the first one all the same.
+        wait_until(refuses, "it goes on listening")
+        server.signal()
+        contains(server.wait_log(re.compile("draining|second_signal")), "draining")
+        server.signal()
+        contains(server.ended(130), "second_signal", "serve_failed", "model 'bad' does not load")
 
 
 @test

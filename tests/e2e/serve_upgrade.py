@@ -489,6 +489,25 @@ def a_termination_while_it_leaves():
 
 
 @test
+def a_termination_after_the_time_to_leave():
+    """The old process has begun to end by itself: a signal then is the first one, and what is in flight is answered."""
+    models = serving.repository(os.path.join(directory.name, "late"), echo=ECHO, late=sleeper("6s", batch=1))
+    with Server(models, "--no-measure", "--no-admission", "--slo", "60s", "--exit-timeout", "8s") as server:
+        clients = [server.connect(), server.connect()]
+        for client in clients:
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        idle, busy = clients
+        server.upgrade()
+        busy.sendall(("POST /v2/models/late/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)).encode())
+        assert idle.recv(1000) == b""
+        server.process.send_signal(signal.SIGTERM)
+        assert serving.read_all(busy).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(60) == 0
+        assert server.seen(" draining ") and not server.seen(" second_signal "), server.log
+
+
+@test
 def recordings_go_on_beside():
     paths = [os.path.join(directory.name, name) for name in ("life.fmrec", "load.jsonl")]
     with Server(repo, *POOL, "--record", paths[0], "--record-payloads", paths[1]) as server:

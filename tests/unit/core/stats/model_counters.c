@@ -225,6 +225,17 @@ TEST(counting_is_cheap)
     fm_model_counters_destroy(counters);
 }
 
+TEST(a_failure_is_counted_by_its_status_and_whether_it_ran)
+{
+    CHECK_INT_EQ(fm_counted_failure_of(FM_ECANCELLED, false), FM_COUNTED_CANCELED);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_ECANCELLED, true), FM_COUNTED_CANCELED);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_EDEADLINE, false), FM_COUNTED_REJECTED);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_EINVAL, false), FM_COUNTED_REJECTED);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_EINVAL, true), FM_COUNTED_BACKEND);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_EINTERNAL, false), FM_COUNTED_BACKEND);
+    CHECK_INT_EQ(fm_counted_failure_of(FM_EINTERNAL, true), FM_COUNTED_BACKEND);
+}
+
 TEST(names_are_those_of_dashboards)
 {
     CHECK_STR_EQ(fm_counted_failure_name(FM_COUNTED_CANCELED), "CANCELED");

@@ -329,6 +329,34 @@ TEST(ten_thousand_clients_and_the_maximum)
     fm_access_destroy(access);
 }
 
+TEST(a_refusal_says_which_scope_is_missing)
+{
+    static const struct {
+        enum fm_access_class class;
+        const char *scope;
+    } classes[] = {{FM_ACCESS_HEALTH, "read"},
+                   {FM_ACCESS_INFER, "infer"},
+                   {FM_ACCESS_READ, "read"},
+                   {FM_ACCESS_CONTROL, "control"},
+                   {FM_ACCESS_OBSERVE, "observe"}};
+    for (int i = 0; i < (int)(sizeof(classes) / sizeof(classes[0])); i++) {
+        char text[100];
+        char challenge[100];
+        enum fm_access_class class = classes[i].class;
+        (void)snprintf(text, sizeof(text),
+                       "the token is good, but not for this: it needs the scope '%s'",
+                       classes[i].scope);
+        (void)snprintf(challenge, sizeof(challenge),
+                       "Bearer error=\"insufficient_scope\", scope=\"%s\"", classes[i].scope);
+        CHECK_STR_EQ(fm_access_verdict_text(FM_ACCESS_NO_SCOPE, class), text);
+        CHECK_STR_EQ(fm_access_verdict_challenge(FM_ACCESS_NO_SCOPE, class), challenge);
+        CHECK_STR_CONTAINS(fm_access_verdict_challenge(FM_ACCESS_NO_TOKEN, class), "Bearer realm");
+        CHECK_STR_CONTAINS(fm_access_verdict_challenge(FM_ACCESS_BAD_TOKEN, class),
+                           "invalid_token");
+        CHECK(fm_access_verdict_challenge(FM_ACCESS_RATE, class) == NULL);
+    }
+}
+
 TEST(origins_that_may)
 {
     static const char *const names[] = {"https://a.example", "http://b.example:3000"};

@@ -708,7 +708,7 @@ TEST(requests_that_make_no_sense)
     CHECK_STR_CONTAINS(error.text, "an input has no name");
     inputs[0].name = "x";
     inputs[0].tensor.rank = FM_RANK_MAX + 1;
-    CHECK_INT_EQ(fm_server_infer(server, &request, &call, &error), FM_ETOOLARGE);
+    CHECK_INT_EQ(fm_server_infer(server, &request, &call, &error), FM_EINVAL);
     inputs[0].tensor.rank = 2;
     inputs[0].tensor.dtype = 4000;
     CHECK_INT_EQ(fm_server_infer(server, &request, &call, &error), FM_EINVAL);
@@ -814,6 +814,16 @@ TEST(options_are_those_of_the_command_line)
     CHECK_STR_CONTAINS(error.text, "PATH is missing");
     CHECK_INT_EQ(fm_server_options_set(options, "acelerators", "4", &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "did you mean '--accelerators'?");
+    /* Nor is it a path, whatever the parser would make of it behind "--". */
+    static const char *const nothing[] = {"", "slo=50ms", "no-", "no-slo=50ms", "s"};
+    for (int i = 0; i < (int)(sizeof(nothing) / sizeof(nothing[0])); i++) {
+        error = (struct fm_error){0};
+        CHECK_INT_EQ(fm_server_options_set(options, nothing[i], NULL, &error), FM_EINVAL);
+        CHECK_STR_CONTAINS(error.text, "option");
+        CHECK_INT_EQ(fm_server_options_set(options, nothing[i], "50ms", &error), FM_EINVAL);
+    }
+    CHECK_INT_EQ(fm_server_options_set(options, "slo=50ms", NULL, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "there is no option 'slo=50ms'");
     CHECK_INT_EQ(fm_server_options_set(options, "threads", "many", &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "a whole number from");
     CHECK_INT_EQ(fm_server_options_set(options, "accelerators", NULL, &error), FM_EINVAL);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/util/memory.h"
+#include "engines/serve/serve_internal.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
@@ -267,6 +268,21 @@ static void client_run(void *argument)
         good = good && sweep(&exchanges[i], &expected, 0) && sweep(&exchanges[i], &expected, 1);
     }
     (void)kill(getpid(), SIGTERM);
+}
+
+TEST(a_large_machine_gets_no_more_than_the_pool_takes)
+{
+    CHECK_UINT_EQ(fm_serve_accelerators_default(1, 1), 1);
+    CHECK_UINT_EQ(fm_serve_accelerators_default(2, 4), 1);
+    CHECK_UINT_EQ(fm_serve_accelerators_default(9, 4), 2);
+    CHECK_UINT_EQ(fm_serve_accelerators_default(64, 1), 64);
+    CHECK_UINT_EQ(fm_serve_accelerators_default(65, 1), FM_SCHEDULER_ENDPOINTS_MAX);
+    CHECK_UINT_EQ(fm_serve_accelerators_default(4096, 2), FM_SCHEDULER_ENDPOINTS_MAX);
+    CHECK_UINT_EQ(fm_serve_loops_default(1), 1);
+    CHECK_UINT_EQ(fm_serve_loops_default(8), 2);
+    CHECK_UINT_EQ(fm_serve_loops_default(252), 63);
+    CHECK_UINT_EQ(fm_serve_loops_default(256), FM_SCHEDULER_ENDPOINTS_MAX - 1);
+    CHECK_UINT_EQ(fm_serve_loops_default(4096), FM_SCHEDULER_ENDPOINTS_MAX - 1);
 }
 
 TEST(failed_allocations_cost_one_request_its_answer)
