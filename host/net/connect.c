@@ -387,11 +387,13 @@ bool fm_dial_is_over(struct fm_dial *dial)
 
 /* --- Pauses --- */
 
-void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadlines)
+void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadlines,
+                         const struct fm_error *failure)
 {
     if (fm_dial_pause_lasts(pause)) {
         return;
     }
+    pause->failure = *failure;
     pause->wait_ns = pause->wait_ns == 0                 ? PAUSE_FIRST_NS
                      : pause->wait_ns < PAUSE_MAX_NS / 2 ? 2 * pause->wait_ns
                                                          : PAUSE_MAX_NS;
@@ -404,6 +406,16 @@ void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadl
 bool fm_dial_pause_lasts(const struct fm_dial_pause *pause)
 {
     return pause->deadline.place != 0;
+}
+
+void fm_dial_pause_late(const struct fm_dial_pause *pause, struct fm_error *reterr)
+{
+    if (pause != NULL && fm_dial_pause_lasts(pause)) {
+        (void)fm_error_set(reterr, FM_EDEADLINE, "not connected within the time limit: %.400s",
+                           pause->failure.text);
+    } else {
+        (void)fm_error_set(reterr, FM_EDEADLINE, "no answer within the time limit");
+    }
 }
 
 void fm_dial_pause_end(struct fm_dial_pause *pause, struct fm_deadlines *deadlines)

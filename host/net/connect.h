@@ -84,12 +84,16 @@ bool fm_dial_is_over(struct fm_dial *dial);
  * that the pause is over; zeroed otherwise. */
 struct fm_dial_pause {
     struct fm_deadline deadline;
-    uint64_t wait_ns; /* of the latest */
+    uint64_t wait_ns;        /* of the latest */
+    struct fm_error failure; /* that it began with */
 };
 
 /* A dial failed. Without memory there is no pause; one that lasts goes on as it is. */
-void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadlines);
+void fm_dial_pause_begin(struct fm_dial_pause *pause, struct fm_deadlines *deadlines,
+                         const struct fm_error *failure);
 bool fm_dial_pause_lasts(const struct fm_dial_pause *pause);
+/* FM_EDEADLINE, and why, for a call whose time is over. `pause` NULL: it had a connection. */
+void fm_dial_pause_late(const struct fm_dial_pause *pause, struct fm_error *reterr);
 /* A connection stands, or nobody wants one any more. */
 void fm_dial_pause_end(struct fm_dial_pause *pause, struct fm_deadlines *deadlines);
 

@@ -278,7 +278,7 @@ static void connect_failed(struct fm_grpc_client_connection *connection, int res
     struct fm_error error;
     bool others = false;
     fm_dial_failure(&connection->dial, result, &error);
-    fm_dial_pause_begin(&client->pause, &client->deadlines);
+    fm_dial_pause_begin(&client->pause, &client->deadlines, &error);
     connection_fail(connection, FM_EUNAVAILABLE, error.text);
     for (struct fm_grpc_client_connection *at = client->connections; at != NULL; at = at->next) {
         others = others || at->state == CONNECTING || (at->state == OPEN && !at->goaway);
@@ -913,7 +913,9 @@ static void on_call_late(struct fm_deadline *deadline)
 {
     struct fm_grpc_client_call *call =
         FM_CONTAINER_OF(deadline, struct fm_grpc_client_call, deadline);
-    fm_grpc_client_cancel(call, FM_EDEADLINE, "no answer within the time limit");
+    struct fm_error error;
+    fm_dial_pause_late(call->connection == NULL ? &call->client->pause : NULL, &error);
+    fm_grpc_client_cancel(call, FM_EDEADLINE, error.text);
 }
 
 void fm_grpc_client_send(struct fm_grpc_client *client, struct fm_grpc_client_call *call)

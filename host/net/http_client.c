@@ -603,7 +603,7 @@ static void connect_failed(struct fm_http_client_connection *connection, int res
     struct fm_error failure;
     fm_dial_failure(&connection->dial, result, &failure);
     connection_close(connection);
-    fm_dial_pause_begin(&client->pause, &client->deadlines);
+    fm_dial_pause_begin(&client->pause, &client->deadlines, &failure);
     if (!others_stand(client)) {
         fail_waiting(client, &failure);
     }
@@ -757,7 +757,9 @@ static void on_call_late(struct fm_deadline *deadline)
 {
     struct fm_http_client_call *call =
         FM_CONTAINER_OF(deadline, struct fm_http_client_call, deadline);
-    fm_http_client_cancel(call, FM_EDEADLINE, "no answer within the time limit");
+    struct fm_error error;
+    fm_dial_pause_late(call->connection == NULL ? &call->client->pause : NULL, &error);
+    fm_http_client_cancel(call, FM_EDEADLINE, error.text);
 }
 
 void fm_http_client_send(struct fm_http_client *client, struct fm_http_client_call *call)

@@ -273,24 +273,25 @@ TEST(pauses_grow_up_to_a_second)
     struct fm_loop *loop = NULL;
     struct fm_deadlines deadlines;
     struct fm_dial_pause pause = {.deadline = {.passed = on_pause_over}};
+    struct fm_error failure = {FM_EUNAVAILABLE, "it is down"};
     bool closed = false;
     CHECK_INT_EQ(fm_loop_create(&loop, NULL), 0);
     fm_deadlines_init(&deadlines, fm_loop_uv(loop));
     CHECK(!fm_dial_pause_lasts(&pause));
-    fm_dial_pause_begin(&pause, &deadlines);
+    fm_dial_pause_begin(&pause, &deadlines, &failure);
     CHECK(fm_dial_pause_lasts(&pause));
     while (pauses_over == 0) {
         (void)uv_run(fm_loop_uv(loop), UV_RUN_ONCE);
     }
     CHECK(!fm_dial_pause_lasts(&pause));
     for (size_t i = 1; i < sizeof(wanted_ms) / sizeof(wanted_ms[0]); i++) {
-        fm_dial_pause_begin(&pause, &deadlines);
+        fm_dial_pause_begin(&pause, &deadlines, &failure);
         /* Several failures at once are one. */
-        fm_dial_pause_begin(&pause, &deadlines);
+        fm_dial_pause_begin(&pause, &deadlines, &failure);
         CHECK_UINT_EQ(pause.wait_ns, wanted_ms[i] * MILLISECOND);
         fm_deadlines_remove(&deadlines, &pause.deadline);
     }
-    fm_dial_pause_begin(&pause, &deadlines);
+    fm_dial_pause_begin(&pause, &deadlines, &failure);
     fm_dial_pause_end(&pause, &deadlines);
     CHECK(!fm_dial_pause_lasts(&pause));
     CHECK_UINT_EQ(pause.wait_ns, 0);

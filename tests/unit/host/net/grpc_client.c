@@ -389,6 +389,14 @@ TEST(a_server_that_is_not_there_is_left_alone_for_a_while)
     }
     /* 20 + 40 + 80 + 160 + 320 ms */
     CHECK(fm_os_now_ns() - began_ns >= 600 * (SECOND / 1000));
+    /* One whose time is over in the pause. */
+    struct asked asked = {.call = {.deadline_ns = fm_os_now_ns() + SECOND / 100}};
+    ask(&side, &asked);
+    wait_done(&side, &asked);
+    CHECK_INT_EQ(asked.call.status, FM_EDEADLINE);
+    CHECK_STR_EQ(asked.call.error.text,
+                 "not connected within the time limit: cannot connect to grpc://127.0.0.1:1: "
+                 "connection refused");
     side_close(&side);
 }
 
