@@ -1,6 +1,8 @@
 /*
- * What the files of the catalog share: catalog.c (life, what others ask), catalog_control.c (what
- * is decided), catalog_load.c (what takes long), catalog_view.c.
+ * What the files of the catalog share: catalog.c (life, what others ask); the control thread's
+ * catalog_control.c (when it wakes), catalog_models.c (what there is), catalog_operations.c,
+ * catalog_jobs.c and catalog_scan.c (what is decided), catalog_publish.c (what is shown);
+ * catalog_load.c (what takes long), catalog_view.c.
  *
  * Thread rule: `models`, `views` and everything below them belong to the control thread; what is
  * between threads stands below `lock`, which nobody holds for long.
@@ -171,6 +173,88 @@ void fm_catalog_files_unref(struct fm_catalog_files *files); /* accepts NULL */
 /* One part of an operation is through, or all of one that has no parts: returns what is to be
  * answered now, or NULL while other parts are not through. Frees what was only a part. */
 struct fm_catalog_operation *fm_catalog_operation_part_end(struct fm_catalog_operation *operation);
+
+/* --- The control thread's, each in the file that its heading names --- */
+
+/* catalog_models.c */
+
+/* NULL: there is none of that name. */
+struct fm_catalog_model *fm_catalog_model_find(const struct fm_catalog *catalog, const char *name);
+/* A name that is not there yet, present in that root. NULL: out of memory, or too many. */
+struct fm_catalog_model *fm_catalog_model_add(struct fm_catalog *catalog, const char *name,
+                                              uint32_t root);
+/* Also when the control thread has ended. Its versions have no entries any more. */
+void fm_catalog_model_free(struct fm_catalog_model *model);
+/* Whether any version of it does. */
+bool fm_catalog_model_answers(const struct fm_catalog_model *model);
+/* Forgets versions that are neither there nor loaded, and a model that is neither there nor wanted
+ * nor in anybody's hands: `model` may be gone afterwards. */
+void fm_catalog_model_tidy(struct fm_catalog *catalog, struct fm_catalog_model *model);
+/* NULL: there is none of that number. */
+struct fm_catalog_version *fm_catalog_version_find(struct fm_catalog_model *model, uint64_t number);
+/* Found or added, which moves the others; NULL: out of memory. */
+struct fm_catalog_version *fm_catalog_version_have(struct fm_catalog_model *model, uint64_t number);
+/* Takes the version's entry out of what is shown. It is released when nobody holds it. */
+void fm_catalog_version_retire(struct fm_catalog *catalog, struct fm_catalog_version *version);
+
+/* catalog_jobs.c */
+
+/* Hands the model, which is not busy, to the loading threads. `operation`: with a configuration of
+ * its own, or NULL. FM_ENOMEM. */
+int FM_NODISCARD fm_catalog_model_load(struct fm_catalog *catalog, struct fm_catalog_model *model,
+                                       const struct fm_catalog_operation *operation);
+/* Nobody wants it any more: none of its versions is shown from the next view on. */
+void fm_catalog_model_unload(struct fm_catalog *catalog, struct fm_catalog_model *model);
+/* Counts and reports that a version, or (0) the whole model, did not load. */
+void fm_catalog_failed_tell(struct fm_catalog *catalog, const struct fm_catalog_model *model,
+                            uint64_t version, const struct fm_error *error);
+/* The job has `ready` results; `listed`: all that there will be are known; `finished`: it is over.
+ */
+void fm_catalog_job_news(struct fm_catalog *catalog, struct fm_catalog_job *job, size_t ready,
+                         bool listed, bool finished);
+/* Answers START when nothing is left to wait for. `failure`: of `model`, which it waited for; NULL:
+ * none. */
+void fm_catalog_start_check(struct fm_catalog *catalog, const struct fm_catalog_model *model,
+                            const struct fm_error *failure);
+/* Answers STOP when nothing is being loaded. */
+void fm_catalog_stop_check(struct fm_catalog *catalog);
+
+/* catalog_operations.c */
+
+void fm_catalog_operation_begin(struct fm_catalog *catalog, struct fm_catalog_operation *operation);
+/* The outcome is what the next view shows; if nothing changes, what the last one showed. */
+void fm_catalog_operation_finish(struct fm_catalog *catalog,
+                                 struct fm_catalog_operation *operation);
+/* All of a list, with that error. */
+void fm_catalog_operations_finish(struct fm_catalog *catalog,
+                                  struct fm_catalog_operation *operations,
+                                  const struct fm_error *error);
+/* Starts the first operation that waits for this model, as far as that needs no waiting. `model`
+ * may be gone afterwards. */
+void fm_catalog_model_next(struct fm_catalog *catalog, struct fm_catalog_model *model);
+/* Whether the options let a model of that name be served. */
+bool fm_catalog_is_allowed(const struct fm_catalog *catalog, const char *name);
+bool fm_catalog_is_wanted_at_start(const struct fm_catalog *catalog,
+                                   const struct fm_catalog_model *model);
+
+/* catalog_scan.c */
+
+/* Asks for a look when one is due and none is under way. */
+void fm_catalog_scan_begin(struct fm_catalog *catalog, uint64_t now_ns);
+/* What a look found, which it frees. `stamps`: that says whether files changed. */
+void fm_catalog_scan_end(struct fm_catalog *catalog, struct fm_watch_scan *scan, bool stamps,
+                         const struct fm_error *error);
+
+/* catalog_publish.c */
+
+/* For the log. */
+void fm_catalog_event_tell(const struct fm_catalog *catalog, const struct fm_catalog_event *what);
+/* Of the models as they are; NULL: out of memory. */
+struct fm_catalog_view *fm_catalog_view_make(struct fm_catalog *catalog);
+/* Makes one and offers it to every loop; without memory, later. */
+void fm_catalog_view_publish(struct fm_catalog *catalog);
+/* Frees views that no loop has, and answers operations whose outcome every loop shows. */
+void fm_catalog_views_retire(struct fm_catalog *catalog);
 
 /* catalog_control.c. Threads of the catalog; the argument is the catalog. */
 void fm_catalog_control_run(void *argument);

@@ -3,7 +3,7 @@
  * holds, looking at the repositories. See catalog_internal.h.
  *
  * Owns: the loading threads and the thread for chores. Does not own: what is to be loaded and what
- * becomes of it (catalog_control.c).
+ * becomes of it (catalog_jobs.c).
  */
 #include <stdio.h>
 #include <string.h>

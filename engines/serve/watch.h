@@ -2,7 +2,7 @@
  * Looking at repositories: what is there, and whether its files are still the ones they were.
  *
  * Owns: stamps (size, time and inode of every file that a model is made of), listing several
- * repositories at once. Does not own: what follows from a change (catalog_control.c), reading
+ * repositories at once. Does not own: what follows from a change (catalog_scan.c), reading
  * configurations (host/runtime/repository.h). Reads directories and pipeline files only; never
  * contents of models. Thread rule: no shared state.
  */
