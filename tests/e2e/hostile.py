@@ -40,16 +40,13 @@ def infer_message(model, shape, data, datatype="FP32", name="x", more=b"", raw=T
 
 def settled(server, seconds=20 * serving.SLOW):
     """Waits until nothing is in flight, nothing queued."""
-    end = time.monotonic() + seconds
-    while True:
+    def busy():
         text = server.request("GET", "/metrics")[2].decode()
-        busy = [line for line in text.splitlines()
+        return [line for line in text.splitlines()
                 if re.match(r"(fermata_loop_requests_in_flight|fermata_model_requests_in_flight|nv_inference_pending_request_count|"
                             r"fermata_scheduler_queued)", line) and not line.endswith(" 0")]
-        if not busy:
-            return
-        assert time.monotonic() < end, busy
-        time.sleep(0.1)
+
+    serving.wait_until(lambda: not busy(), busy, seconds)
 
 
 def rss(server):

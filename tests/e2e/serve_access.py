@@ -14,10 +14,9 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 
 import certificates
-from serving import ECHO, Server, in_threads, repository, sleeper
+from serving import ECHO, Server, in_threads, repository, sleeper, wait_until
 from tap import FERMATA, Skip, contains, run, test
 from with_grpc import grpc
 
@@ -331,9 +330,7 @@ def a_rate_for_each_client():
                     contains(answer, b"more requests than this client may send")
     with serve("--client-rate", "50/s:1") as server:
         assert status(server.port) == 200
-        end = time.monotonic() + 30
-        while status(server.port) != 200:
-            assert time.monotonic() < end
+        wait_until(lambda: status(server.port) == 200)
 
 
 @test

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import serving
-from serving import SLOW, Server, floats, in_threads, tensor
+from serving import SLOW, Server, floats, in_threads, metric, tensor, wait_until
 from tap import contains, fermata, run, test
 
 LOAD = os.path.join(os.environ["FM_BUILD_ROOT"], "perf", "serve_load")
@@ -39,16 +39,9 @@ def content(request, name):
     return base64.b64decode(request["inputs"][name]["content"]["b64"], validate=True)
 
 
-def metric(server, line):
-    return next(float(row.rsplit(" ", 1)[1]) for row in server.request("GET", "/metrics")[2].decode().splitlines() if row.startswith(line))
-
-
 def settled(server, count):
     """Waits until that many requests are in the file or left out of it."""
-    end = time.monotonic() + 30
-    while sum(metric(server, 'fermata_payload_requests_total{outcome="%s"}' % outcome) for outcome in ("recorded", "left_out")) < count:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: sum(metric(server, 'fermata_payload_requests_total{outcome="%s"}' % outcome) for outcome in ("recorded", "left_out")) >= count)
 
 
 def load(*arguments):
@@ -222,10 +215,7 @@ def a_disk_that_fails_costs_no_request():
     with Server(repo, "--record-payloads", path, "--record", life, "--no-measure") as server:
         server.infer("echo", one())
         settled(server, 1)
-        end = time.monotonic() + 30
-        while os.path.getsize(life) == 0:  # nothing more happens that could push it there
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: os.path.getsize(life) > 0)  # nothing more happens that could push it there
         # No file may grow any more, as on a full disk.
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1, 1))
         for index in range(10):
