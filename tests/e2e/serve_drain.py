@@ -53,11 +53,10 @@ class Load(Clients):
         depth = 1 + number % 2 * 2
         text = ("POST /v2/models/%s/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % ("slow" if number % 4 else "echo", len(BODY), BODY)).encode()
         while not self.ends.is_set():
-            sent = time.monotonic()
             try:
                 client = self.server.connect(30)
             except OSError:
-                self.refuse(sent, 0, "no connection")
+                self.refuse(time.monotonic(), 0, "no connection")
                 return
             with client:
                 file, state = client.makefile("rb"), "kept"
@@ -66,7 +65,7 @@ class Load(Clients):
                         client.sendall(text * depth)
                         sent = time.monotonic()
                     except OSError:
-                        self.refuse(sent, 0, "the connection ended without a word")
+                        self.refuse(time.monotonic(), 0, "the connection ended without a word")
                         break
                     for got in range(depth):
                         state = self.answer(file)
