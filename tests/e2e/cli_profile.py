@@ -22,7 +22,7 @@ def model(name, settings):
 
 AFFINE = model("affine", "alpha: 1ms, beta: 4ms")
 CONVEX = model("convex", "latency: '1:10ms, 4:80ms'")
-STEEP = model("steep", "alpha: 10ms, beta: 40ms")
+STEEP = model("steep", "alpha: 30ms, beta: 40ms")
 QUICK = ("--duration", "60ms", "--rounds", "3")
 
 
@@ -49,7 +49,7 @@ def small_batches_win_where_latency_is_convex():
 
 @test
 def the_slo_limits_the_choice():
-    found = fermata_json("profile", STEEP, "--batch", "1,4,16", "--instances", "1", *QUICK, "--slo", "150ms", "--no-save", "--json")
+    found = fermata_json("profile", STEEP, "--batch", "1,4,16", "--instances", "1", *QUICK, "--slo", "500ms", "--no-save", "--json")
     assert found["recommended"]["batch"] == 4, found["recommended"]
     found = fermata_json("profile", AFFINE, "--batch", "1", "--instances", "1", *QUICK, "--slo", "1ms", "--no-save", "--json")
     assert found["recommended"] is None
