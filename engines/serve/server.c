@@ -502,6 +502,9 @@ void fm_serve_recordings_end(struct fm_serve *serve)
         (void)!fm_file_remove(serve->options->record_path, NULL);
     }
     fm_payload_recording_end(serve->payloads);
+    if (serve->payloads != NULL && !serve->started) {
+        (void)!fm_file_remove(serve->options->payload_path, NULL);
+    }
 }
 
 void fm_serve_destroy(struct fm_serve *serve)
@@ -639,15 +642,14 @@ int fm_serve_create(const struct fm_serve_options *options, const struct fm_serv
 
 int fm_serve_start(struct fm_serve *serve, struct fm_error *reterr)
 {
-    int status = 0;
+    /* Before a client can connect to what cannot start. */
+    int status = payloads_open(serve, reterr);
     for (uint32_t i = 0; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_listen(&serve->loops[i], reterr);
     }
     if (serve->owner.sockets != NULL) {
         fm_handed_sockets_close(serve->owner.sockets);
     }
-    /* Late, so that a server that cannot start leaves no file behind; no loop runs yet. */
-    status = status != 0 ? status : payloads_open(serve, reterr);
     for (uint32_t i = 1; i < serve->loop_count && status == 0; i++) {
         status = fm_serve_loop_start(&serve->loops[i], reterr);
     }

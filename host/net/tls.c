@@ -12,6 +12,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/file.h"
 #include "host/os/thread.h"
 
 /* One record. */
@@ -93,6 +94,16 @@ static int key_load(SSL_CTX *context, const struct fm_tls *tls, struct fm_error 
     return fm_error_set(reterr, FM_EINVAL, "cannot read the key '%s': %s", tls->key_path, reason());
 }
 
+/* A FIFO would be waited for, and read again it has nothing. What is wrong with others is said when
+ * they are read. */
+static int path_check(const char *path, struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    return fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_OTHER
+               ? fm_error_set(reterr, FM_EINVAL, "cannot read '%s': it is not a regular file", path)
+               : 0;
+}
+
 /* What no client would accept is not served either. */
 static int validity_check(SSL_CTX *context, const struct fm_tls *tls, struct fm_error *reterr)
 {
@@ -165,8 +176,10 @@ static int context_make(const struct fm_tls *tls, SSL_CTX **ret_context, struct 
     (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     (void)SSL_CTX_set_session_id_context(context, name, sizeof(name) - 1);
     SSL_CTX_set_alpn_select_cb(context, alpn_select, NULL);
-    int status = 0;
-    if (SSL_CTX_use_certificate_chain_file(context, tls->certificate_path) != 1) {
+    int status = path_check(tls->certificate_path, reterr);
+    status = status == 0 ? path_check(tls->key_path, reterr) : status;
+    status = status == 0 ? path_check(tls->client_ca_path, reterr) : status;
+    if (status == 0 && SSL_CTX_use_certificate_chain_file(context, tls->certificate_path) != 1) {
         status = fm_error_set(reterr, FM_EINVAL, "cannot read the certificate '%s': %s",
                               tls->certificate_path, reason());
     }

@@ -93,15 +93,24 @@ static int group_read(char *text, struct fm_accelerator_group *group, struct fm_
                             "group '%s' needs a number of accelerators from 1 to %u: " HOW,
                             group->name, (unsigned)FM_MODEL_INSTANCES_MAX);
     }
-    bool good = true;
     if (*at == 'x' && group->kind == FM_GROUP_CPU) {
         at++;
-        good = number_take(&at, 1, THREADS_MAX, &group->threads);
+        if (!number_take(&at, 1, THREADS_MAX, &group->threads)) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "group '%s' needs a number of threads from 1 to %u behind the "
+                                "'x': " HOW,
+                                group->name, THREADS_MAX);
+        }
     } else if (*at == '@' && group->kind == FM_GROUP_GPU) {
         at++;
-        good = number_take(&at, 0, DEVICE_MAX, &group->device);
+        if (!number_take(&at, 0, DEVICE_MAX, &group->device)) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "group '%s' needs the number of a GPU from 0 to %u behind the "
+                                "'@': " HOW,
+                                group->name, DEVICE_MAX);
+        }
     }
-    if (!good || *at != '\0') {
+    if (*at != '\0') {
         return fm_error_set(reterr, FM_EINVAL, "group '%s': nobody understands '%.40s': " HOW,
                             group->name, at);
     }

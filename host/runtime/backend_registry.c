@@ -242,6 +242,12 @@ int fm_backend_find(const char *name, const struct fm_backend **ret_backend,
                     struct fm_error *reterr)
 {
     char path[PATH_SIZE];
+    if (!name_is_good(name)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "'%.80s' is no name of a backend: it has a-z, 0-9, '_' and '-', and is "
+                            "no path; FERMATA_PLUGIN_PATH says where its file lies",
+                            name);
+    }
     int status = fm_plugin_locate("fm_backend_", name, path, sizeof(path), reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "backend '%.80s'", name);

@@ -80,6 +80,10 @@ def sockets_that_cannot_be_used():
 def strict_ends_when_a_model_does_not_load():
     contains(fermata("serve", mixed, "--strict", *ANY_PORTS, code=3)[1], "model 'bad' does not load", "nosuch")
     contains(fermata("serve", only_bad, *ANY_PORTS, code=3)[1], "nothing to serve")
+    path = serving.repository(os.path.join(directory.name, "path"), path='backend: "/x/y.so"\nmax_batch_size: 1\n')
+    error = fermata("serve", path, *ANY_PORTS, code=3)[1]
+    contains(error, "'/x/y.so' is no name of a backend")
+    assert error.count("y.so") == 1, error
     with Server(mixed) as server:
         assert server.get("/v2/health/ready") == {"ready": True}
         server.get("/v2/models/bad/ready", 400)
@@ -213,10 +217,10 @@ def the_exit_timeout_ends_a_server_whose_model_hangs():
 @test
 def why_it_ends_is_said_also_while_a_model_loads():
     """One model does not load, and the other one is measured for longer than the end may take."""
-    models = serving.repository(os.path.join(directory.name, "stuck"), bad="backend: nosuch\nmax_batch_size: 1\n", long=sleeper("30s"))
-    with Server(models, "--strict", "--exit-timeout", "0.5s", wait=False) as server:
+    models = serving.repository(os.path.join(directory.name, "stuck"), bad="backend: nosuch\nmax_batch_size: 1\n", along=sleeper("30s"))
+    with Server(models, "--strict", "--load-threads", "2", "--exit-timeout", "0.5s", wait=False) as server:
         contains(server.ended(1), "exit_timeout", "serve_failed", "model 'bad' does not load", "nosuch")
-    with Server(models, "--strict", wait=False) as server:
+    with Server(models, "--strict", "--load-threads", "2", wait=False) as server:
         def refuses():
             try:
                 server.connect().close()

@@ -178,7 +178,10 @@ def what_does_not_fit_is_said():
     requests, last = requests_of(path)
     assert 10 < len(requests) < 20 and last["left_out"] == 30 - len(requests), last
     assert os.path.getsize(path) <= 20000
-    contains(fermata("serve", repo, "--record-payloads", path, *serving.ANY_PORTS, code=3)[1], "is there already")
+    error = fermata("serve", repo, "--record-payloads", path, *serving.ANY_PORTS, code=3)[1]
+    contains(error, "is there already")
+    assert "listening" not in error, error
+    assert requests_of(path)[1] == last, "the file that was there is not what it was"
     path = os.path.join(directory.name, "none.jsonl")
     with Server(repo, "--record-payloads", path, "--record-payload-share", "0") as server:
         server.infer("echo", one())

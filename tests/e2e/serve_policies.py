@@ -251,7 +251,7 @@ def models_that_compute_stay_off_emulated_accelerators():
 @test
 def groups_are_written_as_they_are_read():
     for text, said in (("0", "1 to 256"), ("257", "1 to 256"), ("tpu:1", "'tpu' is no kind of accelerators"), ("cpu", "needs a number of accelerators"),
-                       ("cpu:0", "from 1 to 256"), ("cpu:2,cpu:1x4", "two groups of accelerators are called 'cpu'"), ("cpu:1x0", "nobody understands"),
+                       ("cpu:0", "from 1 to 256"), ("cpu:2,cpu:1x4", "two groups of accelerators are called 'cpu'"), ("cpu:1x0", "needs a number of threads from 1 to 1024"),
                        ("gpu:1x2", "nobody understands"), ("cpu:1@0", "nobody understands"), ("a b=cpu:1", "is no name"), ("cpu:1,", "is no kind"),
                        (",".join("g%d=cpu:1" % i for i in range(9)), "more than 8 groups")):
         contains(fermata("serve", directory.name, "--accelerators", text, code=2)[1], said)

@@ -256,6 +256,7 @@ def files_that_cannot_be_used():
     certificates.openssl(folder, "ec", "-in", "server.key", "-aes128", "-passout", "pass:secret", "-out", "locked.key")
     with open(path("empty"), "w"):
         pass
+    os.mkfifo(path("fifo"))
     for options, words in ((("cert=/nowhere/c.pem", "key=" + path("server.key")), ("certificate '/nowhere/c.pem'", "no such file or directory")),
                            (("cert=" + path("server.pem"), "key=/nowhere/k"), ("key '/nowhere/k'", "no such file or directory")),
                            (("cert=" + path("server.pem"), "key=" + path("client.key")), ("does not belong to the certificate",)),
@@ -263,7 +264,12 @@ def files_that_cannot_be_used():
                            (("cert=" + path("empty"), "key=" + path("server.key")), ("cannot read the certificate", "PEM")),
                            (("cert=" + path("server.key"), "key=" + path("server.key")), ("cannot read the certificate", "PEM")),
                            (("cert=" + path("server.pem"), "key=" + path("server.key"), "ca=/nowhere/ca", "clients=2"),
-                            ("client authorities '/nowhere/ca'", "no such file or directory"))):
+                            ("client authorities '/nowhere/ca'", "no such file or directory")),
+                           # Not waited for.
+                           (("cert=" + path("fifo"), "key=" + path("server.key")), (path("fifo"), "is not a regular file")),
+                           (("cert=" + path("server.pem"), "key=" + path("fifo")), (path("fifo"), "is not a regular file")),
+                           (("cert=" + path("server.pem"), "key=" + path("server.key"), "ca=" + path("fifo"), "clients=2"),
+                            (path("fifo"), "is not a regular file"))):
         done = subprocess.run([ECHO, *options], capture_output=True, text=True, timeout=30)
         assert done.returncode == 6, (options, done)
         contains(done.stderr, *words)
