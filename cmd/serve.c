@@ -420,6 +420,7 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
         .path_count = call->positional_count,
         .server_name = fm_call_string(call, "id"),
         .server_version = FM_BUILD_VERSION,
+        .server_build = FM_BUILD_COMPILER " " FM_BUILD_TYPE,
         .host = fm_call_string(call, "host"),
         .http = !fm_call_flag(call, "no-http"),
         .port = (uint16_t)fm_call_integer(call, "http-port"),

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "cmd/serve.h"
+#include "fermata_commit.h"
 #include "host/runtime/backend_registry.h"
 
 enum { STANDARD_ERROR = 2 };
@@ -38,6 +39,7 @@ static int run(const struct fm_call *call)
         return fm_call_usage(call, "--no-http and --no-grpc leave nobody to answer: give one");
     }
     serve.supervised = true;
+    serve.server_commit = FM_BUILD_COMMIT;
     if (fm_log_start(&log, &error) != 0) {
         return fm_call_fail(call, &error);
     }

@@ -484,8 +484,7 @@ static int run_many(struct question *question)
         tasks[i].scale = question->scale;
     }
     struct fm_sim_search_options options = {
-        .thread_count = fm_call_given(call, "threads") ? (uint32_t)fm_call_integer(call, "threads")
-                                                       : fm_os_cpu_count(),
+        .thread_count = thread_count(call),
         .find_goodput = fm_call_flag(call, "find-goodput"),
         .bad_rate = fm_call_number(call, "bad-rate"),
     };

@@ -218,6 +218,14 @@ static int digit_value(char character)
     return lowered >= 'a' && lowered <= 'f' ? lowered - 'a' + 10 : -1;
 }
 
+int fm_hex_digit(char character)
+{
+    char lowered = (char)(character | 0x20);
+    return character >= '0' && character <= '9' ? character - '0'
+           : lowered >= 'a' && lowered <= 'f'   ? lowered - 'a' + 10
+                                                : -1;
+}
+
 int fm_parse_uint64(const char *text, uint64_t *ret_value)
 {
     unsigned base = 10;

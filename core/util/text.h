@@ -53,6 +53,8 @@ const char *fm_text_suggest_next(const char *word, const char *best, const char 
 
 /* Strict whole-string parsers: no leading space, no trailing characters, range checked. Accept 0x
  * for unsigned. */
+/* 0 to 15; -1 for what is no hexadecimal digit. */
+int fm_hex_digit(char character);
 int FM_NODISCARD fm_parse_uint64(const char *text, uint64_t *ret_value);
 int FM_NODISCARD fm_parse_int64(const char *text, int64_t *ret_value);
 int FM_NODISCARD fm_parse_double(const char *text,

@@ -48,14 +48,6 @@ static char *word_next(char **place)
     return word;
 }
 
-static int hex_digit(char character)
-{
-    return character >= '0' && character <= '9'   ? character - '0'
-           : character >= 'a' && character <= 'f' ? character - 'a' + 10
-           : character >= 'A' && character <= 'F' ? character - 'A' + 10
-                                                  : -1;
-}
-
 static int digest_read(const struct reader *reader, const char *word,
                        uint8_t ret_digest[FM_SHA256_BYTES])
 {
@@ -64,8 +56,8 @@ static int digest_read(const struct reader *reader, const char *word,
         const char *hex = word + strlen(DIGEST_PREFIX);
         bool good = strlen(hex) == (size_t)2 * FM_SHA256_BYTES;
         for (size_t i = 0; good && i < FM_SHA256_BYTES; i++) {
-            int high = hex_digit(hex[2 * i]);
-            int low = hex_digit(hex[2 * i + 1]);
+            int high = fm_hex_digit(hex[2 * i]);
+            int low = fm_hex_digit(hex[2 * i + 1]);
             good = high >= 0 && low >= 0;
             if (good) {
                 ret_digest[i] = (uint8_t)(high << 4 | low);

@@ -150,15 +150,6 @@ struct route {
     uint32_t count;
 };
 
-static int hex_digit(char character)
-{
-    if (character >= '0' && character <= '9') {
-        return character - '0';
-    }
-    char lowered = (char)(character | 0x20);
-    return lowered >= 'a' && lowered <= 'f' ? lowered - 'a' + 10 : -1;
-}
-
 /* False for a path that no route can have: too long, too deep, a bad escape, a NUL, a slash at the
  * end. */
 static bool route_parse(struct route *route, const char *path)
@@ -181,8 +172,8 @@ static bool route_parse(struct route *route, const char *path)
             continue;
         }
         if (character == '%') {
-            int high = hex_digit(at[1]);
-            int low = high >= 0 ? hex_digit(at[2]) : -1;
+            int high = fm_hex_digit(at[1]);
+            int low = high >= 0 ? fm_hex_digit(at[2]) : -1;
             if (low < 0 || (high == 0 && low == 0)) {
                 return false;
             }
@@ -235,33 +226,21 @@ static enum action action_find(const struct route *route, uint32_t index)
                                                 : ACTION_NONE;
 }
 
-static void answer_trace(struct fm_http_request *http)
+/* Of tracing, or of the log. */
+static void answer_settings(struct fm_http_request *http, bool log)
 {
     struct fm_messages_settings settings = {0};
+    const struct fm_messages_settings *change = is_post(http) ? &settings : NULL;
     struct fm_text text = {0};
     struct fm_error error = {0};
-    bool post = is_post(http);
-    int status = post ? fm_messages_read_trace(FM_MESSAGES_JSON, http->body, http->body_size,
-                                               &settings, &error)
-                      : 0;
-    if (status == 0) {
-        status = fm_serve_write_trace(&text, FM_MESSAGES_JSON, post ? &settings : NULL, &error);
-        fm_messages_settings_deinit(&settings);
+    int status = 0;
+    if (change != NULL) {
+        status = (log ? fm_messages_read_log : fm_messages_read_trace)(
+            FM_MESSAGES_JSON, http->body, http->body_size, &settings, &error);
     }
-    answer_written(http, status, &error, &text);
-}
-
-static void answer_log(struct fm_http_request *http)
-{
-    struct fm_messages_settings settings = {0};
-    struct fm_text text = {0};
-    struct fm_error error = {0};
-    bool post = is_post(http);
-    int status = post ? fm_messages_read_log(FM_MESSAGES_JSON, http->body, http->body_size,
-                                             &settings, &error)
-                      : 0;
     if (status == 0) {
-        status = fm_serve_write_log(&text, FM_MESSAGES_JSON, post ? &settings : NULL, &error);
+        status = (log ? fm_serve_write_log : fm_serve_write_trace)(&text, FM_MESSAGES_JSON, change,
+                                                                   &error);
         fm_messages_settings_deinit(&settings);
     }
     answer_written(http, status, &error, &text);
@@ -279,7 +258,7 @@ static void model_answer(struct fm_serve_loop *loop, struct fm_http_request *htt
         fm_serve_http_infer(loop, entry, http);
         return;
     case ACTION_TRACE:
-        answer_trace(http);
+        answer_settings(http, false);
         return;
     case ACTION_CONFIG:
         fm_serve_write_config(&text, FM_MESSAGES_JSON, entry);
@@ -512,9 +491,9 @@ static void handle_server(struct fm_serve_loop *loop, struct fm_http_request *ht
     } else if (live || ready) {
         answer_health(http, live, live || fm_serve_is_ready(loop));
     } else if (trace) {
-        answer_trace(http);
+        answer_settings(http, false);
     } else if (logging) {
-        answer_log(http);
+        answer_settings(http, true);
     } else {
         struct fm_text text = {0};
         struct fm_error error = {0};

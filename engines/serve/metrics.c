@@ -28,10 +28,6 @@ static const uint64_t batch_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1
 
 static const struct fm_prometheus_labels none = {NULL, 0};
 
-/* As fm_catalog_state_name has them. */
-static const char *const states[] = {"LOADING", "READY", "UNLOADING", "UNAVAILABLE"};
-static_assert(FM_COUNT_OF(states) == FM_CATALOG_STATE_COUNT_, "one for each state");
-
 /* A family that is used in one place. */
 #define FAMILY(variable, kind, name_, help_) \
     static const struct fm_prometheus_family variable = {(name_), FM_PROMETHEUS_##kind, (help_)}
@@ -64,8 +60,6 @@ FAMILY(nv_hit_us, COUNTER, "nv_cache_hit_duration_per_model",
        "Total cache hit duration per model, in microseconds");
 FAMILY(nv_miss_us, COUNTER, "nv_cache_miss_duration_per_model",
        "Total cache miss duration per model, in microseconds");
-FAMILY(nv_gpu_total, GAUGE, "nv_gpu_memory_total_bytes", "GPU total memory, in bytes");
-FAMILY(nv_gpu_used, GAUGE, "nv_gpu_memory_used_bytes", "GPU used memory, in bytes");
 
 /* --- A model's --- */
 
@@ -196,14 +190,10 @@ static void model_gauges_write(struct fm_prometheus *page, struct model_labels *
                                const struct fm_view_model *model)
 {
     const struct fm_prometheus_labels two = labels_two(labels);
-    bool known = false;
-    for (size_t i = 0; i < FM_COUNT_OF(states); i++) {
-        bool is = strcmp(states[i], model->state) == 0;
-        known = known || is;
-        fm_prometheus_uint(page, &state_, labels_three(labels, "state", states[i]), is ? 1 : 0);
-    }
-    if (!known) {
-        fm_prometheus_uint(page, &state_, labels_three(labels, "state", model->state), 1);
+    for (unsigned i = 0; i < FM_CATALOG_STATE_COUNT_; i++) {
+        const char *name = fm_catalog_state_name((enum fm_catalog_state)i);
+        fm_prometheus_uint(page, &state_, labels_three(labels, "state", name),
+                           i == model->state ? 1 : 0);
     }
     fm_prometheus_uint(page, &nv_pending, two, model->queued);
     fm_prometheus_uint(page, &model_in_flight, two, model->in_flight);
@@ -313,12 +303,6 @@ static void accelerator_write(struct fm_prometheus *page,
     fm_prometheus_number(page, &accelerator_rest, labels,
                          accelerator->rest_until_ns == FM_SCHED_NEVER ? (double)INFINITY
                                                                       : (double)rest_ns / 1e9);
-    if (accelerator->memory_total > 0) {
-        const struct fm_prometheus_label gpu = {"gpu_uuid", accelerator->name};
-        const struct fm_prometheus_labels gpu_labels = {&gpu, 1};
-        fm_prometheus_uint(page, &nv_gpu_total, gpu_labels, accelerator->memory_total);
-        fm_prometheus_uint(page, &nv_gpu_used, gpu_labels, accelerator->memory_used);
-    }
     items[3] = (struct fm_prometheus_label){"outcome", "done"};
     fm_prometheus_uint(page, &accelerator_batches, (struct fm_prometheus_labels){items, 4},
                        accelerator->batches);
@@ -563,17 +547,16 @@ static void process_write(struct fm_prometheus *page, const struct fm_view *view
 
 static void models_write(struct fm_prometheus *page, const struct fm_view *view)
 {
-    uint64_t counts[FM_COUNT_OF(states)] = {0};
+    uint64_t counts[FM_CATALOG_STATE_COUNT_] = {0};
     for (uint32_t i = 0; i < view->model_count; i++) {
-        for (size_t k = 0; k < FM_COUNT_OF(states); k++) {
-            counts[k] += strcmp(states[k], view->models[i].state) == 0 ? 1 : 0;
-        }
+        counts[view->models[i].state]++;
         if (i < FM_METRICS_MODELS_MAX) {
             model_write(page, &view->models[i]);
         }
     }
-    for (size_t k = 0; k < FM_COUNT_OF(states); k++) {
-        gauge_state(page, &models_by_state, states[k], counts[k]);
+    for (unsigned i = 0; i < FM_CATALOG_STATE_COUNT_; i++) {
+        gauge_state(page, &models_by_state, fm_catalog_state_name((enum fm_catalog_state)i),
+                    counts[i]);
     }
     fm_prometheus_uint(page, &models_abandoned, none, view->abandoned_count);
     fm_prometheus_uint(

@@ -81,7 +81,7 @@ static void model_fill(const struct fm_catalog_row *row, struct fm_view_model *r
     *ret_model = (struct fm_view_model){.name = row->name,
                                         .version = row->version,
                                         .kind = "model",
-                                        .state = fm_catalog_state_name(row->state),
+                                        .state = row->state,
                                         .reason = row->reason,
                                         .backend = "",
                                         .policy = "",
@@ -136,18 +136,17 @@ static uint32_t stage_place(struct picture *picture, const struct fm_model *mode
     }
     if (i == picture->view.model_count) {
         picture->view.model_count++;
-        picture->models[i] =
-            (struct fm_view_model){.name = fm_model_name(model),
-                                   .version = fm_model_version(model),
-                                   .kind = "stage",
-                                   .state = fm_catalog_state_name(FM_CATALOG_READY),
-                                   .reason = "",
-                                   .backend = fm_model_backend_name(model),
-                                   .policy = "",
-                                   .goal = "",
-                                   .memory_bytes = fm_model_memory(model),
-                                   .batch_max = fm_model_batch_max(model),
-                                   .instances = fm_model_instance_count(model)};
+        picture->models[i] = (struct fm_view_model){.name = fm_model_name(model),
+                                                    .version = fm_model_version(model),
+                                                    .kind = "stage",
+                                                    .state = FM_CATALOG_READY,
+                                                    .reason = "",
+                                                    .backend = fm_model_backend_name(model),
+                                                    .policy = "",
+                                                    .goal = "",
+                                                    .memory_bytes = fm_model_memory(model),
+                                                    .batch_max = fm_model_batch_max(model),
+                                                    .instances = fm_model_instance_count(model)};
         picture->models[i].inputs = fm_model_inputs(model, &picture->models[i].input_count);
         picture->models[i].outputs = fm_model_outputs(model, &picture->models[i].output_count);
     }
@@ -350,6 +349,7 @@ static void picture_deinit(struct picture *picture)
 /* FM_ENOMEM. */
 static int picture_take(struct fm_serve *serve, struct picture *picture)
 {
+    const struct fm_serve_options *options = serve->options;
     struct fm_serve_observer *observer = &serve->observer;
     uint32_t accelerators = fm_pool_accelerator_count(serve->pool);
     uint32_t span_models;
@@ -364,31 +364,32 @@ static int picture_take(struct fm_serve *serve, struct picture *picture)
         picture_deinit(picture);
         return FM_ENOMEM;
     }
-    picture->view = (struct fm_view){.version = serve->options->server_version,
-                                     .commit = "",
-                                     .build = "",
-                                     .host = "",
-                                     .policy = fm_sched_policy_name(serve->options->policy),
-                                     .now_ns = fm_os_now_ns(),
-                                     .wall_ns = fm_os_wall_ns(),
-                                     .start_wall_ns = serve->start_wall_ns,
-                                     .ready = fm_serve_is_ready_by(serve, observer->reader.view),
-                                     .draining = fm_serve_is_draining(serve),
-                                     .cpu_count = fm_os_cpu_count(),
-                                     .models = picture->models,
-                                     .model_count = (uint32_t)picture->catalog->row_count,
-                                     .stages = picture->stages,
-                                     .abandoned_count = fm_pool_abandoned_count(serve->pool),
-                                     .accelerators = picture->accelerators,
-                                     .accelerator_count = accelerators,
-                                     .loops = picture->loops,
-                                     .loop_count = serve->loop_count,
-                                     .advice = &observer->advice,
-                                     .history = &observer->history,
-                                     .timeline = &serve->timeline,
-                                     .span_models = picture->span_models,
-                                     .span_model_count = span_models,
-                                     .log = ""};
+    picture->view =
+        (struct fm_view){.version = options->server_version,
+                         .commit = options->server_commit != NULL ? options->server_commit : "",
+                         .build = options->server_build != NULL ? options->server_build : "",
+                         .host = serve->host_name,
+                         .policy = fm_sched_policy_name(options->policy),
+                         .now_ns = fm_os_now_ns(),
+                         .wall_ns = fm_os_wall_ns(),
+                         .start_wall_ns = serve->start_wall_ns,
+                         .ready = fm_serve_is_ready_by(serve, observer->reader.view),
+                         .draining = fm_serve_is_draining(serve),
+                         .cpu_count = fm_os_cpu_count(),
+                         .models = picture->models,
+                         .model_count = (uint32_t)picture->catalog->row_count,
+                         .stages = picture->stages,
+                         .abandoned_count = fm_pool_abandoned_count(serve->pool),
+                         .accelerators = picture->accelerators,
+                         .accelerator_count = accelerators,
+                         .loops = picture->loops,
+                         .loop_count = serve->loop_count,
+                         .advice = &observer->advice,
+                         .history = &observer->history,
+                         .timeline = &serve->timeline,
+                         .span_models = picture->span_models,
+                         .span_model_count = span_models,
+                         .log = ""};
     process_fill(serve, &picture->view.process);
     if (serve->otlp != NULL) {
         struct fm_otlp_stats otlp;

@@ -32,6 +32,8 @@ struct fm_serve_options {
     uint32_t model_count;
     const char *server_name; /* in the server's metadata */
     const char *server_version;
+    const char *server_commit; /* what it was built from; NULL: not told */
+    const char *server_build;  /* compiler and build type; NULL: not told */
     const char *host;
     bool http;             /* listen for HTTP at all */
     uint16_t port;         /* of HTTP; 0: any free one */

@@ -171,6 +171,7 @@ struct fm_serve {
     _Atomic uint32_t changes; /* loads and unloads that clients asked for, under way */
     uint64_t start_ns;
     uint64_t start_wall_ns;
+    char host_name[256]; /* of this machine; "" */
 
     /* The main loop's. */
     struct fm_supervision supervision;

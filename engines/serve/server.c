@@ -628,6 +628,7 @@ int fm_serve_create(const struct fm_serve_options *options, const struct fm_serv
     serve->owner = *owner;
     serve->start_ns = fm_os_now_ns();
     serve->start_wall_ns = fm_os_wall_ns();
+    fm_os_host_name(serve->host_name, sizeof serve->host_name);
     fm_mutex_init(&serve->counts_lock);
     fm_mutex_init(&serve->names_lock);
     fm_shared_regions_init(&serve->regions);

@@ -197,7 +197,7 @@ static void model_write(struct fm_json_writer *json, const struct fm_view_model 
     (void)snprintf(version, sizeof(version), "%" PRIu64, model->version);
     fm_json_member_string(json, "version", version);
     fm_json_member_string(json, "kind", model->kind);
-    fm_json_member_string(json, "state", model->state);
+    fm_json_member_string(json, "state", fm_catalog_state_name(model->state));
     fm_json_member_string(json, "reason", model->reason);
     fm_json_member_string(json, "backend", model->backend);
     fm_json_member_string(json, "policy", model->policy);

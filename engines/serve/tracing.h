@@ -17,7 +17,7 @@ struct fm_inference;
 struct fm_serve_trace {
     struct fm_trace_context context; /* of the server's span */
     uint64_t parent;                 /* 0: none came */
-    const char *protocol;            /* "http", "grpc" */
+    const char *protocol;            /* "http", "grpc", "local"; like the rest: if sampled */
     char state[128];                 /* tracestate; "" */
     bool sampled;
 };

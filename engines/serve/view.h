@@ -3,8 +3,8 @@
  * metrics page and the dashboard's state are written.
  *
  * Owns: nothing; everything is borrowed while a document is written. Does not own: getting the
- * numbers (serve.c collects them) and formats (metrics.h, state_document.h). Thread rule: caller's
- * memory.
+ * numbers (observe.c collects them) and formats (metrics.h, state_document.h). Thread rule:
+ * caller's memory.
  */
 #ifndef FM_ENGINES_SERVE_VIEW_H
 #define FM_ENGINES_SERVE_VIEW_H
@@ -19,13 +19,14 @@
 #include "core/stats/timeline.h"
 #include "core/tensor/tensor.h"
 #include "core/util/tally.h"
+#include "engines/serve/catalog.h"
 
 /* A version of a model, or a pipeline. */
 struct fm_view_model {
     const char *name;
     uint64_t version;
-    const char *kind;    /* "model", "pipeline", or "stage": a model that only pipelines run */
-    const char *state;   /* fm_catalog_state_name */
+    const char *kind; /* "model", "pipeline", or "stage": a model that only pipelines run */
+    enum fm_catalog_state state;
     const char *reason;  /* why it is not ready; "" */
     const char *backend; /* "" where there is none */
     const char *policy;  /* fm_sched_policy_name; "" for pipelines */
@@ -74,8 +75,6 @@ struct fm_view_accelerator {
     uint64_t failures;      /* batches that failed */
     uint64_t busy_ns;       /* in all */
     uint64_t rest_until_ns; /* fm_sched_rest_until_ns; at most `now`: needed */
-    uint64_t memory_total;  /* 0: not known */
-    uint64_t memory_used;
 };
 
 /* An event loop. */

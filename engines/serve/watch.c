@@ -67,17 +67,6 @@ static uint64_t hash_tree(uint64_t hash, const char *path, unsigned depth, uint3
     return hash_number(hash, depth);
 }
 
-/* As repository.c reads it: 0 for what is no version. */
-static uint64_t version_number(const char *name)
-{
-    uint64_t number = 0;
-    if (name[0] < '1' || name[0] > '9' || strspn(name, "0123456789") != strlen(name) ||
-        fm_parse_uint64(name, &number) != 0) {
-        return 0;
-    }
-    return number;
-}
-
 static int compare_versions(const void *a, const void *b)
 {
     const struct fm_watch_version *left = a;
@@ -99,7 +88,7 @@ static void stamp_directory(const char *place, const struct fm_file_list *list,
             continue;
         }
         budget--;
-        uint64_t version = facts.kind == FM_FILE_DIRECTORY ? version_number(name) : 0;
+        uint64_t version = facts.kind == FM_FILE_DIRECTORY ? fm_repository_version_number(name) : 0;
         if (version != 0) {
             stamps->versions[stamps->count++] =
                 (struct fm_watch_version){version, hash_tree(FM_HASH_START, inner, 1, &budget)};

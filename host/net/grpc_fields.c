@@ -93,22 +93,14 @@ void fm_grpc_message_encode(struct fm_text *text, const char *message, size_t le
     }
 }
 
-static int hex_digit(char character)
-{
-    if (character >= '0' && character <= '9') {
-        return character - '0';
-    }
-    int letter = character | 0x20;
-    return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
-}
-
 void fm_grpc_message_decode(struct fm_text *text, const char *message, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
         unsigned char byte = (unsigned char)message[i];
-        if (byte == '%' && length - i > 2 && hex_digit(message[i + 1]) >= 0 &&
-            hex_digit(message[i + 2]) >= 0) {
-            byte = (unsigned char)(hex_digit(message[i + 1]) << 4 | hex_digit(message[i + 2]));
+        if (byte == '%' && length - i > 2 && fm_hex_digit(message[i + 1]) >= 0 &&
+            fm_hex_digit(message[i + 2]) >= 0) {
+            byte =
+                (unsigned char)(fm_hex_digit(message[i + 1]) << 4 | fm_hex_digit(message[i + 2]));
             i += 2;
         }
         if (byte >= 0x20 && byte != 0x7f) {

@@ -86,6 +86,15 @@ static uint32_t cgroup_cpu_limit(void)
     return (uint32_t)((quota + period - 1) / period);
 }
 
+void fm_os_host_name(char *name, size_t size)
+{
+    FM_ASSERT(size > 0);
+    if (gethostname(name, size) != 0) {
+        name[0] = '\0';
+    }
+    name[size - 1] = '\0';
+}
+
 uint32_t fm_os_cpu_count(void)
 {
     cpu_set_t set;

@@ -23,6 +23,8 @@ uint32_t fm_os_cpu_count(
 uint64_t fm_os_memory_peak(void);                /* peak resident set of this process, bytes */
 uint64_t fm_os_memory_now(void);                 /* resident set now, bytes */
 const char *fm_os_environment(const char *name); /* NULL when unset */
+/* The name of this machine, cut to the size; "" when it has none. */
+void fm_os_host_name(char *name, size_t size);
 bool fm_os_is_terminal(int descriptor);
 uint32_t fm_os_terminal_columns(int descriptor); /* 80 when unknown */
 /* RFC 3339 in UTC, "2026-01-31T12:00:00.123Z". size >= 32. */

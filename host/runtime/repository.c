@@ -69,8 +69,7 @@ static int kind_of(const char *directory, const char *name, enum fm_file_kind *r
     return status;
 }
 
-/* "17", without leading zeros and from 1; 0 for anything else. */
-static uint64_t version_number(const char *name)
+uint64_t fm_repository_version_number(const char *name)
 {
     uint64_t number = 0;
     if (name[0] < '1' || name[0] > '9' || strspn(name, "0123456789") != strlen(name) ||
@@ -98,7 +97,7 @@ static int contents_of_names(const char *directory, const struct fm_file_list *l
 {
     for (size_t i = 0; i < list->count; i++) {
         const char *name = list->names[i];
-        uint64_t number = version_number(name);
+        uint64_t number = fm_repository_version_number(name);
         bool yaml = strcmp(name, MODEL_YAML) == 0;
         bool pbtxt = strcmp(name, MODEL_PBTXT) == 0;
         bool pipeline = strcmp(name, PIPELINE_YAML) == 0;
@@ -720,12 +719,12 @@ static int open_version_file(const char *path, struct fm_repository *repository,
     struct fm_model_description description;
     *ret_done = false;
     int status = fm_path_directory(version, sizeof(version), path);
-    if (status == 0 && version_number(fm_path_base(version)) == 0) {
+    if (status == 0 && fm_repository_version_number(fm_path_base(version)) == 0) {
         /* "model.onnx" and "../2/model.onnx" say where they are only when resolved. */
         const char *base = fm_path_base(version);
         bool relative = strcmp(base, ".") == 0 || strcmp(base, "..") == 0;
         if (!relative || fm_path_real(real, sizeof(real), version, NULL) != 0 ||
-            version_number(fm_path_base(real)) == 0) {
+            fm_repository_version_number(fm_path_base(real)) == 0) {
             return 0;
         }
         memcpy(version, real, sizeof(version));
@@ -747,7 +746,8 @@ static int open_version_file(const char *path, struct fm_repository *repository,
                      ? entry_init(&repository->entries[0], name, FM_REPOSITORY_MODEL, path, reterr)
                      : out_of_memory(path, reterr);
         repository->count = status == 0 ? 1 : 0;
-        status = status == 0 ? complete_version(model, name, version_number(fm_path_base(version)),
+        status = status == 0 ? complete_version(model, name,
+                                                fm_repository_version_number(fm_path_base(version)),
                                                 &description, reterr)
                              : status;
         status = status == 0 ? entry_rename(&repository->entries[0], config.name, reterr) : status;

@@ -38,6 +38,9 @@ int FM_NODISCARD fm_repository_open(const char *path, struct fm_repository *ret_
                                     struct fm_error *reterr);
 void fm_repository_close(struct fm_repository *repository);
 
+/* Of a version's directory: "17", without leading zeros and from 1; 0 for any other name. */
+uint64_t fm_repository_version_number(const char *name);
+
 /* The names of what a path holds, without reading what they are. */
 struct fm_repository_names {
     bool single;  /* the path is one model or pipeline, not a directory of several */

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import serving
 import tap
 from hostile import settled
 from serving import SLOW, Server, in_threads, tensor
-from tap import ROOT, Skip, test
+from tap import ROOT, Skip, fermata, test
 
 BUILD = os.environ["FM_BUILD_ROOT"]
 directory = serving.temporary()
@@ -83,6 +84,16 @@ def the_page_counts_what_was_asked():
     assert value(families, "fermata_window_wait_seconds_count", "fermata_window_wait_seconds", model="echo") == 6
     waited = value(families, "fermata_window_wait_seconds_sum", "fermata_window_wait_seconds", model="echo")
     assert 0 <= waited <= value(families, "fermata_queue_seconds_sum", "fermata_queue_seconds", model="echo"), waited
+
+
+@test
+def what_runs_where_is_said():
+    facts = json.loads(fermata("version", "--json")[0])
+    (_, labels, number), = prometheus_text.parse(page())["fermata_build_info"][1]
+    assert number == 1 and labels["version"] == facts["version"] and labels["commit"] == facts["commit"] != "", (labels, facts)
+    assert labels["build"] == facts["compiler"] + " " + facts["build_type"], (labels, facts)
+    state = server.get("/debug/state")["server"]
+    assert (state["commit"], state["build"], state["host"]) == (labels["commit"], labels["build"], socket.gethostname()), state
 
 
 @test

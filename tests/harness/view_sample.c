@@ -99,7 +99,7 @@ static void models_fill(struct fm_view_sample *sample)
     sample->ports[1] =
         (struct fm_port){.name = "class", .dtype = FM_DTYPE_FP32, .rank = 2, .shape = {-1, 1000}};
     const struct fm_view_model plain = {.kind = "model",
-                                        .state = "READY",
+                                        .state = FM_CATALOG_READY,
                                         .reason = "",
                                         .backend = "onnxruntime",
                                         .policy = "deferred",
@@ -127,7 +127,7 @@ static void models_fill(struct fm_view_sample *sample)
     models[1].name = "odd \"name\"\\\n";
     models[1].version = 18446744073709551615u;
     models[2].name = "broken";
-    models[2].state = "UNAVAILABLE";
+    models[2].state = FM_CATALOG_UNAVAILABLE;
     models[2].reason = "model.onnx: line 1: no such operator \"Frobnicate\"";
 }
 
@@ -152,9 +152,7 @@ void fm_view_sample_init(struct fm_view_sample *sample)
                                                            .model = "resnet",
                                                            .batches = 40,
                                                            .failures = 1,
-                                                           .busy_ns = 1200000000,
-                                                           .memory_total = 1 << 30,
-                                                           .memory_used = 1 << 20};
+                                                           .busy_ns = 1200000000};
     sample->accelerators[2] = (struct fm_view_accelerator){
         .name = "gpu-0", .type = "gpu", .model = "", .rest_until_ns = FM_SCHED_NEVER};
     for (uint32_t i = 0; i < 2; i++) {

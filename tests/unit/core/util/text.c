@@ -186,4 +186,14 @@ TEST(utf8_first_bytes_exhaustively)
     CHECK_UINT_EQ(fm_utf8_sequence("a", 0), 0);
 }
 
+TEST(hexadecimal_digits)
+{
+    static const char digits[] = "0123456789abcdefABCDEF";
+    for (int c = -128; c < 128; c++) {
+        const char *at = c != 0 ? strchr(digits, c) : NULL;
+        int value = at == NULL ? -1 : (int)(at - digits);
+        CHECK_INT_EQ(fm_hex_digit((char)c), value > 15 ? value - 6 : value);
+    }
+}
+
 TEST_MAIN()
