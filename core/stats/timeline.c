@@ -118,9 +118,8 @@ uint32_t fm_timeline_read(const struct fm_timeline *timeline, uint32_t ring_inde
 
 const char *fm_span_kind_name(enum fm_span_kind kind)
 {
-    static const char *const names[] = {"batch", "rest",  "window",  "receive", "decode",
-                                        "queue", "held",  "compute", "encode",  "send",
-                                        "drop",  "cache", "queued"};
+    static const char *const names[] = {"batch", "rest",    "window", "decode", "queue",
+                                        "held",  "compute", "encode", "cache",  "queued"};
     static_assert(FM_COUNT_OF(names) == FM_SPAN_KIND_COUNT_, "one name for each kind");
     return kind < FM_SPAN_KIND_COUNT_ ? names[kind] : "unknown";
 }

@@ -30,14 +30,11 @@ enum fm_span_kind {
     FM_SPAN_REST,   /* of an accelerator: known not to be needed */
     FM_SPAN_WINDOW, /* of a batch: [frontrun, latest], when it could have started */
     /* Phases of a request that was sampled, in their order. */
-    FM_SPAN_RECEIVE,
     FM_SPAN_DECODE,
     FM_SPAN_QUEUE,   /* arrival to start of its batch */
     FM_SPAN_HELD,    /* of that: deferred within the window */
     FM_SPAN_COMPUTE, /* input, infer, output */
     FM_SPAN_ENCODE,
-    FM_SPAN_SEND,
-    FM_SPAN_DROP,   /* a moment: start_ns == end_ns */
     FM_SPAN_CACHE,  /* looked up in the response cache, and found */
     FM_SPAN_QUEUED, /* a number over time: `count` requests wait from start_ns on */
     FM_SPAN_KIND_COUNT_
@@ -52,7 +49,7 @@ struct fm_span {
     uint64_t request; /* number of a sampled request; 0: none */
     uint64_t batch;   /* number of a batch; 0: none. Links requests to their batch */
     uint32_t model;   /* index; FM_TIMELINE_NONE: none */
-    uint32_t count;   /* BATCH: rows; QUEUED: requests; RECEIVE, SEND: bytes; DROP: the reason */
+    uint32_t count;   /* BATCH: rows; QUEUED: requests */
     uint16_t kind;    /* enum fm_span_kind */
     uint16_t track;   /* enum fm_track_kind */
     uint32_t index;   /* of the accelerator or loop */

@@ -138,19 +138,6 @@ static void async_write(struct fm_json_writer *json, const struct fm_debug_trace
     }
 }
 
-static void moment_write(struct fm_json_writer *json, const struct fm_debug_trace *trace,
-                         const struct fm_span *span)
-{
-    event_begin(json, trace, "i", "drop", span, span->start_ns);
-    fm_json_member_string(json, "s", "t");
-    fm_json_key(json, "args");
-    fm_json_object_begin(json);
-    fm_json_member_string(json, "model", model_name(trace, span));
-    fm_json_member_string(json, "reason", fm_counted_drop_name((enum fm_counted_drop)span->count));
-    fm_json_object_end(json);
-    fm_json_object_end(json);
-}
-
 static void counter_write(struct fm_json_writer *json, const struct fm_debug_trace *trace,
                           const struct fm_span *span)
 {
@@ -181,17 +168,12 @@ static void span_write(struct fm_json_writer *json, const struct fm_debug_trace 
             flow_write(json, trace, "s", span, span->end_ns);
         }
         break;
-    case FM_SPAN_RECEIVE:
     case FM_SPAN_DECODE:
     case FM_SPAN_HELD:
     case FM_SPAN_COMPUTE:
     case FM_SPAN_CACHE:
     case FM_SPAN_ENCODE:
-    case FM_SPAN_SEND:
         async_write(json, trace, span, "request", span->request);
-        break;
-    case FM_SPAN_DROP:
-        moment_write(json, trace, span);
         break;
     case FM_SPAN_QUEUED:
         counter_write(json, trace, span);

@@ -134,57 +134,6 @@ static void add_configured(struct making *making, const struct fm_model_config *
     add_labels(making, config);
 }
 
-/* "stage.port": what other stages call that value. */
-static const char *value_name(struct making *making, const char *stage, const char *port)
-{
-    struct fm_text text = {0};
-    fm_text_append_format(&text, "%s.%s", stage, port);
-    const char *name = text.failed ? NULL : fm_arena_strdup(&making->arena, text.data);
-    making->failed = making->failed || name == NULL;
-    fm_text_deinit(&text);
-    return name;
-}
-
-static void add_step(struct making *making, const struct fm_pipeline_stage *stage,
-                     struct fm_messages_step *step)
-{
-    const struct fm_stage_spec *spec = stage->spec;
-    struct fm_messages_pair *inputs = make(making, spec->input_count, sizeof(*inputs));
-    struct fm_messages_pair *outputs = make(making, stage->ports.output_count, sizeof(*outputs));
-    if (inputs == NULL || outputs == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < spec->input_count; i++) {
-        inputs[i].key =
-            spec->inputs[i].port != NULL ? spec->inputs[i].port : stage->ports.inputs[0].name;
-        inputs[i].value = spec->inputs[i].source;
-    }
-    for (uint32_t i = 0; i < stage->ports.output_count; i++) {
-        const char *port = stage->ports.outputs[i].name;
-        outputs[i].key = port;
-        outputs[i].value = value_name(making, spec->name, port);
-    }
-    *step = (struct fm_messages_step){.model = spec->target,
-                                      .version = -1,
-                                      .inputs = inputs,
-                                      .input_count = spec->input_count,
-                                      .outputs = outputs,
-                                      .output_count = stage->ports.output_count};
-}
-
-static void add_steps(struct making *making, const struct fm_pipeline *pipeline)
-{
-    struct fm_messages_step *steps = make(making, pipeline->stage_count, sizeof(*steps));
-    size_t count = 0;
-    for (uint32_t i = 0; steps != NULL && i < pipeline->stage_count; i++) {
-        if (pipeline->stages[i].spec->kind == FM_STAGE_MODEL) {
-            add_step(making, &pipeline->stages[i], &steps[count++]);
-        }
-    }
-    making->config.steps = steps;
-    making->config.step_count = count;
-}
-
 void fm_model_document_write(struct fm_text *text, enum fm_messages_form form,
                              const struct fm_model_document *document)
 {
@@ -196,8 +145,7 @@ void fm_model_document_write(struct fm_text *text, enum fm_messages_form form,
                                                 .response_cache = document->response_cache,
                                                 .priority_levels = document->priority_levels,
                                                 .default_priority = document->default_priority,
-                                                .queue_max = document->queue_max,
-                                                .queue_timeout_us = document->queue_timeout_us};
+                                                .queue_max = document->queue_max};
     if (document->instance_count > 0 && document->group_count > 0) {
         add_groups(&making);
     } else if (document->instance_count > 0) {
@@ -205,9 +153,6 @@ void fm_model_document_write(struct fm_text *text, enum fm_messages_form form,
     }
     if (document->config != NULL) {
         add_configured(&making, document->config);
-    }
-    if (document->pipeline != NULL) {
-        add_steps(&making, document->pipeline);
     }
     if (making.failed) {
         text->failed = true;

@@ -8,7 +8,6 @@
 #ifndef FM_ENGINES_SERVE_MODEL_DOCUMENT_H
 #define FM_ENGINES_SERVE_MODEL_DOCUMENT_H
 
-#include "core/plan/pipeline.h"
 #include "host/messages/messages.h"
 #include "host/runtime/accelerator_group.h"
 
@@ -28,9 +27,7 @@ struct fm_model_document {
     uint64_t priority_levels;
     uint64_t default_priority;
     uint32_t queue_max;
-    uint64_t queue_timeout_us;
     const struct fm_model_config *config; /* of a model */
-    const struct fm_pipeline *pipeline;   /* of a pipeline: its stages that are models show */
 };
 
 /* Appends the message; check text->failed, which memory that ran out sets too. */

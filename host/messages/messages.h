@@ -68,21 +68,6 @@ enum fm_messages_versions {
     FM_MESSAGES_VERSIONS_SPECIFIC,
 };
 
-/* One entry of a map from a stage's port to a value of the pipeline. */
-struct fm_messages_pair {
-    const char *key;
-    const char *value;
-};
-
-struct fm_messages_step {
-    const char *model;
-    int64_t version; /* -1: the latest */
-    const struct fm_messages_pair *inputs;
-    size_t input_count;
-    const struct fm_messages_pair *outputs;
-    size_t output_count;
-};
-
 /* All that is zero is left out. */
 struct fm_messages_config {
     const struct fm_oip_signature *signature;
@@ -103,14 +88,11 @@ struct fm_messages_config {
     uint64_t max_queue_delay_ns;
     uint64_t priority_levels;
     uint64_t default_priority;
-    uint32_t queue_max;        /* default_queue_policy.max_queue_size */
-    uint64_t queue_timeout_us; /* default_queue_policy.default_timeout_microseconds */
+    uint32_t queue_max; /* default_queue_policy.max_queue_size */
     const struct fm_setting *parameters;
     size_t parameter_count;
     uint32_t warmup_count; /* runs, each of `warmup_batch` rows of zeros */
     uint32_t warmup_batch;
-    const struct fm_messages_step *steps; /* of a pipeline: the stages that are models */
-    size_t step_count;
 };
 /* JSON: the configuration itself, with every default, as clients read it. */
 void fm_messages_write_config(struct fm_text *text, enum fm_messages_form form,

@@ -116,55 +116,14 @@ static void batching_make(Builder *builder, const struct fm_messages_config *con
     batching->max_queue_delay_microseconds = config->max_queue_delay_ns / 1000;
     batching->priority_levels = config->priority_levels;
     batching->default_priority_level = config->default_priority;
-    if (config->queue_max > 0 || config->queue_timeout_us > 0) {
+    if (config->queue_max > 0) {
         inference__model_queue_policy__init(policy);
         policy->max_queue_size = config->queue_max;
-        policy->default_timeout_microseconds = config->queue_timeout_us;
         policy->allow_timeout_override = 1;
         batching->default_queue_policy = policy;
     }
     message->scheduling_choice_case = INFERENCE__MODEL_CONFIG__SCHEDULING_CHOICE_DYNAMIC_BATCHING;
     message->dynamic_batching = batching;
-}
-
-static void steps_make(Builder *builder, const struct fm_messages_config *config,
-                       Inference__ModelConfig *message)
-{
-    typedef Inference__ModelEnsembling__Step Step;
-    Inference__ModelEnsembling *ensemble = fm_messages_alloc(builder, 1, sizeof(*ensemble));
-    Step **steps = fm_messages_alloc_list(builder, config->step_count, sizeof(**steps));
-    for (size_t i = 0; ensemble != NULL && steps != NULL && i < config->step_count; i++) {
-        const struct fm_messages_step *from = &config->steps[i];
-        Step *step = steps[i];
-        inference__model_ensembling__step__init(step);
-        step->model_name = fm_messages_string(from->model);
-        step->model_version = from->version;
-        step->n_input_map = from->input_count;
-        step->input_map =
-            fm_messages_alloc_list(builder, from->input_count, sizeof(**step->input_map));
-        for (size_t k = 0; step->input_map != NULL && k < from->input_count; k++) {
-            inference__model_ensembling__step__input_map_entry__init(step->input_map[k]);
-            step->input_map[k]->key = fm_messages_string(from->inputs[k].key);
-            step->input_map[k]->value = fm_messages_string(from->inputs[k].value);
-        }
-        step->n_output_map = from->output_count;
-        step->output_map =
-            fm_messages_alloc_list(builder, from->output_count, sizeof(**step->output_map));
-        for (size_t k = 0; step->output_map != NULL && k < from->output_count; k++) {
-            inference__model_ensembling__step__output_map_entry__init(step->output_map[k]);
-            step->output_map[k]->key = fm_messages_string(from->outputs[k].key);
-            step->output_map[k]->value = fm_messages_string(from->outputs[k].value);
-        }
-    }
-    if (builder->failed) {
-        return;
-    }
-    inference__model_ensembling__init(ensemble);
-    ensemble->step = steps;
-    ensemble->n_step = config->step_count;
-    message->scheduling_choice_case =
-        INFERENCE__MODEL_CONFIG__SCHEDULING_CHOICE_ENSEMBLE_SCHEDULING;
-    message->ensemble_scheduling = ensemble;
 }
 
 static void parameters_make(Builder *builder, const struct fm_messages_config *config,
@@ -237,9 +196,7 @@ void fm_messages_write_config(struct fm_text *text, enum fm_messages_form form,
     versions_make(&builder, config, &message);
     instances_make(&builder, config, &message);
     parameters_make(&builder, config, &message);
-    if (config->step_count > 0) {
-        steps_make(&builder, config, &message);
-    } else if (config->dynamic_batching) {
+    if (config->dynamic_batching) {
         batching_make(&builder, config, &message);
     }
     if (config->warmup_count > 0) {

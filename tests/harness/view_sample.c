@@ -79,7 +79,7 @@ static void spans_fill(struct fm_view_sample *sample)
                             .start_ns = NOW_NS - 4000000,
                             .end_ns = NOW_NS + 9000000};
     fm_timeline_put(&sample->timeline, 0, &span);
-    for (uint16_t kind = FM_SPAN_RECEIVE; kind <= FM_SPAN_QUEUED; kind++) {
+    for (uint16_t kind = FM_SPAN_DECODE; kind <= FM_SPAN_QUEUED; kind++) {
         span = (struct fm_span){.track = FM_TRACK_LOOP,
                                 .kind = kind,
                                 .request = 6,

@@ -47,7 +47,6 @@ TEST(sample_trace)
                        "\"cat\":\"batch\",\"dur\":5000.0,\"args\":{\"rows\":8,\"batch\":42}}");
     CHECK_STR_CONTAINS(text.data, "{\"ph\":\"s\",\"name\":\"batch\"");
     CHECK_STR_CONTAINS(text.data, "\"id\":42,\"bp\":\"e\"}");
-    CHECK_STR_CONTAINS(text.data, "\"reason\":\"sacrificed\"");
     CHECK_STR_CONTAINS(text.data, "\"cut\":\"no\"");
     CHECK(fm_view_sample_save("trace.json", text.data, text.length));
     fm_text_deinit(&text);

@@ -1,6 +1,5 @@
 /*
- * Configurations as documents: what was configured shows under Triton's names, and a pipeline shows
- * its models.
+ * Configurations as documents: what was configured shows under Triton's names.
  */
 #include "engines/serve/model_document.h"
 
@@ -80,32 +79,6 @@ TEST(a_model)
     }
     config.device_setting_count = 0;
     fm_model_config_deinit(&config);
-}
-
-TEST(a_pipeline)
-{
-    struct fm_binding_spec det_in = {.port = NULL, .source = "image"};
-    struct fm_stage_spec specs[] = {
-        {.name = "detect",
-         .kind = FM_STAGE_MODEL,
-         .target = "det",
-         .inputs = &det_in,
-         .input_count = 1},
-        {.name = "boxes", .kind = FM_STAGE_OPERATOR, .target = "ocr_boxes"}};
-    struct fm_pipeline_stage stages[] = {
-        {.spec = &specs[0],
-         .ports = {.inputs = &in_port, .input_count = 1, .outputs = &out_port, .output_count = 1}},
-        {.spec = &specs[1]}};
-    const struct fm_pipeline pipeline = {.stages = stages, .stage_count = 2};
-    const struct fm_model_document document = {
-        .signature = &signature, .platform = "fermata_pipeline", .pipeline = &pipeline};
-    struct fm_text text = {0};
-    fm_model_document_write(&text, FM_MESSAGES_JSON, &document);
-    CHECK_STR_CONTAINS(text.data,
-                       "\"ensemble_scheduling\":{\"step\":[{\"model_name\":\"det\","
-                       "\"model_version\":-1,\"input_map\":{\"x\":\"image\"},"
-                       "\"output_map\":{\"y\":\"detect.y\"},\"model_namespace\":\"\"}],");
-    fm_text_deinit(&text);
 }
 
 TEST_MAIN()

@@ -154,23 +154,6 @@ TEST(configuration)
     fm_text_deinit(&text);
 }
 
-TEST(configuration_of_a_pipeline)
-{
-    static const struct fm_messages_pair in[] = {{"x", "image"}};
-    static const struct fm_messages_pair out[] = {{"y", "boxes"}};
-    static const struct fm_messages_step steps[] = {{"det", -1, in, 1, out, 1}};
-    const struct fm_messages_config config = {
-        .signature = &signature, .platform = "ensemble", .steps = steps, .step_count = 1};
-    struct fm_text text = {0};
-    fm_messages_write_config(&text, FM_MESSAGES_JSON, &config);
-    CHECK_STR_CONTAINS(text.data,
-                       "\"ensemble_scheduling\":{\"step\":[{\"model_name\":\"det\","
-                       "\"model_version\":-1,\"input_map\":{\"x\":\"image\"},\"output_map\":"
-                       "{\"y\":\"boxes\"},");
-    CHECK(strstr(text.data, "dynamic_batching") == NULL);
-    fm_text_deinit(&text);
-}
-
 TEST(statistics)
 {
     static const struct fm_messages_batch batches[] = {{4, {1, 10}, {1, 20}, {1, 30}}};
