@@ -217,7 +217,8 @@ def the_exit_timeout_ends_a_server_whose_model_hangs():
 @test
 def why_it_ends_is_said_also_while_a_model_loads():
     """One model does not load, and the other one is measured for longer than the end may take."""
-    models = serving.repository(os.path.join(directory.name, "stuck"), bad="backend: nosuch\nmax_batch_size: 1\n", along=sleeper("30s"))
+    # In the order of their names: the second one gives the first the time to begin.
+    models = serving.repository(os.path.join(directory.name, "stuck"), along=sleeper("30s"), amid=sleeper("100ms"), bad="backend: nosuch\nmax_batch_size: 1\n")
     with Server(models, "--strict", "--load-threads", "2", "--exit-timeout", "0.5s", wait=False) as server:
         contains(server.ended(1), "exit_timeout", "serve_failed", "model 'bad' does not load", "nosuch")
     with Server(models, "--strict", "--load-threads", "2", wait=False) as server:

@@ -339,6 +339,19 @@ def a_new_process_that_cannot_serve_changes_nothing():
 
 
 @test
+def a_new_process_that_ends_with_a_load_under_way_says_why():
+    models = serving.repository(os.path.join(directory.name, "stuck"), echo=ECHO)
+    with Server(models, "--strict", "--load-threads", "2", "--exit-timeout", "0.5s") as server:
+        # In the order of their names: the second one gives the first the time to begin.
+        serving.repository(models, along=sleeper("30s"), amid=sleeper("100ms"), bad="backend: nosuch\n")
+        server.ask()
+        line = server.wait_count(" upgrade_failed ", 1)
+        assert "cannot serve: model 'bad' does not load" in line, line
+        server.wait_log(" exit_timeout ")
+        assert server.infer("echo", BODY)["outputs"][0]["data"] == [1, 2, 3, 4]
+
+
+@test
 def one_that_is_never_ready_is_given_up():
     with Server(repo, *POOL, "--upgrade-timeout", "1s") as server:
         server.install("#!/bin/sh\nexec sleep 1000\n")
