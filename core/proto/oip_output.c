@@ -187,7 +187,8 @@ int fm_oip_output_prepare(const struct fm_oip_encoding *encoding, uint32_t index
                                 name, region->size, tensor->size);
         }
         if (tensor->size > 0) {
-            memcpy(region->data, tensor->data, tensor->size);
+            /* An output may be an input that was passed through, from a region that overlaps. */
+            memmove(region->data, tensor->data, tensor->size);
         }
         encoding->response->bytes_copied += tensor->size;
     }

@@ -511,6 +511,16 @@ TEST(shared_memory)
     CHECK_MEM_EQ(region + 32, numbers, sizeof(numbers));
     fm_oip_response_deinit(&response);
     fm_oip_request_deinit(&request);
+    /* Over its own input. */
+    CHECK_INT_EQ(decode_region(REGION("\"shared_memory_offset\":12,\"shared_memory_byte_size\":16"),
+                               &request, &error),
+                 0);
+    CHECK_INT_EQ(
+        fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error), 0);
+    CHECK_MEM_EQ(region + 12, numbers, sizeof(numbers));
+    fm_oip_response_deinit(&response);
+    fm_oip_request_deinit(&request);
+    memcpy(region + 8, numbers, sizeof(numbers));
     CHECK_INT_EQ(decode_region(REGION("\"shared_memory_byte_size\":4"), &request, &error), 0);
     CHECK_INT_EQ(
         fm_oip_response_encode(&two, &request, request.inputs, NULL, NULL, &response, &error),
