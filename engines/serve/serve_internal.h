@@ -147,6 +147,15 @@ struct fm_serve_observer {
     uint64_t kept_look_ns;     /* when it is looked at again */
 };
 
+/* The life of a server that serves; it moves down this list only. */
+enum fm_serve_phase {
+    FM_SERVE_SERVING, /* models may still be loading */
+    FM_SERVE_LEAVING, /* draining: another process goes on with the service; who is idle or streams
+                         has time to go there */
+    FM_SERVE_LEFT,    /* the same, and nobody is waited for any more who has no request here */
+    FM_SERVE_ENDING,  /* draining, likewise, and nobody goes on */
+};
+
 struct fm_serve {
     const struct fm_serve_options *options;
     struct fm_serve_owner owner;
@@ -163,12 +172,10 @@ struct fm_serve {
     struct fm_timeline timeline;
     struct fm_otlp_exporter *otlp; /* NULL: nobody is traced */
     struct fm_trace_sampler sampler;
-    _Atomic bool draining;
-    _Atomic bool leaving; /* draining, because another process goes on with the service */
-    _Atomic bool ending;  /* draining, and who is idle or streams is not waited for */
-    _Atomic bool
-        handing_over;         /* another process is to go on: nothing may be loaded here any more */
-    _Atomic uint32_t changes; /* loads and unloads that clients asked for, under way */
+    _Atomic uint32_t phase;    /* enum fm_serve_phase; the main loop moves it */
+    _Atomic bool handing_over; /* another process is to go on: nothing may be loaded here any more
+                                */
+    _Atomic uint32_t changes;  /* loads and unloads that clients asked for, under way */
     uint64_t start_ns;
     uint64_t start_wall_ns;
     char host_name[256]; /* of this machine; "" */
@@ -196,22 +203,26 @@ struct fm_serve {
     _Atomic uint64_t *rest_told_ns; /* by accelerator: what the timeline has of its rests */
 };
 
+static inline enum fm_serve_phase fm_serve_phase(const struct fm_serve *serve)
+{
+    return (enum fm_serve_phase)atomic_load_explicit(&serve->phase, memory_order_relaxed);
+}
+
 static inline bool fm_serve_is_draining(const struct fm_serve *serve)
 {
-    return atomic_load_explicit(&serve->draining, memory_order_relaxed);
+    return fm_serve_phase(serve) != FM_SERVE_SERVING;
 }
 
 /* It drains, and nobody goes on with the service. */
 static inline bool fm_serve_is_stopping(const struct fm_serve *serve)
 {
-    return fm_serve_is_draining(serve) &&
-           !atomic_load_explicit(&serve->leaving, memory_order_relaxed);
+    return fm_serve_phase(serve) == FM_SERVE_ENDING;
 }
 
 /* Calls that have no end of their own are ended. */
 static inline bool fm_serve_is_ending(const struct fm_serve *serve)
 {
-    return atomic_load_explicit(&serve->ending, memory_order_relaxed);
+    return fm_serve_phase(serve) >= FM_SERVE_LEFT;
 }
 
 /* Whether requests should be sent here, as this loop sees it. */

@@ -122,10 +122,15 @@ void fm_serve_begin(struct fm_serve *serve)
     fm_serve_loop_begin(&serve->loops[0]);
 }
 
+static void phase_enter(struct fm_serve *serve, enum fm_serve_phase phase)
+{
+    FM_ASSERT(phase > fm_serve_phase(serve));
+    atomic_store_explicit(&serve->phase, (uint32_t)phase, memory_order_relaxed);
+}
+
 void fm_serve_leave(struct fm_serve *serve)
 {
-    atomic_store_explicit(&serve->leaving, true, memory_order_relaxed);
-    atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
+    phase_enter(serve, FM_SERVE_LEAVING);
     fm_catalog_submit(serve->catalog, &serve->stopping);
     for (uint32_t i = 1; i < serve->loop_count; i++) {
         fm_loop_post(serve->loops[i].loop, &serve->loops[i].leave_task);
@@ -136,7 +141,7 @@ void fm_serve_leave(struct fm_serve *serve)
 
 void fm_serve_leave_end(struct fm_serve *serve)
 {
-    atomic_store_explicit(&serve->ending, true, memory_order_relaxed);
+    phase_enter(serve, FM_SERVE_LEFT);
     fm_pool_drain(serve->pool);
     for (uint32_t i = 1; i < serve->loop_count; i++) {
         fm_loop_post(serve->loops[i].loop, &serve->loops[i].drain_task);
@@ -146,8 +151,7 @@ void fm_serve_leave_end(struct fm_serve *serve)
 
 void fm_serve_drain(struct fm_serve *serve)
 {
-    atomic_store_explicit(&serve->ending, true, memory_order_relaxed);
-    atomic_store_explicit(&serve->draining, true, memory_order_relaxed);
+    phase_enter(serve, FM_SERVE_ENDING);
     fm_catalog_submit(serve->catalog, &serve->stopping);
     fm_pool_drain(serve->pool);
     for (uint32_t i = 1; i < serve->loop_count; i++) {

@@ -81,7 +81,7 @@ static void visit(struct fm_grpc_server *server, const char *data, size_t size)
         view.started = true;
         fm_serve_grpc_watch_round(&loop);
         flush(connection, sockets[1]);
-        atomic_store(&serve.draining, true);
+        atomic_store(&serve.phase, FM_SERVE_ENDING);
         fm_serve_grpc_watch_round(&loop);
         flush(connection, sockets[1]);
         fm_grpc_connection_close(connection);
@@ -91,7 +91,7 @@ static void visit(struct fm_grpc_server *server, const char *data, size_t size)
     }
     close(sockets[1]);
     view.started = false;
-    atomic_store(&serve.draining, false);
+    atomic_store(&serve.phase, FM_SERVE_SERVING);
 }
 
 static void sweep(const char *path, const char *message, size_t message_size, bool ends)
