@@ -78,7 +78,7 @@ TEST(name_that_is_a_path)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct fm_error error = {0};
         CHECK_INT_EQ(fm_backend_find(names[i], &backend, &error), FM_EINVAL);
-        CHECK_STR_CONTAINS(error.text, "is no plug-in name");
+        CHECK_STR_CONTAINS(error.text, "is no name of a backend");
     }
 }
 
