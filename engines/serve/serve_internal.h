@@ -3,10 +3,11 @@
  * process around it), handover.c and takeover.c (a new process in its place, and the other way
  * round; upgrade_message.c: what they say to each other), loop.c (one event loop and its
  * listeners), http_routes.c and http_infer.c (REST), grpc_service.c and grpc_infer.c (gRPC),
- * inference.c (one inference, whatever brought it), response_cache.c and payload_recording.c (what
- * is kept of them), control.c (loading and unloading), documents.c (what both protocols say),
- * embedded*.c (the server in another program, its calls), observe.c (metrics, dashboard, trace),
- * spans.c (the timeline), guard.c (who may ask what).
+ * inference.c (one inference, whatever brought it; inference_count.c: what is told of it),
+ * response_cache.c and payload_recording.c (what is kept of them), control.c (loading and
+ * unloading), documents.c (what both protocols say), embedded*.c (the server in another program,
+ * its calls), observe.c (metrics, dashboard, trace; picture.c: what they are written from), spans.c
+ * (the timeline), guard.c (who may ask what).
  *
  * Thread rule: a fm_serve_loop belongs to its loop's thread; struct fm_serve is constant while
  * requests are served, but for what is atomic or says whose it is.
