@@ -18,6 +18,7 @@
 /* What the old process says at the beginning it says at once. */
 #define STATE_NS UINT64_C(30000000000)
 #define TELL_NS  UINT64_C(5000000000)
+#define LOG_NS   UINT64_C(1000000000)
 /* Recordings of processes that took over from each other lie side by side. */
 #define RECORDS_MAX    10000
 #define MODEL_FILE_MAX ((size_t)4 << 30)
@@ -392,6 +393,7 @@ void fm_takeover_loaded(struct fm_takeover *takeover)
 void fm_takeover_tell_failed(struct fm_takeover *takeover, const struct fm_error *error)
 {
     if (takeover->waits && takeover->channel >= 0) {
+        fm_log_flush(LOG_NS); /* whoever hears of it ends this process */
         (void)tell(takeover, FM_UPGRADE_FAILED, error != NULL ? error->text : "it was told to end");
     }
 }
