@@ -587,8 +587,9 @@ def a_drain_while_a_model_is_being_loaded():
         server.signal()
         got = {status: body for status, _, body in join()}
         server.ended(0)
-        # Two are loaded at a time, and end well; the third has not begun.
-        assert set(got) == {200, 503} and "the server is ending" in got[503].decode(), got
+        # Two are loaded at a time, and end well; the third has not begun. Where everything takes longer, no other may have either.
+        assert "the server is ending" in got.pop(503).decode()
+        assert set(got) == {200} or not got and serving.SLOW > 1, got
 
 
 @test
