@@ -204,9 +204,8 @@ const struct fm_option fm_serve_option_table[] = {
      .value_name = "N|GROUPS",
      .help =
          "batches that run at once, over all models (without this, one per CPU, 64 at most); or "
-         "groups of "
-         "unlike ones, such as big=cpu:1x4,small=cpu:4 (1 with 4 threads, and 4), gpu:2@0 (2 at "
-         "once on GPU 0), emulated:8"},
+         "groups of unlike ones, such as big=cpu:1x4,small=cpu:4 (1 with 4 threads, and 4), "
+         "gpu:2@0 (2 at once on GPU 0), emulated:8"},
     {.name = "emulated",
      .kind = FM_OPTION_FLAG,
      .help = "the accelerators cost no CPU: for the emulated backend, hundreds of them on a few "

@@ -16,7 +16,6 @@
 #define GUESS_BETA_NS  UINT64_C(1000000)
 /* An SLO that was not given. */
 #define SLO_LEAST_NS  UINT64_C(10000000000)
-#define SLO_MOST_NS   UINT64_C(900000000000000)
 #define SLO_LATENCIES 20u
 /* So many batches of a size say what it takes; and by so much they have to differ to be believed.
  */
@@ -66,8 +65,8 @@ void fm_warmup_guess(uint32_t batch_max, struct fm_profile *ret_profile)
 
 uint64_t fm_warmup_slo_ns(uint64_t latency_ns)
 {
-    uint64_t slo_ns =
-        latency_ns < SLO_MOST_NS / SLO_LATENCIES ? latency_ns * SLO_LATENCIES : SLO_MOST_NS;
+    FM_ASSERT(latency_ns <= FM_PROFILE_LATENCY_MAX_NS);
+    uint64_t slo_ns = latency_ns * SLO_LATENCIES;
     return slo_ns > SLO_LEAST_NS ? slo_ns : SLO_LEAST_NS;
 }
 
@@ -84,10 +83,13 @@ static uint64_t recent_ns(const struct fm_batch_row_total *now, struct fm_batch_
     uint64_t ns = now->input_ns - before->input_ns + now->infer_ns - before->infer_ns +
                   now->output_ns - before->output_ns;
     *before = *now;
-    return ns / batches > 0 ? ns / batches : 1;
+    uint64_t mean_ns = ns / batches;
+    mean_ns = mean_ns < FM_PROFILE_LATENCY_MAX_NS ? mean_ns : FM_PROFILE_LATENCY_MAX_NS;
+    return mean_ns > 0 ? mean_ns : 1;
 }
 
-static void point_set(struct fm_profile *profile, uint32_t batch, uint64_t latency_ns)
+/* False: there is no room for one more size, and what is there already says enough. */
+static bool point_set(struct fm_profile *profile, uint32_t batch, uint64_t latency_ns)
 {
     struct fm_profile_point point = {.batch = batch, .sample_count = LEARN_BATCHES};
     for (uint32_t i = 0; i < FM_PROFILE_STATISTIC_COUNT_; i++) {
@@ -96,11 +98,10 @@ static void point_set(struct fm_profile *profile, uint32_t batch, uint64_t laten
     for (uint32_t i = 0; i < profile->point_count; i++) {
         if (profile->points[i].batch == batch) {
             profile->points[i] = point;
-            return;
+            return true;
         }
     }
-    int status = fm_profile_add(profile, &point, NULL);
-    (void)status; /* FM_ELIMIT: what is there already says enough */
+    return fm_profile_add(profile, &point, NULL) == 0;
 }
 
 bool fm_warmup_follow(struct fm_profile *profile, bool *guessed,
@@ -122,8 +123,7 @@ bool fm_warmup_follow(struct fm_profile *profile, bool *guessed,
         } else if (apart_ns <= known_ns / 1000 * LEARN_PERMILLE) {
             continue;
         }
-        point_set(profile, batch, measured_ns);
-        changed = true;
+        changed = point_set(profile, batch, measured_ns) || changed;
     }
     return changed;
 }

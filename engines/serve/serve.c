@@ -155,7 +155,6 @@ static void upgrade(struct fm_serve *serve)
 static void on_end_signal(struct fm_serve *serve, int signal_number)
 {
     struct process *process = serve->owner.context;
-    bool leaving = fm_serve_is_draining(serve) && !fm_serve_is_stopping(serve);
     process->end_signals++;
     if (process->end_signals > 1) {
         fm_log(FM_LOG_WARNING, "second_signal", FM_LOG_INT("signal", signal_number),
@@ -172,7 +171,7 @@ static void on_end_signal(struct fm_serve *serve, int signal_number)
         /* By itself, and its time runs already. */
         return;
     }
-    if (leaving) {
+    if (fm_serve_phase(serve) == FM_SERVE_LEAVING) {
         fm_loop_alarm(serve->loops[0].loop, serve->options->exit_timeout_ns, on_exit_timeout,
                       serve);
         fm_serve_leave_end(serve);

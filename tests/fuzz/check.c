@@ -31,3 +31,13 @@ size_t fm_fuzz_text(const char *text, uint8_t *data, size_t capacity)
     memcpy(data, text, length);
     return length;
 }
+
+size_t fm_fuzz_bytes(struct fm_text *take_text, uint8_t *data, size_t capacity)
+{
+    size_t length = take_text->failed || take_text->length > capacity ? 0 : take_text->length;
+    if (length > 0) {
+        memcpy(data, take_text->data, length);
+    }
+    fm_text_deinit(take_text);
+    return length;
+}

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/util/text.h"
+
 /* The entry of every target. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -33,8 +35,9 @@ void fm_fuzz_fail(const char *file, int line, const char *condition);
  * mutation starts from random bytes.
  */
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity) __attribute__((weak));
-/* For it: text as a seed. */
+/* For it: text as a seed; bytes that were written, which are freed. */
 size_t fm_fuzz_text(const char *text, uint8_t *data, size_t capacity);
+size_t fm_fuzz_bytes(struct fm_text *take_text, uint8_t *data, size_t capacity);
 /* Optional, defined by targets that have a canary: any value but 0. */
 int fm_fuzz_has_canary(void) __attribute__((weak));
 

@@ -173,14 +173,9 @@ static size_t seed_grpc(bool stream, uint8_t *data, size_t capacity)
     } else {
         fm_text_append(&text, answer.data, answer.length);
     }
-    size_t length = text.failed || text.length > capacity ? 0 : text.length;
-    if (length > 0) {
-        memcpy(data, text.data, length);
-    }
     fm_text_deinit(&tensor);
     fm_text_deinit(&answer);
-    fm_text_deinit(&text);
-    return length;
+    return fm_fuzz_bytes(&text, data, capacity);
 }
 
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)

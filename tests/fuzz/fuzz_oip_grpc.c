@@ -243,10 +243,5 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
     if (index == 3) {
         fm_text_append(&text, "\x32\x03\x0A\x01x", 5);
     }
-    size_t length = text.failed || text.length > capacity ? 0 : text.length;
-    if (length > 0) {
-        memcpy(data, text.data, length);
-    }
-    fm_text_deinit(&text);
-    return length;
+    return fm_fuzz_bytes(&text, data, capacity);
 }

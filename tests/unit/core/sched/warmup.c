@@ -81,7 +81,7 @@ TEST(an_slo_that_was_not_given_drops_only_overload)
 {
     CHECK_UINT_EQ(fm_warmup_slo_ns(1), 10000 * MS);
     CHECK_UINT_EQ(fm_warmup_slo_ns(2000 * MS), 40000 * MS);
-    CHECK_UINT_EQ(fm_warmup_slo_ns(UINT64_MAX), fm_warmup_slo_ns(UINT64_MAX / 2));
+    CHECK_UINT_EQ(fm_warmup_slo_ns(FM_PROFILE_LATENCY_MAX_NS), 20 * FM_PROFILE_LATENCY_MAX_NS);
 }
 
 TEST(what_batches_take_is_followed)
@@ -115,6 +115,24 @@ TEST(what_batches_take_is_followed)
     CHECK(fm_warmup_follow(&profile, &guessed, rows, learnt, 9));
     CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_MEAN, 4), 48 * MS);
     CHECK_UINT_EQ(profile.point_count, 1); /* 90 ms is nearly what 8 are expected to take by now */
+}
+
+TEST(a_full_profile_does_not_change_for_one_more_size)
+{
+    struct fm_profile profile = {0};
+    struct fm_batch_row_total rows[FM_PROFILE_POINTS_MAX + 2] = {{0}};
+    struct fm_batch_row_total learnt[FM_PROFILE_POINTS_MAX + 2] = {{0}};
+    const uint32_t size = FM_PROFILE_POINTS_MAX + 1;
+    bool guessed = false;
+    for (uint32_t batch = 1; batch < size; batch++) {
+        const uint64_t took_ns = batch * MS;
+        CHECK_INT_EQ(fm_profile_add_samples(&profile, batch, &took_ns, 1), 0);
+    }
+    rows[size] = (struct fm_batch_row_total){.batches = 8, .infer_ns = 8 * 999 * MS};
+    CHECK(!fm_warmup_follow(&profile, &guessed, rows, learnt, size + 1));
+    rows[size - 1] = rows[size];
+    CHECK(fm_warmup_follow(&profile, &guessed, rows, learnt, size + 1));
+    CHECK_UINT_EQ(fm_profile_latency_ns(&profile, FM_PROFILE_MEAN, size - 1), 999 * MS);
 }
 
 TEST_MAIN()

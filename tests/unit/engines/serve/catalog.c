@@ -613,6 +613,16 @@ static void chain_make(void)
                            "outputs: {y: t}\n");
 }
 
+/* The same, with the pipeline and its model loaded. */
+static void chain_open(struct world *world)
+{
+    struct fm_error error = {0};
+    chain_make();
+    CHECK_INT_EQ(world_open(world), 0);
+    CHECK_INT_EQ(perform(world, FM_CATALOG_START, NULL, &error), 0);
+    CHECK_INT_EQ(perform(world, FM_CATALOG_LOAD, "p", &error), 0);
+}
+
 /* What a pipeline uses is being loaded while the pipeline is unloaded with it. */
 TEST(an_unload_with_dependents_ends_with_the_last_of_them)
 {
@@ -620,10 +630,7 @@ TEST(an_unload_with_dependents_ends_with_the_last_of_them)
     static struct pending loads[2];
     static struct pending unload;
     struct fm_error error = {0};
-    chain_make();
-    CHECK_INT_EQ(world_open(&world), 0);
-    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
-    CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "p", &error), 0);
+    chain_open(&world);
     for (int i = 0; i < 20; i++) {
         atomic_store(&world.attach_shut, true);
         submit(&world, &loads[0], FM_CATALOG_LOAD, "n");
@@ -665,11 +672,7 @@ TEST(an_unload_with_dependents_is_answered_once_at_the_end)
     static struct world world;
     static struct pending load;
     static struct pending unload;
-    struct fm_error error = {0};
-    chain_make();
-    CHECK_INT_EQ(world_open(&world), 0);
-    CHECK_INT_EQ(perform(&world, FM_CATALOG_START, NULL, &error), 0);
-    CHECK_INT_EQ(perform(&world, FM_CATALOG_LOAD, "p", &error), 0);
+    chain_open(&world);
     atomic_store(&world.attach_shut, true);
     submit(&world, &load, FM_CATALOG_LOAD, "n");
     gate_wait(&world);
