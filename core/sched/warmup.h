@@ -30,7 +30,8 @@ bool fm_warmup_counts_first(uint64_t took_ns);
 /* The profile of a model that could not be tried, until batches have run. */
 void fm_warmup_guess(uint32_t batch_max, struct fm_profile *ret_profile);
 
-/* An SLO where none is given, by what one row takes (by a profile): nothing that is not overload is dropped. */
+/* An SLO where none is given, by what one row takes (by a profile): nothing that is not overload is
+ * dropped. */
 uint64_t fm_warmup_slo_ns(uint64_t latency_ns);
 
 /*

@@ -1,6 +1,6 @@
 /*
- * Failing of fuzz targets. See check.h. Apart from the driver, because libFuzzer brings a driver of
- * its own.
+ * Failing of fuzz targets, and their seeds. See check.h. Apart from the driver, because libFuzzer
+ * brings a driver of its own.
  */
 #include "tests/fuzz/check.h"
 
@@ -22,16 +22,6 @@ void fm_fuzz_fail(const char *file, int line, const char *condition)
     abort();
 }
 
-size_t fm_fuzz_text(const char *text, uint8_t *data, size_t capacity)
-{
-    size_t length = strlen(text);
-    if (length > capacity) {
-        return 0;
-    }
-    memcpy(data, text, length);
-    return length;
-}
-
 size_t fm_fuzz_bytes(struct fm_text *take_text, uint8_t *data, size_t capacity)
 {
     size_t length = take_text->failed || take_text->length > capacity ? 0 : take_text->length;
@@ -40,4 +30,11 @@ size_t fm_fuzz_bytes(struct fm_text *take_text, uint8_t *data, size_t capacity)
     }
     fm_text_deinit(take_text);
     return length;
+}
+
+size_t fm_fuzz_text(const char *text, uint8_t *data, size_t capacity)
+{
+    struct fm_text copy = {0};
+    fm_text_append_string(&copy, text);
+    return fm_fuzz_bytes(&copy, data, capacity);
 }
