@@ -279,6 +279,8 @@ FAMILY(accelerator_busy, COUNTER, "fermata_accelerator_busy_seconds_total",
        "Time during which batches ran on the accelerator.");
 FAMILY(accelerator_batches, COUNTER, "fermata_accelerator_batches_total",
        "Batches that ended on the accelerator, by outcome.");
+FAMILY(accelerator_brief, COUNTER, "fermata_accelerator_brief_batches_total",
+       "Batches that the event loop ran that brought them, since to wake a thread takes longer.");
 FAMILY(accelerator_rest, GAUGE, "fermata_accelerator_rest_seconds",
        "How long the accelerator is known not to be needed, from now on.");
 FAMILY(advice_wanted, GAUGE, "fermata_accelerators_wanted",
@@ -298,6 +300,7 @@ static void accelerator_write(struct fm_prometheus *page,
         {"accelerator", number}, {"name", accelerator->name}, {"type", accelerator->type}};
     const struct fm_prometheus_labels labels = {items, 3};
     fm_prometheus_number(page, &accelerator_busy, labels, (double)accelerator->busy_ns / 1e9);
+    fm_prometheus_uint(page, &accelerator_brief, labels, accelerator->brief);
     uint64_t rest_ns =
         accelerator->rest_until_ns > now_ns ? accelerator->rest_until_ns - now_ns : 0;
     fm_prometheus_number(page, &accelerator_rest, labels,

@@ -214,6 +214,7 @@ static void accelerators_fill(struct fm_serve *serve, struct fm_picture *picture
                                                                : FM_VIEW_ACCELERATOR_IDLE,
                                          .model = "",
                                          .batches = stats.batches,
+                                         .brief = stats.brief,
                                          .failures = stats.hangs,
                                          .busy_ns = stats.busy_ns};
     }

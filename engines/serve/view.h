@@ -72,6 +72,7 @@ struct fm_view_accelerator {
     enum fm_view_accelerator_state state;
     const char *model;      /* that runs, or ran last; "" */
     uint64_t batches;       /* ended */
+    uint64_t brief;         /* batches that an event loop ran itself */
     uint64_t failures;      /* batches that failed */
     uint64_t busy_ns;       /* in all */
     uint64_t rest_until_ns; /* fm_sched_rest_until_ns; at most `now`: needed */

@@ -148,6 +148,7 @@ static void checked(uv_check_t *check)
     own_run(loop);
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
+        own_run(loop); /* what the round has ended at once need not wait for the next one */
     }
     turn_end(loop);
 }

@@ -222,7 +222,9 @@ static void on_start(struct fm_pool *pool, const struct fm_sched_action *action,
     occupy(pool, accelerator, batch, action->rested);
     batch->slot_count = action->request_count;
     memcpy(batch->slots, requests, action->request_count * sizeof *requests);
-    fm_pool_worker_mail(accelerator->worker, batch);
+    if (!fm_pool_brief_take(pool, batch)) {
+        fm_pool_worker_mail(accelerator->worker, batch);
+    }
 }
 
 static void on_action(void *context, uint32_t shard, const struct fm_sched_action *action,
@@ -363,8 +365,12 @@ int fm_pool_submit(struct fm_pool *pool, uint32_t submitter, struct fm_pool_requ
 
 void fm_pool_flush(struct fm_pool *pool, uint32_t submitter)
 {
-    fm_scheduler_flush(pool->scheduler,
-                       submitter == FM_POOL_SHARED ? pool->submitter_count - 1 : submitter);
+    if (submitter == FM_POOL_SHARED) {
+        fm_scheduler_flush(pool->scheduler, pool->submitter_count - 1);
+        return;
+    }
+    fm_scheduler_flush(pool->scheduler, submitter);
+    fm_pool_brief_run(pool, submitter);
 }
 
 static void cancel(struct fm_pool *pool, uint32_t submitter, struct fm_pool_request *request)
@@ -438,6 +444,10 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
         if (of.profiles[type] != NULL) {
             atomic_store_explicit(&model->limit_ns[type],
                                   limit_choose(pool, of.profiles[type], of.statistic, of.batch_max),
+                                  memory_order_relaxed);
+            bool waits = !fm_model_never_waits(model->models[type]);
+            atomic_store_explicit(&model->brief_rows[type],
+                                  waits ? 0 : fm_brief_rows(of.profiles[type], of.batch_max),
                                   memory_order_relaxed);
         }
     }
@@ -912,6 +922,7 @@ void fm_pool_accelerator_stats(struct fm_pool *pool, uint32_t accelerator,
     *ret_stats = (struct fm_pool_accelerator_stats){
         .type = pool->type_names[of->type],
         .batches = atomic_load_explicit(&of->batch_count, memory_order_relaxed),
+        .brief = atomic_load_explicit(&of->brief_count, memory_order_relaxed),
         .rows = atomic_load_explicit(&of->row_count, memory_order_relaxed),
         .busy_ns = atomic_load_explicit(&of->busy_ns, memory_order_relaxed),
         .busy = atomic_load_explicit(&of->busy, memory_order_relaxed),

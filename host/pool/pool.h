@@ -14,6 +14,9 @@
  * shapes differ beyond the batch dimension run one after the other. When a batch of several
  * requests fails, each runs again by itself, so that a bad one fails alone.
  *
+ * A batch that takes less than waking a thread, of a model that never waits, runs on the thread
+ * that flushes it, in the place of the accelerator's.
+ *
  * A run that takes much longer than it may is given up: its accelerator is down, its requests and
  * those behind it are answered with an error, and the others are served by the other accelerators.
  * When the model returns after all, the accelerator is up again. So long the inputs that it reads
@@ -60,7 +63,7 @@ typedef void fm_pool_hang_fn(void *context, const struct fm_pool_hang *hang);
 
 /* A run of a model that is over, well or not. */
 struct fm_pool_run {
-    uint32_t worker; /* whose thread it is: below fm_pool_worker_count() */
+    uint32_t worker; /* whose it is: below fm_pool_worker_count(); one is told at a time */
     uint32_t accelerator;
     uint32_t tag; /* of the model */
     uint32_t rows;
@@ -72,7 +75,7 @@ struct fm_pool_run {
     uint64_t latest_ns;
     uint64_t rest_ns; /* the accelerator's rest ended with it, and had begun then; 0: it had none */
 };
-/* On the worker's thread, before the requests are done: be quick. */
+/* On the worker's thread or a submitter's, before the requests are done: be quick. */
 typedef void fm_pool_run_fn(void *context, const struct fm_pool_run *run);
 
 struct fm_pool_options {
@@ -195,7 +198,8 @@ struct fm_pool_request {
  * that. Nothing is then taken, and `done` does not come. */
 int FM_NODISCARD fm_pool_submit(struct fm_pool *pool, uint32_t submitter,
                                 struct fm_pool_request *request);
-/* What was submitted or cancelled since is looked at. Once after a lot of requests. */
+/* What was submitted or cancelled since is looked at, and brief batches are run: `done` may come
+ * before it returns. Once after a lot of requests. */
 void fm_pool_flush(struct fm_pool *pool, uint32_t submitter);
 /* By the submitter's thread, before done has been called or while it may be: what has not started
  * is dropped. done comes all the same. */
@@ -212,6 +216,7 @@ void fm_pool_request_count(const struct fm_pool_request *request,
 struct fm_pool_accelerator_stats {
     const char *type;
     uint64_t batches; /* runs of a model */
+    uint64_t brief;   /* batches that ran on a submitter's thread */
     uint64_t rows;    /* in them */
     uint64_t busy_ns; /* of what is over */
     bool busy;

@@ -1,13 +1,14 @@
 /*
  * What the files of the pool share: pool.c (requests, models, the scheduler's actions), worker.c
- * (threads), batch.c (one batch from its requests to their answers), watch.c (runs that do not come
- * back), count.c (what models are told of them).
+ * (threads), brief.c (batches that need none), batch.c (one batch from its requests to their
+ * answers), watch.c (runs that do not come back), count.c (what models are told of them).
  */
 #ifndef FM_HOST_POOL_POOL_INTERNAL_H
 #define FM_HOST_POOL_POOL_INTERNAL_H
 
 #include <stdatomic.h>
 
+#include "core/sched/brief.h"
 #include "host/os/parker.h"
 #include "host/os/ring.h"
 #include "host/os/thread.h"
@@ -40,7 +41,7 @@ struct fm_pool_group {
 };
 
 struct fm_pool_batch {
-    struct fm_pool_batch *next; /* in its worker's mail */
+    struct fm_pool_batch *next; /* in its worker's mail, or of brief ones */
     struct fm_pool *pool;
     struct fm_pool_model *model;
     struct fm_pool_accelerator *accelerator;
@@ -87,7 +88,8 @@ struct fm_pool_accelerator {
     struct fm_pool_worker *worker;
     struct fm_pool_batch batches[FM_POOL_BATCHES];
 
-    /* Its worker's. */
+    /* Of who has its worker's `hold`. */
+    struct fm_brief brief;
     struct fm_pool_batch *behind; /* waits until the one that runs is over */
     struct fm_pool_batch *running;
     uint32_t port_capacity;
@@ -101,6 +103,7 @@ struct fm_pool_accelerator {
     _Atomic uint32_t handed_count;  /* batches that it has */
     _Atomic uint64_t idle_since_ns; /* if that is 0 */
     _Atomic uint64_t batch_count;
+    _Atomic uint64_t brief_count;
     _Atomic uint64_t row_count;
     _Atomic uint64_t busy_ns;
     _Atomic bool busy;
@@ -115,7 +118,11 @@ struct fm_pool_worker {
     struct fm_parker parker;
     struct fm_pool_batch *_Atomic mail; /* the last one first */
     _Atomic bool stopping;
-    bool returning; /* one of its accelerators is */
+    /* Who has it does the worker's work: its thread, unless that sleeps, or a submitter. */
+    struct fm_mutex hold;
+    _Atomic uint32_t helper; /* that submitter; NONE: the thread */
+    struct fm_pool_worker *held_next;
+    bool returning; /* one of its accelerators is; under hold */
 };
 
 /* Looks for runs that take too long. */
@@ -133,8 +140,13 @@ struct fm_pool_submitter {
     uint32_t *free; /* a stack */
     uint32_t free_count;
     uint32_t submit_count;
-    struct fm_ring freed;  /* slots that the scheduler is done with */
-    unsigned char gap[64]; /* each is its own thread's */
+    struct fm_ring freed; /* slots that the scheduler is done with */
+    /* While it flushes. */
+    struct fm_pool_worker *held; /* workers whose place it has */
+    struct fm_pool_batch *brief_first;
+    struct fm_pool_batch *brief_last;
+    uint64_t brief_until_ns; /* 0: none has come yet */
+    unsigned char gap[64];   /* each is its own thread's */
 };
 
 struct fm_pool_model {
@@ -146,7 +158,8 @@ struct fm_pool_model {
     uint32_t batch_max; /* 0: does not batch */
     uint32_t tag;
     _Atomic uint64_t slo_ns;
-    _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT]; /* a run is given up after */
+    _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT];   /* a run is given up after */
+    _Atomic uint32_t brief_rows[FM_SCHED_TYPES_LIMIT]; /* a batch of so many is brief */
     /* Batches between having been handed out and being over, and requests that are not done. */
     _Atomic uint64_t in_use;
     _Atomic uint64_t lost;      /* those of them that were given up and are not back */
@@ -200,21 +213,32 @@ int FM_NODISCARD fm_pool_worker_start(struct fm_pool_worker *worker);
 void fm_pool_worker_stop(struct fm_pool_worker *worker);
 /* The accelerator has one batch less. */
 void fm_pool_worker_relieve(struct fm_pool_accelerator *accelerator, struct fm_pool *pool);
+/* Runs the batch, and those of its accelerator that wait behind it. True: something ended, and is
+ * to be flushed. Under hold. */
+bool fm_pool_worker_work(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
 /* From any thread. */
 void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
+
+/* --- brief.c --- */
+
+/* Of a batch that the scheduler starts. True: fm_pool_brief_run() of the submitter whose thread
+ * this is will run it. */
+bool fm_pool_brief_take(struct fm_pool *pool, struct fm_pool_batch *batch);
+/* On the submitter's thread, after its flush. */
+void fm_pool_brief_run(struct fm_pool *pool, uint32_t submitter);
 
 /* --- watch.c --- */
 
 /* Nothing where options.hang_ns is 0. */
 int FM_NODISCARD fm_pool_watch_start(struct fm_pool *pool);
 void fm_pool_watch_stop(struct fm_pool *pool);
-/* On the worker's thread, after a lost run: waits until its accelerator is down, so that nothing
+/* Under the worker's hold, after a lost run: waits until its accelerator is down, so that nothing
  * more is handed to it. */
 void fm_pool_watch_wait(struct fm_pool *pool);
 /* The accelerator answers again. On its worker's thread, with no batch of it in the mail. */
 void fm_pool_watch_up(struct fm_pool *pool, struct fm_pool_accelerator *accelerator);
 
-/* --- batch.c: on the worker's thread --- */
+/* --- batch.c: under the worker's hold --- */
 
 /* Begins the batch, or goes on with it when it was mailed back. True: it is over, and everything of
  * it but its slots has been handed on, or it is `lost`. False: a backend has it. */

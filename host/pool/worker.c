@@ -112,8 +112,7 @@ static void batch_begin(struct fm_pool_batch *batch)
     batch->begun_ns = batch->start_ns;
 }
 
-/* Runs it, and those of its accelerator that wait behind it. True: something ended. */
-static bool batch_work(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
+bool fm_pool_worker_work(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
 {
     struct fm_pool_accelerator *accelerator = batch->accelerator;
     bool ended = false;
@@ -169,17 +168,21 @@ static void worker_run(void *argument)
 {
     struct fm_pool_worker *worker = argument;
     fm_thread_timers_exact();
+    fm_mutex_lock(&worker->hold);
     for (;;) {
         bool returning = worker->returning;
         struct fm_pool_batch *batch = mail_take(worker);
         if (batch == NULL && !returning) {
             if (atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+                fm_mutex_unlock(&worker->hold);
                 return;
             }
             fm_parker_prepare(&worker->parker);
             if (atomic_load_explicit(&worker->mail, memory_order_acquire) == NULL &&
                 !atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+                fm_mutex_unlock(&worker->hold);
                 fm_parker_park(&worker->parker, FM_PARKER_FOREVER);
+                fm_mutex_lock(&worker->hold);
             } else {
                 fm_parker_stay(&worker->parker);
             }
@@ -187,7 +190,7 @@ static void worker_run(void *argument)
         bool ended = false;
         while (batch != NULL) {
             struct fm_pool_batch *next = batch->next;
-            ended = batch_work(worker, batch) || ended;
+            ended = fm_pool_worker_work(worker, batch) || ended;
             batch = next;
         }
         if (ended) {
@@ -202,6 +205,8 @@ static void worker_run(void *argument)
 int fm_pool_worker_start(struct fm_pool_worker *worker)
 {
     fm_parker_init(&worker->parker);
+    fm_mutex_init(&worker->hold);
+    atomic_init(&worker->helper, FM_SCHED_NONE);
     return fm_thread_start(&worker->thread, "fm-accel", worker_run, worker);
 }
 
@@ -210,4 +215,5 @@ void fm_pool_worker_stop(struct fm_pool_worker *worker)
     atomic_store_explicit(&worker->stopping, true, memory_order_release);
     fm_parker_wake(&worker->parker);
     fm_thread_join(&worker->thread);
+    fm_mutex_deinit(&worker->hold);
 }

@@ -51,6 +51,7 @@ struct fm_model {
     uint32_t output_count;
     struct labels *labels; /* by output */
     uint32_t batch_max;
+    bool never_waits;
 };
 
 /* --- configuration --- */
@@ -278,6 +279,7 @@ static int describe(struct fm_model *model, const struct fm_model_config *config
                                       info.platform != NULL ? info.platform : model->backend->name);
     model->name = fm_arena_strdup(&model->arena, config->name);
     model->version = config->version;
+    model->never_waits = info.never_waits != 0;
     *ret_batchable = info.batch_dimension != 0;
     for (uint32_t i = 0; i < model->input_count + model->output_count; i++) {
         const struct fm_port *port =
@@ -857,6 +859,11 @@ bool fm_model_executes(const struct fm_model *model)
     return model->backend->struct_size >=
                offsetof(struct fm_backend, execute) + sizeof(model->backend->execute) &&
            model->backend->execute != NULL;
+}
+
+bool fm_model_never_waits(const struct fm_model *model)
+{
+    return model->never_waits && fm_model_executes(model);
 }
 
 struct waiter {

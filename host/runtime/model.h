@@ -125,6 +125,8 @@ int FM_NODISCARD fm_model_submit(struct fm_model *model, uint32_t index,
                                  struct fm_execution *execution);
 /* Whether fm_model_run computes on the calling thread. */
 bool fm_model_executes(const struct fm_model *model);
+/* Whether it then only computes, waiting for nothing (fermata/backend.h). */
+bool fm_model_never_waits(const struct fm_model *model);
 /* Runs a batch and waits, on the calling thread where the backend can. Outputs' release is the
  * caller's business; execution->error has the words, too. */
 int FM_NODISCARD fm_model_run(struct fm_model *model, uint32_t index,

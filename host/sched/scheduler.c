@@ -870,6 +870,12 @@ int fm_scheduler_control(struct fm_scheduler *scheduler, const struct fm_sched_e
     return fm_scheduler_controls(scheduler, event, 1, reterr);
 }
 
+uint32_t fm_scheduler_actor(const struct fm_scheduler *scheduler)
+{
+    FM_ASSERT(scheduler->whole != NULL);
+    return fm_whole_actor(scheduler->whole);
+}
+
 void fm_scheduler_look(struct fm_scheduler *scheduler, fm_scheduler_look_fn *look, void *context)
 {
     FM_ASSERT(scheduler->whole != NULL);

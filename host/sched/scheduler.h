@@ -98,6 +98,10 @@ bool FM_NODISCARD fm_scheduler_report(struct fm_scheduler *scheduler, uint32_t r
                                       const struct fm_sched_event *event);
 void fm_scheduler_report_flush(struct fm_scheduler *scheduler, uint32_t reporter);
 
+/* From within on_action: whose flush it is called by, a submitter below submitter_count or
+ * submitter_count + a reporter; FM_SCHED_NONE: nobody's. Only without shards. */
+uint32_t fm_scheduler_actor(const struct fm_scheduler *scheduler);
+
 /* --- control: any thread, one at a time waits for the other ------------------------------------
  */
 

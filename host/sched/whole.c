@@ -48,6 +48,7 @@ struct fm_whole {
     struct fm_sched *sched;
     uint64_t wake_ns;
     uint64_t cause_ns; /* when that came about which the step is for; 0: not known */
+    uint32_t actor;    /* by input; NONE: the thread, or a control's caller */
     struct fm_sched_action items[ACTIONS];
     uint32_t *requests;        /* of batches that start */
     uint32_t *ended;           /* of batches that end */
@@ -253,8 +254,9 @@ static void look_once(struct fm_whole *whole)
 }
 
 /* Who calls has the work. */
-static void work(struct fm_whole *whole)
+static void work(struct fm_whole *whole, uint32_t actor)
 {
+    whole->actor = actor;
     for (uint32_t round = 0; round < HELP_ROUNDS; round++) {
         uint64_t seen = atomic_load_explicit(&whole->asked, memory_order_acquire);
         look_once(whole);
@@ -271,10 +273,10 @@ static void work(struct fm_whole *whole)
     fm_parker_wake(&whole->parker);
 }
 
-static void work_ask(struct fm_whole *whole)
+static void work_ask(struct fm_whole *whole, uint32_t actor)
 {
     if (atomic_fetch_add_explicit(&whole->asked, 1, memory_order_acq_rel) == 0) {
-        work(whole);
+        work(whole, actor);
     }
 }
 
@@ -290,6 +292,7 @@ static void thread_run(void *argument)
         if (atomic_exchange_explicit(&whole->handed, false, memory_order_acq_rel) ||
             atomic_fetch_add_explicit(&whole->asked, 1, memory_order_acq_rel) == 0) {
             uint64_t seen;
+            whole->actor = FM_SCHED_NONE;
             do {
                 seen = atomic_load_explicit(&whole->asked, memory_order_acquire);
                 look_once(whole);
@@ -322,7 +325,7 @@ static void input_flush(struct fm_whole *whole, uint32_t index)
     if (atomic_load_explicit(&whole->put[index], memory_order_relaxed) &&
         atomic_exchange_explicit(&whole->put[index], false, memory_order_acquire)) {
         fm_ring_stamp(&whole->inputs[index], fm_os_now_ns());
-        work_ask(whole);
+        work_ask(whole, index);
     }
 }
 
@@ -354,7 +357,7 @@ static int control_send(struct fm_whole *whole, const struct control *control)
     whole->control.pending = true;
     fm_mutex_unlock(&whole->lock);
     atomic_store_explicit(&whole->has_control, true, memory_order_release);
-    work_ask(whole);
+    work_ask(whole, FM_SCHED_NONE);
     fm_mutex_lock(&whole->lock);
     while (whole->control.pending) {
         fm_condition_wait(&whole->controlled, &whole->lock);
@@ -368,6 +371,11 @@ static int control_send(struct fm_whole *whole, const struct control *control)
 int fm_whole_controls(struct fm_whole *whole, const struct fm_sched_event *events, uint32_t count)
 {
     return control_send(whole, &(struct control){.events = events, .count = count});
+}
+
+uint32_t fm_whole_actor(const struct fm_whole *whole)
+{
+    return whole->actor;
 }
 
 void fm_whole_look(struct fm_whole *whole, fm_scheduler_look_fn *look, void *context)

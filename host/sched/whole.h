@@ -38,6 +38,7 @@ void fm_whole_report_flush(struct fm_whole *whole, uint32_t reporter);
 /* FM_EINVAL: refused. FM_ENOMEM. */
 int FM_NODISCARD fm_whole_controls(struct fm_whole *whole, const struct fm_sched_event *events,
                                    uint32_t count);
+uint32_t fm_whole_actor(const struct fm_whole *whole);
 void fm_whole_look(struct fm_whole *whole, fm_scheduler_look_fn *look, void *context);
 void fm_whole_stats_get(struct fm_whole *whole, struct fm_scheduler_stats *ret_stats);
 

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define FM_BACKEND_ABI_MAJOR 1
-#define FM_BACKEND_ABI_MINOR 2
+#define FM_BACKEND_ABI_MINOR 3
 
 enum fm_log_level { FM_LOG_DEBUG, FM_LOG_INFO, FM_LOG_WARNING, FM_LOG_ERROR };
 
@@ -64,6 +64,11 @@ struct fm_model_info {
     const struct fm_port *inputs;
     const struct fm_port *outputs;
     const char *platform; /* for metadata, e.g. "onnxruntime_onnx" */
+
+    /* Since 1.3. 1: execute() computes on the calling thread from its beginning to its end, and
+     * waits for no device, file or other thread. Batches that take less than waking a thread may
+     * then be run by the event loop that brings them. */
+    uint32_t never_waits;
 };
 
 /*

@@ -15,7 +15,7 @@ import prometheus_text
 import serving
 import tap
 from hostile import settled
-from serving import SLOW, Server, in_threads, tensor
+from serving import SLOW, Server, in_threads, tensor, wait_until
 from tap import ROOT, Skip, fermata, test
 
 BUILD = os.environ["FM_BUILD_ROOT"]
@@ -84,6 +84,25 @@ def the_page_counts_what_was_asked():
     assert value(families, "fermata_window_wait_seconds_count", "fermata_window_wait_seconds", model="echo") == 6
     waited = value(families, "fermata_window_wait_seconds_sum", "fermata_window_wait_seconds", model="echo")
     assert 0 <= waited <= value(families, "fermata_queue_seconds_sum", "fermata_queue_seconds", model="echo"), waited
+
+
+@test
+def a_loop_runs_brief_batches_itself():
+    if SLOW > 1:
+        raise Skip("nothing is brief with a sanitizer")
+
+    def brief():
+        return value(prometheus_text.parse(page()), "fermata_accelerator_brief_batches_total")
+
+    def some():
+        server.infer("echo", ROW)
+        return brief() > before
+    before = brief()
+    wait_until(some, "no batch was brief")
+    before = brief()
+    for _ in range(5):
+        server.infer("second", ROW)
+    assert brief() == before, "what waits is not brief"
 
 
 @test

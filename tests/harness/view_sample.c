@@ -144,6 +144,7 @@ void fm_view_sample_init(struct fm_view_sample *sample)
                                                            .state = FM_VIEW_ACCELERATOR_IDLE,
                                                            .model = "resnet",
                                                            .batches = 60,
+                                                           .brief = 21,
                                                            .busy_ns = 1800000000,
                                                            .rest_until_ns = NOW_NS + 9000000};
     sample->accelerators[1] = (struct fm_view_accelerator){.name = "cpu-1",

@@ -117,6 +117,10 @@ static int model_info(void *handle, struct fm_model_info *ret_info)
     ret_info->outputs = model->outputs.ports;
     ret_info->batch_dimension = port_list_is_batchable(&model->inputs) ? 1 : 0;
     ret_info->platform = "identity";
+    if (ret_info->struct_size >=
+        offsetof(struct fm_model_info, never_waits) + sizeof(ret_info->never_waits)) {
+        ret_info->never_waits = 1;
+    }
     return 0;
 }
 

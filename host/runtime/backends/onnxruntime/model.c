@@ -391,6 +391,8 @@ int ort_model_load(void *device, const struct fm_model_source *source,
         return status != 0 ? status : fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
     }
     model->device = device;
+    model->never_waits = session.threads == 1 && session.execution_mode == ORT_SEQUENTIAL &&
+                         strcasecmp(model->device->provider, "cpu") == 0;
     status = file_check(source, &model->file_size, reterr);
     status = status != 0 ? status : session_create(model, source, &session, reterr);
     status = status != 0 ? status : ports_read(model, reterr);
@@ -431,6 +433,10 @@ int ort_model_info(void *handle, struct fm_model_info *ret_info)
     ret_info->inputs = model->inputs;
     ret_info->outputs = model->outputs;
     ret_info->platform = "onnxruntime_onnx";
+    if (ret_info->struct_size >=
+        offsetof(struct fm_model_info, never_waits) + sizeof(ret_info->never_waits)) {
+        ret_info->never_waits = model->never_waits ? 1 : 0;
+    }
     return 0;
 }
 

@@ -39,6 +39,8 @@ TEST(sample_page)
                        "\nfermata_batch_size_sum{model=\"resnet\",version=\"1\"} 800.0\n");
     CHECK_STR_CONTAINS(text.data, "\nfermata_accelerators{state=\"busy\"} 1\n");
     CHECK_STR_CONTAINS(text.data, "\nfermata_accelerators_wanted 3\n");
+    CHECK_STR_CONTAINS(text.data, "\nfermata_accelerator_brief_batches_total{accelerator=\"0\","
+                                  "name=\"cpu-0\",type=\"cpu\"} 21\n");
     CHECK_STR_CONTAINS(text.data, "\nfermata_access_refused_total{reason=\"rate\"} 5\n");
     CHECK_STR_CONTAINS(text.data, "\nfermata_access_tokens 4\n");
     CHECK_STR_CONTAINS(text.data,

@@ -34,6 +34,7 @@ struct call {
     struct fm_value output;
     struct rig *rig;
     float first;
+    bool here; /* done on the thread that submits for 0 */
 };
 
 struct rig_options {
@@ -47,8 +48,10 @@ struct rig_options {
     uint64_t slo_ns;
     uint64_t hang_ns;
     bool shares_threads;
+    bool quick; /* says the profile */
 };
 
+static _Thread_local bool is_submitter;
 static _Atomic uint32_t hangs_told;
 static _Atomic uint32_t returns_told;
 
@@ -105,7 +108,8 @@ static void rig_open(struct rig *rig, const struct rig_options *options)
                                          .hang_ns = options->hang_ns,
                                          .on_hang = on_hang,
                                          .submitter_count = 2};
-    status = fm_profile_add_affine(&rig->profile, MS / 10, MS, 64, &error);
+    status = fm_profile_add_affine(&rig->profile, options->quick ? 100 : MS / 10,
+                                   options->quick ? 1000 : MS, 64, &error);
     status = status != 0 ? status : fm_pool_create(&pool, &rig->pool, &error);
     const struct fm_pool_model_options model = {.name = "net",
                                                 .models = {rig->model},
@@ -131,6 +135,7 @@ static void on_done(struct fm_pool_request *request)
 {
     struct call *call = request->user;
     struct rig *rig = call->rig;
+    call->here = is_submitter;
     fm_mutex_lock(&rig->mutex);
     rig->done++;
     fm_condition_broadcast(&rig->condition);
@@ -711,6 +716,128 @@ TEST(submitters_do_not_know_each_other)
         CHECK(is_answered(&calls[i], COLUMNS));
         call_free(&calls[i]);
     }
+    rig_close(&rig);
+}
+
+/* Calls one by one: within the time so many of them are done by the flush itself; not all, as who
+ * has worked last may not sleep yet. 0: none is. */
+static void check_done_here(struct rig *rig, uint32_t columns, uint32_t expected, uint64_t time_ns)
+{
+    uint64_t until_ns = fm_os_now_ns() + time_ns;
+    uint32_t here = 0;
+    is_submitter = true;
+    while (here < (expected > 0 ? expected : 1) && fm_os_now_ns() < until_ns) {
+        struct call call;
+        call_make(&call, rig, 1 + here % 3, columns, (float)here);
+        CHECK_INT_EQ(call_submit(&call), 0);
+        wait_all(rig);
+        here += call.here ? 1 : 0;
+        CHECK_INT_EQ(call.request.error.status, 0);
+        call_free(&call);
+    }
+    is_submitter = false;
+    CHECK_UINT_EQ(here, expected);
+}
+
+TEST(brief_batches_run_on_the_thread_that_brings_them)
+{
+    struct rig rig;
+    rig_open(&rig, &(struct rig_options){
+                       .backend = "identity", .accelerators = 2, .batch_max = 8, .quick = true});
+    check_done_here(&rig, COLUMNS, 50, 20000 * MS);
+    struct fm_pool_accelerator_stats stats;
+    fm_pool_accelerator_stats(rig.pool, 0, &stats);
+    CHECK(stats.brief >= 50 && stats.brief <= stats.batches);
+    CHECK(!stats.busy && stats.idle_since_ns != 0);
+    rig_close(&rig);
+}
+
+TEST(others_are_left_to_the_accelerators_threads)
+{
+    static const char *const waits[] = {"alpha", "1us", "beta", "1us", NULL};
+    struct rig rig;
+    /* By its profile it takes a millisecond. */
+    rig_open(&rig, &(struct rig_options){.backend = "identity", .accelerators = 1, .batch_max = 8});
+    check_done_here(&rig, COLUMNS, 0, 50 * MS);
+    rig_close(&rig);
+    /* Its rows are large. */
+    rig_open(&rig, &(struct rig_options){.backend = "identity",
+                                         .inputs = "x:FP32[-1,-1]",
+                                         .accelerators = 1,
+                                         .batch_max = 8,
+                                         .quick = true});
+    check_done_here(&rig, 100000, 0, 50 * MS);
+    rig_close(&rig);
+    /* It waits, however short. */
+    rig_open(&rig, &(struct rig_options){.backend = "emulated",
+                                         .settings = waits,
+                                         .accelerators = 1,
+                                         .batch_max = 8,
+                                         .quick = true});
+    check_done_here(&rig, COLUMNS, 0, 50 * MS);
+    rig_close(&rig);
+}
+
+struct mixing {
+    struct rig *rig;
+    struct fm_pool_model *models[2];
+    uint32_t submitter;
+    struct call calls[CALLS];
+};
+
+static void mixing_run(void *argument)
+{
+    struct mixing *mixing = argument;
+    for (uint32_t i = 0; i < CALLS; i++) {
+        struct call *call = &mixing->calls[i];
+        call_make(call, mixing->rig, 1 + i % 4, COLUMNS, (float)i);
+        call->request.model = mixing->models[i % 3 == 0];
+        CHECK_INT_EQ(fm_pool_submit(mixing->rig->pool, mixing->submitter, &call->request), 0);
+        /* Sometimes more than a turn takes; sometimes when the accelerators have gone to sleep. */
+        if (i % 64 == 0 || (i / 64 % 2 == 0 && i % 3 == 0)) {
+            fm_pool_flush(mixing->rig->pool, mixing->submitter);
+        }
+        if (i % 40 == 0) {
+            fm_sleep_until(fm_os_now_ns() + MS / 2);
+        }
+    }
+    fm_pool_flush(mixing->rig->pool, mixing->submitter);
+}
+
+/* Two submitters and two accelerators, a model that is brief and one that is not. */
+TEST(brief_batches_and_others_share_accelerators)
+{
+    static struct mixing mixing[2];
+    struct rig rig;
+    struct fm_pool_model *slow = NULL;
+    struct fm_profile profile = {0};
+    struct fm_error error = {0};
+    rig_open(&rig, &(struct rig_options){
+                       .backend = "identity", .accelerators = 2, .batch_max = 8, .quick = true});
+    CHECK_INT_EQ(fm_profile_add_affine(&profile, MS / 10, MS, 64, &error), 0);
+    const struct fm_pool_model_options options = {
+        .name = "slow", .models = {rig.model}, .profiles = {&profile}, .slo_ns = 10000 * MS};
+    CHECK_INT_EQ(fm_pool_model_add(rig.pool, &options, &slow, &error), 0);
+    struct fm_thread threads[2] = {0};
+    for (uint32_t i = 0; i < 2; i++) {
+        mixing[i].rig = &rig;
+        mixing[i].models[0] = rig.in_pool;
+        mixing[i].models[1] = slow;
+        mixing[i].submitter = i;
+        CHECK_INT_EQ(fm_thread_start(&threads[i], "submitter", mixing_run, &mixing[i]), 0);
+    }
+    fm_thread_join(&threads[0]);
+    fm_thread_join(&threads[1]);
+    rig.submitted = 2 * CALLS;
+    wait_all(&rig);
+    uint32_t right = 0;
+    for (uint32_t i = 0; i < 2 * CALLS; i++) {
+        struct call *call = &mixing[i / CALLS].calls[i % CALLS];
+        right += is_answered(call, COLUMNS) ? 1 : 0;
+        call_free(call);
+    }
+    CHECK_UINT_EQ(right, 2 * CALLS);
+    CHECK(fm_pool_model_remove(rig.pool, slow));
     rig_close(&rig);
 }
 
