@@ -64,7 +64,7 @@ if [ $quick = 0 ]; then
 
     step "gcc, ThreadSanitizer (without the slow tests, and those of one thread)"
     CC=gcc build tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dslow_tests=false &&
-        run tsan "TSan" --no-suite tidy --no-suite pure
+        run tsan "TSan" --no-suite tidy
 
     step "clang, warnings are errors; clang-tidy"
     CC=clang build clang -Dbuildtype=debugoptimized && {

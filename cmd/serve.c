@@ -194,6 +194,10 @@ const struct fm_option fm_serve_option_table[] = {
     {.name = "no-admission",
      .kind = FM_OPTION_FLAG,
      .help = "queue also what cannot be in time, instead of answering 503 at once"},
+    {.name = "no-brief-batches",
+     .kind = FM_OPTION_FLAG,
+     .help = "event loops leave every batch to an accelerator's thread, also those that take less "
+             "than waking it"},
     {.name = "no-measure",
      .kind = FM_OPTION_FLAG,
      .help = "do not run models without a profile when they are loaded, to see how long they take; "
@@ -437,6 +441,7 @@ static void options_read(const struct fm_call *call, struct fm_serve_options *se
                                             : FM_SCHED_GOAL_BALANCED,
         .slo_ns = fm_call_duration_ns(call, "slo"),
         .admit = !fm_call_flag(call, "no-admission"),
+        .brief = !fm_call_flag(call, "no-brief-batches"),
         .measure = !fm_call_flag(call, "no-measure"),
         .record_path = fm_call_string(call, "record"),
         .payload_path = fm_call_string(call, "record-payloads"),

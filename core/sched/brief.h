@@ -2,10 +2,11 @@
  * Which batches run on the thread that brings them: brief ones, since to wake another thread takes
  * as long.
  *
- * An event loop that runs a batch itself reads no sockets meanwhile. So a batch is only taken for
- * brief if its latency profile says so and it is small, and a turn of the loop has a budget. Those
- * that take longer all the same run up a debt: who has too much of it runs none for a while. One
- * that was only interrupted, on a busy machine, does not.
+ * An event loop that runs a batch itself reads no sockets meanwhile. So only a few small batches of
+ * a turn are taken for brief, by the latency profile that their model came with, and the turn has a
+ * budget. What takes longer all the same is a debt of the model's: who has too much of it runs on
+ * no event loop for a while, which is the longer the larger the debt. One that was only interrupted
+ * now and then, on a busy machine, pays it back.
  *
  * Owns: these rules. Does not own: running (host/pool). Thread rule: pure; caller's memory.
  */
@@ -19,16 +20,18 @@
 #define FM_BRIEF_NS UINT64_C(20000)
 /* And if its inputs are no larger than what is copied in that time. */
 #define FM_BRIEF_BYTES ((uint64_t)256 << 10)
-/* Of one that took more it is said that it was not. */
-#define FM_BRIEF_OVERRUN_NS UINT64_C(100000)
-/* Brief batches of one turn together. */
+/* So many in a turn; those behind them run meanwhile, where they would have run. */
+#define FM_BRIEF_TURN_BATCHES 4u
+/* And none is begun later than this in it. */
 #define FM_BRIEF_TURN_NS UINT64_C(200000)
-/* Who has run up too much debt runs none for so long. */
+/* What one takes beyond this is a debt. */
+#define FM_BRIEF_OVERRUN_NS UINT64_C(100000)
+/* Who has run up too much of it pauses for so long at least. */
 #define FM_BRIEF_PAUSE_NS UINT64_C(1000000000)
 
-/* Zeroed: no debt. */
+/* Of a model. Zeroed: no debt. */
 struct fm_brief {
-    uint32_t debt;
+    uint64_t debt_ns;
     uint64_t paused_until_ns;
 };
 

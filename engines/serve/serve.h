@@ -54,6 +54,7 @@ struct fm_serve_options {
     bool goal_given;
     uint64_t slo_ns; /* of requests that bring no deadline to models that name no SLO; 0: chosen */
     bool admit;      /* refuse on arrival what the queue leaves no time for */
+    bool brief;      /* event loops run brief batches themselves (core/sched/brief.h) */
     /* OpenTelemetry over OTLP/HTTP; endpoints NULL: nobody is traced. */
     const char *otlp_endpoint;        /* a base, to which /v1/traces is added */
     const char *otlp_traces_endpoint; /* as it is */

@@ -459,6 +459,7 @@ static int pool_open(struct fm_serve *serve, struct fm_error *reterr)
                                          .submitter_count = serve->loop_count,
                                          .learn = true,
                                          .admit = options->admit,
+                                         .brief = options->brief,
                                          .hang_ns = options->hang_ns,
                                          .on_hang = on_hang,
                                          .on_run = fm_serve_span_run,

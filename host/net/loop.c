@@ -128,6 +128,7 @@ static void prepared(uv_prepare_t *prepare)
     if (loop->on_round != NULL) {
         loop->on_round(loop->round_context);
     }
+    turn_end(loop);
     (void)atomic_exchange_explicit(&loop->awake, 0, memory_order_acq_rel);
     if (loop->own_first != NULL ||
         atomic_load_explicit(&loop->posted, memory_order_acquire) != NULL) {

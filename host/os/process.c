@@ -11,7 +11,7 @@
 
 #include "host/os/thread.h"
 
-#define MAIN_STACK_MIN  ((rlim_t)1 << 20)
+#define MAIN_STACK_MIN  ((rlim_t)FM_THREAD_STACK_MIN)
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20)
 
 /* As many as the machine's owner lets us have: the usual limit is for programs that still call

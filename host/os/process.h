@@ -22,10 +22,10 @@ void fm_process_prepare(void);
 int fm_process_id(void);
 
 /*
- * Returns run(argument). Runs it on the calling thread when that one's stack may grow to a
- * megabyte; under a smaller limit (ulimit -s) on a thread of its own with a usual stack, because
- * the libraries we call are not written for less. Falls back to the calling thread when no thread
- * can be had.
+ * Returns run(argument). Runs it on the calling thread when that one's stack may grow to
+ * FM_THREAD_STACK_MIN; under a smaller limit (ulimit -s) on a thread of its own with a usual stack,
+ * because the libraries we call are not written for less. Falls back to the calling thread when no
+ * thread can be had.
  */
 int fm_process_run(int (*run)(void *argument), void *argument);
 

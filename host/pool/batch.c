@@ -39,9 +39,8 @@ static void groups_make(struct fm_pool_batch *batch)
     }
 }
 
-/* Whether the inputs can be put behind one another: equal but for the batch dimension. */
-static bool fit_together(const struct fm_pool_model *model, const struct fm_value *left,
-                         const struct fm_value *right)
+bool fm_pool_fit_together(const struct fm_pool_model *model, const struct fm_value *left,
+                          const struct fm_value *right)
 {
     for (uint32_t i = 0; i < model->input_count; i++) {
         const struct fm_tensor *one = &left[i].tensor;
@@ -75,7 +74,7 @@ static bool members_choose(struct fm_pool_batch *batch)
         }
         if (first != NULL &&
             (first->alone || group->alone ||
-             !fit_together(batch->model, first->request->inputs, group->request->inputs))) {
+             !fm_pool_fit_together(batch->model, first->request->inputs, group->request->inputs))) {
             continue;
         }
         first = first == NULL ? group : first;

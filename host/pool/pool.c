@@ -222,9 +222,9 @@ static void on_start(struct fm_pool *pool, const struct fm_sched_action *action,
     occupy(pool, accelerator, batch, action->rested);
     batch->slot_count = action->request_count;
     memcpy(batch->slots, requests, action->request_count * sizeof *requests);
-    if (!fm_pool_brief_take(pool, batch)) {
-        fm_pool_worker_mail(accelerator->worker, batch);
-    }
+    batch->visited_ns = 0;
+    batch->brief = fm_pool_brief_take(pool, batch);
+    fm_pool_worker_mail(accelerator->worker, batch);
 }
 
 static void on_action(void *context, uint32_t shard, const struct fm_sched_action *action,
@@ -445,10 +445,6 @@ static int model_tell(struct fm_pool *pool, struct fm_pool_model *model,
             atomic_store_explicit(&model->limit_ns[type],
                                   limit_choose(pool, of.profiles[type], of.statistic, of.batch_max),
                                   memory_order_relaxed);
-            bool waits = !fm_model_never_waits(model->models[type]);
-            atomic_store_explicit(&model->brief_rows[type],
-                                  waits ? 0 : fm_brief_rows(of.profiles[type], of.batch_max),
-                                  memory_order_relaxed);
         }
     }
     const struct fm_sched_event event = {.kind = FM_SCHED_EVENT_MODEL_SET, .as.model = &of};
@@ -481,6 +477,12 @@ static int model_check(const struct fm_pool *pool, const struct fm_pool_model_op
         (void)fm_model_outputs(of, &model->output_count);
         model->batch_max = fm_model_batch_max(of);
         model->models[type] = options->models[type];
+        /* By the profile that it comes with. What it is told later was learnt from batches, some of
+         * which waited for a thread to wake. */
+        model->brief_rows[type] = pool->options.brief && fm_model_never_waits(of)
+                                      ? fm_brief_rows(options->profiles[type],
+                                                      model->batch_max > 0 ? model->batch_max : 1)
+                                      : 0;
     }
     return any ? 0
                : fm_error_set(reterr, FM_EINVAL, "model '%s' runs on no type of accelerator",

@@ -88,6 +88,7 @@ struct fm_pool_options {
     uint32_t submitter_count;         /* threads that submit, 1 .. FM_SCHEDULER_ENDPOINTS_MAX - 1 */
     bool learn;                       /* follow drifting latencies */
     bool admit;                       /* refuse on arrival what the queue leaves no time for */
+    bool brief;                       /* run brief batches on the threads that submit */
     const char *record_path; /* a file for the recording of the scheduler's life; NULL: none */
     /* A run may take FM_POOL_HANG_FACTOR times what its model's largest batch is expected to, and
      * at least so long; 0: for ever. */

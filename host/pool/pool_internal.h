@@ -41,7 +41,7 @@ struct fm_pool_group {
 };
 
 struct fm_pool_batch {
-    struct fm_pool_batch *next; /* in its worker's mail, or of brief ones */
+    struct fm_pool_batch *next; /* in its worker's mail */
     struct fm_pool *pool;
     struct fm_pool_model *model;
     struct fm_pool_accelerator *accelerator;
@@ -50,9 +50,11 @@ struct fm_pool_batch {
     uint64_t handed_ns;
     uint64_t frontrun_ns; /* its window */
     uint64_t latest_ns;
-    uint64_t rest_ns;  /* its accelerator rested since then; 0: it did not */
-    uint64_t idle_ns;  /* some accelerator was idle since then */
-    uint64_t begun_ns; /* the run that goes on: when it began, or the one before it ended */
+    uint64_t rest_ns;    /* its accelerator rested since then; 0: it did not */
+    uint64_t idle_ns;    /* some accelerator was idle since then */
+    uint64_t begun_ns;   /* the run that goes on: when it began, or the one before it ended */
+    uint64_t visited_ns; /* a submitter began it, in the worker's place; 0: no */
+    bool brief;          /* its worker need not be woken: it is visited */
     _Atomic bool used;
     /* Counts; odd while a model has the run. Whoever moves it away from an odd number has the
      * requests: the worker to the next even one, or whoever gives the run up by adding LOST. One
@@ -89,7 +91,6 @@ struct fm_pool_accelerator {
     struct fm_pool_batch batches[FM_POOL_BATCHES];
 
     /* Of who has its worker's `hold`. */
-    struct fm_brief brief;
     struct fm_pool_batch *behind; /* waits until the one that runs is over */
     struct fm_pool_batch *running;
     uint32_t port_capacity;
@@ -121,8 +122,7 @@ struct fm_pool_worker {
     /* Who has it does the worker's work: its thread, unless that sleeps, or a submitter. */
     struct fm_mutex hold;
     _Atomic uint32_t helper; /* that submitter; NONE: the thread */
-    struct fm_pool_worker *held_next;
-    bool returning; /* one of its accelerators is; under hold */
+    bool returning;          /* one of its accelerators is; under hold */
 };
 
 /* Looks for runs that take too long. */
@@ -141,12 +141,10 @@ struct fm_pool_submitter {
     uint32_t free_count;
     uint32_t submit_count;
     struct fm_ring freed; /* slots that the scheduler is done with */
-    /* While it flushes. */
-    struct fm_pool_worker *held; /* workers whose place it has */
-    struct fm_pool_batch *brief_first;
-    struct fm_pool_batch *brief_last;
-    uint64_t brief_until_ns; /* 0: none has come yet */
-    unsigned char gap[64];   /* each is its own thread's */
+    /* While it flushes: workers that have brief batches in their mail. */
+    struct fm_pool_worker *visits[FM_BRIEF_TURN_BATCHES];
+    uint32_t visit_count;
+    unsigned char gap[64]; /* each is its own thread's */
 };
 
 struct fm_pool_model {
@@ -158,8 +156,10 @@ struct fm_pool_model {
     uint32_t batch_max; /* 0: does not batch */
     uint32_t tag;
     _Atomic uint64_t slo_ns;
-    _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT];   /* a run is given up after */
-    _Atomic uint32_t brief_rows[FM_SCHED_TYPES_LIMIT]; /* a batch of so many is brief */
+    _Atomic uint64_t limit_ns[FM_SCHED_TYPES_LIMIT]; /* a run is given up after */
+    uint32_t brief_rows[FM_SCHED_TYPES_LIMIT];       /* a batch of so many is brief */
+    _Atomic uint64_t brief_debt_ns[FM_SCHED_TYPES_LIMIT];
+    _Atomic uint64_t brief_paused_until_ns[FM_SCHED_TYPES_LIMIT];
     /* Batches between having been handed out and being over, and requests that are not done. */
     _Atomic uint64_t in_use;
     _Atomic uint64_t lost;      /* those of them that were given up and are not back */
@@ -216,16 +216,20 @@ void fm_pool_worker_relieve(struct fm_pool_accelerator *accelerator, struct fm_p
 /* Runs the batch, and those of its accelerator that wait behind it. True: something ended, and is
  * to be flushed. Under hold. */
 bool fm_pool_worker_work(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
-/* From any thread. */
+/* From any thread. A brief one wakes nobody. */
 void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch);
+/* Mail that was taken, its last one, in the order in which it came. */
+struct fm_pool_batch *fm_pool_worker_order(struct fm_pool_batch *last);
 
 /* --- brief.c --- */
 
 /* Of a batch that the scheduler starts. True: fm_pool_brief_run() of the submitter whose thread
- * this is will run it. */
+ * this is will look after it. */
 bool fm_pool_brief_take(struct fm_pool *pool, struct fm_pool_batch *batch);
 /* On the submitter's thread, after its flush. */
 void fm_pool_brief_run(struct fm_pool *pool, uint32_t submitter);
+/* The batch is over, or comes back after it had been given up. Under its worker's hold. */
+void fm_pool_brief_over(struct fm_pool_batch *batch, uint64_t now_ns);
 
 /* --- watch.c --- */
 
@@ -240,6 +244,9 @@ void fm_pool_watch_up(struct fm_pool *pool, struct fm_pool_accelerator *accelera
 
 /* --- batch.c: under the worker's hold --- */
 
+/* Whether inputs can be put behind one another: equal but for the batch dimension. Any thread. */
+bool fm_pool_fit_together(const struct fm_pool_model *model, const struct fm_value *left,
+                          const struct fm_value *right);
 /* Begins the batch, or goes on with it when it was mailed back. True: it is over, and everything of
  * it but its slots has been handed on, or it is `lost`. False: a backend has it. */
 bool fm_pool_batch_go_on(struct fm_pool_batch *batch);

@@ -127,6 +127,12 @@ static void watch_run(void *argument)
         for (uint32_t i = 0; i < pool->accelerator_count; i++) {
             look(pool, &pool->accelerators[i]);
         }
+        /* Whoever meant to visit it is held up. */
+        for (uint32_t i = 0; i < pool->worker_count; i++) {
+            if (atomic_load_explicit(&pool->workers[i].mail, memory_order_acquire) != NULL) {
+                fm_parker_wake(&pool->workers[i].parker);
+            }
+        }
         fm_mutex_lock(&watch->lock);
     }
     fm_mutex_unlock(&watch->lock);

@@ -1,5 +1,6 @@
 /*
- * The threads of accelerators: they take batches, run them, and report. See pool_internal.h.
+ * The work of accelerators: batches are taken, run, and reported, on a thread for it or by whoever
+ * has its place (brief.c). See pool_internal.h.
  *
  * The mail is a stack that others push onto and its thread takes as a whole: without locks, and
  * order does not matter but for batches of one accelerator, which their numbers tell.
@@ -10,12 +11,15 @@
 
 void fm_pool_worker_mail(struct fm_pool_worker *worker, struct fm_pool_batch *batch)
 {
+    bool wakes = !batch->brief; /* once it is in the mail it may be over, and used again */
     struct fm_pool_batch *first = atomic_load_explicit(&worker->mail, memory_order_relaxed);
     do {
         batch->next = first;
     } while (!atomic_compare_exchange_weak_explicit(&worker->mail, &first, batch,
                                                     memory_order_release, memory_order_relaxed));
-    fm_parker_wake(&worker->parker);
+    if (wakes) {
+        fm_parker_wake(&worker->parker);
+    }
 }
 
 static void report(struct fm_pool_worker *worker, const struct fm_pool_batch *batch)
@@ -57,6 +61,7 @@ static void batch_lost(struct fm_pool_worker *worker, struct fm_pool_batch *batc
 {
     struct fm_pool_accelerator *accelerator = batch->accelerator;
     fm_pool_watch_wait(worker->pool);
+    fm_pool_brief_over(batch, fm_os_now_ns());
     atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
     accelerator->running = NULL;
     accelerator->returns = true;
@@ -87,8 +92,10 @@ static void batch_over(struct fm_pool_worker *worker, struct fm_pool_batch *batc
 {
     struct fm_pool_accelerator *accelerator = batch->accelerator;
     struct fm_pool_model *model = batch->model;
-    uint64_t busy_ns = fm_os_now_ns() - batch->start_ns;
-    atomic_fetch_add_explicit(&accelerator->busy_ns, busy_ns, memory_order_relaxed);
+    uint64_t now_ns = fm_os_now_ns();
+    atomic_fetch_add_explicit(&accelerator->busy_ns, now_ns - batch->start_ns,
+                              memory_order_relaxed);
+    fm_pool_brief_over(batch, now_ns);
     atomic_store_explicit(&accelerator->busy, false, memory_order_relaxed);
     /* Before the report: what is told may lead to the next batch for this accelerator. */
     fm_pool_worker_relieve(accelerator, worker->pool);
@@ -149,11 +156,8 @@ bool fm_pool_worker_work(struct fm_pool_worker *worker, struct fm_pool_batch *ba
     return ended;
 }
 
-/* The mail in the order of the numbers of each accelerator's batches: as it came. */
-static struct fm_pool_batch *mail_take(struct fm_pool_worker *worker)
+struct fm_pool_batch *fm_pool_worker_order(struct fm_pool_batch *last)
 {
-    struct fm_pool_batch *last =
-        atomic_exchange_explicit(&worker->mail, NULL, memory_order_acquire);
     struct fm_pool_batch *first = NULL;
     while (last != NULL) {
         struct fm_pool_batch *before = last->next;
@@ -162,6 +166,12 @@ static struct fm_pool_batch *mail_take(struct fm_pool_worker *worker)
         last = before;
     }
     return first;
+}
+
+static struct fm_pool_batch *mail_take(struct fm_pool_worker *worker)
+{
+    return fm_pool_worker_order(
+        atomic_exchange_explicit(&worker->mail, NULL, memory_order_acquire));
 }
 
 static void worker_run(void *argument)

@@ -65,10 +65,12 @@ struct fm_model_info {
     const struct fm_port *outputs;
     const char *platform; /* for metadata, e.g. "onnxruntime_onnx" */
 
-    /* Since 1.3. 1: execute() computes on the calling thread from its beginning to its end, and
-     * waits for no device, file or other thread. Batches that take less than waking a thread may
-     * then be run by the event loop that brings them. */
+    /* Since 1.3. 1: execute() computes on the calling thread from its beginning to its end, waits
+     * for no device, file or other thread, and takes a time that the sizes of its inputs bound,
+     * whatever is in them. Batches that take less than waking a thread may then be run by the event
+     * loop that brings them. */
     uint32_t never_waits;
+    uint32_t reserved;
 };
 
 /*

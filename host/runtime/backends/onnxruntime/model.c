@@ -19,16 +19,24 @@ struct session_settings {
     bool arena;
     const struct fm_setting *arena_extend; /* NULL: the session has an arena of its own */
     bool memory_pattern;
+    bool brief;
     GraphOptimizationLevel graph_optimization;
     ExecutionMode execution_mode;
     const struct fm_setting *all; /* for session.* and free_dimension.* */
     size_t all_count;
 };
 
-static const char *const known_settings[] = {
-    "threads",       "inter_op_threads",     "spinning",           "arena",
-    "arena_extend",  "memory_pattern",       "graph_optimization", "execution_mode",
-    "session.<key>", "free_dimension.<name>"};
+static const char *const known_settings[] = {"threads",
+                                             "inter_op_threads",
+                                             "spinning",
+                                             "arena",
+                                             "arena_extend",
+                                             "memory_pattern",
+                                             "graph_optimization",
+                                             "execution_mode",
+                                             "session.<key>",
+                                             "free_dimension.<name>",
+                                             "brief"};
 
 static int setting_error(const struct fm_setting *setting, const char *wanted,
                          struct fm_error *reterr)
@@ -106,6 +114,9 @@ static int setting_read(const struct fm_setting *setting, struct session_setting
     }
     if (strcmp(key, "memory_pattern") == 0) {
         return read_flag(setting, &settings->memory_pattern, reterr);
+    }
+    if (strcmp(key, "brief") == 0) {
+        return read_flag(setting, &settings->brief, reterr);
     }
     if (strcmp(key, "graph_optimization") == 0) {
         return read_level(setting, &settings->graph_optimization, reterr);
@@ -370,6 +381,23 @@ static int session_create(struct ort_model *model, const struct fm_model_source 
     return status;
 }
 
+/* It is for who knows the model to say that its time is bounded: a loop's is not. The rest is
+ * checked. */
+static int brief_check(const struct ort_model *model, const struct session_settings *settings,
+                       struct fm_error *reterr)
+{
+    bool one_thread = settings->threads == 1 && settings->execution_mode == ORT_SEQUENTIAL;
+    if (!settings->brief || (one_thread && strcasecmp(model->device->provider, "cpu") == 0)) {
+        return 0;
+    }
+    return fm_error_set(
+        reterr, FM_EINVAL,
+        "onnxruntime: setting 'brief' is for models that compute on one thread of a "
+        "CPU, but %s; leave it out, or set threads to 1, execution_mode to "
+        "sequential and provider to cpu",
+        one_thread ? "the provider is another one" : "this one has several");
+}
+
 int ort_model_load(void *device, const struct fm_model_source *source,
                    const struct fm_setting *settings, size_t setting_count, void **ret_model,
                    struct fm_error *reterr)
@@ -391,9 +419,9 @@ int ort_model_load(void *device, const struct fm_model_source *source,
         return status != 0 ? status : fm_error_set(reterr, FM_ENOMEM, "onnxruntime: out of memory");
     }
     model->device = device;
-    model->never_waits = session.threads == 1 && session.execution_mode == ORT_SEQUENTIAL &&
-                         strcasecmp(model->device->provider, "cpu") == 0;
-    status = file_check(source, &model->file_size, reterr);
+    model->never_waits = session.brief;
+    status = brief_check(model, &session, reterr);
+    status = status != 0 ? status : file_check(source, &model->file_size, reterr);
     status = status != 0 ? status : session_create(model, source, &session, reterr);
     status = status != 0 ? status : ports_read(model, reterr);
     if (status != 0) {

@@ -36,7 +36,7 @@ struct ort_model {
     uint32_t input_count;
     uint32_t output_count;
     bool batchable;
-    bool never_waits; /* on the CPU, and with one thread only */
+    bool never_waits;
     uint64_t file_size;
 };
 

@@ -38,27 +38,49 @@ TEST(now_and_then_one_may_be_interrupted)
     uint64_t now_ns = 0;
     for (uint32_t i = 0; i < 100000; i++) {
         now_ns += 10 * US;
-        fm_brief_ran(&brief, i % 9 == 0 ? 4000 * US : 10 * US, now_ns);
+        fm_brief_ran(&brief, i % 100 == 0 ? 4000 * US : 10 * US, now_ns);
         CHECK(fm_brief_may(&brief, now_ns));
     }
 }
 
-TEST(who_takes_long_again_and_again_runs_none_for_a_while)
+/* The share of its time that an event loop gives to a model which takes run_ns each. */
+static double share_of(uint64_t run_ns)
 {
     struct fm_brief brief = {0};
     uint64_t now_ns = 5;
-    uint32_t ran = 0;
-    while (fm_brief_may(&brief, now_ns)) {
-        fm_brief_ran(&brief, FM_BRIEF_OVERRUN_NS + 1, now_ns);
-        ran++;
+    uint64_t spent_ns = 0;
+    for (uint32_t i = 0; i < 10000; i++) {
+        if (fm_brief_may(&brief, now_ns)) {
+            now_ns += run_ns;
+            spent_ns += run_ns;
+            fm_brief_ran(&brief, run_ns, now_ns);
+        } else {
+            now_ns = brief.paused_until_ns;
+        }
     }
-    CHECK_UINT_EQ(ran, 5);
-    CHECK(!fm_brief_may(&brief, now_ns + FM_BRIEF_PAUSE_NS - 1));
-    CHECK(fm_brief_may(&brief, now_ns + FM_BRIEF_PAUSE_NS));
-    /* Then it is tried again, from the beginning. */
-    now_ns += FM_BRIEF_PAUSE_NS;
-    fm_brief_ran(&brief, 4000 * US, now_ns);
-    CHECK(fm_brief_may(&brief, now_ns));
+    return (double)spent_ns / (double)now_ns;
+}
+
+TEST(who_takes_long_costs_a_small_part_of_the_time)
+{
+    for (uint64_t run_ns = 2 * FM_BRIEF_OVERRUN_NS; run_ns < 2000000 * US; run_ns *= 3) {
+        CHECK(share_of(run_ns) < 0.06);
+    }
+    CHECK(share_of(FM_BRIEF_OVERRUN_NS) > 0.99);
+}
+
+TEST(after_the_pause_it_is_tried_again)
+{
+    struct fm_brief brief = {0};
+    fm_brief_ran(&brief, 500000 * US, 7);
+    CHECK(!fm_brief_may(&brief, 7 + 9000000 * US));
+    CHECK(fm_brief_may(&brief, 7 + 10000000 * US));
+    /* From the beginning: without debts. */
+    fm_brief_ran(&brief, 4000 * US, 7 + 10000000 * US);
+    CHECK(fm_brief_may(&brief, 7 + 10000000 * US));
+    /* Even hours are not made up for by days. */
+    fm_brief_ran(&brief, UINT64_C(3600000000) * US, 0);
+    CHECK(fm_brief_may(&brief, 60000000 * US));
 }
 
 TEST_MAIN()

@@ -5,6 +5,7 @@
 #include "host/pool/pool.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "core/util/assert.h"
 #include "core/util/error.h"
@@ -13,7 +14,7 @@
 #include "host/os/thread.h"
 #include "tests/harness/test.h"
 
-enum { COLUMNS = 4, CALLS = 400 };
+enum { COLUMNS = 4, CALLS = 400, RIG_ACCELERATORS_MAX = 8 };
 
 #define MS ((uint64_t)1000000)
 
@@ -26,6 +27,7 @@ struct rig {
     struct fm_condition condition;
     uint32_t done;
     uint32_t submitted;
+    uint64_t last_batch[RIG_ACCELERATORS_MAX]; /* of each: the number of its last one */
 };
 
 struct call {
@@ -48,7 +50,8 @@ struct rig_options {
     uint64_t slo_ns;
     uint64_t hang_ns;
     bool shares_threads;
-    bool quick; /* says the profile */
+    bool quick;    /* says the profile */
+    bool no_brief; /* batches on submitters' threads */
 };
 
 static _Thread_local bool is_submitter;
@@ -60,6 +63,15 @@ static void on_hang(void *context, const struct fm_pool_hang *hang)
     (void)context;
     CHECK(hang->over || (hang->ran_ns > 0 && strcmp(hang->model, "net") == 0));
     atomic_fetch_add(hang->over ? &returns_told : &hangs_told, 1);
+}
+
+/* Batches of an accelerator run in the order of their numbers. */
+static void on_run(void *context, const struct fm_pool_run *run)
+{
+    struct rig *rig = context;
+    CHECK(run->accelerator < RIG_ACCELERATORS_MAX);
+    CHECK(run->batch >= rig->last_batch[run->accelerator]);
+    rig->last_batch[run->accelerator] = run->batch;
 }
 
 static void rig_fail(const struct fm_error *error)
@@ -107,6 +119,9 @@ static void rig_open(struct rig *rig, const struct rig_options *options)
                                          .batch_max = 64,
                                          .hang_ns = options->hang_ns,
                                          .on_hang = on_hang,
+                                         .on_run = on_run,
+                                         .context = rig,
+                                         .brief = !options->no_brief,
                                          .submitter_count = 2};
     status = fm_profile_add_affine(&rig->profile, options->quick ? 100 : MS / 10,
                                    options->quick ? 1000 : MS, 64, &error);
@@ -739,16 +754,29 @@ static void check_done_here(struct rig *rig, uint32_t columns, uint32_t expected
     CHECK_UINT_EQ(here, expected);
 }
 
+/* Of all accelerators. */
+static uint64_t brief_count(const struct rig *rig, uint64_t *ret_batches)
+{
+    uint64_t brief = 0;
+    *ret_batches = 0;
+    for (uint32_t i = 0; i < fm_pool_accelerator_count(rig->pool); i++) {
+        struct fm_pool_accelerator_stats stats;
+        fm_pool_accelerator_stats(rig->pool, i, &stats);
+        brief += stats.brief;
+        *ret_batches += stats.batches;
+    }
+    return brief;
+}
+
 TEST(brief_batches_run_on_the_thread_that_brings_them)
 {
     struct rig rig;
+    uint64_t batches;
     rig_open(&rig, &(struct rig_options){
                        .backend = "identity", .accelerators = 2, .batch_max = 8, .quick = true});
     check_done_here(&rig, COLUMNS, 50, 20000 * MS);
-    struct fm_pool_accelerator_stats stats;
-    fm_pool_accelerator_stats(rig.pool, 0, &stats);
-    CHECK(stats.brief >= 50 && stats.brief <= stats.batches);
-    CHECK(!stats.busy && stats.idle_since_ns != 0);
+    CHECK_UINT_EQ(brief_count(&rig, &batches), 50);
+    CHECK(batches >= 50);
     rig_close(&rig);
 }
 
@@ -758,6 +786,14 @@ TEST(others_are_left_to_the_accelerators_threads)
     struct rig rig;
     /* By its profile it takes a millisecond. */
     rig_open(&rig, &(struct rig_options){.backend = "identity", .accelerators = 1, .batch_max = 8});
+    check_done_here(&rig, COLUMNS, 0, 50 * MS);
+    rig_close(&rig);
+    /* Nobody wants that. */
+    rig_open(&rig, &(struct rig_options){.backend = "identity",
+                                         .accelerators = 1,
+                                         .batch_max = 8,
+                                         .quick = true,
+                                         .no_brief = true});
     check_done_here(&rig, COLUMNS, 0, 50 * MS);
     rig_close(&rig);
     /* Its rows are large. */
@@ -837,7 +873,109 @@ TEST(brief_batches_and_others_share_accelerators)
         call_free(call);
     }
     CHECK_UINT_EQ(right, 2 * CALLS);
+    uint64_t batches;
+    uint64_t brief = brief_count(&rig, &batches);
+    printf("# of %u batches %u were brief\n", (unsigned)batches, (unsigned)brief);
+    CHECK(brief < batches);
     CHECK(fm_pool_model_remove(rig.pool, slow));
+    rig_close(&rig);
+}
+
+/* Submits what a backend takes `ms` for, and flushes. */
+struct dawdling {
+    struct rig *rig;
+    struct call call;
+    float ms;
+};
+
+static void dawdling_run(void *argument)
+{
+    struct dawdling *dawdling = argument;
+    call_make(&dawdling->call, dawdling->rig, 1, COLUMNS, 100000 + dawdling->ms);
+    CHECK_INT_EQ(fm_pool_submit(dawdling->rig->pool, 1, &dawdling->call.request), 0);
+    fm_pool_flush(dawdling->rig->pool, 1);
+}
+
+static void dawdling_open(struct rig *rig, uint64_t hang_ns)
+{
+    char path[4096];
+    const char *own = getenv("FERMATA_PLUGIN_PATH");
+    (void)snprintf(path, sizeof path, "%s:%s", own != NULL ? own : ".", getenv("FM_TEST_PLUGINS"));
+    CHECK_INT_EQ(setenv("FERMATA_PLUGIN_PATH", path, 1), 0);
+    rig_open(rig, &(struct rig_options){.backend = "dawdles",
+                                        .accelerators = 2,
+                                        .batch_max = 8,
+                                        .hang_ns = hang_ns,
+                                        .quick = true});
+}
+
+/* A loop that hangs in a brief batch holds up nobody else, and its request is answered. */
+TEST(a_brief_batch_that_hangs_is_given_up_as_any_other)
+{
+    static struct dawdling dawdling;
+    struct rig rig;
+    if (getenv("FM_TEST_PLUGINS") == NULL) {
+        TEST_SKIP("FM_TEST_PLUGINS is not set");
+    }
+    dawdling_open(&rig, 100 * MS);
+    check_done_here(&rig, COLUMNS, 1, 20000 * MS);
+    uint32_t told = atomic_load(&hangs_told);
+    uint32_t returned = atomic_load(&returns_told);
+    struct fm_thread thread = {0};
+    dawdling = (struct dawdling){.rig = &rig, .ms = 3000};
+    rig.submitted++;
+    CHECK_INT_EQ(fm_thread_start(&thread, "submitter", dawdling_run, &dawdling), 0);
+    wait_all(&rig);
+    CHECK_INT_EQ(dawdling.call.request.error.status, FM_EINTERNAL);
+    CHECK_UINT_EQ(atomic_load(&hangs_told), told + 1);
+    CHECK_UINT_EQ(atomic_load(&returns_told), returned);
+    /* Its thread is still in there: the other accelerator serves. */
+    struct call call;
+    call_make(&call, &rig, 3, COLUMNS, 5);
+    CHECK_INT_EQ(call_submit(&call), 0);
+    wait_all(&rig);
+    CHECK(is_answered(&call, COLUMNS));
+    CHECK_UINT_EQ(atomic_load(&returns_told), returned);
+    call_free(&call);
+    fm_thread_join(&thread);
+    wait_up(&rig);
+    /* It is up before that is told. */
+    uint64_t until_ns = fm_os_now_ns() + 20000 * MS;
+    while (atomic_load(&returns_told) == returned && fm_os_now_ns() < until_ns) {
+        fm_sleep_until(fm_os_now_ns() + MS);
+    }
+    CHECK_UINT_EQ(atomic_load(&returns_told), returned + 1);
+    call_make(&call, &rig, 3, COLUMNS, 6);
+    CHECK_INT_EQ(call_submit(&call), 0);
+    wait_all(&rig);
+    CHECK(is_answered(&call, COLUMNS));
+    call_free(&call);
+    call_free(&dawdling.call);
+    rig_close(&rig);
+}
+
+/* One that is slow, time and again, is left to the accelerators' threads. */
+TEST(who_is_not_brief_is_not_believed)
+{
+    struct rig rig;
+    if (getenv("FM_TEST_PLUGINS") == NULL) {
+        TEST_SKIP("FM_TEST_PLUGINS is not set");
+    }
+    dawdling_open(&rig, 0);
+    is_submitter = true;
+    uint32_t here = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        struct call call;
+        call_make(&call, &rig, 1, COLUMNS, 100010);
+        CHECK_INT_EQ(call_submit(&call), 0);
+        wait_all(&rig);
+        here += call.here ? 1 : 0;
+        CHECK_INT_EQ(call.request.error.status, 0);
+        call_free(&call);
+    }
+    is_submitter = false;
+    /* Of a second, 20 ms and what the last one takes beyond. */
+    CHECK(here >= 1 && here <= 6);
     rig_close(&rig);
 }
 
