@@ -4,7 +4,7 @@
  *
  * Owns: one ring for each writing thread, of fixed size. Does not own: clocks, names of models and
  * accelerators (spans hold numbers), how it is drawn (engines/serve/debug_trace). Thread rule: a
- * ring is written by one thread, without locks and without waiting; any thread reads it meanwhile
+ * ring is written by one thread at a time, without locks and without waiting; any thread reads it meanwhile
  * and gets whole spans only.
  *
  * HOW IT WORKS. Each slot has a number that its writer makes odd before and even after it writes
@@ -83,7 +83,7 @@ static inline bool fm_timeline_samples(const struct fm_timeline *timeline, uint6
     return timeline->sample_every > 0 && request % timeline->sample_every == 0;
 }
 
-/* By the ring's one writer. About 10 ns. */
+/* By the ring's writer, one at a time. About 10 ns. */
 void fm_timeline_put(struct fm_timeline *timeline, uint32_t ring, const struct fm_span *span);
 
 /*

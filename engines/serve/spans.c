@@ -2,7 +2,8 @@
  * What the timeline is told of accelerators: batches, their windows, rests; and the names of models
  * in it. See serve_internal.h.
  *
- * Rings, each with one writer: the loops', the observer's, then one for each thread of the pool.
+ * Rings, each with one writer at a time: the loops', the observer's, then one for each worker of
+ * the pool.
  */
 #include <string.h>
 

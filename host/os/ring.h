@@ -3,7 +3,7 @@
  *
  * Owns: the memory of its items, which have one size and are copied in and out. Does not own:
  * waiting; who finds it empty or full goes and does something else, or parks (parker.h). Thread
- * rule: one thread puts, one thread takes; creation and destruction have the ring to themselves.
+ * rule: one thread at a time puts, one takes; creation and destruction have the ring to themselves.
  *
  * HOW IT WORKS. A power of two of items in a circle; each side writes one counter and keeps a copy
  * of the other side's, which it reads again only when the copy leaves it nothing to do (Lamport

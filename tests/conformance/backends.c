@@ -82,6 +82,14 @@ static void life_cycle(const struct fm_subject *subject)
         CHECK_INT_EQ(info.output_count, 1);
         CHECK_INT_EQ(info.batch_dimension, 1);
         CHECK(info.platform != NULL);
+        /* A host that knows less gets no more than it asks for. */
+        struct fm_model_info older = {.struct_size = offsetof(struct fm_model_info, never_waits),
+                                      .never_waits = 77,
+                                      .reserved = 78};
+        CHECK_INT_EQ(backend->model_info(model, &older), 0);
+        CHECK_UINT_EQ(older.input_count, 1);
+        CHECK_UINT_EQ(older.never_waits, 77);
+        CHECK_UINT_EQ(older.reserved, 78);
         (void)backend->model_memory(model);
         CHECK_INT_EQ(backend->instance_create(model, NULL, 0, &instances[0], NULL), 0);
         CHECK_INT_EQ(backend->instance_create(model, NULL, 0, &instances[1], NULL), 0);

@@ -294,6 +294,22 @@ TEST(settings_that_work)
     }
 }
 
+/* That its time is bounded only its owner can know. */
+TEST(a_model_never_waits_if_its_owner_says_so)
+{
+    static const char *const says[] = {"brief", "true", NULL};
+    static const char *const says_nothing[] = {NULL};
+    const char *path = identity_file();
+    struct fm_model *model = NULL;
+    CHECK(path != NULL);
+    CHECK_INT_EQ(load(path, says, &model, NULL), 0);
+    CHECK(fm_model_never_waits(model));
+    fm_model_free(model);
+    CHECK_INT_EQ(load(path, says_nothing, &model, NULL), 0);
+    CHECK(!fm_model_never_waits(model));
+    fm_model_free(model);
+}
+
 TEST(settings_that_do_not)
 {
     static const struct {
@@ -305,6 +321,8 @@ TEST(settings_that_do_not)
         {{"spinning", "perhaps", NULL}, "true or false"},
         {{"graph_optimization", "most", NULL}, "disabled, basic, extended or all"},
         {{"execution_mode", "random", NULL}, "sequential or parallel"},
+        {{"brief", "perhaps", NULL}, "true or false"},
+        {{"brief", "true", "threads", "2", NULL}, "but this one has several"},
         {{"arena_extend", "double", NULL}, "power_of_two or same_as_requested"},
         {{"arena_extend", "power_of_two", "arena", "off", NULL}, "remove one"},
         {{"free_dimension.batch", "-1", NULL}, "a positive number"},
