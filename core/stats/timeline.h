@@ -4,8 +4,8 @@
  *
  * Owns: one ring for each writing thread, of fixed size. Does not own: clocks, names of models and
  * accelerators (spans hold numbers), how it is drawn (engines/serve/debug_trace). Thread rule: a
- * ring is written by one thread at a time, without locks and without waiting; any thread reads it meanwhile
- * and gets whole spans only.
+ * ring is written by one thread at a time, without locks and without waiting; any thread reads it
+ * meanwhile and gets whole spans only.
  *
  * HOW IT WORKS. Each slot has a number that its writer makes odd before and even after it writes
  * the words; a reader that sees an odd number, or another one afterwards, leaves the span out. The
