@@ -328,10 +328,13 @@ static int stream_read(struct decoder *decoder, const void *data, size_t size)
     struct fm_protobuf_field inner = {.data = (const uint8_t *)""};
     int more;
     while ((more = fm_protobuf_next(&reader, &field)) == 1) {
-        if (field.number == STREAM_ERROR && field.size > 0) {
+        if (field.number == STREAM_ERROR) {
             int status = string_set(decoder, &field, &answer->error_text);
             if (status != 0) {
                 return status;
+            }
+            if (field.size == 0) {
+                answer->error_text = NULL; /* none, also if there was one before: the last counts */
             }
         } else if (field.number == STREAM_ANSWER) {
             inner = field;
