@@ -5,14 +5,12 @@
  * HOW IT WORKS. A submitter flushes, and the scheduler says on its thread what starts. A brief
  * batch whose accelerator's thread sleeps goes into the mail like any other, but wakes nobody:
  * after the flush the submitter visits the worker, takes its place (`hold`) and does what its
- * thread would have done: runs what is in the mail, reports it, and what that starts. Whatever
- * stands against it
- * - somebody has the place, something in the mail is not brief, the turn's time is over - it wakes
+ * thread would have done: runs what is in the mail, reports it, and what that starts. Where
+ * somebody has the place, something in the mail is not brief, or the turn's time is over, it wakes
  * the thread after all. A place is had only while its mail is run, so a run that does not come back
- * keeps nobody but its own loop and accelerator; batches that wait for that loop's visit are found
- * by the watch (watch.c).
+ * holds up nobody but its own loop and accelerator; batches that wait for that loop's visit are
+ * found by the watch (watch.c).
  */
-#include "core/util/assert.h"
 #include "host/os/os.h"
 #include "host/pool/pool_internal.h"
 
@@ -103,7 +101,8 @@ static struct fm_pool_batch *mail_take(struct fm_pool_worker *worker)
             return NULL;
         }
     }
-    /* Only who has the place takes; others put on top, and then it is looked at again. */
+    /* Only who has the place takes. Whoever has put something on top meanwhile: its thread shall.
+     */
     if (last == NULL ||
         !atomic_compare_exchange_strong_explicit(&worker->mail, &last, NULL, memory_order_acquire,
                                                  memory_order_relaxed)) {
