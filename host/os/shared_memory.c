@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/util/error.h"
@@ -46,10 +47,10 @@ static bool mend(uintptr_t address)
         }
         uintptr_t page = address - address % page_size;
         atomic_store_explicit(&guard->broken, true, memory_order_relaxed);
-        /* An address that is known as a number only. */
-        void *from = (void *)page; /* NOLINT(performance-no-int-to-ptr) */
-        return mmap(from, end - page, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == from;
+        /* Others may read the pages meanwhile: the kernel changes them at once. mmap() itself would
+         * be a write to ThreadSanitizer, and a race. */
+        return syscall(SYS_mmap, page, end - page, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (long)page;
     }
     return false;
 }
