@@ -11,7 +11,6 @@
 
 #include "host/os/thread.h"
 
-#define MAIN_STACK_MIN  ((rlim_t)FM_THREAD_STACK_MIN)
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20)
 
 /* As many as the machine's owner lets us have: the usual limit is for programs that still call
@@ -65,7 +64,7 @@ int fm_process_run(int (*run)(void *argument), void *argument)
     struct rlimit limit;
     struct call call = {.run = run, .argument = argument};
     struct fm_thread thread = {0};
-    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= MAIN_STACK_MIN ||
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= FM_THREAD_STACK_MIN ||
         fm_thread_start(&thread, "fermata", call_main, &call) != 0) {
         return run(argument);
     }

@@ -103,6 +103,10 @@ def a_loop_runs_brief_batches_itself():
     for _ in range(5):
         server.infer("second", ROW)
     assert brief() == before, "what waits is not brief"
+    with Server(repo, "--no-brief-batches", "--model", "echo") as one:
+        for _ in range(20):
+            one.infer("echo", ROW)
+        assert value(prometheus_text.parse(page(one)), "fermata_accelerator_brief_batches_total") == 0
 
 
 @test
