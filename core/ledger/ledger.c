@@ -6,11 +6,29 @@
 #include <string.h>
 
 #include "core/util/assert.h"
+#include "core/util/id_heap.h"
 #include "core/util/memory.h"
+
+#define LEASES FM_LEDGER_LEASES_OF_ONE_MAX
+#define NONE   UINT32_MAX
 
 struct segment {
     struct fm_ledger_segment record;
-    uint64_t claimed; /* shards handed out at least once; the others exist only here */
+    uint64_t next_row; /* from here to the end nobody has claimed */
+};
+
+/* An unfinished shard. Its id is its index; ids are used again. */
+struct record {
+    struct fm_shard shard;
+    struct fm_lease leases[LEASES];
+    uint32_t lease_count;
+    uint64_t not_before_ns; /* READY: not handed out before */
+};
+
+/* Where a number's record is; sorted by number. */
+struct entry {
+    uint64_t number;
+    uint32_t id;
 };
 
 struct fm_ledger {
@@ -18,16 +36,26 @@ struct fm_ledger {
     struct segment *segments;
     size_t segment_count;
     size_t segment_capacity;
-    struct fm_shard *open; /* by first_row; READY or LEASED */
-    size_t open_count;
-    size_t open_capacity;
-    uint32_t leased_count;
+    size_t segment_next; /* those before have nothing unclaimed */
+    struct record *records;
+    uint32_t *free_ids;
+    struct entry *entries;
+    uint32_t capacity; /* of the three */
+    uint32_t free_count;
+    uint32_t open_count;
+    struct fm_id_heap ready;     /* record ids by first row */
+    struct fm_id_heap delayed;   /* READY, but not yet: by not_before_ns */
+    struct fm_id_heap deadlines; /* LEASES * id + lease, by deadline */
+    uint32_t lease_count;
     struct fm_row_ranges done;
     struct fm_row_ranges dead;
     uint64_t row_count;
+    uint64_t rows_unclaimed;
     uint64_t next_number;
     uint64_t rows_out;
     uint64_t dead_letters;
+    bool closed;
+    bool paused;
     struct fm_ledger_stats stats;
 };
 
@@ -39,12 +67,18 @@ const char *fm_shard_state_name(enum fm_shard_state state)
 
 int fm_ledger_create(const struct fm_ledger_options *options, struct fm_ledger **ret_ledger)
 {
+    FM_ASSERT(options->leases_max > 0);
     struct fm_ledger *ledger = fm_alloc_zero(1, sizeof(*ledger));
     if (ledger == NULL) {
         return FM_ENOMEM;
     }
-    FM_ASSERT(options->leases_max > 0);
     ledger->options = *options;
+    if (fm_id_heap_init(&ledger->ready, 0, NULL) != 0 ||
+        fm_id_heap_init(&ledger->delayed, 0, NULL) != 0 ||
+        fm_id_heap_init(&ledger->deadlines, 0, NULL) != 0) {
+        fm_ledger_destroy(ledger);
+        return FM_ENOMEM;
+    }
     *ret_ledger = ledger;
     return 0;
 }
@@ -54,30 +88,23 @@ void fm_ledger_destroy(struct fm_ledger *ledger)
     if (ledger == NULL) {
         return;
     }
+    fm_id_heap_deinit(&ledger->ready);
+    fm_id_heap_deinit(&ledger->delayed);
+    fm_id_heap_deinit(&ledger->deadlines);
     fm_row_ranges_deinit(&ledger->done);
     fm_row_ranges_deinit(&ledger->dead);
-    fm_free(ledger->open);
+    fm_free(ledger->records);
+    fm_free(ledger->free_ids);
+    fm_free(ledger->entries);
     fm_free(ledger->segments);
     fm_free(ledger);
 }
 
 /* --- Segments --- */
 
-static uint64_t segment_shard_count(const struct fm_ledger_segment *segment)
+static uint64_t segment_end(const struct segment *segment)
 {
-    return (segment->row_count - 1) / segment->shard_rows + 1;
-}
-
-static struct fm_shard segment_shard(const struct fm_ledger_segment *segment, uint64_t index)
-{
-    uint64_t offset = index * segment->shard_rows;
-    uint64_t left = segment->row_count - offset;
-    return (struct fm_shard){
-        .number = segment->first_number + index,
-        .first_row = segment->first_row + offset,
-        .row_count = left < segment->shard_rows ? left : segment->shard_rows,
-        .state = FM_SHARD_READY,
-    };
+    return segment->record.first_row + segment->record.row_count;
 }
 
 static int segment_append(struct fm_ledger *ledger, const struct fm_ledger_segment *record)
@@ -91,22 +118,21 @@ static int segment_append(struct fm_ledger *ledger, const struct fm_ledger_segme
         ledger->segments = grown;
         ledger->segment_capacity = capacity;
     }
-    ledger->segments[ledger->segment_count++] = (struct segment){.record = *record};
+    ledger->segments[ledger->segment_count++] =
+        (struct segment){.record = *record, .next_row = record->first_row};
     ledger->row_count += record->row_count;
-    ledger->next_number = record->first_number + segment_shard_count(record);
+    ledger->rows_unclaimed += record->row_count;
     return 0;
 }
 
-int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t shard_rows,
+int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t grain_rows,
                        struct fm_ledger_segment *ret_segment)
 {
-    if (row_count == 0 || shard_rows == 0 || ledger->row_count + row_count < row_count) {
+    if (row_count == 0 || grain_rows == 0 || ledger->row_count + row_count < row_count) {
         return FM_EINVAL;
     }
-    struct fm_ledger_segment record = {.first_row = ledger->row_count,
-                                       .row_count = row_count,
-                                       .shard_rows = shard_rows,
-                                       .first_number = ledger->next_number};
+    struct fm_ledger_segment record = {
+        .first_row = ledger->row_count, .row_count = row_count, .grain_rows = grain_rows};
     int status = segment_append(ledger, &record);
     if (status == 0) {
         *ret_segment = record;
@@ -116,25 +142,47 @@ int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t sh
 
 int fm_ledger_restore_segment(struct fm_ledger *ledger, const struct fm_ledger_segment *segment)
 {
-    if (segment->row_count == 0 || segment->shard_rows == 0 ||
+    if (segment->row_count == 0 || segment->grain_rows == 0 ||
         segment->first_row != ledger->row_count ||
-        segment->first_row + segment->row_count < segment->row_count ||
-        segment->first_number < ledger->next_number) {
+        segment->first_row + segment->row_count < segment->row_count) {
         return FM_ECORRUPT;
     }
     return segment_append(ledger, segment);
 }
 
-/* --- Open shards --- */
-
-/* Index of the first open shard at or behind `row`. */
-static size_t open_find(const struct fm_ledger *ledger, uint64_t row)
+void fm_ledger_close(struct fm_ledger *ledger, bool closed)
 {
-    size_t low = 0;
-    size_t high = ledger->open_count;
+    ledger->closed = closed;
+}
+
+void fm_ledger_pause(struct fm_ledger *ledger, bool paused)
+{
+    ledger->paused = paused;
+}
+
+/* The first segment with rows that nobody has claimed; NULL: none. */
+static struct segment *segment_open(struct fm_ledger *ledger)
+{
+    while (ledger->segment_next < ledger->segment_count) {
+        struct segment *segment = &ledger->segments[ledger->segment_next];
+        if (segment->next_row < segment_end(segment)) {
+            return segment;
+        }
+        ledger->segment_next++;
+    }
+    return NULL;
+}
+
+/* --- Records --- */
+
+/* Where `number` is, or would be. */
+static uint32_t entry_find(const struct fm_ledger *ledger, uint64_t number)
+{
+    uint32_t low = 0;
+    uint32_t high = ledger->open_count;
     while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (ledger->open[middle].first_row >= row) {
+        uint32_t middle = low + (high - low) / 2;
+        if (ledger->entries[middle].number >= number) {
             high = middle;
         } else {
             low = middle + 1;
@@ -143,145 +191,356 @@ static size_t open_find(const struct fm_ledger *ledger, uint64_t row)
     return low;
 }
 
-static int open_reserve(struct fm_ledger *ledger)
+static struct record *record_find(const struct fm_ledger *ledger, uint64_t number)
 {
-    if (ledger->open_count < ledger->open_capacity) {
+    uint32_t at = entry_find(ledger, number);
+    return at < ledger->open_count && ledger->entries[at].number == number
+               ? &ledger->records[ledger->entries[at].id]
+               : NULL;
+}
+
+/* Room for so many more records. */
+static int records_reserve(struct fm_ledger *ledger, uint32_t more)
+{
+    if (ledger->free_count >= more) {
         return 0;
     }
-    size_t capacity = ledger->open_capacity == 0 ? 16 : ledger->open_capacity * 2;
-    struct fm_shard *grown = fm_realloc(ledger->open, capacity * sizeof(*grown));
-    if (grown == NULL) {
+    if (ledger->capacity > UINT32_MAX / 4 / LEASES) {
         return FM_ENOMEM;
     }
-    ledger->open = grown;
-    ledger->open_capacity = capacity;
+    uint32_t capacity = ledger->capacity == 0 ? 16 : ledger->capacity * 2;
+    /* Each of them may keep its growth when a later one fails: `capacity` counts when all have
+     * grown. */
+    struct record *records = fm_realloc(ledger->records, capacity * sizeof(*records));
+    if (records == NULL) {
+        return FM_ENOMEM;
+    }
+    ledger->records = records;
+    uint32_t *free_ids = fm_realloc(ledger->free_ids, capacity * sizeof(*free_ids));
+    if (free_ids == NULL) {
+        return FM_ENOMEM;
+    }
+    ledger->free_ids = free_ids;
+    struct entry *entries = fm_realloc(ledger->entries, capacity * sizeof(*entries));
+    if (entries == NULL) {
+        return FM_ENOMEM;
+    }
+    ledger->entries = entries;
+    if ((ledger->ready.bound < capacity && fm_id_heap_grow(&ledger->ready, capacity) != 0) ||
+        (ledger->delayed.bound < capacity && fm_id_heap_grow(&ledger->delayed, capacity) != 0) ||
+        (ledger->deadlines.bound < capacity * LEASES &&
+         fm_id_heap_grow(&ledger->deadlines, capacity * LEASES) != 0)) {
+        return FM_ENOMEM;
+    }
+    for (uint32_t id = capacity; id-- > ledger->capacity;) {
+        free_ids[ledger->free_count++] = id;
+    }
+    ledger->capacity = capacity;
     return 0;
 }
 
-static struct fm_shard *open_insert(struct fm_ledger *ledger, const struct fm_shard *shard)
+static uint32_t record_id(const struct fm_ledger *ledger, const struct record *record)
 {
-    FM_ASSERT(ledger->open_count < ledger->open_capacity);
-    size_t at = open_find(ledger, shard->first_row);
-    memmove(ledger->open + at + 1, ledger->open + at,
-            (ledger->open_count - at) * sizeof(*ledger->open));
-    ledger->open[at] = *shard;
+    return (uint32_t)(record - ledger->records);
+}
+
+static void ready_push(struct fm_ledger *ledger, struct record *record)
+{
+    uint32_t id = record_id(ledger, record);
+    if (record->not_before_ns > 0) {
+        fm_id_heap_set(&ledger->delayed, id, record->not_before_ns);
+    } else {
+        fm_id_heap_set(&ledger->ready, id, record->shard.first_row);
+    }
+}
+
+/* A READY shard gets its record. There must be room. */
+static struct record *record_add(struct fm_ledger *ledger, const struct fm_shard *shard)
+{
+    FM_ASSERT(ledger->free_count > 0);
+    uint32_t id = ledger->free_ids[--ledger->free_count];
+    uint32_t at = entry_find(ledger, shard->number);
+    struct record *record = &ledger->records[id];
+    *record = (struct record){.shard = *shard};
+    memmove(ledger->entries + at + 1, ledger->entries + at,
+            (ledger->open_count - at) * sizeof(*ledger->entries));
+    ledger->entries[at] = (struct entry){.number = shard->number, .id = id};
     ledger->open_count++;
-    return &ledger->open[at];
+    if (shard->number >= ledger->next_number) {
+        ledger->next_number = shard->number + 1;
+    }
+    ready_push(ledger, record);
+    return record;
 }
 
-static void open_remove(struct fm_ledger *ledger, const struct fm_shard *shard)
+static void record_remove(struct fm_ledger *ledger, const struct record *record)
 {
-    size_t at = (size_t)(shard - ledger->open);
-    memmove(ledger->open + at, ledger->open + at + 1,
-            (ledger->open_count - at - 1) * sizeof(*ledger->open));
+    uint32_t at = entry_find(ledger, record->shard.number);
+    memmove(ledger->entries + at, ledger->entries + at + 1,
+            (ledger->open_count - at - 1) * sizeof(*ledger->entries));
     ledger->open_count--;
+    ledger->free_ids[ledger->free_count++] = record_id(ledger, record);
 }
 
-/* The shard when it is leased to `owner` in `epoch`, else NULL and counted. */
-static struct fm_shard *lease_find(struct fm_ledger *ledger, uint64_t number, uint64_t owner,
-                                   uint64_t epoch)
+/* --- Leases --- */
+
+static uint64_t after(uint64_t now_ns, uint64_t delay_ns)
 {
-    for (size_t i = 0; i < ledger->open_count; i++) {
-        struct fm_shard *shard = &ledger->open[i];
-        if (shard->number == number) {
-            if (shard->state == FM_SHARD_LEASED && shard->owner == owner && shard->epoch == epoch) {
-                return shard;
-            }
-            break;
+    return now_ns > UINT64_MAX - delay_ns ? UINT64_MAX : now_ns + delay_ns;
+}
+
+static uint64_t lease_deadline(const struct fm_ledger *ledger, uint64_t now_ns)
+{
+    uint64_t lease_ns = ledger->options.lease_ns;
+    return lease_ns == 0 ? UINT64_MAX : after(now_ns, lease_ns);
+}
+
+/* Takes a READY shard out of its queue, as LEASED without a lease yet; or gives it back there. The
+ * one place where an unfinished shard changes between the two. */
+static void record_change_state(struct fm_ledger *ledger, struct record *record,
+                                enum fm_shard_state state)
+{
+    uint32_t id = record_id(ledger, record);
+    FM_ASSERT(record->lease_count == 0 && record->shard.state != state);
+    record->shard.state = state;
+    if (state == FM_SHARD_READY) {
+        record->shard.deadline_ns = 0;
+        ready_push(ledger, record);
+    } else if (fm_id_heap_holds(&ledger->ready, id)) {
+        fm_id_heap_remove(&ledger->ready, id);
+    } else {
+        fm_id_heap_remove(&ledger->delayed, id);
+    }
+}
+
+static void lease_add(struct fm_ledger *ledger, struct record *record, const struct fm_lease *lease)
+{
+    FM_ASSERT(record->lease_count < LEASES);
+    uint32_t index = record->lease_count++;
+    record->leases[index] = *lease;
+    record->shard.owner = lease->owner;
+    record->shard.epoch = lease->epoch;
+    record->shard.deadline_ns = lease->deadline_ns;
+    fm_id_heap_set(&ledger->deadlines, record_id(ledger, record) * LEASES + index,
+                   lease->deadline_ns);
+    ledger->lease_count++;
+}
+
+/* The others move up. The shard shows the newest that is left. */
+static void lease_remove(struct fm_ledger *ledger, struct record *record, uint32_t index)
+{
+    uint32_t first = record_id(ledger, record) * LEASES;
+    FM_ASSERT(index < record->lease_count);
+    for (uint32_t i = index; i + 1 < record->lease_count; i++) {
+        record->leases[i] = record->leases[i + 1];
+        fm_id_heap_set(&ledger->deadlines, first + i, record->leases[i].deadline_ns);
+    }
+    fm_id_heap_remove(&ledger->deadlines, first + --record->lease_count);
+    ledger->lease_count--;
+    if (record->lease_count > 0) {
+        const struct fm_lease *newest = &record->leases[record->lease_count - 1];
+        record->shard.owner = newest->owner;
+        record->shard.deadline_ns = newest->deadline_ns;
+    }
+}
+
+/* The record, and which of its leases it is; NULL when the lease is not there any more: counted. */
+static struct record *lease_find(struct fm_ledger *ledger, uint64_t number, uint64_t owner,
+                                 uint64_t epoch, uint32_t *ret_index)
+{
+    struct record *record = record_find(ledger, number);
+    for (uint32_t i = 0; record != NULL && i < record->lease_count; i++) {
+        if (record->leases[i].owner == owner && record->leases[i].epoch == epoch) {
+            *ret_index = i;
+            return record;
         }
     }
     ledger->stats.stale++;
     return NULL;
 }
 
-static uint64_t lease_deadline(const struct fm_ledger *ledger, uint64_t now_ns)
+/* The shard is over: its record goes, and every lease of it. */
+static void record_end(struct fm_ledger *ledger, struct record *record)
 {
-    uint64_t lease_ns = ledger->options.lease_ns;
-    return lease_ns == 0 || now_ns > UINT64_MAX - lease_ns ? UINT64_MAX : now_ns + lease_ns;
+    while (record->lease_count > 0) {
+        lease_remove(ledger, record, record->lease_count - 1);
+    }
+    record_remove(ledger, record);
 }
 
-/* The one place where an open shard changes state. */
-static void shard_change_state(struct fm_ledger *ledger, struct fm_shard *shard,
-                               enum fm_shard_state state)
+/* --- Failures --- */
+
+/* A budget is used up, and there is nothing left to cut. */
+static bool is_condemned(const struct fm_ledger *ledger, const struct fm_shard *shard,
+                         uint32_t beyond)
 {
-    FM_ASSERT(shard->state == FM_SHARD_READY ? state == FM_SHARD_LEASED
-                                             : shard->state == FM_SHARD_LEASED);
-    if (shard->state == FM_SHARD_LEASED) {
-        ledger->leased_count--;
+    bool condemned = false;
+    for (int kind = 0; kind < FM_SHARD_FAILURE_COUNT_; kind++) {
+        uint32_t most = ledger->options.attempts_max[kind];
+        condemned = condemned || (most > 0 && shard->failures[kind] >= most + beyond);
     }
-    shard->state = state;
-    switch (state) {
-    case FM_SHARD_LEASED:
-        ledger->leased_count++;
-        break;
-    case FM_SHARD_READY:
-        shard->deadline_ns = 0;
-        break;
-    case FM_SHARD_DONE:
-    case FM_SHARD_DEAD:
-        open_remove(ledger, shard);
-        break;
-    case FM_SHARD_STATE_COUNT_:
-    default:
-        FM_ASSERT(false);
+    return condemned && shard->row_count == 1;
+}
+
+static uint64_t backoff(const struct fm_ledger *ledger, const struct fm_shard *shard)
+{
+    uint64_t delay_ns = ledger->options.backoff_ns;
+    uint32_t failures = shard->failures[0] + shard->failures[1];
+    for (uint32_t i = 1; i < failures && delay_ns < ledger->options.backoff_max_ns; i++) {
+        delay_ns *= 2;
+    }
+    return delay_ns < ledger->options.backoff_max_ns ? delay_ns : ledger->options.backoff_max_ns;
+}
+
+/* The halves start so that the next failure of a half that is to blame cuts it again at once. A
+ * lost worker says little about the rows: half of that budget comes back. */
+static uint32_t failures_of_half(const struct fm_ledger *ledger, enum fm_shard_failure kind)
+{
+    uint32_t most = ledger->options.attempts_max[kind];
+    return kind == FM_SHARD_FAILURE_DATA ? most - 1 : most / 2;
+}
+
+/* The lease is gone and the failure counted: READY again, cut in two, or DEAD. Without memory
+ * nothing is cut or buried: the next failure tries again. */
+static void failure_settle(struct fm_ledger *ledger, uint64_t now_ns, struct record *record,
+                           enum fm_shard_failure kind, struct fm_ledger_outcome *outcome)
+{
+    struct fm_shard *shard = &record->shard;
+    uint32_t most = ledger->options.attempts_max[kind];
+    uint64_t delay_ns = backoff(ledger, shard);
+    record->not_before_ns = delay_ns > 0 ? after(now_ns, delay_ns) : 0;
+    if (is_condemned(ledger, shard, FM_LEDGER_CONDEMNED_ATTEMPTS) &&
+        fm_row_ranges_add(&ledger->dead, shard->first_row, 1) == 0) {
+        shard->state = FM_SHARD_DEAD;
+        outcome->shard = *shard;
+        record_end(ledger, record);
+        return;
+    }
+    if (most > 0 && shard->failures[kind] >= most && shard->row_count > 1 &&
+        records_reserve(ledger, 1) == 0) {
+        record = record_find(ledger, outcome->shard.number); /* they may have moved */
+        shard = &record->shard;
+        shard->failures[kind] = failures_of_half(ledger, kind);
+        struct fm_shard half = *shard;
+        shard->row_count /= 2;
+        half.first_row += shard->row_count;
+        half.row_count -= shard->row_count;
+        half.number = ledger->next_number;
+        half.state = FM_SHARD_READY;
+        half.owner = 0;
+        half.epoch = 0;
+        half.deadline_ns = 0;
+        half.condemned = is_condemned(ledger, &half, 0);
+        (void)record_add(ledger, &half);
+        outcome->half = half;
+        ledger->stats.splits++;
+    }
+    shard->condemned = is_condemned(ledger, shard, 0);
+    record_change_state(ledger, record, FM_SHARD_READY);
+    outcome->shard = *shard;
+}
+
+static void lease_fail(struct fm_ledger *ledger, uint64_t now_ns, struct record *record,
+                       uint32_t index, enum fm_shard_failure kind,
+                       struct fm_ledger_outcome *outcome)
+{
+    *outcome = (struct fm_ledger_outcome){.owner = record->leases[index].owner,
+                                          .epoch = record->leases[index].epoch};
+    lease_remove(ledger, record, index);
+    record->shard.failures[kind]++;
+    ledger->stats.failures[kind]++;
+    outcome->shard = record->shard;
+    if (record->lease_count == 0) {
+        failure_settle(ledger, now_ns, record, kind, outcome);
     }
 }
 
 /* --- Restoring --- */
 
-/* Notes that a shard of a segment was claimed. Its own boundaries, or a prefix of them, must be the
- * shard's. */
-static int segment_mark(struct fm_ledger *ledger, const struct fm_shard *shard)
+static int cursor_move(struct fm_ledger *ledger, const struct fm_shard *shard)
 {
-    for (size_t i = 0; i < ledger->segment_count; i++) {
-        struct segment *segment = &ledger->segments[i];
-        uint64_t count = segment_shard_count(&segment->record);
-        if (shard->number < segment->record.first_number ||
-            shard->number - segment->record.first_number >= count) {
-            continue;
+    size_t low = 0;
+    size_t high = ledger->segment_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (segment_end(&ledger->segments[middle]) > shard->first_row) {
+            high = middle;
+        } else {
+            low = middle + 1;
         }
-        uint64_t index = shard->number - segment->record.first_number;
-        struct fm_shard own = segment_shard(&segment->record, index);
-        if (shard->first_row != own.first_row || shard->row_count > own.row_count) {
-            return FM_ECORRUPT;
-        }
-        segment->claimed = index + 1 > segment->claimed ? index + 1 : segment->claimed;
-        return 0;
     }
-    return 0; /* split off: numbered between or behind the segments */
-}
-
-int fm_ledger_restore_shard(struct fm_ledger *ledger, const struct fm_shard *shard)
-{
-    if (shard->row_count == 0 || shard->first_row + shard->row_count < shard->row_count ||
-        shard->first_row + shard->row_count > ledger->row_count) {
+    uint64_t end = shard->first_row + shard->row_count;
+    if (low == ledger->segment_count || end > segment_end(&ledger->segments[low])) {
         return FM_ECORRUPT;
     }
-    int status = segment_mark(ledger, shard);
+    struct segment *segment = &ledger->segments[low];
+    if (end > segment->next_row) {
+        ledger->rows_unclaimed -= end - segment->next_row;
+        segment->next_row = end;
+    }
+    return 0;
+}
+
+static int restore_done(struct fm_ledger *ledger, const struct fm_shard *shard)
+{
+    if (shard->rows_out > shard->row_count ||
+        shard->rows_out + shard->dead_letters != shard->row_count) {
+        return FM_ECORRUPT;
+    }
+    int status = fm_row_ranges_add(&ledger->done, shard->first_row, shard->row_count);
+    if (status == 0) {
+        ledger->rows_out += shard->rows_out;
+        ledger->dead_letters += shard->dead_letters;
+    }
+    return status;
+}
+
+static int restore_open(struct fm_ledger *ledger, uint64_t now_ns, const struct fm_shard *shard)
+{
+    uint32_t at = entry_find(ledger, shard->number);
+    if (at < ledger->open_count && ledger->entries[at].number == shard->number) {
+        return FM_ECORRUPT;
+    }
+    int status = records_reserve(ledger, 1);
+    if (status != 0) {
+        return status;
+    }
+    struct fm_shard ready = *shard;
+    ready.state = FM_SHARD_READY;
+    ready.deadline_ns = 0;
+    ready.condemned = is_condemned(ledger, &ready, 0);
+    struct record *record = record_add(ledger, &ready);
+    if (shard->state == FM_SHARD_LEASED) {
+        struct fm_lease lease = {.owner = shard->owner,
+                                 .epoch = shard->epoch,
+                                 .granted_ns = now_ns,
+                                 .deadline_ns = lease_deadline(ledger, now_ns)};
+        record_change_state(ledger, record, FM_SHARD_LEASED);
+        lease_add(ledger, record, &lease);
+    }
+    return 0;
+}
+
+int fm_ledger_restore_shard(struct fm_ledger *ledger, uint64_t now_ns, const struct fm_shard *shard)
+{
+    if (shard->row_count == 0 || shard->first_row + shard->row_count < shard->row_count ||
+        shard->number == UINT64_MAX) {
+        return FM_ECORRUPT;
+    }
+    int status = cursor_move(ledger, shard);
     if (status != 0) {
         return status;
     }
     switch (shard->state) {
     case FM_SHARD_DONE:
-        if (shard->rows_out + shard->dead_letters != shard->row_count) {
-            return FM_ECORRUPT;
-        }
-        status = fm_row_ranges_add(&ledger->done, shard->first_row, shard->row_count);
-        if (status == 0) {
-            ledger->rows_out += shard->rows_out;
-            ledger->dead_letters += shard->dead_letters;
-        }
+        status = restore_done(ledger, shard);
         break;
     case FM_SHARD_DEAD:
         status = fm_row_ranges_add(&ledger->dead, shard->first_row, shard->row_count);
         break;
     case FM_SHARD_READY:
     case FM_SHARD_LEASED:
-        status = open_reserve(ledger);
-        if (status == 0) {
-            (void)open_insert(ledger, shard);
-            ledger->leased_count += shard->state == FM_SHARD_LEASED ? 1 : 0;
-        }
+        status = restore_open(ledger, now_ns, shard);
         break;
     case FM_SHARD_STATE_COUNT_:
     default:
@@ -293,160 +552,227 @@ int fm_ledger_restore_shard(struct fm_ledger *ledger, const struct fm_shard *sha
     return status == FM_EEXIST ? FM_ECORRUPT : status;
 }
 
-/* True when rows [0, row_count) are each in exactly one place. Walks all sets side by side. */
-static bool rows_covered(const struct fm_ledger *ledger)
+/* Every row below a segment's cursor is in exactly one of done, dead and the open shards. FM_ENOMEM
+ * when that cannot be found out. */
+static int rows_check(const struct fm_ledger *ledger)
 {
-    size_t done = 0;
-    size_t dead = 0;
-    size_t open = 0;
-    size_t segment = 0;
-    uint64_t row = 0;
-    while (row < ledger->row_count) {
-        while (segment < ledger->segment_count &&
-               row >= ledger->segments[segment].record.first_row +
-                          ledger->segments[segment].record.row_count) {
-            segment++;
-        }
-        const struct fm_ledger_segment *record = &ledger->segments[segment].record;
-        uint64_t rest = record->first_row + ledger->segments[segment].claimed * record->shard_rows;
-        if (done < ledger->done.count && ledger->done.items[done].first == row) {
-            row = ledger->done.items[done++].end;
-        } else if (dead < ledger->dead.count && ledger->dead.items[dead].first == row) {
-            row = ledger->dead.items[dead++].end;
-        } else if (open < ledger->open_count && ledger->open[open].first_row == row) {
-            row += ledger->open[open++].row_count;
-        } else if (rest == row && rest < record->first_row + record->row_count) {
-            row = record->first_row + record->row_count;
-        } else {
-            return false;
-        }
+    struct fm_row_ranges all = {0};
+    int status = 0;
+    uint64_t rows = ledger->rows_unclaimed;
+    for (uint32_t i = 0; i < ledger->open_count && status == 0; i++) {
+        const struct fm_shard *shard = &ledger->records[ledger->entries[i].id].shard;
+        status = fm_row_ranges_add(&all, shard->first_row, shard->row_count);
     }
-    return row == ledger->row_count && done == ledger->done.count && dead == ledger->dead.count &&
-           open == ledger->open_count;
+    for (size_t i = 0; i < ledger->dead.count && status == 0; i++) {
+        const struct fm_row_range *range = &ledger->dead.items[i];
+        status = fm_row_ranges_add(&all, range->first, range->end - range->first);
+    }
+    /* What is done may be many ranges; they are sorted already. */
+    for (size_t i = 0; i < all.count && status == 0; i++) {
+        status = fm_row_ranges_overlap(&ledger->done, all.items[i].first, all.items[i].end)
+                     ? FM_ECORRUPT
+                     : 0;
+    }
+    for (size_t i = 0; i < ledger->segment_count && status == 0; i++) {
+        const struct segment *segment = &ledger->segments[i];
+        bool taken =
+            fm_row_ranges_overlap(&ledger->done, segment->next_row, segment_end(segment)) ||
+            fm_row_ranges_overlap(&all, segment->next_row, segment_end(segment));
+        status = taken ? FM_ECORRUPT : 0;
+    }
+    rows += all.rows + ledger->done.rows;
+    fm_row_ranges_deinit(&all);
+    if (status == 0 && rows != ledger->row_count) {
+        return FM_ECORRUPT;
+    }
+    return status == FM_EEXIST ? FM_ECORRUPT : status;
 }
 
 int fm_ledger_restore_finish(struct fm_ledger *ledger)
 {
-    return rows_covered(ledger) ? 0 : FM_ECORRUPT;
+    return rows_check(ledger);
 }
 
 /* --- Transitions --- */
 
-/* The unfinished shard with the lowest rows that nobody holds, made open if need be; NULL: none. */
-static int next_ready(struct fm_ledger *ledger, struct fm_shard **ret_shard)
+static void delayed_wake(struct fm_ledger *ledger, uint64_t now_ns)
 {
-    struct fm_shard *ready = NULL;
-    for (size_t i = 0; i < ledger->open_count && ready == NULL; i++) {
-        ready = ledger->open[i].state == FM_SHARD_READY ? &ledger->open[i] : NULL;
+    while (!fm_id_heap_empty(&ledger->delayed) &&
+           fm_id_heap_first(&ledger->delayed).key <= now_ns) {
+        uint32_t id = fm_id_heap_first(&ledger->delayed).id;
+        fm_id_heap_remove(&ledger->delayed, id);
+        ledger->records[id].not_before_ns = 0;
+        ready_push(ledger, &ledger->records[id]);
     }
-    for (size_t i = 0; i < ledger->segment_count; i++) {
-        struct segment *segment = &ledger->segments[i];
-        if (segment->claimed == segment_shard_count(&segment->record)) {
-            continue;
-        }
-        struct fm_shard fresh = segment_shard(&segment->record, segment->claimed);
-        if (ready != NULL && ready->first_row < fresh.first_row) {
-            break;
-        }
-        int status = open_reserve(ledger);
-        if (status != 0) {
-            return status;
-        }
-        segment->claimed++;
-        ready = open_insert(ledger, &fresh);
-        break;
-    }
-    *ret_shard = ready;
-    return 0;
 }
 
-int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner,
-                    enum fm_ledger_answer *ret_answer, struct fm_shard *ret_shard)
+/* Rows of the next shard of a segment: whole grains, or what is left. */
+static uint64_t rows_to_cut(const struct segment *segment, uint64_t rows_max)
 {
-    (void)fm_ledger_expire(ledger, now_ns);
-    if (ledger->leased_count == ledger->options.leases_max) {
-        *ret_answer = FM_LEDGER_WAIT;
+    uint64_t grain = segment->record.grain_rows;
+    uint64_t left = segment_end(segment) - segment->next_row;
+    uint64_t rows = rows_max / grain * grain;
+    rows = rows == 0 ? grain : rows;
+    /* A cursor that stands inside a grain, as after another grain was in force, comes back to its
+     * raster. */
+    uint64_t inside = (segment->next_row - segment->record.first_row) % grain;
+    rows -= inside;
+    return rows < left ? rows : left;
+}
+
+/* The unfinished shard with the lowest rows that nobody holds, cut off if need be; NULL: none. */
+static int next_ready(struct fm_ledger *ledger, uint64_t rows_max, struct record **ret_record)
+{
+    struct segment *segment = segment_open(ledger);
+    *ret_record = NULL;
+    if (!fm_id_heap_empty(&ledger->ready) &&
+        (segment == NULL || fm_id_heap_first(&ledger->ready).key < segment->next_row)) {
+        *ret_record = &ledger->records[fm_id_heap_first(&ledger->ready).id];
         return 0;
     }
-    struct fm_shard *shard = NULL;
-    int status = next_ready(ledger, &shard);
+    if (segment == NULL) {
+        return 0;
+    }
+    int status = records_reserve(ledger, 1);
     if (status != 0) {
         return status;
     }
-    if (shard == NULL) {
-        *ret_answer = ledger->leased_count > 0 ? FM_LEDGER_WAIT : FM_LEDGER_FINISHED;
+    struct fm_shard fresh = {.number = ledger->next_number,
+                             .first_row = segment->next_row,
+                             .row_count = rows_to_cut(segment, rows_max),
+                             .state = FM_SHARD_READY};
+    segment->next_row += fresh.row_count;
+    ledger->rows_unclaimed -= fresh.row_count;
+    *ret_record = record_add(ledger, &fresh);
+    return 0;
+}
+
+static void grant(struct fm_ledger *ledger, uint64_t now_ns, struct record *record, uint64_t owner,
+                  struct fm_shard *ret_shard)
+{
+    struct fm_lease lease = {.owner = owner,
+                             .epoch = record->shard.epoch + 1,
+                             .granted_ns = now_ns,
+                             .deadline_ns = lease_deadline(ledger, now_ns)};
+    lease_add(ledger, record, &lease);
+    *ret_shard = record->shard;
+}
+
+int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner, uint64_t rows_max,
+                    enum fm_ledger_answer *ret_answer, struct fm_shard *ret_shard)
+{
+    struct record *record = NULL;
+    *ret_answer = FM_LEDGER_WAIT;
+    delayed_wake(ledger, now_ns);
+    if (ledger->paused || ledger->lease_count >= ledger->options.leases_max) {
         return 0;
     }
-    shard->epoch++;
-    shard->owner = owner;
-    shard->deadline_ns = lease_deadline(ledger, now_ns);
-    shard_change_state(ledger, shard, FM_SHARD_LEASED);
+    int status = next_ready(ledger, rows_max, &record);
+    if (status != 0) {
+        return status;
+    }
+    if (record == NULL) {
+        bool over = ledger->closed && ledger->open_count == 0;
+        *ret_answer = over ? FM_LEDGER_FINISHED : FM_LEDGER_WAIT;
+        return 0;
+    }
+    record_change_state(ledger, record, FM_SHARD_LEASED);
+    grant(ledger, now_ns, record, owner, ret_shard);
     ledger->stats.claims++;
     *ret_answer = FM_LEDGER_GRANTED;
-    *ret_shard = *shard;
+    return 0;
+}
+
+int fm_ledger_lease_again(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner,
+                          uint64_t number, struct fm_shard *ret_shard)
+{
+    struct record *record = record_find(ledger, number);
+    if (record == NULL || record->shard.state != FM_SHARD_LEASED ||
+        fm_shard_suspect(&record->shard) || is_condemned(ledger, &record->shard, 0)) {
+        return FM_EINVAL;
+    }
+    for (uint32_t i = 0; i < record->lease_count; i++) {
+        if (record->leases[i].owner == owner) {
+            return FM_EINVAL;
+        }
+    }
+    if (record->lease_count == LEASES || ledger->lease_count >= ledger->options.leases_max) {
+        return FM_ELIMIT;
+    }
+    grant(ledger, now_ns, record, owner, ret_shard);
+    ledger->stats.duplicates++;
     return 0;
 }
 
 int fm_ledger_renew(struct fm_ledger *ledger, uint64_t now_ns, uint64_t number, uint64_t owner,
                     uint64_t epoch)
 {
-    struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
-    if (shard == NULL) {
+    uint32_t index = 0;
+    struct record *record = lease_find(ledger, number, owner, epoch, &index);
+    if (record == NULL) {
         return FM_ECANCELLED;
     }
-    shard->deadline_ns = lease_deadline(ledger, now_ns);
+    record->leases[index].deadline_ns = lease_deadline(ledger, now_ns);
+    fm_id_heap_set(&ledger->deadlines, record_id(ledger, record) * LEASES + index,
+                   record->leases[index].deadline_ns);
+    if (index + 1 == record->lease_count) {
+        record->shard.deadline_ns = record->leases[index].deadline_ns;
+    }
     return 0;
 }
 
 int fm_ledger_release(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch)
 {
-    struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
-    if (shard == NULL) {
+    uint32_t index = 0;
+    struct record *record = lease_find(ledger, number, owner, epoch, &index);
+    if (record == NULL) {
         return FM_ECANCELLED;
     }
-    shard_change_state(ledger, shard, FM_SHARD_READY);
+    lease_remove(ledger, record, index);
+    if (record->lease_count == 0) {
+        record->not_before_ns = 0;
+        record->shard.condemned = is_condemned(ledger, &record->shard, 0);
+        record_change_state(ledger, record, FM_SHARD_READY);
+    }
     ledger->stats.releases++;
     return 0;
 }
 
-int fm_ledger_kill(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch)
+/* What lies behind the first `rows` rows of a shard, as a shard of its own. */
+static struct fm_shard rest_of(const struct fm_ledger *ledger, const struct fm_shard *shard,
+                               uint64_t rows)
 {
-    struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
-    if (shard == NULL) {
-        return FM_ECANCELLED;
-    }
-    int status = fm_row_ranges_add(&ledger->dead, shard->first_row, shard->row_count);
-    FM_ASSERT(status == 0 || status == FM_ENOMEM);
-    if (status == 0) {
-        shard_change_state(ledger, shard, FM_SHARD_DEAD);
-    }
-    return status;
+    struct fm_shard rest = {.number = ledger->next_number,
+                            .first_row = shard->first_row + rows,
+                            .row_count = shard->row_count - rows,
+                            .state = FM_SHARD_READY};
+    memcpy(rest.failures, shard->failures, sizeof(rest.failures));
+    rest.condemned = is_condemned(ledger, &rest, 0);
+    return rest;
 }
 
 int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch,
                      uint64_t rows_out, uint64_t dead_letters, struct fm_shard *ret_rest)
 {
-    struct fm_shard *shard = lease_find(ledger, number, owner, epoch);
-    if (shard == NULL) {
+    uint32_t index = 0;
+    struct record *record = lease_find(ledger, number, owner, epoch, &index);
+    if (record == NULL) {
         return FM_ECANCELLED;
     }
     uint64_t rows = rows_out + dead_letters;
-    if (rows == 0 || rows < rows_out || rows > shard->row_count) {
+    if (rows == 0 || rows < rows_out || rows > record->shard.row_count) {
         return FM_EINVAL;
     }
-    /* The shard's own place in `open` is about to be free, so that a rest always fits. */
-    int status = fm_row_ranges_add(&ledger->done, shard->first_row, rows);
+    /* The shard's own record is about to be free, so that a rest always has one. */
+    int status = fm_row_ranges_add(&ledger->done, record->shard.first_row, rows);
     FM_ASSERT(status == 0 || status == FM_ENOMEM);
     if (status != 0) {
         return status;
     }
-    struct fm_shard rest = {.first_row = shard->first_row + rows,
-                            .row_count = shard->row_count - rows,
-                            .state = FM_SHARD_READY};
-    shard_change_state(ledger, shard, FM_SHARD_DONE);
+    struct fm_shard rest = rest_of(ledger, &record->shard, rows);
+    record_end(ledger, record);
     if (rest.row_count > 0) {
-        rest.number = ledger->next_number++;
-        (void)open_insert(ledger, &rest);
+        (void)record_add(ledger, &rest);
     }
     ledger->rows_out += rows_out;
     ledger->dead_letters += dead_letters;
@@ -455,24 +781,71 @@ int fm_ledger_commit(struct fm_ledger *ledger, uint64_t number, uint64_t owner, 
     return 0;
 }
 
-uint32_t fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns)
+int fm_ledger_trim(struct fm_ledger *ledger, uint64_t number, uint64_t owner, uint64_t epoch,
+                   uint64_t keep_rows, struct fm_shard *ret_shard, struct fm_shard *ret_rest)
 {
-    uint32_t count = 0;
-    if (ledger->options.lease_ns == 0) {
-        return 0;
+    uint32_t index = 0;
+    struct record *record = lease_find(ledger, number, owner, epoch, &index);
+    if (record == NULL) {
+        return FM_ECANCELLED;
     }
-    for (size_t i = 0; i < ledger->open_count; i++) {
-        struct fm_shard *shard = &ledger->open[i];
-        if (shard->state == FM_SHARD_LEASED && shard->deadline_ns <= now_ns) {
-            shard_change_state(ledger, shard, FM_SHARD_READY);
-            count++;
-        }
+    if (keep_rows == 0 || keep_rows >= record->shard.row_count || record->lease_count != 1) {
+        return FM_EINVAL;
     }
-    ledger->stats.expiries += count;
-    return count;
+    if (records_reserve(ledger, 1) != 0) {
+        return FM_ENOMEM;
+    }
+    record = record_find(ledger, number);
+    struct fm_shard rest = rest_of(ledger, &record->shard, keep_rows);
+    record->shard.row_count = keep_rows;
+    (void)record_add(ledger, &rest);
+    ledger->stats.trims++;
+    *ret_shard = record->shard;
+    *ret_rest = rest;
+    return 0;
+}
+
+int fm_ledger_fail(struct fm_ledger *ledger, uint64_t now_ns, uint64_t number, uint64_t owner,
+                   uint64_t epoch, enum fm_shard_failure failure,
+                   struct fm_ledger_outcome *ret_outcome)
+{
+    uint32_t index = 0;
+    struct record *record = lease_find(ledger, number, owner, epoch, &index);
+    if (record == NULL) {
+        return FM_ECANCELLED;
+    }
+    lease_fail(ledger, now_ns, record, index, failure, ret_outcome);
+    return 0;
+}
+
+bool fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns,
+                      struct fm_ledger_outcome *ret_outcome)
+{
+    if (ledger->options.lease_ns == 0 || fm_id_heap_empty(&ledger->deadlines) ||
+        fm_id_heap_first(&ledger->deadlines).key > now_ns) {
+        return false;
+    }
+    uint32_t slot = fm_id_heap_first(&ledger->deadlines).id;
+    lease_fail(ledger, now_ns, &ledger->records[slot / LEASES], slot % LEASES,
+               FM_SHARD_FAILURE_INFRASTRUCTURE, ret_outcome);
+    ret_outcome->expired = true;
+    ledger->stats.expiries++;
+    return true;
 }
 
 /* --- Questions --- */
+
+uint64_t fm_ledger_next_ns(const struct fm_ledger *ledger)
+{
+    uint64_t next_ns = UINT64_MAX;
+    if (ledger->options.lease_ns > 0 && !fm_id_heap_empty(&ledger->deadlines)) {
+        next_ns = fm_id_heap_first(&ledger->deadlines).key;
+    }
+    if (!fm_id_heap_empty(&ledger->delayed) && fm_id_heap_first(&ledger->delayed).key < next_ns) {
+        next_ns = fm_id_heap_first(&ledger->delayed).key;
+    }
+    return next_ns;
+}
 
 uint64_t fm_ledger_row_count(const struct fm_ledger *ledger)
 {
@@ -488,8 +861,8 @@ void fm_ledger_prove(const struct fm_ledger *ledger, struct fm_ledger_proof *ret
         .rows_dead = ledger->dead.rows,
         .rows_missing = ledger->row_count - ledger->done.rows - ledger->dead.rows,
     };
-    proof.complete = proof.rows_in == proof.rows_out + proof.dead_letters && proof.rows_dead == 0 &&
-                     proof.rows_missing == 0;
+    proof.complete = ledger->closed && proof.rows_in == proof.rows_out + proof.dead_letters &&
+                     proof.rows_dead == 0 && proof.rows_missing == 0;
     *ret_proof = proof;
 }
 
@@ -497,46 +870,75 @@ void fm_ledger_stats(const struct fm_ledger *ledger, struct fm_ledger_stats *ret
 {
     *ret_stats = ledger->stats;
     ret_stats->open_shards = ledger->open_count;
-    ret_stats->leased_shards = ledger->leased_count;
+    ret_stats->leases = ledger->lease_count;
     ret_stats->done_ranges = ledger->done.count;
+    ret_stats->rows_unclaimed = ledger->rows_unclaimed;
 }
 
 bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
-                          struct fm_shard *ret_shard)
+                          struct fm_shard *ret_shard,
+                          struct fm_lease ret_leases[FM_LEDGER_LEASES_OF_ONE_MAX],
+                          uint32_t *ret_lease_count)
 {
     if (index >= ledger->open_count) {
         return false;
     }
-    *ret_shard = ledger->open[index];
+    const struct record *record = &ledger->records[ledger->entries[index].id];
+    *ret_shard = record->shard;
+    if (ret_leases != NULL) {
+        memcpy(ret_leases, record->leases, sizeof(record->leases));
+        *ret_lease_count = record->lease_count;
+    }
     return true;
+}
+
+bool fm_ledger_find(const struct fm_ledger *ledger, uint64_t number, struct fm_shard *ret_shard)
+{
+    const struct record *record = record_find(ledger, number);
+    if (record != NULL) {
+        *ret_shard = record->shard;
+    }
+    return record != NULL;
+}
+
+static void record_validate(const struct fm_ledger *ledger, const struct record *record)
+{
+    const struct fm_shard *shard = &record->shard;
+    uint32_t id = record_id(ledger, record);
+    FM_ASSERT(shard->row_count > 0);
+    FM_ASSERT(shard->number < ledger->next_number);
+    FM_ASSERT(shard->state != FM_SHARD_READY || shard->condemned == is_condemned(ledger, shard, 0));
+    bool ready = fm_id_heap_holds(&ledger->ready, id);
+    bool delayed = fm_id_heap_holds(&ledger->delayed, id);
+    FM_ASSERT((shard->state == FM_SHARD_READY) == (ready || delayed));
+    FM_ASSERT(!(ready && delayed));
+    FM_ASSERT((shard->state == FM_SHARD_LEASED) == (record->lease_count > 0));
+    for (uint32_t i = 0; i < LEASES; i++) {
+        FM_ASSERT(fm_id_heap_holds(&ledger->deadlines, id * LEASES + i) ==
+                  (i < record->lease_count));
+        FM_ASSERT(i >= record->lease_count || record->leases[i].epoch <= shard->epoch);
+        FM_ASSERT(i == 0 || i >= record->lease_count ||
+                  record->leases[i - 1].epoch < record->leases[i].epoch);
+    }
 }
 
 void fm_ledger_validate(const struct fm_ledger *ledger)
 {
-    uint64_t leased = 0;
-    for (size_t i = 0; i < ledger->open_count; i++) {
-        const struct fm_shard *shard = &ledger->open[i];
-        FM_ASSERT(shard->state == FM_SHARD_READY || shard->state == FM_SHARD_LEASED);
-        FM_ASSERT(shard->row_count > 0);
-        FM_ASSERT(shard->number < ledger->next_number);
-        FM_ASSERT(i == 0 || shard[-1].first_row + shard[-1].row_count <= shard->first_row);
-        leased += shard->state == FM_SHARD_LEASED ? 1 : 0;
-        for (size_t k = 0; k < i; k++) {
-            FM_ASSERT(ledger->open[k].number != shard->number);
-        }
+    uint32_t leases = 0;
+    for (uint32_t i = 0; i < ledger->open_count; i++) {
+        const struct record *record = &ledger->records[ledger->entries[i].id];
+        FM_ASSERT(record->shard.number == ledger->entries[i].number);
+        FM_ASSERT(i == 0 || ledger->entries[i - 1].number < ledger->entries[i].number);
+        record_validate(ledger, record);
+        leases += record->lease_count;
     }
-    FM_ASSERT(leased == ledger->leased_count);
-    FM_ASSERT(leased <= ledger->options.leases_max);
-    const struct fm_row_ranges *sets[2] = {&ledger->done, &ledger->dead};
-    for (size_t s = 0; s < 2; s++) {
-        uint64_t rows = 0;
-        for (size_t i = 0; i < sets[s]->count; i++) {
-            FM_ASSERT(sets[s]->items[i].first < sets[s]->items[i].end);
-            FM_ASSERT(i == 0 || sets[s]->items[i - 1].end < sets[s]->items[i].first);
-            rows += sets[s]->items[i].end - sets[s]->items[i].first;
-        }
-        FM_ASSERT(rows == sets[s]->rows);
-    }
+    FM_ASSERT(leases == ledger->lease_count);
+    FM_ASSERT(ledger->open_count + ledger->free_count == ledger->capacity);
+    FM_ASSERT(fm_id_heap_validate(&ledger->ready));
+    FM_ASSERT(fm_id_heap_validate(&ledger->delayed));
+    FM_ASSERT(fm_id_heap_validate(&ledger->deadlines));
+    FM_ASSERT(fm_row_ranges_validate(&ledger->done));
+    FM_ASSERT(fm_row_ranges_validate(&ledger->dead));
     FM_ASSERT(ledger->rows_out + ledger->dead_letters == ledger->done.rows);
-    FM_ASSERT(rows_covered(ledger));
+    FM_ASSERT(rows_check(ledger) == 0);
 }

@@ -84,3 +84,22 @@ bool fm_row_ranges_contains(const struct fm_row_ranges *ranges, uint64_t row)
     size_t at = find(ranges, row);
     return at < ranges->count && ranges->items[at].first <= row;
 }
+
+bool fm_row_ranges_overlap(const struct fm_row_ranges *ranges, uint64_t first, uint64_t end)
+{
+    size_t at = find(ranges, first);
+    return first < end && at < ranges->count && ranges->items[at].first < end;
+}
+
+bool fm_row_ranges_validate(const struct fm_row_ranges *ranges)
+{
+    uint64_t rows = 0;
+    for (size_t i = 0; i < ranges->count; i++) {
+        if (ranges->items[i].first >= ranges->items[i].end ||
+            (i > 0 && ranges->items[i - 1].end >= ranges->items[i].first)) {
+            return false;
+        }
+        rows += ranges->items[i].end - ranges->items[i].first;
+    }
+    return rows == ranges->rows;
+}

@@ -35,5 +35,9 @@ int FM_NODISCARD fm_row_ranges_add(struct fm_row_ranges *ranges, uint64_t first,
 /* Makes sure that the next add cannot fail for memory. */
 int FM_NODISCARD fm_row_ranges_reserve(struct fm_row_ranges *ranges);
 bool fm_row_ranges_contains(const struct fm_row_ranges *ranges, uint64_t row);
+/* Whether any row of [first, end) is in the set. */
+bool fm_row_ranges_overlap(const struct fm_row_ranges *ranges, uint64_t first, uint64_t end);
+/* Whether the set is what it must be: ascending, apart, rightly counted. O(ranges). */
+bool fm_row_ranges_validate(const struct fm_row_ranges *ranges);
 
 #endif

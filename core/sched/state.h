@@ -14,12 +14,12 @@
 #define FM_CORE_SCHED_STATE_H
 
 #include "core/sched/free_times.h"
-#include "core/sched/id_heap.h"
 #include "core/sched/id_set.h"
 #include "core/sched/latency_table.h"
 #include "core/sched/parts.h"
 #include "core/sched/request_queue.h"
 #include "core/sched/sched.h"
+#include "core/util/id_heap.h"
 
 /* Durations by half octaves from 2^16 ns (65 us) to 2^32 ns (4.3 s). */
 #define FM_SCHED_REACH_CLASSES FM_SCHED_DEMAND_CLASSES

@@ -255,7 +255,7 @@ static int segment_add(struct batch *batch, const size_t *order, size_t count,
     if (status != 0) {
         return status;
     }
-    status = fm_ledger_add_rows(batch->ledger, count, shard_rows_for(batch, count), &segment.rows);
+    status = fm_ledger_add_rows(batch->ledger, count, 1, &segment.rows);
     if (status != 0) {
         return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count,
                             fm_status_text(status));
@@ -294,22 +294,22 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
                                            restorer->reterr);
 }
 
+/* This process holds the lock, so all former holders of shards are gone. */
 static int restore_shard(void *context, const struct fm_job_shard *record)
 {
     const struct restorer *restorer = context;
-    return fm_ledger_restore_shard(restorer->batch->ledger, &record->shard);
+    struct fm_shard shard = record->shard;
+    shard.state = shard.state == FM_SHARD_LEASED ? FM_SHARD_READY : shard.state;
+    return fm_ledger_restore_shard(restorer->batch->ledger, fm_os_now_ns(), &shard);
 }
 
-/* The ledger from the store. This process holds the lock, so all former holders of shards are gone.
- */
 static int ledger_restore(struct batch *batch, struct fm_error *reterr)
 {
     struct restorer restorer = {.batch = batch, .reterr = reterr};
     const struct fm_job_store_functions *store = batch->store->functions;
-    int status = store->release_all(batch->store, reterr);
+    int status = store->segments(batch->store, restore_segment, &restorer, reterr);
     status =
-        status != 0 ? status : store->segments(batch->store, restore_segment, &restorer, reterr);
-    status = status != 0 ? status : store->shards(batch->store, restore_shard, &restorer, reterr);
+        status != 0 ? status : store->shards(batch->store, false, restore_shard, &restorer, reterr);
     status = status != 0 ? status : fm_ledger_restore_finish(batch->ledger);
     if (status != 0 && reterr->status == 0) {
         return fm_error_set(
@@ -433,6 +433,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     status = status != 0 ? status
                          : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
     status = status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+    status = status != 0 ? status : batch->store->functions->take(batch->store, reterr);
     if (status != 0) {
         return status;
     }
@@ -517,9 +518,12 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                      .source = &batch->source,
                                      .input = batch->input,
                                      .rows_in_flight = rows_in_flight(batch),
+                                     .shard_rows =
+                                         shard_rows_for(batch, fm_ledger_row_count(batch->ledger)),
                                      .owner = fm_os_entropy(),
                                      .fault = batch->options->fault,
                                      .hooks = batch->options->hooks};
+    fm_ledger_close(batch->ledger, true);
     fm_ledger_prove(batch->ledger, &report->proof);
     report->rows_before = report->proof.rows_out + report->proof.dead_letters;
     progress = (struct fm_run_progress){.rows_total = report->proof.rows_in,

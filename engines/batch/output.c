@@ -432,8 +432,7 @@ static int reconcile_attempt(void *context, const char *name)
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
-    bool committed =
-        status == 0 && record.shard.state == FM_SHARD_DONE && record.shard.epoch == epoch;
+    bool committed = status == 0 && record.shard.state == FM_SHARD_DONE && record.attempt == epoch;
     return committed
                ? publish_file(reconciler->directory, number, epoch, letters, reconciler->reterr)
                : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
@@ -561,7 +560,8 @@ int fm_output_reconcile(const char *directory, struct fm_job_store *store, struc
     status = status != 0
                  ? status
                  : names_each(directory, STAGE_DIRECTORY, reconcile_attempt, &reconciler, reterr);
-    status = status != 0 ? status : store->functions->shards(store, check_each, &checker, reterr);
+    status =
+        status != 0 ? status : store->functions->shards(store, false, check_each, &checker, reterr);
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_RECONCILED, reterr);
 }
 
@@ -687,7 +687,7 @@ static int manifest_write(struct manifest *manifest, struct fm_job_store *store,
     }
     fm_json_writer_init(&manifest->json, &manifest->text);
     manifest_head(manifest, summary);
-    status = store->functions->shards(store, manifest_part, manifest, manifest->reterr);
+    status = store->functions->shards(store, true, manifest_part, manifest, manifest->reterr);
     if (status == 0) {
         fm_text_append_char(&manifest->text, '\n');
         fm_json_array_end(&manifest->json);

@@ -478,32 +478,34 @@ static int shard_commit(struct run *run, struct shard_run *shard, bool *ret_aske
                         struct fm_error *reterr)
 {
     const struct fm_run_options *options = run->options;
-    struct fm_job_shard record = {.shard = shard->shard};
-    struct fm_shard rest = {0};
+    struct fm_job_shard records[2] = {{.shard = shard->shard, .attempt = shard->shard.epoch}};
+    struct fm_shard *done = &records[0].shard;
+    struct fm_shard *rest = &records[1].shard;
     int status = fm_fault_hit(options->fault, FM_FAULT_BEFORE_SYNC, reterr);
-    status = status != 0 ? status : fm_attempt_sync(&shard->files, &record, reterr);
+    status = status != 0 ? status : fm_attempt_sync(&shard->files, &records[0], reterr);
     status = status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_BEFORE_COMMIT, reterr);
     if (status != 0) {
         return status;
     }
     fm_mutex_lock(&run->mutex);
-    status = fm_ledger_commit(options->ledger, record.shard.number, record.shard.owner,
-                              record.shard.epoch, record.shard.rows_out, record.shard.dead_letters,
-                              &rest);
+    status = fm_ledger_commit(options->ledger, done->number, done->owner, done->epoch,
+                              done->rows_out, done->dead_letters, rest);
     fm_mutex_unlock(&run->mutex);
     if (status != 0) {
         return fm_error_set(reterr, status, "the ledger refuses shard %" PRIu64 ": %s",
-                            record.shard.number, fm_status_text(status));
+                            done->number, fm_status_text(status));
     }
+    done->state = FM_SHARD_DONE;
     /* When this fails nobody knows whether it is committed; the run ends, and the next start reads
      * what the store really holds. */
     *ret_asked = true;
-    status = options->store->functions->commit(options->store, &record, &rest, reterr);
+    status = options->store->functions->put(options->store, records, rest->row_count > 0 ? 2 : 1,
+                                            reterr);
     if (status != 0) {
         return status;
     }
     fm_mutex_lock(&run->mutex);
-    run->progress.rows_committed += record.shard.row_count;
+    run->progress.rows_committed += done->row_count;
     fm_mutex_unlock(&run->mutex);
     status = fm_fault_hit(options->fault, FM_FAULT_AFTER_COMMIT, reterr);
     return status != 0 ? status : fm_attempt_publish(&shard->files, options->fault, reterr);
@@ -518,10 +520,11 @@ static void shard_give_back(struct run *run, struct shard_run *shard)
     int status = fm_ledger_release(options->ledger, shard->shard.number, shard->shard.owner,
                                    shard->shard.epoch);
     fm_mutex_unlock(&run->mutex);
+    struct fm_job_shard record = {.shard = shard->shard};
+    record.shard.state = FM_SHARD_READY;
     /* A lease that stays in the store, because the disk is full, is taken back by the next start.
      */
-    if (status == 0 &&
-        options->store->functions->release(options->store, &shard->shard, &error) != 0 &&
+    if (status == 0 && options->store->functions->put(options->store, &record, 1, &error) != 0 &&
         error.status != FM_ENOSPC && error.status != FM_EIO) {
         fm_mutex_lock(&run->mutex);
         fail(run, &error);
@@ -591,7 +594,8 @@ static int shard_open(struct run *run, const struct fm_shard *claimed, struct sh
     if (status == 0) {
         shard->shard = *claimed;
         shard->slots = slots;
-        status = options->store->functions->claim(options->store, claimed, reterr);
+        const struct fm_job_shard record = {.shard = *claimed};
+        status = options->store->functions->put(options->store, &record, 1, reterr);
     }
     status = status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_CLAIMED, reterr);
     status = status != 0 ? status
@@ -613,8 +617,8 @@ static bool shard_claim(struct run *run, struct shard_run **ret_shard, bool *ret
     struct fm_error error = {0};
     struct fm_shard claimed;
     enum fm_ledger_answer answer = FM_LEDGER_WAIT;
-    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), run->options->owner, &answer,
-                                 &claimed);
+    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), run->options->owner,
+                                 run->options->shard_rows, &answer, &claimed);
     if (status != 0) {
         (void)fm_error_set(&error, status, "cannot claim a shard: %s", fm_status_text(status));
         fail(run, &error);

@@ -52,6 +52,7 @@ struct fm_run_options {
     struct fm_row_source *source;
     uint32_t input;          /* of the pipeline, that gets the file's bytes */
     uint32_t rows_in_flight; /* > 0 */
+    uint64_t shard_rows;     /* > 0; of a new shard */
     uint64_t owner;
     struct fm_fault *fault;
     struct fm_run_hooks hooks;

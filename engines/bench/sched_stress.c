@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdatomic.h>
 
-#include "core/sched/id_heap.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/id_heap.h"
 #include "core/util/memory.h"
 #include "core/util/random.h"
 #include "host/os/os.h"

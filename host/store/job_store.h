@@ -3,14 +3,15 @@
  * shared database will be another.
  *
  * Owns: the record types and the table of functions. A store remembers decisions, it does not make
- * them (core/ledger does); but every change of a shard names owner and epoch and is refused with
- * FM_ECANCELLED when these are no longer the stored ones, so that it fences late writers by itself.
+ * them (core/ledger does); but it refuses what would undo one, so that it fences late writers by
+ * itself.
  * A function that returns 0 has made its change durable. Thread rule: every function may be called
  * from any thread; calls are serialised.
  */
 #ifndef FM_HOST_STORE_JOB_STORE_H
 #define FM_HOST_STORE_JOB_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,17 +32,22 @@ struct fm_job_segment {
 
 /* A shard as stored, with what a committed part must look like. */
 struct fm_job_shard {
-    struct fm_shard shard;
+    struct fm_shard shard; /* deadline_ns and condemned are not stored */
+    uint64_t attempt;      /* DONE: the epoch whose files count; may be below shard.epoch */
     uint64_t part_bytes;
     uint64_t part_checksum;
     uint64_t letters_bytes; /* the dead-letter part; 0: there is none */
     uint64_t letters_checksum;
+    const char *reason; /* why it failed last, or is DEAD; NULL: it did not. Borrowed */
 };
 
 struct fm_job_store;
 
 struct fm_job_store_functions {
     const char *name;
+    /* Makes this process the one that may change the job: whoever was before is refused from now
+     * on. Before anything else that changes. */
+    int (*take)(struct fm_job_store *store, struct fm_error *reterr);
     /* Begins a job: facts and first segment in one transaction. FM_EEXIST when the store holds one.
      */
     int (*create)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count,
@@ -53,27 +59,25 @@ struct fm_job_store_functions {
      * such fact. */
     int (*fact)(struct fm_job_store *store, const char *key, struct fm_text *ret_value,
                 struct fm_error *reterr);
-    /* Every segment in order; every shard that was ever claimed or split off, in row order. A
-     * negative answer ends it and is returned. */
+    /* Every segment in order; every shard that was ever claimed or split off, in the order of
+     * their numbers (the faster one) or of their rows. A negative answer ends it and is returned.
+     */
     int (*segments)(struct fm_job_store *store,
                     int (*each)(void *context, const struct fm_job_segment *segment), void *context,
                     struct fm_error *reterr);
-    int (*shards)(struct fm_job_store *store,
+    int (*shards)(struct fm_job_store *store, bool by_row,
                   int (*each)(void *context, const struct fm_job_shard *shard), void *context,
                   struct fm_error *reterr);
-    /* One shard; FM_ENOTFOUND. */
+    /* One shard, without its reason; FM_ENOTFOUND. */
     int (*shard)(struct fm_job_store *store, uint64_t number, struct fm_job_shard *ret_shard,
                  struct fm_error *reterr);
-    /* `shard` as granted by the ledger: its epoch must be above the stored one. */
-    int (*claim)(struct fm_job_store *store, const struct fm_shard *shard, struct fm_error *reterr);
-    int (*release)(struct fm_job_store *store, const struct fm_shard *shard,
-                   struct fm_error *reterr);
-    /* THE commit point: the shard is DONE with these rows, and `rest` (row_count 0: none) is a new
-     * READY shard. */
-    int (*commit)(struct fm_job_store *store, const struct fm_job_shard *shard,
-                  const struct fm_shard *rest, struct fm_error *reterr);
-    /* Takes every lease back, when all holders are known to be gone. */
-    int (*release_all)(struct fm_job_store *store, struct fm_error *reterr);
+    /*
+     * THE commit point: these shards are from now on as these records say, all of them or none. A
+     * shard that is DONE or DEAD never changes, and an epoch never goes back: FM_ECANCELLED, as
+     * when another process has taken the job.
+     */
+    int (*put)(struct fm_job_store *store, const struct fm_job_shard *shards, size_t count,
+               struct fm_error *reterr);
     void (*close)(struct fm_job_store *store); /* frees the store; accepts NULL */
 };
 

@@ -24,18 +24,20 @@ enum statement {
     STATEMENT_SEGMENT_ADD,
     STATEMENT_SEGMENT_ALL,
     STATEMENT_SHARD_ALL,
+    STATEMENT_SHARD_ALL_BY_ROW,
     STATEMENT_SHARD_ONE,
-    STATEMENT_SHARD_CLAIM,
-    STATEMENT_SHARD_RELEASE,
-    STATEMENT_SHARD_RELEASE_ALL,
-    STATEMENT_SHARD_COMMIT,
-    STATEMENT_SHARD_REST,
+    STATEMENT_SHARD_PUT,
+    STATEMENT_GENERATION_TAKE,
+    STATEMENT_GENERATION_GET,
     STATEMENT_COUNT_
 };
 
-#define SHARD_COLUMNS                                                                         \
-    "number, first_row, row_count, state, epoch, owner, rows_out, dead_letters, part_bytes, " \
-    "part_checksum, letters_bytes, letters_checksum"
+#define SHARD_COLUMNS                                                                             \
+    "number, first_row, row_count, state, epoch, owner, infrastructure_failures, data_failures, " \
+    "rows_out, dead_letters, attempt, part_bytes, part_checksum, letters_bytes, "                 \
+    "letters_checksum, reason"
+
+enum { SHARD_NUMBERS = 15, REASON_COLUMN = 15 };
 
 /* States are stored as the numbers of enum fm_shard_state: 0 READY, 1 LEASED, 2 DONE, 3 DEAD. */
 static const char *const statement_texts[STATEMENT_COUNT_] = {
@@ -45,45 +47,63 @@ static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_FACT_SET] = "INSERT INTO fact(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE "
                            "SET value = excluded.value",
     [STATEMENT_FACT_GET] = "SELECT value FROM fact WHERE key = ?1",
-    [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, shard_rows, first_number, "
-                              "listing_checksum) VALUES(?1, ?2, ?3, ?4, ?5)",
-    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, shard_rows, first_number, "
-                              "listing_checksum FROM segment ORDER BY first_row",
-    [STATEMENT_SHARD_ALL] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY first_row",
+    [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, grain_rows, "
+                              "listing_checksum) VALUES(?1, ?2, ?3, ?4)",
+    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, grain_rows, listing_checksum FROM "
+                              "segment ORDER BY first_row",
+    [STATEMENT_SHARD_ALL] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY number",
+    [STATEMENT_SHARD_ALL_BY_ROW] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY first_row",
     [STATEMENT_SHARD_ONE] = "SELECT " SHARD_COLUMNS " FROM shard WHERE number = ?1",
-    [STATEMENT_SHARD_CLAIM] = "INSERT INTO shard(number, first_row, row_count, state, epoch, "
-                              "owner) VALUES(?1, ?2, ?3, 1, ?4, ?5) "
-                              "ON CONFLICT(number) DO UPDATE SET state = 1, epoch = "
-                              "excluded.epoch, owner = excluded.owner "
-                              "WHERE state < 2 AND epoch < excluded.epoch",
-    [STATEMENT_SHARD_RELEASE] =
-        "UPDATE shard SET state = 0 WHERE number = ?1 AND state = 1 AND epoch = ?2 AND owner = ?3",
-    [STATEMENT_SHARD_RELEASE_ALL] = "UPDATE shard SET state = 0 WHERE state = 1",
-    [STATEMENT_SHARD_COMMIT] = "UPDATE shard SET state = 2, row_count = ?4, rows_out = ?5, "
-                               "dead_letters = ?6, part_bytes = ?7, part_checksum = ?8, "
-                               "letters_bytes = ?9, letters_checksum = ?10 WHERE number = ?1 AND "
-                               "state = 1 AND epoch = ?2 AND owner = ?3",
-    [STATEMENT_SHARD_REST] = "INSERT INTO shard(number, first_row, row_count, state, epoch, owner) "
-                             "VALUES(?1, ?2, ?3, 0, 0, 0)",
+    [STATEMENT_SHARD_PUT] =
+        "INSERT INTO shard(" SHARD_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
+        "?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT(number) DO UPDATE SET row_count = "
+        "excluded.row_count, state = excluded.state, epoch = excluded.epoch, owner = "
+        "excluded.owner, infrastructure_failures = excluded.infrastructure_failures, "
+        "data_failures = excluded.data_failures, rows_out = excluded.rows_out, dead_letters = "
+        "excluded.dead_letters, attempt = excluded.attempt, part_bytes = excluded.part_bytes, "
+        "part_checksum = excluded.part_checksum, letters_bytes = excluded.letters_bytes, "
+        "letters_checksum = excluded.letters_checksum, reason = coalesce(excluded.reason, reason) "
+        "WHERE state < 2 AND epoch <= excluded.epoch AND first_row = excluded.first_row AND "
+        "row_count >= excluded.row_count",
+    [STATEMENT_GENERATION_TAKE] = "UPDATE master SET generation = generation + 1",
+    [STATEMENT_GENERATION_GET] = "SELECT generation FROM master",
 };
 
 static const char schema[] =
     "CREATE TABLE fact(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE segment(first_row INTEGER PRIMARY KEY, row_count INTEGER NOT NULL, shard_rows "
-    "INTEGER NOT NULL,"
-    " first_number INTEGER NOT NULL, listing_checksum INTEGER NOT NULL);"
+    "CREATE TABLE segment(first_row INTEGER PRIMARY KEY, row_count INTEGER NOT NULL, grain_rows "
+    "INTEGER NOT NULL, listing_checksum INTEGER NOT NULL);"
     "CREATE TABLE shard(number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER "
-    "NOT NULL, state INTEGER NOT NULL,"
-    " epoch INTEGER NOT NULL, owner INTEGER NOT NULL, rows_out INTEGER NOT NULL DEFAULT 0, "
-    "dead_letters INTEGER NOT NULL DEFAULT 0,"
-    " part_bytes INTEGER NOT NULL DEFAULT 0, part_checksum INTEGER NOT NULL DEFAULT 0,"
-    " letters_bytes INTEGER NOT NULL DEFAULT 0, letters_checksum INTEGER NOT NULL DEFAULT 0);";
+    "NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL, owner INTEGER NOT NULL, "
+    "infrastructure_failures INTEGER NOT NULL, data_failures INTEGER NOT NULL, rows_out INTEGER "
+    "NOT NULL, dead_letters INTEGER NOT NULL, attempt INTEGER NOT NULL, part_bytes INTEGER NOT "
+    "NULL, part_checksum INTEGER NOT NULL, letters_bytes INTEGER NOT NULL, letters_checksum "
+    "INTEGER NOT NULL, reason TEXT);"
+    "CREATE TABLE master(generation INTEGER NOT NULL);"
+    "INSERT INTO master VALUES(0);";
+
+/* From version 1: shards had one size for each segment, one lease at most, and did not fail. */
+static const char upgrade_from_1[] =
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE segment DROP COLUMN first_number;"
+    "ALTER TABLE segment RENAME COLUMN shard_rows TO grain_rows;"
+    "UPDATE segment SET grain_rows = 1;"
+    "ALTER TABLE shard ADD COLUMN infrastructure_failures INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE shard ADD COLUMN data_failures INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE shard ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE shard ADD COLUMN reason TEXT;"
+    "UPDATE shard SET attempt = epoch WHERE state = 2;"
+    "CREATE TABLE master(generation INTEGER NOT NULL);"
+    "INSERT INTO master VALUES(0);"
+    "PRAGMA user_version = 2;"
+    "COMMIT;";
 
 struct sqlite_store {
     struct fm_job_store base;
     struct fm_mutex mutex;
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT_];
+    uint64_t generation; /* as this process took it; 0: it did not */
     char *path;
 };
 
@@ -192,9 +212,8 @@ static int facts_set(const struct sqlite_store *store, const struct fm_job_fact 
 static int segment_add(const struct sqlite_store *store, const struct fm_job_segment *segment)
 {
     const uint64_t values[] = {segment->rows.first_row, segment->rows.row_count,
-                               segment->rows.shard_rows, segment->rows.first_number,
-                               segment->listing_checksum};
-    return run(store, STATEMENT_SEGMENT_ADD, values, 5);
+                               segment->rows.grain_rows, segment->listing_checksum};
+    return run(store, STATEMENT_SEGMENT_ADD, values, 4);
 }
 
 static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fact *facts,
@@ -287,9 +306,8 @@ static int store_segments(struct fm_job_store *base,
     while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         struct fm_job_segment segment = {.rows = {.first_row = column(statement, 0),
                                                   .row_count = column(statement, 1),
-                                                  .shard_rows = column(statement, 2),
-                                                  .first_number = column(statement, 3)},
-                                         .listing_checksum = column(statement, 4)};
+                                                  .grain_rows = column(statement, 2)},
+                                         .listing_checksum = column(statement, 3)};
         status = each(context, &segment);
     }
     if (status == 0 && result != SQLITE_DONE) {
@@ -316,17 +334,20 @@ static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
                   .state = (enum fm_shard_state)state,
                   .epoch = column(statement, 4),
                   .owner = column(statement, 5),
-                  .rows_out = column(statement, 6),
-                  .dead_letters = column(statement, 7)},
-        .part_bytes = column(statement, 8),
-        .part_checksum = column(statement, 9),
-        .letters_bytes = column(statement, 10),
-        .letters_checksum = column(statement, 11),
+                  .failures = {(uint32_t)column(statement, 6), (uint32_t)column(statement, 7)},
+                  .rows_out = column(statement, 8),
+                  .dead_letters = column(statement, 9)},
+        .attempt = column(statement, 10),
+        .part_bytes = column(statement, 11),
+        .part_checksum = column(statement, 12),
+        .letters_bytes = column(statement, 13),
+        .letters_checksum = column(statement, 14),
+        .reason = (const char *)sqlite3_column_text(statement, REASON_COLUMN),
     };
     return 0;
 }
 
-static int store_shards(struct fm_job_store *base,
+static int store_shards(struct fm_job_store *base, bool by_row,
                         int (*each)(void *context, const struct fm_job_shard *shard), void *context,
                         struct fm_error *reterr)
 {
@@ -334,7 +355,8 @@ static int store_shards(struct fm_job_store *base,
     int status = 0;
     int result = SQLITE_DONE;
     fm_mutex_lock(&store->mutex);
-    sqlite3_stmt *statement = store->statements[STATEMENT_SHARD_ALL];
+    sqlite3_stmt *statement =
+        store->statements[by_row ? STATEMENT_SHARD_ALL_BY_ROW : STATEMENT_SHARD_ALL];
     while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         struct fm_job_shard shard;
         status = shard_read(store, statement, &shard, reterr);
@@ -361,66 +383,85 @@ static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job
     int status = result == SQLITE_ROW    ? shard_read(store, statement, ret_shard, reterr)
                  : result == SQLITE_DONE ? FM_ENOTFOUND
                                          : fail(store, result, "read", reterr);
+    ret_shard->reason = NULL; /* it goes with the statement */
     (void)sqlite3_reset(statement);
     fm_mutex_unlock(&store->mutex);
     return status;
 }
 
-/* One guarded statement: a change of no row means that somebody else holds the shard. */
-static int shard_change(struct sqlite_store *store, enum statement which, const uint64_t *values,
-                        int count, struct fm_error *reterr)
+static int generation_get(const struct sqlite_store *store, uint64_t *ret_generation)
 {
-    int status = 0;
+    sqlite3_stmt *statement = store->statements[STATEMENT_GENERATION_GET];
+    int result = sqlite3_step(statement);
+    if (result == SQLITE_ROW) {
+        *ret_generation = column(statement, 0);
+        result = SQLITE_OK;
+    }
+    (void)sqlite3_reset(statement);
+    return result;
+}
+
+static int store_take(struct fm_job_store *base, struct fm_error *reterr)
+{
+    struct sqlite_store *store = from_base(base);
     fm_mutex_lock(&store->mutex);
-    int result = run(store, which, values, count);
-    if (result != SQLITE_OK) {
-        status = fail(store, result, "write", reterr);
-    } else if (sqlite3_changes(store->database) != 1) {
-        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours",
-                              (unsigned long long)values[0]);
+    int result = run(store, STATEMENT_BEGIN, NULL, 0);
+    result = result == SQLITE_OK ? run(store, STATEMENT_GENERATION_TAKE, NULL, 0) : result;
+    result = result == SQLITE_OK ? generation_get(store, &store->generation) : result;
+    result = result == SQLITE_OK ? run(store, STATEMENT_COMMIT, NULL, 0) : result;
+    int status = result == SQLITE_OK ? 0 : fail(store, result, "take", reterr);
+    if (status != 0) {
+        rollback(store);
     }
     fm_mutex_unlock(&store->mutex);
     return status;
 }
 
-static int store_claim(struct fm_job_store *base, const struct fm_shard *shard,
-                       struct fm_error *reterr)
+static int shard_put(const struct sqlite_store *store, const struct fm_job_shard *record)
 {
-    const uint64_t values[] = {shard->number, shard->first_row, shard->row_count, shard->epoch,
-                               shard->owner};
-    return shard_change(from_base(base), STATEMENT_SHARD_CLAIM, values, 5, reterr);
+    const struct fm_shard *shard = &record->shard;
+    const uint64_t values[SHARD_NUMBERS] = {shard->number,
+                                            shard->first_row,
+                                            shard->row_count,
+                                            (uint64_t)shard->state,
+                                            shard->epoch,
+                                            shard->owner,
+                                            shard->failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
+                                            shard->failures[FM_SHARD_FAILURE_DATA],
+                                            shard->rows_out,
+                                            shard->dead_letters,
+                                            record->attempt,
+                                            record->part_bytes,
+                                            record->part_checksum,
+                                            record->letters_bytes,
+                                            record->letters_checksum};
+    sqlite3_stmt *statement = store->statements[STATEMENT_SHARD_PUT];
+    int result = record->reason != NULL ? sqlite3_bind_text(statement, SHARD_NUMBERS + 1,
+                                                            record->reason, -1, SQLITE_STATIC)
+                                        : sqlite3_bind_null(statement, SHARD_NUMBERS + 1);
+    return result == SQLITE_OK ? run(store, STATEMENT_SHARD_PUT, values, SHARD_NUMBERS) : result;
 }
 
-static int store_release(struct fm_job_store *base, const struct fm_shard *shard,
-                         struct fm_error *reterr)
-{
-    const uint64_t values[] = {shard->number, shard->epoch, shard->owner};
-    return shard_change(from_base(base), STATEMENT_SHARD_RELEASE, values, 3, reterr);
-}
-
-static int store_commit(struct fm_job_store *base, const struct fm_job_shard *record,
-                        const struct fm_shard *rest, struct fm_error *reterr)
+static int store_put(struct fm_job_store *base, const struct fm_job_shard *shards, size_t count,
+                     struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
-    const struct fm_shard *shard = &record->shard;
-    const uint64_t values[] = {shard->number,         shard->epoch,
-                               shard->owner,          shard->row_count,
-                               shard->rows_out,       shard->dead_letters,
-                               record->part_bytes,    record->part_checksum,
-                               record->letters_bytes, record->letters_checksum};
-    const uint64_t rest_values[] = {rest->number, rest->first_row, rest->row_count};
+    uint64_t generation = 0;
     int status = 0;
     fm_mutex_lock(&store->mutex);
     int result = run(store, STATEMENT_BEGIN, NULL, 0);
-    if (result == SQLITE_OK) {
-        result = run(store, STATEMENT_SHARD_COMMIT, values, 10);
+    result = result == SQLITE_OK ? generation_get(store, &generation) : result;
+    if (result == SQLITE_OK && generation != store->generation) {
+        status = fm_error_set(reterr, FM_ECANCELLED,
+                              "another process has taken over the job of '%s'", store->path);
     }
-    if (result == SQLITE_OK && sqlite3_changes(store->database) != 1) {
-        status = fm_error_set(reterr, FM_ECANCELLED, "shard %llu is no longer ours",
-                              (unsigned long long)shard->number);
-    }
-    if (result == SQLITE_OK && status == 0 && rest->row_count > 0) {
-        result = run(store, STATEMENT_SHARD_REST, rest_values, 3);
+    for (size_t i = 0; i < count && result == SQLITE_OK && status == 0; i++) {
+        result = shard_put(store, &shards[i]);
+        if (result == SQLITE_OK && sqlite3_changes(store->database) != 1) {
+            status =
+                fm_error_set(reterr, FM_ECANCELLED, "the ledger '%s' knows better about shard %llu",
+                             store->path, (unsigned long long)shards[i].shard.number);
+        }
     }
     if (result == SQLITE_OK && status == 0) {
         result = run(store, STATEMENT_COMMIT, NULL, 0);
@@ -431,16 +472,6 @@ static int store_commit(struct fm_job_store *base, const struct fm_job_shard *re
     if (status != 0) {
         rollback(store);
     }
-    fm_mutex_unlock(&store->mutex);
-    return status;
-}
-
-static int store_release_all(struct fm_job_store *base, struct fm_error *reterr)
-{
-    struct sqlite_store *store = from_base(base);
-    fm_mutex_lock(&store->mutex);
-    int result = run(store, STATEMENT_SHARD_RELEASE_ALL, NULL, 0);
-    int status = result == SQLITE_OK ? 0 : fail(store, result, "write", reterr);
     fm_mutex_unlock(&store->mutex);
     return status;
 }
@@ -477,6 +508,16 @@ static int pragma_get(const struct sqlite_store *store, const char *text, int64_
     return result;
 }
 
+/* Statements that are one transaction. */
+static int script_run(const struct sqlite_store *store, const char *text)
+{
+    int result = sqlite3_exec(store->database, text, NULL, NULL, NULL);
+    if (result != SQLITE_OK && sqlite3_get_autocommit(store->database) == 0) {
+        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return result;
+}
+
 static int schema_create(const struct sqlite_store *store)
 {
     char text[sizeof(schema) + 160];
@@ -484,11 +525,7 @@ static int schema_create(const struct sqlite_store *store)
         text, sizeof(text),
         "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
         APPLICATION_ID, FM_SQLITE_STORE_VERSION);
-    int result = sqlite3_exec(store->database, text, NULL, NULL, NULL);
-    if (result != SQLITE_OK && sqlite3_get_autocommit(store->database) == 0) {
-        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
-    }
-    return result;
+    return script_run(store, text);
 }
 
 /* Makes sure that the file is ours, and of a version we know; a new file gets the schema. */
@@ -517,6 +554,10 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
             "'%s' is a database of another program, not a job's ledger: put the ledger "
             "back, or --restart begins the job anew",
             store->path);
+    }
+    if (version == 1) {
+        result = script_run(store, upgrade_from_1);
+        return result == SQLITE_OK ? 0 : fail(store, result, "bring up to date", reterr);
     }
     if (version != FM_SQLITE_STORE_VERSION) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
@@ -590,16 +631,14 @@ int fm_sqlite_store_open(const char *path, struct fm_job_store **ret_store, stru
 {
     static const struct fm_job_store_functions functions = {
         .name = "sqlite",
+        .take = store_take,
         .create = store_create,
         .grow = store_grow,
         .fact = store_fact,
         .segments = store_segments,
         .shards = store_shards,
         .shard = store_shard,
-        .claim = store_claim,
-        .release = store_release,
-        .commit = store_commit,
-        .release_all = store_release_all,
+        .put = store_put,
         .close = store_close,
     };
     struct sqlite_store *store = fm_alloc_zero(1, sizeof(*store));

@@ -1,6 +1,6 @@
 /*
  * The job store in one SQLite file beside the output: write-ahead log, synchronous=FULL, one
- * transaction per decision.
+ * transaction for all decisions that are put together.
  *
  * Owns: the only contact with sqlite3 and the schema. Thread rule: job_store.h.
  */
@@ -11,8 +11,9 @@
 
 #include "host/store/job_store.h"
 
-/* Version of the schema, in the file's user_version. */
-#define FM_SQLITE_STORE_VERSION 1
+/* Version of the schema, in the file's user_version. Files of version 1 are brought to it when they
+ * are opened. */
+#define FM_SQLITE_STORE_VERSION 2
 
 /*
  * Opens the file, or creates it. FM_ECORRUPT: damaged, or some other program's; FM_EUNSUPPORTED:

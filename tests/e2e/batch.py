@@ -309,6 +309,28 @@ def a_part_edited_at_the_same_size_is_noticed():
 
 
 @test
+def a_ledger_of_the_first_schema_is_brought_up_to_date():
+    import sqlite3
+    with Job(count=50) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "after-commit:3", code=-9)
+        # The ledger as the first schema kept it: shards of one size, numbered by their segment.
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.executescript("""
+                DROP TABLE master;
+                ALTER TABLE segment RENAME COLUMN grain_rows TO shard_rows;
+                UPDATE segment SET shard_rows = 7;
+                ALTER TABLE segment ADD COLUMN first_number INTEGER NOT NULL DEFAULT 0;
+                ALTER TABLE shard DROP COLUMN infrastructure_failures;
+                ALTER TABLE shard DROP COLUMN data_failures;
+                ALTER TABLE shard DROP COLUMN attempt;
+                ALTER TABLE shard DROP COLUMN reason;
+                PRAGMA user_version = 1;""")
+        fermata("batch", job.file, "--quiet", "--resume")
+        job.check_complete()
+        assert len(job.manifest()["parts"]) >= 8
+
+
+@test
 def a_ledger_that_is_empty_older_or_another_jobs_is_told():
     with Job(count=20) as job, Job(count=20) as other:
         ledger = job.out / ".fermata" / "ledger.db"

@@ -288,7 +288,7 @@ def lengths_that_lie():
 @test
 def rapid_resets():
     message = framed(infer_message("slow", [1, 4], floats(1, 2, 3, 4)))
-    with Prober(server):
+    with Prober(server, most=2.0):
         for _ in range(20):
             with grpc_socket() as client:
                 client.sendall(PREFACE + frame(SETTINGS, 0, 0))

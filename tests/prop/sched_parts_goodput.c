@@ -7,10 +7,10 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "core/sched/id_heap.h"
 #include "core/sched/parts.h"
 #include "core/sched/request_queue.h"
 #include "core/util/assert.h"
+#include "core/util/id_heap.h"
 #include "core/util/memory.h"
 #include "core/util/random.h"
 #include "tests/harness/test.h"

@@ -47,7 +47,7 @@ static struct fm_job_store *job_make(void)
 {
     struct fm_job_store *store = NULL;
     const struct fm_job_fact fact = {"line format", "1"};
-    const struct fm_job_segment segment = {.rows = {.row_count = 8, .shard_rows = 4}};
+    const struct fm_job_segment segment = {.rows = {.row_count = 8, .grain_rows = 4}};
     (void)snprintf(folder, sizeof(folder), "/tmp/fermata-output-XXXXXX");
     if (mkdtemp(folder) == NULL || fm_output_prepare(out(), NULL) != 0 ||
         fm_sqlite_store_open(at(".fermata/ledger.db"), &store, NULL) != 0 ||
@@ -62,17 +62,19 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
 {
     struct fm_attempt attempt = {0};
     struct fm_job_shard record = {0};
-    const struct fm_shard none = {0};
     record.shard = (struct fm_shard){
         .number = number, .first_row = 4 * number, .row_count = 4, .epoch = 1, .owner = 5};
-    int status = store->functions->claim(store, &record.shard, NULL);
+    record.shard.state = FM_SHARD_LEASED;
+    int status = store->functions->put(store, &record, 1, NULL);
     status = status != 0 ? status : fm_attempt_open(&attempt, out(), number, 1, NULL);
     for (int i = 0; i < 4 && status == 0; i++) {
         status = fm_attempt_append(&attempt, i != 2, i != 2 ? "{\"a\":1}\n" : "{\"bad\":1}\n",
                                    i != 2 ? 8 : 10, NULL);
     }
     status = status != 0 ? status : fm_attempt_sync(&attempt, &record, NULL);
-    status = status != 0 ? status : store->functions->commit(store, &record, &none, NULL);
+    record.shard.state = FM_SHARD_DONE;
+    record.attempt = 1;
+    status = status != 0 ? status : store->functions->put(store, &record, 1, NULL);
     return status != 0 || !publish ? status : fm_attempt_publish(&attempt, NULL, NULL);
 }
 

@@ -33,14 +33,19 @@ static void directory_make(const char *name)
 static int job_begin(struct fm_job_store *store)
 {
     const struct fm_job_fact facts[] = {{"pipeline", "abc"}, {"bytes", "text"}};
-    const struct fm_job_segment segment = {.rows = {.row_count = 10, .shard_rows = 4},
+    const struct fm_job_segment segment = {.rows = {.row_count = 10, .grain_rows = 4},
                                            .listing_checksum = 0xfedcba9876543210u};
     return store->functions->create(store, facts, 2, &segment, NULL);
 }
 
+static char reason[64];
+
 static int shard_keep(void *context, const struct fm_job_shard *shard)
 {
     struct fm_job_shard **next = context;
+    if (shard->reason != NULL) {
+        (void)snprintf(reason, sizeof(reason), "%s", shard->reason);
+    }
     *(*next)++ = *shard;
     return 0;
 }
@@ -60,14 +65,21 @@ TEST(what_is_committed_comes_back)
     CHECK_INT_EQ(store->functions->fact(store, "pipeline", &value, NULL), FM_ENOTFOUND);
     CHECK_INT_EQ(job_begin(store), 0);
     CHECK_INT_EQ(job_begin(store), FM_EEXIST);
-    struct fm_shard shard = {.number = 0, .row_count = 4, .epoch = 1, .owner = UINT64_MAX};
-    CHECK_INT_EQ(store->functions->claim(store, &shard, NULL), 0);
-    struct fm_job_shard done = {.shard = shard, .part_bytes = 77, .part_checksum = UINT64_MAX - 1};
-    done.shard.row_count = 3;
-    done.shard.rows_out = 2;
-    done.shard.dead_letters = 1;
-    struct fm_shard rest = {.number = 3, .first_row = 3, .row_count = 1};
-    CHECK_INT_EQ(store->functions->commit(store, &done, &rest, NULL), 0);
+    CHECK_INT_EQ(store->functions->take(store, NULL), 0);
+    struct fm_job_shard records[2] = {
+        {.shard = {.row_count = 4, .epoch = 1, .owner = UINT64_MAX, .state = FM_SHARD_LEASED}}};
+    CHECK_INT_EQ(store->functions->put(store, records, 1, NULL), 0);
+    records[0].shard.state = FM_SHARD_DONE;
+    records[0].shard.row_count = 3;
+    records[0].shard.rows_out = 2;
+    records[0].shard.dead_letters = 1;
+    records[0].attempt = 1;
+    records[0].part_bytes = 77;
+    records[0].part_checksum = UINT64_MAX - 1;
+    records[1].shard =
+        (struct fm_shard){.number = 3, .first_row = 3, .row_count = 1, .failures = {4, 5}};
+    records[1].reason = "it \"crashed\"";
+    CHECK_INT_EQ(store->functions->put(store, records, 2, NULL), 0);
     store->functions->close(store);
 
     store = store_open();
@@ -80,7 +92,7 @@ TEST(what_is_committed_comes_back)
     CHECK_UINT_EQ(segment.listing_checksum, 0xfedcba9876543210u);
     struct fm_job_shard shards[4] = {0};
     struct fm_job_shard *next = shards;
-    CHECK_INT_EQ(store->functions->shards(store, shard_keep, &next, NULL), 0);
+    CHECK_INT_EQ(store->functions->shards(store, false, shard_keep, &next, NULL), 0);
     CHECK_INT_EQ(next - shards, 2);
     CHECK_INT_EQ(shards[0].shard.state, FM_SHARD_DONE);
     CHECK_UINT_EQ(shards[0].part_checksum, UINT64_MAX - 1);
@@ -88,6 +100,9 @@ TEST(what_is_committed_comes_back)
     CHECK_UINT_EQ(shards[0].shard.dead_letters, 1);
     CHECK_INT_EQ(shards[1].shard.state, FM_SHARD_READY);
     CHECK_UINT_EQ(shards[1].shard.first_row, 3);
+    CHECK_UINT_EQ(shards[1].shard.failures[FM_SHARD_FAILURE_INFRASTRUCTURE], 4);
+    CHECK_UINT_EQ(shards[1].shard.failures[FM_SHARD_FAILURE_DATA], 5);
+    CHECK_STR_EQ(reason, "it \"crashed\"");
     store->functions->close(store);
 }
 
@@ -95,30 +110,52 @@ TEST(the_store_fences_by_itself)
 {
     directory_make("ledger.db");
     struct fm_job_store *store = store_open();
-    const struct fm_shard none = {0};
     struct fm_error error = {0};
     CHECK(store != NULL);
     CHECK_INT_EQ(job_begin(store), 0);
-    struct fm_shard first = {.number = 0, .row_count = 4, .epoch = 1, .owner = 7};
-    struct fm_shard second = {.number = 0, .row_count = 4, .epoch = 2, .owner = 8};
-    CHECK_INT_EQ(store->functions->claim(store, &first, NULL), 0);
-    CHECK_INT_EQ(store->functions->claim(store, &second, NULL), 0);
-    CHECK_INT_EQ(store->functions->claim(store, &first, NULL), FM_ECANCELLED);
-    struct fm_job_shard late = {.shard = first};
-    late.shard.rows_out = 4;
-    CHECK_INT_EQ(store->functions->commit(store, &late, &none, &error), FM_ECANCELLED);
-    CHECK_INT_EQ(store->functions->release(store, &first, NULL), FM_ECANCELLED);
-    struct fm_job_shard good = {.shard = second};
-    good.shard.rows_out = 4;
-    CHECK_INT_EQ(store->functions->commit(store, &good, &none, &error), 0);
-    CHECK_INT_EQ(store->functions->commit(store, &good, &none, &error), FM_ECANCELLED);
-    CHECK_INT_EQ(store->functions->claim(store, &second, NULL), FM_ECANCELLED);
-    CHECK_INT_EQ(store->functions->release_all(store, NULL), 0);
+    struct fm_job_shard first = {
+        .shard = {.row_count = 4, .epoch = 1, .owner = 7, .state = FM_SHARD_LEASED}};
+    struct fm_job_shard second = first;
+    second.shard.epoch = 2;
+    CHECK_INT_EQ(store->functions->take(store, NULL), 0);
+    CHECK_INT_EQ(store->functions->put(store, &first, 1, NULL), 0);
+    CHECK_INT_EQ(store->functions->put(store, &second, 1, NULL), 0);
+    CHECK_INT_EQ(store->functions->put(store, &first, 1, &error), FM_ECANCELLED);
+    CHECK_STR_CONTAINS(error.text, "shard 0");
+    /* All or none. */
+    struct fm_job_shard both[2] = {{.shard = {.number = 1, .first_row = 4, .row_count = 4}}, first};
+    CHECK_INT_EQ(store->functions->put(store, both, 2, NULL), FM_ECANCELLED);
     struct fm_job_shard now;
+    CHECK_INT_EQ(store->functions->shard(store, 1, &now, NULL), FM_ENOTFOUND);
+    second.shard.state = FM_SHARD_DONE;
+    second.shard.rows_out = 4;
+    CHECK_INT_EQ(store->functions->put(store, &second, 1, NULL), 0);
+    second.shard.epoch = 3;
+    CHECK_INT_EQ(store->functions->put(store, &second, 1, NULL), FM_ECANCELLED);
     CHECK_INT_EQ(store->functions->shard(store, 0, &now, NULL), 0);
     CHECK_INT_EQ(now.shard.state, FM_SHARD_DONE);
-    CHECK_INT_EQ(store->functions->shard(store, 9, &now, NULL), FM_ENOTFOUND);
+    CHECK_UINT_EQ(now.shard.epoch, 2);
     store->functions->close(store);
+}
+
+TEST(who_was_master_before_is_refused)
+{
+    directory_make("ledger.db");
+    struct fm_job_store *old = store_open();
+    struct fm_job_shard record = {.shard = {.row_count = 4, .epoch = 1, .state = FM_SHARD_LEASED}};
+    struct fm_error error = {0};
+    CHECK(old != NULL);
+    CHECK_INT_EQ(old->functions->put(old, &record, 1, NULL), 0); /* nobody has taken it yet */
+    CHECK_INT_EQ(old->functions->take(old, NULL), 0);
+    CHECK_INT_EQ(old->functions->put(old, &record, 1, NULL), 0);
+    struct fm_job_store *new = store_open();
+    CHECK(new != NULL);
+    CHECK_INT_EQ(new->functions->take(new, NULL), 0);
+    CHECK_INT_EQ(old->functions->put(old, &record, 1, &error), FM_ECANCELLED);
+    CHECK_STR_CONTAINS(error.text, "another process");
+    CHECK_INT_EQ(new->functions->put(new, &record, 1, NULL), 0);
+    new->functions->close(new);
+    old->functions->close(old);
 }
 
 TEST(a_file_of_another_kind_is_refused)

@@ -5,8 +5,8 @@
  * pure; one thread at a time. Four children per node: fewer cache lines per level than two, and
  * most moves are short ones towards the root.
  */
-#ifndef FM_CORE_SCHED_ID_HEAP_H
-#define FM_CORE_SCHED_ID_HEAP_H
+#ifndef FM_CORE_UTIL_ID_HEAP_H
+#define FM_CORE_UTIL_ID_HEAP_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,11 +30,14 @@ struct fm_id_heap {
 /* Room for all ids below `bound`. `positions`: NULL, or an array of `bound` elements that are all
  * UINT32_MAX, borrowed for the heap's life. FM_ENOMEM. */
 int FM_NODISCARD fm_id_heap_init(struct fm_id_heap *heap, uint32_t bound, uint32_t *positions);
+/* Room for more ids. For a heap that owns its positions. FM_ENOMEM: the heap is as it was. */
+int FM_NODISCARD fm_id_heap_grow(struct fm_id_heap *heap, uint32_t bound);
 void fm_id_heap_deinit(struct fm_id_heap *heap); /* accepts a zeroed one */
 
 /* Puts `id` in, or changes its key. */
 void fm_id_heap_set(struct fm_id_heap *heap, uint32_t id, uint64_t key);
 void fm_id_heap_remove(struct fm_id_heap *heap, uint32_t id); /* it must be in */
+bool fm_id_heap_holds(const struct fm_id_heap *heap, uint32_t id);
 
 static inline bool fm_id_heap_empty(const struct fm_id_heap *heap)
 {

@@ -1,7 +1,7 @@
 /*
  * id_heap against a plain array, alone and with positions shared by several heaps.
  */
-#include "core/sched/id_heap.h"
+#include "core/util/id_heap.h"
 
 #include "core/util/memory.h"
 #include "core/util/random.h"

@@ -1,7 +1,7 @@
 /*
  * A heap of ids. See id_heap.h.
  */
-#include "core/sched/id_heap.h"
+#include "core/util/id_heap.h"
 
 #include <string.h>
 
@@ -27,6 +27,25 @@ int fm_id_heap_init(struct fm_id_heap *heap, uint32_t bound, uint32_t *positions
     if (positions == NULL) {
         memset(heap->positions, 0xff, (size_t)bound * sizeof *heap->positions);
     }
+    return 0;
+}
+
+int fm_id_heap_grow(struct fm_id_heap *heap, uint32_t bound)
+{
+    FM_ASSERT(heap->positions_owned && bound >= heap->bound);
+    struct fm_id_heap_entry *entries =
+        fm_realloc(heap->entries, (size_t)bound * sizeof *heap->entries);
+    if (entries == NULL) {
+        return FM_ENOMEM;
+    }
+    heap->entries = entries;
+    uint32_t *positions = fm_realloc(heap->positions, (size_t)bound * sizeof *heap->positions);
+    if (positions == NULL) {
+        return FM_ENOMEM;
+    }
+    memset(positions + heap->bound, 0xff, (size_t)(bound - heap->bound) * sizeof *positions);
+    heap->positions = positions;
+    heap->bound = bound;
     return 0;
 }
 
@@ -114,6 +133,11 @@ void fm_id_heap_remove(struct fm_id_heap *heap, uint32_t id)
     if (sift_up(heap, position, last) == position) {
         sift_down(heap, position, last);
     }
+}
+
+bool fm_id_heap_holds(const struct fm_id_heap *heap, uint32_t id)
+{
+    return id < heap->bound && heap->positions[id] != ABSENT;
 }
 
 uint32_t fm_id_heap_count_below(const struct fm_id_heap *heap, uint64_t key, uint32_t most)
