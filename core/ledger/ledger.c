@@ -44,6 +44,7 @@ struct fm_ledger {
     uint32_t free_count;
     uint32_t open_count;
     struct fm_id_heap ready;     /* record ids by first row */
+    struct fm_id_heap suspects;  /* likewise: READY, to be run alone */
     struct fm_id_heap delayed;   /* READY, but not yet: by not_before_ns */
     struct fm_id_heap deadlines; /* LEASES * id + lease, by deadline */
     uint32_t lease_count;
@@ -74,6 +75,7 @@ int fm_ledger_create(const struct fm_ledger_options *options, struct fm_ledger *
     }
     ledger->options = *options;
     if (fm_id_heap_init(&ledger->ready, 0, NULL) != 0 ||
+        fm_id_heap_init(&ledger->suspects, 0, NULL) != 0 ||
         fm_id_heap_init(&ledger->delayed, 0, NULL) != 0 ||
         fm_id_heap_init(&ledger->deadlines, 0, NULL) != 0) {
         fm_ledger_destroy(ledger);
@@ -89,6 +91,7 @@ void fm_ledger_destroy(struct fm_ledger *ledger)
         return;
     }
     fm_id_heap_deinit(&ledger->ready);
+    fm_id_heap_deinit(&ledger->suspects);
     fm_id_heap_deinit(&ledger->delayed);
     fm_id_heap_deinit(&ledger->deadlines);
     fm_row_ranges_deinit(&ledger->done);
@@ -227,6 +230,7 @@ static int records_reserve(struct fm_ledger *ledger, uint32_t more)
     }
     ledger->entries = entries;
     if ((ledger->ready.bound < capacity && fm_id_heap_grow(&ledger->ready, capacity) != 0) ||
+        (ledger->suspects.bound < capacity && fm_id_heap_grow(&ledger->suspects, capacity) != 0) ||
         (ledger->delayed.bound < capacity && fm_id_heap_grow(&ledger->delayed, capacity) != 0) ||
         (ledger->deadlines.bound < capacity * LEASES &&
          fm_id_heap_grow(&ledger->deadlines, capacity * LEASES) != 0)) {
@@ -250,7 +254,8 @@ static void ready_push(struct fm_ledger *ledger, struct record *record)
     if (record->not_before_ns > 0) {
         fm_id_heap_set(&ledger->delayed, id, record->not_before_ns);
     } else {
-        fm_id_heap_set(&ledger->ready, id, record->shard.first_row);
+        fm_id_heap_set(fm_shard_suspect(&record->shard) ? &ledger->suspects : &ledger->ready, id,
+                       record->shard.first_row);
     }
 }
 
@@ -306,10 +311,13 @@ static void record_change_state(struct fm_ledger *ledger, struct record *record,
     if (state == FM_SHARD_READY) {
         record->shard.deadline_ns = 0;
         ready_push(ledger, record);
-    } else if (fm_id_heap_holds(&ledger->ready, id)) {
-        fm_id_heap_remove(&ledger->ready, id);
     } else {
-        fm_id_heap_remove(&ledger->delayed, id);
+        struct fm_id_heap *queues[] = {&ledger->ready, &ledger->suspects, &ledger->delayed};
+        for (size_t i = 0; i < FM_COUNT_OF(queues); i++) {
+            if (fm_id_heap_holds(queues[i], id)) {
+                fm_id_heap_remove(queues[i], id);
+            }
+        }
     }
 }
 
@@ -621,10 +629,15 @@ static uint64_t rows_to_cut(const struct segment *segment, uint64_t rows_max)
 }
 
 /* The unfinished shard with the lowest rows that nobody holds, cut off if need be; NULL: none. */
-static int next_ready(struct fm_ledger *ledger, uint64_t rows_max, struct record **ret_record)
+static int next_ready(struct fm_ledger *ledger, const struct fm_ledger_claim *claim,
+                      struct record **ret_record)
 {
     struct segment *segment = segment_open(ledger);
     *ret_record = NULL;
+    if (claim->suspects && !fm_id_heap_empty(&ledger->suspects)) {
+        *ret_record = &ledger->records[fm_id_heap_first(&ledger->suspects).id];
+        return 0;
+    }
     if (!fm_id_heap_empty(&ledger->ready) &&
         (segment == NULL || fm_id_heap_first(&ledger->ready).key < segment->next_row)) {
         *ret_record = &ledger->records[fm_id_heap_first(&ledger->ready).id];
@@ -639,7 +652,7 @@ static int next_ready(struct fm_ledger *ledger, uint64_t rows_max, struct record
     }
     struct fm_shard fresh = {.number = ledger->next_number,
                              .first_row = segment->next_row,
-                             .row_count = rows_to_cut(segment, rows_max),
+                             .row_count = rows_to_cut(segment, claim->rows_max),
                              .state = FM_SHARD_READY};
     segment->next_row += fresh.row_count;
     ledger->rows_unclaimed -= fresh.row_count;
@@ -658,7 +671,7 @@ static void grant(struct fm_ledger *ledger, uint64_t now_ns, struct record *reco
     *ret_shard = record->shard;
 }
 
-int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner, uint64_t rows_max,
+int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, const struct fm_ledger_claim *claim,
                     enum fm_ledger_answer *ret_answer, struct fm_shard *ret_shard)
 {
     struct record *record = NULL;
@@ -667,17 +680,16 @@ int fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner, u
     if (ledger->paused || ledger->lease_count >= ledger->options.leases_max) {
         return 0;
     }
-    int status = next_ready(ledger, rows_max, &record);
+    int status = next_ready(ledger, claim, &record);
     if (status != 0) {
         return status;
     }
     if (record == NULL) {
-        bool over = ledger->closed && ledger->open_count == 0;
-        *ret_answer = over ? FM_LEDGER_FINISHED : FM_LEDGER_WAIT;
+        *ret_answer = fm_ledger_finished(ledger) ? FM_LEDGER_FINISHED : FM_LEDGER_WAIT;
         return 0;
     }
     record_change_state(ledger, record, FM_SHARD_LEASED);
-    grant(ledger, now_ns, record, owner, ret_shard);
+    grant(ledger, now_ns, record, claim->owner, ret_shard);
     ledger->stats.claims++;
     *ret_answer = FM_LEDGER_GRANTED;
     return 0;
@@ -821,6 +833,7 @@ int fm_ledger_fail(struct fm_ledger *ledger, uint64_t now_ns, uint64_t number, u
 bool fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns,
                       struct fm_ledger_outcome *ret_outcome)
 {
+    delayed_wake(ledger, now_ns);
     if (ledger->options.lease_ns == 0 || fm_id_heap_empty(&ledger->deadlines) ||
         fm_id_heap_first(&ledger->deadlines).key > now_ns) {
         return false;
@@ -870,9 +883,20 @@ void fm_ledger_stats(const struct fm_ledger *ledger, struct fm_ledger_stats *ret
 {
     *ret_stats = ledger->stats;
     ret_stats->open_shards = ledger->open_count;
+    ret_stats->ready_suspects = ledger->suspects.count;
     ret_stats->leases = ledger->lease_count;
     ret_stats->done_ranges = ledger->done.count;
     ret_stats->rows_unclaimed = ledger->rows_unclaimed;
+}
+
+static void record_show(const struct record *record, struct fm_shard *ret_shard,
+                        struct fm_lease *ret_leases, uint32_t *ret_lease_count)
+{
+    *ret_shard = record->shard;
+    if (ret_leases != NULL) {
+        memcpy(ret_leases, record->leases, sizeof(record->leases));
+        *ret_lease_count = record->lease_count;
+    }
 }
 
 bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
@@ -883,22 +907,31 @@ bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
     if (index >= ledger->open_count) {
         return false;
     }
-    const struct record *record = &ledger->records[ledger->entries[index].id];
-    *ret_shard = record->shard;
-    if (ret_leases != NULL) {
-        memcpy(ret_leases, record->leases, sizeof(record->leases));
-        *ret_lease_count = record->lease_count;
-    }
+    record_show(&ledger->records[ledger->entries[index].id], ret_shard, ret_leases,
+                ret_lease_count);
     return true;
 }
 
-bool fm_ledger_find(const struct fm_ledger *ledger, uint64_t number, struct fm_shard *ret_shard)
+bool fm_ledger_find(const struct fm_ledger *ledger, uint64_t number, struct fm_shard *ret_shard,
+                    struct fm_lease ret_leases[FM_LEDGER_LEASES_OF_ONE_MAX],
+                    uint32_t *ret_lease_count)
 {
     const struct record *record = record_find(ledger, number);
     if (record != NULL) {
-        *ret_shard = record->shard;
+        record_show(record, ret_shard, ret_leases, ret_lease_count);
     }
     return record != NULL;
+}
+
+bool fm_ledger_finished(const struct fm_ledger *ledger)
+{
+    return ledger->closed && ledger->open_count == 0 && ledger->rows_unclaimed == 0;
+}
+
+bool fm_ledger_all_claimed(const struct fm_ledger *ledger)
+{
+    return ledger->closed && ledger->rows_unclaimed == 0 && ledger->ready.count == 0 &&
+           ledger->suspects.count == 0 && ledger->delayed.count == 0;
 }
 
 static void record_validate(const struct fm_ledger *ledger, const struct record *record)
@@ -908,10 +941,12 @@ static void record_validate(const struct fm_ledger *ledger, const struct record 
     FM_ASSERT(shard->row_count > 0);
     FM_ASSERT(shard->number < ledger->next_number);
     FM_ASSERT(shard->state != FM_SHARD_READY || shard->condemned == is_condemned(ledger, shard, 0));
-    bool ready = fm_id_heap_holds(&ledger->ready, id);
-    bool delayed = fm_id_heap_holds(&ledger->delayed, id);
-    FM_ASSERT((shard->state == FM_SHARD_READY) == (ready || delayed));
-    FM_ASSERT(!(ready && delayed));
+    int queues = (fm_id_heap_holds(&ledger->ready, id) ? 1 : 0) +
+                 (fm_id_heap_holds(&ledger->suspects, id) ? 1 : 0) +
+                 (fm_id_heap_holds(&ledger->delayed, id) ? 1 : 0);
+    FM_ASSERT(queues == (shard->state == FM_SHARD_READY ? 1 : 0));
+    FM_ASSERT(!fm_id_heap_holds(&ledger->suspects, id) || fm_shard_suspect(shard));
+    FM_ASSERT(!fm_id_heap_holds(&ledger->ready, id) || !fm_shard_suspect(shard));
     FM_ASSERT((shard->state == FM_SHARD_LEASED) == (record->lease_count > 0));
     for (uint32_t i = 0; i < LEASES; i++) {
         FM_ASSERT(fm_id_heap_holds(&ledger->deadlines, id * LEASES + i) ==
@@ -935,6 +970,7 @@ void fm_ledger_validate(const struct fm_ledger *ledger)
     FM_ASSERT(leases == ledger->lease_count);
     FM_ASSERT(ledger->open_count + ledger->free_count == ledger->capacity);
     FM_ASSERT(fm_id_heap_validate(&ledger->ready));
+    FM_ASSERT(fm_id_heap_validate(&ledger->suspects));
     FM_ASSERT(fm_id_heap_validate(&ledger->delayed));
     FM_ASSERT(fm_id_heap_validate(&ledger->deadlines));
     FM_ASSERT(fm_row_ranges_validate(&ledger->done));

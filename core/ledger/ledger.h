@@ -89,7 +89,8 @@ struct fm_ledger_options {
 enum fm_ledger_answer {
     FM_LEDGER_GRANTED,
     FM_LEDGER_WAIT,     /* nothing to hand out now: others still hold shards, leases_max is reached,
-                           a failed shard has to wait, more rows may come, or the job is paused */
+                           a failed shard has to wait, only suspect ones are READY, more rows may
+                           come, or the job is paused */
     FM_LEDGER_FINISHED, /* every row is DONE or DEAD, and no more will come */
 };
 
@@ -115,6 +116,7 @@ struct fm_ledger_stats {
     uint64_t duplicates; /* second leases */
     uint64_t stale;      /* refused because the lease had gone */
     uint64_t open_shards;
+    uint64_t ready_suspects; /* of these, as of the last claim */
     uint64_t leases;
     uint64_t done_ranges;
     uint64_t rows_unclaimed; /* never handed out */
@@ -154,15 +156,21 @@ int FM_NODISCARD fm_ledger_restore_shard(struct fm_ledger *ledger, uint64_t now_
                                          const struct fm_shard *shard);
 int FM_NODISCARD fm_ledger_restore_finish(struct fm_ledger *ledger);
 
+struct fm_ledger_claim {
+    uint64_t owner;
+    uint64_t rows_max; /* of a shard that is cut off now, which has one grain at least */
+    bool suspects;     /* a suspect shard is welcome: the owner holds nothing else */
+};
+
 /*
- * Leases the READY shard with the lowest rows to `owner`, or cuts one of at most rows_max rows (and
- * at least one grain) off the rows that nobody had yet, when these are lower. Expired leases must
- * have been taken back before (expire). FM_ENOMEM changes nothing. *ret_shard is set when granted:
- * it is to be persisted before the owner hears of it.
+ * Leases the READY shard with the lowest rows to the owner, or cuts one off the rows that nobody
+ * had yet, when these are lower; suspect ones come first. Expired leases must have been taken back
+ * before (expire). FM_ENOMEM changes nothing. *ret_shard is set when granted: it is to be persisted
+ * before the owner hears of it.
  */
-int FM_NODISCARD fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns, uint64_t owner,
-                                 uint64_t rows_max, enum fm_ledger_answer *ret_answer,
-                                 struct fm_shard *ret_shard);
+int FM_NODISCARD fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns,
+                                 const struct fm_ledger_claim *claim,
+                                 enum fm_ledger_answer *ret_answer, struct fm_shard *ret_shard);
 /*
  * A second lease of a shard that somebody else holds. FM_EINVAL: it is not LEASED, `owner` has it,
  * or it is suspect or condemned; FM_ELIMIT: it has two, or leases_max is reached.
@@ -208,8 +216,7 @@ int FM_NODISCARD fm_ledger_fail(struct fm_ledger *ledger, uint64_t now_ns, uint6
                                 uint64_t owner, uint64_t epoch, enum fm_shard_failure failure,
                                 struct fm_ledger_outcome *ret_outcome);
 /* Takes back one lease whose deadline has come, as a failure of infrastructure. False: there is
- * none. FM_ENOMEM cannot happen: without memory for a split the shard stays whole and is tried
- * again. */
+ * none. Never fails: without memory for a split the shard stays whole and is tried again. */
 bool fm_ledger_expire(struct fm_ledger *ledger, uint64_t now_ns,
                       struct fm_ledger_outcome *ret_outcome);
 /* When expire or claim may have something new to say, if nothing happens before; UINT64_MAX: never.
@@ -237,8 +244,14 @@ bool fm_ledger_open_shard(const struct fm_ledger *ledger, uint64_t index,
                           struct fm_shard *ret_shard,
                           struct fm_lease ret_leases[FM_LEDGER_LEASES_OF_ONE_MAX],
                           uint32_t *ret_lease_count);
-/* By number; false when it has no record. */
-bool fm_ledger_find(const struct fm_ledger *ledger, uint64_t number, struct fm_shard *ret_shard);
+/* Likewise by its number; false when it has no record. */
+bool fm_ledger_find(const struct fm_ledger *ledger, uint64_t number, struct fm_shard *ret_shard,
+                    struct fm_lease ret_leases[FM_LEDGER_LEASES_OF_ONE_MAX],
+                    uint32_t *ret_lease_count);
+/* Every row that there is, is done or dead, and no more will come. */
+bool fm_ledger_finished(const struct fm_ledger *ledger);
+/* Nothing waits to be claimed, now or, but for failures, later. */
+bool fm_ledger_all_claimed(const struct fm_ledger *ledger);
 
 /* Checks the whole structure: every row in exactly one place. Aborts when something is wrong. For
  * tests and after restoring. */

@@ -295,7 +295,7 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
 }
 
 /* This process holds the lock, so all former holders of shards are gone. */
-static int restore_shard(void *context, const struct fm_job_shard *record)
+static int restore_shard(void *context, const struct fm_shard_record *record)
 {
     const struct restorer *restorer = context;
     struct fm_shard shard = record->shard;

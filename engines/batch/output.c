@@ -342,7 +342,7 @@ int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, s
     return status;
 }
 
-int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
+int fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,
                     struct fm_error *reterr)
 {
     char stage[FM_OUTPUT_PATH_MAX];
@@ -359,10 +359,10 @@ int fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
     ret_record->shard.row_count = attempt->rows_out + attempt->dead_letters;
     ret_record->shard.rows_out = attempt->rows_out;
     ret_record->shard.dead_letters = attempt->dead_letters;
-    ret_record->part_bytes = attempt->part.size;
-    ret_record->part_checksum = attempt->part_checksum;
-    ret_record->letters_bytes = attempt->dead_letters > 0 ? attempt->letters.size : 0;
-    ret_record->letters_checksum = attempt->dead_letters > 0 ? attempt->letters_checksum : 0;
+    ret_record->files.part_bytes = attempt->part.size;
+    ret_record->files.part_checksum = attempt->part_checksum;
+    ret_record->files.letters_bytes = attempt->dead_letters > 0 ? attempt->letters.size : 0;
+    ret_record->files.letters_checksum = attempt->dead_letters > 0 ? attempt->letters_checksum : 0;
     return 0;
 }
 
@@ -423,7 +423,7 @@ static int reconcile_attempt(void *context, const char *name)
     uint64_t number = 0;
     uint64_t epoch = 0;
     bool letters = false;
-    struct fm_job_shard record = {0};
+    struct fm_shard_record record = {0};
     if (!is_attempt_name(name, &number, &epoch, &letters)) {
         return 0;
     }
@@ -432,7 +432,8 @@ static int reconcile_attempt(void *context, const char *name)
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
-    bool committed = status == 0 && record.shard.state == FM_SHARD_DONE && record.attempt == epoch;
+    bool committed =
+        status == 0 && record.shard.state == FM_SHARD_DONE && record.files.attempt == epoch;
     return committed
                ? publish_file(reconciler->directory, number, epoch, letters, reconciler->reterr)
                : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
@@ -445,7 +446,7 @@ static int reconcile_part(void *context, const char *name)
     const struct reconciler *reconciler = context;
     const char *digits = name + strlen("part-");
     uint64_t number = 0;
-    struct fm_job_shard record = {0};
+    struct fm_shard_record record = {0};
     bool letters = reconciler->folder != NULL;
     if (!is_part_name(name) || !number_read(&digits, &number)) {
         return 0;
@@ -456,7 +457,7 @@ static int reconcile_part(void *context, const char *name)
         return status;
     }
     bool known = status == 0 && record.shard.state == FM_SHARD_DONE &&
-                 (!letters || record.letters_bytes > 0);
+                 (!letters || record.files.letters_bytes > 0);
     return known
                ? 0
                : fm_error_set(reconciler->reterr, FM_ECORRUPT,
@@ -531,17 +532,18 @@ struct checker {
     struct fm_error *reterr;
 };
 
-static int check_each(void *context, const struct fm_job_shard *record)
+static int check_each(void *context, const struct fm_shard_record *record)
 {
     const struct checker *checker = context;
     if (record->shard.state != FM_SHARD_DONE) {
         return 0;
     }
-    int status = part_check(checker->directory, NULL, record->shard.number, record->part_bytes,
-                            record->part_checksum, checker->reterr);
-    if (status == 0 && record->letters_bytes > 0) {
+    int status = part_check(checker->directory, NULL, record->shard.number,
+                            record->files.part_bytes, record->files.part_checksum, checker->reterr);
+    if (status == 0 && record->files.letters_bytes > 0) {
         status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number,
-                            record->letters_bytes, record->letters_checksum, checker->reterr);
+                            record->files.letters_bytes, record->files.letters_checksum,
+                            checker->reterr);
     }
     return status;
 }
@@ -600,7 +602,7 @@ static void checksum_write(struct fm_json_writer *json, const char *key, uint64_
     fm_json_string(json, text);
 }
 
-static int manifest_part(void *context, const struct fm_job_shard *record)
+static int manifest_part(void *context, const struct fm_shard_record *record)
 {
     struct manifest *manifest = context;
     struct checker checker = {.directory = manifest->directory, .reterr = manifest->reterr};
@@ -625,14 +627,14 @@ static int manifest_part(void *context, const struct fm_job_shard *record)
     fm_json_key(json, "rows");
     fm_json_uint(json, record->shard.rows_out);
     fm_json_key(json, "bytes");
-    fm_json_uint(json, record->part_bytes);
-    checksum_write(json, "checksum", record->part_checksum);
+    fm_json_uint(json, record->files.part_bytes);
+    checksum_write(json, "checksum", record->files.part_checksum);
     fm_json_key(json, "dead_letters");
     fm_json_uint(json, record->shard.dead_letters);
-    if (record->letters_bytes > 0) {
+    if (record->files.letters_bytes > 0) {
         fm_json_key(json, "dead_letter_bytes");
-        fm_json_uint(json, record->letters_bytes);
-        checksum_write(json, "dead_letter_checksum", record->letters_checksum);
+        fm_json_uint(json, record->files.letters_bytes);
+        checksum_write(json, "dead_letter_checksum", record->files.letters_checksum);
     }
     fm_json_object_end(json);
     manifest->rows_out += record->shard.rows_out;

@@ -68,7 +68,7 @@ int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const 
                                    size_t length, struct fm_error *reterr);
 /* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this
  * only the ledger's commit is missing. */
-int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_job_shard *ret_record,
+int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,
                                  struct fm_error *reterr);
 /* After the ledger's commit: gives the files their final names. */
 int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,

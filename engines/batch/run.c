@@ -478,7 +478,8 @@ static int shard_commit(struct run *run, struct shard_run *shard, bool *ret_aske
                         struct fm_error *reterr)
 {
     const struct fm_run_options *options = run->options;
-    struct fm_job_shard records[2] = {{.shard = shard->shard, .attempt = shard->shard.epoch}};
+    struct fm_shard_record records[2] = {
+        {.shard = shard->shard, .files.attempt = shard->shard.epoch}};
     struct fm_shard *done = &records[0].shard;
     struct fm_shard *rest = &records[1].shard;
     int status = fm_fault_hit(options->fault, FM_FAULT_BEFORE_SYNC, reterr);
@@ -520,7 +521,7 @@ static void shard_give_back(struct run *run, struct shard_run *shard)
     int status = fm_ledger_release(options->ledger, shard->shard.number, shard->shard.owner,
                                    shard->shard.epoch);
     fm_mutex_unlock(&run->mutex);
-    struct fm_job_shard record = {.shard = shard->shard};
+    struct fm_shard_record record = {.shard = shard->shard};
     record.shard.state = FM_SHARD_READY;
     /* A lease that stays in the store, because the disk is full, is taken back by the next start.
      */
@@ -594,7 +595,7 @@ static int shard_open(struct run *run, const struct fm_shard *claimed, struct sh
     if (status == 0) {
         shard->shard = *claimed;
         shard->slots = slots;
-        const struct fm_job_shard record = {.shard = *claimed};
+        const struct fm_shard_record record = {.shard = *claimed};
         status = options->store->functions->put(options->store, &record, 1, reterr);
     }
     status = status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_CLAIMED, reterr);
@@ -617,8 +618,9 @@ static bool shard_claim(struct run *run, struct shard_run **ret_shard, bool *ret
     struct fm_error error = {0};
     struct fm_shard claimed;
     enum fm_ledger_answer answer = FM_LEDGER_WAIT;
-    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), run->options->owner,
-                                 run->options->shard_rows, &answer, &claimed);
+    const struct fm_ledger_claim claim = {
+        .owner = run->options->owner, .rows_max = run->options->shard_rows, .suspects = true};
+    int status = fm_ledger_claim(run->options->ledger, fm_os_now_ns(), &claim, &answer, &claimed);
     if (status != 0) {
         (void)fm_error_set(&error, status, "cannot claim a shard: %s", fm_status_text(status));
         fail(run, &error);

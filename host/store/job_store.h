@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/ledger/ledger.h"
+#include "core/ledger/shard_record.h"
 #include "core/util/text.h"
 #include "fermata/status.h"
 
@@ -28,17 +28,6 @@ struct fm_job_fact {
 struct fm_job_segment {
     struct fm_ledger_segment rows;
     uint64_t listing_checksum; /* of the file that lists the segment's inputs */
-};
-
-/* A shard as stored, with what a committed part must look like. */
-struct fm_job_shard {
-    struct fm_shard shard; /* deadline_ns and condemned are not stored */
-    uint64_t attempt;      /* DONE: the epoch whose files count; may be below shard.epoch */
-    uint64_t part_bytes;
-    uint64_t part_checksum;
-    uint64_t letters_bytes; /* the dead-letter part; 0: there is none */
-    uint64_t letters_checksum;
-    const char *reason; /* why it failed last, or is DEAD; NULL: it did not. Borrowed */
 };
 
 struct fm_job_store;
@@ -66,17 +55,17 @@ struct fm_job_store_functions {
                     int (*each)(void *context, const struct fm_job_segment *segment), void *context,
                     struct fm_error *reterr);
     int (*shards)(struct fm_job_store *store, bool by_row,
-                  int (*each)(void *context, const struct fm_job_shard *shard), void *context,
+                  int (*each)(void *context, const struct fm_shard_record *shard), void *context,
                   struct fm_error *reterr);
-    /* One shard, without its reason; FM_ENOTFOUND. */
-    int (*shard)(struct fm_job_store *store, uint64_t number, struct fm_job_shard *ret_shard,
+    /* One shard; FM_ENOTFOUND. */
+    int (*shard)(struct fm_job_store *store, uint64_t number, struct fm_shard_record *ret_shard,
                  struct fm_error *reterr);
     /*
      * THE commit point: these shards are from now on as these records say, all of them or none. A
-     * shard that is DONE or DEAD never changes, and an epoch never goes back: FM_ECANCELLED, as
-     * when another process has taken the job.
+     * shard that is DONE or DEAD never changes, a reason stays until there is another, and an epoch
+     * never goes back: FM_ECANCELLED, as when another process has taken the job.
      */
-    int (*put)(struct fm_job_store *store, const struct fm_job_shard *shards, size_t count,
+    int (*put)(struct fm_job_store *store, const struct fm_shard_record *shards, size_t count,
                struct fm_error *reterr);
     void (*close)(struct fm_job_store *store); /* frees the store; accepts NULL */
 };

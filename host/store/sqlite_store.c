@@ -319,7 +319,7 @@ static int store_segments(struct fm_job_store *base,
 }
 
 static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
-                      struct fm_job_shard *ret_shard, struct fm_error *reterr)
+                      struct fm_shard_record *ret_shard, struct fm_error *reterr)
 {
     uint64_t state = column(statement, 3);
     if (state >= FM_SHARD_STATE_COUNT_) {
@@ -327,7 +327,7 @@ static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
                             "the ledger '%s' has a shard in the unknown state %lld", store->path,
                             (long long)state);
     }
-    *ret_shard = (struct fm_job_shard){
+    *ret_shard = (struct fm_shard_record){
         .shard = {.number = column(statement, 0),
                   .first_row = column(statement, 1),
                   .row_count = column(statement, 2),
@@ -337,19 +337,21 @@ static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
                   .failures = {(uint32_t)column(statement, 6), (uint32_t)column(statement, 7)},
                   .rows_out = column(statement, 8),
                   .dead_letters = column(statement, 9)},
-        .attempt = column(statement, 10),
-        .part_bytes = column(statement, 11),
-        .part_checksum = column(statement, 12),
-        .letters_bytes = column(statement, 13),
-        .letters_checksum = column(statement, 14),
-        .reason = (const char *)sqlite3_column_text(statement, REASON_COLUMN),
+        .files = {.attempt = column(statement, 10),
+                  .part_bytes = column(statement, 11),
+                  .part_checksum = column(statement, 12),
+                  .letters_bytes = column(statement, 13),
+                  .letters_checksum = column(statement, 14)},
     };
+    const char *reason = (const char *)sqlite3_column_text(statement, REASON_COLUMN);
+    (void)snprintf(ret_shard->reason, sizeof(ret_shard->reason), "%s",
+                   reason != NULL ? reason : "");
     return 0;
 }
 
 static int store_shards(struct fm_job_store *base, bool by_row,
-                        int (*each)(void *context, const struct fm_job_shard *shard), void *context,
-                        struct fm_error *reterr)
+                        int (*each)(void *context, const struct fm_shard_record *shard),
+                        void *context, struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     int status = 0;
@@ -358,7 +360,7 @@ static int store_shards(struct fm_job_store *base, bool by_row,
     sqlite3_stmt *statement =
         store->statements[by_row ? STATEMENT_SHARD_ALL_BY_ROW : STATEMENT_SHARD_ALL];
     while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
-        struct fm_job_shard shard;
+        struct fm_shard_record shard;
         status = shard_read(store, statement, &shard, reterr);
         status = status != 0 ? status : each(context, &shard);
     }
@@ -370,8 +372,8 @@ static int store_shards(struct fm_job_store *base, bool by_row,
     return status;
 }
 
-static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job_shard *ret_shard,
-                       struct fm_error *reterr)
+static int store_shard(struct fm_job_store *base, uint64_t number,
+                       struct fm_shard_record *ret_shard, struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
     fm_mutex_lock(&store->mutex);
@@ -383,7 +385,6 @@ static int store_shard(struct fm_job_store *base, uint64_t number, struct fm_job
     int status = result == SQLITE_ROW    ? shard_read(store, statement, ret_shard, reterr)
                  : result == SQLITE_DONE ? FM_ENOTFOUND
                                          : fail(store, result, "read", reterr);
-    ret_shard->reason = NULL; /* it goes with the statement */
     (void)sqlite3_reset(statement);
     fm_mutex_unlock(&store->mutex);
     return status;
@@ -417,7 +418,7 @@ static int store_take(struct fm_job_store *base, struct fm_error *reterr)
     return status;
 }
 
-static int shard_put(const struct sqlite_store *store, const struct fm_job_shard *record)
+static int shard_put(const struct sqlite_store *store, const struct fm_shard_record *record)
 {
     const struct fm_shard *shard = &record->shard;
     const uint64_t values[SHARD_NUMBERS] = {shard->number,
@@ -430,19 +431,19 @@ static int shard_put(const struct sqlite_store *store, const struct fm_job_shard
                                             shard->failures[FM_SHARD_FAILURE_DATA],
                                             shard->rows_out,
                                             shard->dead_letters,
-                                            record->attempt,
-                                            record->part_bytes,
-                                            record->part_checksum,
-                                            record->letters_bytes,
-                                            record->letters_checksum};
+                                            record->files.attempt,
+                                            record->files.part_bytes,
+                                            record->files.part_checksum,
+                                            record->files.letters_bytes,
+                                            record->files.letters_checksum};
     sqlite3_stmt *statement = store->statements[STATEMENT_SHARD_PUT];
-    int result = record->reason != NULL ? sqlite3_bind_text(statement, SHARD_NUMBERS + 1,
-                                                            record->reason, -1, SQLITE_STATIC)
-                                        : sqlite3_bind_null(statement, SHARD_NUMBERS + 1);
+    int result = record->reason[0] != '\0' ? sqlite3_bind_text(statement, SHARD_NUMBERS + 1,
+                                                               record->reason, -1, SQLITE_STATIC)
+                                           : sqlite3_bind_null(statement, SHARD_NUMBERS + 1);
     return result == SQLITE_OK ? run(store, STATEMENT_SHARD_PUT, values, SHARD_NUMBERS) : result;
 }
 
-static int store_put(struct fm_job_store *base, const struct fm_job_shard *shards, size_t count,
+static int store_put(struct fm_job_store *base, const struct fm_shard_record *shards, size_t count,
                      struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);

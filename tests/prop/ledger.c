@@ -256,9 +256,10 @@ static void lease_note(struct world *world, uint32_t who, const struct fm_shard 
 }
 
 /* The lowest row that may be handed out, and whether anything is unfinished. */
-static uint64_t first_free(const struct world *world, bool *ret_open)
+static uint64_t first_free(const struct world *world, bool suspects, bool *ret_open)
 {
     uint64_t first = UINT64_MAX;
+    uint64_t first_suspect = UINT64_MAX;
     *ret_open = false;
     for (size_t i = 0; i < SHARDS_MAX; i++) {
         const struct known *known = &world->shards[i];
@@ -266,16 +267,21 @@ static uint64_t first_free(const struct world *world, bool *ret_open)
             continue;
         }
         *ret_open = true;
+        bool suspect =
+            known->shard.failures[FM_SHARD_FAILURE_DATA] > 0 && !condemned(world, &known->shard, 0);
+        uint64_t *least = suspect ? &first_suspect : &first;
         if (known->shard.state == FM_SHARD_READY && known->not_before_ns <= world->now_ns &&
-            known->shard.first_row < first) {
-            first = known->shard.first_row;
+            known->shard.first_row < *least) {
+            *least = known->shard.first_row;
         }
+    }
+    if (suspects && first_suspect < UINT64_MAX) {
+        return first_suspect; /* which is open */
     }
     for (uint32_t i = 0; i < world->segment_count; i++) {
         if (world->cursors[i] < world->segments[i].first_row + world->segments[i].row_count) {
             *ret_open = true;
-            first = world->cursors[i] < first ? world->cursors[i] : first;
-            break;
+            return world->cursors[i] < first ? world->cursors[i] : first;
         }
     }
     return first;
@@ -311,12 +317,13 @@ static void claim(struct world *world, uint32_t who)
 {
     enum fm_ledger_answer answer = FM_LEDGER_WAIT;
     struct fm_shard shard = {0};
-    uint64_t rows_max = 1 + below(world, 14);
+    const struct fm_ledger_claim wish = {
+        .owner = who, .rows_max = 1 + below(world, 14), .suspects = below(world, 2) == 0};
     bool open = false;
     expire(world);
-    uint64_t first = first_free(world, &open);
+    uint64_t first = first_free(world, wish.suspects, &open);
     bool starved = starve(world);
-    int status = fm_ledger_claim(world->ledger, world->now_ns, who, rows_max, &answer, &shard);
+    int status = fm_ledger_claim(world->ledger, world->now_ns, &wish, &answer, &shard);
     feed();
     if (status != 0) {
         EXPECT(world, status == FM_ENOMEM && starved);
@@ -331,7 +338,7 @@ static void claim(struct world *world, uint32_t who)
     }
     EXPECT(world, !barred && shard.first_row == first);
     if (!known_of(world, shard.number)->there) {
-        fresh_check(world, &shard, rows_max);
+        fresh_check(world, &shard, wish.rows_max);
     }
     lease_note(world, who, &shard);
 }
@@ -571,7 +578,8 @@ static void drain(struct world *world)
             }
         }
         world->now_ns += 100000;
-        EXPECT(world, fm_ledger_claim(world->ledger, world->now_ns, 99, 7, &answer, &shard) == 0);
+        const struct fm_ledger_claim wish = {.owner = 99, .rows_max = 7, .suspects = true};
+        EXPECT(world, fm_ledger_claim(world->ledger, world->now_ns, &wish, &answer, &shard) == 0);
         if (answer == FM_LEDGER_FINISHED) {
             break;
         }

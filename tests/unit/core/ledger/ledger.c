@@ -29,7 +29,8 @@ static struct fm_shard claimed(struct fm_ledger *ledger, uint64_t now_ns, uint64
 {
     enum fm_ledger_answer answer = FM_LEDGER_WAIT;
     struct fm_shard shard = {0};
-    if (fm_ledger_claim(ledger, now_ns, owner, rows_max, &answer, &shard) != 0 ||
+    const struct fm_ledger_claim claim = {.owner = owner, .rows_max = rows_max, .suspects = true};
+    if (fm_ledger_claim(ledger, now_ns, &claim, &answer, &shard) != 0 ||
         answer != FM_LEDGER_GRANTED) {
         abort();
     }
@@ -40,7 +41,9 @@ static enum fm_ledger_answer claim_answer(struct fm_ledger *ledger, uint64_t now
 {
     enum fm_ledger_answer answer = FM_LEDGER_GRANTED;
     struct fm_shard shard;
-    return fm_ledger_claim(ledger, now_ns, 1, 1, &answer, &shard) == 0 ? answer : FM_LEDGER_GRANTED;
+    const struct fm_ledger_claim claim = {.owner = 1, .rows_max = 1, .suspects = true};
+    return fm_ledger_claim(ledger, now_ns, &claim, &answer, &shard) == 0 ? answer
+                                                                         : FM_LEDGER_GRANTED;
 }
 
 TEST(shards_come_in_row_order_and_the_last_is_shorter)
@@ -177,7 +180,8 @@ TEST(bisecting_needs_as_many_failures_as_halvings)
                          0);
         }
         enum fm_ledger_answer answer = FM_LEDGER_WAIT;
-        CHECK_INT_EQ(fm_ledger_claim(ledger, 0, 1, ROWS, &answer, &shard), 0);
+        const struct fm_ledger_claim claim = {.owner = 1, .rows_max = ROWS, .suspects = true};
+        CHECK_INT_EQ(fm_ledger_claim(ledger, 0, &claim, &answer, &shard), 0);
         if (answer == FM_LEDGER_FINISHED) {
             break;
         }
@@ -198,7 +202,7 @@ TEST(a_row_that_cannot_even_be_written_down_is_dead_and_the_job_incomplete)
     uint32_t failures = 0;
     while (claim_answer(ledger, 0) == FM_LEDGER_GRANTED) {
         struct fm_shard shard;
-        CHECK(fm_ledger_find(ledger, 0, &shard));
+        CHECK(fm_ledger_find(ledger, 0, &shard, NULL, NULL));
         CHECK_INT_EQ(shard.condemned, failures > 0);
         CHECK_INT_EQ(fm_ledger_fail(ledger, 0, 0, 1, shard.epoch, FM_SHARD_FAILURE_DATA, &outcome),
                      0);

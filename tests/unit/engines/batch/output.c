@@ -61,7 +61,7 @@ static struct fm_job_store *job_make(void)
 static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
 {
     struct fm_attempt attempt = {0};
-    struct fm_job_shard record = {0};
+    struct fm_shard_record record = {0};
     record.shard = (struct fm_shard){
         .number = number, .first_row = 4 * number, .row_count = 4, .epoch = 1, .owner = 5};
     record.shard.state = FM_SHARD_LEASED;
@@ -73,7 +73,7 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
     }
     status = status != 0 ? status : fm_attempt_sync(&attempt, &record, NULL);
     record.shard.state = FM_SHARD_DONE;
-    record.attempt = 1;
+    record.files.attempt = 1;
     status = status != 0 ? status : store->functions->put(store, &record, 1, NULL);
     return status != 0 || !publish ? status : fm_attempt_publish(&attempt, NULL, NULL);
 }

@@ -38,14 +38,9 @@ static int job_begin(struct fm_job_store *store)
     return store->functions->create(store, facts, 2, &segment, NULL);
 }
 
-static char reason[64];
-
-static int shard_keep(void *context, const struct fm_job_shard *shard)
+static int shard_keep(void *context, const struct fm_shard_record *shard)
 {
-    struct fm_job_shard **next = context;
-    if (shard->reason != NULL) {
-        (void)snprintf(reason, sizeof(reason), "%s", shard->reason);
-    }
+    struct fm_shard_record **next = context;
     *(*next)++ = *shard;
     return 0;
 }
@@ -66,19 +61,19 @@ TEST(what_is_committed_comes_back)
     CHECK_INT_EQ(job_begin(store), 0);
     CHECK_INT_EQ(job_begin(store), FM_EEXIST);
     CHECK_INT_EQ(store->functions->take(store, NULL), 0);
-    struct fm_job_shard records[2] = {
+    struct fm_shard_record records[2] = {
         {.shard = {.row_count = 4, .epoch = 1, .owner = UINT64_MAX, .state = FM_SHARD_LEASED}}};
     CHECK_INT_EQ(store->functions->put(store, records, 1, NULL), 0);
     records[0].shard.state = FM_SHARD_DONE;
     records[0].shard.row_count = 3;
     records[0].shard.rows_out = 2;
     records[0].shard.dead_letters = 1;
-    records[0].attempt = 1;
-    records[0].part_bytes = 77;
-    records[0].part_checksum = UINT64_MAX - 1;
+    records[0].files.attempt = 1;
+    records[0].files.part_bytes = 77;
+    records[0].files.part_checksum = UINT64_MAX - 1;
     records[1].shard =
         (struct fm_shard){.number = 3, .first_row = 3, .row_count = 1, .failures = {4, 5}};
-    records[1].reason = "it \"crashed\"";
+    (void)snprintf(records[1].reason, sizeof(records[1].reason), "it \"crashed\"");
     CHECK_INT_EQ(store->functions->put(store, records, 2, NULL), 0);
     store->functions->close(store);
 
@@ -90,19 +85,19 @@ TEST(what_is_committed_comes_back)
     struct fm_job_segment segment;
     CHECK_INT_EQ(store->functions->segments(store, segment_keep, &segment, NULL), 0);
     CHECK_UINT_EQ(segment.listing_checksum, 0xfedcba9876543210u);
-    struct fm_job_shard shards[4] = {0};
-    struct fm_job_shard *next = shards;
+    struct fm_shard_record shards[4] = {0};
+    struct fm_shard_record *next = shards;
     CHECK_INT_EQ(store->functions->shards(store, false, shard_keep, &next, NULL), 0);
     CHECK_INT_EQ(next - shards, 2);
     CHECK_INT_EQ(shards[0].shard.state, FM_SHARD_DONE);
-    CHECK_UINT_EQ(shards[0].part_checksum, UINT64_MAX - 1);
+    CHECK_UINT_EQ(shards[0].files.part_checksum, UINT64_MAX - 1);
     CHECK_UINT_EQ(shards[0].shard.owner, UINT64_MAX);
     CHECK_UINT_EQ(shards[0].shard.dead_letters, 1);
     CHECK_INT_EQ(shards[1].shard.state, FM_SHARD_READY);
     CHECK_UINT_EQ(shards[1].shard.first_row, 3);
     CHECK_UINT_EQ(shards[1].shard.failures[FM_SHARD_FAILURE_INFRASTRUCTURE], 4);
     CHECK_UINT_EQ(shards[1].shard.failures[FM_SHARD_FAILURE_DATA], 5);
-    CHECK_STR_EQ(reason, "it \"crashed\"");
+    CHECK_STR_EQ(shards[1].reason, "it \"crashed\"");
     store->functions->close(store);
 }
 
@@ -113,9 +108,9 @@ TEST(the_store_fences_by_itself)
     struct fm_error error = {0};
     CHECK(store != NULL);
     CHECK_INT_EQ(job_begin(store), 0);
-    struct fm_job_shard first = {
+    struct fm_shard_record first = {
         .shard = {.row_count = 4, .epoch = 1, .owner = 7, .state = FM_SHARD_LEASED}};
-    struct fm_job_shard second = first;
+    struct fm_shard_record second = first;
     second.shard.epoch = 2;
     CHECK_INT_EQ(store->functions->take(store, NULL), 0);
     CHECK_INT_EQ(store->functions->put(store, &first, 1, NULL), 0);
@@ -123,9 +118,10 @@ TEST(the_store_fences_by_itself)
     CHECK_INT_EQ(store->functions->put(store, &first, 1, &error), FM_ECANCELLED);
     CHECK_STR_CONTAINS(error.text, "shard 0");
     /* All or none. */
-    struct fm_job_shard both[2] = {{.shard = {.number = 1, .first_row = 4, .row_count = 4}}, first};
+    struct fm_shard_record both[2] = {{.shard = {.number = 1, .first_row = 4, .row_count = 4}},
+                                      first};
     CHECK_INT_EQ(store->functions->put(store, both, 2, NULL), FM_ECANCELLED);
-    struct fm_job_shard now;
+    struct fm_shard_record now;
     CHECK_INT_EQ(store->functions->shard(store, 1, &now, NULL), FM_ENOTFOUND);
     second.shard.state = FM_SHARD_DONE;
     second.shard.rows_out = 4;
@@ -142,7 +138,8 @@ TEST(who_was_master_before_is_refused)
 {
     directory_make("ledger.db");
     struct fm_job_store *old = store_open();
-    struct fm_job_shard record = {.shard = {.row_count = 4, .epoch = 1, .state = FM_SHARD_LEASED}};
+    struct fm_shard_record record = {
+        .shard = {.row_count = 4, .epoch = 1, .state = FM_SHARD_LEASED}};
     struct fm_error error = {0};
     CHECK(old != NULL);
     CHECK_INT_EQ(old->functions->put(old, &record, 1, NULL), 0); /* nobody has taken it yet */
