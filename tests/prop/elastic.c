@@ -449,6 +449,12 @@ static int master_told(struct world *world, const struct event *event)
         status = fm_master_trimmed(world->master, now_ns, event->id, word->shard.number,
                                    word->shard.epoch, word->keep_rows);
         break;
+    case FM_HOLDER_RUN:
+    case FM_HOLDER_SHORTEN:
+    case FM_HOLDER_CURTAIL:
+    case FM_HOLDER_ABANDON:
+    case FM_HOLDER_EXIT:
+    case FM_HOLDER_ACTION_COUNT_:
     default:
         break;
     }
