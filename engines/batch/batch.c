@@ -33,7 +33,7 @@ struct batch {
     uint32_t input;
     struct fm_file_lock lock;
     struct fm_job_store *store;
-    struct fm_ledger *ledger;
+    struct fm_master *master;
     struct fm_row_source source;
     uint64_t rows_found;
     uint32_t segment_count;
@@ -218,12 +218,19 @@ static int listing_make(struct batch *batch, struct fm_error *reterr)
     return 0;
 }
 
-static uint64_t shard_rows_for(const struct batch *batch, uint64_t rows)
+/* Rows of the inputs that there are now. */
+static uint64_t rows_wanted(const struct batch *batch)
+{
+    uint64_t limit = batch->options->limit;
+    return limit > 0 && limit < batch->rows_found ? limit : batch->rows_found;
+}
+
+static uint64_t shard_rows_of(const struct batch *batch)
 {
     if (batch->job->shard_rows > 0) {
         return batch->job->shard_rows;
     }
-    uint64_t wanted = rows / SHARDS_WANTED;
+    uint64_t wanted = rows_wanted(batch) / SHARDS_WANTED;
     return wanted < SHARD_ROWS_MIN   ? SHARD_ROWS_MIN
            : wanted > SHARD_ROWS_MAX ? SHARD_ROWS_MAX
                                      : wanted;
@@ -255,7 +262,7 @@ static int segment_add(struct batch *batch, const size_t *order, size_t count,
     if (status != 0) {
         return status;
     }
-    status = fm_ledger_add_rows(batch->ledger, count, 1, &segment.rows);
+    status = fm_master_add_rows(batch->master, fm_os_now_ns(), count, 1, &segment.rows);
     if (status != 0) {
         return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count,
                             fm_status_text(status));
@@ -283,7 +290,7 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
     struct restorer *restorer = context;
     struct batch *batch = restorer->batch;
     char path[FM_OUTPUT_PATH_MAX];
-    int status = fm_ledger_restore_segment(batch->ledger, &segment->rows);
+    int status = fm_ledger_restore_segment(fm_master_ledger(batch->master), &segment->rows);
     if (status != 0) {
         return status;
     }
@@ -298,9 +305,10 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
 static int restore_shard(void *context, const struct fm_shard_record *record)
 {
     const struct restorer *restorer = context;
-    struct fm_shard shard = record->shard;
-    shard.state = shard.state == FM_SHARD_LEASED ? FM_SHARD_READY : shard.state;
-    return fm_ledger_restore_shard(restorer->batch->ledger, fm_os_now_ns(), &shard);
+    struct fm_shard_record unheld = *record;
+    unheld.shard.state =
+        record->shard.state == FM_SHARD_LEASED ? FM_SHARD_READY : record->shard.state;
+    return fm_master_restore_shard(restorer->batch->master, fm_os_now_ns(), &unheld);
 }
 
 static int ledger_restore(struct batch *batch, struct fm_error *reterr)
@@ -310,7 +318,7 @@ static int ledger_restore(struct batch *batch, struct fm_error *reterr)
     int status = store->segments(batch->store, restore_segment, &restorer, reterr);
     status =
         status != 0 ? status : store->shards(batch->store, false, restore_shard, &restorer, reterr);
-    status = status != 0 ? status : fm_ledger_restore_finish(batch->ledger);
+    status = status != 0 ? status : fm_ledger_restore_finish(fm_master_ledger(batch->master));
     if (status != 0 && reterr->status == 0) {
         return fm_error_set(
             reterr, status,
@@ -326,7 +334,7 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
     size_t *added = NULL;
     size_t count = 0;
     uint64_t limit = batch->options->limit;
-    uint64_t recorded = fm_ledger_row_count(batch->ledger);
+    uint64_t recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
     int status =
         fm_listing_compare(&batch->listing, &batch->source, recorded, &added, &count, reterr);
     if (status != 0) {
@@ -401,8 +409,6 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
 static int job_begin(struct batch *batch, struct fm_error *reterr)
 {
     bool results = false;
-    uint64_t limit = batch->options->limit;
-    size_t count = limit > 0 && limit < batch->listing.count ? (size_t)limit : batch->listing.count;
     int status = fm_output_has_results(batch->job->output, &results, reterr);
     if (status == 0 && results) {
         return fm_error_set(reterr, FM_ECORRUPT,
@@ -411,7 +417,21 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
-    return status != 0 ? status : segment_add(batch, NULL, count, reterr);
+    return status != 0 ? status : segment_add(batch, NULL, (size_t)rows_wanted(batch), reterr);
+}
+
+/* For one worker in this process: it cannot be lost without the master, so leases do not end. */
+static int master_create(struct batch *batch)
+{
+    const struct fm_job *job = batch->job;
+    const struct fm_master_options options = {
+        .ledger = {.leases_max = FM_MASTER_SHARDS_OF_ONE_MAX, .lease_ns = UINT64_MAX / 2},
+        .shard_rows = shard_rows_of(batch),
+        .workers_max = 1,
+        .limits = {.bad_rows_max = job->errors_max_rows,
+                   .bad_ratio_max = job->errors_max_ratio,
+                   .bad_ratio_after = job->errors_min_sample}};
+    return fm_master_create(&options, &batch->master);
 }
 
 /* Lock, then look again: what was seen before the lock may have changed. */
@@ -420,7 +440,6 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_text value = {0};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
-    struct fm_ledger_options ledger_options = {.leases_max = FM_RUN_SHARDS_MAX};
     const char *output = batch->job->output;
     int status = fm_output_prepare(output, reterr);
     status = status != 0 ? status : output_lock(batch, reterr);
@@ -437,7 +456,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     if (status != 0) {
         return status;
     }
-    if (fm_ledger_create(&ledger_options, &batch->ledger) != 0) {
+    if (master_create(batch) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger");
     }
     status = batch->store->functions->fact(batch->store, batch->facts[0].key, &value, reterr);
@@ -458,7 +477,7 @@ static void batch_close(struct batch *batch)
 {
     fm_servable_close(batch->servable);
     fm_row_source_deinit(&batch->source);
-    fm_ledger_destroy(batch->ledger);
+    fm_master_destroy(batch->master);
     if (batch->store != NULL) {
         batch->store->functions->close(batch->store);
     }
@@ -470,7 +489,7 @@ static void batch_close(struct batch *batch)
 
 static int job_finish(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
 {
-    fm_ledger_prove(batch->ledger, &report->proof);
+    fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
     if (!report->proof.complete) {
         report->verdict = FM_BATCH_INCOMPLETE;
         return 0;
@@ -513,18 +532,17 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     struct fm_run_options options = {.job = batch->job,
                                      .base = batch->listing.base,
                                      .servable = batch->servable,
-                                     .ledger = batch->ledger,
+                                     .master = batch->master,
                                      .store = batch->store,
                                      .source = &batch->source,
                                      .input = batch->input,
                                      .rows_in_flight = rows_in_flight(batch),
-                                     .shard_rows =
-                                         shard_rows_for(batch, fm_ledger_row_count(batch->ledger)),
-                                     .owner = fm_os_entropy(),
+                                     .shard_rows = shard_rows_of(batch),
+                                     .worker = fm_os_entropy(),
                                      .fault = batch->options->fault,
                                      .hooks = batch->options->hooks};
-    fm_ledger_close(batch->ledger, true);
-    fm_ledger_prove(batch->ledger, &report->proof);
+    fm_master_close(batch->master, fm_os_now_ns(), true);
+    fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
     report->rows_before = report->proof.rows_out + report->proof.dead_letters;
     progress = (struct fm_run_progress){.rows_total = report->proof.rows_in,
                                         .rows_done = report->rows_before,
@@ -555,7 +573,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
         status = job_finish(batch, report, reterr);
         return status != 0 ? failure_explain(batch, reterr) : 0;
     }
-    fm_ledger_prove(batch->ledger, &report->proof);
+    fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
     return 0;
 }
 
@@ -603,15 +621,14 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     status = status != 0 ? status : pipeline_open(&batch, true, reterr);
     if (status == 0) {
         uint32_t count = 0;
-        uint64_t rows = options->limit > 0 && options->limit < batch.rows_found ? options->limit
-                                                                                : batch.rows_found;
+        uint64_t rows = rows_wanted(&batch);
         ret_plan->rows_found = batch.rows_found;
         ret_plan->rows = rows;
         for (uint64_t i = 0; i < rows; i++) {
             uint64_t size = batch.listing.entries[i].size;
             ret_plan->bytes += size != FM_LISTING_SIZE_UNKNOWN ? size : 0;
         }
-        ret_plan->shard_rows = shard_rows_for(&batch, rows);
+        ret_plan->shard_rows = shard_rows_of(&batch);
         ret_plan->shards = rows == 0 ? 0 : (rows - 1) / ret_plan->shard_rows + 1;
         ret_plan->hidden_count = batch.listing.hidden_count;
         ret_plan->duplicate_count = batch.listing.duplicate_count;

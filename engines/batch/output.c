@@ -380,18 +380,16 @@ static int publish_file(const char *directory, uint64_t number, uint64_t epoch, 
     return status != 0 ? status : fm_file_rename(from, to, reterr);
 }
 
-int fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,
-                       struct fm_error *reterr)
+int fm_output_publish(const char *directory, uint64_t number, uint64_t epoch, bool letters,
+                      struct fm_fault *fault, struct fm_error *reterr)
 {
     int status = 0;
     /* The dead letters first: whoever sees a part can count on its dead letters being there. */
-    if (attempt->dead_letters > 0) {
-        status = publish_file(attempt->directory, attempt->number, attempt->epoch, true, reterr);
+    if (letters) {
+        status = publish_file(directory, number, epoch, true, reterr);
         status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_LETTERS_PUBLISHED, reterr);
     }
-    status = status != 0
-                 ? status
-                 : publish_file(attempt->directory, attempt->number, attempt->epoch, false, reterr);
+    status = status != 0 ? status : publish_file(directory, number, epoch, false, reterr);
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_PUBLISHED, reterr);
 }
 

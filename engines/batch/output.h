@@ -70,9 +70,10 @@ int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const 
  * only the ledger's commit is missing. */
 int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,
                                  struct fm_error *reterr);
-/* After the ledger's commit: gives the files their final names. */
-int FM_NODISCARD fm_attempt_publish(const struct fm_attempt *attempt, struct fm_fault *fault,
-                                    struct fm_error *reterr);
+/* After the ledger's commit: gives the files of the attempt `epoch` their final names; `letters`:
+ * there is one with dead letters. */
+int FM_NODISCARD fm_output_publish(const char *directory, uint64_t number, uint64_t epoch,
+                                   bool letters, struct fm_fault *fault, struct fm_error *reterr);
 /* Closes and removes; accepts an attempt in any state before publish. */
 void fm_attempt_abandon(struct fm_attempt *attempt);
 

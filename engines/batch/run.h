@@ -1,31 +1,26 @@
 /*
- * The running part of a batch job: threads that read, format and write while the executor computes.
+ * The running part of a batch job: the master's decisions carried out, with one worker in this
+ * process.
  *
- * Owns: rows in flight and their limits, the order of lines inside a shard, the error threshold,
- * stopping. Does not own: which shard is next (core/ledger), durability (output.h, host/store), the
- * pipeline (host/runtime). Thread rule: one call at a time, from one thread.
+ * Owns: bringing master, worker, store and data path together; publishing what is committed;
+ * stopping. Does not own: who gets which shard (core/ledger), rows (data_path.h), durability
+ * (output.h, host/store). Thread rule: one call at a time, from one thread.
  *
- * HOW IT WORKS. The calling thread claims shards and admits their rows in order, as long as rows
- * are free. Reader threads read files and submit them to the executor; when the executor is done
- * with a row they also turn it into its line. The writer thread appends lines in row order and
- * commits a shard when its last line is there: sync, ledger, rename. A row's memory is used again
- * once its line is written, so that memory is bounded by rows_in_flight and bytes_in_flight
- * whatever the size of the job. Stopping admits no more rows, waits for those that compute, and
- * commits what each open shard has finished: rows are admitted in order, so that is a prefix of it,
- * and the ledger makes the rest a shard of its own.
+ * HOW IT WORKS. The calling thread is the only one that touches master and holder. The data path
+ * and the store's writer wake it when they have something; it takes that, hands on what follows
+ * from it, gives the writer whatever is to be stored, and waits again. Stopping begins no more
+ * rows, waits for those that compute, and commits what each open shard has finished: that is a
+ * prefix of it, and the ledger makes the rest a shard of its own.
  */
 #ifndef FM_ENGINES_BATCH_RUN_H
 #define FM_ENGINES_BATCH_RUN_H
 
-#include "core/ledger/ledger.h"
+#include "core/ledger/master.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_file.h"
 #include "engines/batch/listing.h"
 #include "host/runtime/servable.h"
 #include "host/store/job_store.h"
-
-/* Shards being written at once. */
-#define FM_RUN_SHARDS_MAX 64
 
 struct fm_run_progress {
     uint64_t rows_total;
@@ -47,13 +42,13 @@ struct fm_run_options {
     const struct fm_job *job;
     const char *base;
     struct fm_servable *servable;
-    struct fm_ledger *ledger;
+    struct fm_master *master; /* restored, with all rows, closed; workers_max at least 1 */
     struct fm_job_store *store;
     struct fm_row_source *source;
     uint32_t input;          /* of the pipeline, that gets the file's bytes */
     uint32_t rows_in_flight; /* > 0 */
-    uint64_t shard_rows;     /* > 0; of a new shard */
-    uint64_t owner;
+    uint64_t shard_rows;     /* > 0; as the master has it */
+    uint64_t worker;         /* a number that was never a worker's of this job */
     struct fm_fault *fault;
     struct fm_run_hooks hooks;
 };

@@ -75,7 +75,7 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
     record.shard.state = FM_SHARD_DONE;
     record.files.attempt = 1;
     status = status != 0 ? status : store->functions->put(store, &record, 1, NULL);
-    return status != 0 || !publish ? status : fm_attempt_publish(&attempt, NULL, NULL);
+    return status != 0 || !publish ? status : fm_output_publish(out(), number, 1, true, NULL, NULL);
 }
 
 static int reconcile(struct fm_job_store *store, struct fm_error *reterr)

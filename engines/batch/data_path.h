@@ -1,0 +1,96 @@
+/*
+ * The data path of a worker: it reads the rows of shards, runs them through the pipeline, and
+ * writes their lines into attempt files.
+ *
+ * Owns: rows in flight and their limits, the order of lines inside a shard, attempt files until
+ * they are reported. Does not own: which shards there are and what their attempts are worth
+ * (core/ledger), publishing them, the pipeline (host/runtime). Thread rule: every function from the
+ * thread that opened it; `wake` comes from threads of its own.
+ *
+ * HOW IT WORKS. Reader threads take the next row of the first shard that has one, as long as rows
+ * and bytes are free, read its file and submit it to the executor; when the executor is done with
+ * it they turn it into its line. The writer thread appends lines in row order, and when the last
+ * line of a shard is there it brings the attempt to the disk. A row's memory is used again once its
+ * line is written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
+ * size of the job. What a shard came to is collected with fm_data_path_poll.
+ */
+#ifndef FM_ENGINES_BATCH_DATA_PATH_H
+#define FM_ENGINES_BATCH_DATA_PATH_H
+
+#include "core/ledger/master.h"
+#include "engines/batch/fault.h"
+#include "engines/batch/job_file.h"
+#include "host/runtime/servable.h"
+
+struct fm_data_path_options {
+    const struct fm_job *job; /* these four are borrowed while the path is open */
+    const char *base;         /* where relative ids start */
+    struct fm_servable *servable;
+    struct fm_fault *fault;
+    uint32_t input;          /* of the pipeline, that gets the file's bytes */
+    uint32_t rows_in_flight; /* > 0 */
+    /* There may be something to poll: called from any thread, and once after each poll that found
+     * nothing. */
+    void (*wake)(void *context);
+    void *context;
+};
+
+/* One row of a shard that is to be run. */
+struct fm_data_path_row {
+    const char *id;
+    uint64_t size; /* of the file, where it is known; else FM_LISTING_SIZE_UNKNOWN */
+};
+
+struct fm_data_path;
+
+/* FM_ENOMEM and others: what is wrong with the outputs, threads that cannot be had. */
+int FM_NODISCARD fm_data_path_open(const struct fm_data_path_options *options,
+                                   struct fm_data_path **ret_path, struct fm_error *reterr);
+/* Throws away what was not collected, when what is in the executor is done. Accepts NULL. */
+void fm_data_path_close(struct fm_data_path *path);
+
+/*
+ * Begins a shard, behind those that were begun before. get(context, i, &row) gives the row that is
+ * i behind the shard's first; what it gives is copied. A condemned row is not read: it becomes a
+ * dead letter for this reason. FM_ENOMEM, or what `get` says: nothing was begun.
+ */
+int FM_NODISCARD fm_data_path_run(
+    struct fm_data_path *path, const struct fm_shard *shard, const char *reason,
+    int (*get)(void *context, uint64_t index, struct fm_data_path_row *ret_row), void *context);
+/* Leaves out the rows behind the first keep_rows, but none that has begun. Returns how many stay:
+ * 0: none had begun, and the shard is gone. */
+uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows);
+/* Begins no more rows of the shard: what is finished will be its end. */
+void fm_data_path_curtail(struct fm_data_path *path, uint64_t number);
+/* Throws the shard away, with its files. */
+void fm_data_path_abandon(struct fm_data_path *path, uint64_t number);
+
+enum fm_data_path_event_kind {
+    FM_DATA_PATH_DONE,     /* the attempt is on the disk, and now the caller's */
+    FM_DATA_PATH_RELEASED, /* it was curtailed before anything of it had begun */
+    FM_DATA_PATH_BROKEN,   /* the path cannot go on: `error` says why; comes again */
+};
+
+struct fm_data_path_event {
+    enum fm_data_path_event_kind kind;
+    struct fm_master_done done; /* of the others only the number */
+    struct fm_error error;
+};
+
+/* The next thing that has happened to a shard; false: nothing. */
+bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret_event);
+
+/* How far a shard is; false when it is not there, or over. */
+bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
+                           struct fm_master_holding *ret_holding);
+
+struct fm_data_path_stats {
+    uint32_t rows_in_flight;
+    const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
+    double slowest_share;       /* of it, 0 to 1 */
+    struct fm_error last_error; /* of a row */
+};
+
+void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats);
+
+#endif
