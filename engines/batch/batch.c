@@ -9,19 +9,15 @@
 
 #include "core/util/error.h"
 #include "core/util/text.h"
+#include "engines/batch/job_setup.h"
 #include "engines/batch/output.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
 
-/* What a line looks like: raised when it changes, so that a job is not continued in another form.
- */
-#define LINE_FORMAT    "1"
 #define SHARD_ROWS_MIN 16
 #define SHARD_ROWS_MAX 1000
 #define SHARDS_WANTED  200
-
-enum { FACT_COUNT = 6, FACT_SIZE = 256 };
 
 /* Everything that lives as long as the job runs. */
 struct batch {
@@ -29,16 +25,14 @@ struct batch {
     const struct fm_batch_options *options;
     struct fm_listing listing;
     bool has_listing;
-    struct fm_servable *servable;
-    uint32_t input;
+    struct fm_job_setup setup;
     struct fm_file_lock lock;
     struct fm_job_store *store;
     struct fm_master *master;
     struct fm_row_source source;
     uint64_t rows_found;
     uint32_t segment_count;
-    char fact_values[FACT_COUNT][FACT_SIZE];
-    struct fm_job_fact facts[FACT_COUNT];
+    struct fm_job_facts facts;
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -56,134 +50,29 @@ static void note(const struct batch *batch, const char *format, ...)
     batch->options->note(batch->options->context, text);
 }
 
-/* --- The pipeline --- */
+/* --- Pipeline and facts --- */
 
-static int tensor_check(const struct fm_job *job, const struct fm_port *port,
-                        struct fm_error *reterr)
+static int setup_open(struct batch *batch, bool check_only, struct fm_error *reterr)
 {
-    bool one = port->rank != 0;
-    for (int32_t i = 0; i < port->rank; i++) {
-        one = one && (port->shape[i] == 1 || port->shape[i] == -1);
-    }
-    if (port->dtype != FM_DTYPE_BYTES && port->dtype != FM_DTYPE_INVALID) {
-        return fm_error_set(reterr, FM_ETYPE,
-                            "%s: the input '%s' of '%s' is %s, but files come as BYTES: begin the "
-                            "pipeline with an operator that decodes them",
-                            job->file, port->name, job->pipeline, fm_dtype_name(port->dtype));
-    }
-    return one ? 0
-               : fm_error_set(reterr, FM_ETYPE,
-                              "%s: the input '%s' of '%s' takes more than one element, but a row "
-                              "is one file",
-                              job->file, port->name, job->pipeline);
-}
-
-/* Which input gets the file's bytes: the named one, or the only one that must have a value. */
-static int tensor_choose(struct batch *batch, struct fm_error *reterr)
-{
-    const struct fm_job *job = batch->job;
-    const char *names[FM_PIPELINE_PORTS_MAX];
-    uint32_t count = 0;
-    uint32_t required = 0;
-    uint32_t chosen = UINT32_MAX;
-    const struct fm_port *ports = fm_servable_inputs(batch->servable, &count);
-    for (uint32_t i = 0; i < count; i++) {
-        names[i] = ports[i].name;
-        bool optional = (ports[i].flags & FM_PORT_OPTIONAL) != 0;
-        bool named = job->tensor != NULL && strcmp(job->tensor, ports[i].name) == 0;
-        if (named || (job->tensor == NULL && (!optional || count == 1))) {
-            chosen = i;
-        }
-        required += optional || named ? 0 : 1;
-    }
-    if (chosen == UINT32_MAX && job->tensor != NULL) {
-        const char *near = fm_text_suggest(job->tensor, names, count);
-        return fm_error_set(reterr, FM_EINVAL, "%s: input.tensor: '%s' has no input '%s'%s%s%s",
-                            job->file, job->pipeline, job->tensor,
-                            near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
-                            near != NULL ? "'" : "");
-    }
-    if (chosen == UINT32_MAX || required > (job->tensor == NULL ? 1 : 0)) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "%s: '%s' has %u inputs and a job fills one: name it with "
-                            "input.tensor, and make the others optional",
-                            job->file, job->pipeline, count);
-    }
-    batch->input = chosen;
-    return tensor_check(job, &ports[chosen], reterr);
-}
-
-static int pipeline_open(struct batch *batch, bool check_only, struct fm_error *reterr)
-{
-    struct fm_servable_options options = {.operator_threads = batch->job->operator_threads,
-                                          .requests_max = FM_JOB_ROWS_IN_FLIGHT_MAX,
-                                          .check_only = check_only,
-                                          .note = batch->options->note,
-                                          .note_context = batch->options->context};
-    int status = fm_servable_open_path(batch->job->pipeline, &options, &batch->servable, reterr);
-    return status != 0 ? status : tensor_choose(batch, reterr);
-}
-
-/* Enough rows that every instance of the stages that see whole rows has a batch in work and one
- * waiting, and every CPU has something to decode. */
-static uint32_t rows_in_flight(const struct batch *batch)
-{
-    const struct fm_pipeline *pipeline = fm_servable_pipeline(batch->servable);
-    const struct fm_stage_binding *bindings = fm_servable_bindings(batch->servable);
-    uint32_t wanted = 2 * fm_os_cpu_count() + 2;
-    if (batch->job->rows_in_flight > 0) {
-        return batch->job->rows_in_flight;
-    }
-    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
-        const struct fm_pipeline_stage *stage = &pipeline->stages[i];
-        if (bindings[i].model == NULL || stage->scope != 0) {
-            continue;
-        }
-        uint32_t rows = stage->ports.batch_max > 0 ? stage->ports.batch_max : 1;
-        if (stage->spec->batch.max > 0 && stage->spec->batch.max < rows) {
-            rows = stage->spec->batch.max;
-        }
-        uint32_t both = 2 * rows * fm_model_instance_count(bindings[i].model);
-        wanted = both > wanted ? both : wanted;
-    }
-    return wanted < 512 ? wanted : 512;
-}
-
-/* --- Facts --- */
-
-static void facts_make(struct batch *batch)
-{
-    static const char *const keys[FACT_COUNT] = {"line format",    "pipeline and models",
-                                                 "input.tensor",   "output.bytes",
-                                                 "output.timings", "limits.file_bytes"};
-    const struct fm_job *job = batch->job;
-    uint32_t count = 0;
-    const struct fm_port *ports = fm_servable_inputs(batch->servable, &count);
-    (void)snprintf(batch->fact_values[0], FACT_SIZE, "%s", LINE_FORMAT);
-    (void)snprintf(batch->fact_values[1], FACT_SIZE, "%016" PRIx64,
-                   fm_servable_fingerprint(batch->servable));
-    (void)snprintf(batch->fact_values[2], FACT_SIZE, "%.200s", ports[batch->input].name);
-    (void)snprintf(batch->fact_values[3], FACT_SIZE, "%s",
-                   job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
-    (void)snprintf(batch->fact_values[4], FACT_SIZE, "%s", job->timings ? "true" : "false");
-    (void)snprintf(batch->fact_values[5], FACT_SIZE, "%" PRIu64, job->file_bytes_max);
-    for (size_t i = 0; i < FACT_COUNT; i++) {
-        batch->facts[i] = (struct fm_job_fact){.key = keys[i], .value = batch->fact_values[i]};
-    }
+    const struct fm_job_setup_options options = {.check_only = check_only,
+                                                 .note = batch->options->note,
+                                                 .note_context = batch->options->context};
+    return fm_job_setup_open(&batch->setup, batch->job, &options, reterr);
 }
 
 static int facts_compare(struct batch *batch, struct fm_error *reterr)
 {
     struct fm_text differences = {0};
     int status = 0;
-    for (size_t i = 0; i < FACT_COUNT && status == 0; i++) {
+    for (size_t i = 0; i < FM_JOB_FACTS && status == 0; i++) {
         struct fm_text value = {0};
-        status = batch->store->functions->fact(batch->store, batch->facts[i].key, &value, reterr);
+        status =
+            batch->store->functions->fact(batch->store, batch->facts.items[i].key, &value, reterr);
         const char *was = value.data != NULL ? value.data : "";
-        if (status == 0 && strcmp(was, batch->facts[i].value) != 0) {
+        if (status == 0 && strcmp(was, batch->facts.items[i].value) != 0) {
             fm_text_append_format(&differences, "%s%s was '%s' and is '%s'",
-                                  differences.length > 0 ? "; " : "", batch->facts[i].key, was,
-                                  batch->facts[i].value);
+                                  differences.length > 0 ? "; " : "", batch->facts.items[i].key,
+                                  was, batch->facts.items[i].value);
         }
         fm_text_deinit(&value);
     }
@@ -267,7 +156,7 @@ static int segment_add(struct batch *batch, const size_t *order, size_t count,
         return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count,
                             fm_status_text(status));
     }
-    status = first ? store->create(batch->store, batch->facts, FACT_COUNT, &segment, reterr)
+    status = first ? store->create(batch->store, batch->facts.items, FM_JOB_FACTS, &segment, reterr)
                    : store->grow(batch->store, NULL, 0, &segment, reterr);
     status = status != 0 ? status
                          : fm_fault_hit(batch->options->fault,
@@ -459,7 +348,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     if (master_create(batch) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger");
     }
-    status = batch->store->functions->fact(batch->store, batch->facts[0].key, &value, reterr);
+    status = batch->store->functions->fact(batch->store, batch->facts.items[0].key, &value, reterr);
     fm_text_deinit(&value);
     if (status == 0) {
         return job_resume(batch, reterr);
@@ -475,7 +364,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
 
 static void batch_close(struct batch *batch)
 {
-    fm_servable_close(batch->servable);
+    fm_job_setup_close(&batch->setup);
     fm_row_source_deinit(&batch->source);
     fm_master_destroy(batch->master);
     if (batch->store != NULL) {
@@ -496,8 +385,8 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
     }
     struct fm_output_summary summary = {.name = batch->job->name,
                                         .proof = &report->proof,
-                                        .facts = batch->facts,
-                                        .fact_count = FACT_COUNT,
+                                        .facts = batch->facts.items,
+                                        .fact_count = FM_JOB_FACTS,
                                         .rows_found = batch->rows_found,
                                         .finished_wall_ns = fm_os_wall_ns()};
     report->verdict =
@@ -531,12 +420,12 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     enum fm_run_end end = FM_RUN_FINISHED;
     struct fm_run_options options = {.job = batch->job,
                                      .base = batch->listing.base,
-                                     .servable = batch->servable,
+                                     .servable = batch->setup.servable,
                                      .master = batch->master,
                                      .store = batch->store,
                                      .source = &batch->source,
-                                     .input = batch->input,
-                                     .rows_in_flight = rows_in_flight(batch),
+                                     .input = batch->setup.input,
+                                     .rows_in_flight = fm_job_setup_rows_in_flight(&batch->setup),
                                      .shard_rows = shard_rows_of(batch),
                                      .worker = fm_os_entropy(),
                                      .fault = batch->options->fault,
@@ -590,9 +479,9 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
-    status = status != 0 ? status : pipeline_open(&batch, false, error);
+    status = status != 0 ? status : setup_open(&batch, false, error);
     if (status == 0) {
-        facts_make(&batch);
+        fm_job_facts_make(&batch.setup, &batch.facts);
         status = output_open(&batch, error);
     }
     if (status == 0) {
@@ -618,7 +507,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
     status = status != 0 ? status : listing_make(&batch, reterr);
-    status = status != 0 ? status : pipeline_open(&batch, true, reterr);
+    status = status != 0 ? status : setup_open(&batch, true, reterr);
     if (status == 0) {
         uint32_t count = 0;
         uint64_t rows = rows_wanted(&batch);
@@ -632,13 +521,13 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         ret_plan->shards = rows == 0 ? 0 : (rows - 1) / ret_plan->shard_rows + 1;
         ret_plan->hidden_count = batch.listing.hidden_count;
         ret_plan->duplicate_count = batch.listing.duplicate_count;
-        ret_plan->stages = fm_servable_pipeline(batch.servable)->stage_count;
-        ret_plan->rows_in_flight = rows_in_flight(&batch);
+        ret_plan->stages = fm_servable_pipeline(batch.setup.servable)->stage_count;
+        ret_plan->rows_in_flight = fm_job_setup_rows_in_flight(&batch.setup);
         ret_plan->output_holds_job = state == FM_OUTPUT_JOB;
         (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s",
-                       fm_servable_name(batch.servable));
+                       fm_servable_name(batch.setup.servable));
         (void)snprintf(ret_plan->tensor, sizeof(ret_plan->tensor), "%.120s",
-                       fm_servable_inputs(batch.servable, &count)[batch.input].name);
+                       fm_servable_inputs(batch.setup.servable, &count)[batch.setup.input].name);
     }
     batch_close(&batch);
     return status;

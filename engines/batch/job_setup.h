@@ -1,0 +1,51 @@
+/*
+ * What master and workers of a job must agree on: the pipeline, which of its inputs gets the files,
+ * and the facts that make the job this job.
+ *
+ * Owns: opening the pipeline as a job needs it, the facts. Does not own: the job file, comparing
+ * facts with a ledger's. Thread rule: one thread at a time.
+ */
+#ifndef FM_ENGINES_BATCH_JOB_SETUP_H
+#define FM_ENGINES_BATCH_JOB_SETUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engines/batch/job_file.h"
+#include "host/runtime/servable.h"
+#include "host/store/job_store.h"
+
+struct fm_job_setup {
+    const struct fm_job *job; /* borrowed */
+    struct fm_servable *servable;
+    uint32_t input; /* of the pipeline, that gets the file's bytes */
+};
+
+struct fm_job_setup_options {
+    bool check_only;                               /* nothing is going to run */
+    void (*note)(void *context, const char *text); /* NULL: dropped */
+    void *note_context;
+};
+
+/* Loads the pipeline and its models, and finds the input. What it says names the job file. */
+int FM_NODISCARD fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
+                                   const struct fm_job_setup_options *options,
+                                   struct fm_error *reterr);
+void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
+
+/* Rows to have in work at once: the job's own number, or enough that every instance of the stages
+ * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
+ */
+uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
+
+enum { FM_JOB_FACTS = 6, FM_JOB_FACT_SIZE = 256 };
+
+/* Not to be moved: the items point into it. */
+struct fm_job_facts {
+    struct fm_job_fact items[FM_JOB_FACTS];
+    char values[FM_JOB_FACTS][FM_JOB_FACT_SIZE];
+};
+
+void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts);
+
+#endif
