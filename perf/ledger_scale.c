@@ -329,6 +329,7 @@ static void restart(const char *folder, uint64_t shards)
     job_make(path, shards);
     must(fm_file_stat(path, &facts, &error) == 0, "stat", &error);
     must(fm_master_create(&options, &master) == 0, "master", NULL);
+    uint64_t cpu_ns = fm_os_cpu_ns();
     uint64_t begun_ns = fm_os_now_ns();
     must(fm_sqlite_store_open(path, &store, &error) == 0, "open", &error);
     uint64_t opened_ns = fm_os_now_ns();
@@ -342,6 +343,7 @@ static void restart(const char *folder, uint64_t shards)
     uint64_t read_ns = fm_os_now_ns();
     must(fm_ledger_restore_finish(fm_master_ledger(master)) == 0, "finish", NULL);
     uint64_t ends_ns = fm_os_now_ns();
+    cpu_ns = fm_os_cpu_ns() - cpu_ns;
     struct fm_ledger_stats stats;
     fm_ledger_stats(fm_master_ledger(master), &stats);
     must(stats.leases == LEASED_LAST && stats.done_ranges == 1, "not what was stored", NULL);
@@ -350,6 +352,7 @@ static void restart(const char *folder, uint64_t shards)
     tell("restart: take", (double)(taken_ns - opened_ns) / NS_PER_MS, "ms");
     tell("restart: read and restore", (double)(read_ns - taken_ns) / NS_PER_MS, "ms");
     tell("restart: finish", (double)(ends_ns - read_ns) / NS_PER_MS, "ms");
+    tell("restart: CPU time", (double)cpu_ns / NS_PER_MS, "ms");
     tell("restart", (double)(ends_ns - begun_ns) / NS_PER_MS, "ms");
     fm_master_destroy(master);
     store->functions->close(store);
