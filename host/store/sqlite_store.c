@@ -344,8 +344,9 @@ static int shard_read(const struct sqlite_store *store, sqlite3_stmt *statement,
                   .letters_checksum = column(statement, 14)},
     };
     const char *reason = (const char *)sqlite3_column_text(statement, REASON_COLUMN);
-    (void)snprintf(ret_shard->reason, sizeof(ret_shard->reason), "%s",
-                   reason != NULL ? reason : "");
+    if (reason != NULL) {
+        (void)snprintf(ret_shard->reason, sizeof(ret_shard->reason), "%s", reason);
+    }
     return 0;
 }
 
@@ -606,9 +607,10 @@ static int prepare_all(struct sqlite_store *store, struct fm_error *reterr)
 
 static int database_open(struct sqlite_store *store, struct fm_error *reterr)
 {
+    /* The store's own mutex serialises; SQLite's would be taken for every column that is read. */
     int result =
         sqlite3_open_v2(store->path, &store->database,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (store->database == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
     }
