@@ -530,6 +530,17 @@ static int read_member(const struct layout *layout, const struct member *member,
     return 0;
 }
 
+/* NULL: the field is not known. */
+static const struct member *member_find(const struct layout *layout, uint32_t number)
+{
+    for (size_t i = 0; i < layout->member_count; i++) {
+        if (layout->members[i].number == number) {
+            return &layout->members[i];
+        }
+    }
+    return NULL;
+}
+
 /* All fields of a message into its struct, whose other members stay. Goes two deep at most. */
 static int read_members(const struct layout *layout, struct fm_batch_view wire, void *values,
                         struct fm_error *reterr)
@@ -538,12 +549,8 @@ static int read_members(const struct layout *layout, struct fm_batch_view wire, 
     struct fm_protobuf_field field;
     int more;
     while ((more = fm_protobuf_next(&reader, &field)) == 1) {
-        const struct member *member = layout->members;
-        const struct member *end = member + layout->member_count;
-        while (member < end && member->number != field.number) {
-            member++;
-        }
-        int status = member < end ? read_member(layout, member, wire, &field, values, reterr) : 0;
+        const struct member *member = member_find(layout, field.number);
+        int status = member != NULL ? read_member(layout, member, wire, &field, values, reterr) : 0;
         if (status != 0) {
             return status;
         }
