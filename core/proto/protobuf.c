@@ -157,6 +157,16 @@ void fm_protobuf_append_uint(struct fm_text *text, uint32_t number, uint64_t val
     fm_text_append(text, bytes, (size_t)(fm_protobuf_put_uint(bytes, number, value) - bytes));
 }
 
+void fm_protobuf_append_fixed64(struct fm_text *text, uint32_t number, uint64_t value)
+{
+    uint8_t bytes[FM_PROTOBUF_VARINT_MAX + 8];
+    uint8_t *out = fm_protobuf_put_tag(bytes, number, FM_PROTOBUF_FIXED64);
+    for (size_t i = 0; i < 8; i++) {
+        *out++ = (uint8_t)(value >> (8 * i));
+    }
+    fm_text_append(text, bytes, (size_t)(out - bytes));
+}
+
 void fm_protobuf_append_bytes(struct fm_text *text, uint32_t number, const void *data,
                               size_t length)
 {

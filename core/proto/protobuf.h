@@ -157,6 +157,8 @@ static inline uint8_t *fm_protobuf_put_uint(uint8_t *out, uint32_t number, uint6
 /* --- Writing at the end of a text; check text->failed at the end --- */
 
 void fm_protobuf_append_uint(struct fm_text *text, uint32_t number, uint64_t value);
+/* A fixed64, or the bits of a double. */
+void fm_protobuf_append_fixed64(struct fm_text *text, uint32_t number, uint64_t value);
 void fm_protobuf_append_bytes(struct fm_text *text, uint32_t number, const void *data,
                               size_t length);
 void fm_protobuf_append_string(struct fm_text *text, uint32_t number, const char *string);
