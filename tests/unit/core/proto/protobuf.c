@@ -117,6 +117,15 @@ TEST(numbers_survive)
     fm_text_deinit(&text);
 }
 
+TEST(fixed_numbers_have_eight_bytes)
+{
+    struct fm_text text = {0};
+    fm_protobuf_append_fixed64(&text, 16, 0x0807060504030201);
+    CHECK_INT_EQ(text.length, 10);
+    CHECK_MEM_EQ(text.data, "\x81\x01\1\2\3\4\5\6\7\10", 10);
+    fm_text_deinit(&text);
+}
+
 TEST(packed_lists)
 {
     static const uint8_t varints[] = {3, 0x80, 1, 5};
