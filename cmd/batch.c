@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fermata_build_facts.h"
 #include "cmd/command.h"
 #include "core/proto/json.h"
 #include "core/stats/progress.h"
@@ -357,6 +358,9 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         .restart = fm_call_flag(call, "restart"),
         .limit = (uint64_t)fm_call_integer(call, "limit"),
         .fault = fault,
+        .fault_text = fm_call_string(call, "fault"),
+        .workers = (uint32_t)fm_call_integer(call, "workers"),
+        .version = FM_BUILD_VERSION,
         .hooks = {.stop = on_stop, .progress = on_progress, .context = &watcher},
         .note = on_note,
         .begin = on_begin,
@@ -510,6 +514,14 @@ static const struct fm_option options[] = {
     {.name = "dry-run",
      .kind = FM_OPTION_FLAG,
      .help = "list the inputs and check the pipeline; write nothing"},
+    {.name = "workers",
+     .short_name = 'w',
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .default_value = "1",
+     .max = 256,
+     .help = "worker processes on this machine; what ends one of them ends no other, and not the "
+             "job; 0: everything in this process"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
     {.name = "fault",

@@ -10,6 +10,7 @@
 /* The build says which commands are there: FM_HAVE_COMMAND_<NAME>. */
 extern const struct fm_command fm_command_infer;
 extern const struct fm_command fm_command_batch;
+extern const struct fm_command fm_command_worker;
 extern const struct fm_command fm_command_serve;
 extern const struct fm_command fm_command_profile;
 extern const struct fm_command fm_command_sim;
@@ -24,6 +25,9 @@ const struct fm_command *const fm_commands[] = {
 #endif
 #ifdef FM_HAVE_COMMAND_BATCH
     &fm_command_batch,
+#endif
+#ifdef FM_HAVE_COMMAND_WORKER
+    &fm_command_worker,
 #endif
 #ifdef FM_HAVE_COMMAND_SERVE
     &fm_command_serve,

@@ -1261,6 +1261,8 @@ void fm_master_progress(const struct fm_master *master, struct fm_master_progres
         const struct worker *worker = master->workers[i];
         for (uint32_t k = 0; k < worker->holding_count; k++) {
             ret_progress->rows_done += worker->holdings[k].told.rows_done;
+            ret_progress->rows_in_work +=
+                worker->holdings[k].rows - worker->holdings[k].told.rows_done;
             ret_progress->dead_letters += worker->holdings[k].told.rows_bad;
         }
     }

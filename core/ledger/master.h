@@ -182,7 +182,8 @@ struct fm_master_progress {
     uint64_t rows_committed;
     uint64_t rows_done; /* with those that are finished and not committed */
     uint64_t dead_letters;
-    uint32_t workers; /* connected */
+    uint64_t rows_in_work; /* of shards that somebody holds, and not done */
+    uint32_t workers;      /* connected */
     double rows_per_s;
 };
 

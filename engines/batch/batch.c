@@ -19,6 +19,21 @@
 #define SHARD_ROWS_MAX 1000
 #define SHARDS_WANTED  200
 
+#define NS_PER_MS UINT64_C(1000000)
+/* Who was not heard of for so long has lost what it held. */
+#define LEASE_NS (5000 * NS_PER_MS)
+/* Attempts at a shard before it is cut in two. A row that ends processes costs two of them for the
+ * shard and one for each halving. */
+#define INFRASTRUCTURE_ATTEMPTS_MAX 20u
+#define DATA_ATTEMPTS_MAX           2u
+#define BACKOFF_NS                  (50 * NS_PER_MS)
+#define BACKOFF_MAX_NS              (5000 * NS_PER_MS)
+/* What a shard should take: what a lost worker costs at most, and often enough for progress. */
+#define SHARD_TARGET_NS (10000 * NS_PER_MS)
+#define SHARD_LEAST_NS  (500 * NS_PER_MS)
+#define LEASES_MAX      65536u
+#define WORKERS_MAX     4096u
+
 /* Everything that lives as long as the job runs. */
 struct batch {
     const struct fm_job *job;
@@ -33,6 +48,7 @@ struct batch {
     uint64_t rows_found;
     uint32_t segment_count;
     struct fm_job_facts facts;
+    uint32_t rows_in_flight;
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -309,17 +325,28 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
     return status != 0 ? status : segment_add(batch, NULL, (size_t)rows_wanted(batch), reterr);
 }
 
-/* For one worker in this process: it cannot be lost without the master, so leases do not end. */
+/* A worker in this process cannot be lost without the master, so its leases do not end. */
 static int master_create(struct batch *batch)
 {
     const struct fm_job *job = batch->job;
-    const struct fm_master_options options = {
-        .ledger = {.leases_max = FM_MASTER_SHARDS_OF_ONE_MAX, .lease_ns = UINT64_MAX / 2},
-        .shard_rows = shard_rows_of(batch),
-        .workers_max = 1,
+    bool alone = batch->options->workers == 0;
+    struct fm_master_options options = {
+        .ledger = {.leases_max = LEASES_MAX,
+                   .lease_ns = alone ? UINT64_MAX / 2 : LEASE_NS,
+                   .attempts_max = {INFRASTRUCTURE_ATTEMPTS_MAX, DATA_ATTEMPTS_MAX},
+                   .backoff_ns = BACKOFF_NS,
+                   .backoff_max_ns = BACKOFF_MAX_NS},
+        .pace = {.target_ns = SHARD_TARGET_NS,
+                 .least_ns = SHARD_LEAST_NS,
+                 .rows_first = SHARD_ROWS_MIN,
+                 .rows_max = FM_JOB_SHARD_ROWS_MAX},
+        .shard_rows = alone ? shard_rows_of(batch) : job->shard_rows,
+        .workers_max = WORKERS_MAX,
         .limits = {.bad_rows_max = job->errors_max_rows,
                    .bad_ratio_max = job->errors_max_ratio,
-                   .bad_ratio_after = job->errors_min_sample}};
+                   .bad_ratio_after = job->errors_min_sample},
+        .relief_ns = SHARD_LEAST_NS,
+        .duplicate_ns = LEASE_NS};
     return fm_master_create(&options, &batch->master);
 }
 
@@ -425,7 +452,8 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                      .store = batch->store,
                                      .source = &batch->source,
                                      .input = batch->setup.input,
-                                     .rows_in_flight = fm_job_setup_rows_in_flight(&batch->setup),
+                                     .rows_in_flight = batch->rows_in_flight,
+                                     .lease_ns = LEASE_NS,
                                      .shard_rows = shard_rows_of(batch),
                                      .worker = fm_os_entropy(),
                                      .fault = batch->options->fault,
@@ -440,8 +468,16 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     if (batch->options->begin != NULL) {
         batch->options->begin(batch->options->context, &progress);
     }
+    const struct fm_batch_host_options host = {.run = options,
+                                               .facts = &batch->facts,
+                                               .workers = batch->options->workers,
+                                               .version = batch->options->version,
+                                               .worker_fault = batch->options->fault_text,
+                                               .note = batch->options->note,
+                                               .note_context = batch->options->context};
     uint64_t start_ns = fm_os_now_ns();
-    int status = fm_run(&options, &end, &progress, reterr);
+    int status = batch->options->workers == 0 ? fm_run(&options, &end, &progress, reterr)
+                                              : fm_batch_host_run(&host, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
     report->began = true;
     if (status != 0) {
@@ -479,9 +515,13 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
-    status = status != 0 ? status : setup_open(&batch, false, error);
+    status = status != 0 ? status : setup_open(&batch, options->workers > 0, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
+        batch.rows_in_flight = fm_job_setup_rows_in_flight(&batch.setup);
+        if (options->workers > 0) {
+            fm_job_setup_close(&batch.setup); /* the workers have their own */
+        }
         status = output_open(&batch, error);
     }
     if (status == 0) {

@@ -9,6 +9,7 @@
 #define FM_ENGINES_BATCH_BATCH_H
 
 #include "engines/batch/fault.h"
+#include "engines/batch/host.h"
 #include "engines/batch/job_file.h"
 #include "engines/batch/run.h"
 
@@ -17,6 +18,10 @@ struct fm_batch_options {
     bool restart;
     uint64_t limit; /* at most so many rows in the job; 0: all */
     struct fm_fault *fault;
+    const char *fault_text; /* the same, for the first worker; NULL: none */
+    uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX; 0: the job
+                               runs in this one */
+    const char *version;    /* of this program */
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */
     void (*begin)(

@@ -48,6 +48,7 @@ struct fm_run_options {
     uint32_t input;          /* of the pipeline, that gets the file's bytes */
     uint32_t rows_in_flight; /* > 0 */
     uint64_t shard_rows;     /* > 0; as the master has it */
+    uint64_t lease_ns;       /* likewise */
     uint64_t worker;         /* a number that was never a worker's of this job */
     struct fm_fault *fault;
     struct fm_run_hooks hooks;

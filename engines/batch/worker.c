@@ -15,7 +15,6 @@
 #include "engines/batch/data_path.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/listing.h"
-#include "fermata/version.h"
 #include "host/net/grpc_client.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
@@ -42,6 +41,7 @@ struct worker {
     uint64_t retry_ns; /* when there is no call */
     uint64_t begun_ns;
     uint64_t number;
+    char host[256];
     char name[256];
 
     struct fm_job job;
@@ -63,13 +63,6 @@ struct worker {
 };
 
 static void hand_on(struct worker *worker);
-
-static void note(const struct worker *worker, const char *text)
-{
-    if (worker->options->note != NULL) {
-        worker->options->note(worker->options->context, text);
-    }
-}
 
 static struct fm_batch_view view_of(const char *text)
 {
@@ -161,8 +154,8 @@ static void join(struct worker *worker)
 {
     struct fm_batch_worker_message message = {.kind = FM_BATCH_WORKER_JOIN};
     message.join.protocol_version = FM_BATCH_PROTOCOL_VERSION;
-    message.join.fermata_version = view_of(FM_VERSION_STRING);
-    message.join.host = view_of(fm_os_host_name());
+    message.join.fermata_version = view_of(worker->options->version);
+    message.join.host = view_of(worker->host);
     message.join.process = (uint32_t)fm_process_id();
     message.join.name = view_of(worker->name);
     say(worker, &message);
@@ -204,7 +197,8 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         message.kind = FM_BATCH_WORKER_BEAT;
         holdings_write(worker, &message.beat.holdings);
         message.beat.memory_bytes = fm_os_memory_peak();
-        message.beat.slowest_stage = view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
+        message.beat.slowest_stage =
+            view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
         message.beat.slowest_share = stats.slowest_share;
         message.beat.last_error = view_of(stats.last_error.text);
         break;
@@ -387,8 +381,8 @@ static int facts_compare(const struct worker *worker, struct fm_batch_facts thei
                                     "the job is another one here than at the master's: %s is "
                                     "'%s' here and '%.*s' there; bring '%s', its pipeline and "
                                     "models to the same state on both hosts",
-                                    ours->key, ours->value, (int)fact.value.size,
-                                    fact.value.data, worker->job.file);
+                                    ours->key, ours->value, (int)fact.value.size, fact.value.data,
+                                    worker->job.file);
             }
         }
     }
@@ -406,8 +400,8 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     char file[4096];
     char output[4096];
     int status = text_take(welcome->job_file, file, sizeof(file), "job file", reterr);
-    status = status != 0 ? status
-                         : text_take(welcome->output, output, sizeof(output), "output", reterr);
+    status =
+        status != 0 ? status : text_take(welcome->output, output, sizeof(output), "output", reterr);
     status = status != 0
                  ? status
                  : text_take(welcome->base, worker->base, sizeof(worker->base), "base", reterr);
@@ -437,15 +431,15 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     if (status != 0) {
         return status;
     }
-    const struct fm_data_path_options path = {
-        .job = &worker->job,
-        .base = worker->base,
-        .servable = worker->setup.servable,
-        .fault = worker->options->fault,
-        .input = worker->setup.input,
-        .rows_in_flight = fm_job_setup_rows_in_flight(&worker->setup),
-        .wake = on_wake,
-        .context = worker};
+    const struct fm_data_path_options path = {.job = &worker->job,
+                                              .base = worker->base,
+                                              .servable = worker->setup.servable,
+                                              .fault = worker->options->fault,
+                                              .input = worker->setup.input,
+                                              .rows_in_flight =
+                                                  fm_job_setup_rows_in_flight(&worker->setup),
+                                              .wake = on_wake,
+                                              .context = worker};
     const struct fm_holder_options holder = {.worker = worker->number,
                                              .shards_max = SPARE_SHARDS,
                                              .beat_ns = welcome->beat_ns,
@@ -477,8 +471,8 @@ static void welcomed(struct worker *worker, const struct fm_batch_welcome *welco
 static void granted(struct worker *worker, const struct fm_batch_grant *grant)
 {
     char reason[FM_SHARD_REASON_SIZE];
-    int size = grant->reason.size < sizeof(reason) ? (int)grant->reason.size
-                                                   : (int)sizeof(reason) - 1;
+    int size =
+        grant->reason.size < sizeof(reason) ? (int)grant->reason.size : (int)sizeof(reason) - 1;
     (void)snprintf(reason, sizeof(reason), "%.*s", size, grant->reason.data);
     worker->grant = grant;
     check(worker, fm_holder_granted(worker->holder, &grant->shard, reason), "take a shard");
@@ -552,8 +546,8 @@ static void on_done(struct fm_grpc_client_call *call)
     int status = call->status;
     bool final = status == FM_EPERM || status == FM_EINVAL || status == FM_EUNSUPPORTED ||
                  status == FM_ETOOLARGE;
-    bool early = worker->holder == NULL &&
-                 now_ns - worker->begun_ns >= worker->options->patience_ns;
+    bool early =
+        worker->holder == NULL && now_ns - worker->begun_ns >= worker->options->patience_ns;
     if (final || early) {
         worker->failure = call->error;
         worker->leaving = true;
@@ -669,11 +663,11 @@ int fm_worker_run(const struct fm_worker_options *options, struct fm_error *rete
                             .begun_ns = fm_os_now_ns(),
                             .number = fm_os_entropy() | 1, /* 0 is no number */
                             .wake_task.run = woken};
+    fm_os_host_name(worker.host, sizeof(worker.host));
     if (options->name != NULL) {
         (void)snprintf(worker.name, sizeof(worker.name), "%s", options->name);
     } else {
-        (void)snprintf(worker.name, sizeof(worker.name), "%.200s:%d", fm_os_host_name(),
-                       fm_process_id());
+        (void)snprintf(worker.name, sizeof(worker.name), "%.200s:%d", worker.host, fm_process_id());
     }
     int status = fm_loop_create(&worker.loop, reterr);
     status = status != 0 ? status : client_make(&worker, reterr);
@@ -685,6 +679,7 @@ int fm_worker_run(const struct fm_worker_options *options, struct fm_error *rete
         status = worker.failure.status;
         *reterr = worker.failure;
     }
+    worker.leaving = true; /* whatever the data path still says, nobody hands it on */
     fm_data_path_close(worker.path);
     fm_loop_destroy(worker.loop);
     fm_holder_destroy(worker.holder);

@@ -21,16 +21,17 @@
 #include "fermata/status.h"
 
 struct fm_worker_options {
-    const char *url;              /* of the master: grpc://host:port, grpcs://, unix:/path */
-    const char *name;             /* for people; NULL: host and process */
-    const char *token;            /* NULL: none */
-    const char *ca_path;          /* these three: TLS, as in fm_tls_client_options; NULL: none */
+    const char *url;     /* of the master: grpc://host:port, grpcs://, unix:/path */
+    const char *version; /* of this program */
+    const char *name;    /* for people; NULL: host and process */
+    const char *token;   /* NULL: none */
+    const char *ca_path; /* these three: TLS, as in fm_tls_client_options; NULL: none */
     const char *certificate_path;
     const char *key_path;
-    uint64_t patience_ns;         /* how long to try to reach the master in the beginning */
-    struct fm_fault *fault;       /* NULL: none */
-    bool (*stop)(void *context);  /* asked several times a second: it is to finish what it has
-                                     begun, give the rest back, and go; NULL: never */
+    uint64_t patience_ns;        /* how long to try to reach the master in the beginning */
+    struct fm_fault *fault;      /* NULL: none */
+    bool (*stop)(void *context); /* asked several times a second: it is to finish what it has
+                                    begun, give the rest back, and go; NULL: never */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *context;
 };

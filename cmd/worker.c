@@ -1,0 +1,113 @@
+/*
+ * `fermata worker`: joins the master of a batch job and runs what it is given.
+ *
+ * Owns: options, signals, exit codes. Does not own: the work (engines/batch/worker.h). Thread rule:
+ * the main thread.
+ */
+#include <stdio.h>
+
+#include "fermata_build_facts.h"
+#include "cmd/command.h"
+#include "engines/batch/worker.h"
+#include "host/os/stop_signal.h"
+
+static bool on_stop(void *context)
+{
+    (void)context;
+    return fm_stop_signal_get() != 0;
+}
+
+static int exit_code_of(int status)
+{
+    switch (status) {
+    case FM_ENOSPC:
+    case FM_EIO:
+    case FM_EUNAVAILABLE:
+        return FM_EXIT_UNAVAILABLE;
+    case FM_ENOMEM:
+    case FM_EINTERNAL:
+        return FM_EXIT_INCOMPLETE;
+    default:
+        return FM_EXIT_INPUT;
+    }
+}
+
+static int run(const struct fm_call *call)
+{
+    struct fm_error error = {0};
+    struct fm_fault fault = {.status = 0};
+    const char *fault_text = fm_call_string(call, "fault");
+    if (!fm_call_given(call, "join")) {
+        return fm_call_usage(call, "--join is missing: where the master listens");
+    }
+    if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
+        return fm_call_usage(call, "--fault: %s", error.text);
+    }
+    struct fm_worker_options worker = {
+        .url = fm_call_string(call, "join"),
+        .version = FM_BUILD_VERSION,
+        .name = fm_call_string(call, "name"),
+        .patience_ns = fm_call_duration_ns(call, "patience"),
+        .fault = fault_text != NULL ? &fault : NULL,
+        .stop = on_stop,
+        .note = fm_call_flag(call, "quiet") ? NULL : fm_call_note_text,
+        .context = (void *)(uintptr_t)call,
+    };
+    fm_stop_signal_install();
+    int status = fm_worker_run(&worker, &error);
+    if (status != 0) {
+        return fm_call_fail_with(call, exit_code_of(status), "%s", error.text);
+    }
+    return fm_stop_signal_get() != 0 ? 128 + fm_stop_signal_get() : FM_EXIT_OK;
+}
+
+static const struct fm_option options[] = {
+    {.name = "join",
+     .kind = FM_OPTION_STRING,
+     .value_name = "URL",
+     .help = "where the master listens: unix:PATH"},
+    {.name = "name",
+     .kind = FM_OPTION_STRING,
+     .value_name = "NAME",
+     .help = "what the master calls this worker; without it, its host and process"},
+    {.name = "patience",
+     .kind = FM_OPTION_DURATION,
+     .value_name = "TIME",
+     .default_value = "10s",
+     .help = "how long to try to reach the master in the beginning"},
+    FM_OPTION_QUIET,
+    {.name = "fault",
+     .kind = FM_OPTION_STRING,
+     .value_name = "POINT[:N][:HOW]",
+     .group = "Testing recovery",
+     .help = "die or fail at this point, as in fermata batch --fault"},
+    {.name = NULL},
+};
+
+static const struct fm_example examples[] = {
+    {.text = "Help a job that runs on this machine",
+     .command = "fermata worker --join unix:out/.fermata/master.sock"},
+    {.text = NULL},
+};
+
+static const int exit_codes[] = {FM_EXIT_INPUT,       FM_EXIT_INCOMPLETE, FM_EXIT_UNAVAILABLE,
+                                 FM_EXIT_INTERRUPTED, FM_EXIT_TERMINATED, 0};
+
+const struct fm_command fm_command_worker = {
+    .name = "worker",
+    .summary = "help with a batch job that runs: join its master",
+    .description =
+        "Joins the master of a batch job, gets the job from it, and runs the shards that it is "
+        "given until the job is over. Workers may come and go at any time: what one had begun "
+        "is done by another. The job file, its inputs, models and output directory have to be "
+        "there under the same paths as at the master's.\n\n"
+        "fermata batch starts workers of its own (--workers); more can be added while it runs. "
+        "The first Ctrl-C or SIGTERM finishes the rows in work, keeps them, and gives the rest "
+        "back; the second ends at once.",
+    .options = options,
+    .examples = examples,
+    .exit_codes = exit_codes,
+    .see_also = "docs/batch.md",
+    .results_elsewhere = true,
+    .run = run,
+};

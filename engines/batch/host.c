@@ -1,0 +1,787 @@
+/*
+ * The master of a job as a process. See host.h.
+ */
+#include "engines/batch/host.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/proto/batch_messages.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "engines/batch/output.h"
+#include "host/net/child.h"
+#include "host/net/grpc_server.h"
+#include "host/os/file.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+#include "host/store/store_writer.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define TICK_NS   (20 * NS_PER_MS)
+/* Between two questions to the hooks. */
+#define HOOKS_NS (100 * NS_PER_MS)
+/* Workers of this machine go when the master is gone: another one is started with the next. */
+#define BEAT_NS    (100 * NS_PER_MS)
+#define GIVE_UP_NS NS_PER_MS
+/* A child that ended is started again after this long, twice as long each time, up to ... */
+#define RESTART_NS     (50 * NS_PER_MS)
+#define RESTART_MAX_NS (5000 * NS_PER_MS)
+/* How long children may take to go at the end. */
+#define GO_NS (10000 * NS_PER_MS)
+
+#define SOCKET_FILE "master.sock"
+#define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
+
+enum {
+    STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
+    PREFIX_BYTES = 5,
+};
+
+struct host;
+
+/* A worker's stream. */
+struct session {
+    struct host *host;
+    struct session *next;
+    struct fm_grpc_call *call; /* NULL: finished */
+    struct child *child;       /* NULL: not of ours */
+    uint32_t process;
+    bool joined;
+    uint64_t worker; /* 0: no hello yet */
+    char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
+    double slowest_share;
+};
+
+struct child {
+    struct host *host;
+    struct fm_child *process; /* NULL: it does not run */
+    uint64_t worker;          /* the number that it chose; 0: not heard of yet */
+    uint64_t start_ns;        /* when it is due, while it does not run */
+    uint64_t delay_ns;
+    uint32_t index;
+};
+
+struct host {
+    const struct fm_batch_host_options *options;
+    struct fm_master *master;
+    struct fm_loop *loop;
+    struct fm_grpc_server *server;
+    struct fm_store_writer *writer;
+    struct session *sessions;
+    struct child children[FM_BATCH_WORKERS_MAX];
+    uint32_t starts_in_vain;
+    char socket_path[FM_OUTPUT_PATH_MAX];
+    char url[FM_OUTPUT_PATH_MAX + 16];
+    struct fm_error failure; /* the first one */
+    char last_error[FM_ERROR_TEXT_SIZE];
+    bool stopped;
+    bool ending; /* nothing is left to decide: workers go */
+    uint64_t ending_ns;
+    uint64_t hooks_next_ns;
+
+    /* What the store's writer says. */
+    struct fm_loop_task stored_task;
+    atomic_bool stored_posted;
+    struct fm_mutex mutex;
+    uint64_t stored;
+    struct fm_error store_failure;
+};
+
+static void hand_on(struct host *host);
+
+/* The first failure is the one that is told. */
+static void fail(struct host *host, const struct fm_error *error)
+{
+    if (host->failure.status == 0) {
+        host->failure = *error;
+    }
+}
+
+/* For what can only be lack of memory. */
+static void check(struct host *host, int status, const char *what)
+{
+    struct fm_error error = {0};
+    if (status != 0) {
+        (void)fm_error_set(&error, status, "cannot %s: %s", what, fm_status_text(status));
+        fail(host, &error);
+    }
+}
+
+static void note(const struct host *host, const char *text)
+{
+    if (host->options->note != NULL) {
+        host->options->note(host->options->note_context, text);
+    }
+}
+
+static struct fm_batch_view view_of(const char *text)
+{
+    return (struct fm_batch_view){.data = text, .size = strlen(text)};
+}
+
+static void view_take(struct fm_batch_view view, char *ret_text, size_t size)
+{
+    (void)snprintf(ret_text, size, "%.*s", view.size < size ? (int)view.size : (int)size - 1,
+                   view.data);
+}
+
+/* --- Streams --- */
+
+struct outgoing {
+    struct fm_text bytes;
+    struct fm_grpc_part part;
+};
+
+static void outgoing_free(void *context)
+{
+    struct outgoing *outgoing = context;
+    fm_text_deinit(&outgoing->bytes);
+    fm_free(outgoing);
+}
+
+static void session_finish(struct session *session, int code, const char *text)
+{
+    struct fm_grpc_call *call = session->call;
+    if (call != NULL) {
+        session->call = NULL;
+        call->user = NULL;
+        fm_grpc_finish(call, code, text, NULL, 0);
+    }
+}
+
+static void say(struct session *session, const struct fm_batch_master_message *message)
+{
+    if (session->call == NULL) {
+        return;
+    }
+    struct outgoing *outgoing = fm_alloc_zero(1, sizeof(*outgoing));
+    int status =
+        outgoing != NULL ? fm_batch_master_message_write(&outgoing->bytes, message) : FM_ENOMEM;
+    if (status != 0) {
+        if (outgoing != NULL) {
+            outgoing_free(outgoing);
+        }
+        /* It comes back, and is told what it has to know then. */
+        session_finish(session, FM_GRPC_UNAVAILABLE, "the master has no memory for a message");
+        return;
+    }
+    outgoing->part =
+        (struct fm_grpc_part){.data = outgoing->bytes.data, .size = outgoing->bytes.length};
+    const struct fm_grpc_message wire = {
+        .parts = &outgoing->part, .part_count = 1, .release = outgoing_free, .context = outgoing};
+    fm_grpc_send(session->call, &wire);
+}
+
+static struct session *session_of(const struct host *host, uint64_t worker)
+{
+    struct session *session = host->sessions;
+    while (session != NULL && (session->worker != worker || session->call == NULL)) {
+        session = session->next;
+    }
+    return session;
+}
+
+/* The stream is over. */
+static void session_end(struct session *session)
+{
+    struct host *host = session->host;
+    struct session **link = &host->sessions;
+    session_finish(session, FM_GRPC_OK, NULL);
+    while (*link != session) {
+        link = &(*link)->next;
+    }
+    *link = session->next;
+    /* It may have another one by now. */
+    if (session->worker != 0 && session_of(host, session->worker) == NULL) {
+        fm_master_lost(host->master, session->worker);
+    }
+    fm_free(session);
+}
+
+/* --- Children --- */
+
+static void child_ended(void *context, int64_t exit_status, int signal_number)
+{
+    struct child *child = context;
+    struct host *host = child->host;
+    struct fm_error error = {0};
+    char how[96];
+    char reason[FM_SHARD_REASON_SIZE];
+    bool crash = fm_child_is_crash(signal_number);
+    fm_child_describe(exit_status, signal_number, how, sizeof(how));
+    (void)snprintf(reason, sizeof(reason), "the worker that ran it ended with %s", how);
+    fm_child_close(child->process);
+    child->process = NULL;
+    if (child->worker != 0) {
+        host->starts_in_vain = 0;
+        check(host,
+              fm_master_gone(host->master, fm_os_now_ns(), child->worker,
+                             crash ? FM_SHARD_FAILURE_DATA : FM_SHARD_FAILURE_INFRASTRUCTURE,
+                             exit_status == 0 && signal_number == 0 ? NULL : reason),
+              "account for a worker that ended");
+    } else if (!host->ending && ++host->starts_in_vain >= STARTS_IN_VAIN_MAX) {
+        (void)fm_error_set(&error, FM_EINTERNAL,
+                           "%d workers in a row ended before they asked for work, the last one "
+                           "with %s",
+                           STARTS_IN_VAIN_MAX, how);
+        fail(host, &error);
+    }
+    child->worker = 0;
+    child->delay_ns = child->delay_ns == 0 ? RESTART_NS : child->delay_ns * 2;
+    child->delay_ns = child->delay_ns < RESTART_MAX_NS ? child->delay_ns : RESTART_MAX_NS;
+    child->start_ns = fm_os_now_ns() + child->delay_ns;
+    if (!host->ending && !host->stopped && host->failure.status == 0) {
+        char text[256];
+        (void)snprintf(text, sizeof(text), "worker %u ended with %s; another one takes its place",
+                       child->index, how);
+        note(host, text);
+    }
+    hand_on(host);
+}
+
+static void child_start(struct child *child)
+{
+    struct host *host = child->host;
+    struct fm_error error = {0};
+    /* Only the first of all gets the fault: what takes its place has to survive. */
+    bool faulty = host->options->worker_fault != NULL && child->index == 1 && child->delay_ns == 0;
+    const char *const arguments[] = {"fermata",
+                                     "worker",
+                                     "--join",
+                                     host->url,
+                                     faulty ? "--fault" : NULL,
+                                     host->options->worker_fault,
+                                     NULL};
+    const struct fm_child_options wanted = {
+        .arguments = arguments, .ended = child_ended, .context = child};
+    if (fm_child_start(host->loop, &wanted, &child->process, &error) != 0) {
+        fail(host, &error);
+    }
+}
+
+static void children_look(struct host *host, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < host->options->workers; i++) {
+        struct child *child = &host->children[i];
+        if (child->process == NULL && now_ns >= child->start_ns && !host->ending &&
+            !host->stopped && host->failure.status == 0) {
+            child_start(child);
+        }
+    }
+}
+
+static struct child *child_of(struct host *host, uint32_t process)
+{
+    for (uint32_t i = 0; i < host->options->workers; i++) {
+        struct child *child = &host->children[i];
+        if (child->process != NULL && (uint32_t)fm_child_process(child->process) == process) {
+            return child;
+        }
+    }
+    return NULL;
+}
+
+static uint32_t children_running(const struct host *host)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < host->options->workers; i++) {
+        count += host->children[i].process != NULL ? 1 : 0;
+    }
+    return count;
+}
+
+/* --- What workers say --- */
+
+static void welcome(struct session *session)
+{
+    const struct host *host = session->host;
+    const struct fm_run_options *run = &host->options->run;
+    struct fm_batch_fact facts[FM_JOB_FACTS];
+    for (size_t i = 0; i < FM_JOB_FACTS; i++) {
+        facts[i] = (struct fm_batch_fact){.key = view_of(host->options->facts->items[i].key),
+                                          .value = view_of(host->options->facts->items[i].value)};
+    }
+    const struct fm_batch_master_message message = {
+        .kind = FM_BATCH_MASTER_WELCOME,
+        .welcome = {.protocol_version = FM_BATCH_PROTOCOL_VERSION,
+                    .job = view_of(run->job->name),
+                    .job_file = view_of(run->job->file),
+                    .output = view_of(run->job->output),
+                    .base = view_of(run->base),
+                    .facts = {.items = facts, .count = FM_JOB_FACTS},
+                    .beat_ns = BEAT_NS,
+                    .give_up_ns = GIVE_UP_NS,
+                    .lease_ns = run->lease_ns}};
+    say(session, &message);
+}
+
+static void joined(struct session *session, const struct fm_batch_join *join)
+{
+    if (join->protocol_version < FM_BATCH_PROTOCOL_VERSION) {
+        session_finish(session, FM_GRPC_UNIMPLEMENTED,
+                       "the worker speaks an older version of the protocol: bring it to the "
+                       "master's version");
+        return;
+    }
+    session->joined = true;
+    session->process = join->process;
+    session->child = child_of(session->host, join->process);
+    welcome(session);
+}
+
+static void left(struct session *session, const struct fm_batch_leave *leave)
+{
+    struct host *host = session->host;
+    struct fm_error error = {0};
+    if (leave->status != 0 && session->child != NULL) {
+        char text[FM_ERROR_TEXT_SIZE];
+        view_take(leave->reason, text, sizeof(text));
+        (void)fm_error_set(&error, leave->status, "%s", text);
+        fail(host, &error);
+    }
+    if (session->worker != 0) {
+        char reason[FM_SHARD_REASON_SIZE];
+        view_take(leave->reason, reason, sizeof(reason));
+        check(host,
+              fm_master_gone(host->master, fm_os_now_ns(), session->worker,
+                             FM_SHARD_FAILURE_INFRASTRUCTURE, leave->status != 0 ? reason : NULL),
+              "account for a worker that left");
+        session->worker = 0;
+    }
+}
+
+static int heard(struct session *session, const struct fm_batch_worker_message *message)
+{
+    struct host *host = session->host;
+    struct fm_master *master = host->master;
+    uint64_t now_ns = fm_os_now_ns();
+    uint64_t worker = session->worker;
+    char text[FM_ERROR_TEXT_SIZE];
+    switch (message->kind) {
+    case FM_BATCH_WORKER_HELLO:
+        session->worker = message->hello.worker;
+        if (session->child != NULL) {
+            session->child->worker = session->worker;
+        }
+        return fm_master_hello(master, now_ns, session->worker, message->hello.shards_max,
+                               message->hello.holdings.items, message->hello.holdings.count);
+    case FM_BATCH_WORKER_BEAT:
+        view_take(message->beat.slowest_stage, session->slowest_stage,
+                  sizeof(session->slowest_stage));
+        session->slowest_share = message->beat.slowest_share;
+        view_take(message->beat.last_error, text, sizeof(text));
+        if (text[0] != '\0') {
+            memcpy(host->last_error, text, sizeof(text));
+        }
+        return fm_master_beat(master, now_ns, worker, message->beat.holdings.items,
+                              message->beat.holdings.count);
+    case FM_BATCH_WORKER_DONE:
+        if (session->child != NULL) {
+            session->child->delay_ns = 1; /* it works: the next one need not wait */
+        }
+        return fm_master_done(master, now_ns, worker, &message->done);
+    case FM_BATCH_WORKER_FAILED:
+        view_take(message->failed.reason, text, FM_SHARD_REASON_SIZE);
+        return fm_master_failed(master, now_ns, worker, message->failed.number,
+                                message->failed.epoch, message->failed.failure, text);
+    case FM_BATCH_WORKER_RELEASED:
+        return fm_master_released(master, now_ns, worker, message->released.number,
+                                  message->released.epoch);
+    case FM_BATCH_WORKER_TRIMMED:
+        return fm_master_trimmed(master, now_ns, worker, message->trimmed.number,
+                                 message->trimmed.epoch, message->trimmed.keep_rows);
+    case FM_BATCH_WORKER_LEAVE:
+        left(session, &message->leave);
+        return 0;
+    case FM_BATCH_WORKER_JOIN:
+    case FM_BATCH_WORKER_COUNT_:
+    default:
+        return FM_EINVAL;
+    }
+}
+
+static void on_begin(void *context, struct fm_grpc_call *call)
+{
+    struct host *host = context;
+    call->user = NULL;
+    if (strcmp(call->path, WORK_PATH) != 0) {
+        fm_grpc_finish(call, FM_GRPC_UNIMPLEMENTED, "this is the master of a batch job", NULL, 0);
+        return;
+    }
+    struct session *session = fm_alloc_zero(1, sizeof(*session));
+    if (session == NULL) {
+        fm_grpc_finish(call, FM_GRPC_UNAVAILABLE, "out of memory", NULL, 0);
+        return;
+    }
+    session->host = host;
+    session->call = call;
+    session->next = host->sessions;
+    host->sessions = session;
+    call->user = session;
+}
+
+static void on_message(void *context, struct fm_grpc_call *call, struct fm_buffer *buffer,
+                       const void *data, size_t size)
+{
+    struct host *host = context;
+    struct session *session = call->user;
+    struct fm_batch_worker_message message;
+    struct fm_error error = {0};
+    (void)buffer;
+    if (session == NULL) {
+        return;
+    }
+    int status = fm_batch_worker_message_read(data, size, &message, &error);
+    if (status == 0 && !session->joined && message.kind == FM_BATCH_WORKER_JOIN) {
+        joined(session, &message.join);
+    } else if (status == 0 && session->joined &&
+               (session->worker != 0 || message.kind == FM_BATCH_WORKER_HELLO ||
+                message.kind == FM_BATCH_WORKER_LEAVE)) {
+        status = heard(session, &message);
+    } else if (status == 0) {
+        status = fm_error_set(&error, FM_EINVAL, "a %s does not come here",
+                              fm_batch_worker_kind_name(message.kind));
+    }
+    fm_grpc_handled(call);
+    if (status == FM_EINVAL || status == FM_ETOOLARGE || status == FM_ELIMIT) {
+        session_finish(session, FM_GRPC_INVALID_ARGUMENT,
+                       error.status != 0 ? error.text : "the worker says what it cannot mean");
+        session_end(session);
+    } else if (status != 0) {
+        check(host, status, "account for a shard");
+    }
+    hand_on(host);
+}
+
+static void on_gone(void *context, struct fm_grpc_call *call)
+{
+    struct host *host = context;
+    struct session *session = call->user;
+    if (session != NULL) {
+        session_end(session);
+        hand_on(host);
+    }
+}
+
+/* --- What the master decides --- */
+
+static void grant(struct host *host, struct session *session, const struct fm_master_action *action)
+{
+    struct fm_error error = {0};
+    uint64_t count = action->shard.row_count;
+    struct fm_arena arena;
+    fm_arena_init(&arena, 0);
+    struct fm_batch_row *rows = fm_arena_alloc(&arena, count * sizeof(*rows));
+    int status = rows != NULL ? 0 : fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
+    for (uint64_t i = 0; i < count && status == 0; i++) {
+        const char *id = NULL;
+        status = fm_row_source_get(host->options->run.source, action->shard.first_row + i, &id,
+                                   &rows[i].size, &error);
+        char *copy = status == 0 ? fm_arena_strdup(&arena, id) : NULL;
+        if (status == 0 && copy == NULL) {
+            status = fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
+        }
+        rows[i].id = view_of(copy != NULL ? copy : "");
+    }
+    if (status == 0) {
+        const struct fm_batch_master_message message = {
+            .kind = FM_BATCH_MASTER_GRANT,
+            .grant = {.shard = action->shard,
+                      .reason = view_of(action->reason),
+                      .rows = {.items = rows, .count = count}}};
+        say(session, &message);
+    } else {
+        fail(host, &error);
+    }
+    fm_arena_deinit(&arena);
+}
+
+static void publish(struct host *host, const struct fm_master_action *action)
+{
+    struct fm_error error = {0};
+    const struct fm_run_options *run = &host->options->run;
+    int status = fm_fault_hit(run->fault, FM_FAULT_AFTER_COMMIT, &error);
+    status = status != 0
+                 ? status
+                 : fm_output_publish(run->job->output, action->shard.number, action->files.attempt,
+                                     action->files.letters_bytes > 0, run->fault, &error);
+    if (status != 0) {
+        fail(host, &error);
+    }
+}
+
+static void carry_out(struct host *host, const struct fm_master_action *action)
+{
+    struct fm_error error = {0};
+    struct fm_batch_master_message message = {0};
+    const struct fm_batch_lease lease = {.number = action->shard.number,
+                                         .epoch = action->shard.epoch};
+    struct session *session = session_of(host, action->worker);
+    if (action->kind == FM_MASTER_COMMITTED) {
+        publish(host, action);
+    } else if (action->kind == FM_MASTER_GRANT &&
+               fm_fault_hit(host->options->run.fault, FM_FAULT_CLAIMED, &error) != 0) {
+        fail(host, &error);
+    }
+    if (session == NULL || host->failure.status != 0) {
+        return; /* what it has to know it is told when it comes back */
+    }
+    switch (action->kind) {
+    case FM_MASTER_GRANT:
+        grant(host, session, action);
+        return;
+    case FM_MASTER_COMMITTED:
+        message.kind = FM_BATCH_MASTER_COMMITTED;
+        message.committed = lease;
+        break;
+    case FM_MASTER_REFUSED:
+        message.kind = FM_BATCH_MASTER_REFUSED;
+        message.refused = lease;
+        break;
+    case FM_MASTER_TRIM:
+        message.kind = FM_BATCH_MASTER_TRIM;
+        message.trim = (struct fm_batch_trim){
+            .number = lease.number, .epoch = lease.epoch, .keep_rows = action->keep_rows};
+        break;
+    case FM_MASTER_STOP:
+    case FM_MASTER_DROP:
+        message.kind = FM_BATCH_MASTER_STOP;
+        message.stop.drop = action->kind == FM_MASTER_DROP;
+        break;
+    case FM_MASTER_END:
+        message.kind = FM_BATCH_MASTER_END;
+        break;
+    case FM_MASTER_ACTION_COUNT_:
+    default:
+        FM_ASSERT(false);
+    }
+    say(session, &message);
+}
+
+static void stored_take(struct host *host)
+{
+    fm_mutex_lock(&host->mutex);
+    uint64_t stored = host->stored;
+    struct fm_error failure = host->store_failure;
+    fm_mutex_unlock(&host->mutex);
+    fm_master_persisted(host->master, stored);
+    if (failure.status != 0) {
+        fail(host, &failure);
+    }
+}
+
+static void records_give(struct host *host)
+{
+    const struct fm_shard_record *records = NULL;
+    uint64_t sequence = 0;
+    size_t count = fm_master_take_records(host->master, &records, &sequence);
+    int status = count > 0 ? fm_store_writer_push(host->writer, records, count, sequence) : 0;
+    if (status != 0) {
+        stored_take(host); /* it has the words, where the store has failed meanwhile */
+        check(host, status, "hand decisions to the ledger");
+    }
+}
+
+/* Everybody goes: the workers by themselves, or at once. */
+static void end_begin(struct host *host)
+{
+    host->ending = true;
+    host->ending_ns = fm_os_now_ns();
+    for (uint32_t i = 0; i < host->options->workers && host->failure.status != 0; i++) {
+        if (host->children[i].process != NULL) {
+            fm_child_signal(host->children[i].process, SIGKILL);
+        }
+    }
+}
+
+static void end_look(struct host *host, uint64_t now_ns)
+{
+    if (!host->ending) {
+        return;
+    }
+    for (uint32_t i = 0; i < host->options->workers && now_ns - host->ending_ns >= GO_NS; i++) {
+        if (host->children[i].process != NULL) {
+            fm_child_signal(host->children[i].process, SIGKILL);
+        }
+    }
+    if (children_running(host) == 0) {
+        fm_loop_stop(host->loop);
+    }
+}
+
+static void hand_on(struct host *host)
+{
+    struct fm_master_action action;
+    while (host->failure.status == 0 && fm_master_next_action(host->master, &action)) {
+        carry_out(host, &action);
+    }
+    if (host->failure.status == 0) {
+        records_give(host);
+    }
+    if (!host->ending && (host->failure.status != 0 || fm_master_over(host->master))) {
+        end_begin(host);
+    }
+    end_look(host, fm_os_now_ns());
+}
+
+/* --- The store's writer --- */
+
+static void stored_handle(struct fm_loop_task *task)
+{
+    struct host *host = FM_CONTAINER_OF(task, struct host, stored_task);
+    atomic_store(&host->stored_posted, false);
+    stored_take(host);
+    hand_on(host);
+}
+
+static void on_stored(void *context, uint64_t sequence, int status, const struct fm_error *error)
+{
+    struct host *host = context;
+    fm_mutex_lock(&host->mutex);
+    if (status == 0) {
+        host->stored = sequence;
+    } else if (host->store_failure.status == 0) {
+        host->store_failure = *error;
+    }
+    fm_mutex_unlock(&host->mutex);
+    if (!atomic_exchange(&host->stored_posted, true)) {
+        fm_loop_post(host->loop, &host->stored_task);
+    }
+}
+
+/* --- Time --- */
+
+static void progress_get(const struct host *host, struct fm_run_progress *ret_progress)
+{
+    struct fm_master_progress progress;
+    fm_master_progress(host->master, &progress);
+    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
+                                             .rows_done = progress.rows_done,
+                                             .rows_committed = progress.rows_committed,
+                                             .dead_letters = progress.dead_letters,
+                                             .rows_in_flight = progress.rows_in_work};
+    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
+        if (session->slowest_stage[0] != '\0' &&
+            session->slowest_share > ret_progress->slowest_share) {
+            ret_progress->slowest_stage = session->slowest_stage;
+            ret_progress->slowest_share = session->slowest_share;
+        }
+    }
+}
+
+static void hooks_ask(struct host *host, uint64_t now_ns)
+{
+    const struct fm_run_hooks *hooks = &host->options->run.hooks;
+    if (now_ns < host->hooks_next_ns) {
+        return;
+    }
+    host->hooks_next_ns = now_ns + HOOKS_NS;
+    if (!host->stopped && hooks->stop != NULL && hooks->stop(hooks->context)) {
+        host->stopped = true;
+        check(host, fm_master_stop(host->master, now_ns, false), "stop");
+    }
+    if (hooks->progress != NULL) {
+        struct fm_run_progress progress;
+        progress_get(host, &progress);
+        hooks->progress(hooks->context, &progress);
+    }
+}
+
+static void tick(void *context)
+{
+    struct host *host = context;
+    uint64_t now_ns = fm_os_now_ns();
+    fm_loop_alarm(host->loop, TICK_NS, tick, host);
+    if (!host->ending) {
+        check(host, fm_master_tick(host->master, now_ns), "hand out shards");
+        hooks_ask(host, now_ns);
+        children_look(host, now_ns);
+    }
+    hand_on(host);
+}
+
+/* --- Life --- */
+
+static int server_make(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_run_options *run = &host->options->run;
+    struct fm_grpc_options options;
+    int status = fm_output_state_path(run->job->output, SOCKET_FILE, host->socket_path,
+                                      sizeof(host->socket_path), reterr);
+    /* One that a killed master has left. This process has the job's lock. */
+    status = status != 0 ? status : fm_file_remove(host->socket_path, reterr);
+    if (status != 0) {
+        return status;
+    }
+    (void)snprintf(host->url, sizeof(host->url), "grpc+unix:%s", host->socket_path);
+    fm_grpc_options_init(&options);
+    options.unix_path = host->socket_path;
+    options.message_bytes_max = FM_BATCH_MESSAGE_BYTES_MAX;
+    options.unsent_max = 4096;
+    options.events = (struct fm_grpc_events){
+        .begin = on_begin, .message = on_message, .half_closed = on_gone, .cancelled = on_gone};
+    options.context = host;
+    return fm_grpc_server_create(host->loop, &options, &host->server, reterr);
+}
+
+static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
+{
+    struct fm_error limit;
+    if (host->failure.status != 0) {
+        *reterr = host->failure;
+        return FM_RUN_FAILED;
+    }
+    if (fm_master_limit_passed(host->master, &limit)) {
+        (void)fm_error_set(reterr, limit.status, "stopped: %.250s; the last of them: %.200s",
+                           limit.text, host->last_error);
+        return FM_RUN_THRESHOLD;
+    }
+    return host->stopped && !fm_ledger_finished(fm_master_ledger(host->master)) ? FM_RUN_STOPPED
+                                                                                : FM_RUN_FINISHED;
+}
+
+int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_end *ret_end,
+                      struct fm_run_progress *ret_progress, struct fm_error *reterr)
+{
+    struct host *host = fm_alloc_zero(1, sizeof(*host));
+    if (host == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    FM_ASSERT(options->workers <= FM_BATCH_WORKERS_MAX);
+    host->options = options;
+    host->master = options->run.master;
+    host->stored_task.run = stored_handle;
+    fm_mutex_init(&host->mutex);
+    for (uint32_t i = 0; i < options->workers; i++) {
+        host->children[i] = (struct child){.host = host, .index = i + 1};
+    }
+    int status = fm_loop_create(&host->loop, reterr);
+    status = status != 0 ? status : server_make(host, reterr);
+    status = status != 0 ? status
+                         : fm_store_writer_start(options->run.store, on_stored, host, &host->writer,
+                                                 reterr);
+    if (status == 0) {
+        fm_loop_alarm(host->loop, 0, tick, host);
+        fm_loop_run(host->loop);
+        *ret_end = end_of(host, reterr);
+        status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
+        progress_get(host, ret_progress);
+        ret_progress->slowest_stage = NULL; /* it goes with the sessions */
+        if (options->run.hooks.progress != NULL) {
+            options->run.hooks.progress(options->run.hooks.context, ret_progress);
+        }
+    }
+    fm_store_writer_stop(host->writer);
+    while (host->sessions != NULL) {
+        session_end(host->sessions);
+    }
+    fm_grpc_server_destroy(host->server);
+    fm_loop_destroy(host->loop);
+    fm_mutex_deinit(&host->mutex);
+    fm_free(host);
+    return status;
+}

@@ -1,0 +1,38 @@
+/*
+ * The master of a job as a process: it listens for workers, starts those of this machine, and
+ * carries out what core/ledger/master.h decides.
+ *
+ * Owns: the workers' streams, child processes and their restarts, publishing what is committed,
+ * stopping. Does not own: who gets which shard, messages (core/proto/batch_messages.h), durability
+ * (output.h, host/store). Thread rule: one call at a time, from one thread.
+ *
+ * HOW IT WORKS. The calling thread runs an event loop and is the only one that touches the master's
+ * core. A worker is a stream of messages each way (docs/batch-protocol.md). Workers of this machine
+ * are child processes that come over a Unix socket in the job's state directory; how one of them
+ * ended tells whether the rows that it held are suspect. The store's writer wakes the loop when
+ * decisions are durable.
+ */
+#ifndef FM_ENGINES_BATCH_HOST_H
+#define FM_ENGINES_BATCH_HOST_H
+
+#include "engines/batch/job_setup.h"
+#include "engines/batch/run.h"
+
+#define FM_BATCH_WORKERS_MAX 256u /* children */
+
+struct fm_batch_host_options {
+    struct fm_run_options run; /* servable, input and rows_in_flight are not looked at */
+    const struct fm_job_facts *facts;
+    uint32_t workers;                              /* of this machine; may be 0 when it listens */
+    const char *version;                           /* of this program */
+    const char *worker_fault;                      /* --fault for the first worker; NULL: none */
+    void (*note)(void *context, const char *text); /* NULL: dropped */
+    void *note_context;
+};
+
+/* As fm_run. */
+int FM_NODISCARD fm_batch_host_run(const struct fm_batch_host_options *options,
+                                   enum fm_run_end *ret_end, struct fm_run_progress *ret_progress,
+                                   struct fm_error *reterr);
+
+#endif
