@@ -15,9 +15,9 @@
  *
  * Counting quotes also counts those in the middle of fields that do not begin with one. Many
  * readers take such a quote as data; RFC 4180 does not allow it, and the parser (csv.h) refuses it.
- * So whatever the parser accepts, the scan has cut rightly; a stray quote joins two lines at most
- * until the next quote, or runs into the end of the file or record_bytes_max, each of which is
- * told.
+ * So whatever the parser accepts, the scan has cut rightly. A stray quote joins lines up to the
+ * next quote, and the parser refuses what comes of it; or it runs into record_bytes_max or the end
+ * of the file, and the scan fails.
  */
 #ifndef FM_CORE_SOURCE_RECORD_SCAN_H
 #define FM_CORE_SOURCE_RECORD_SCAN_H

@@ -55,6 +55,9 @@ static const struct good goods[] = {
     {SCALAR(FP16), "-1e-300", "-1e-300", ARE(uint16_t, 0x8000)},
     /* Just above the middle of two: twice rounded to nearest even, it would go down. */
     {SCALAR(FP16), "1.000488281250001", "1.000488281250001", ARE(uint16_t, 0x3C01)},
+    /* And just below it, where the float lies above the value. */
+    {SCALAR(FP16), "1.000488281249999", "1.000488281249999", ARE(uint16_t, 0x3C00)},
+    {SCALAR(FP16), "1.001464843749999", "1.001464843749999", ARE(uint16_t, 0x3C01)},
     {SCALAR(FP16), "1.00048828125", "1.00048828125", ARE(uint16_t, 0x3C00)},
     {SCALAR(BF16), "1.003906250000001", "1.003906250000001", ARE(uint16_t, 0x3F80 + 1)},
     {SCALAR(BF16), "-3.5", "-3.5", ARE(uint16_t, 0xC060)},
