@@ -8,12 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fermata_build_facts.h"
 #include "cmd/command.h"
 #include "core/proto/json.h"
 #include "core/stats/progress.h"
+#include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/batch.h"
+#include "fermata_build_facts.h"
 #include "host/os/os.h"
 #include "host/os/stop_signal.h"
 
@@ -342,7 +343,8 @@ static int failure_print(const struct fm_call *call, int status, bool began,
     return fm_call_fail(call, error);
 }
 
-static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault)
+static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault,
+                   const struct fm_batch_listen *listen)
 {
     bool quiet = fm_call_flag(call, "quiet");
     bool terminal = fm_os_is_terminal(2);
@@ -360,6 +362,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         .fault = fault,
         .fault_text = fm_call_string(call, "fault"),
         .workers = (uint32_t)fm_call_integer(call, "workers"),
+        .listen = listen,
         .version = FM_BUILD_VERSION,
         .hooks = {.stop = on_stop, .progress = on_progress, .context = &watcher},
         .note = on_note,
@@ -459,9 +462,60 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
 
 /* --- The command --- */
 
+/* --listen and what belongs to it. *ret_listen stays NULL without it. */
+static int listen_take(const struct fm_call *call, struct fm_batch_listen *listen,
+                       struct fm_batch_token *token, const struct fm_batch_listen **ret_listen,
+                       struct fm_error *reterr)
+{
+    const char *text = fm_call_string(call, "listen");
+    const char *token_file = fm_call_string(call, "token-file");
+    const char *colon = text != NULL ? strrchr(text, ':') : NULL;
+    uint64_t port = 0;
+    *listen = (struct fm_batch_listen){.tls_certificate_path = fm_call_string(call, "tls-cert"),
+                                       .tls_key_path = fm_call_string(call, "tls-key"),
+                                       .tls_client_ca_path = fm_call_string(call, "tls-client-ca")};
+    bool tls = listen->tls_certificate_path != NULL;
+    if (text == NULL) {
+        return token_file == NULL && !tls && listen->tls_key_path == NULL &&
+                       listen->tls_client_ca_path == NULL
+                   ? 0
+                   : fm_error_set(reterr, FM_EINVAL,
+                                  "--token-file, --tls-cert, --tls-key and --tls-client-ca mean "
+                                  "something with --listen only");
+    }
+    if (colon == NULL || colon == text || fm_parse_uint64(colon + 1, &port) != 0 || port > 65535) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--listen: '%s' is not HOST:PORT, as 0.0.0.0:7070 or [::]:7070", text);
+    }
+    if (tls != (listen->tls_key_path != NULL) || (listen->tls_client_ca_path != NULL && !tls)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--tls-cert and --tls-key go together, and --tls-client-ca with them");
+    }
+    if (token_file == NULL && listen->tls_client_ca_path == NULL) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--listen needs --token-file or --tls-client-ca: without them, whoever "
+                            "reaches the port could take part in the job");
+    }
+    bool brackets = text[0] == '[' && colon[-1] == ']';
+    listen->host = fm_arena_strndup(call->arena, text + (brackets ? 1 : 0),
+                                    (size_t)(colon - text) - (brackets ? 2 : 0));
+    listen->port = (uint16_t)port;
+    if (listen->host == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    if (token_file != NULL) {
+        listen->token = token;
+    }
+    *ret_listen = listen;
+    return token_file != NULL ? fm_batch_token_read(token_file, token, reterr) : 0;
+}
+
 static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
+    struct fm_batch_listen listen;
+    struct fm_batch_token token;
+    const struct fm_batch_listen *wanted_listen = NULL;
     struct fm_job job;
     struct fm_fault fault = {.status = 0};
     const char *fault_text = fm_call_string(call, "fault");
@@ -475,6 +529,9 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "output") && fm_call_string(call, "output")[0] == '\0') {
         return fm_call_usage(call, "--output is empty: name the directory where the results go");
     }
+    if (listen_take(call, &listen, &token, &wanted_listen, &error) != 0) {
+        return fm_call_usage(call, "%s", error.text);
+    }
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
         return fm_call_fail(call, &error);
     }
@@ -483,7 +540,7 @@ static int run(const struct fm_call *call)
     }
     int exit_code = fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
-                        : job_run(call, &job, fault_text != NULL ? &fault : NULL);
+                        : job_run(call, &job, fault_text != NULL ? &fault : NULL, wanted_listen);
     fm_job_deinit(&job);
     return exit_code;
 }
@@ -524,6 +581,28 @@ static const struct fm_option options[] = {
              "job; 0: everything in this process"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
+    {.name = "listen",
+     .kind = FM_OPTION_STRING,
+     .value_name = "HOST:PORT",
+     .group = "Workers of other hosts",
+     .help = "let workers of other hosts join here (fermata worker --join); needs --token-file or "
+             "--tls-client-ca"},
+    {.name = "token-file",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "workers have to show the token in this file"},
+    {.name = "tls-cert",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "speak TLS there, with this certificate (PEM, its chain behind it)"},
+    {.name = "tls-key",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "the certificate's key (PEM, without a passphrase)"},
+    {.name = "tls-client-ca",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "workers need a certificate of these authorities (PEM)"},
     {.name = "fault",
      .kind = FM_OPTION_STRING,
      .value_name = "POINT[:N][:HOW]",

@@ -6,9 +6,9 @@
  */
 #include <stdio.h>
 
-#include "fermata_build_facts.h"
 #include "cmd/command.h"
 #include "engines/batch/worker.h"
+#include "fermata_build_facts.h"
 #include "host/os/stop_signal.h"
 
 static bool on_stop(void *context)
@@ -36,6 +36,8 @@ static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
     struct fm_fault fault = {.status = 0};
+    struct fm_batch_token token;
+    const char *token_file = fm_call_string(call, "token-file");
     const char *fault_text = fm_call_string(call, "fault");
     if (!fm_call_given(call, "join")) {
         return fm_call_usage(call, "--join is missing: where the master listens");
@@ -43,10 +45,20 @@ static int run(const struct fm_call *call)
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
     }
+    if (fm_call_given(call, "tls-cert") != fm_call_given(call, "tls-key")) {
+        return fm_call_usage(call, "--tls-cert and --tls-key go together: give both or none");
+    }
+    if (token_file != NULL && fm_batch_token_read(token_file, &token, &error) != 0) {
+        return fm_call_fail(call, &error);
+    }
     struct fm_worker_options worker = {
         .url = fm_call_string(call, "join"),
         .version = FM_BUILD_VERSION,
         .name = fm_call_string(call, "name"),
+        .token = token_file != NULL ? &token : NULL,
+        .ca_path = fm_call_string(call, "tls-ca"),
+        .certificate_path = fm_call_string(call, "tls-cert"),
+        .key_path = fm_call_string(call, "tls-key"),
         .patience_ns = fm_call_duration_ns(call, "patience"),
         .fault = fault_text != NULL ? &fault : NULL,
         .stop = on_stop,
@@ -65,7 +77,7 @@ static const struct fm_option options[] = {
     {.name = "join",
      .kind = FM_OPTION_STRING,
      .value_name = "URL",
-     .help = "where the master listens: unix:PATH"},
+     .help = "where the master listens: grpc://HOST:PORT, grpcs://HOST:PORT with TLS, unix:PATH"},
     {.name = "name",
      .kind = FM_OPTION_STRING,
      .value_name = "NAME",
@@ -75,7 +87,29 @@ static const struct fm_option options[] = {
      .value_name = "TIME",
      .default_value = "10s",
      .help = "how long to try to reach the master in the beginning"},
-    FM_OPTION_QUIET,
+    {.name = "token-file",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .group = "Access",
+     .help = "the token that the master wants to see"},
+    {.name = "tls-ca",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "who may have signed the master's certificate (PEM); without it, whom this system "
+             "trusts"},
+    {.name = "tls-cert",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "this worker's certificate (PEM), where the master wants one"},
+    {.name = "tls-key",
+     .kind = FM_OPTION_PATH,
+     .value_name = "FILE",
+     .help = "its key (PEM, without a passphrase)"},
+    {.name = "quiet",
+     .short_name = 'q',
+     .kind = FM_OPTION_FLAG,
+     .help = "no notes, only errors",
+     .group = "Output"},
     {.name = "fault",
      .kind = FM_OPTION_STRING,
      .value_name = "POINT[:N][:HOW]",
@@ -85,6 +119,8 @@ static const struct fm_option options[] = {
 };
 
 static const struct fm_example examples[] = {
+    {.text = "Help a job on another host, which was started with --listen",
+     .command = "fermata worker --join grpc://gpu-1:7070 --token-file token"},
     {.text = "Help a job that runs on this machine",
      .command = "fermata worker --join unix:out/.fermata/master.sock"},
     {.text = NULL},

@@ -531,6 +531,36 @@ static void settle_release(struct fm_master *master, uint64_t number)
     }
 }
 
+/* More rows have failed than the job allows, as far as it is known. */
+static void limit_check(struct fm_master *master)
+{
+    const struct fm_master_limits *limits = &master->options.limits;
+    struct fm_ledger_proof proof;
+    uint64_t rows = master->rows_committed;
+    uint64_t bad = master->bad_committed;
+    fm_ledger_prove(master->ledger, &proof);
+    for (size_t i = 0; i < master->worker_count; i++) {
+        const struct worker *worker = master->workers[i];
+        for (uint32_t k = 0; k < worker->holding_count; k++) {
+            rows += worker->holdings[k].told.rows_done;
+            bad += worker->holdings[k].told.rows_bad;
+        }
+    }
+    uint64_t bad_in_all = proof.dead_letters + bad - master->bad_committed;
+    if (bad_in_all > limits->bad_rows_max) {
+        (void)fm_error_set(&master->limit, FM_ELIMIT,
+                           "%" PRIu64 " rows failed, and the job allows %" PRIu64
+                           " (errors.max_rows)",
+                           bad_in_all, limits->bad_rows_max);
+    } else if (rows > 0 && rows >= limits->bad_ratio_after &&
+               (double)bad > limits->bad_ratio_max * (double)rows) {
+        (void)fm_error_set(&master->limit, FM_ELIMIT,
+                           "%" PRIu64 " of the first %" PRIu64
+                           " rows failed, and the job allows a share of %g (errors.max_ratio)",
+                           bad, rows, limits->bad_ratio_max);
+    }
+}
+
 static int not_held(struct fm_master *master, uint64_t worker, uint64_t number, uint64_t epoch)
 {
     refuse(master, worker, number, epoch);
@@ -631,6 +661,19 @@ int fm_master_stop(struct fm_master *master, uint64_t now_ns, bool drop)
     }
     serve_soon(master, now_ns);
     return 0;
+}
+
+/* Stops the job when the limit on failed rows is passed: what passes it is not kept, so that the
+ * rows are done again when the cause is mended. */
+static bool limit_stop(struct fm_master *master, uint64_t now_ns)
+{
+    if (master->limit.status == 0 && !master->stopping) {
+        limit_check(master);
+        if (master->limit.status != 0 && fm_master_stop(master, now_ns, true) != 0) {
+            master->limit.status = 0; /* no memory: the next look tries again */
+        }
+    }
+    return master->limit.status != 0;
 }
 
 /* --- What workers say --- */
@@ -786,6 +829,13 @@ int fm_master_done(struct fm_master *master, uint64_t now_ns, uint64_t id,
     if (holding == NULL ||
         !fm_ledger_find(master->ledger, done->number, &shard, leases, &lease_count)) {
         return not_held(master, id, done->number, done->epoch);
+    }
+    if (holding->rows >= done->rows_out + done->dead_letters) {
+        holding->told.rows_done = done->rows_out + done->dead_letters;
+        holding->told.rows_bad = done->dead_letters;
+    }
+    if (limit_stop(master, now_ns)) {
+        return fm_master_released(master, now_ns, id, done->number, done->epoch);
     }
     status = fm_ledger_commit(master->ledger, done->number, id, done->epoch, done->rows_out,
                               done->dead_letters, &rest);
@@ -1071,35 +1121,6 @@ static int relieve(struct fm_master *master, uint64_t now_ns)
 
 /* --- Time --- */
 
-static void limit_check(struct fm_master *master)
-{
-    const struct fm_master_limits *limits = &master->options.limits;
-    struct fm_ledger_proof proof;
-    uint64_t rows = master->rows_committed;
-    uint64_t bad = master->bad_committed;
-    fm_ledger_prove(master->ledger, &proof);
-    for (size_t i = 0; i < master->worker_count; i++) {
-        const struct worker *worker = master->workers[i];
-        for (uint32_t k = 0; k < worker->holding_count; k++) {
-            rows += worker->holdings[k].told.rows_done;
-            bad += worker->holdings[k].told.rows_bad;
-        }
-    }
-    uint64_t bad_in_all = proof.dead_letters + bad - master->bad_committed;
-    if (bad_in_all > limits->bad_rows_max) {
-        (void)fm_error_set(&master->limit, FM_ELIMIT,
-                           "%" PRIu64 " rows failed, and the job allows %" PRIu64
-                           " (errors.max_rows)",
-                           bad_in_all, limits->bad_rows_max);
-    } else if (rows > 0 && rows >= limits->bad_ratio_after &&
-               (double)bad > limits->bad_ratio_max * (double)rows) {
-        (void)fm_error_set(&master->limit, FM_ELIMIT,
-                           "%" PRIu64 " of the first %" PRIu64
-                           " rows failed, and the job allows a share of %g (errors.max_ratio)",
-                           bad, rows, limits->bad_ratio_max);
-    }
-}
-
 static int expire(struct fm_master *master, uint64_t now_ns)
 {
     struct fm_ledger_outcome outcome;
@@ -1127,10 +1148,7 @@ static int expire(struct fm_master *master, uint64_t now_ns)
 int fm_master_tick(struct fm_master *master, uint64_t now_ns)
 {
     int status = expire(master, now_ns);
-    if (status == 0 && master->limit.status == 0 && !master->stopping) {
-        limit_check(master);
-        status = master->limit.status != 0 ? fm_master_stop(master, now_ns, true) : 0;
-    }
+    (void)limit_stop(master, now_ns);
     status = status != 0 ? status : serve(master, now_ns);
     if (status == 0 && now_ns >= master->relief_next_ns) {
         master->relief_next_ns = now_ns + RELIEF_EVERY_NS;

@@ -51,6 +51,12 @@ struct batch {
     uint32_t rows_in_flight;
 };
 
+/* The job runs in this process, and nobody else takes part. */
+static bool is_alone(const struct batch *batch)
+{
+    return batch->options->workers == 0 && batch->options->listen == NULL;
+}
+
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
 
 static void note(const struct batch *batch, const char *format, ...)
@@ -206,13 +212,15 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
                                            restorer->reterr);
 }
 
-/* This process holds the lock, so all former holders of shards are gone. */
+/* This process holds the lock, so former holders of shards in it, and its children, are gone. Those
+ * of other hosts may still be there, and come back. */
 static int restore_shard(void *context, const struct fm_shard_record *record)
 {
     const struct restorer *restorer = context;
     struct fm_shard_record unheld = *record;
-    unheld.shard.state =
-        record->shard.state == FM_SHARD_LEASED ? FM_SHARD_READY : record->shard.state;
+    if (record->shard.state == FM_SHARD_LEASED && restorer->batch->options->listen == NULL) {
+        unheld.shard.state = FM_SHARD_READY;
+    }
     return fm_master_restore_shard(restorer->batch->master, fm_os_now_ns(), &unheld);
 }
 
@@ -269,6 +277,7 @@ static int job_resume(struct batch *batch, struct fm_error *reterr)
     status = status != 0 ? status : ledger_restore(batch, reterr);
     status = status != 0 ? status
                          : fm_output_reconcile(batch->job->output, batch->store,
+                                               batch->options->listen != NULL,
                                                batch->options->fault, reterr);
     return status != 0 ? status : job_grow(batch, reterr);
 }
@@ -329,7 +338,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
 static int master_create(struct batch *batch)
 {
     const struct fm_job *job = batch->job;
-    bool alone = batch->options->workers == 0;
+    bool alone = is_alone(batch);
     struct fm_master_options options = {
         .ledger = {.leases_max = LEASES_MAX,
                    .lease_ns = alone ? UINT64_MAX / 2 : LEASE_NS,
@@ -471,13 +480,14 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     const struct fm_batch_host_options host = {.run = options,
                                                .facts = &batch->facts,
                                                .workers = batch->options->workers,
+                                               .listen = batch->options->listen,
                                                .version = batch->options->version,
                                                .worker_fault = batch->options->fault_text,
                                                .note = batch->options->note,
                                                .note_context = batch->options->context};
     uint64_t start_ns = fm_os_now_ns();
-    int status = batch->options->workers == 0 ? fm_run(&options, &end, &progress, reterr)
-                                              : fm_batch_host_run(&host, &end, &progress, reterr);
+    int status = is_alone(batch) ? fm_run(&options, &end, &progress, reterr)
+                                 : fm_batch_host_run(&host, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
     report->began = true;
     if (status != 0) {
@@ -515,11 +525,11 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
-    status = status != 0 ? status : setup_open(&batch, options->workers > 0, error);
+    status = status != 0 ? status : setup_open(&batch, !is_alone(&batch), error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
         batch.rows_in_flight = fm_job_setup_rows_in_flight(&batch.setup);
-        if (options->workers > 0) {
+        if (!is_alone(&batch)) {
             fm_job_setup_close(&batch.setup); /* the workers have their own */
         }
         status = output_open(&batch, error);

@@ -21,7 +21,9 @@ struct fm_batch_options {
     const char *fault_text; /* the same, for the first worker; NULL: none */
     uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX; 0: the job
                                runs in this one */
-    const char *version;    /* of this program */
+    const struct fm_batch_listen *listen; /* NULL: nobody else may help; needs workers > 0 or
+                                             others that come */
+    const char *version;                  /* of this program */
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */
     void (*begin)(

@@ -24,9 +24,10 @@
 #define TICK_NS   (20 * NS_PER_MS)
 /* Between two questions to the hooks. */
 #define HOOKS_NS (100 * NS_PER_MS)
-/* Workers of this machine go when the master is gone: another one is started with the next. */
-#define BEAT_NS    (100 * NS_PER_MS)
-#define GIVE_UP_NS NS_PER_MS
+#define BEAT_NS  (500 * NS_PER_MS)
+/* Children go when their master is gone: the next one starts its own. Others wait for it. */
+#define GIVE_UP_CHILD_NS NS_PER_MS
+#define GIVE_UP_NS       (120000 * NS_PER_MS)
 /* A child that ended is started again after this long, twice as long each time, up to ... */
 #define RESTART_NS     (50 * NS_PER_MS)
 #define RESTART_MAX_NS (5000 * NS_PER_MS)
@@ -35,6 +36,8 @@
 
 #define SOCKET_FILE "master.sock"
 #define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
+
+#define FM_GRPC_UNAUTHENTICATED 16
 
 enum {
     STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
@@ -50,6 +53,7 @@ struct session {
     struct fm_grpc_call *call; /* NULL: finished */
     struct child *child;       /* NULL: not of ours */
     uint32_t process;
+    bool local; /* it came over the Unix socket */
     bool joined;
     uint64_t worker; /* 0: no hello yet */
     char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
@@ -70,6 +74,8 @@ struct host {
     struct fm_master *master;
     struct fm_loop *loop;
     struct fm_grpc_server *server;
+    struct fm_tls *tls;
+    struct fm_grpc_server *far; /* for workers of other hosts */
     struct fm_store_writer *writer;
     struct session *sessions;
     struct child children[FM_BATCH_WORKERS_MAX];
@@ -314,7 +320,7 @@ static void welcome(struct session *session)
                     .base = view_of(run->base),
                     .facts = {.items = facts, .count = FM_JOB_FACTS},
                     .beat_ns = BEAT_NS,
-                    .give_up_ns = GIVE_UP_NS,
+                    .give_up_ns = session->child != NULL ? GIVE_UP_CHILD_NS : GIVE_UP_NS,
                     .lease_ns = run->lease_ns}};
     say(session, &message);
 }
@@ -329,7 +335,7 @@ static void joined(struct session *session, const struct fm_batch_join *join)
     }
     session->joined = true;
     session->process = join->process;
-    session->child = child_of(session->host, join->process);
+    session->child = session->local ? child_of(session->host, join->process) : NULL;
     welcome(session);
 }
 
@@ -412,12 +418,22 @@ static void on_begin(void *context, struct fm_grpc_call *call)
         fm_grpc_finish(call, FM_GRPC_UNIMPLEMENTED, "this is the master of a batch job", NULL, 0);
         return;
     }
+    /* Whoever reaches the Unix socket may read and write the job's files. */
+    const struct fm_batch_listen *listen = host->options->listen;
+    bool local = fm_grpc_call_address(call).kind == FM_PEER_UNIX;
+    if (!local && listen != NULL && listen->token != NULL &&
+        !fm_batch_token_is(listen->token, fm_grpc_call_metadata(call, "authorization"))) {
+        fm_grpc_finish(call, FM_GRPC_UNAUTHENTICATED,
+                       "the master wants a token, and this is not it: see --token-file", NULL, 0);
+        return;
+    }
     struct session *session = fm_alloc_zero(1, sizeof(*session));
     if (session == NULL) {
         fm_grpc_finish(call, FM_GRPC_UNAVAILABLE, "out of memory", NULL, 0);
         return;
     }
     session->host = host;
+    session->local = local;
     session->call = call;
     session->next = host->sessions;
     host->sessions = session;
@@ -706,6 +722,16 @@ static void tick(void *context)
 
 /* --- Life --- */
 
+static void options_make(struct host *host, struct fm_grpc_options *options)
+{
+    fm_grpc_options_init(options);
+    options->message_bytes_max = FM_BATCH_MESSAGE_BYTES_MAX;
+    options->unsent_max = 4096;
+    options->events = (struct fm_grpc_events){
+        .begin = on_begin, .message = on_message, .half_closed = on_gone, .cancelled = on_gone};
+    options->context = host;
+}
+
 static int server_make(struct host *host, struct fm_error *reterr)
 {
     const struct fm_run_options *run = &host->options->run;
@@ -718,14 +744,47 @@ static int server_make(struct host *host, struct fm_error *reterr)
         return status;
     }
     (void)snprintf(host->url, sizeof(host->url), "grpc+unix:%s", host->socket_path);
-    fm_grpc_options_init(&options);
+    options_make(host, &options);
     options.unix_path = host->socket_path;
-    options.message_bytes_max = FM_BATCH_MESSAGE_BYTES_MAX;
-    options.unsent_max = 4096;
-    options.events = (struct fm_grpc_events){
-        .begin = on_begin, .message = on_message, .half_closed = on_gone, .cancelled = on_gone};
-    options.context = host;
     return fm_grpc_server_create(host->loop, &options, &host->server, reterr);
+}
+
+/* For workers of other hosts: a server of its own, because TLS is for all that a server listens on.
+ */
+static int far_make(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_batch_listen *listen = host->options->listen;
+    struct fm_grpc_options options;
+    char text[256];
+    int status = 0;
+    if (listen == NULL) {
+        return 0;
+    }
+    if (listen->tls_certificate_path != NULL) {
+        const struct fm_tls_options tls = {.certificate_path = listen->tls_certificate_path,
+                                           .key_path = listen->tls_key_path,
+                                           .client_ca_path = listen->tls_client_ca_path,
+                                           .clients = listen->tls_client_ca_path != NULL
+                                                          ? FM_TLS_CLIENTS_REQUIRED
+                                                          : FM_TLS_CLIENTS_ANY};
+        status = fm_tls_create(&tls, &host->tls, reterr);
+    }
+    options_make(host, &options);
+    options.host = listen->host;
+    options.port = listen->port;
+    options.tls = host->tls;
+    /* A host that is gone says nothing: what it held is given to others when its lease ends, and
+     * its connection is closed some time later. */
+    options.keepalive_ns = 10000 * NS_PER_MS;
+    options.keepalive_timeout_ns = 10000 * NS_PER_MS;
+    status = status != 0 ? status : fm_grpc_server_create(host->loop, &options, &host->far, reterr);
+    if (status == 0) {
+        (void)snprintf(
+            text, sizeof(text), "listening for workers: fermata worker --join %s://%s:%u",
+            host->tls != NULL ? "grpcs" : "grpc", listen->host, fm_grpc_server_port(host->far));
+        note(host, text);
+    }
+    return status;
 }
 
 static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
@@ -761,6 +820,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     }
     int status = fm_loop_create(&host->loop, reterr);
     status = status != 0 ? status : server_make(host, reterr);
+    status = status != 0 ? status : far_make(host, reterr);
     status = status != 0 ? status
                          : fm_store_writer_start(options->run.store, on_stored, host, &host->writer,
                                                  reterr);
@@ -780,6 +840,8 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
         session_end(host->sessions);
     }
     fm_grpc_server_destroy(host->server);
+    fm_grpc_server_destroy(host->far);
+    fm_tls_destroy(host->tls);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);
     fm_free(host);

@@ -17,20 +17,33 @@
 
 #include "engines/batch/job_setup.h"
 #include "engines/batch/run.h"
+#include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX 256u /* children */
+
+/* Where workers of other hosts come to. */
+struct fm_batch_listen {
+    const char *host;                   /* address or name */
+    uint16_t port;                      /* 0: any free one */
+    const struct fm_batch_token *token; /* that they have to show; NULL: none */
+    const char *tls_certificate_path;   /* NULL: without TLS */
+    const char *tls_key_path;
+    const char *tls_client_ca_path; /* their certificates must be of these; NULL: they need none */
+};
 
 struct fm_batch_host_options {
     struct fm_run_options run; /* servable, input and rows_in_flight are not looked at */
     const struct fm_job_facts *facts;
     uint32_t workers;                              /* of this machine; may be 0 when it listens */
+    const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
     const char *version;                           /* of this program */
     const char *worker_fault;                      /* --fault for the first worker; NULL: none */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *note_context;
 };
 
-/* As fm_run. */
+/* As fm_run. With `listen` it runs without workers of its own until some come, and it notes where
+ * it listens. */
 int FM_NODISCARD fm_batch_host_run(const struct fm_batch_host_options *options,
                                    enum fm_run_end *ret_end, struct fm_run_progress *ret_progress,
                                    struct fm_error *reterr);

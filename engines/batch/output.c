@@ -411,6 +411,7 @@ void fm_attempt_abandon(struct fm_attempt *attempt)
 struct reconciler {
     const char *directory;
     const char *folder; /* being looked at; NULL: the directory itself */
+    bool keep_held;     /* attempts at shards that are leased are still being made */
     struct fm_job_store *store;
     struct fm_error *reterr;
 };
@@ -432,6 +433,10 @@ static int reconcile_attempt(void *context, const char *name)
     }
     bool committed =
         status == 0 && record.shard.state == FM_SHARD_DONE && record.files.attempt == epoch;
+    bool held = status == 0 && record.shard.state == FM_SHARD_LEASED && record.shard.epoch == epoch;
+    if (held && reconciler->keep_held) {
+        return 0;
+    }
     return committed
                ? publish_file(reconciler->directory, number, epoch, letters, reconciler->reterr)
                : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
@@ -546,10 +551,11 @@ static int check_each(void *context, const struct fm_shard_record *record)
     return status;
 }
 
-int fm_output_reconcile(const char *directory, struct fm_job_store *store, struct fm_fault *fault,
-                        struct fm_error *reterr)
+int fm_output_reconcile(const char *directory, struct fm_job_store *store, bool keep_held,
+                        struct fm_fault *fault, struct fm_error *reterr)
 {
-    struct reconciler reconciler = {.directory = directory, .store = store, .reterr = reterr};
+    struct reconciler reconciler = {
+        .directory = directory, .keep_held = keep_held, .store = store, .reterr = reterr};
     struct checker checker = {.directory = directory, .reterr = reterr};
     /* Before anything is changed: whether ledger and results belong together. */
     int status = names_each(directory, NULL, reconcile_part, &reconciler, reterr);
@@ -726,7 +732,12 @@ int fm_output_finish(const char *directory, struct fm_job_store *store,
     char temporary[FM_OUTPUT_PATH_MAX];
     char path[FM_OUTPUT_PATH_MAX];
     struct manifest manifest = {.directory = directory, .reterr = reterr};
+    struct reconciler reconciler = {.directory = directory, .store = store, .reterr = reterr};
     int status = fm_fault_hit(fault, FM_FAULT_BEFORE_MANIFEST, reterr);
+    /* What workers left that were lost, or late. */
+    status = status != 0
+                 ? status
+                 : names_each(directory, STAGE_DIRECTORY, reconcile_attempt, &reconciler, reterr);
     status = status != 0 ? status
                          : path_of(directory, STATE_DIRECTORY, MANIFEST_DRAFT, temporary, reterr);
     status = status != 0 ? status : path_of(directory, NULL, MANIFEST_FILE, path, reterr);

@@ -79,11 +79,13 @@ void fm_attempt_abandon(struct fm_attempt *attempt);
 
 /*
  * At start: every part must be one that the ledger knows; attempt files of committed shards are
- * published, all others removed; then every committed part must be there with its size and
+ * published, all others removed (with keep_held not those of a lease that stands in the store:
+ * workers of other hosts may be at them); then every committed part must be there with its size and
  * checksum, for which all of them are read (FM_ECORRUPT otherwise).
  */
 int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store,
-                                     struct fm_fault *fault, struct fm_error *reterr);
+                                     bool keep_held, struct fm_fault *fault,
+                                     struct fm_error *reterr);
 
 struct fm_output_summary {
     const char *name;

@@ -35,7 +35,6 @@ struct worker {
     struct fm_endpoint endpoint;
     struct fm_grpc_client *client;
     struct fm_grpc_client_field token_field;
-    char token_value[640];
     struct fm_grpc_client_call call;
     bool call_open;
     uint64_t retry_ns; /* when there is no call */
@@ -623,7 +622,16 @@ static int client_make(struct worker *worker, struct fm_error *reterr)
 {
     const struct fm_worker_options *options = worker->options;
     struct fm_tls *tls = NULL;
-    int status = fm_endpoint_parse(options->url, &worker->endpoint, reterr);
+    char url[4200];
+    bool local = strncmp(options->url, "unix:", 5) == 0;
+    (void)snprintf(url, sizeof(url), "%s%s", local ? "grpc+" : "", options->url);
+    int status = fm_endpoint_parse(url, &worker->endpoint, reterr);
+    if (status == 0 && !worker->endpoint.grpc) {
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "'%s' is no URL of a job's master: it begins with grpc://, grpcs:// "
+                              "or unix:",
+                              options->url);
+    }
     if (status != 0) {
         return status;
     }
@@ -643,10 +651,8 @@ static int client_make(struct worker *worker, struct fm_error *reterr)
                                             .connect_timeout_ns = 5000 * NS_PER_MS,
                                             .message_bytes_max = FM_BATCH_MESSAGE_BYTES_MAX};
     if (options->token != NULL) {
-        (void)snprintf(worker->token_value, sizeof(worker->token_value), "Bearer %s",
-                       options->token);
         worker->token_field =
-            (struct fm_grpc_client_field){.name = "authorization", .value = worker->token_value};
+            (struct fm_grpc_client_field){.name = "authorization", .value = options->token->header};
         client.fields = &worker->token_field;
         client.field_count = 1;
     }

@@ -18,13 +18,14 @@
 #include <stdint.h>
 
 #include "engines/batch/fault.h"
+#include "engines/batch/token.h"
 #include "fermata/status.h"
 
 struct fm_worker_options {
-    const char *url;     /* of the master: grpc://host:port, grpcs://, unix:/path */
-    const char *version; /* of this program */
-    const char *name;    /* for people; NULL: host and process */
-    const char *token;   /* NULL: none */
+    const char *url;                    /* of the master: grpc://host:port, grpcs://, unix:/path */
+    const char *version;                /* of this program */
+    const char *name;                   /* for people; NULL: host and process */
+    const struct fm_batch_token *token; /* NULL: none */
     const char *ca_path; /* these three: TLS, as in fm_tls_client_options; NULL: none */
     const char *certificate_path;
     const char *key_path;

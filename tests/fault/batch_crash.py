@@ -11,6 +11,8 @@ from batch_job import SLOW_MODEL, Job  # noqa: E402
 from tap import FERMATA, ROOT, Skip, fermata, run, test  # noqa: E402
 
 POINTS = re.findall(r'X\([A-Z_]+, "([a-z-]+)"', open(os.path.join(ROOT, "engines/batch/fault.h"), encoding="utf-8").read())
+# These lie in a worker: when it dies there, another one takes its place, and the job goes on.
+WORKER_POINTS = ("row-written", "before-sync", "before-commit")
 SEED = int(os.environ.get("FM_SEED", "1"))
 
 
@@ -39,10 +41,23 @@ def a_crash_at_every_point_loses_and_doubles_nothing():
                     fermata(*first, code=4)
                     job.add(100, 9)
                     first.append("--restart" if point == "discarding" else "--resume")
-                code = fermata_code(*first, "--fault", "%s:%d" % (point, count))
+                # In one process those points end the job, too.
+                workers = "0" if point in WORKER_POINTS else "1"
+                code = fermata_code(*first, "--workers", workers, "--fault", "%s:%d" % (point, count))
                 assert code == -9 or count > 1, "%s was not reached (exit code %d)" % (point, code)
                 check_visible(job)
                 finish(job, code=4)
+
+
+@test
+def a_worker_that_dies_at_any_point_is_replaced_and_the_job_completes():
+    for point in WORKER_POINTS:
+        for count in (1, 3):
+            with Job(count=30) as job:
+                (job.path / "in" / "row-0005").write_bytes(b"")
+                _, err = fermata("batch", job.file, "--fault", "%s:%d" % (point, count), code=4)
+                assert "worker 1 ended with signal 9" in err, err
+                job.check_complete()
 
 
 @test

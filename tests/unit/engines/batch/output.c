@@ -81,7 +81,7 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
 static int reconcile(struct fm_job_store *store, struct fm_error *reterr)
 {
     *reterr = (struct fm_error){0};
-    return fm_output_reconcile(out(), store, NULL, reterr);
+    return fm_output_reconcile(out(), store, false, NULL, reterr);
 }
 
 TEST(looking)
@@ -215,7 +215,7 @@ TEST(every_failing_allocation_is_an_error_and_the_directory_stays_usable)
         error = (struct fm_error){0};
         (void)fm_memory_fail_at(n, 0);
         status = fm_output_look(out(), &state, &error);
-        status = status != 0 ? status : fm_output_reconcile(out(), store, NULL, &error);
+        status = status != 0 ? status : fm_output_reconcile(out(), store, false, NULL, &error);
         status = status != 0 ? status : fm_output_finish(out(), store, &summary, NULL, &error);
         (void)fm_memory_fail_at(0, 0);
         CHECK(status == 0 || (status == FM_ENOMEM && error.text[0] != '\0'));

@@ -1,0 +1,257 @@
+"""Workers of a batch job that are killed, stopped, that crash and that come and go, and a master that is killed: nothing lost, nothing twice."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
+from batch_job import SLOW_MODEL, Job  # noqa: E402
+from tap import FERMATA, fermata, run, test  # noqa: E402
+
+SEED = int(os.environ.get("FM_SEED", "1"))
+CRASH_PIPELINE = """name: crash
+plugins: [%s/libfm_operator_test_crash.so]
+inputs:
+  - {name: x, dtype: BYTES, shape: [1]}
+stages:
+  - {name: crash, operator: test_crash, inputs: x}
+outputs: {out_x: crash.out}
+""" % os.environ.get("FM_TEST_PLUGINS", "")
+
+
+def start(job, *arguments):
+    return subprocess.Popen([FERMATA, "batch", job.file, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers_of(process):
+    """The processes that `process` has started."""
+    try:
+        with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="ascii") as children:
+            return [int(word) for word in children.read().split()]
+    except FileNotFoundError:
+        return []
+
+
+def wait_for(what, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def end_of(process, code, seconds=120):
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == code, "exit code %d, expected %d: %s" % (process.returncode, code, err)
+    return out, err
+
+
+def signalled(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+@test
+def workers_killed_at_random_moments():
+    for seed in range(SEED, SEED + 3):
+        chance = random.Random(seed)
+        with Job(count=400, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+            (job.path / "in" / "row-0007").write_bytes(b"")
+            process = start(job, "--workers", "3")
+            kills = 0
+            while process.poll() is None and kills < 25:
+                time.sleep(chance.uniform(0, 0.3))
+                workers = workers_of(process)
+                if workers and process.poll() is None:
+                    signalled(chance.choice(workers), signal.SIGKILL)
+                    kills += 1
+            end_of(process, 4)
+            job.check_complete()
+            print("# seed %d: complete after %d kills" % (seed, kills))
+
+
+@test
+def a_stopped_worker_loses_what_it_held_and_its_late_write_is_not_seen():
+    with Job(count=200, model=SLOW_MODEL, keys="shard_rows: 10\nrows_in_flight: 8\n") as job:
+        process = start(job, "--workers", "2", "--json")
+        wait_for(lambda: len(workers_of(process)) == 2)
+        wait_for(lambda: list((job.out / "stage").glob("part-*")) if (job.out / "stage").exists() else [])
+        victim = workers_of(process)[0]
+        signalled(victim, signal.SIGSTOP)
+        time.sleep(6.5)  # a lease and more: the time itself is what is tested
+        signalled(victim, signal.SIGCONT)
+        end_of(process, 0)
+        job.check_complete()
+
+
+@test
+def a_row_that_ends_its_process_becomes_a_dead_letter_and_no_other():
+    with Job(count=60, keys="shard_rows: 16\n", input="{files: in}") as job:
+        (job.path / "pipeline.yaml").write_text(CRASH_PIPELINE)
+        job.file.write_text(job.file.read_text().replace("pipeline: model", "pipeline: pipeline.yaml"))
+        (job.path / "in" / "row-0021").write_text("this is poison, and that is that")
+        (job.path / "in" / "row-0050").write_text("poison, too")
+        _, err = fermata("batch", job.file, "--workers", "2", code=4)
+        job.check_complete()
+        letters = job.lines("errors")
+        assert sorted(letter["id"] for letter in letters) == ["row-0021", "row-0050"], letters
+        assert all(letter["stage"] == "process" and "signal 6" in letter["message"] for letter in letters), letters
+        assert err.count("ended with signal 6") >= 2, err
+
+
+@test
+def a_killed_master_takes_its_workers_along_and_the_job_goes_on():
+    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        for _ in range(4):
+            process = start(job, "--workers", "2", "--resume")
+            wait_for(lambda: len(workers_of(process)) == 2)
+            time.sleep(0.4)
+            workers = workers_of(process)
+            process.kill()
+            process.communicate()
+            wait_for(lambda: not any(os.path.exists("/proc/%d" % worker) for worker in workers), 20)
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def workers_may_join_and_leave_while_the_job_runs():
+    with Job(count=400, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        process = start(job, "--workers", "1")
+        socket = job.out / ".fermata" / "master.sock"
+        wait_for(socket.exists)
+        helper = subprocess.Popen([FERMATA, "worker", "--join", "unix:%s" % socket], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(1)
+        helper.send_signal(signal.SIGTERM)
+        _, err = helper.communicate(timeout=60)
+        assert helper.returncode == 143, (helper.returncode, err)
+        second = subprocess.Popen([FERMATA, "worker", "--join", "unix:%s" % socket], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        end_of(process, 0)
+        _, err = second.communicate(timeout=60)
+        assert second.returncode == 0, (second.returncode, err)
+        job.check_complete()
+
+
+def certificates(folder):
+    """An authority, and a certificate of it for 127.0.0.1 and for a worker."""
+    def openssl(*words):
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, cwd=folder)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority")
+    for name, alternative in (("master", "IP:127.0.0.1"), ("worker", "DNS:worker")):
+        (folder / "extensions").write_text("subjectAltName=" + alternative)
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
+        openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions", "-out", name + ".pem")
+
+
+def listening(process):
+    """Where a master listens: it says so on its standard error."""
+    for line in process.stderr:
+        if "listening for workers" in line:
+            return line.split("--join ")[1].split()[0]
+    raise AssertionError("the master did not say where it listens")
+
+
+@test
+def workers_of_other_hosts_come_over_tcp_with_a_token():
+    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        (job.path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        (job.path / "other").write_text("fedcba9876543210fedcba9876543210\n")
+        process = start(job, "--workers", "0", "--listen", "127.0.0.1:0", "--token-file", str(job.path / "token"))
+        url = listening(process)
+        for wrong in ([], ["--token-file", job.path / "other"]):
+            _, err = fermata("worker", "--join", url, *wrong, code=3)
+            assert "token" in err and err.count("\n") == 1, err
+        helpers = [subprocess.Popen([FERMATA, "worker", "--join", url, "--token-file", str(job.path / "token")], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        time.sleep(0.5)
+        helpers[0].kill()
+        end_of(process, 0)
+        _, err = helpers[1].communicate(timeout=60)
+        helpers[0].communicate()
+        assert helpers[1].returncode == 0, err
+        job.check_complete()
+
+
+@test
+def workers_of_other_hosts_outlive_their_master():
+    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        (job.path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        arguments = ["--workers", "0", "--token-file", str(job.path / "token"), "--resume"]
+        process = start(job, *arguments, "--listen", "127.0.0.1:0")
+        url = listening(process)
+        helper = subprocess.Popen([FERMATA, "worker", "--join", url, "--token-file", str(job.path / "token")], stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: (job.out / "stage").exists() and list((job.out / "stage").glob("part-*")))
+        process.kill()
+        process.communicate()
+        again = start(job, *arguments, "--listen", url.replace("grpc://", ""))
+        end_of(again, 0)
+        _, err = helper.communicate(timeout=60)
+        assert helper.returncode == 0, err
+        job.check_complete()
+
+
+@test
+def workers_of_other_hosts_come_over_tls_with_certificates():
+    with Job(count=100, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        certificates(job.path)
+        at = lambda name: str(job.path / name)  # noqa: E731
+        process = start(job, "--workers", "0", "--listen", "127.0.0.1:0", "--tls-cert", at("master.pem"), "--tls-key", at("master.key"), "--tls-client-ca", at("ca.pem"))
+        url = listening(process)
+        assert url.startswith("grpcs://")
+        fermata("worker", "--join", url, "--tls-ca", at("ca.pem"), "--patience", "0.5s", code=6)
+        fermata("worker", "--join", url, "--tls-ca", at("ca.pem"), "--tls-cert", at("worker.pem"), "--tls-key", at("worker.key"))
+        end_of(process, 0)
+        job.check_complete()
+
+
+@test
+def options_that_do_not_fit_are_refused():
+    with Job(count=1) as job:
+        (job.path / "token").write_text("short\n")
+        for words, expected in ((["--listen", "127.0.0.1:0"], "--token-file"), (["--listen", "nonsense", "--token-file", "x"], "HOST:PORT"),
+                                (["--token-file", "x"], "--listen"), (["--listen", "127.0.0.1:0", "--token-file", str(job.path / "token")], "16 to 512"),
+                                (["--listen", "127.0.0.1:0", "--tls-cert", "x"], "--tls-key"), (["--workers", "257"], "--workers")):
+            _, err = fermata("batch", job.file, *words, code=2)
+            assert expected in err, err
+
+
+@test
+def a_polite_stop_of_the_job_keeps_what_is_finished():
+    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 50\nrows_in_flight: 12\n") as job:
+        process = start(job, "--workers", "2")
+        wait_for(lambda: (job.out / "stage").exists() and list((job.out / "stage").glob("part-*")))
+        process.send_signal(signal.SIGTERM)
+        end_of(process, 143)
+        assert 0 < len(job.lines()) < 300
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def a_worker_without_a_master_says_so():
+    for url, code, words in (("unix:/nonexistent/socket", 6, "/nonexistent/socket"), ("http://x", 3, "http://x"), ("nonsense", 3, "nonsense")):
+        _, err = fermata("worker", "--join", url, "--patience", "0.3s", code=code)
+        assert words in err and err.count("\n") == 1, err
+    _, err = fermata("worker", code=2)
+    assert "--join" in err
+
+
+@test
+def the_result_is_the_same_with_any_number_of_workers():
+    results = []
+    for workers in ("0", "1", "4"):
+        with Job(count=150, keys="rows_in_flight: 16\n") as job:
+            (job.path / "in" / "row-0005").write_bytes(b"")
+            fermata("batch", job.file, "--quiet", "--workers", workers, code=4)
+            job.check_complete()
+            results.append((sorted(json.dumps(line) for line in job.lines()), sorted(line["id"] for line in job.lines("errors"))))
+    assert results[0] == results[1] == results[2]
+
+
+run()

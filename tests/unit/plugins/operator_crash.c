@@ -1,0 +1,88 @@
+/*
+ * An operator for the tests of batch workers: test_crash gives its input back, but ends the whole
+ * process where that contains the word "poison", and never comes back where it contains "hang".
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fermata/operator.h"
+
+static int crash_create(const struct fm_host *host, const struct fm_setting *settings,
+                        size_t setting_count, void **ret_state, struct fm_error *reterr)
+{
+    (void)host;
+    (void)settings;
+    (void)setting_count;
+    (void)reterr;
+    *ret_state = NULL;
+    return 0;
+}
+
+static void crash_destroy(void *state)
+{
+    (void)state;
+}
+
+static int crash_ports(void *state, const struct fm_port **ret_inputs, uint32_t *ret_input_count,
+                       const struct fm_port **ret_outputs, uint32_t *ret_output_count)
+{
+    static const struct fm_port input = {
+        .name = "x", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}};
+    static const struct fm_port output = {
+        .name = "out", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}};
+    (void)state;
+    *ret_inputs = &input;
+    *ret_input_count = 1;
+    *ret_outputs = &output;
+    *ret_output_count = 1;
+    return 0;
+}
+
+static int crash_run(void *state, struct fm_operator_call *call)
+{
+    (void)state;
+    const struct fm_tensor *input = &call->inputs[0].items[0];
+    void *data = NULL;
+    if (memmem(input->data, input->size, "poison", 6) != NULL) {
+        abort();
+    }
+    while (memmem(input->data, input->size, "hang", 4) != NULL) {
+        (void)sleep(1);
+    }
+    int status = call->emit(call, 0, input, &data);
+    if (status == 0) {
+        memcpy(data, input->data, input->size);
+    }
+    return status;
+}
+
+static const struct fm_operator crash = {
+    .struct_size = sizeof(struct fm_operator),
+    .abi_major = FM_OPERATOR_ABI_MAJOR,
+    .abi_minor = FM_OPERATOR_ABI_MINOR,
+    .name = "test_crash",
+    .summary = "ends the process where its input says so",
+    .create = crash_create,
+    .destroy = crash_destroy,
+    .ports = crash_ports,
+    .run = crash_run,
+};
+
+static const struct fm_operator *const operators[] = {&crash};
+static const struct fm_operator_plugin plugin = {
+    .struct_size = sizeof(struct fm_operator_plugin),
+    .abi_major = FM_OPERATOR_ABI_MAJOR,
+    .abi_minor = FM_OPERATOR_ABI_MINOR,
+    .name = "test_crash",
+    .operators = operators,
+    .operator_count = 1,
+};
+
+FM_PLUGIN_EXPORT const struct fm_operator_plugin *fm_operator_entry(uint16_t major, uint16_t minor);
+
+const struct fm_operator_plugin *fm_operator_entry(uint16_t major, uint16_t minor)
+{
+    (void)minor;
+    return major == FM_OPERATOR_ABI_MAJOR ? &plugin : NULL;
+}
