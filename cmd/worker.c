@@ -120,7 +120,7 @@ static const struct fm_option options[] = {
 
 static const struct fm_example examples[] = {
     {.text = "Help a job on another host, which was started with --listen",
-     .command = "fermata worker --join grpc://gpu-1:7070 --token-file token"},
+     .command = "fermata worker --join grpc://master.example:7070 --token-file token"},
     {.text = "Help a job that runs on this machine",
      .command = "fermata worker --join unix:out/.fermata/master.sock"},
     {.text = NULL},

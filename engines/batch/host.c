@@ -4,7 +4,6 @@
 #include "engines/batch/host.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -609,7 +608,7 @@ static void end_begin(struct host *host)
     host->ending_ns = fm_os_now_ns();
     for (uint32_t i = 0; i < host->options->workers && host->failure.status != 0; i++) {
         if (host->children[i].process != NULL) {
-            fm_child_signal(host->children[i].process, SIGKILL);
+            fm_child_kill(host->children[i].process);
         }
     }
 }
@@ -621,7 +620,7 @@ static void end_look(struct host *host, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < host->options->workers && now_ns - host->ending_ns >= GO_NS; i++) {
         if (host->children[i].process != NULL) {
-            fm_child_signal(host->children[i].process, SIGKILL);
+            fm_child_kill(host->children[i].process);
         }
     }
     if (children_running(host) == 0) {

@@ -4,7 +4,6 @@
 #include "host/net/child.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -79,10 +78,10 @@ bool fm_child_running(const struct fm_child *child)
     return child->running;
 }
 
-void fm_child_signal(struct fm_child *child, int signal_number)
+void fm_child_kill(struct fm_child *child)
 {
     if (child->running) {
-        (void)uv_process_kill(&child->handle, signal_number);
+        (void)uv_process_kill(&child->handle, SIGKILL);
     }
 }
 

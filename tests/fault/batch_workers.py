@@ -235,7 +235,7 @@ def a_polite_stop_of_the_job_keeps_what_is_finished():
 
 @test
 def a_worker_without_a_master_says_so():
-    for url, code, words in (("unix:/nonexistent/socket", 6, "/nonexistent/socket"), ("http://x", 3, "http://x"), ("nonsense", 3, "nonsense")):
+    for url, code, words in (("unix:/nonexistent/socket", 6, "/nonexistent/socket"), ("http://localhost", 3, "http://localhost"), ("nonsense", 3, "nonsense")):
         _, err = fermata("worker", "--join", url, "--patience", "0.3s", code=code)
         assert words in err and err.count("\n") == 1, err
     _, err = fermata("worker", code=2)
