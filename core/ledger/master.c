@@ -910,9 +910,9 @@ int fm_master_released(struct fm_master *master, uint64_t now_ns, uint64_t id, u
     }
     holding_remove(worker, holding);
     settle_release(master, number);
-    /* Others first: it may have given back what it could not begin. */
-    serve_soon(master, now_ns);
-    hungry_push(master, worker);
+    /* It is on its way out, or has enough to do: it is not given the next one at once, but when it
+     * is heard of again. */
+    hungry_leave(master, worker);
     serve_soon(master, now_ns);
     return 0;
 }

@@ -31,8 +31,10 @@
 /* What a shard should take: what a lost worker costs at most, and often enough for progress. */
 #define SHARD_TARGET_NS (10000 * NS_PER_MS)
 #define SHARD_LEAST_NS  (500 * NS_PER_MS)
-#define LEASES_MAX      65536u
-#define WORKERS_MAX     4096u
+/* The names of so many rows fit into one message, however long they are. */
+#define SHARD_ROWS_PACED_MAX 10000u
+#define LEASES_MAX           65536u
+#define WORKERS_MAX          4096u
 
 /* Everything that lives as long as the job runs. */
 struct batch {
@@ -348,7 +350,7 @@ static int master_create(struct batch *batch)
         .pace = {.target_ns = SHARD_TARGET_NS,
                  .least_ns = SHARD_LEAST_NS,
                  .rows_first = SHARD_ROWS_MIN,
-                 .rows_max = FM_JOB_SHARD_ROWS_MAX},
+                 .rows_max = SHARD_ROWS_PACED_MAX},
         .shard_rows = alone ? shard_rows_of(batch) : job->shard_rows,
         .workers_max = WORKERS_MAX,
         .limits = {.bad_rows_max = job->errors_max_rows,

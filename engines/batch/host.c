@@ -30,8 +30,9 @@
 /* A child that ended is started again after this long, twice as long each time, up to ... */
 #define RESTART_NS     (50 * NS_PER_MS)
 #define RESTART_MAX_NS (5000 * NS_PER_MS)
-/* How long children may take to go at the end. */
-#define GO_NS (10000 * NS_PER_MS)
+/* How long children may take to go at the end, and others to say that they go. */
+#define GO_NS         (10000 * NS_PER_MS)
+#define LAST_WORDS_NS (2000 * NS_PER_MS)
 
 #define SOCKET_FILE "master.sock"
 #define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
@@ -51,8 +52,8 @@ struct session {
     struct session *next;
     struct fm_grpc_call *call; /* NULL: finished */
     struct child *child;       /* NULL: not of ours */
-    uint32_t process;
-    bool local; /* it came over the Unix socket */
+    bool local;                /* it came over the Unix socket */
+    char name[FM_BATCH_NAME_BYTES_MAX + 1];
     bool joined;
     uint64_t worker; /* 0: no hello yet */
     char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
@@ -333,7 +334,7 @@ static void joined(struct session *session, const struct fm_batch_join *join)
         return;
     }
     session->joined = true;
-    session->process = join->process;
+    view_take(join->name, session->name, sizeof(session->name));
     session->child = session->local ? child_of(session->host, join->process) : NULL;
     welcome(session);
 }
@@ -342,11 +343,18 @@ static void left(struct session *session, const struct fm_batch_leave *leave)
 {
     struct host *host = session->host;
     struct fm_error error = {0};
-    if (leave->status != 0 && session->child != NULL) {
+    if (leave->status != 0) {
         char text[FM_ERROR_TEXT_SIZE];
         view_take(leave->reason, text, sizeof(text));
         (void)fm_error_set(&error, leave->status, "%s", text);
-        fail(host, &error);
+        if (session->child != NULL) {
+            fail(host, &error); /* what is wrong here is wrong for the next one, too */
+        } else {
+            char words[FM_ERROR_TEXT_SIZE];
+            (void)snprintf(words, sizeof(words), "the worker %.100s left: %.300s", session->name,
+                           text);
+            note(host, words);
+        }
     }
     if (session->worker != 0) {
         char reason[FM_SHARD_REASON_SIZE];
@@ -368,6 +376,9 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
     char text[FM_ERROR_TEXT_SIZE];
     switch (message->kind) {
     case FM_BATCH_WORKER_HELLO:
+        if (worker != 0) {
+            return FM_EINVAL; /* once in a stream */
+        }
         session->worker = message->hello.worker;
         if (session->child != NULL) {
             session->child->worker = session->worker;
@@ -465,7 +476,6 @@ static void on_message(void *context, struct fm_grpc_call *call, struct fm_buffe
     if (status == FM_EINVAL || status == FM_ETOOLARGE || status == FM_ELIMIT) {
         session_finish(session, FM_GRPC_INVALID_ARGUMENT,
                        error.status != 0 ? error.text : "the worker says what it cannot mean");
-        session_end(session);
     } else if (status != 0) {
         check(host, status, "account for a shard");
     }
@@ -623,7 +633,8 @@ static void end_look(struct host *host, uint64_t now_ns)
             fm_child_kill(host->children[i].process);
         }
     }
-    if (children_running(host) == 0) {
+    bool patient = host->failure.status == 0 && now_ns - host->ending_ns < LAST_WORDS_NS;
+    if (children_running(host) == 0 && (host->sessions == NULL || !patient)) {
         fm_loop_stop(host->loop);
     }
 }
@@ -631,6 +642,9 @@ static void end_look(struct host *host, uint64_t now_ns)
 static void hand_on(struct host *host)
 {
     struct fm_master_action action;
+    if (host->writer == NULL) {
+        return; /* it is over: what still comes finds nobody */
+    }
     while (host->failure.status == 0 && fm_master_next_action(host->master, &action)) {
         carry_out(host, &action);
     }
@@ -706,11 +720,25 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     }
 }
 
+/* Streams that we have ended, or that had to be. */
+static void sessions_reap(struct host *host)
+{
+    struct session *session = host->sessions;
+    while (session != NULL) {
+        struct session *next = session->next;
+        if (session->call == NULL) {
+            session_end(session);
+        }
+        session = next;
+    }
+}
+
 static void tick(void *context)
 {
     struct host *host = context;
     uint64_t now_ns = fm_os_now_ns();
     fm_loop_alarm(host->loop, TICK_NS, tick, host);
+    sessions_reap(host);
     if (!host->ending) {
         check(host, fm_master_tick(host->master, now_ns), "hand out shards");
         hooks_ask(host, now_ns);
@@ -834,7 +862,9 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
             options->run.hooks.progress(options->run.hooks.context, ret_progress);
         }
     }
-    fm_store_writer_stop(host->writer);
+    struct fm_store_writer *writer = host->writer;
+    host->writer = NULL;
+    fm_store_writer_stop(writer);
     while (host->sessions != NULL) {
         session_end(host->sessions);
     }
