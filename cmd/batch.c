@@ -127,7 +127,7 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     fm_json_key(json, "dead_letters");
     fm_json_uint(json, progress->dead_letters);
     fm_json_key(json, "rows_in_flight");
-    fm_json_uint(json, progress->rows_in_flight);
+    fm_json_uint(json, progress->rows_in_work);
     fm_json_key(json, "rate");
     fm_json_number(json, fm_progress_rate_recent(&watcher->progress));
     fm_json_key(json, "seconds_left");
@@ -404,7 +404,6 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
         {"rows", plan->rows},
         {"input_bytes", plan->bytes},
         {"shard_rows", plan->shard_rows},
-        {"shards", plan->shards},
         {"rows_in_flight", plan->rows_in_flight},
         {"stages", plan->stages},
         {"hidden_left_out", plan->hidden_count},
@@ -452,8 +451,12 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
            plan.stages, plan.tensor);
     printf("inputs    %" PRIu64 " found, %" PRIu64 " in the job, %" PRIu64 " bytes\n",
            plan.rows_found, plan.rows, plan.bytes);
-    printf("shards    %" PRIu64 " of up to %" PRIu64 " rows; %" PRIu32 " rows in flight\n",
-           plan.shards, plan.shard_rows, plan.rows_in_flight);
+    if (plan.shard_rows > 0) {
+        printf("shards    of %" PRIu64 " rows", plan.shard_rows);
+    } else {
+        printf("shards    of as many rows as a worker does in some seconds");
+    }
+    printf("; %" PRIu32 " rows in flight in each worker\n", plan.rows_in_flight);
     printf("output    %s%s\n", job->output,
            plan.output_holds_job ? " (holds a job: --resume or --restart)" : "");
     printf("nothing was written\n");
@@ -529,6 +532,10 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "output") && fm_call_string(call, "output")[0] == '\0') {
         return fm_call_usage(call, "--output is empty: name the directory where the results go");
     }
+    if (fm_call_integer(call, "workers") == 0 && !fm_call_given(call, "listen")) {
+        return fm_call_usage(call, "--workers 0 leaves nobody to work: let others come with "
+                                   "--listen");
+    }
     if (listen_take(call, &listen, &token, &wanted_listen, &error) != 0) {
         return fm_call_usage(call, "%s", error.text);
     }
@@ -577,8 +584,8 @@ static const struct fm_option options[] = {
      .value_name = "N",
      .default_value = "1",
      .max = 256,
-     .help = "worker processes on this machine; what ends one of them ends no other, and not the "
-             "job; 0: everything in this process"},
+     .help = "worker processes on this machine: what ends one of them ends no other, and not the "
+             "job; 0: none, with --listen"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
     {.name = "listen",

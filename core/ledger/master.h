@@ -33,7 +33,7 @@
 #include "core/ledger/shard_record.h"
 
 /* Shards that one worker may hold at once. */
-#define FM_MASTER_SHARDS_OF_ONE_MAX 64u
+#define FM_MASTER_SHARDS_OF_ONE_MAX 16u
 
 struct fm_master_limits {
     uint64_t bad_rows_max;    /* UINT64_MAX: no limit */

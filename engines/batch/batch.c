@@ -15,10 +15,6 @@
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
 
-#define SHARD_ROWS_MIN 16
-#define SHARD_ROWS_MAX 1000
-#define SHARDS_WANTED  200
-
 #define NS_PER_MS UINT64_C(1000000)
 /* Who was not heard of for so long has lost what it held. */
 #define LEASE_NS (5000 * NS_PER_MS)
@@ -29,8 +25,9 @@
 #define BACKOFF_NS                  (50 * NS_PER_MS)
 #define BACKOFF_MAX_NS              (5000 * NS_PER_MS)
 /* What a shard should take: what a lost worker costs at most, and often enough for progress. */
-#define SHARD_TARGET_NS (10000 * NS_PER_MS)
-#define SHARD_LEAST_NS  (500 * NS_PER_MS)
+#define SHARD_TARGET_NS  (10000 * NS_PER_MS)
+#define SHARD_LEAST_NS   (500 * NS_PER_MS)
+#define SHARD_ROWS_FIRST 16u
 /* The names of so many rows fit into one message, however long they are. */
 #define SHARD_ROWS_PACED_MAX 10000u
 #define LEASES_MAX           65536u
@@ -50,14 +47,7 @@ struct batch {
     uint64_t rows_found;
     uint32_t segment_count;
     struct fm_job_facts facts;
-    uint32_t rows_in_flight;
 };
-
-/* The job runs in this process, and nobody else takes part. */
-static bool is_alone(const struct batch *batch)
-{
-    return batch->options->workers == 0 && batch->options->listen == NULL;
-}
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
 
@@ -136,17 +126,6 @@ static uint64_t rows_wanted(const struct batch *batch)
 {
     uint64_t limit = batch->options->limit;
     return limit > 0 && limit < batch->rows_found ? limit : batch->rows_found;
-}
-
-static uint64_t shard_rows_of(const struct batch *batch)
-{
-    if (batch->job->shard_rows > 0) {
-        return batch->job->shard_rows;
-    }
-    uint64_t wanted = rows_wanted(batch) / SHARDS_WANTED;
-    return wanted < SHARD_ROWS_MIN   ? SHARD_ROWS_MIN
-           : wanted > SHARD_ROWS_MAX ? SHARD_ROWS_MAX
-                                     : wanted;
 }
 
 static int listing_path(const struct batch *batch, uint32_t segment, char *ret_path, size_t size,
@@ -336,22 +315,20 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
     return status != 0 ? status : segment_add(batch, NULL, (size_t)rows_wanted(batch), reterr);
 }
 
-/* A worker in this process cannot be lost without the master, so its leases do not end. */
 static int master_create(struct batch *batch)
 {
     const struct fm_job *job = batch->job;
-    bool alone = is_alone(batch);
     struct fm_master_options options = {
         .ledger = {.leases_max = LEASES_MAX,
-                   .lease_ns = alone ? UINT64_MAX / 2 : LEASE_NS,
+                   .lease_ns = LEASE_NS,
                    .attempts_max = {INFRASTRUCTURE_ATTEMPTS_MAX, DATA_ATTEMPTS_MAX},
                    .backoff_ns = BACKOFF_NS,
                    .backoff_max_ns = BACKOFF_MAX_NS},
         .pace = {.target_ns = SHARD_TARGET_NS,
                  .least_ns = SHARD_LEAST_NS,
-                 .rows_first = SHARD_ROWS_MIN,
+                 .rows_first = SHARD_ROWS_FIRST,
                  .rows_max = SHARD_ROWS_PACED_MAX},
-        .shard_rows = alone ? shard_rows_of(batch) : job->shard_rows,
+        .shard_rows = job->shard_rows,
         .workers_max = WORKERS_MAX,
         .limits = {.bad_rows_max = job->errors_max_rows,
                    .bad_ratio_max = job->errors_max_ratio,
@@ -456,19 +433,6 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
 {
     struct fm_run_progress progress = {0};
     enum fm_run_end end = FM_RUN_FINISHED;
-    struct fm_run_options options = {.job = batch->job,
-                                     .base = batch->listing.base,
-                                     .servable = batch->setup.servable,
-                                     .master = batch->master,
-                                     .store = batch->store,
-                                     .source = &batch->source,
-                                     .input = batch->setup.input,
-                                     .rows_in_flight = batch->rows_in_flight,
-                                     .lease_ns = LEASE_NS,
-                                     .shard_rows = shard_rows_of(batch),
-                                     .worker = fm_os_entropy(),
-                                     .fault = batch->options->fault,
-                                     .hooks = batch->options->hooks};
     fm_master_close(batch->master, fm_os_now_ns(), true);
     fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
     report->rows_before = report->proof.rows_out + report->proof.dead_letters;
@@ -479,17 +443,23 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     if (batch->options->begin != NULL) {
         batch->options->begin(batch->options->context, &progress);
     }
-    const struct fm_batch_host_options host = {.run = options,
-                                               .facts = &batch->facts,
-                                               .workers = batch->options->workers,
-                                               .listen = batch->options->listen,
-                                               .version = batch->options->version,
-                                               .worker_fault = batch->options->fault_text,
-                                               .note = batch->options->note,
-                                               .note_context = batch->options->context};
+    const struct fm_batch_host_options options = {.job = batch->job,
+                                                  .facts = &batch->facts,
+                                                  .base = batch->listing.base,
+                                                  .master = batch->master,
+                                                  .lease_ns = LEASE_NS,
+                                                  .store = batch->store,
+                                                  .source = &batch->source,
+                                                  .fault = batch->options->fault,
+                                                  .hooks = batch->options->hooks,
+                                                  .workers = batch->options->workers,
+                                                  .listen = batch->options->listen,
+                                                  .version = batch->options->version,
+                                                  .worker_fault = batch->options->fault_text,
+                                                  .note = batch->options->note,
+                                                  .note_context = batch->options->context};
     uint64_t start_ns = fm_os_now_ns();
-    int status = is_alone(batch) ? fm_run(&options, &end, &progress, reterr)
-                                 : fm_batch_host_run(&host, &end, &progress, reterr);
+    int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
     report->began = true;
     if (status != 0) {
@@ -527,13 +497,10 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
-    status = status != 0 ? status : setup_open(&batch, !is_alone(&batch), error);
+    status = status != 0 ? status : setup_open(&batch, true, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
-        batch.rows_in_flight = fm_job_setup_rows_in_flight(&batch.setup);
-        if (!is_alone(&batch)) {
-            fm_job_setup_close(&batch.setup); /* the workers have their own */
-        }
+        fm_job_setup_close(&batch.setup); /* the workers have their own */
         status = output_open(&batch, error);
     }
     if (status == 0) {
@@ -569,8 +536,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
             uint64_t size = batch.listing.entries[i].size;
             ret_plan->bytes += size != FM_LISTING_SIZE_UNKNOWN ? size : 0;
         }
-        ret_plan->shard_rows = shard_rows_of(&batch);
-        ret_plan->shards = rows == 0 ? 0 : (rows - 1) / ret_plan->shard_rows + 1;
+        ret_plan->shard_rows = job->shard_rows;
         ret_plan->hidden_count = batch.listing.hidden_count;
         ret_plan->duplicate_count = batch.listing.duplicate_count;
         ret_plan->stages = fm_servable_pipeline(batch.setup.servable)->stage_count;

@@ -11,7 +11,6 @@
 #include "engines/batch/fault.h"
 #include "engines/batch/host.h"
 #include "engines/batch/job_file.h"
-#include "engines/batch/run.h"
 
 struct fm_batch_options {
     bool resume;
@@ -19,8 +18,7 @@ struct fm_batch_options {
     uint64_t limit; /* at most so many rows in the job; 0: all */
     struct fm_fault *fault;
     const char *fault_text; /* the same, for the first worker; NULL: none */
-    uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX; 0: the job
-                               runs in this one */
+    uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
     const struct fm_batch_listen *listen; /* NULL: nobody else may help; needs workers > 0 or
                                              others that come */
     const char *version;                  /* of this program */
@@ -64,10 +62,9 @@ int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_op
 /* What --dry-run tells. */
 struct fm_batch_plan {
     uint64_t rows_found;
-    uint64_t rows;  /* of the job: limit applied */
-    uint64_t bytes; /* of the inputs whose size is known */
-    uint64_t shard_rows;
-    uint64_t shards;
+    uint64_t rows;       /* of the job: limit applied */
+    uint64_t bytes;      /* of the inputs whose size is known */
+    uint64_t shard_rows; /* 0: as the pace of the workers says */
     uint64_t hidden_count;
     uint64_t duplicate_count;
     uint32_t stages;

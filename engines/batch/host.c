@@ -305,7 +305,7 @@ static uint32_t children_running(const struct host *host)
 static void welcome(struct session *session)
 {
     const struct host *host = session->host;
-    const struct fm_run_options *run = &host->options->run;
+    const struct fm_batch_host_options *run = host->options;
     struct fm_batch_fact facts[FM_JOB_FACTS];
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         facts[i] = (struct fm_batch_fact){.key = view_of(host->options->facts->items[i].key),
@@ -504,7 +504,7 @@ static void grant(struct host *host, struct session *session, const struct fm_ma
     int status = rows != NULL ? 0 : fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
     for (uint64_t i = 0; i < count && status == 0; i++) {
         const char *id = NULL;
-        status = fm_row_source_get(host->options->run.source, action->shard.first_row + i, &id,
+        status = fm_row_source_get(host->options->source, action->shard.first_row + i, &id,
                                    &rows[i].size, &error);
         char *copy = status == 0 ? fm_arena_strdup(&arena, id) : NULL;
         if (status == 0 && copy == NULL) {
@@ -528,7 +528,7 @@ static void grant(struct host *host, struct session *session, const struct fm_ma
 static void publish(struct host *host, const struct fm_master_action *action)
 {
     struct fm_error error = {0};
-    const struct fm_run_options *run = &host->options->run;
+    const struct fm_batch_host_options *run = host->options;
     int status = fm_fault_hit(run->fault, FM_FAULT_AFTER_COMMIT, &error);
     status = status != 0
                  ? status
@@ -549,7 +549,7 @@ static void carry_out(struct host *host, const struct fm_master_action *action)
     if (action->kind == FM_MASTER_COMMITTED) {
         publish(host, action);
     } else if (action->kind == FM_MASTER_GRANT &&
-               fm_fault_hit(host->options->run.fault, FM_FAULT_CLAIMED, &error) != 0) {
+               fm_fault_hit(host->options->fault, FM_FAULT_CLAIMED, &error) != 0) {
         fail(host, &error);
     }
     if (session == NULL || host->failure.status != 0) {
@@ -692,7 +692,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
                                              .rows_done = progress.rows_done,
                                              .rows_committed = progress.rows_committed,
                                              .dead_letters = progress.dead_letters,
-                                             .rows_in_flight = progress.rows_in_work};
+                                             .rows_in_work = progress.rows_in_work};
     for (const struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->slowest_stage[0] != '\0' &&
             session->slowest_share > ret_progress->slowest_share) {
@@ -704,7 +704,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
 
 static void hooks_ask(struct host *host, uint64_t now_ns)
 {
-    const struct fm_run_hooks *hooks = &host->options->run.hooks;
+    const struct fm_run_hooks *hooks = &host->options->hooks;
     if (now_ns < host->hooks_next_ns) {
         return;
     }
@@ -761,7 +761,7 @@ static void options_make(struct host *host, struct fm_grpc_options *options)
 
 static int server_make(struct host *host, struct fm_error *reterr)
 {
-    const struct fm_run_options *run = &host->options->run;
+    const struct fm_batch_host_options *run = host->options;
     struct fm_grpc_options options;
     int status = fm_output_state_path(run->job->output, SOCKET_FILE, host->socket_path,
                                       sizeof(host->socket_path), reterr);
@@ -839,7 +839,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     }
     FM_ASSERT(options->workers <= FM_BATCH_WORKERS_MAX);
     host->options = options;
-    host->master = options->run.master;
+    host->master = options->master;
     host->stored_task.run = stored_handle;
     fm_mutex_init(&host->mutex);
     for (uint32_t i = 0; i < options->workers; i++) {
@@ -848,9 +848,9 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     int status = fm_loop_create(&host->loop, reterr);
     status = status != 0 ? status : server_make(host, reterr);
     status = status != 0 ? status : far_make(host, reterr);
-    status = status != 0 ? status
-                         : fm_store_writer_start(options->run.store, on_stored, host, &host->writer,
-                                                 reterr);
+    status = status != 0
+                 ? status
+                 : fm_store_writer_start(options->store, on_stored, host, &host->writer, reterr);
     if (status == 0) {
         fm_loop_alarm(host->loop, 0, tick, host);
         fm_loop_run(host->loop);
@@ -858,8 +858,8 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
         status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
         progress_get(host, ret_progress);
         ret_progress->slowest_stage = NULL; /* it goes with the sessions */
-        if (options->run.hooks.progress != NULL) {
-            options->run.hooks.progress(options->run.hooks.context, ret_progress);
+        if (options->hooks.progress != NULL) {
+            options->hooks.progress(options->hooks.context, ret_progress);
         }
     }
     struct fm_store_writer *writer = host->writer;

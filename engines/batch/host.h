@@ -15,8 +15,10 @@
 #ifndef FM_ENGINES_BATCH_HOST_H
 #define FM_ENGINES_BATCH_HOST_H
 
+#include "core/ledger/master.h"
+#include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
-#include "engines/batch/run.h"
+#include "engines/batch/listing.h"
 #include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX 256u /* children */
@@ -31,9 +33,39 @@ struct fm_batch_listen {
     const char *tls_client_ca_path; /* their certificates must be of these; NULL: they need none */
 };
 
+struct fm_run_progress {
+    uint64_t rows_total;
+    uint64_t rows_done;      /* computed, before this run and in it */
+    uint64_t rows_committed; /* safe */
+    uint64_t dead_letters;
+    uint64_t rows_in_work;
+    const char *slowest_stage; /* where most of the computing time went lately; NULL: unknown */
+    double slowest_share;      /* of it, 0 to 1 */
+};
+
+struct fm_run_hooks {
+    bool (*stop)(void *context); /* asked several times a second; NULL: never */
+    void (*progress)(void *context, const struct fm_run_progress *progress); /* likewise */
+    void *context;
+};
+
+enum fm_run_end {
+    FM_RUN_FINISHED,  /* no row is left to do */
+    FM_RUN_STOPPED,   /* by hooks.stop */
+    FM_RUN_THRESHOLD, /* too many dead letters */
+    FM_RUN_FAILED,    /* the output, the ledger or the listing failed, or no worker can work */
+};
+
 struct fm_batch_host_options {
-    struct fm_run_options run; /* servable, input and rows_in_flight are not looked at */
+    const struct fm_job *job;
     const struct fm_job_facts *facts;
+    const char *base;         /* where relative ids start */
+    struct fm_master *master; /* restored, with all rows, closed */
+    uint64_t lease_ns;        /* as the master has it */
+    struct fm_job_store *store;
+    struct fm_row_source *source;
+    struct fm_fault *fault;
+    struct fm_run_hooks hooks;
     uint32_t workers;                              /* of this machine; may be 0 when it listens */
     const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
     const char *version;                           /* of this program */
@@ -42,8 +74,8 @@ struct fm_batch_host_options {
     void *note_context;
 };
 
-/* As fm_run. With `listen` it runs without workers of its own until some come, and it notes where
- * it listens. */
+/* Returns 0 and sets *ret_end, or a negative status (FAILED, or nothing to begin with) with its
+ * text. THRESHOLD sets the text, too. With `listen` it notes where it listens. */
 int FM_NODISCARD fm_batch_host_run(const struct fm_batch_host_options *options,
                                    enum fm_run_end *ret_end, struct fm_run_progress *ret_progress,
                                    struct fm_error *reterr);

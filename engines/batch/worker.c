@@ -40,6 +40,7 @@ struct worker {
     uint64_t retry_ns; /* when there is no call */
     uint64_t begun_ns;
     uint64_t number;
+    uint32_t shards_max;
     char host[256];
     char name[256];
 
@@ -188,7 +189,7 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
     case FM_HOLDER_HELLO:
         message.kind = FM_BATCH_WORKER_HELLO;
         message.hello.worker = worker->number;
-        message.hello.shards_max = SPARE_SHARDS;
+        message.hello.shards_max = worker->shards_max;
         holdings_write(worker, &message.hello.holdings);
         break;
     case FM_HOLDER_BEAT:
@@ -439,8 +440,14 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                                   fm_job_setup_rows_in_flight(&worker->setup),
                                               .wake = on_wake,
                                               .context = worker};
+    /* One in work and one behind it, and where the job wants small ones, enough that the rows in
+     * flight are had. */
+    uint64_t rows = worker->job.shard_rows;
+    uint64_t shards = SPARE_SHARDS + (rows > 0 ? path.rows_in_flight / rows : 0);
+    worker->shards_max =
+        shards < FM_MASTER_SHARDS_OF_ONE_MAX ? (uint32_t)shards : FM_MASTER_SHARDS_OF_ONE_MAX;
     const struct fm_holder_options holder = {.worker = worker->number,
-                                             .shards_max = SPARE_SHARDS,
+                                             .shards_max = worker->shards_max,
                                              .beat_ns = welcome->beat_ns,
                                              .give_up_ns = welcome->give_up_ns};
     status = fm_data_path_open(&path, &worker->path, reterr);
