@@ -436,7 +436,7 @@ static void failure_settle(struct fm_ledger *ledger, uint64_t now_ns, struct rec
         half.number = ledger->next_number;
         half.state = FM_SHARD_READY;
         half.owner = 0;
-        half.epoch = 0;
+        half.epoch = ledger->options.epoch_first;
         half.deadline_ns = 0;
         half.condemned = is_condemned(ledger, &half, 0);
         (void)record_add(ledger, &half);
@@ -653,6 +653,7 @@ static int next_ready(struct fm_ledger *ledger, const struct fm_ledger_claim *cl
     struct fm_shard fresh = {.number = ledger->next_number,
                              .first_row = segment->next_row,
                              .row_count = rows_to_cut(segment, claim->rows_max),
+                             .epoch = ledger->options.epoch_first,
                              .state = FM_SHARD_READY};
     segment->next_row += fresh.row_count;
     ledger->rows_unclaimed -= fresh.row_count;
@@ -757,6 +758,7 @@ static struct fm_shard rest_of(const struct fm_ledger *ledger, const struct fm_s
     struct fm_shard rest = {.number = ledger->next_number,
                             .first_row = shard->first_row + rows,
                             .row_count = shard->row_count - rows,
+                            .epoch = ledger->options.epoch_first,
                             .state = FM_SHARD_READY};
     memcpy(rest.failures, shard->failures, sizeof(rest.failures));
     rest.condemned = is_condemned(ledger, &rest, 0);

@@ -63,7 +63,7 @@ struct fm_shard {
     uint64_t row_count;
     uint64_t owner;       /* LEASED: whose, of the newest lease; else of the last attempt */
     uint64_t deadline_ns; /* LEASED: of the newest lease */
-    uint64_t epoch;       /* claims so far: the number of the attempt */
+    uint64_t epoch;       /* goes up by one with each claim: the number of the attempt */
     enum fm_shard_state state;
     uint32_t failures[FM_SHARD_FAILURE_COUNT_];
     bool condemned;        /* one row that must not be run: to be written as a dead letter */
@@ -80,6 +80,9 @@ static inline bool fm_shard_suspect(const struct fm_shard *shard)
 struct fm_ledger_options {
     uint32_t leases_max; /* at once, > 0 */
     uint64_t lease_ns;   /* 0: leases never expire */
+    /* Epochs of new shards begin behind this. A random number keeps workers of a job that was begun
+     * anew from being taken for workers of this one: no lease of theirs has the same epoch. */
+    uint64_t epoch_first;
     /* Attempts after which a shard is cut in two; 0: never. */
     uint32_t attempts_max[FM_SHARD_FAILURE_COUNT_];
     uint64_t backoff_ns;     /* before a shard that failed once is handed out again; doubles ... */

@@ -245,16 +245,36 @@ static struct worker *worker_find(const struct fm_master *master, uint64_t id)
     return at < master->worker_count && master->workers[at]->id == id ? master->workers[at] : NULL;
 }
 
+static uint64_t *hungry_at(struct fm_master *master, size_t index)
+{
+    return &master->hungry[(master->hungry_first + index) % master->options.workers_max];
+}
+
+/* It gets nothing, for now. */
+static void hungry_leave(struct fm_master *master, struct worker *worker)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < master->hungry_count && worker->hungry; i++) {
+        uint64_t id = *hungry_at(master, i);
+        if (id != worker->id) {
+            *hungry_at(master, kept++) = id;
+        }
+    }
+    master->hungry_count = worker->hungry ? kept : master->hungry_count;
+    worker->hungry = false;
+    if (master->has_taker && master->taker == worker->id) {
+        master->has_taker = false;
+    }
+}
+
 static void worker_remove(struct fm_master *master, struct worker *worker)
 {
+    hungry_leave(master, worker);
     size_t at = worker_place(master, worker->id);
     memmove(master->workers + at, master->workers + at + 1,
             (master->worker_count - at - 1) * sizeof(struct worker *));
     master->worker_count--;
-    if (master->has_taker && master->taker == worker->id) {
-        master->has_taker = false;
-    }
-    fm_free(worker); /* its place in the queue of the hungry is skipped when its turn comes */
+    fm_free(worker);
 }
 
 static void worker_remove_if_gone(struct fm_master *master, struct worker *worker)
@@ -328,46 +348,23 @@ static void hungry_push(struct fm_master *master, struct worker *worker)
     if (worker->hungry || !wants_more(worker)) {
         return;
     }
-    /* A worker is in it once, but those that went may be in it still. */
-    if (master->hungry_count == master->options.workers_max) {
-        size_t kept = 0;
-        for (size_t i = 0; i < master->hungry_count; i++) {
-            uint64_t id = master->hungry[(master->hungry_first + i) % master->options.workers_max];
-            const struct worker *there = worker_find(master, id);
-            if (there != NULL && there->hungry) {
-                master->hungry[(master->hungry_first + kept++) % master->options.workers_max] = id;
-            }
-        }
-        master->hungry_count = kept;
-    }
     FM_ASSERT(master->hungry_count < master->options.workers_max);
-    master->hungry[(master->hungry_first + master->hungry_count++) % master->options.workers_max] =
-        worker->id;
+    *hungry_at(master, master->hungry_count++) = worker->id;
     worker->hungry = true;
-}
-
-/* It gets nothing, for now. Its place in the queue is skipped when its turn comes. */
-static void hungry_leave(struct fm_master *master, struct worker *worker)
-{
-    worker->hungry = false;
-    if (master->has_taker && master->taker == worker->id) {
-        master->has_taker = false;
-    }
 }
 
 /* The next in the queue, taken out; NULL: none. */
 static struct worker *hungry_pop(struct fm_master *master)
 {
-    while (master->hungry_count > 0) {
-        struct worker *worker = worker_find(master, master->hungry[master->hungry_first]);
-        master->hungry_first = (master->hungry_first + 1) % master->options.workers_max;
-        master->hungry_count--;
-        if (worker != NULL && worker->hungry) {
-            worker->hungry = false;
-            return worker;
-        }
+    if (master->hungry_count == 0) {
+        return NULL;
     }
-    return NULL;
+    struct worker *worker = worker_find(master, *hungry_at(master, 0));
+    FM_ASSERT(worker != NULL);
+    master->hungry_first = (master->hungry_first + 1) % master->options.workers_max;
+    master->hungry_count--;
+    worker->hungry = false;
+    return worker;
 }
 
 /* --- Handing out --- */
@@ -930,6 +927,9 @@ int fm_master_trimmed(struct fm_master *master, uint64_t now_ns, uint64_t id, ui
     struct holding *holding = holding_find(worker, number, epoch);
     if (holding == NULL) {
         return not_held(master, id, number, epoch);
+    }
+    if (keep_rows < holding->told.rows_done) {
+        return FM_EINVAL;
     }
     if (keep_rows >= holding->rows) {
         return 0; /* it stays asked: there is nothing to get, for a while */

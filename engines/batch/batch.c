@@ -28,10 +28,8 @@
 #define SHARD_TARGET_NS  (10000 * NS_PER_MS)
 #define SHARD_LEAST_NS   (500 * NS_PER_MS)
 #define SHARD_ROWS_FIRST 16u
-/* The names of so many rows fit into one message, however long they are. */
-#define SHARD_ROWS_PACED_MAX 10000u
-#define LEASES_MAX           65536u
-#define WORKERS_MAX          4096u
+#define LEASES_MAX       65536u
+#define WORKERS_MAX      4096u
 
 /* Everything that lives as long as the job runs. */
 struct batch {
@@ -321,13 +319,14 @@ static int master_create(struct batch *batch)
     struct fm_master_options options = {
         .ledger = {.leases_max = LEASES_MAX,
                    .lease_ns = LEASE_NS,
+                   .epoch_first = fm_os_entropy() >> 32,
                    .attempts_max = {INFRASTRUCTURE_ATTEMPTS_MAX, DATA_ATTEMPTS_MAX},
                    .backoff_ns = BACKOFF_NS,
                    .backoff_max_ns = BACKOFF_MAX_NS},
         .pace = {.target_ns = SHARD_TARGET_NS,
                  .least_ns = SHARD_LEAST_NS,
                  .rows_first = SHARD_ROWS_FIRST,
-                 .rows_max = SHARD_ROWS_PACED_MAX},
+                 .rows_max = FM_JOB_SHARD_ROWS_MAX},
         .shard_rows = job->shard_rows,
         .workers_max = WORKERS_MAX,
         .limits = {.bad_rows_max = job->errors_max_rows,

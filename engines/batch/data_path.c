@@ -60,7 +60,6 @@ struct shard_work {
     struct fm_shard shard; /* row_count: those that are to be run */
     enum shard_state state;
     bool abandoned;
-    bool writing; /* the writer has lines of it in hand */
     char reason[FM_SHARD_REASON_SIZE];
     struct fm_arena arena; /* of the ids */
     struct fm_data_path_row *rows;
@@ -451,7 +450,6 @@ static void write_lines(struct fm_data_path *path, struct shard_work *shard)
         rows[count++] = row;
         shard->written++;
     }
-    shard->writing = true;
     fm_mutex_unlock(&path->mutex);
     if (!shard->files_open) {
         status = fm_attempt_open(&shard->files, path->options.job->output, shard->shard.number,
@@ -470,7 +468,6 @@ static void write_lines(struct fm_data_path *path, struct shard_work *shard)
             status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_ROW_WRITTEN, &error);
     }
     fm_mutex_lock(&path->mutex);
-    shard->writing = false;
     for (size_t i = 0; i < count; i++) {
         row_free(path, rows[i]);
     }
@@ -492,7 +489,6 @@ static void sync_files(struct fm_data_path *path, struct shard_work *shard)
         status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_BEFORE_COMMIT, &error);
     fm_mutex_lock(&path->mutex);
     if (status != 0) {
-        shard->abandoned = true;
         fail(path, &error);
         return;
     }
@@ -616,9 +612,8 @@ uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64
 {
     fm_mutex_lock(&path->mutex);
     struct shard_work *shard = shard_find(path, number);
-    FM_ASSERT(shard != NULL);
-    uint64_t kept = cut(path, shard, keep_rows);
-    if (kept == 0) {
+    uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
+    if (kept == 0 && shard != NULL) {
         shard_remove(path, shard);
     }
     fm_mutex_unlock(&path->mutex);

@@ -16,17 +16,23 @@
 #include "host/net/grpc_server.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
+#include "host/os/process.h"
 #include "host/os/thread.h"
+#include "host/os/unix_socket.h"
 #include "host/store/store_writer.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define TICK_NS   (20 * NS_PER_MS)
+/* A tick that comes so late came after a pause. */
+#define PAUSE_NS (1000 * NS_PER_MS)
 /* Between two questions to the hooks. */
 #define HOOKS_NS (100 * NS_PER_MS)
 #define BEAT_NS  (500 * NS_PER_MS)
 /* Children go when their master is gone: the next one starts its own. Others wait for it. */
 #define GIVE_UP_CHILD_NS NS_PER_MS
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
+/* How long the last words of a child that ended may be on their way. */
+#define LAST_READ_NS (200 * NS_PER_MS)
 /* A child that ended is started again after this long, twice as long each time, up to ... */
 #define RESTART_NS     (50 * NS_PER_MS)
 #define RESTART_MAX_NS (5000 * NS_PER_MS)
@@ -41,7 +47,6 @@
 
 enum {
     STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
-    PREFIX_BYTES = 5,
 };
 
 struct host;
@@ -63,10 +68,17 @@ struct session {
 struct child {
     struct host *host;
     struct fm_child *process; /* NULL: it does not run */
-    uint64_t worker;          /* the number that it chose; 0: not heard of yet */
+    uint64_t worker;          /* the number that it chose; 0: no hello yet */
     uint64_t start_ns;        /* when it is due, while it does not run */
-    uint64_t delay_ns;
+    uint64_t delay_ns;        /* before the last start */
     uint32_t index;
+    bool started; /* once */
+    bool worked;  /* this process has finished something */
+    /* It has ended, and what it said last may not be read yet. */
+    uint64_t ended_ns; /* 0: it has not */
+    bool crashed;
+    bool polite;
+    char how[96];
 };
 
 struct host {
@@ -80,6 +92,7 @@ struct host {
     struct session *sessions;
     struct child children[FM_BATCH_WORKERS_MAX];
     uint32_t starts_in_vain;
+    int state_directory; /* open where the socket's path is too long; 0: it is not */
     char socket_path[FM_OUTPUT_PATH_MAX];
     char url[FM_OUTPUT_PATH_MAX + 16];
     struct fm_error failure; /* the first one */
@@ -88,6 +101,8 @@ struct host {
     bool ending; /* nothing is left to decide: workers go */
     uint64_t ending_ns;
     uint64_t hooks_next_ns;
+    uint64_t ticked_ns;
+    struct session *current; /* whose message is being taken; NULL: it ended meanwhile */
 
     /* What the store's writer says. */
     struct fm_loop_task stored_task;
@@ -195,6 +210,7 @@ static struct session *session_of(const struct host *host, uint64_t worker)
 static void session_end(struct session *session)
 {
     struct host *host = session->host;
+    host->current = host->current == session ? NULL : host->current;
     struct session **link = &host->sessions;
     session_finish(session, FM_GRPC_OK, NULL);
     while (*link != session) {
@@ -210,43 +226,90 @@ static void session_end(struct session *session)
 
 /* --- Children --- */
 
+static bool child_has_stream(const struct child *child)
+{
+    const struct session *session = child->host->sessions;
+    while (session != NULL && (session->child != child || session->call == NULL)) {
+        session = session->next;
+    }
+    return session != NULL;
+}
+
+static uint32_t children_running(const struct host *host)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < host->options->workers; i++) {
+        count += host->children[i].process != NULL ? 1 : 0;
+    }
+    return count;
+}
+
+/* It never came so far as to ask for work. */
+static void started_in_vain(struct host *host, const char *how)
+{
+    struct fm_error error = {0};
+    if (!host->ending && ++host->starts_in_vain >= STARTS_IN_VAIN_MAX &&
+        children_running(host) == 0) {
+        (void)fm_error_set(&error, FM_EINTERNAL,
+                           "%" PRIu32 " workers in a row could not begin to work; the last one: %s",
+                           host->starts_in_vain, how);
+        fail(host, &error);
+    }
+}
+
+/* When the next process of this child is due. */
+static void child_delay(struct child *child, uint64_t now_ns)
+{
+    uint64_t longer = child->delay_ns * 2 < RESTART_MAX_NS ? child->delay_ns * 2 : RESTART_MAX_NS;
+    child->delay_ns = child->worked || longer < RESTART_NS ? RESTART_NS : longer;
+    child->start_ns = now_ns + child->delay_ns;
+}
+
+/* All that it said has been read, or time enough has passed: what it held goes to others. */
+static void child_settle(struct child *child, uint64_t now_ns)
+{
+    struct host *host = child->host;
+    char reason[FM_SHARD_REASON_SIZE];
+    (void)snprintf(reason, sizeof(reason), "the worker that ran it ended with %s", child->how);
+    for (struct session *session = host->sessions; session != NULL; session = session->next) {
+        if (session->child == child) {
+            session->child = NULL;
+            session_finish(session, FM_GRPC_OK, NULL);
+        }
+    }
+    if (child->worker != 0) {
+        check(
+            host,
+            fm_master_gone(host->master, now_ns, child->worker,
+                           child->crashed ? FM_SHARD_FAILURE_DATA : FM_SHARD_FAILURE_INFRASTRUCTURE,
+                           child->polite ? NULL : reason),
+            "account for a worker that ended");
+    } else {
+        started_in_vain(host, child->how);
+    }
+    child->ended_ns = 0;
+    child->worker = 0;
+    child_delay(child, now_ns);
+    if (!host->ending && !host->stopped && host->failure.status == 0) {
+        char text[256];
+        (void)snprintf(text, sizeof(text),
+                       "worker %" PRIu32 " ended with %s; another one takes its "
+                       "place",
+                       child->index, child->how);
+        note(host, text);
+    }
+}
+
 static void child_ended(void *context, int64_t exit_status, int signal_number)
 {
     struct child *child = context;
-    struct host *host = child->host;
-    struct fm_error error = {0};
-    char how[96];
-    char reason[FM_SHARD_REASON_SIZE];
-    bool crash = fm_child_is_crash(signal_number);
-    fm_child_describe(exit_status, signal_number, how, sizeof(how));
-    (void)snprintf(reason, sizeof(reason), "the worker that ran it ended with %s", how);
+    fm_child_describe(exit_status, signal_number, child->how, sizeof(child->how));
+    child->crashed = fm_child_is_crash(signal_number);
+    child->polite = exit_status == 0 && signal_number == 0;
+    child->ended_ns = fm_os_now_ns();
     fm_child_close(child->process);
     child->process = NULL;
-    if (child->worker != 0) {
-        host->starts_in_vain = 0;
-        check(host,
-              fm_master_gone(host->master, fm_os_now_ns(), child->worker,
-                             crash ? FM_SHARD_FAILURE_DATA : FM_SHARD_FAILURE_INFRASTRUCTURE,
-                             exit_status == 0 && signal_number == 0 ? NULL : reason),
-              "account for a worker that ended");
-    } else if (!host->ending && ++host->starts_in_vain >= STARTS_IN_VAIN_MAX) {
-        (void)fm_error_set(&error, FM_EINTERNAL,
-                           "%d workers in a row ended before they asked for work, the last one "
-                           "with %s",
-                           STARTS_IN_VAIN_MAX, how);
-        fail(host, &error);
-    }
-    child->worker = 0;
-    child->delay_ns = child->delay_ns == 0 ? RESTART_NS : child->delay_ns * 2;
-    child->delay_ns = child->delay_ns < RESTART_MAX_NS ? child->delay_ns : RESTART_MAX_NS;
-    child->start_ns = fm_os_now_ns() + child->delay_ns;
-    if (!host->ending && !host->stopped && host->failure.status == 0) {
-        char text[256];
-        (void)snprintf(text, sizeof(text), "worker %u ended with %s; another one takes its place",
-                       child->index, how);
-        note(host, text);
-    }
-    hand_on(host);
+    hand_on(child->host);
 }
 
 static void child_start(struct child *child)
@@ -254,7 +317,7 @@ static void child_start(struct child *child)
     struct host *host = child->host;
     struct fm_error error = {0};
     /* Only the first of all gets the fault: what takes its place has to survive. */
-    bool faulty = host->options->worker_fault != NULL && child->index == 1 && child->delay_ns == 0;
+    bool faulty = host->options->worker_fault != NULL && child->index == 1 && !child->started;
     const char *const arguments[] = {"fermata",
                                      "worker",
                                      "--join",
@@ -264,8 +327,13 @@ static void child_start(struct child *child)
                                      NULL};
     const struct fm_child_options wanted = {
         .arguments = arguments, .ended = child_ended, .context = child};
+    child->started = true;
+    child->worked = false;
+    child->worker = 0;
     if (fm_child_start(host->loop, &wanted, &child->process, &error) != 0) {
-        fail(host, &error);
+        note(host, error.text);
+        child_delay(child, fm_os_now_ns());
+        started_in_vain(host, error.text);
     }
 }
 
@@ -273,8 +341,12 @@ static void children_look(struct host *host, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < host->options->workers; i++) {
         struct child *child = &host->children[i];
-        if (child->process == NULL && now_ns >= child->start_ns && !host->ending &&
-            !host->stopped && host->failure.status == 0) {
+        if (child->ended_ns > 0 &&
+            (!child_has_stream(child) || now_ns - child->ended_ns >= LAST_READ_NS)) {
+            child_settle(child, now_ns);
+        }
+        if (child->process == NULL && child->ended_ns == 0 && now_ns >= child->start_ns &&
+            !host->ending && !host->stopped && host->failure.status == 0) {
             child_start(child);
         }
     }
@@ -289,15 +361,6 @@ static struct child *child_of(struct host *host, uint32_t process)
         }
     }
     return NULL;
-}
-
-static uint32_t children_running(const struct host *host)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < host->options->workers; i++) {
-        count += host->children[i].process != NULL ? 1 : 0;
-    }
-    return count;
 }
 
 /* --- What workers say --- */
@@ -367,6 +430,32 @@ static void left(struct session *session, const struct fm_batch_leave *leave)
     }
 }
 
+/* What it says to have written has to be seen from here, before it counts. */
+static int done(struct session *session, uint64_t now_ns, const struct fm_master_done *done)
+{
+    struct host *host = session->host;
+    if (fm_output_attempt_is_there(host->options->job->output, done->number, done->epoch,
+                                   &done->files)) {
+        return fm_master_done(host->master, now_ns, session->worker, done);
+    }
+    enum fm_output_state state = FM_OUTPUT_EMPTY;
+    if (session->local || fm_output_look(host->options->job->output, &state, NULL) != 0 ||
+        state != FM_OUTPUT_JOB) {
+        struct fm_error error = {0};
+        (void)fm_error_set(&error, FM_ENOTFOUND,
+                           "what a worker has written for shard %" PRIu64 " is not in '%s'",
+                           done->number, host->options->job->output);
+        fail(host, &error);
+        return 0;
+    }
+    session_finish(session, FM_GRPC_INVALID_ARGUMENT,
+                   "what this worker has written is not in the master's output directory: the "
+                   "directory has to be the same one on all hosts");
+    return fm_master_failed(host->master, now_ns, session->worker, done->number, done->epoch,
+                            FM_SHARD_FAILURE_INFRASTRUCTURE,
+                            "the worker's files are not in the master's output directory");
+}
+
 static int heard(struct session *session, const struct fm_batch_worker_message *message)
 {
     struct host *host = session->host;
@@ -382,6 +471,7 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         session->worker = message->hello.worker;
         if (session->child != NULL) {
             session->child->worker = session->worker;
+            host->starts_in_vain = 0;
         }
         return fm_master_hello(master, now_ns, session->worker, message->hello.shards_max,
                                message->hello.holdings.items, message->hello.holdings.count);
@@ -397,9 +487,9 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
                               message->beat.holdings.count);
     case FM_BATCH_WORKER_DONE:
         if (session->child != NULL) {
-            session->child->delay_ns = 1; /* it works: the next one need not wait */
+            session->child->worked = true;
         }
-        return fm_master_done(master, now_ns, worker, &message->done);
+        return done(session, now_ns, &message->done);
     case FM_BATCH_WORKER_FAILED:
         view_take(message->failed.reason, text, FM_SHARD_REASON_SIZE);
         return fm_master_failed(master, now_ns, worker, message->failed.number,
@@ -461,6 +551,8 @@ static void on_message(void *context, struct fm_grpc_call *call, struct fm_buffe
     if (session == NULL) {
         return;
     }
+    fm_grpc_handled(call); /* first: the call may be over when the message has been taken */
+    host->current = session;
     int status = fm_batch_worker_message_read(data, size, &message, &error);
     if (status == 0 && !session->joined && message.kind == FM_BATCH_WORKER_JOIN) {
         joined(session, &message.join);
@@ -472,13 +564,15 @@ static void on_message(void *context, struct fm_grpc_call *call, struct fm_buffe
         status = fm_error_set(&error, FM_EINVAL, "a %s does not come here",
                               fm_batch_worker_kind_name(message.kind));
     }
-    fm_grpc_handled(call);
-    if (status == FM_EINVAL || status == FM_ETOOLARGE || status == FM_ELIMIT) {
-        session_finish(session, FM_GRPC_INVALID_ARGUMENT,
-                       error.status != 0 ? error.text : "the worker says what it cannot mean");
-    } else if (status != 0) {
-        check(host, status, "account for a shard");
+    if (status != 0 && host->current != NULL) {
+        /* Memory and places may come back, and so may the worker. */
+        bool passing = status == FM_ENOMEM || status == FM_ELIMIT;
+        session_finish(session, passing ? FM_GRPC_UNAVAILABLE : FM_GRPC_INVALID_ARGUMENT,
+                       error.status != 0 ? error.text
+                       : passing         ? "the master has no room for this now"
+                                         : "the worker says what it cannot mean");
     }
+    host->current = NULL;
     hand_on(host);
 }
 
@@ -739,8 +833,14 @@ static void tick(void *context)
     uint64_t now_ns = fm_os_now_ns();
     fm_loop_alarm(host->loop, TICK_NS, tick, host);
     sessions_reap(host);
+    /* After a pause of this process its workers' beats lie in the sockets: they are read before
+     * anybody's lease is looked at. */
+    bool late = now_ns - host->ticked_ns > PAUSE_NS;
+    host->ticked_ns = now_ns;
     if (!host->ending) {
-        check(host, fm_master_tick(host->master, now_ns), "hand out shards");
+        if (!late) {
+            check(host, fm_master_tick(host->master, now_ns), "hand out shards");
+        }
         hooks_ask(host, now_ns);
         children_look(host, now_ns);
     }
@@ -763,6 +863,7 @@ static int server_make(struct host *host, struct fm_error *reterr)
 {
     const struct fm_batch_host_options *run = host->options;
     struct fm_grpc_options options;
+    char state[FM_OUTPUT_PATH_MAX];
     int status = fm_output_state_path(run->job->output, SOCKET_FILE, host->socket_path,
                                       sizeof(host->socket_path), reterr);
     /* One that a killed master has left. This process has the job's lock. */
@@ -770,7 +871,20 @@ static int server_make(struct host *host, struct fm_error *reterr)
     if (status != 0) {
         return status;
     }
-    (void)snprintf(host->url, sizeof(host->url), "grpc+unix:%s", host->socket_path);
+    (void)snprintf(host->url, sizeof(host->url), "unix:%s", host->socket_path);
+    if (strlen(host->socket_path) > FM_UNIX_SOCKET_PATH_MAX) {
+        /* The kernel takes no longer name for a socket; this one leads to the same place. */
+        status = fm_output_state_path(run->job->output, ".", state, sizeof(state), reterr);
+        status =
+            status != 0 ? status : fm_file_directory_open(state, &host->state_directory, reterr);
+        if (status != 0) {
+            return status;
+        }
+        (void)snprintf(host->socket_path, sizeof(host->socket_path), "/proc/self/fd/%d/%s",
+                       host->state_directory, SOCKET_FILE);
+        (void)snprintf(host->url, sizeof(host->url), "unix:/proc/%d/fd/%d/%s", fm_process_id(),
+                       host->state_directory, SOCKET_FILE);
+    }
     options_make(host, &options);
     options.unix_path = host->socket_path;
     return fm_grpc_server_create(host->loop, &options, &host->server, reterr);
@@ -841,6 +955,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     host->options = options;
     host->master = options->master;
     host->stored_task.run = stored_handle;
+    host->ticked_ns = fm_os_now_ns();
     fm_mutex_init(&host->mutex);
     for (uint32_t i = 0; i < options->workers; i++) {
         host->children[i] = (struct child){.host = host, .index = i + 1};
@@ -871,6 +986,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     fm_grpc_server_destroy(host->server);
     fm_grpc_server_destroy(host->far);
     fm_tls_destroy(host->tls);
+    fm_file_directory_close(host->state_directory);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);
     fm_free(host);

@@ -26,8 +26,9 @@
 #include "fermata/status.h"
 
 #define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
-#define FM_JOB_SHARD_ROWS_MAX     1000000
-#define FM_JOB_READ_THREADS_MAX   64
+/* The names of so many rows fit into one message to a worker, however long they are. */
+#define FM_JOB_SHARD_ROWS_MAX   10000
+#define FM_JOB_READ_THREADS_MAX 64
 
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 

@@ -380,6 +380,26 @@ static int publish_file(const char *directory, uint64_t number, uint64_t epoch, 
     return status != 0 ? status : fm_file_rename(from, to, reterr);
 }
 
+static bool attempt_has(const char *directory, uint64_t number, uint64_t epoch, bool letters,
+                        uint64_t bytes)
+{
+    char name[96];
+    char path[FM_OUTPUT_PATH_MAX];
+    struct fm_file_facts facts = {0};
+    attempt_name(number, epoch, letters, name, sizeof(name));
+    return path_of(directory, STAGE_DIRECTORY, name, path, NULL) == 0 &&
+           fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR &&
+           facts.size == bytes;
+}
+
+bool fm_output_attempt_is_there(const char *directory, uint64_t number, uint64_t epoch,
+                                const struct fm_part_facts *files)
+{
+    return attempt_has(directory, number, epoch, false, files->part_bytes) &&
+           (files->letters_bytes == 0 ||
+            attempt_has(directory, number, epoch, true, files->letters_bytes));
+}
+
 int fm_output_publish(const char *directory, uint64_t number, uint64_t epoch, bool letters,
                       struct fm_fault *fault, struct fm_error *reterr)
 {

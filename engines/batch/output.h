@@ -70,6 +70,10 @@ int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const 
  * only the ledger's commit is missing. */
 int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,
                                  struct fm_error *reterr);
+/* Whether the files of an attempt are there, as long as its worker says. False also when that
+ * cannot be found out. */
+bool fm_output_attempt_is_there(const char *directory, uint64_t number, uint64_t epoch,
+                                const struct fm_part_facts *files);
 /* After the ledger's commit: gives the files of the attempt `epoch` their final names; `letters`:
  * there is one with dead letters. */
 int FM_NODISCARD fm_output_publish(const char *directory, uint64_t number, uint64_t epoch,

@@ -199,6 +199,9 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         message.beat.memory_bytes = fm_os_memory_peak();
         message.beat.slowest_stage =
             view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
+        if (message.beat.slowest_stage.size > FM_BATCH_NAME_BYTES_MAX) {
+            message.beat.slowest_stage.size = FM_BATCH_NAME_BYTES_MAX;
+        }
         message.beat.slowest_share = stats.slowest_share;
         message.beat.last_error = view_of(stats.last_error.text);
         break;
@@ -469,9 +472,6 @@ static void welcomed(struct worker *worker, const struct fm_batch_welcome *welco
         return;
     }
     fm_holder_connected(worker->holder, fm_os_now_ns());
-    if (worker->stopping) {
-        fm_holder_stop(worker->holder, false);
-    }
 }
 
 static void granted(struct worker *worker, const struct fm_batch_grant *grant)

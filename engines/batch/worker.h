@@ -4,7 +4,7 @@
  *
  * Owns: the connection and its loss, the data path, leaving. Does not own: what it may do with an
  * attempt (core/ledger/holder.h), messages (core/proto/batch_messages.h), starting processes
- * (children.h). Thread rule: one call at a time for a process, from one thread.
+ * (host.h). Thread rule: one call at a time for a process, from one thread.
  *
  * HOW IT WORKS. One thread runs an event loop with one call, a stream of messages each way. What
  * the master says goes to the holder, and what follows goes to the data path or back. The data path

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/os.h"
@@ -518,6 +519,24 @@ int fm_file_remove_tree(const char *path, struct fm_error *reterr)
 int fm_file_rename(const char *from, const char *to, struct fm_error *reterr)
 {
     return rename(from, to) == 0 ? 0 : error_from_errno(reterr, "rename to", to, errno);
+}
+
+int fm_file_directory_open(const char *path, int *ret_descriptor, struct fm_error *reterr)
+{
+    int descriptor = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_from_errno(reterr, "open directory", path, errno);
+    }
+    FM_ASSERT(descriptor > 0); /* standard input is there (standard_files.h) */
+    *ret_descriptor = descriptor;
+    return 0;
+}
+
+void fm_file_directory_close(int descriptor)
+{
+    if (descriptor > 0) {
+        (void)close(descriptor);
+    }
 }
 
 int fm_file_sync_directory(const char *path, struct fm_error *reterr)

@@ -73,6 +73,10 @@ int FM_NODISCARD fm_file_make_directories(const char *path,
 int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr); /* absent is fine */
 int FM_NODISCARD fm_file_rename(const char *from, const char *to, struct fm_error *reterr);
 int FM_NODISCARD fm_file_sync_directory(const char *path, struct fm_error *reterr);
+/* A descriptor of a directory, close-on-exec: through /proc it is a short name of it. Never 0. */
+int FM_NODISCARD fm_file_directory_open(const char *path, int *ret_descriptor,
+                                        struct fm_error *reterr);
+void fm_file_directory_close(int descriptor); /* accepts 0 */
 
 /* A file being written. Zero-initialise. */
 struct fm_file_writer {

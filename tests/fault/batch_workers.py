@@ -234,6 +234,14 @@ def a_polite_stop_of_the_job_keeps_what_is_finished():
 
 
 @test
+def an_output_with_a_long_path():
+    with Job(count=30) as job:
+        job.out = job.path / ("long" * 30) / ("name" * 30)
+        fermata("batch", job.file, "--quiet", "--output", job.out)
+        job.check_complete()
+
+
+@test
 def a_worker_without_a_master_says_so():
     for url, code, words in (("unix:/nonexistent/socket", 6, "/nonexistent/socket"), ("http://localhost", 3, "http://localhost"), ("nonsense", 3, "nonsense")):
         _, err = fermata("worker", "--join", url, "--patience", "0.3s", code=code)
