@@ -267,10 +267,15 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         const char *key;
         uint64_t value;
     } members[] = {
-        {"rows_in", report->proof.rows_in},           {"rows_out", report->proof.rows_out},
-        {"dead_letters", report->proof.dead_letters}, {"rows_left", report->proof.rows_missing},
-        {"rows_given_up", report->proof.rows_dead},   {"rows_before", report->rows_before},
-        {"inputs_found", report->rows_found},         {"memory_peak_bytes", report->memory_peak},
+        {"rows_in", report->proof.rows_in},
+        {"rows_out", report->proof.rows_out},
+        {"dead_letters", report->proof.dead_letters},
+        {"rows_left", report->proof.rows_missing},
+        {"rows_given_up", report->proof.rows_dead},
+        {"rows_before", report->rows_before},
+        {"inputs_found", report->rows_found},
+        {"memory_peak_bytes", report->memory_peak},
+        {"worker_memory_peak_bytes", report->worker_memory_peak},
     };
     fm_json_writer_init(&json, &text);
     fm_json_object_begin(&json);
@@ -310,10 +315,11 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     if (proof->rows_dead > 0) {
         printf(" + %" PRIu64 " given up", proof->rows_dead);
     }
-    printf("\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB\n", done,
-           fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
+    printf("\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB, of a worker %" PRIu64
+           " MiB\n",
+           done, fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
-           report->memory_peak >> 20);
+           report->memory_peak >> 20, report->worker_memory_peak >> 20);
     printf("results: %s/part-*.jsonl\n", watcher->job->output);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);

@@ -514,6 +514,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     }
     batch_close(&batch);
     ret_report->memory_peak = fm_os_memory_peak();
+    ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
     return status;
 }
 

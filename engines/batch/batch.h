@@ -41,12 +41,13 @@ enum fm_batch_verdict {
 struct fm_batch_report {
     enum fm_batch_verdict verdict;
     struct fm_ledger_proof proof;
-    bool began;           /* rows were being done: what is committed can be resumed */
-    uint64_t rows_before; /* done by earlier runs */
-    uint64_t rows_found;  /* inputs there are */
-    uint64_t elapsed_ns;  /* of the running part */
-    uint64_t memory_peak;
-    struct fm_error error; /* THRESHOLD: what happened */
+    bool began;                  /* rows were being done: what is committed can be resumed */
+    uint64_t rows_before;        /* done by earlier runs */
+    uint64_t rows_found;         /* inputs there are */
+    uint64_t elapsed_ns;         /* of the running part */
+    uint64_t memory_peak;        /* of this process, the master */
+    uint64_t worker_memory_peak; /* of the largest of its workers */
+    struct fm_error error;       /* THRESHOLD: what happened */
 };
 
 /*

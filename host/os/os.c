@@ -119,6 +119,12 @@ uint64_t fm_os_memory_peak(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
+uint64_t fm_os_memory_peak_of_children(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_CHILDREN, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
 uint64_t fm_os_memory_now(void)
 {
     unsigned long long total = 0;
