@@ -340,7 +340,7 @@ static bool message_take(struct fm_grpc_client_call *call)
         return false;
     }
     call->message(call, buffer, memory + offset, size);
-    return true;
+    return call->connection != NULL; /* it may have cancelled the call */
 }
 
 /* False: the call is over. */

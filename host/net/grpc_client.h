@@ -59,7 +59,8 @@ struct fm_grpc_client_call {
     bool compressed;      /* the message is */
     bool stream;          /* no message yet: fm_grpc_client_call_send */
     uint64_t deadline_ns; /* fm_os_now_ns; 0: none; the server is told */
-    /* A message came: `size` bytes in a buffer that is the callee's. */
+    /* A message came: `size` bytes in a buffer that is the callee's. It may cancel the call, whose
+     * memory then has to stay until it returns to the loop. */
     void (*message)(struct fm_grpc_client_call *call, struct fm_buffer *buffer, const char *data,
                     size_t size);
     /* Once. The call is the caller's again. */
