@@ -36,7 +36,6 @@ struct fm_holder {
 int fm_holder_create(const struct fm_holder_options *options, uint64_t now_ns,
                      struct fm_holder **ret_holder)
 {
-    FM_ASSERT(options->shards_max > 0 && options->shards_max <= FM_MASTER_SHARDS_OF_ONE_MAX);
     struct fm_holder *holder = fm_alloc_zero(1, sizeof(*holder));
     if (holder == NULL) {
         return FM_ENOMEM;

@@ -20,8 +20,6 @@
 #include "core/ledger/master.h"
 
 struct fm_holder_options {
-    uint64_t worker;     /* its number */
-    uint32_t shards_max; /* up to FM_MASTER_SHARDS_OF_ONE_MAX */
     uint64_t beat_ns;    /* between two signs of life: a fraction of the lease */
     uint64_t give_up_ns; /* without a connection for so long it stops for good */
 };

@@ -1244,6 +1244,12 @@ bool fm_master_limit_passed(const struct fm_master *master, struct fm_error *ret
     return master->limit.status != 0;
 }
 
+bool fm_master_holds(const struct fm_master *master, uint64_t worker, uint64_t number,
+                     uint64_t epoch)
+{
+    return holding_find(worker_find(master, worker), number, epoch) != NULL;
+}
+
 bool fm_master_worker(const struct fm_master *master, size_t index,
                       struct fm_master_worker *ret_worker)
 {

@@ -163,6 +163,10 @@ bool fm_master_over(const struct fm_master *master);
 /* The limit on failed rows was passed, which has stopped the job with DROP; says how, in words. */
 bool fm_master_limit_passed(const struct fm_master *master, struct fm_error *ret_how);
 
+/* Whether the worker has this lease, as far as the master knows. */
+bool fm_master_holds(const struct fm_master *master, uint64_t worker, uint64_t number,
+                     uint64_t epoch);
+
 /* How a worker stands, in the order of their numbers, by index from 0; false behind the last. */
 struct fm_master_worker {
     uint64_t worker;

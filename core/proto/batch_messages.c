@@ -15,6 +15,18 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 
+struct fm_batch_view fm_batch_view_of(const char *text)
+{
+    return (struct fm_batch_view){.data = text, .size = strlen(text)};
+}
+
+void fm_batch_view_copy(struct fm_batch_view view, char *ret_text, size_t size)
+{
+    size_t length = view.size < size ? view.size : size - 1;
+    memcpy(ret_text, view.data != NULL ? view.data : "", length);
+    ret_text[length] = '\0';
+}
+
 /* --- What the messages look like --- */
 
 enum member_kind {

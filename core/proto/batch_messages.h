@@ -38,6 +38,11 @@ struct fm_batch_view {
     size_t size;
 };
 
+/* Of a whole text, which has to outlive it. */
+struct fm_batch_view fm_batch_view_of(const char *text);
+/* As a text that ends in NUL, cut to what there is room for. */
+void fm_batch_view_copy(struct fm_batch_view view, char *ret_text, size_t size);
+
 /* --- What a worker says --- */
 
 enum fm_batch_worker_kind {

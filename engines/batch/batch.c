@@ -64,11 +64,11 @@ static void note(const struct batch *batch, const char *format, ...)
 
 /* --- Pipeline and facts --- */
 
-static int setup_open(struct batch *batch, bool check_only, struct fm_error *reterr)
+/* Nothing runs here: the workers have pipelines of their own. */
+static int setup_open(struct batch *batch, struct fm_error *reterr)
 {
-    const struct fm_job_setup_options options = {.check_only = check_only,
-                                                 .note = batch->options->note,
-                                                 .note_context = batch->options->context};
+    const struct fm_job_setup_options options = {
+        .check_only = true, .note = batch->options->note, .note_context = batch->options->context};
     return fm_job_setup_open(&batch->setup, batch->job, &options, reterr);
 }
 
@@ -496,10 +496,10 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
-    status = status != 0 ? status : setup_open(&batch, true, error);
+    status = status != 0 ? status : setup_open(&batch, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
-        fm_job_setup_close(&batch.setup); /* the workers have their own */
+        fm_job_setup_close(&batch.setup);
         status = output_open(&batch, error);
     }
     if (status == 0) {
@@ -526,7 +526,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
     status = status != 0 ? status : listing_make(&batch, reterr);
-    status = status != 0 ? status : setup_open(&batch, true, reterr);
+    status = status != 0 ? status : setup_open(&batch, reterr);
     if (status == 0) {
         uint32_t count = 0;
         uint64_t rows = rows_wanted(&batch);

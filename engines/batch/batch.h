@@ -19,8 +19,7 @@ struct fm_batch_options {
     struct fm_fault *fault;
     const char *fault_text; /* the same, for the first worker; NULL: none */
     uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
-    const struct fm_batch_listen *listen; /* NULL: nobody else may help; needs workers > 0 or
-                                             others that come */
+    const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
     const char *version;                  /* of this program */
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */

@@ -43,8 +43,6 @@
 #define SOCKET_FILE "master.sock"
 #define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
 
-#define FM_GRPC_UNAUTHENTICATED 16
-
 enum {
     STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
 };
@@ -139,17 +137,6 @@ static void note(const struct host *host, const char *text)
     }
 }
 
-static struct fm_batch_view view_of(const char *text)
-{
-    return (struct fm_batch_view){.data = text, .size = strlen(text)};
-}
-
-static void view_take(struct fm_batch_view view, char *ret_text, size_t size)
-{
-    (void)snprintf(ret_text, size, "%.*s", view.size < size ? (int)view.size : (int)size - 1,
-                   view.data);
-}
-
 /* --- Streams --- */
 
 struct outgoing {
@@ -186,6 +173,7 @@ static void say(struct session *session, const struct fm_batch_master_message *m
         if (outgoing != NULL) {
             outgoing_free(outgoing);
         }
+        check(session->host, status == FM_ENOMEM ? 0 : status, "put a message for a worker");
         /* It comes back, and is told what it has to know then. */
         session_finish(session, FM_GRPC_UNAVAILABLE, "the master has no memory for a message");
         return;
@@ -371,16 +359,19 @@ static void welcome(struct session *session)
     const struct fm_batch_host_options *run = host->options;
     struct fm_batch_fact facts[FM_JOB_FACTS];
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
-        facts[i] = (struct fm_batch_fact){.key = view_of(host->options->facts->items[i].key),
-                                          .value = view_of(host->options->facts->items[i].value)};
+        facts[i] =
+            (struct fm_batch_fact){.key = fm_batch_view_of(host->options->facts->items[i].key),
+                                   .value = fm_batch_view_of(host->options->facts->items[i].value)};
     }
+    struct fm_batch_view name = fm_batch_view_of(run->job->name);
+    name.size = name.size < FM_BATCH_NAME_BYTES_MAX ? name.size : FM_BATCH_NAME_BYTES_MAX;
     const struct fm_batch_master_message message = {
         .kind = FM_BATCH_MASTER_WELCOME,
         .welcome = {.protocol_version = FM_BATCH_PROTOCOL_VERSION,
-                    .job = view_of(run->job->name),
-                    .job_file = view_of(run->job->file),
-                    .output = view_of(run->job->output),
-                    .base = view_of(run->base),
+                    .job = name,
+                    .job_file = fm_batch_view_of(run->job->file),
+                    .output = fm_batch_view_of(run->job->output),
+                    .base = fm_batch_view_of(run->base),
                     .facts = {.items = facts, .count = FM_JOB_FACTS},
                     .beat_ns = BEAT_NS,
                     .give_up_ns = session->child != NULL ? GIVE_UP_CHILD_NS : GIVE_UP_NS,
@@ -397,7 +388,7 @@ static void joined(struct session *session, const struct fm_batch_join *join)
         return;
     }
     session->joined = true;
-    view_take(join->name, session->name, sizeof(session->name));
+    fm_batch_view_copy(join->name, session->name, sizeof(session->name));
     session->child = session->local ? child_of(session->host, join->process) : NULL;
     welcome(session);
 }
@@ -408,7 +399,7 @@ static void left(struct session *session, const struct fm_batch_leave *leave)
     struct fm_error error = {0};
     if (leave->status != 0) {
         char text[FM_ERROR_TEXT_SIZE];
-        view_take(leave->reason, text, sizeof(text));
+        fm_batch_view_copy(leave->reason, text, sizeof(text));
         (void)fm_error_set(&error, leave->status, "%s", text);
         if (session->child != NULL) {
             fail(host, &error); /* what is wrong here is wrong for the next one, too */
@@ -421,7 +412,7 @@ static void left(struct session *session, const struct fm_batch_leave *leave)
     }
     if (session->worker != 0) {
         char reason[FM_SHARD_REASON_SIZE];
-        view_take(leave->reason, reason, sizeof(reason));
+        fm_batch_view_copy(leave->reason, reason, sizeof(reason));
         check(host,
               fm_master_gone(host->master, fm_os_now_ns(), session->worker,
                              FM_SHARD_FAILURE_INFRASTRUCTURE, leave->status != 0 ? reason : NULL),
@@ -430,11 +421,13 @@ static void left(struct session *session, const struct fm_batch_leave *leave)
     }
 }
 
-/* What it says to have written has to be seen from here, before it counts. */
+/* What it says to have written has to be seen from here, before it counts. What it says again,
+ * because it did not hear that it was committed, lies where it was published. */
 static int done(struct session *session, uint64_t now_ns, const struct fm_master_done *done)
 {
     struct host *host = session->host;
-    if (fm_output_attempt_is_there(host->options->job->output, done->number, done->epoch,
+    if (!fm_master_holds(host->master, session->worker, done->number, done->epoch) ||
+        fm_output_attempt_is_there(host->options->job->output, done->number, done->epoch,
                                    &done->files)) {
         return fm_master_done(host->master, now_ns, session->worker, done);
     }
@@ -476,10 +469,10 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         return fm_master_hello(master, now_ns, session->worker, message->hello.shards_max,
                                message->hello.holdings.items, message->hello.holdings.count);
     case FM_BATCH_WORKER_BEAT:
-        view_take(message->beat.slowest_stage, session->slowest_stage,
-                  sizeof(session->slowest_stage));
+        fm_batch_view_copy(message->beat.slowest_stage, session->slowest_stage,
+                           sizeof(session->slowest_stage));
         session->slowest_share = message->beat.slowest_share;
-        view_take(message->beat.last_error, text, sizeof(text));
+        fm_batch_view_copy(message->beat.last_error, text, sizeof(text));
         if (text[0] != '\0') {
             memcpy(host->last_error, text, sizeof(text));
         }
@@ -491,7 +484,7 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         }
         return done(session, now_ns, &message->done);
     case FM_BATCH_WORKER_FAILED:
-        view_take(message->failed.reason, text, FM_SHARD_REASON_SIZE);
+        fm_batch_view_copy(message->failed.reason, text, FM_SHARD_REASON_SIZE);
         return fm_master_failed(master, now_ns, worker, message->failed.number,
                                 message->failed.epoch, message->failed.failure, text);
     case FM_BATCH_WORKER_RELEASED:
@@ -604,13 +597,13 @@ static void grant(struct host *host, struct session *session, const struct fm_ma
         if (status == 0 && copy == NULL) {
             status = fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
         }
-        rows[i].id = view_of(copy != NULL ? copy : "");
+        rows[i].id = fm_batch_view_of(copy != NULL ? copy : "");
     }
     if (status == 0) {
         const struct fm_batch_master_message message = {
             .kind = FM_BATCH_MASTER_GRANT,
             .grant = {.shard = action->shard,
-                      .reason = view_of(action->reason),
+                      .reason = fm_batch_view_of(action->reason),
                       .rows = {.items = rows, .count = count}}};
         say(session, &message);
     } else {

@@ -64,11 +64,6 @@ struct worker {
 
 static void hand_on(struct worker *worker);
 
-static struct fm_batch_view view_of(const char *text)
-{
-    return (struct fm_batch_view){.data = text, .size = strlen(text)};
-}
-
 /* --- Going --- */
 
 static void closed(void *context)
@@ -123,7 +118,7 @@ static void leave(struct worker *worker)
     worker->leaving = true;
     worker->leave_ns = fm_os_now_ns() + LEAVE_NS;
     message.leave.status = worker->failure.status;
-    message.leave.reason = view_of(worker->failure.text);
+    message.leave.reason = fm_batch_view_of(worker->failure.text);
     say(worker, &message);
     if (worker->call_open) {
         fm_grpc_client_call_send(&worker->call, NULL);
@@ -154,10 +149,10 @@ static void join(struct worker *worker)
 {
     struct fm_batch_worker_message message = {.kind = FM_BATCH_WORKER_JOIN};
     message.join.protocol_version = FM_BATCH_PROTOCOL_VERSION;
-    message.join.fermata_version = view_of(worker->options->version);
-    message.join.host = view_of(worker->host);
+    message.join.fermata_version = fm_batch_view_of(worker->options->version);
+    message.join.host = fm_batch_view_of(worker->host);
     message.join.process = (uint32_t)fm_process_id();
-    message.join.name = view_of(worker->name);
+    message.join.name = fm_batch_view_of(worker->name);
     say(worker, &message);
 }
 
@@ -198,12 +193,12 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         holdings_write(worker, &message.beat.holdings);
         message.beat.memory_bytes = fm_os_memory_peak();
         message.beat.slowest_stage =
-            view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
+            fm_batch_view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
         if (message.beat.slowest_stage.size > FM_BATCH_NAME_BYTES_MAX) {
             message.beat.slowest_stage.size = FM_BATCH_NAME_BYTES_MAX;
         }
         message.beat.slowest_share = stats.slowest_share;
-        message.beat.last_error = view_of(stats.last_error.text);
+        message.beat.last_error = fm_batch_view_of(stats.last_error.text);
         break;
     case FM_HOLDER_DONE:
         message.kind = FM_BATCH_WORKER_DONE;
@@ -214,7 +209,7 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         message.failed = (struct fm_batch_failed){.number = action->shard.number,
                                                   .epoch = action->shard.epoch,
                                                   .failure = action->failure,
-                                                  .reason = view_of(action->reason)};
+                                                  .reason = fm_batch_view_of(action->reason)};
         break;
     case FM_HOLDER_RELEASED:
         message.kind = FM_BATCH_WORKER_RELEASED;
@@ -449,9 +444,7 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     uint64_t shards = SPARE_SHARDS + (rows > 0 ? path.rows_in_flight / rows : 0);
     worker->shards_max =
         shards < FM_MASTER_SHARDS_OF_ONE_MAX ? (uint32_t)shards : FM_MASTER_SHARDS_OF_ONE_MAX;
-    const struct fm_holder_options holder = {.worker = worker->number,
-                                             .shards_max = worker->shards_max,
-                                             .beat_ns = welcome->beat_ns,
+    const struct fm_holder_options holder = {.beat_ns = welcome->beat_ns,
                                              .give_up_ns = welcome->give_up_ns};
     status = fm_data_path_open(&path, &worker->path, reterr);
     if (status == 0 && fm_holder_create(&holder, fm_os_now_ns(), &worker->holder) != 0) {
@@ -477,9 +470,7 @@ static void welcomed(struct worker *worker, const struct fm_batch_welcome *welco
 static void granted(struct worker *worker, const struct fm_batch_grant *grant)
 {
     char reason[FM_SHARD_REASON_SIZE];
-    int size =
-        grant->reason.size < sizeof(reason) ? (int)grant->reason.size : (int)sizeof(reason) - 1;
-    (void)snprintf(reason, sizeof(reason), "%.*s", size, grant->reason.data);
+    fm_batch_view_copy(grant->reason, reason, sizeof(reason));
     worker->grant = grant;
     check(worker, fm_holder_granted(worker->holder, &grant->shard, reason), "take a shard");
     hand_on(worker);

@@ -132,9 +132,8 @@ void fm_serve_guard_end(struct fm_serve_loop *loop)
 
 static int grpc_code(enum fm_access_verdict verdict)
 {
-    enum { PERMISSION_DENIED = 7, UNAUTHENTICATED = 16 };
-    return verdict == FM_ACCESS_NO_TOKEN || verdict == FM_ACCESS_BAD_TOKEN ? UNAUTHENTICATED
-           : verdict == FM_ACCESS_NO_SCOPE                                 ? PERMISSION_DENIED
+    return verdict == FM_ACCESS_NO_TOKEN || verdict == FM_ACCESS_BAD_TOKEN ? FM_GRPC_UNAUTHENTICATED
+           : verdict == FM_ACCESS_NO_SCOPE ? FM_GRPC_PERMISSION_DENIED
                                            : FM_GRPC_RESOURCE_EXHAUSTED;
 }
 

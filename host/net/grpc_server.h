@@ -28,16 +28,18 @@
 #define FM_GRPC_TRAILERS_MAX     8u
 #define FM_GRPC_PARTS_MAX        65536u
 
-/* The codes of gRPC that this module uses itself. fm_status_grpc (core/util/error.h) gives those of
- * our statuses. */
+/* The codes of gRPC that this module and its users give by name. fm_status_grpc (core/util/error.h)
+ * gives those of our statuses. */
 enum {
     FM_GRPC_OK = 0,
     FM_GRPC_CANCELLED = 1,
     FM_GRPC_INVALID_ARGUMENT = 3,
+    FM_GRPC_PERMISSION_DENIED = 7,
     FM_GRPC_RESOURCE_EXHAUSTED = 8,
     FM_GRPC_UNIMPLEMENTED = 12,
     FM_GRPC_INTERNAL = 13,
     FM_GRPC_UNAVAILABLE = 14,
+    FM_GRPC_UNAUTHENTICATED = 16,
 };
 
 /* One RPC. Made by the server. */

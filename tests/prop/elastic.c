@@ -563,8 +563,7 @@ static void worker_start(struct world *world, uint32_t who)
 {
     struct process *process = &world->workers[who];
     process->id = world->next_id++;
-    const struct fm_holder_options options = {
-        .worker = process->id, .shards_max = 2, .beat_ns = S / 2, .give_up_ns = 3600 * S};
+    const struct fm_holder_options options = {.beat_ns = S / 2, .give_up_ns = 3600 * S};
     EXPECT(world, fm_holder_create(&options, world->now_ns, &process->holder) == 0);
     (void)event_add(world, EVENT_CONNECT, MS, who, process->incarnation);
     (void)event_add(world, EVENT_WORKER_TICK, S / 2, who, process->incarnation);
