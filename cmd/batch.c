@@ -406,6 +406,7 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
         const char *key;
         uint64_t value;
     } members[] = {
+        {"files_found", plan->files},
         {"inputs_found", plan->rows_found},
         {"rows", plan->rows},
         {"input_bytes", plan->bytes},
@@ -425,6 +426,8 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
     fm_json_string(&json, plan->pipeline);
     fm_json_key(&json, "tensor");
     fm_json_string(&json, plan->tensor);
+    fm_json_key(&json, "format");
+    fm_json_string(&json, plan->format);
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         fm_json_key(&json, members[i].key);
         fm_json_uint(&json, members[i].value);
@@ -453,8 +456,12 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
         return FM_EXIT_OK;
     }
     printf("job       %s\n", job->name);
-    printf("pipeline  %s (%" PRIu32 " stages), files go to input '%s'\n", plan.pipeline,
-           plan.stages, plan.tensor);
+    bool files = strcmp(plan.format, "files") == 0;
+    printf("pipeline  %s (%" PRIu32 " stages), %s to input '%s'\n", plan.pipeline, plan.stages,
+           files ? "files go" : "columns go", plan.tensor);
+    if (!files) {
+        printf("format    %s, %" PRIu64 " files\n", plan.format, plan.files);
+    }
     printf("inputs    %" PRIu64 " found, %" PRIu64 " in the job, %" PRIu64 " bytes\n",
            plan.rows_found, plan.rows, plan.bytes);
     if (plan.shard_rows > 0) {

@@ -172,6 +172,11 @@ static const struct member shard_members[] = {
 static const struct member row_members[] = {
     TEXT(1, struct fm_batch_row, id, FM_BATCH_ID_BYTES_MAX),
     MEMBER(2, struct fm_batch_row, size, MEMBER_OPTIONAL_UINT64),
+    MEMBER(3, struct fm_batch_row, row_count, MEMBER_UINT64),
+    MEMBER(4, struct fm_batch_row, first_row, MEMBER_UINT64),
+    MEMBER(5, struct fm_batch_row, point_row, MEMBER_UINT64),
+    MEMBER(6, struct fm_batch_row, point_offset, MEMBER_UINT64),
+    MEMBER(7, struct fm_batch_row, point_line, MEMBER_UINT64),
 };
 
 static const struct member grant_members[] = {
@@ -367,18 +372,42 @@ static int check_welcome(const struct fm_batch_welcome *welcome, struct fm_error
     return check_version("Welcome", welcome->protocol_version, reterr);
 }
 
+static int count_row(struct fm_batch_rows *rows, const struct fm_batch_row *row,
+                     struct fm_error *reterr)
+{
+    uint64_t more = row->row_count > 0 ? row->row_count : 1;
+    if (rows->row_count > UINT64_MAX - more) {
+        return fm_error_set(reterr, FM_EINVAL, "the message Grant names too many rows");
+    }
+    rows->row_count += more;
+    return 0;
+}
+
+/* 0, which no shard has, when they are too many. */
+static uint64_t rows_together(const struct fm_batch_rows *rows)
+{
+    struct fm_batch_rows all = {0};
+    for (uint64_t i = 0; rows->items != NULL && i < rows->count; i++) {
+        if (count_row(&all, &rows->items[i], NULL) != 0) {
+            return 0;
+        }
+    }
+    return rows->items != NULL ? all.row_count : rows->row_count;
+}
+
 static int check_grant(const struct fm_batch_grant *grant, struct fm_error *reterr)
 {
     const struct fm_shard *shard = &grant->shard;
+    uint64_t named = rows_together(&grant->rows);
     if (shard->row_count == 0 || shard->first_row > UINT64_MAX - shard->row_count) {
         return fm_error_set(reterr, FM_EINVAL,
                             "the message Grant is of %" PRIu64 " rows from row %" PRIu64 " on",
                             shard->row_count, shard->first_row);
     }
-    if (shard->row_count != grant->rows.count) {
+    if (shard->row_count != named) {
         return fm_error_set(reterr, FM_EINVAL,
                             "the message Grant names %" PRIu64 " rows of a shard that has %" PRIu64,
-                            grant->rows.count, shard->row_count);
+                            named, shard->row_count);
     }
     if (shard->condemned && shard->row_count != 1) {
         return fm_error_set(reterr, FM_EINVAL,
@@ -418,9 +447,18 @@ static int check_fact(const struct fm_batch_fact *fact, struct fm_error *reterr)
 
 static int check_row(const struct fm_batch_row *row, struct fm_error *reterr)
 {
-    return row->id.size > 0
-               ? 0
-               : fm_error_set(reterr, FM_EINVAL, "the message Grant has a row without an id");
+    if (row->id.size == 0) {
+        return fm_error_set(reterr, FM_EINVAL, "the message Grant has a row without an id");
+    }
+    if (row->row_count == 0
+            ? (row->first_row | row->point_row | row->point_offset | row->point_line) != 0
+            : row->point_row > row->first_row || row->first_row > UINT64_MAX - row->row_count) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the message Grant has %" PRIu64 " rows of a file from row %" PRIu64
+                            " on, to be read from row %" PRIu64,
+                            row->row_count, row->first_row, row->point_row);
+    }
+    return 0;
 }
 
 /* --- Reading --- */
@@ -505,12 +543,13 @@ static int read_inner(const struct member *member, struct fm_batch_view wire,
         return status != 0 ? status : check_fact(&fact, reterr);
     }
     struct fm_batch_rows *rows = at;
-    struct fm_batch_row row;
+    struct fm_batch_row row = {0};
     rows->count++;
     rows->wire = wire;
     values_begin(&row_layout, &row);
     int status = read_members(&row_layout, inner, &row, reterr);
-    return status != 0 ? status : check_row(&row, reterr);
+    status = status != 0 ? status : check_row(&row, reterr);
+    return status != 0 ? status : count_row(rows, &row, reterr);
 }
 
 static int read_member(const struct layout *layout, const struct member *member,
@@ -695,6 +734,7 @@ bool fm_batch_rows_next(struct fm_batch_rows *rows, struct fm_batch_row *ret_row
     if (rows->items != NULL) {
         *ret_row = *rows->items++;
     } else {
+        *ret_row = (struct fm_batch_row){0};
         element_take(&rows->wire, GRANT_ROWS, &row_layout, ret_row);
     }
     return true;

@@ -161,9 +161,15 @@ struct fm_batch_fact {
 
 #define FM_BATCH_SIZE_UNKNOWN UINT64_MAX
 
+/* A file that is a row, or some rows of a file that holds many. */
 struct fm_batch_row {
-    struct fm_batch_view id; /* not empty */
-    uint64_t size;           /* bytes, or FM_BATCH_SIZE_UNKNOWN */
+    struct fm_batch_view id; /* of the file; not empty */
+    uint64_t size;           /* of the file in bytes, or FM_BATCH_SIZE_UNKNOWN */
+    uint64_t row_count;      /* of the file's rows; 0: the file is one */
+    uint64_t first_row;      /* of those, in the file; these are 0 where row_count is */
+    uint64_t point_row;      /* a place from which a reader may begin: at or before first_row */
+    uint64_t point_offset;
+    uint64_t point_line;
 };
 
 /*
@@ -180,6 +186,7 @@ struct fm_batch_facts {
 struct fm_batch_rows {
     const struct fm_batch_row *items;
     uint64_t count;
+    uint64_t row_count; /* of what was read: all of them together, a file that is one included */
     struct fm_batch_view wire; /* internal */
 };
 
@@ -204,7 +211,7 @@ struct fm_batch_grant {
      * the state LEASED, and one failure for its data where it is suspect. */
     struct fm_shard shard;
     struct fm_batch_view reason; /* of a condemned row: why */
-    struct fm_batch_rows rows;   /* as many as the shard has */
+    struct fm_batch_rows rows;   /* together as many as the shard has */
 };
 
 struct fm_batch_stop {

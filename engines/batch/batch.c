@@ -72,6 +72,15 @@ static int setup_open(struct batch *batch, struct fm_error *reterr)
     return fm_job_setup_open(&batch->setup, batch->job, &options, reterr);
 }
 
+/* A source whose rows do not fit at all is refused before anything is written. */
+static int rows_try(const struct batch *batch, struct fm_error *reterr)
+{
+    int status = batch->job->format != NULL
+                     ? fm_row_index_try(&batch->listing, &batch->setup.source, reterr)
+                     : 0;
+    return status != 0 ? fm_error_prefix(reterr, status, "%s", batch->job->file) : 0;
+}
+
 static int facts_compare(struct batch *batch, struct fm_error *reterr)
 {
     struct fm_text differences = {0};
@@ -126,35 +135,83 @@ static uint64_t rows_wanted(const struct batch *batch)
     return limit > 0 && limit < batch->rows_found ? limit : batch->rows_found;
 }
 
-static int listing_path(const struct batch *batch, uint32_t segment, char *ret_path, size_t size,
-                        struct fm_error *reterr)
+/* Where a segment's list of inputs is, and the index of their rows. */
+struct segment_paths {
+    char listing[FM_OUTPUT_PATH_MAX];
+    char index[FM_OUTPUT_PATH_MAX];
+    bool rows; /* files hold rows: there is an index */
+};
+
+static int segment_paths_make(const struct batch *batch, uint32_t segment,
+                              struct segment_paths *ret_paths, struct fm_error *reterr)
 {
     char name[32];
+    ret_paths->rows = batch->job->format != NULL;
     (void)snprintf(name, sizeof(name), "inputs-%" PRIu32, segment);
-    return fm_output_state_path(batch->job->output, name, ret_path, size, reterr);
+    int status = fm_output_state_path(batch->job->output, name, ret_paths->listing,
+                                      sizeof(ret_paths->listing), reterr);
+    (void)snprintf(name, sizeof(name), "rows-%" PRIu32, segment);
+    return status != 0 ? status
+                       : fm_output_state_path(batch->job->output, name, ret_paths->index,
+                                              sizeof(ret_paths->index), reterr);
 }
 
-/* Records entries of the listing as a new segment: file first, then the ledger. */
-static int segment_add(struct batch *batch, const size_t *order, size_t count,
+static int segment_open(struct batch *batch, const struct segment_paths *paths,
+                        const struct fm_job_segment *segment, struct fm_error *reterr)
+{
+    return fm_row_source_add(&batch->source, paths->listing, paths->rows ? paths->index : NULL,
+                             segment->rows.first_row, segment->rows.row_count,
+                             segment->listing_checksum, reterr);
+}
+
+/* Writes down entries of the listing, and where files hold rows, counts those: rows_max of them at
+ * most. */
+static int segment_write(struct batch *batch, const struct segment_paths *paths,
+                         const size_t *order, size_t count, uint64_t rows_max, uint64_t *ret_rows,
+                         uint64_t *ret_checksum, struct fm_error *reterr)
+{
+    uint64_t index_checksum = 0;
+    int status = 0;
+    *ret_rows = count;
+    if (paths->rows) {
+        status = fm_row_index_write(&batch->listing, order, count, &batch->setup.source, rows_max,
+                                    paths->index, ret_rows, &index_checksum, reterr);
+    }
+    status = status != 0 ? status
+                         : fm_listing_write(&batch->listing, order, count, paths->rows,
+                                            paths->listing, ret_checksum, reterr);
+    if (status == 0 && paths->rows) {
+        *ret_checksum = fm_row_source_checksum(*ret_checksum, index_checksum);
+    }
+    return status;
+}
+
+/* Records entries of the listing as a new segment: files first, then the ledger. */
+static int segment_add(struct batch *batch, const size_t *order, size_t count, uint64_t rows_max,
                        struct fm_error *reterr)
 {
-    char path[FM_OUTPUT_PATH_MAX];
+    struct segment_paths paths;
     struct fm_job_segment segment = {0};
+    uint64_t rows = 0;
     bool first = batch->segment_count == 0;
     const struct fm_job_store_functions *store = batch->store->functions;
-    int status = listing_path(batch, batch->segment_count, path, sizeof(path), reterr);
+    int status = segment_paths_make(batch, batch->segment_count, &paths, reterr);
     status = status != 0 ? status
-                         : fm_listing_write(&batch->listing, order, count, path,
-                                            &segment.listing_checksum, reterr);
+                         : segment_write(batch, &paths, order, count, rows_max, &rows,
+                                         &segment.listing_checksum, reterr);
     status = status != 0 ? status
                          : fm_fault_hit(batch->options->fault,
                                         first ? FM_FAULT_LISTED : FM_FAULT_GROWN_LISTED, reterr);
-    if (status != 0) {
-        return status;
+    if (status == 0 && rows == 0 && first) {
+        return fm_error_set(reterr, FM_ENOTFOUND, "%s: no rows in %zu input file(s)",
+                            batch->job->file, count);
     }
-    status = fm_master_add_rows(batch->master, fm_os_now_ns(), count, 1, &segment.rows);
+    if (status != 0 || rows == 0) {
+        return status; /* files that have no rows, or no more of them */
+    }
+    status = fm_master_add_rows(batch->master, fm_os_now_ns(), rows, 1, &segment.rows);
     if (status != 0) {
-        return fm_error_set(reterr, status, "cannot add %zu rows to the ledger: %s", count,
+        return fm_error_set(reterr, status, "cannot add %" PRIu64 " rows to the ledger: %s", rows,
                             fm_status_text(status));
     }
     status = first ? store->create(batch->store, batch->facts.items, FM_JOB_FACTS, &segment, reterr)
@@ -162,11 +219,11 @@ static int segment_add(struct batch *batch, const size_t *order, size_t count,
     status = status != 0 ? status
                          : fm_fault_hit(batch->options->fault,
                                         first ? FM_FAULT_CREATED : FM_FAULT_GROWN, reterr);
-    status = status != 0
-                 ? status
-                 : fm_row_source_add(&batch->source, path, segment.rows.first_row,
-                                     segment.rows.row_count, segment.listing_checksum, reterr);
+    status = status != 0 ? status : segment_open(batch, &paths, &segment, reterr);
     batch->segment_count++;
+    if (paths.rows) {
+        batch->rows_found = fm_ledger_row_count(fm_master_ledger(batch->master));
+    }
     return status;
 }
 
@@ -179,16 +236,13 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
 {
     struct restorer *restorer = context;
     struct batch *batch = restorer->batch;
-    char path[FM_OUTPUT_PATH_MAX];
+    struct segment_paths paths;
     int status = fm_ledger_restore_segment(fm_master_ledger(batch->master), &segment->rows);
     if (status != 0) {
         return status;
     }
-    status = listing_path(batch, batch->segment_count++, path, sizeof(path), restorer->reterr);
-    return status != 0 ? status
-                       : fm_row_source_add(&batch->source, path, segment->rows.first_row,
-                                           segment->rows.row_count, segment->listing_checksum,
-                                           restorer->reterr);
+    status = segment_paths_make(batch, batch->segment_count++, &paths, restorer->reterr);
+    return status != 0 ? status : segment_open(batch, &paths, segment, restorer->reterr);
 }
 
 /* This process holds the lock, so former holders of shards in it, and its children, are gone. Those
@@ -227,24 +281,30 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
     size_t count = 0;
     uint64_t limit = batch->options->limit;
     uint64_t recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
-    int status =
-        fm_listing_compare(&batch->listing, &batch->source, recorded, &added, &count, reterr);
+    uint64_t room = limit == 0 ? UINT64_MAX : limit > recorded ? limit - recorded : 0;
+    bool rows = batch->job->format != NULL;
+    int status = fm_row_source_compare(&batch->source, &batch->listing, &added, &count, reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "cannot resume '%s'", batch->job->output);
     }
-    if (limit > 0 && limit < recorded + count) {
-        count = limit > recorded ? (size_t)(limit - recorded) : 0;
-        if (limit < recorded) {
-            note(batch,
-                 "the job has %" PRIu64 " rows already; --limit %" PRIu64
-                 " adds none and takes none away",
-                 recorded, limit);
-        }
+    if (rows) {
+        batch->rows_found = recorded;
+    } else if (count > room) {
+        count = (size_t)room;
     }
-    if (count > 0) {
-        note(batch, "%zu new inputs since the job was begun", count);
+    if (limit > 0 && limit < recorded) {
+        note(batch,
+             "the job has %" PRIu64 " rows already; --limit %" PRIu64
+             " adds none and takes none away",
+             recorded, limit);
+    }
+    if (count > 0 && room > 0) {
         status = fm_output_reopen(batch->job->output, reterr);
-        status = status != 0 ? status : segment_add(batch, added, count, reterr);
+        status = status != 0 ? status : segment_add(batch, added, count, room, reterr);
+        uint64_t grown = fm_ledger_row_count(fm_master_ledger(batch->master)) - recorded;
+        if (status == 0 && grown > 0) {
+            note(batch, "%" PRIu64 " new inputs since the job was begun", grown);
+        }
     }
     fm_free(added);
     return status;
@@ -310,7 +370,14 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
-    return status != 0 ? status : segment_add(batch, NULL, (size_t)rows_wanted(batch), reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (batch->job->format == NULL) {
+        return segment_add(batch, NULL, (size_t)rows_wanted(batch), UINT64_MAX, reterr);
+    }
+    uint64_t limit = batch->options->limit;
+    return segment_add(batch, NULL, batch->listing.count, limit > 0 ? limit : UINT64_MAX, reterr);
 }
 
 static int master_create(struct batch *batch)
@@ -497,10 +564,11 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : listing_make(&batch, error);
     status = status != 0 ? status : setup_open(&batch, error);
+    status = status != 0 ? status : rows_try(&batch, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
-        fm_job_setup_close(&batch.setup);
         status = output_open(&batch, error);
+        fm_job_setup_close(&batch.setup);
     }
     if (status == 0) {
         fm_free(batch.listing
@@ -518,6 +586,25 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     return status;
 }
 
+/* What goes where. */
+static void plan_inputs(const struct batch *batch, struct fm_batch_plan *plan)
+{
+    uint32_t count = 0;
+    const struct fm_port *ports = fm_servable_inputs(batch->setup.servable, &count);
+    (void)snprintf(plan->format, sizeof(plan->format), "%s",
+                   batch->job->format != NULL ? batch->job->format->name : "files");
+    if (batch->job->format == NULL) {
+        (void)snprintf(plan->tensor, sizeof(plan->tensor), "%.120s",
+                       ports[batch->setup.input].name);
+        return;
+    }
+    for (uint32_t i = 0; i < batch->setup.source.tensor_count; i++) {
+        size_t used = strlen(plan->tensor);
+        (void)snprintf(plan->tensor + used, sizeof(plan->tensor) - used, "%s%s", i > 0 ? ", " : "",
+                       batch->setup.source.tensors[i].column.name);
+    }
+}
+
 int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
                   struct fm_batch_plan *ret_plan, struct fm_error *reterr)
 {
@@ -527,14 +614,20 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     int status = fm_output_look(job->output, &state, reterr);
     status = status != 0 ? status : listing_make(&batch, reterr);
     status = status != 0 ? status : setup_open(&batch, reterr);
+    status = status != 0 ? status : rows_try(&batch, reterr);
+    if (status == 0 && job->format != NULL) {
+        status = fm_row_index_count(&batch.listing, batch.listing.count, &batch.setup.source,
+                                    options->limit > 0 ? options->limit : UINT64_MAX,
+                                    &batch.rows_found, reterr);
+    }
     if (status == 0) {
-        uint32_t count = 0;
-        uint64_t rows = rows_wanted(&batch);
+        ret_plan->files = batch.listing.count;
         ret_plan->rows_found = batch.rows_found;
-        ret_plan->rows = rows;
-        for (uint64_t i = 0; i < rows; i++) {
-            uint64_t size = batch.listing.entries[i].size;
-            ret_plan->bytes += size != FM_LISTING_SIZE_UNKNOWN ? size : 0;
+        ret_plan->rows = rows_wanted(&batch);
+        for (size_t i = 0; i < batch.listing.count; i++) {
+            const struct fm_listing_entry *entry = &batch.listing.entries[i];
+            bool wanted = job->format != NULL ? entry->row_count > 0 : i < ret_plan->rows;
+            ret_plan->bytes += wanted && entry->size != FM_LISTING_SIZE_UNKNOWN ? entry->size : 0;
         }
         ret_plan->shard_rows = job->shard_rows;
         ret_plan->hidden_count = batch.listing.hidden_count;
@@ -544,8 +637,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         ret_plan->output_holds_job = state == FM_OUTPUT_JOB;
         (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s",
                        fm_servable_name(batch.setup.servable));
-        (void)snprintf(ret_plan->tensor, sizeof(ret_plan->tensor), "%.120s",
-                       fm_servable_inputs(batch.setup.servable, &count)[batch.setup.input].name);
+        plan_inputs(&batch, ret_plan);
     }
     batch_close(&batch);
     return status;

@@ -61,7 +61,8 @@ int FM_NODISCARD fm_batch_run(const struct fm_job *job, const struct fm_batch_op
 
 /* What --dry-run tells. */
 struct fm_batch_plan {
-    uint64_t rows_found;
+    uint64_t files;
+    uint64_t rows_found; /* where files hold rows, up to the limit */
     uint64_t rows;       /* of the job: limit applied */
     uint64_t bytes;      /* of the inputs whose size is known */
     uint64_t shard_rows; /* 0: as the pace of the workers says */
@@ -71,7 +72,8 @@ struct fm_batch_plan {
     uint32_t rows_in_flight;
     bool output_holds_job;
     char pipeline[128];
-    char tensor[128];
+    char tensor[128]; /* the inputs that get something, separated by commas */
+    char format[32];
 };
 
 /* Lists the inputs and loads and checks the pipeline; writes nothing. */

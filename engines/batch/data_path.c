@@ -10,43 +10,33 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "engines/batch/block.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
-#include "engines/batch/row_format.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
-enum { WRITE_ROWS_MAX = 64, READ_ATTEMPTS_MAX = 3 };
+enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
 
 struct shard_work;
 
-/* One row in flight. Belongs to whoever took it; to the writer when it is finished. */
-struct row {
+/* A block in flight. Belongs to whoever took it; to the writer when it is finished. */
+struct flight {
+    struct fm_block block;
     struct fm_data_path *path;
     struct shard_work *shard;
-    struct row *next;
-    uint64_t index;   /* in the shard */
-    uint64_t charged; /* bytes counted against bytes_in_flight */
-    uint64_t start_ns;
-    uint32_t attempts;
+    struct flight *next;      /* free, or to be formatted */
+    struct flight *following; /* of its shard */
+    uint64_t charged;         /* bytes counted against bytes_in_flight */
     bool finished;
-    bool good;
-    const char *id; /* the shard's */
-    struct fm_request request;
-    struct fm_value *inputs;
-    struct fm_value *outputs;
-    struct fm_stage_timing *timings;
-    struct fm_error error;
-    const char *failed_stage;
-    struct fm_text line;
 };
 
-struct row_queue {
-    struct row *first;
-    struct row *last;
+struct flight_queue {
+    struct flight *first;
+    struct flight *last;
 };
 
 enum shard_state {
@@ -61,16 +51,22 @@ struct shard_work {
     enum shard_state state;
     bool abandoned;
     char reason[FM_SHARD_REASON_SIZE];
-    struct fm_arena arena; /* of the ids */
-    struct fm_data_path_row *rows;
-    struct fm_attempt files;
-    bool files_open;
-    uint64_t admitted;
+    struct fm_arena arena; /* of the files and their ids */
+    struct fm_data_path_row *files;
+    struct fm_attempt attempt;
+    bool attempt_open;
+    uint64_t admitted; /* rows that are in a block */
     uint64_t written;
-    uint64_t in_work;   /* rows admitted whose memory is not free again */
-    uint64_t done;      /* rows that have their line ... */
-    uint64_t bad;       /* ... and are dead letters */
-    struct row **slots; /* rows [written, admitted) by index modulo rows_in_flight */
+    uint64_t in_work;     /* blocks whose memory is not free again */
+    uint64_t done;        /* rows that have their line ... */
+    uint64_t bad;         /* ... and are dead letters */
+    struct flight *first; /* blocks in row order, until they are written */
+    struct flight *last;
+    /* Where files hold rows: how far they were read. Of the thread that reads. */
+    bool reading;
+    struct fm_source_reader *reader; /* of files[file]; NULL: it is not open */
+    size_t file;
+    uint64_t file_done; /* rows of it */
     struct fm_data_path_event event;
     struct shard_work *next;
 };
@@ -79,9 +75,9 @@ struct fm_data_path {
     struct fm_data_path_options options;
     struct fm_executor *executor;
     const struct fm_pipeline *pipeline;
-    struct fm_row_format format;
-    const char **stage_names;
-    struct row *rows;
+    struct fm_block_plan plan;
+    struct flight *flights;
+    uint32_t flight_count;
     struct fm_thread *threads; /* readers, then the writer */
     uint32_t thread_count;
 
@@ -89,10 +85,10 @@ struct fm_data_path {
     struct fm_condition work;  /* readers wait here */
     struct fm_condition ready; /* the writer */
     struct fm_condition gone;  /* close, for the last shard */
-    struct row *free_rows;
-    struct row_queue to_format;
+    struct flight *free_flights;
+    struct flight_queue to_format;
     struct shard_work *shards; /* in the order in which they came */
-    uint32_t in_flight;
+    uint32_t rows_in_flight;
     uint64_t bytes_in_flight;
     bool ending; /* threads may go */
     struct fm_error failure;
@@ -105,37 +101,44 @@ struct fm_data_path {
 
 /* --- Rows and shards; the lock is held --- */
 
-static void queue_push(struct row_queue *queue, struct row *row)
+static void queue_push(struct flight_queue *queue, struct flight *flight)
 {
-    row->next = NULL;
+    flight->next = NULL;
     if (queue->last != NULL) {
-        queue->last->next = row;
+        queue->last->next = flight;
     } else {
-        queue->first = row;
+        queue->first = flight;
     }
-    queue->last = row;
+    queue->last = flight;
 }
 
-static struct row *queue_pop(struct row_queue *queue)
+static struct flight *queue_pop(struct flight_queue *queue)
 {
-    struct row *row = queue->first;
-    if (row != NULL) {
-        queue->first = row->next;
+    struct flight *flight = queue->first;
+    if (flight != NULL) {
+        queue->first = flight->next;
         queue->last = queue->first == NULL ? NULL : queue->last;
-        row->next = NULL;
+        flight->next = NULL;
     }
-    return row;
+    return flight;
 }
 
-static void row_free(struct fm_data_path *path, struct row *row)
+static void charge(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
 {
-    row->shard->in_work--;
-    row->shard = NULL;
-    row->finished = false;
-    fm_text_clear(&row->line);
-    row->next = path->free_rows;
-    path->free_rows = row;
-    path->in_flight--;
+    path->bytes_in_flight += bytes - flight->charged; /* modulo 2^64 it comes out right */
+    flight->charged = bytes;
+}
+
+static void flight_free(struct fm_data_path *path, struct flight *flight)
+{
+    path->rows_in_flight -= flight->block.row_count;
+    charge(path, flight, 0);
+    flight->shard->in_work--;
+    flight->shard = NULL;
+    flight->finished = false;
+    fm_block_clear(&flight->block);
+    flight->next = path->free_flights;
+    path->free_flights = flight;
     fm_condition_signal(&path->work);
 }
 
@@ -148,6 +151,15 @@ static struct shard_work *shard_find(const struct fm_data_path *path, uint64_t n
     return shard;
 }
 
+static void shard_free(struct shard_work *shard)
+{
+    if (shard->reader != NULL) {
+        shard->reader->format->close(shard->reader);
+    }
+    fm_arena_deinit(&shard->arena);
+    fm_free(shard);
+}
+
 static void shard_remove(struct fm_data_path *path, struct shard_work *shard)
 {
     struct shard_work **link = &path->shards;
@@ -155,9 +167,7 @@ static void shard_remove(struct fm_data_path *path, struct shard_work *shard)
         link = &(*link)->next;
     }
     *link = shard->next;
-    fm_arena_deinit(&shard->arena);
-    fm_free(shard->slots);
-    fm_free(shard);
+    shard_free(shard);
     if (path->shards == NULL) {
         fm_condition_signal(&path->gone);
     }
@@ -182,21 +192,21 @@ static void fail(struct fm_data_path *path, const struct fm_error *error)
     path->options.wake(path->options.context);
 }
 
-/* The row has its line: the writer's turn. */
-static void deliver(struct fm_data_path *path, struct row *row)
+/* The block has its lines: the writer's turn. */
+static void deliver(struct fm_data_path *path, struct flight *flight)
 {
-    struct shard_work *shard = row->shard;
-    path->bytes_in_flight -= row->charged;
-    row->charged = 0;
-    shard->done++;
-    if (!row->good) {
-        shard->bad++;
-        path->last_error = row->error;
+    struct shard_work *shard = flight->shard;
+    const struct fm_block *block = &flight->block;
+    charge(path, flight, block->lines.length);
+    shard->done += block->row_count;
+    shard->bad += block->bad;
+    if (block->bad > 0) {
+        path->last_error = block->last_error;
     }
     if (shard->abandoned) {
-        row_free(path, row);
+        flight_free(path, flight);
     } else {
-        row->finished = true;
+        flight->finished = true;
     }
     fm_condition_signal(&path->ready);
     fm_condition_signal(&path->work); /* bytes_in_flight may have room again */
@@ -204,191 +214,162 @@ static void deliver(struct fm_data_path *path, struct row *row)
 
 /* --- Reading and formatting: reader threads --- */
 
-static void source_path(const struct row *row, char *ret_path, size_t size)
-{
-    if (fm_path_join(ret_path, size, row->path->options.base, row->id) != 0) {
-        (void)snprintf(ret_path, size, "%s", row->id);
-    }
-}
-
-static int row_read(struct row *row, char **ret_data, size_t *ret_size)
-{
-    char path[2 * FM_LISTING_ID_MAX];
-    size_t bytes_max = (size_t)row->path->options.job->file_bytes_max;
-    source_path(row, path, sizeof(path));
-    for (;;) {
-        int status = fm_file_read(path, bytes_max, ret_data, ret_size, &row->error);
-        row->attempts++;
-        bool passing = status == FM_EIO || status == FM_ELIMIT || status == FM_ENOMEM;
-        if (status == 0 || !passing || row->attempts == READ_ATTEMPTS_MAX) {
-            return status;
-        }
-        fm_sleep_until(fm_os_now_ns() + 50 * NS_PER_MS * row->attempts);
-    }
-}
-
-/* A BYTES tensor of one string, in the shape that the port wants: every dimension 1. */
-static int input_make(const struct row *row, const char *data, size_t size,
-                      struct fm_value *ret_value)
-{
-    uint32_t count = 0;
-    const struct fm_data_path_options *options = &row->path->options;
-    const struct fm_port *port = &fm_servable_inputs(options->servable, &count)[options->input];
-    int status = fm_value_from_bytes(ret_value, data, size);
-    if (status == 0 && port->rank >= 0) {
-        ret_value->tensor.rank = (uint32_t)port->rank;
-        for (int32_t i = 0; i < port->rank; i++) {
-            ret_value->tensor.shape[i] = 1;
-        }
-    }
-    return status;
-}
-
 static void request_done(struct fm_request *request)
 {
-    struct row *row = request->user;
-    struct fm_data_path *path = row->path;
+    struct flight *flight = request->user;
+    struct fm_data_path *path = flight->path;
     fm_mutex_lock(&path->mutex);
-    queue_push(&path->to_format, row);
+    queue_push(&path->to_format, flight);
     fm_condition_signal(&path->work);
     fm_mutex_unlock(&path->mutex);
 }
 
-static int row_fail(struct row *row, const char *stage, int status)
+static bool holds_rows(const struct shard_work *shard)
 {
-    row->failed_stage = stage;
-    if (row->error.status == 0) {
-        (void)fm_error_set(&row->error, status, "%s", fm_status_text(status));
+    return shard->files[0].row_count > 0;
+}
+
+/* What is counted for a block before it was read. */
+static uint64_t expected_bytes(const struct fm_data_path *path, const struct shard_work *shard)
+{
+    uint64_t limit = path->options.setup->job->file_bytes_max;
+    if (holds_rows(shard) || shard->files[shard->admitted].size == FM_LISTING_SIZE_UNKNOWN) {
+        return 0;
+    }
+    uint64_t size = shard->files[shard->admitted].size;
+    return size < limit ? size : limit;
+}
+
+/* The next block to read, when there is a free one and bytes_in_flight has room for it (one block
+ * always may). Its rows are reserved. The lock is held. */
+static struct flight *flight_admit(struct fm_data_path *path)
+{
+    struct shard_work *shard = path->shards;
+    while (shard != NULL && (shard->state != SHARD_RUNNING || shard->abandoned || shard->reading ||
+                             shard->admitted == shard->shard.row_count)) {
+        shard = shard->next;
+    }
+    if (shard == NULL || path->free_flights == NULL || path->failure.status != 0) {
+        return NULL;
+    }
+    uint64_t bytes = expected_bytes(path, shard);
+    uint64_t limit = path->options.setup->job->bytes_in_flight;
+    if (path->bytes_in_flight > 0 &&
+        (path->bytes_in_flight >= limit || bytes > limit - path->bytes_in_flight)) {
+        return NULL;
+    }
+    struct flight *flight = path->free_flights;
+    path->free_flights = flight->next;
+    uint64_t left = shard->shard.row_count - shard->admitted;
+    uint64_t most = holds_rows(shard) ? flight->block.rows_max : 1;
+    uint32_t rows = (uint32_t)(left < most ? left : most);
+    flight->next = NULL;
+    flight->following = NULL;
+    flight->shard = shard;
+    flight->block.first_row = shard->shard.first_row + shard->admitted;
+    flight->block.row_count = rows;
+    if (shard->last != NULL) {
+        shard->last->following = flight;
+    } else {
+        shard->first = flight;
+    }
+    shard->last = flight;
+    charge(path, flight, bytes);
+    path->rows_in_flight += rows;
+    shard->reading = holds_rows(shard);
+    shard->admitted += rows;
+    shard->in_work++;
+    return flight;
+}
+
+/* The reader of the file at hand, where the next rows begin. */
+static int file_open(const struct fm_data_path *path, struct shard_work *shard,
+                     struct fm_error *reterr)
+{
+    const struct fm_data_path_row *file = &shard->files[shard->file];
+    const struct fm_source_format *format = path->options.setup->source.format;
+    char name[2 * FM_LISTING_ID_MAX];
+    if (fm_path_join(name, sizeof(name), path->options.base, file->id) != 0) {
+        (void)snprintf(name, sizeof(name), "%s", file->id);
+    }
+    int status =
+        format->open(&path->options.setup->source, name, &file->point, &shard->reader, reterr);
+    if (status == 0) {
+        uint64_t at = file->first_row + shard->file_done;
+        status = format->skip(shard->reader, at - file->point.row, reterr);
     }
     return status;
 }
 
-/* Reads and submits. Not 0: the row has failed and was not submitted. */
-static int row_start(struct row *row)
+static void file_close(struct shard_work *shard)
 {
-    char *data = NULL;
-    size_t size = 0;
-    struct fm_value *input = &row->inputs[row->path->options.input];
-    row->start_ns = fm_os_now_ns();
-    row->attempts = 0;
-    row->error = (struct fm_error){0};
-    row->failed_stage = NULL;
-    if (row->shard->shard.condemned) {
-        int status = fm_error_set(&row->error, FM_EINTERNAL, "%s", row->shard->reason);
-        return row_fail(row, "process", status);
-    }
-    int status = row_read(row, &data, &size);
-    if (status == 0 && size == 0) {
-        status = fm_error_set(&row->error, FM_ECORRUPT, "the file is empty");
-    }
-    if (status != 0) {
-        fm_free(data);
-        return row_fail(row, "read", status);
-    }
-    row->error = (struct fm_error){0};
-    status = input_make(row, data, size, input);
-    fm_free(data);
-    if (status != 0) {
-        return row_fail(row, "read", status);
-    }
-    memset(row->timings, 0, row->path->pipeline->stage_count * sizeof(*row->timings));
-    row->request = (struct fm_request){.inputs = row->inputs,
-                                       .outputs = row->outputs,
-                                       .timings = row->timings,
-                                       .rows = 1,
-                                       .done = request_done,
-                                       .user = row};
-    status = fm_executor_submit(row->path->executor, &row->request);
-    if (status != 0) {
-        row->error = row->request.error;
-        fm_value_unref(input);
-        return row_fail(row, "input", status);
-    }
-    return 0;
-}
-
-static void letter_write(struct row *row)
-{
-    char path[2 * FM_LISTING_ID_MAX];
-    source_path(row, path, sizeof(path));
-    struct fm_dead_letter letter = {.id = row->id,
-                                    .source = path,
-                                    .row = row->shard->shard.first_row + row->index,
-                                    .stage = row->failed_stage,
-                                    .status = row->error.status,
-                                    .message = row->error.text,
-                                    .attempts = row->attempts};
-    fm_text_clear(&row->line);
-    row->good = false;
-    /* Without memory for even this the line stays empty, and the writer takes that as the path's
-     * failure. */
-    if (fm_row_format_letter(&letter, &row->line) != 0) {
-        fm_text_clear(&row->line);
+    if (shard->reader != NULL) {
+        shard->reader->format->close(shard->reader);
+        shard->reader = NULL;
     }
 }
 
-static void row_format(struct row *row)
+/* Fills a block with the rows that were reserved for it, or with as many as there are together. One
+ * at least: rows that cannot be had are bad ones. False: the block has its lines. */
+static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
+                      struct fm_block *block)
 {
-    const struct fm_data_path *path = row->path;
-    uint64_t stage_ns[FM_PIPELINE_STAGES_MAX];
-    int status = row->request.error.status;
+    const struct fm_data_path_row *file = &shard->files[shard->file];
+    struct fm_error error = {0};
+    uint64_t left = file->row_count - shard->file_done;
+    uint32_t rows = left < block->row_count ? (uint32_t)left : block->row_count;
+    uint64_t row = block->first_row;
+    uint64_t file_row = file->first_row + shard->file_done;
+    if (shard->shard.condemned) {
+        fm_block_condemn(block, file->id, row, file_row, shard->reason);
+        return false;
+    }
+    int status = shard->reader == NULL ? file_open(path, shard, &error) : 0;
+    status = status != 0
+                 ? status
+                 : fm_block_read(block, shard->reader, file->id, row, file_row, rows, &error);
+    if (status == 0 && block->row_count == 0) {
+        status = fm_error_set(&error, FM_ENOTFOUND,
+                              "the file has fewer rows than when the job was begun");
+    }
     if (status != 0) {
-        int stage = row->request.failed_stage;
-        row->error = row->request.error;
-        row->failed_stage = stage >= 0 ? path->stage_names[stage] : "pipeline";
-    } else {
-        for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-            stage_ns[i] = row->timings[i].run_ns;
+        file_close(shard);
+        fm_block_clear(block);
+        fm_block_fail(block, file->id, row, file_row, rows, &error);
+    }
+    shard->file_done += block->row_count;
+    if (shard->file_done == file->row_count) {
+        file_close(shard);
+        shard->file++;
+        shard->file_done = 0;
+    }
+    return status == 0;
+}
+
+/* Reads and submits. False: the block has its lines already. */
+static bool flight_start(struct fm_data_path *path, struct flight *flight)
+{
+    struct shard_work *shard = flight->shard;
+    struct fm_block *block = &flight->block;
+    if (!holds_rows(shard)) {
+        uint64_t row = block->first_row;
+        const char *id = shard->files[row - shard->shard.first_row].id;
+        if (shard->shard.condemned) {
+            fm_block_condemn(block, id, row, 0, shard->reason);
+            return false;
         }
-        status =
-            fm_row_format_result(&path->format, row->id, row->outputs, stage_ns,
-                                 row->request.done_ns - row->start_ns, &row->line, &row->error);
-        row->failed_stage = "write";
-        row->good = true;
+        return fm_block_start_file(block, id, row);
     }
-    for (uint32_t i = 0; i < path->pipeline->output_count; i++) {
-        fm_value_unref(&row->outputs[i]);
-    }
-    if (status != 0) {
-        letter_write(row);
-    }
-}
-
-/* The next row to read, when there is a free one and bytes_in_flight has room for it (one row
- * always may). The lock is held. */
-static struct row *row_admit(struct fm_data_path *path)
-{
-    struct shard_work *shard = path->shards;
-    while (shard != NULL && (shard->state != SHARD_RUNNING || shard->abandoned ||
-                             shard->admitted == shard->shard.row_count)) {
-        shard = shard->next;
-    }
-    if (shard == NULL || path->free_rows == NULL || path->failure.status != 0) {
-        return NULL;
-    }
-    const struct fm_data_path_row *source = &shard->rows[shard->admitted];
-    uint64_t limit = path->options.job->file_bytes_max;
-    uint64_t charge = source->size < limit                      ? source->size
-                      : source->size == FM_LISTING_SIZE_UNKNOWN ? 0
-                                                                : limit;
-    if (path->bytes_in_flight > 0 &&
-        path->bytes_in_flight + charge > path->options.job->bytes_in_flight) {
-        return NULL;
-    }
-    struct row *row = path->free_rows;
-    path->free_rows = row->next;
-    path->in_flight++;
-    path->bytes_in_flight += charge;
-    row->next = NULL;
-    row->shard = shard;
-    row->charged = charge;
-    row->index = shard->admitted;
-    row->id = source->id;
-    row->good = false;
-    shard->slots[shard->admitted % path->options.rows_in_flight] = row;
-    shard->admitted++;
-    shard->in_work++;
-    return row;
+    uint32_t reserved = block->row_count;
+    bool read = rows_read(path, shard, block);
+    fm_mutex_lock(&path->mutex);
+    shard->admitted -= reserved - block->row_count;
+    path->rows_in_flight -= reserved - block->row_count;
+    charge(path, flight, block->bytes);
+    shard->reading = false;
+    fm_condition_signal(&path->work);
+    fm_mutex_unlock(&path->mutex);
+    return read && fm_block_start_rows(block);
 }
 
 static void reader_thread(void *argument)
@@ -396,12 +377,12 @@ static void reader_thread(void *argument)
     struct fm_data_path *path = argument;
     fm_mutex_lock(&path->mutex);
     for (;;) {
-        struct row *row = queue_pop(&path->to_format);
-        bool formatting = row != NULL;
-        if (row == NULL) {
-            row = row_admit(path);
+        struct flight *flight = queue_pop(&path->to_format);
+        bool formatting = flight != NULL;
+        if (flight == NULL) {
+            flight = flight_admit(path);
         }
-        if (row == NULL) {
+        if (flight == NULL) {
             if (path->ending) {
                 break;
             }
@@ -414,14 +395,13 @@ static void reader_thread(void *argument)
         fm_mutex_unlock(&path->mutex);
         bool finished = formatting;
         if (formatting) {
-            row_format(row);
-        } else if (row_start(row) != 0) {
-            letter_write(row);
-            finished = true;
+            fm_block_finish(&flight->block);
+        } else {
+            finished = !flight_start(path, flight);
         }
         fm_mutex_lock(&path->mutex);
         if (finished) {
-            deliver(path, row);
+            deliver(path, flight);
         }
     }
     fm_mutex_unlock(&path->mutex);
@@ -429,47 +409,61 @@ static void reader_thread(void *argument)
 
 /* --- Writing: the writer thread --- */
 
-static struct row *next_line(const struct fm_data_path *path, const struct shard_work *shard)
+static struct flight *next_lines(const struct fm_data_path *path, const struct shard_work *shard)
 {
-    if (shard->written == shard->admitted || shard->abandoned || path->failure.status != 0) {
-        return NULL;
+    struct flight *first = shard->first;
+    return shard->abandoned || path->failure.status != 0 || first == NULL || !first->finished
+               ? NULL
+               : first;
+}
+
+static int block_write(struct fm_data_path *path, struct shard_work *shard,
+                       const struct fm_block *block, struct fm_error *reterr)
+{
+    const char *line = block->lines.data;
+    for (uint32_t i = 0; i < block->row_count; i++) {
+        if (block->line[i].size == 0) {
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for the line of row %" PRIu64,
+                                block->first_row + i);
+        }
+        int status = fm_attempt_append(&shard->attempt, block->line[i].good, line,
+                                       block->line[i].size, reterr);
+        status =
+            status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_ROW_WRITTEN, reterr);
+        if (status != 0) {
+            return status;
+        }
+        line += block->line[i].size;
     }
-    struct row *row = shard->slots[shard->written % path->options.rows_in_flight];
-    return row->finished ? row : NULL;
+    return 0;
 }
 
 /* Appends the lines that are ready, in order. Called and returns with the lock; works without. */
 static void write_lines(struct fm_data_path *path, struct shard_work *shard)
 {
-    struct row *rows[WRITE_ROWS_MAX];
-    struct row *row = NULL;
+    struct flight *flights[WRITE_BLOCKS_MAX];
+    struct flight *flight = NULL;
     size_t count = 0;
     struct fm_error error = {0};
     int status = 0;
-    while (count < WRITE_ROWS_MAX && (row = next_line(path, shard)) != NULL) {
-        rows[count++] = row;
-        shard->written++;
+    while (count < WRITE_BLOCKS_MAX && (flight = next_lines(path, shard)) != NULL) {
+        flights[count++] = flight;
+        shard->first = flight->following;
+        shard->last = shard->first == NULL ? NULL : shard->last;
+        shard->written += flight->block.row_count;
     }
     fm_mutex_unlock(&path->mutex);
-    if (!shard->files_open) {
-        status = fm_attempt_open(&shard->files, path->options.job->output, shard->shard.number,
-                                 shard->shard.epoch, &error);
-        shard->files_open = status == 0;
+    if (!shard->attempt_open) {
+        status = fm_attempt_open(&shard->attempt, path->options.setup->job->output,
+                                 shard->shard.number, shard->shard.epoch, &error);
+        shard->attempt_open = status == 0;
     }
     for (size_t i = 0; i < count && status == 0; i++) {
-        if (rows[i]->line.length == 0) {
-            status = fm_error_set(&error, FM_ENOMEM, "out of memory for the line of row %" PRIu64,
-                                  shard->shard.first_row + rows[i]->index);
-            break;
-        }
-        status = fm_attempt_append(&shard->files, rows[i]->good, rows[i]->line.data,
-                                   rows[i]->line.length, &error);
-        status =
-            status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_ROW_WRITTEN, &error);
+        status = block_write(path, shard, &flights[i]->block, &error);
     }
     fm_mutex_lock(&path->mutex);
     for (size_t i = 0; i < count; i++) {
-        row_free(path, rows[i]);
+        flight_free(path, flights[i]);
     }
     if (status != 0) {
         fail(path, &error);
@@ -484,7 +478,7 @@ static void sync_files(struct fm_data_path *path, struct shard_work *shard)
     shard->state = SHARD_SYNCING;
     fm_mutex_unlock(&path->mutex);
     int status = fm_fault_hit(path->options.fault, FM_FAULT_BEFORE_SYNC, &error);
-    status = status != 0 ? status : fm_attempt_sync(&shard->files, &record, &error);
+    status = status != 0 ? status : fm_attempt_sync(&shard->attempt, &record, &error);
     status =
         status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_BEFORE_COMMIT, &error);
     fm_mutex_lock(&path->mutex);
@@ -501,12 +495,12 @@ static void sync_files(struct fm_data_path *path, struct shard_work *shard)
 /* The last trace of a shard that nobody wants. Called and returns with the lock. */
 static void throw_away(struct fm_data_path *path, struct shard_work *shard)
 {
-    struct fm_attempt files = shard->files;
-    bool open = shard->files_open;
+    struct fm_attempt attempt = shard->attempt;
+    bool open = shard->attempt_open;
     shard_remove(path, shard);
     fm_mutex_unlock(&path->mutex);
     if (open) {
-        fm_attempt_abandon(&files);
+        fm_attempt_abandon(&attempt);
     }
     fm_mutex_lock(&path->mutex);
 }
@@ -519,7 +513,7 @@ static bool write_step(struct fm_data_path *path)
             throw_away(path, shard);
             return true;
         }
-        if (next_line(path, shard) != NULL) {
+        if (next_lines(path, shard) != NULL) {
             write_lines(path, shard);
             return true;
         }
@@ -550,40 +544,37 @@ static void writer_thread(void *argument)
 
 /* --- Orders --- */
 
-static int rows_take(struct shard_work *work,
-                     int (*get)(void *context, uint64_t index, struct fm_data_path_row *ret_row),
-                     void *context)
+static int files_take(struct shard_work *work,
+                      int (*get)(void *context, struct fm_data_path_row *ret_row), void *context)
 {
-    uint64_t count = work->shard.row_count;
-    work->rows = fm_arena_alloc(&work->arena, count * sizeof(*work->rows));
-    int status = work->rows == NULL ? FM_ENOMEM : 0;
-    for (uint64_t i = 0; i < count && status == 0; i++) {
-        status = get(context, i, &work->rows[i]);
+    uint64_t rows = 0;
+    work->files = fm_arena_alloc(&work->arena, work->shard.row_count * sizeof(*work->files));
+    int status = work->files == NULL ? FM_ENOMEM : 0;
+    for (size_t i = 0; rows < work->shard.row_count && status == 0; i++) {
+        struct fm_data_path_row *file = &work->files[i];
+        status = get(context, file);
         if (status == 0) {
-            work->rows[i].id = fm_arena_strdup(&work->arena, work->rows[i].id);
-            status = work->rows[i].id == NULL ? FM_ENOMEM : 0;
+            file->id = fm_arena_strdup(&work->arena, file->id);
+            status = file->id == NULL ? FM_ENOMEM : 0;
+            rows += file->row_count > 0 ? file->row_count : 1;
         }
     }
     return status;
 }
 
 int fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard, const char *reason,
-                     int (*get)(void *context, uint64_t index, struct fm_data_path_row *ret_row),
-                     void *context)
+                     int (*get)(void *context, struct fm_data_path_row *ret_row), void *context)
 {
     struct shard_work *work = fm_alloc_zero(1, sizeof(*work));
     if (work == NULL) {
         return FM_ENOMEM;
     }
     work->shard = *shard;
-    work->slots = fm_alloc_zero(path->options.rows_in_flight, sizeof(struct row *));
     (void)snprintf(work->reason, sizeof(work->reason), "%s", reason);
     fm_arena_init(&work->arena, 0);
-    int status = work->slots == NULL ? FM_ENOMEM : rows_take(work, get, context);
+    int status = files_take(work, get, context);
     if (status != 0) {
-        fm_arena_deinit(&work->arena);
-        fm_free(work->slots);
-        fm_free(work);
+        shard_free(work);
         return status;
     }
     fm_mutex_lock(&path->mutex);
@@ -633,12 +624,16 @@ void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
 /* The lock is held. */
 static void abandon(struct fm_data_path *path, struct shard_work *shard)
 {
+    struct flight *flight = shard->first;
     shard->abandoned = true;
-    for (uint64_t i = shard->written; i < shard->admitted; i++) {
-        struct row *row = shard->slots[i % path->options.rows_in_flight];
-        if (row->finished) {
-            row_free(path, row);
+    shard->first = NULL;
+    shard->last = NULL;
+    while (flight != NULL) {
+        struct flight *following = flight->following;
+        if (flight->finished) {
+            flight_free(path, flight);
         }
+        flight = following;
     }
     fm_condition_signal(&path->ready);
 }
@@ -710,7 +705,7 @@ static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
     }
     path->busy_at_ns = now_ns;
     if (total > 0) {
-        path->slowest_stage = path->stage_names[slowest];
+        path->slowest_stage = path->plan.stage_names[slowest];
         path->slowest_share = (double)most / (double)total;
     }
 }
@@ -719,7 +714,7 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
 {
     slowest_update(path, fm_os_now_ns());
     fm_mutex_lock(&path->mutex);
-    *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->in_flight,
+    *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
                                              .last_error = path->last_error};
@@ -728,54 +723,31 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
 
 /* --- Life --- */
 
-static int rows_create(struct fm_data_path *path, struct fm_error *reterr)
+static int flights_create(struct fm_data_path *path, struct fm_error *reterr)
 {
-    uint32_t input_count = 0;
-    uint32_t count = path->options.rows_in_flight;
-    (void)fm_servable_inputs(path->options.servable, &input_count);
-    path->rows = fm_alloc_zero(count, sizeof(*path->rows));
-    for (uint32_t i = 0; path->rows != NULL && i < count; i++) {
-        struct row *row = &path->rows[i];
-        row->path = path;
-        row->inputs = fm_alloc_zero(input_count, sizeof(*row->inputs));
-        row->outputs = fm_alloc_zero(path->pipeline->output_count, sizeof(*row->outputs));
-        row->timings = fm_alloc_zero(path->pipeline->stage_count, sizeof(*row->timings));
-        if (row->inputs == NULL || row->outputs == NULL || row->timings == NULL) {
-            return fm_error_set(reterr, FM_ENOMEM, "out of memory for %u rows in flight", count);
+    uint32_t rows_max = path->options.setup->block_rows;
+    uint32_t count = (path->options.rows_in_flight + rows_max - 1) / rows_max;
+    count = count < BLOCKS_MIN ? BLOCKS_MIN : count;
+    path->flights = fm_alloc_zero(count, sizeof(*path->flights));
+    int status = path->flights != NULL ? 0 : FM_ENOMEM;
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        struct flight *flight = &path->flights[i];
+        status = fm_block_init(&flight->block, &path->plan, rows_max, request_done, flight);
+        if (status == 0) {
+            path->flight_count++;
+            flight->path = path;
+            flight->next = path->free_flights;
+            path->free_flights = flight;
         }
-        row->next = path->free_rows;
-        path->free_rows = row;
     }
-    return path->rows != NULL
-               ? 0
-               : fm_error_set(reterr, FM_ENOMEM, "out of memory for %u rows in flight", count);
-}
-
-static int names_create(struct fm_data_path *path, struct fm_error *reterr)
-{
-    uint32_t count = path->pipeline->stage_count;
-    path->stage_names = fm_alloc_zero(count, sizeof(*path->stage_names));
-    path->busy_before = fm_alloc_zero(count, sizeof(*path->busy_before));
-    if (path->stage_names == NULL || path->busy_before == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct fm_stage_spec *spec = path->pipeline->stages[i].spec;
-        path->stage_names[i] = spec->items_have_rows ? spec->target : spec->name;
-    }
-    path->format.outputs = fm_servable_outputs(path->options.servable, &path->format.output_count);
-    path->format.strip_rows = path->pipeline->stages[0].spec->items_have_rows &&
-                              path->pipeline->stages[0].ports.batch_max > 0;
-    path->format.bytes = path->options.job->bytes;
-    path->format.timings = path->options.job->timings;
-    path->format.stage_names = path->stage_names;
-    path->format.stage_count = count;
-    return 0;
+    return status == 0 ? 0
+                       : fm_error_set(reterr, status, "out of memory for %u blocks of %u rows",
+                                      count, rows_max);
 }
 
 static int threads_start(struct fm_data_path *path, struct fm_error *reterr)
 {
-    uint32_t readers = path->options.job->read_threads;
+    uint32_t readers = path->options.setup->job->read_threads;
     path->threads = fm_alloc_zero(readers + 1, sizeof(*path->threads));
     if (path->threads == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for threads");
@@ -799,16 +771,19 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     path->options = *options;
-    path->executor = fm_servable_executor(options->servable);
-    path->pipeline = fm_servable_pipeline(options->servable);
+    path->executor = fm_servable_executor(options->setup->servable);
+    path->pipeline = fm_servable_pipeline(options->setup->servable);
     path->busy_at_ns = fm_os_now_ns();
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    int status = names_create(path, reterr);
-    status = status != 0 ? status : fm_row_format_check(&path->format, reterr);
-    status = status != 0 ? status : rows_create(path, reterr);
+    int status = fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
+    if (status == 0) {
+        path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
+        status = path->busy_before != NULL ? flights_create(path, reterr)
+                                           : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
     status = status != 0 ? status : threads_start(path, reterr);
     if (status != 0) {
         fm_data_path_close(path);
@@ -839,15 +814,12 @@ void fm_data_path_close(struct fm_data_path *path)
     for (uint32_t i = 0; i < path->thread_count; i++) {
         fm_thread_join(&path->threads[i]);
     }
-    for (uint32_t i = 0; path->rows != NULL && i < path->options.rows_in_flight; i++) {
-        fm_text_deinit(&path->rows[i].line);
-        fm_free(path->rows[i].inputs);
-        fm_free(path->rows[i].outputs);
-        fm_free(path->rows[i].timings);
+    for (uint32_t i = 0; i < path->flight_count; i++) {
+        fm_block_deinit(&path->flights[i].block);
     }
-    fm_free(path->rows);
+    fm_free(path->flights);
     fm_free(path->threads);
-    fm_free(path->stage_names);
+    fm_block_plan_deinit(&path->plan);
     fm_free(path->busy_before);
     fm_condition_deinit(&path->gone);
     fm_condition_deinit(&path->ready);

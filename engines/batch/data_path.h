@@ -7,27 +7,27 @@
  * (core/ledger), publishing them, the pipeline (host/runtime). Thread rule: every function from the
  * thread that opened it; `wake` comes from threads of its own.
  *
- * HOW IT WORKS. Reader threads take the next row of the first shard that has one, as long as rows
- * and bytes are free, read its file and submit it to the executor; when the executor is done with
- * it they turn it into its line. The writer thread appends lines in row order, and when the last
- * line of a shard is there it brings the attempt to the disk. A row's memory is used again once its
- * line is written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
- * size of the job. What a shard came to is collected with fm_data_path_poll.
+ * HOW IT WORKS. Rows go in blocks: one row where a file is a row, and a batch of them where files
+ * hold rows and the pipeline is one model. Reader threads take the next block of the first shard
+ * that has one, as long as blocks and bytes are free, read it and submit it to the executor; when
+ * the executor is done with it they turn it into its lines. Of a shard whose rows come out of files
+ * one thread reads at a time. The writer thread appends lines in row order, and when the last line
+ * of a shard is there it brings the attempt to the disk. A block's memory is used again once its
+ * lines are written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
+ * size of the job; a block counts with the bytes that were read for it, then with its lines. What a
+ * shard came to is collected with fm_data_path_poll.
  */
 #ifndef FM_ENGINES_BATCH_DATA_PATH_H
 #define FM_ENGINES_BATCH_DATA_PATH_H
 
 #include "core/ledger/master.h"
 #include "engines/batch/fault.h"
-#include "engines/batch/job_file.h"
-#include "host/runtime/servable.h"
+#include "engines/batch/job_setup.h"
 
 struct fm_data_path_options {
-    const struct fm_job *job; /* these four are borrowed while the path is open */
-    const char *base;         /* where relative ids start */
-    struct fm_servable *servable;
+    const struct fm_job_setup *setup; /* these three are borrowed while the path is open */
+    const char *base;                 /* where relative ids start */
     struct fm_fault *fault;
-    uint32_t input;          /* of the pipeline, that gets the file's bytes */
     uint32_t rows_in_flight; /* > 0 */
     /* There may be something to poll: called from any thread, and once after each poll that found
      * nothing. */
@@ -35,10 +35,13 @@ struct fm_data_path_options {
     void *context;
 };
 
-/* One row of a shard that is to be run. */
+/* A file that is a row to be run, or some rows of a file that holds many. */
 struct fm_data_path_row {
     const char *id;
-    uint64_t size; /* of the file, where it is known; else FM_LISTING_SIZE_UNKNOWN */
+    uint64_t size;                /* of the file, where it is known; else FM_LISTING_SIZE_UNKNOWN */
+    uint64_t row_count;           /* of the file's rows; 0: the file is one */
+    uint64_t first_row;           /* of those, in the file */
+    struct fm_record_point point; /* from which they are reached */
 };
 
 struct fm_data_path;
@@ -50,13 +53,15 @@ int FM_NODISCARD fm_data_path_open(const struct fm_data_path_options *options,
 void fm_data_path_close(struct fm_data_path *path);
 
 /*
- * Begins a shard, behind those that were begun before. get(context, i, &row) gives the row that is
- * i behind the shard's first; what it gives is copied. A condemned row is not read: it becomes a
- * dead letter for this reason. FM_ENOMEM, or what `get` says: nothing was begun.
+ * Begins a shard, behind those that were begun before. get(context, &row) gives its files, one
+ * after the other, until they have the shard's rows together; what it gives is copied. A condemned
+ * row is not read: it becomes a dead letter for this reason. FM_ENOMEM, or what `get` says: nothing
+ * was begun.
  */
-int FM_NODISCARD fm_data_path_run(
-    struct fm_data_path *path, const struct fm_shard *shard, const char *reason,
-    int (*get)(void *context, uint64_t index, struct fm_data_path_row *ret_row), void *context);
+int FM_NODISCARD fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard,
+                                  const char *reason,
+                                  int (*get)(void *context, struct fm_data_path_row *ret_row),
+                                  void *context);
 /* Leaves out the rows behind the first keep_rows, but none that has begun. Returns how many stay:
  * 0: none had begun, and the shard is gone. */
 uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows);

@@ -581,30 +581,47 @@ static void on_gone(void *context, struct fm_grpc_call *call)
 
 /* --- What the master decides --- */
 
+/* The files of a shard's rows. */
+static int rows_list(const struct host *host, const struct fm_shard *shard, struct fm_arena *arena,
+                     struct fm_batch_rows *ret_rows, struct fm_error *reterr)
+{
+    struct fm_batch_row *rows = fm_arena_alloc(arena, shard->row_count * sizeof(*rows));
+    uint64_t count = 0;
+    int status = rows != NULL ? 0 : FM_ENOMEM;
+    for (uint64_t done = 0; done < shard->row_count && status == 0; count++) {
+        struct fm_row_place place;
+        status = fm_row_source_get(host->options->source, shard->first_row + done,
+                                   shard->row_count - done, &place, reterr);
+        if (status != 0) {
+            return status;
+        }
+        char *id = fm_arena_strdup(arena, place.id);
+        status = id != NULL ? 0 : FM_ENOMEM;
+        rows[count] = (struct fm_batch_row){.id = fm_batch_view_of(id != NULL ? id : ""),
+                                            .size = place.size,
+                                            .row_count = place.row_count,
+                                            .first_row = place.first_row,
+                                            .point_row = place.point.row,
+                                            .point_offset = place.point.offset,
+                                            .point_line = place.point.line};
+        done += place.row_count > 0 ? place.row_count : 1;
+    }
+    *ret_rows = (struct fm_batch_rows){.items = rows, .count = count};
+    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for a shard");
+}
+
 static void grant(struct host *host, struct session *session, const struct fm_master_action *action)
 {
     struct fm_error error = {0};
-    uint64_t count = action->shard.row_count;
+    struct fm_batch_rows rows = {0};
     struct fm_arena arena;
     fm_arena_init(&arena, 0);
-    struct fm_batch_row *rows = fm_arena_alloc(&arena, count * sizeof(*rows));
-    int status = rows != NULL ? 0 : fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
-    for (uint64_t i = 0; i < count && status == 0; i++) {
-        const char *id = NULL;
-        status = fm_row_source_get(host->options->source, action->shard.first_row + i, &id,
-                                   &rows[i].size, &error);
-        char *copy = status == 0 ? fm_arena_strdup(&arena, id) : NULL;
-        if (status == 0 && copy == NULL) {
-            status = fm_error_set(&error, FM_ENOMEM, "out of memory for a shard");
-        }
-        rows[i].id = fm_batch_view_of(copy != NULL ? copy : "");
-    }
+    int status = rows_list(host, &action->shard, &arena, &rows, &error);
     if (status == 0) {
         const struct fm_batch_master_message message = {
             .kind = FM_BATCH_MASTER_GRANT,
-            .grant = {.shard = action->shard,
-                      .reason = fm_batch_view_of(action->reason),
-                      .rows = {.items = rows, .count = count}}};
+            .grant = {
+                .shard = action->shard, .reason = fm_batch_view_of(action->reason), .rows = rows}};
         say(session, &message);
     } else {
         fail(host, &error);

@@ -18,7 +18,7 @@
 #include "core/ledger/master.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
-#include "engines/batch/listing.h"
+#include "engines/batch/row_source.h"
 #include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX 256u /* children */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "core/util/text.h"
 #include "engines/batch/paths.h"
 #include "host/config/config.h"
 #include "host/os/file.h"
@@ -99,6 +100,213 @@ static int read_files(struct fm_job *job, const struct fm_config *node, struct f
     return 0;
 }
 
+/* --- Sources of records --- */
+
+static int no_memory(const struct fm_job *job, struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+}
+
+/* "pixel{0..783}": 784 names, with as many digits as the first number has. False: no such thing. */
+static bool range_parse(const char *text, const char **ret_open, const char **ret_close,
+                        uint64_t *ret_first, uint64_t *ret_last, int *ret_digits)
+{
+    const char *open = strchr(text, '{');
+    const char *close = open != NULL ? strchr(open, '}') : NULL;
+    const char *dots = open != NULL ? strstr(open, "..") : NULL;
+    char first[24];
+    char last[24];
+    if (close == NULL || dots == NULL || dots > close ||
+        (size_t)(dots - open - 1) >= sizeof(first) || (size_t)(close - dots - 2) >= sizeof(last)) {
+        return false;
+    }
+    (void)snprintf(first, sizeof(first), "%.*s", (int)(dots - open - 1), open + 1);
+    (void)snprintf(last, sizeof(last), "%.*s", (int)(close - dots - 2), dots + 2);
+    if (strspn(first, "0123456789") != strlen(first) ||
+        strspn(last, "0123456789") != strlen(last) || fm_parse_uint64(first, ret_first) != 0 ||
+        fm_parse_uint64(last, ret_last) != 0 || *ret_last < *ret_first ||
+        *ret_last - *ret_first >= FM_CSV_COLUMNS_MAX) {
+        return false;
+    }
+    *ret_open = open;
+    *ret_close = close;
+    *ret_digits = (int)strlen(first);
+    return true;
+}
+
+/* Appends a name, or those that a range stands for. */
+static int name_add(struct fm_job *job, const struct fm_config *node, const char **names,
+                    uint32_t *count, uint32_t names_max, struct fm_error *reterr)
+{
+    const char *open = NULL;
+    const char *close = NULL;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    int digits = 0;
+    int status = fm_config_expect(node, FM_CONFIG_SCALAR, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (node->text[0] == '\0') {
+        return fm_config_error(node, reterr, "an empty column name");
+    }
+    bool range = range_parse(node->text, &open, &close, &first, &last, &digits);
+    for (uint64_t i = first; i <= last; i++) {
+        char name[FM_ERROR_TEXT_SIZE];
+        int length = range ? snprintf(name, sizeof(name), "%.*s%0*llu%s", (int)(open - node->text),
+                                      node->text, digits, (unsigned long long)i, close + 1)
+                           : snprintf(name, sizeof(name), "%s", node->text);
+        if (length < 0 || (size_t)length >= sizeof(name) || *count == names_max) {
+            return fm_config_error(node, reterr, "the column names are too long or too many");
+        }
+        names[*count] = fm_arena_strdup(&job->arena, name);
+        if (names[(*count)++] == NULL) {
+            return no_memory(job, reterr);
+        }
+    }
+    return 0;
+}
+
+/* One name, or a list of them. */
+static int read_names(struct fm_job *job, const struct fm_config *node, const char ***ret_names,
+                      uint32_t *ret_count, struct fm_error *reterr)
+{
+    bool many = node->kind == FM_CONFIG_SEQUENCE;
+    size_t count = many ? node->count : 1;
+    const char **names = fm_alloc_zero(FM_CSV_COLUMNS_MAX, sizeof(*names));
+    uint32_t found = 0;
+    int status = names != NULL ? 0 : no_memory(job, reterr);
+    if (status == 0 && count == 0) {
+        status = fm_config_error(node, reterr, "an empty list of columns");
+    }
+    for (size_t i = 0; i < count && status == 0; i++) {
+        status = name_add(job, many ? &node->children[i] : node, names, &found, FM_CSV_COLUMNS_MAX,
+                          reterr);
+    }
+    if (status == 0) {
+        *ret_names = fm_arena_alloc(&job->arena, found * sizeof(*names));
+        status = *ret_names != NULL ? 0 : no_memory(job, reterr);
+    }
+    if (status == 0) {
+        memcpy(*ret_names, names, found * sizeof(*names));
+        *ret_count = found;
+    }
+    fm_free(names);
+    return status;
+}
+
+static int read_columns(struct fm_job *job, struct fm_config *columns, struct fm_error *reterr)
+{
+    int status = columns != NULL ? fm_config_expect(columns, FM_CONFIG_MAPPING, reterr) : 0;
+    if (status != 0 || columns == NULL) {
+        return status;
+    }
+    struct fm_job_column *read = fm_arena_alloc(&job->arena, (columns->count + 1) * sizeof(*read));
+    if (read == NULL) {
+        return no_memory(job, reterr);
+    }
+    for (size_t i = 0; i < columns->count && status == 0; i++) {
+        struct fm_config *names = fm_config_get(columns, columns->keys[i]);
+        read[i].input = fm_arena_strdup(&job->arena, columns->keys[i]);
+        status = read[i].input == NULL
+                     ? no_memory(job, reterr)
+                     : read_names(job, names, &read[i].names, &read[i].name_count, reterr);
+    }
+    job->columns = read;
+    job->column_count = (uint32_t)columns->count;
+    return status;
+}
+
+static int read_character(struct fm_config *mapping, const char *key, char *value,
+                          struct fm_error *reterr)
+{
+    const char *text = NULL;
+    int status = fm_config_string(mapping, key, &text, reterr);
+    if (status != 0 || text == NULL) {
+        return status;
+    }
+    if (strcmp(text, "\\t") == 0 || strcmp(text, "tab") == 0) {
+        *value = '\t';
+        return 0;
+    }
+    if (strcmp(text, "none") == 0) {
+        *value = '\0';
+        return 0;
+    }
+    if (strlen(text) != 1) {
+        return fm_config_error(fm_config_get(mapping, key), reterr,
+                               "'%s' is one character, tab, or none; not '%s'", key, text);
+    }
+    *value = text[0];
+    return 0;
+}
+
+/* What a file name says about its format, where the job does not. */
+static int format_of_files(struct fm_job *job, const struct fm_config *input,
+                           struct fm_error *reterr)
+{
+    const char *file = job->files != NULL ? job->files[0] : job->list;
+    job->format = fm_source_format_of(file);
+    return job->format != NULL
+               ? 0
+               : fm_config_error(input, reterr,
+                                 "'columns' are of files that hold rows, and the name '%.200s' "
+                                 "does not say in which format: add 'format'",
+                                 file);
+}
+
+static int read_format(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    const char *format = NULL;
+    struct fm_error unknown = {0};
+    struct fm_config *columns = fm_config_get(input, "columns");
+    int status = fm_config_string(input, "format", &format, reterr);
+    if (status == 0 && format != NULL && strcmp(format, "files") != 0 &&
+        fm_source_format_find(format, &job->format, &unknown) != 0) {
+        return fm_config_error(fm_config_get(input, "format"), reterr,
+                               "%s, and 'files': each file is a row", unknown.text);
+    }
+    if (status == 0 && format == NULL && columns != NULL) {
+        status = format_of_files(job, input, reterr);
+    }
+    status = status != 0 ? status : read_columns(job, columns, reterr);
+    if (status == 0 && job->format == NULL && columns != NULL) {
+        status = fm_config_error(columns, reterr, "'columns' mean nothing where a file is a row");
+    }
+    return status;
+}
+
+static int read_records(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    const char *id = NULL;
+    struct fm_error bad = {0};
+    int status = read_format(job, input, reterr);
+    if (status != 0 || job->format == NULL) {
+        return status;
+    }
+    if (job->tensor != NULL) {
+        return fm_config_error(fm_config_get(input, "tensor"), reterr,
+                               "'tensor' is for files that are a row each: say 'columns'");
+    }
+    bool tabs = strcmp(job->format->name, "tsv") == 0;
+    status = fm_config_string(input, "id", &id, reterr);
+    if (status == 0 && id != NULL && (job->id_column = fm_arena_strdup(&job->arena, id)) == NULL) {
+        status = no_memory(job, reterr);
+    }
+    if (strcmp(job->format->name, "csv") == 0 || tabs) {
+        job->csv =
+            (struct fm_csv_options){.delimiter = tabs ? '\t' : ',', .quote = tabs ? '\0' : '"'};
+        status =
+            status != 0 ? status : read_character(input, "delimiter", &job->csv.delimiter, reterr);
+        status = status != 0 ? status : read_character(input, "quote", &job->csv.quote, reterr);
+        status = status != 0 ? status : fm_config_bool(input, "header", &job->csv_header, reterr);
+        if (status == 0 && fm_csv_options_check(&job->csv, &bad) != 0) {
+            status = fm_config_error(input, reterr, "%s", bad.text);
+        }
+    }
+    return status;
+}
+
 static int read_input(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *input = NULL;
@@ -125,9 +333,23 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
     status = status != 0 ? status : fm_config_string(input, "tensor", &tensor, reterr);
     if (status == 0 && tensor != NULL &&
         (job->tensor = fm_arena_strdup(&job->arena, tensor)) == NULL) {
-        status = fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+        status = no_memory(job, reterr);
     }
+    status = status != 0 ? status : read_records(job, input, reterr);
     return status != 0 ? status : fm_config_finish(input, reterr);
+}
+
+static int read_passed(struct fm_job *job, struct fm_config *output, struct fm_error *reterr)
+{
+    struct fm_config *passed = fm_config_get(output, "passthrough");
+    if (passed == NULL) {
+        return 0;
+    }
+    if (job->format == NULL) {
+        return fm_config_error(passed, reterr,
+                               "'passthrough' is of columns, and each file is a row here");
+    }
+    return read_names(job, passed, &job->passed, &job->passed_count, reterr);
 }
 
 static int read_output(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
@@ -150,6 +372,7 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
     }
     status = status != 0 ? status : fm_config_enum(output, "bytes", bytes_names, &bytes, reterr);
     status = status != 0 ? status : fm_config_bool(output, "timings", &job->timings, reterr);
+    status = status != 0 ? status : read_passed(job, output, reterr);
     job->bytes = (enum fm_job_bytes)bytes;
     return status != 0 ? status : fm_config_finish(output, reterr);
 }
@@ -169,7 +392,12 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
     status = status != 0 || errors == NULL ? status : fm_config_finish(errors, reterr);
     status =
         status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
+    status = status != 0 ? status
+                         : fm_config_bytes(limits, "record_bytes", &job->record_bytes_max, reterr);
     status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
+    if (status == 0 && (job->record_bytes_max == 0 || job->record_bytes_max > UINT32_MAX - 16)) {
+        status = fm_config_error(limits, reterr, "'record_bytes' must be from 1 byte to 4 GiB");
+    }
     if (status == 0 && (job->file_bytes_max == 0 || job->file_bytes_max > UINT32_MAX - 16)) {
         status = fm_config_error(limits, reterr, "'file_bytes' must be from 1 byte to 4 GiB");
     }
@@ -212,6 +440,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : fm_config_require(root, "pipeline", &pipeline, reterr);
     status = status != 0 ? status : read_path(job, root, "pipeline", &job->pipeline, reterr);
     status = status != 0 ? status : read_input(job, root, reterr);
+    job->timings = job->format == NULL; /* they would be most of a small row's line */
     status = status != 0 ? status : read_output(job, root, reterr);
     status = status != 0 ? status : read_sizes(job, root, reterr);
     status = status != 0 ? status : read_limits(job, root, reterr);
@@ -231,13 +460,14 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
 {
     struct fm_config *root = NULL;
     struct fm_job job = {
-        .timings = true,
         .bytes_in_flight = 256u << 20,
         .read_threads = 2,
         .errors_max_rows = UINT64_MAX,
         .errors_max_ratio = 0.5,
         .errors_min_sample = 50,
         .file_bytes_max = 64u << 20,
+        .csv_header = true,
+        .record_bytes_max = 16u << 20,
     };
     int status = fm_config_load(path, &root, reterr);
     if (status != 0) {

@@ -1,18 +1,6 @@
 /*
  * The job file: YAML into the specification of a batch job. docs/batch.md describes every key.
  *
- *   name: ocr
- *   pipeline: pipeline.yaml          # or a model file, or a model's directory; relative to this
- * file, like every path here input: files: pages/scan-*.jpg        # a file, a directory
- * (recursive), a pattern (** for any directories), or a list of these list: pages.txt # instead of
- * files: one path a line (or NUL-separated); "-" is standard input base: pages                    #
- * ids are paths relative to it tensor: image                  # which input of the pipeline gets a
- * file's bytes; default: the only one that needs a value output: directory: out bytes: text # how
- * BYTES outputs are written: text (default) or base64 timings: true shard_rows: 64 # 0 (default):
- * chosen from the number of rows rows_in_flight: 16               # 0 (default): chosen from the
- * pipeline bytes_in_flight: 256MiB read_threads: 2 operator_threads: 0              # 0: one per
- * usable CPU errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50} limits: {file_bytes: 64MiB}
- *
  * Owns: this syntax. Does not own: looking at files. Thread rule: no shared state; read-only after
  * loading.
  */
@@ -24,6 +12,7 @@
 
 #include "core/util/memory.h"
 #include "fermata/status.h"
+#include "host/source/source.h"
 
 #define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
 /* The names of so many rows fit into one message to a worker, however long they are. */
@@ -31,6 +20,13 @@
 #define FM_JOB_READ_THREADS_MAX 64
 
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
+
+/* Which columns fill an input of the pipeline. */
+struct fm_job_column {
+    const char *input;
+    const char **names;
+    uint32_t name_count;
+};
 
 struct fm_job {
     struct fm_arena arena; /* of the strings */
@@ -41,7 +37,17 @@ struct fm_job {
     const char *list;     /* resolved path, or "-" */
     const char *base;     /* resolved path; NULL: chosen from files or list */
     const char *tensor;   /* NULL: the only one */
-    const char *output;   /* resolved path */
+    /* NULL: a file is a row. Else files hold rows, and these say what of them goes where. */
+    const struct fm_source_format *format;
+    const struct fm_job_column *columns; /* none: inputs and columns of the same names */
+    uint32_t column_count;
+    const char *id_column; /* NULL: ids are made of the file's and the row's number */
+    const char **passed;   /* columns that go to the results as they are */
+    uint32_t passed_count;
+    struct fm_csv_options csv;
+    bool csv_header;
+    uint64_t record_bytes_max;
+    const char *output; /* resolved path */
     enum fm_job_bytes bytes;
     bool timings;
     uint64_t shard_rows;

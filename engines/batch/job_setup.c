@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "core/util/hash.h"
 #include "core/util/text.h"
 #include "host/os/os.h"
 
 /* What a line looks like: raised when it changes, so that a job is not continued in another form.
  */
 #define LINE_FORMAT "1"
+/* Rows that are read and run together, whatever the model would take. */
+#define BLOCK_ROWS_MAX 1024u
 
 static int tensor_check(const struct fm_job *job, const struct fm_port *port,
                         struct fm_error *reterr)
@@ -25,7 +28,8 @@ static int tensor_check(const struct fm_job *job, const struct fm_port *port,
     if (port->dtype != FM_DTYPE_BYTES && port->dtype != FM_DTYPE_INVALID) {
         return fm_error_set(reterr, FM_ETYPE,
                             "%s: the input '%s' of '%s' is %s, but files come as BYTES: begin the "
-                            "pipeline with an operator that decodes them",
+                            "pipeline with an operator that decodes them, or, where files hold "
+                            "rows, say input.columns",
                             job->file, port->name, job->pipeline, fm_dtype_name(port->dtype));
     }
     return one ? 0
@@ -70,6 +74,155 @@ static int tensor_choose(struct fm_job_setup *setup, struct fm_error *reterr)
     return tensor_check(job, &ports[chosen], reterr);
 }
 
+/* --- Columns --- */
+
+static int column_refuse(const struct fm_job *job, const struct fm_port *port,
+                         struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_ETYPE,
+                        "%s: the input '%s' of '%s' takes any type or shape, so columns cannot be "
+                        "made to fit it",
+                        job->file, port->name, job->pipeline);
+}
+
+/* The row of a tensor that `count` columns of one element each are. */
+static int columns_join(const struct fm_job *job, const struct fm_port *port, uint32_t count,
+                        struct fm_column *column, struct fm_error *reterr)
+{
+    uint64_t elements = 1;
+    bool variable = false;
+    for (uint32_t i = 0; i < column->rank; i++) {
+        bool open = column->shape[i] < 0 && !variable;
+        variable = variable || column->shape[i] < 0;
+        elements *= open ? 1 : (uint64_t)(column->shape[i] > 0 ? column->shape[i] : 1);
+        column->shape[i] = open ? -1 : column->shape[i] < 0 ? 1 : column->shape[i];
+    }
+    bool fits = variable ? elements > 0 && count % elements == 0 : elements == count;
+    for (uint32_t i = 0; i < column->rank && fits; i++) {
+        column->shape[i] = column->shape[i] < 0 ? (int64_t)(count / elements) : column->shape[i];
+    }
+    char shape[128];
+    return fits ? 0
+                : fm_error_set(
+                      reterr, FM_EINVAL,
+                      "%s: input.columns: '%s' is given %u columns, but a row of it has "
+                      "%llu elements (%s)",
+                      job->file, port->name, count, (unsigned long long)elements,
+                      fm_shape_format(port->shape, (uint32_t)port->rank, shape, sizeof(shape)));
+}
+
+static int column_make(struct fm_job_setup *setup, const struct fm_port *port,
+                       const struct fm_job_column *wanted, struct fm_source_tensor *ret_tensor,
+                       struct fm_error *reterr)
+{
+    const struct fm_job *job = setup->job;
+    struct fm_column column = {.name = port->name, .dtype = port->dtype};
+    int32_t lead = setup->batched ? 1 : 0;
+    if (port->dtype == FM_DTYPE_INVALID || port->rank < lead) {
+        return column_refuse(job, port, reterr);
+    }
+    column.rank = (uint32_t)(port->rank - lead);
+    memcpy(column.shape, &port->shape[lead], column.rank * sizeof(column.shape[0]));
+    int status = wanted != NULL && wanted->name_count > 1
+                     ? columns_join(job, port, wanted->name_count, &column, reterr)
+                     : 0;
+    status = status != 0 ? status : fm_column_check(&column, reterr);
+    if (status != 0) {
+        return status;
+    }
+    const char **own = fm_arena_alloc(&setup->arena, sizeof(*own));
+    if (own == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    own[0] = port->name;
+    *ret_tensor = (struct fm_source_tensor){.column = column,
+                                            .names = wanted != NULL ? wanted->names : own,
+                                            .name_count = wanted != NULL ? wanted->name_count : 1};
+    return 0;
+}
+
+static const struct fm_job_column *column_of(const struct fm_job *job, const char *input)
+{
+    for (uint32_t i = 0; i < job->column_count; i++) {
+        if (strcmp(job->columns[i].input, input) == 0) {
+            return &job->columns[i];
+        }
+    }
+    return NULL;
+}
+
+/* Every key of input.columns must be an input. */
+static int columns_known(const struct fm_job *job, const struct fm_port *ports, uint32_t count,
+                         struct fm_error *reterr)
+{
+    const char *names[FM_PIPELINE_PORTS_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        names[i] = ports[i].name;
+    }
+    for (uint32_t i = 0; i < job->column_count; i++) {
+        uint32_t port = 0;
+        while (port < count && strcmp(names[port], job->columns[i].input) != 0) {
+            port++;
+        }
+        if (port == count) {
+            const char *near = fm_text_suggest(job->columns[i].input, names, count);
+            return fm_error_set(
+                reterr, FM_EINVAL, "%s: input.columns: '%s' has no input '%s'%s%s%s", job->file,
+                job->pipeline, job->columns[i].input, near != NULL ? "; did you mean '" : "",
+                near != NULL ? near : "", near != NULL ? "'" : "");
+        }
+    }
+    return 0;
+}
+
+/* What is wanted of the source: a tensor for each input that has columns, or must have a value. */
+static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
+{
+    const struct fm_job *job = setup->job;
+    uint32_t count = 0;
+    const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
+    struct fm_source_tensor *tensors =
+        fm_arena_alloc(&setup->arena, (count + 1) * sizeof(*tensors));
+    setup->inputs = fm_arena_alloc(&setup->arena, (count + 1) * sizeof(*setup->inputs));
+    if (tensors == NULL || setup->inputs == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    setup->source = (struct fm_source_spec){.format = job->format,
+                                            .tensors = tensors,
+                                            .id = job->id_column,
+                                            .passed = job->passed,
+                                            .passed_count = job->passed_count,
+                                            .csv = job->csv,
+                                            .csv_header = job->csv_header,
+                                            .record_bytes_max = job->record_bytes_max};
+    int status = columns_known(job, ports, count, reterr);
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        const struct fm_job_column *wanted = column_of(job, ports[i].name);
+        if (wanted == NULL && (ports[i].flags & FM_PORT_OPTIONAL) != 0) {
+            continue;
+        }
+        uint32_t tensor = setup->source.tensor_count;
+        status = column_make(setup, &ports[i], wanted, &tensors[tensor], reterr);
+        setup->inputs[tensor] = i;
+        setup->source.tensor_count += status == 0 ? 1 : 0;
+    }
+    return status;
+}
+
+/* As many rows as the model takes at once. */
+static uint32_t block_rows(const struct fm_job_setup *setup)
+{
+    const struct fm_pipeline_stage *stage = &fm_servable_pipeline(setup->servable)->stages[0];
+    uint32_t rows = stage->ports.batch_max;
+    if (!setup->batched || setup->job->format == NULL) {
+        return 1;
+    }
+    if (stage->spec->batch.max > 0 && stage->spec->batch.max < rows) {
+        rows = stage->spec->batch.max;
+    }
+    return rows < BLOCK_ROWS_MAX ? rows : BLOCK_ROWS_MAX;
+}
+
 int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
                       const struct fm_job_setup_options *options, struct fm_error *reterr)
 {
@@ -79,13 +232,21 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
                                                  .note = options->note,
                                                  .note_context = options->note_context};
     *setup = (struct fm_job_setup){.job = job};
+    fm_arena_init(&setup->arena, 0);
     int status = fm_servable_open_path(job->pipeline, &servable, &setup->servable, reterr);
-    return status != 0 ? status : tensor_choose(setup, reterr);
+    if (status != 0) {
+        return status;
+    }
+    const struct fm_pipeline_stage *first = &fm_servable_pipeline(setup->servable)->stages[0];
+    setup->batched = first->spec->items_have_rows && first->ports.batch_max > 0;
+    setup->block_rows = block_rows(setup);
+    return job->format != NULL ? columns_choose(setup, reterr) : tensor_choose(setup, reterr);
 }
 
 void fm_job_setup_close(struct fm_job_setup *setup)
 {
     fm_servable_close(setup->servable);
+    fm_arena_deinit(&setup->arena);
     setup->servable = NULL;
 }
 
@@ -112,23 +273,68 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
     return wanted < 512 ? wanted : 512;
 }
 
+static void format_describe(const struct fm_job *job, char *ret_text, size_t size)
+{
+    if (job->format == NULL) {
+        (void)snprintf(ret_text, size, "files");
+    } else if (job->csv.delimiter == '\0') {
+        (void)snprintf(ret_text, size, "%s", job->format->name);
+    } else {
+        (void)snprintf(ret_text, size, "%s, delimiter 0x%02x, quote 0x%02x%s", job->format->name,
+                       (unsigned char)job->csv.delimiter, (unsigned char)job->csv.quote,
+                       job->csv_header ? "" : ", no header");
+    }
+}
+
+/* "x=a,b; id=c; passthrough=d": as it stands, or its beginning and a sum of it where it is long. */
+static void columns_describe(const struct fm_job_setup *setup, char *ret_text, size_t size)
+{
+    const struct fm_source_spec *source = &setup->source;
+    struct fm_text text = {0};
+    for (uint32_t i = 0; i < source->tensor_count; i++) {
+        const struct fm_source_tensor *tensor = &source->tensors[i];
+        fm_text_append_format(&text, "%s%s=", i > 0 ? "; " : "", tensor->column.name);
+        for (uint32_t n = 0; n < tensor->name_count; n++) {
+            fm_text_append_format(&text, "%s%s", n > 0 ? "," : "", tensor->names[n]);
+        }
+    }
+    if (source->id != NULL) {
+        fm_text_append_format(&text, "; id=%s", source->id);
+    }
+    for (uint32_t i = 0; i < source->passed_count; i++) {
+        fm_text_append_format(&text, "%s%s", i > 0 ? "," : "; passthrough=", source->passed[i]);
+    }
+    if (text.length < size) {
+        (void)snprintf(ret_text, size, "%s", text.data != NULL ? text.data : "");
+    } else {
+        (void)snprintf(ret_text, size, "%.160s... (%zu characters, sum %016" PRIx64 ")", text.data,
+                       text.length, fm_hash_add(FM_HASH_START, text.data, text.length));
+    }
+    fm_text_deinit(&text);
+}
+
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts)
 {
-    static const char *const keys[FM_JOB_FACTS] = {"line format",    "pipeline and models",
-                                                   "input.tensor",   "output.bytes",
-                                                   "output.timings", "limits.file_bytes"};
+    static const char *const keys[FM_JOB_FACTS] = {
+        "line format",  "pipeline and models", "input.tensor",
+        "output.bytes", "output.timings",      "limits.file_bytes",
+        "input.format", "input.columns",       "limits.record_bytes"};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
+    bool records = job->format != NULL;
     char(*values)[FM_JOB_FACT_SIZE] = ret_facts->values;
     (void)snprintf(values[0], FM_JOB_FACT_SIZE, "%s", LINE_FORMAT);
     (void)snprintf(values[1], FM_JOB_FACT_SIZE, "%016" PRIx64,
                    fm_servable_fingerprint(setup->servable));
-    (void)snprintf(values[2], FM_JOB_FACT_SIZE, "%.200s", ports[setup->input].name);
+    (void)snprintf(values[2], FM_JOB_FACT_SIZE, "%.200s", records ? "" : ports[setup->input].name);
     (void)snprintf(values[3], FM_JOB_FACT_SIZE, "%s",
                    job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
     (void)snprintf(values[4], FM_JOB_FACT_SIZE, "%s", job->timings ? "true" : "false");
     (void)snprintf(values[5], FM_JOB_FACT_SIZE, "%" PRIu64, job->file_bytes_max);
+    format_describe(job, values[6], FM_JOB_FACT_SIZE);
+    columns_describe(setup, values[7], FM_JOB_FACT_SIZE);
+    (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }

@@ -1,6 +1,6 @@
 /*
- * What master and workers of a job must agree on: the pipeline, which of its inputs gets the files,
- * and the facts that make the job this job.
+ * What master and workers of a job must agree on: the pipeline, which of its inputs gets what, and
+ * the facts that make the job this job.
  *
  * Owns: opening the pipeline as a job needs it, the facts. Does not own: the job file, comparing
  * facts with a ledger's. Thread rule: one thread at a time.
@@ -19,6 +19,13 @@ struct fm_job_setup {
     const struct fm_job *job; /* borrowed */
     struct fm_servable *servable;
     uint32_t input; /* of the pipeline, that gets the file's bytes */
+    bool batched;   /* it is one model, and a request may hold many rows */
+    /* Of a source of records: what is wanted of it, and which input of the pipeline each tensor
+     * is. */
+    struct fm_source_spec source;
+    uint32_t *inputs;
+    uint32_t block_rows; /* rows that are read and run together, at most; 1: each by itself */
+    struct fm_arena arena;
 };
 
 struct fm_job_setup_options {
@@ -27,7 +34,7 @@ struct fm_job_setup_options {
     void *note_context;
 };
 
-/* Loads the pipeline and its models, and finds the input. What it says names the job file. */
+/* Loads the pipeline and its models, and finds the inputs. What it says names the job file. */
 int FM_NODISCARD fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
                                    const struct fm_job_setup_options *options,
                                    struct fm_error *reterr);
@@ -38,7 +45,7 @@ void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 6, FM_JOB_FACT_SIZE = 256 };
+enum { FM_JOB_FACTS = 9, FM_JOB_FACT_SIZE = 256 };
 
 /* Not to be moved: the items point into it. */
 struct fm_job_facts {

@@ -16,7 +16,7 @@
 #include "host/os/file.h"
 #include "host/os/tree.h"
 
-enum { WRITE_CHUNK = 1 << 16, READ_CHUNK = 1 << 16, EXAMPLES_MAX = 3 };
+enum { WRITE_CHUNK = 1 << 16 };
 #define LIST_BYTES_MAX ((size_t)1 << 30)
 
 /* --- Collecting --- */
@@ -407,7 +407,26 @@ void fm_listing_deinit(struct fm_listing *listing)
 
 /* --- Recording --- */
 
-int fm_listing_write(const struct fm_listing *listing, const size_t *order, size_t count,
+static void entry_write(struct fm_text *text, const struct fm_listing_entry *entry, bool rows)
+{
+    if (entry->size == FM_LISTING_SIZE_UNKNOWN) {
+        fm_text_append_string(text, "? ");
+    } else {
+        fm_text_append_format(text, "%llu ", (unsigned long long)entry->size);
+    }
+    if (rows) {
+        fm_text_append_format(text, "%llu %llu ", (unsigned long long)entry->first_row,
+                              (unsigned long long)entry->row_count);
+    }
+    if (rows && entry->rows_total == FM_LISTING_ROWS_UNKNOWN) {
+        fm_text_append_string(text, "? ");
+    } else if (rows) {
+        fm_text_append_format(text, "%llu ", (unsigned long long)entry->rows_total);
+    }
+    fm_text_append(text, entry->id, strlen(entry->id) + 1);
+}
+
+int fm_listing_write(const struct fm_listing *listing, const size_t *order, size_t count, bool rows,
                      const char *path, uint64_t *ret_checksum, struct fm_error *reterr)
 {
     struct fm_file_writer writer = {0};
@@ -422,13 +441,7 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
     status = fm_file_writer_open(&writer, temporary, reterr);
     for (size_t i = 0; i <= count && status == 0; i++) {
         if (i < count) {
-            const struct fm_listing_entry *entry = &listing->entries[order != NULL ? order[i] : i];
-            if (entry->size == FM_LISTING_SIZE_UNKNOWN) {
-                fm_text_append_string(&text, "? ");
-            } else {
-                fm_text_append_format(&text, "%llu ", (unsigned long long)entry->size);
-            }
-            fm_text_append(&text, entry->id, strlen(entry->id) + 1);
+            entry_write(&text, &listing->entries[order != NULL ? order[i] : i], rows);
         }
         if (text.failed) {
             status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
@@ -453,256 +466,4 @@ int fm_listing_write(const struct fm_listing *listing, const size_t *order, size
     return fm_path_directory(temporary, sizeof(temporary), path) != 0
                ? fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path)
                : fm_file_sync_directory(temporary, reterr);
-}
-
-/* --- Reading what was recorded --- */
-
-struct fm_row_segment {
-    struct fm_file_reader reader;
-    uint64_t first_row;
-    uint64_t row_count;
-    uint64_t *offsets; /* of every FM_LISTING_STRIDE-th row */
-};
-
-static int segment_corrupt(const struct fm_row_segment *segment, struct fm_error *reterr)
-{
-    return fm_error_set(
-        reterr, FM_ECORRUPT,
-        "the recorded list of inputs '%s' is damaged, or the ledger beside it is another job's: "
-        "put both back, or --restart begins the job anew",
-        segment->reader.path);
-}
-
-/* One pass over the file: counts rows, notes offsets, checks the sum. */
-static int segment_scan(struct fm_row_segment *segment, uint64_t checksum, struct fm_error *reterr)
-{
-    char *chunk = fm_alloc(READ_CHUNK);
-    uint64_t sum = FM_HASH_START;
-    uint64_t offset = 0;
-    uint64_t rows = 0;
-    int status =
-        chunk != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-    segment->offsets = fm_alloc(
-        (size_t)((segment->row_count / FM_LISTING_STRIDE + 1) * sizeof(*segment->offsets)));
-    if (segment->offsets == NULL) {
-        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-    } else {
-        segment->offsets[0] = 0;
-    }
-    while (status == 0) {
-        size_t size = 0;
-        status = fm_file_reader_read_at(&segment->reader, offset, chunk, READ_CHUNK, &size, reterr);
-        if (status != 0 || size == 0) {
-            break;
-        }
-        sum = fm_hash_add(sum, chunk, size);
-        for (size_t i = 0; i < size; i++) {
-            if (chunk[i] == '\0' && ++rows % FM_LISTING_STRIDE == 0 && rows <= segment->row_count) {
-                segment->offsets[rows / FM_LISTING_STRIDE] = offset + i + 1;
-            }
-        }
-        offset += size;
-    }
-    fm_free(chunk);
-    if (status == 0 && (rows != segment->row_count || sum != checksum)) {
-        status = segment_corrupt(segment, reterr);
-    }
-    return status;
-}
-
-int fm_row_source_add(struct fm_row_source *source, const char *path, uint64_t first_row,
-                      uint64_t row_count, uint64_t checksum, struct fm_error *reterr)
-{
-    if (source->buffer == NULL) {
-        source->buffer_size = READ_CHUNK;
-        source->buffer = fm_alloc(source->buffer_size);
-        source->cursor_row = UINT64_MAX;
-    }
-    if (source->segment_count == source->segment_capacity) {
-        size_t capacity = source->segment_capacity == 0 ? 4 : source->segment_capacity * 2;
-        struct fm_row_segment *grown = fm_realloc(source->segments, capacity * sizeof(*grown));
-        if (grown == NULL) {
-            return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-        }
-        source->segments = grown;
-        source->segment_capacity = capacity;
-    }
-    if (source->buffer == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-    }
-    struct fm_row_segment *segment = &source->segments[source->segment_count];
-    memset(segment, 0, sizeof(*segment));
-    segment->first_row = first_row;
-    segment->row_count = row_count;
-    int status = fm_file_reader_open(&segment->reader, path, reterr);
-    status = status != 0 ? status : segment_scan(segment, checksum, reterr);
-    if (status != 0) {
-        fm_file_reader_close(&segment->reader);
-        fm_free(segment->offsets);
-        return status;
-    }
-    source->segment_count++;
-    return 0;
-}
-
-/* Makes sure that a whole record stands at the buffer's position. */
-static int buffer_fill(struct fm_row_source *source, struct fm_error *reterr)
-{
-    const struct fm_row_segment *segment = &source->segments[source->cursor_segment];
-    if (source->buffer_position < source->buffer_used &&
-        memchr(source->buffer + source->buffer_position, '\0',
-               source->buffer_used - source->buffer_position) != NULL) {
-        return 0;
-    }
-    source->buffer_offset += source->buffer_position;
-    source->buffer_position = 0;
-    int status = fm_file_reader_read_at(&segment->reader, source->buffer_offset, source->buffer,
-                                        source->buffer_size, &source->buffer_used, reterr);
-    if (status == 0 && memchr(source->buffer, '\0', source->buffer_used) == NULL) {
-        status = segment_corrupt(segment, reterr);
-    }
-    return status;
-}
-
-static void seek(struct fm_row_source *source, uint64_t row)
-{
-    size_t index = 0;
-    while (row >= source->segments[index].first_row + source->segments[index].row_count) {
-        index++;
-        FM_ASSERT(index < source->segment_count);
-    }
-    const struct fm_row_segment *segment = &source->segments[index];
-    uint64_t stride = (row - segment->first_row) / FM_LISTING_STRIDE;
-    source->cursor_segment = index;
-    source->cursor_row = segment->first_row + stride * FM_LISTING_STRIDE;
-    source->buffer_offset = segment->offsets[stride];
-    source->buffer_position = 0;
-    source->buffer_used = 0;
-}
-
-int fm_row_source_get(struct fm_row_source *source, uint64_t row, const char **ret_id,
-                      uint64_t *ret_size, struct fm_error *reterr)
-{
-    const struct fm_row_segment *segment =
-        source->cursor_row == UINT64_MAX ? NULL : &source->segments[source->cursor_segment];
-    if (segment == NULL || row < source->cursor_row ||
-        row - source->cursor_row > 2 * FM_LISTING_STRIDE ||
-        row >= segment->first_row + segment->row_count) {
-        seek(source, row);
-    }
-    for (;;) {
-        int status = buffer_fill(source, reterr);
-        if (status != 0) {
-            source->cursor_row = UINT64_MAX;
-            return status;
-        }
-        char *record = source->buffer + source->buffer_position;
-        source->buffer_position += strlen(record) + 1;
-        if (source->cursor_row++ < row) {
-            continue;
-        }
-        char *space = strchr(record, ' ');
-        if (space == NULL) {
-            return segment_corrupt(&source->segments[source->cursor_segment], reterr);
-        }
-        *space = '\0';
-        if (fm_parse_uint64(record, ret_size) != 0) {
-            *ret_size = FM_LISTING_SIZE_UNKNOWN;
-        }
-        *ret_id = space + 1;
-        return 0;
-    }
-}
-
-void fm_row_source_deinit(struct fm_row_source *source)
-{
-    for (size_t i = 0; i < source->segment_count; i++) {
-        fm_file_reader_close(&source->segments[i].reader);
-        fm_free(source->segments[i].offsets);
-    }
-    fm_free(source->segments);
-    fm_free(source->buffer);
-    *source = (struct fm_row_source){0};
-}
-
-/* --- Comparing --- */
-
-/* Collects the first few examples of one kind of difference. */
-static void example_add(struct fm_text *text, uint64_t *count, const char *id, uint64_t before,
-                        uint64_t now)
-{
-    if ((*count)++ >= EXAMPLES_MAX) {
-        return;
-    }
-    fm_text_append_format(text, "%s'%.120s'", *count > 1 ? ", " : "", id);
-    if (before != now) {
-        fm_text_append_format(text, " (%llu bytes, now %llu)", (unsigned long long)before,
-                              (unsigned long long)now);
-    }
-}
-
-static int difference_error(uint64_t missing, const struct fm_text *missing_names, uint64_t changed,
-                            const struct fm_text *changed_names, struct fm_error *reterr)
-{
-    const struct fm_text *names = missing > 0 ? missing_names : changed_names;
-    return fm_error_set(reterr, FM_EINVAL,
-                        "the inputs are not those the job was begun with: %llu missing, %llu of "
-                        "another size, for example %s; put them back, or --restart",
-                        (unsigned long long)missing, (unsigned long long)changed,
-                        names->data != NULL ? names->data : "?");
-}
-
-int fm_listing_compare(const struct fm_listing *listing, struct fm_row_source *recorded,
-                       uint64_t recorded_count, size_t **ret_added, size_t *ret_added_count,
-                       struct fm_error *reterr)
-{
-    struct fm_text missing_names = {0};
-    struct fm_text changed_names = {0};
-    uint64_t missing = 0;
-    uint64_t changed = 0;
-    size_t added = 0;
-    int status = 0;
-    bool *seen = fm_alloc_zero(listing->count + 1, sizeof(*seen));
-    size_t *order = fm_alloc((listing->count + 1) * sizeof(*order));
-    if (seen == NULL || order == NULL) {
-        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
-    }
-    for (uint64_t row = 0; row < recorded_count && status == 0; row++) {
-        struct fm_listing_entry key = {0};
-        status = fm_row_source_get(recorded, row, &key.id, &key.size, reterr);
-        if (status != 0) {
-            break;
-        }
-        const struct fm_listing_entry *found =
-            listing->count == 0
-                ? NULL
-                : bsearch(&key, listing->entries, listing->count, sizeof(key), compare_entries);
-        if (found == NULL) {
-            example_add(&missing_names, &missing, key.id, 0, 0);
-            continue;
-        }
-        seen[found - listing->entries] = true;
-        if (found->size != key.size && found->size != FM_LISTING_SIZE_UNKNOWN &&
-            key.size != FM_LISTING_SIZE_UNKNOWN) {
-            example_add(&changed_names, &changed, key.id, key.size, found->size);
-        }
-    }
-    for (size_t i = 0; i < listing->count && status == 0; i++) {
-        if (!seen[i]) {
-            order[added++] = i;
-        }
-    }
-    if (status == 0 && missing + changed > 0) {
-        status = difference_error(missing, &missing_names, changed, &changed_names, reterr);
-    }
-    fm_text_deinit(&missing_names);
-    fm_text_deinit(&changed_names);
-    fm_free(seen);
-    if (status != 0) {
-        fm_free(order);
-        return status;
-    }
-    *ret_added = order;
-    *ret_added_count = added;
-    return 0;
 }

@@ -5,7 +5,8 @@
  *   errors/part-00003.jsonl     its dead letters, when there are any
  *   _manifest.json, _SUCCESS    the end, in this order
  *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
- *   .fermata/                   ledger.db, lock, inputs-0, inputs-1, ... (one for each segment)
+ *   .fermata/                   ledger.db, lock, inputs-0, inputs-1, ... (one for each segment),
+ *                               rows-0, ... (likewise, where files hold rows)
  *
  * Owns: names, attempt files, the commit order, reconciling what a killed process left, the
  * manifest, discarding a job. Does not own: what is in the rows, the ledger's decisions. Thread

@@ -58,15 +58,15 @@ static bool is_utf8(const char *text, size_t length)
 
 /* A file name that is not UTF-8 also comes in base64, so that it can be told from others and found
  * again. */
-static int id_write(struct fm_json_writer *json, const char *id)
+static int id_write(struct fm_json_writer *json, const struct fm_row_id *id)
 {
     fm_json_key(json, "id");
-    fm_json_string(json, id);
-    if (is_utf8(id, strlen(id))) {
+    fm_json_string_n(json, id->data, id->size);
+    if (is_utf8(id->data, id->size)) {
         return 0;
     }
     fm_json_key(json, "id_base64");
-    return base64_write(json, id, strlen(id));
+    return base64_write(json, id->data, id->size);
 }
 
 /* --- Tensors --- */
@@ -237,18 +237,51 @@ static int output_write(const struct fm_row_format *format, struct fm_json_write
 
 /* --- Lines --- */
 
-int fm_row_format_check(const struct fm_row_format *format, struct fm_error *reterr)
+static bool is_key(const char *name)
 {
     static const char *const keys[] = {"id", "id_base64", "timings"};
+    size_t k = 0;
+    while (k < sizeof(keys) / sizeof(keys[0]) && strcmp(name, keys[k]) != 0) {
+        k++;
+    }
+    return k < sizeof(keys) / sizeof(keys[0]);
+}
+
+static int passed_check(const struct fm_row_format *format, const char *name,
+                        struct fm_error *reterr)
+{
+    if (is_key(name)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "output.passthrough: the column '%s' has the name of a key that every "
+                            "line has",
+                            name);
+    }
+    for (uint32_t i = 0; i < format->output_count; i++) {
+        if (strcmp(format->outputs[i].name, name) == 0) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "output.passthrough: the column '%s' has the name of an output of "
+                                "the pipeline",
+                                name);
+        }
+    }
+    return 0;
+}
+
+int fm_row_format_check(const struct fm_row_format *format, struct fm_error *reterr)
+{
+    for (uint32_t i = 0; i < format->passed_count; i++) {
+        int status = passed_check(format, format->passed[i], reterr);
+        if (status != 0) {
+            return status;
+        }
+    }
     for (uint32_t i = 0; i < format->output_count; i++) {
         const struct fm_port *port = &format->outputs[i];
-        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
-            if (strcmp(port->name, keys[k]) == 0) {
-                return fm_error_set(reterr, FM_EINVAL,
-                                    "the pipeline's output '%s' has the name of a key that every "
-                                    "line has: rename it",
-                                    port->name);
-            }
+        if (is_key(port->name)) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "the pipeline's output '%s' has the name of a key that every "
+                                "line has: rename it",
+                                port->name);
         }
         if (port->dtype != FM_DTYPE_INVALID && !type_has_form(port->dtype)) {
             return fm_error_set(reterr, FM_EUNSUPPORTED,
@@ -266,20 +299,31 @@ static double milliseconds(uint64_t ns)
     return round((double)ns / 1000) / 1000;
 }
 
-int fm_row_format_result(const struct fm_row_format *format, const char *id,
-                         const struct fm_value *outputs, const uint64_t *stage_ns,
-                         uint64_t total_ns, struct fm_text *text, struct fm_error *reterr)
+static void passed_write(const struct fm_row_format *format, struct fm_json_writer *json,
+                         const char *passed)
+{
+    for (uint32_t i = 0; passed != NULL && i < format->passed_count; i++) {
+        size_t size = strlen(passed);
+        fm_json_key(json, format->passed[i]);
+        fm_json_raw(json, passed, size);
+        passed += size + 1;
+    }
+}
+
+static int result_write(const struct fm_row_format *format, const struct fm_result *result,
+                        struct fm_text *text, struct fm_error *reterr)
 {
     struct fm_json_writer json;
     fm_json_writer_init(&json, text);
     fm_json_object_begin(&json);
-    int status = id_write(&json, id);
+    int status = id_write(&json, &result->id);
     if (status != 0) {
         return fm_error_set(reterr, status, "out of memory for the row's line");
     }
+    passed_write(format, &json, result->passed);
     for (uint32_t i = 0; i < format->output_count; i++) {
         fm_json_key(&json, format->outputs[i].name);
-        status = output_write(format, &json, &format->outputs[i], &outputs[i].tensor);
+        status = output_write(format, &json, &format->outputs[i], &result->outputs[i]);
         if (status != 0) {
             return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s",
                                 format->outputs[i].name, fm_status_text(status));
@@ -290,10 +334,10 @@ int fm_row_format_result(const struct fm_row_format *format, const char *id,
         fm_json_object_begin(&json);
         for (uint32_t i = 0; i < format->stage_count; i++) {
             fm_json_key(&json, format->stage_names[i]);
-            fm_json_number(&json, milliseconds(stage_ns[i]));
+            fm_json_number(&json, milliseconds(result->stage_ns[i]));
         }
         fm_json_key(&json, "total_ms");
-        fm_json_number(&json, milliseconds(total_ns));
+        fm_json_number(&json, milliseconds(result->total_ns));
         fm_json_object_end(&json);
     }
     fm_json_object_end(&json);
@@ -301,18 +345,42 @@ int fm_row_format_result(const struct fm_row_format *format, const char *id,
     return text->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the row's line") : 0;
 }
 
+/* As if nothing had been appended since. */
+static void take_back(struct fm_text *text, size_t length)
+{
+    text->length = length;
+    text->failed = false;
+}
+
+int fm_row_format_result(const struct fm_row_format *format, const struct fm_result *result,
+                         struct fm_text *text, struct fm_error *reterr)
+{
+    size_t before = text->length;
+    int status = result_write(format, result, text, reterr);
+    if (status != 0) {
+        take_back(text, before);
+    }
+    return status;
+}
+
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
 {
     struct fm_json_writer json;
+    size_t before = text->length;
     fm_json_writer_init(&json, text);
     fm_json_object_begin(&json);
-    if (id_write(&json, letter->id) != 0) {
+    if (id_write(&json, &letter->id) != 0) {
+        take_back(text, before);
         return FM_ENOMEM;
     }
     fm_json_key(&json, "row");
     fm_json_uint(&json, letter->row);
     fm_json_key(&json, "source");
     fm_json_string(&json, letter->source);
+    if (letter->line > 0) {
+        fm_json_key(&json, "line");
+        fm_json_uint(&json, letter->line);
+    }
     fm_json_key(&json, "stage");
     fm_json_string(&json, letter->stage);
     fm_json_key(&json, "code");
@@ -323,5 +391,9 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_uint(&json, letter->attempts);
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
-    return text->failed ? FM_ENOMEM : 0;
+    if (text->failed) {
+        take_back(text, before);
+        return FM_ENOMEM;
+    }
+    return 0;
 }

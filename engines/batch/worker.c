@@ -163,16 +163,20 @@ static void holdings_write(const struct worker *worker, struct fm_batch_holdings
 
 /* --- The holder --- */
 
-static int row_get(void *context, uint64_t index, struct fm_data_path_row *ret_row)
+static int row_get(void *context, struct fm_data_path_row *ret_row)
 {
     struct fm_batch_rows *rows = context;
     static _Thread_local char id[FM_BATCH_ID_BYTES_MAX + 1];
     struct fm_batch_row row;
-    (void)index; /* they come in order */
     bool more = fm_batch_rows_next(rows, &row);
     FM_ASSERT(more);
     (void)snprintf(id, sizeof(id), "%.*s", (int)row.id.size, row.id.data);
-    *ret_row = (struct fm_data_path_row){.id = id, .size = row.size};
+    *ret_row = (struct fm_data_path_row){
+        .id = id,
+        .size = row.size,
+        .row_count = row.row_count,
+        .first_row = row.first_row,
+        .point = {.row = row.point_row, .offset = row.point_offset, .line = row.point_line}};
     return 0;
 }
 
@@ -429,11 +433,9 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     if (status != 0) {
         return status;
     }
-    const struct fm_data_path_options path = {.job = &worker->job,
+    const struct fm_data_path_options path = {.setup = &worker->setup,
                                               .base = worker->base,
-                                              .servable = worker->setup.servable,
                                               .fault = worker->options->fault,
-                                              .input = worker->setup.input,
                                               .rows_in_flight =
                                                   fm_job_setup_rows_in_flight(&worker->setup),
                                               .wake = on_wake,

@@ -532,12 +532,12 @@ static int scan(struct fm_record_scan *scan, const char *path, struct fm_error *
         status = fm_file_reader_read_at(&file, offset, buffer, SCAN_BYTES, &got, reterr);
         if (status == 0) {
             status = fm_record_scan_feed(scan, buffer, got, reterr);
-            status = status != 0 ? fm_error_prefix(reterr, status, "%s", path) : 0;
+            status = status < 0 ? fm_error_prefix(reterr, status, "%s", path) : status;
         }
     }
     if (status == 0) {
         status = fm_record_scan_finish(scan, reterr);
-        status = status != 0 ? fm_error_prefix(reterr, status, "%s", path) : 0;
+        status = status < 0 ? fm_error_prefix(reterr, status, "%s", path) : status;
     }
     fm_file_reader_close(&file);
     fm_free(buffer);

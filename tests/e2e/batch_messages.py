@@ -111,14 +111,20 @@ def random_worker(rng):
 def random_row(rng):
     row = {"id": rng.choice([b"pages/1.jpg", b"\xFF\x00", b"i" * 130])}
     size = rng.choice([None, 0, 1, UINT64_MAX - 1])
-    return row if size is None else {**row, "size": size}
+    row = row if size is None else {**row, "size": size}
+    if rng.random() < 0.5:
+        return row
+    first = rng.choice(NUMBERS[:3])
+    return {**row, "row_count": rng.choice([1, 2, 40]), "first_row": first, "point_row": rng.randrange(first + 1),
+            "point_offset": rng.choice(NUMBERS), "point_line": rng.choice(NUMBERS)}
 
 
 def random_grant(rng):
-    count = rng.choice([1, 1, 2, 40])
+    rows = [random_row(rng) for _ in range(rng.choice([1, 1, 2, 40]))]
+    count = sum(row.get("row_count", 1) for row in rows)
     shard = {"number": rng.choice(NUMBERS), "first_row": rng.choice(NUMBERS[:-1]), "row_count": count, "epoch": rng.choice(NUMBERS[1:])}
     mood = rng.choice([None, "suspect", "condemned" if count == 1 else "suspect"])
-    return {"shard": {**shard, mood: True} if mood else shard, "reason": rng.choice(TEXTS), "rows": [random_row(rng) for _ in range(count)]}
+    return {"shard": {**shard, mood: True} if mood else shard, "reason": rng.choice(TEXTS), "rows": rows}
 
 
 def random_master(rng):

@@ -30,7 +30,9 @@ static void check_rows(const struct place *place, const struct fm_batch_grant *g
     while (fm_batch_rows_next(&rows, &row)) {
         check_view(place, row.id);
         FUZZ_CHECK(row.id.size > 0 && !fm_fuzz_canary);
-        count++;
+        FUZZ_CHECK(row.point_row <= row.first_row);
+        FUZZ_CHECK(row.first_row + row.row_count >= row.first_row);
+        count += row.row_count > 0 ? row.row_count : 1;
     }
     FUZZ_CHECK(count == grant->shard.row_count && grant->shard.epoch > 0);
     FUZZ_CHECK(!grant->shard.condemned || count == 1);

@@ -87,11 +87,20 @@ static struct fm_batch_worker_message worker_sample(enum fm_batch_worker_kind ki
     return message;
 }
 
+enum { SOME_ROWS_OF_ONE = 200 };
+
 static const struct fm_batch_fact some_facts[] = {
     {{"model", 5}, {"m", 1}}, {{"empty", 5}, {"", 0}}, {{"nul", 3}, {"\0\0", 2}}};
 static const struct fm_batch_row some_rows[] = {{{"pages/1.jpg", 11}, 0},
                                                 {{"pages/2.jpg", 11}, FM_BATCH_SIZE_UNKNOWN},
-                                                {{"\xFF\0", 2}, UINT64_MAX - 1}};
+                                                {{"\xFF\0", 2}, UINT64_MAX - 1},
+                                                {.id = {"rows.csv", 8},
+                                                 .size = 1 << 20,
+                                                 .row_count = SOME_ROWS_OF_ONE,
+                                                 .first_row = 300,
+                                                 .point_row = 256,
+                                                 .point_offset = 70000,
+                                                 .point_line = 258}};
 
 static struct fm_batch_master_message master_sample(enum fm_batch_master_kind kind)
 {
@@ -114,15 +123,15 @@ static struct fm_batch_master_message master_sample(enum fm_batch_master_kind ki
             .base = view("/jobs/ocr")};
         break;
     case FM_BATCH_MASTER_GRANT:
-        message.grant =
-            (struct fm_batch_grant){.shard = {.number = 3,
-                                              .first_row = 128,
-                                              .row_count = COUNT_OF(some_rows),
-                                              .epoch = 2,
-                                              .state = FM_SHARD_LEASED,
-                                              .failures = {[FM_SHARD_FAILURE_DATA] = 1}},
-                                    .reason = view(""),
-                                    .rows = {.items = some_rows, .count = COUNT_OF(some_rows)}};
+        message.grant = (struct fm_batch_grant){
+            .shard = {.number = 3,
+                      .first_row = 128,
+                      .row_count = COUNT_OF(some_rows) - 1 + SOME_ROWS_OF_ONE,
+                      .epoch = 2,
+                      .state = FM_SHARD_LEASED,
+                      .failures = {[FM_SHARD_FAILURE_DATA] = 1}},
+            .reason = view(""),
+            .rows = {.items = some_rows, .count = COUNT_OF(some_rows)}};
         break;
     case FM_BATCH_MASTER_COMMITTED:
         message.committed = (struct fm_batch_lease){.number = 0, .epoch = 1};
@@ -204,7 +213,10 @@ static bool rows_equal(struct fm_batch_rows a, struct fm_batch_rows b)
     struct fm_batch_row other;
     bool equal = a.count == b.count;
     while (equal && fm_batch_rows_next(&a, &one) && fm_batch_rows_next(&b, &other)) {
-        equal = views_equal(one.id, other.id) && one.size == other.size;
+        equal = views_equal(one.id, other.id) && one.size == other.size &&
+                one.row_count == other.row_count && one.first_row == other.first_row &&
+                one.point_row == other.point_row && one.point_offset == other.point_offset &&
+                one.point_line == other.point_line;
     }
     return equal && a.count == 0 && b.count == 0;
 }
@@ -345,11 +357,13 @@ TEST(bytes_stay_what_they_are)
     fm_text_clear(&text);
     CHECK_INT_EQ(write_sample(FM_BATCH_WORKER_COUNT_ + FM_BATCH_MASTER_GRANT, &text), 0);
     static const char grant[] =
-        "\x12\x3E"
-        "\x0A\x0B\x08\x03\x10\x80\x01\x18\x03\x20\x02\x30\x01"
+        "\x12\x5F"
+        "\x0A\x0C\x08\x03\x10\x80\x01\x18\xCB\x01\x20\x02\x30\x01"
         "\x1A\x0F\x0A\x0Bpages/1.jpg\x10\x00"
         "\x1A\x0D\x0A\x0Bpages/2.jpg"
-        "\x1A\x0F\x0A\x02\xFF\x00\x10\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01";
+        "\x1A\x0F\x0A\x02\xFF\x00\x10\xFE\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"
+        "\x1A\x1E\x0A\x08rows.csv\x10\x80\x80\x40\x18\xC8\x01\x20\xAC\x02"
+        "\x28\x80\x02\x30\xF0\xA2\x04\x38\x82\x02";
     CHECK_INT_EQ(text.length, sizeof(grant) - 1);
     CHECK_MEM_EQ(text.data, grant, sizeof(grant) - 1);
     fm_text_clear(&text);
@@ -518,6 +532,9 @@ TEST(numbers_that_make_no_sense)
          "1 rows from row 18446744073709551615 on"},
         {false, 6, "\x12\x04\x0A\x02\x18\x01", "names 0 rows of a shard that has 1"},
         {false, 4, "\x12\x02\x1A\x00", "a row without an id"},
+        {false, 9, "\x12\x07\x1A\x05\x0A\x01x\x20\x01", "0 rows of a file from row 1 on"},
+        {false, 11, "\x12\x09\x1A\x07\x0A\x01x\x18\x01\x28\x01",
+         "from row 0 on, to be read from row 1"},
         {false, 18, "\x12\x10\x0A\x04\x18\x02\x28\x01\x1A\x03\x0A\x01x\x1A\x03\x0A\x01y",
          "condemns 2 rows at once"},
         {false, 11, "\x12\x09\x0A\x02\x18\x01\x1A\x03\x0A\x01x", "Grant is of the epoch 0"},

@@ -2,7 +2,7 @@
  * Which files are the rows, and the record of it: spellings, the output directory, damage, memory
  * that runs out.
  */
-#include "engines/batch/listing.h"
+#include "engines/batch/row_source.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,8 +147,6 @@ TEST(what_is_recorded_comes_back_and_damage_is_told)
     struct fm_row_source source = {0};
     struct fm_error error = {0};
     uint64_t checksum = 0;
-    uint64_t size = 0;
-    const char *id = NULL;
     inputs_make();
     for (int i = 0; i < 300; i++) {
         char name[32];
@@ -156,28 +154,31 @@ TEST(what_is_recorded_comes_back_and_damage_is_told)
         file_make(name, "four");
     }
     CHECK_INT_EQ(build(at("in"), NULL, NULL, &listing, NULL), 0);
-    CHECK_INT_EQ(fm_listing_write(&listing, NULL, listing.count, at("inputs-0"), &checksum, NULL),
-                 0);
-    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), 0, 303, checksum, NULL), 0);
+    CHECK_INT_EQ(
+        fm_listing_write(&listing, NULL, listing.count, false, at("inputs-0"), &checksum, NULL), 0);
+    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), NULL, 0, 303, checksum, NULL), 0);
     for (uint64_t row = 302; row < 303; row -= 7) {
-        CHECK_INT_EQ(fm_row_source_get(&source, row, &id, &size, NULL), 0);
-        CHECK_STR_EQ(id, listing.entries[row].id);
-        CHECK_UINT_EQ(size, listing.entries[row].size);
+        struct fm_row_place place;
+        CHECK_INT_EQ(fm_row_source_get(&source, row, 9, &place, NULL), 0);
+        CHECK_STR_EQ(place.id, listing.entries[row].id);
+        CHECK_UINT_EQ(place.size, listing.entries[row].size);
+        CHECK_UINT_EQ(place.row_count, 0);
     }
     size_t *added = NULL;
     size_t count = 9;
-    CHECK_INT_EQ(fm_listing_compare(&listing, &source, 303, &added, &count, NULL), 0);
+    CHECK_INT_EQ(fm_row_source_compare(&source, &listing, &added, &count, NULL), 0);
     CHECK_UINT_EQ(count, 0);
     fm_free(added);
     listing.entries[0].size = 99;
-    CHECK_INT_EQ(fm_listing_compare(&listing, &source, 303, &added, &count, &error), FM_EINVAL);
+    CHECK_INT_EQ(fm_row_source_compare(&source, &listing, &added, &count, &error), FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "1.txt");
     fm_row_source_deinit(&source);
     source = (struct fm_row_source){0};
-    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), 0, 303, checksum ^ 1, &error),
+    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), NULL, 0, 303, checksum ^ 1, &error),
                  FM_ECORRUPT);
     CHECK_STR_CONTAINS(error.text, "--restart");
-    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), 0, 302, checksum, NULL), FM_ECORRUPT);
+    CHECK_INT_EQ(fm_row_source_add(&source, at("inputs-0"), NULL, 0, 302, checksum, NULL),
+                 FM_ECORRUPT);
     fm_row_source_deinit(&source);
     fm_listing_deinit(&listing);
 }
@@ -198,13 +199,14 @@ TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
         (void)fm_memory_fail_at((n + 1) / 2, 0);
         status = build(list == NULL ? at("in/**/*.txt") : NULL, list, NULL, &listing, &error);
         bool built = status == 0;
+        status = status != 0 ? status
+                             : fm_listing_write(&listing, NULL, 3, false, at("inputs-0"), &checksum,
+                                                &error);
         status = status != 0
                      ? status
-                     : fm_listing_write(&listing, NULL, 3, at("inputs-0"), &checksum, &error);
-        status = status != 0 ? status
-                             : fm_row_source_add(&source, at("inputs-0"), 0, 3, checksum, &error);
+                     : fm_row_source_add(&source, at("inputs-0"), NULL, 0, 3, checksum, &error);
         status =
-            status != 0 ? status : fm_listing_compare(&listing, &source, 3, &added, &count, &error);
+            status != 0 ? status : fm_row_source_compare(&source, &listing, &added, &count, &error);
         (void)fm_memory_fail_at(0, 0);
         fm_free(added);
         fm_row_source_deinit(&source);

@@ -26,6 +26,19 @@ static void outputs_make(struct fm_value *values, const char *text, size_t lengt
     memcpy(values[1].tensor.data, scores, sizeof(scores));
 }
 
+/* fm_row_format_result with the row's parts by themselves. */
+static int result(const struct fm_row_format *format, const char *id, const struct fm_value *values,
+                  uint64_t total_ns, struct fm_text *line, struct fm_error *error)
+{
+    struct fm_tensor tensors[2] = {values[0].tensor};
+    if (format->output_count > 1) {
+        tensors[1] = values[1].tensor;
+    }
+    const struct fm_result row = {
+        .id = {id, strlen(id)}, .outputs = tensors, .stage_ns = stage_ns, .total_ns = total_ns};
+    return fm_row_format_result(format, &row, line, error);
+}
+
 static void outputs_free(struct fm_value *values)
 {
     fm_value_unref(&values[0]);
@@ -38,14 +51,14 @@ TEST(a_result)
     struct fm_text line = {0};
     struct fm_row_format format = plain;
     outputs_make(values, "two\n\"lines\"", 11, 0.25f);
-    CHECK_INT_EQ(fm_row_format_result(&format, "a/b.jpg", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "a/b.jpg", values, 0, &line, NULL), 0);
     CHECK_STR_EQ(line.data,
                  "{\"id\":\"a/b.jpg\",\"text\":\"two\\n\\\"lines\\\"\",\"score\":[0.25,0.5]}\n");
     fm_text_clear(&line);
     format.timings = true;
     format.stage_names = stage_names;
     format.stage_count = 2;
-    CHECK_INT_EQ(fm_row_format_result(&format, "a", values, stage_ns, 7000000, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "a", values, 7000000, &line, NULL), 0);
     CHECK_STR_CONTAINS(line.data, ",\"timings\":{\"page\":2.3,\"read\":1.0,\"total_ms\":7.0}}\n");
     fm_text_deinit(&line);
     outputs_free(values);
@@ -57,12 +70,12 @@ TEST(bytes_that_are_no_text_and_numbers_that_are_none)
     struct fm_text line = {0};
     struct fm_row_format format = plain;
     outputs_make(values, "\xff\x00\xfe", 3, NAN);
-    CHECK_INT_EQ(fm_row_format_result(&format, "x\xff", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "x\xff", values, 0, &line, NULL), 0);
     CHECK_STR_CONTAINS(line.data, "\"id_base64\":\"eP8=\"");
     CHECK_STR_CONTAINS(line.data, "\"score\":[null,0.5]");
     fm_text_clear(&line);
     format.bytes = FM_JOB_BYTES_BASE64;
-    CHECK_INT_EQ(fm_row_format_result(&format, "x", values, stage_ns, 0, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "x", values, 0, &line, NULL), 0);
     CHECK_STR_CONTAINS(line.data, "\"text\":\"/wD+\"");
     fm_text_deinit(&line);
     outputs_free(values);
@@ -78,11 +91,11 @@ TEST(the_batch_dimension_of_one_model_is_not_shown)
     struct fm_text line = {0};
     CHECK_INT_EQ(fm_value_alloc(&value, FM_DTYPE_INT32, shape, 2, sizeof(numbers)), 0);
     memcpy(value.tensor.data, numbers, sizeof(numbers));
-    CHECK_INT_EQ(fm_row_format_result(&format, "a", &value, NULL, 0, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "a", &value, 0, &line, NULL), 0);
     CHECK_STR_EQ(line.data, "{\"id\":\"a\",\"y\":[-1,7]}\n");
     fm_text_clear(&line);
     format.strip_rows = false;
-    CHECK_INT_EQ(fm_row_format_result(&format, "a", &value, NULL, 0, &line, NULL), 0);
+    CHECK_INT_EQ(result(&format, "a", &value, 0, &line, NULL), 0);
     CHECK_STR_EQ(line.data, "{\"id\":\"a\",\"y\":[[-1,7]]}\n");
     fm_text_deinit(&line);
     fm_value_unref(&value);
@@ -95,8 +108,7 @@ TEST(bytes_whose_lengths_do_not_add_up_are_refused)
     struct fm_error error = {0};
     outputs_make(values, "text", 4, 0);
     ((char *)values[0].tensor.data)[0] = 9;
-    CHECK_INT_EQ(fm_row_format_result(&plain, "a", values, stage_ns, 0, &line, &error),
-                 FM_ECORRUPT);
+    CHECK_INT_EQ(result(&plain, "a", values, 0, &line, &error), FM_ECORRUPT);
     CHECK_STR_CONTAINS(error.text, "output 'text'");
     fm_text_deinit(&line);
     outputs_free(values);
@@ -119,7 +131,7 @@ TEST(names_that_lines_have_already_are_refused)
 TEST(a_dead_letter)
 {
     struct fm_text line = {0};
-    const struct fm_dead_letter letter = {.id = "bad.jpg",
+    const struct fm_dead_letter letter = {.id = {"bad.jpg", 7},
                                           .source = "in/bad.jpg",
                                           .row = 17,
                                           .stage = "page",
@@ -144,9 +156,9 @@ TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
     for (uint64_t n = 1; n < 1000 && status != 0; n++) {
         struct fm_text line = {0};
         const struct fm_dead_letter letter = {
-            .id = "\xff", .source = "s", .stage = "read", .message = "m"};
+            .id = {"\xff", 1}, .source = "s", .stage = "read", .message = "m"};
         (void)fm_memory_fail_at(n, 0);
-        status = fm_row_format_result(&format, "i\xff", values, stage_ns, 0, &line, NULL);
+        status = result(&format, "i\xff", values, 0, &line, NULL);
         fm_text_deinit(&line);
         line = (struct fm_text){0};
         status = status != 0 ? status : fm_row_format_letter(&letter, &line);

@@ -1,0 +1,528 @@
+/*
+ * Rows on their way through the pipeline. See block.h.
+ */
+#include "engines/batch/block.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/memory.h"
+#include "engines/batch/listing.h"
+#include "host/os/file.h"
+#include "host/os/os.h"
+#include "host/os/thread.h"
+
+enum { READ_ATTEMPTS_MAX = 3 };
+#define NS_PER_MS UINT64_C(1000000)
+/* An id of a row that has none of its own: the file's, and the row's number in it. */
+#define ID_MAX (FM_LISTING_ID_MAX + 32)
+
+/* --- The plan --- */
+
+static bool is_records(const struct fm_block_plan *plan)
+{
+    return plan->setup->job->format != NULL;
+}
+
+static int names_make(struct fm_block_plan *plan)
+{
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(plan->setup->servable);
+    plan->stage_names = fm_alloc_zero(pipeline->stage_count, sizeof(*plan->stage_names));
+    if (plan->stage_names == NULL) {
+        return FM_ENOMEM;
+    }
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        const struct fm_stage_spec *spec = pipeline->stages[i].spec;
+        plan->stage_names[i] = spec->items_have_rows ? spec->target : spec->name;
+    }
+    return 0;
+}
+
+int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup *setup,
+                       const char *base, struct fm_error *reterr)
+{
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
+    const struct fm_job *job = setup->job;
+    struct fm_block_plan plan = {.setup = setup, .base = base};
+    int status = names_make(&plan);
+    if (status == 0 && job->format != NULL) {
+        status = fm_source_columns(&setup->source, &plan.columns);
+    }
+    if (status != 0) {
+        fm_block_plan_deinit(&plan);
+        return fm_error_set(reterr, status, "out of memory");
+    }
+    plan.format = (struct fm_row_format){
+        .strip_rows = setup->batched,
+        .bytes = job->bytes,
+        .timings = job->timings,
+        .stage_names = plan.stage_names,
+        .stage_count = pipeline->stage_count,
+        .passed = job->passed,
+        .passed_count = job->passed_count,
+    };
+    plan.format.outputs = fm_servable_outputs(setup->servable, &plan.format.output_count);
+    status = fm_row_format_check(&plan.format, reterr);
+    if (status != 0) {
+        fm_block_plan_deinit(&plan);
+        return status;
+    }
+    *ret_plan = plan;
+    return 0;
+}
+
+void fm_block_plan_deinit(struct fm_block_plan *plan)
+{
+    fm_free(plan->stage_names);
+    fm_free(plan->columns);
+    *plan = (struct fm_block_plan){0};
+}
+
+/* --- Life --- */
+
+int fm_block_init(struct fm_block *ret_block, const struct fm_block_plan *plan, uint32_t rows_max,
+                  void (*done)(struct fm_request *request), void *user)
+{
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(plan->setup->servable);
+    uint32_t input_count = 0;
+    uint32_t output_count = pipeline->output_count;
+    struct fm_block block = {.plan = plan, .rows_max = rows_max};
+    (void)fm_servable_inputs(plan->setup->servable, &input_count);
+    uint32_t most = input_count > output_count ? input_count : output_count;
+    block.line = fm_alloc_zero(rows_max, sizeof(*block.line));
+    block.inputs = fm_alloc_zero(input_count + 1, sizeof(*block.inputs));
+    block.alone_inputs = fm_alloc_zero(input_count + 1, sizeof(*block.alone_inputs));
+    block.outputs = fm_alloc_zero(output_count + 1, sizeof(*block.outputs));
+    block.views = fm_alloc_zero(output_count + 1, sizeof(*block.views));
+    block.offsets = fm_alloc_zero(most + 1, sizeof(*block.offsets));
+    block.timings = fm_alloc_zero(pipeline->stage_count + 1, sizeof(*block.timings));
+    block.stage_ns = fm_alloc_zero(pipeline->stage_count + 1, sizeof(*block.stage_ns));
+    block.request.done = done;
+    block.request.user = user;
+    int status = block.line == NULL || block.inputs == NULL || block.alone_inputs == NULL ||
+                         block.outputs == NULL || block.views == NULL || block.offsets == NULL ||
+                         block.timings == NULL || block.stage_ns == NULL
+                     ? FM_ENOMEM
+                     : 0;
+    if (status == 0 && is_records(plan)) {
+        status = fm_row_block_init(&block.rows, plan->columns, plan->setup->source.tensor_count,
+                                   plan->setup->source.passed_count, rows_max);
+    }
+    if (status != 0) {
+        fm_block_deinit(&block);
+        return status;
+    }
+    *ret_block = block;
+    return 0;
+}
+
+void fm_block_deinit(struct fm_block *block)
+{
+    fm_row_block_deinit(&block->rows);
+    fm_text_deinit(&block->lines);
+    fm_free(block->line);
+    fm_free(block->inputs);
+    fm_free(block->alone_inputs);
+    fm_free(block->outputs);
+    fm_free(block->views);
+    fm_free(block->offsets);
+    fm_free(block->timings);
+    fm_free(block->stage_ns);
+    *block = (struct fm_block){0};
+}
+
+void fm_block_clear(struct fm_block *block)
+{
+    fm_text_clear(&block->lines);
+    fm_row_block_clear(&block->rows);
+    block->row_count = 0;
+    block->bytes = 0;
+    block->bad = 0;
+    block->attempts = 0;
+    block->error = (struct fm_error){0};
+}
+
+static void begin(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
+                  uint32_t row_count)
+{
+    FM_ASSERT(row_count <= block->rows_max);
+    block->id = id;
+    block->first_row = row;
+    block->file_row = file_row;
+    block->row_count = row_count;
+    block->start_ns = fm_os_now_ns();
+}
+
+/* --- Lines --- */
+
+static void source_path(const struct fm_block *block, char *ret_path, size_t size)
+{
+    if (fm_path_join(ret_path, size, block->plan->base, block->id) != 0) {
+        (void)snprintf(ret_path, size, "%s", block->id);
+    }
+}
+
+/* The row's id, in `room` where it has to be made. */
+static struct fm_row_id id_of(const struct fm_block *block, uint32_t index, char *room, size_t size)
+{
+    if (!is_records(block->plan)) {
+        return (struct fm_row_id){block->id, strlen(block->id)};
+    }
+    const struct fm_block_row *row =
+        index < block->rows.row_count ? &block->rows.rows[index] : NULL;
+    if (row != NULL && row->id != SIZE_MAX) {
+        return (struct fm_row_id){block->rows.texts.data + row->id, row->id_size};
+    }
+    (void)snprintf(room, size, "%s:%" PRIu64, block->id, block->file_row + index);
+    return (struct fm_row_id){room, strlen(room)};
+}
+
+static void letter_write(struct fm_block *block, uint32_t index, const char *stage,
+                         const struct fm_error *error)
+{
+    char path[2 * FM_LISTING_ID_MAX];
+    char room[ID_MAX];
+    const struct fm_block_row *row =
+        index < block->rows.row_count ? &block->rows.rows[index] : NULL;
+    source_path(block, path, sizeof(path));
+    const struct fm_dead_letter letter = {
+        .id = id_of(block, index, room, sizeof(room)),
+        .source = path,
+        .line = row != NULL ? row->line : 0,
+        .row = block->first_row + index,
+        .stage = stage,
+        .status = error->status,
+        .message = error->text[0] != '\0' ? error->text : fm_status_text(error->status),
+        .attempts = block->attempts,
+    };
+    size_t before = block->lines.length;
+    /* Without memory for even this the line stays empty: the path's owner sees that. */
+    if (fm_row_format_letter(&letter, &block->lines) != 0) {
+        FM_ASSERT(block->lines.length == before);
+    }
+    block->line[index] = (struct fm_block_line){.size = block->lines.length - before};
+    block->bad++;
+    block->last_error = *error;
+}
+
+/* block->views are the row's outputs. */
+static void result_write(struct fm_block *block, uint32_t index)
+{
+    char room[ID_MAX];
+    struct fm_error error = {0};
+    size_t before = block->lines.length;
+    const struct fm_row_block *rows = &block->rows;
+    const struct fm_result result = {
+        .id = id_of(block, index, room, sizeof(room)),
+        .passed = rows->passed_count > 0 ? rows->texts.data + rows->rows[index].passed : NULL,
+        .outputs = block->views,
+        .stage_ns = block->stage_ns,
+        .total_ns = block->request.done_ns - block->start_ns,
+    };
+    int status = fm_row_format_result(&block->plan->format, &result, &block->lines, &error);
+    if (status != 0) {
+        letter_write(block, index, "write", &error);
+        return;
+    }
+    block->line[index] = (struct fm_block_line){.size = block->lines.length - before, .good = true};
+}
+
+static void outputs_release(struct fm_block *block)
+{
+    for (uint32_t i = 0; i < block->plan->format.output_count; i++) {
+        fm_value_unref(&block->outputs[i]);
+    }
+}
+
+static void stage_times(struct fm_block *block, uint32_t rows)
+{
+    for (uint32_t i = 0; i < block->plan->format.stage_count; i++) {
+        block->stage_ns[i] = block->timings[i].run_ns / rows;
+    }
+}
+
+static const char *failed_stage(const struct fm_block *block)
+{
+    int stage = block->request.failed_stage;
+    return stage >= 0 ? block->plan->stage_names[stage] : "pipeline";
+}
+
+void fm_block_fail(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
+                   uint32_t row_count, const struct fm_error *error)
+{
+    begin(block, id, row, file_row, row_count);
+    fm_row_block_clear(&block->rows);
+    for (uint32_t i = 0; i < row_count; i++) {
+        letter_write(block, i, "read", error);
+    }
+}
+
+void fm_block_condemn(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
+                      const char *reason)
+{
+    struct fm_error error = {0};
+    begin(block, id, row, file_row, 1);
+    (void)fm_error_set(&error, FM_EINTERNAL, "%s", reason);
+    letter_write(block, 0, "process", &error);
+}
+
+/* --- A row that is a file --- */
+
+static int file_read(struct fm_block *block, char **ret_data, size_t *ret_size)
+{
+    char path[2 * FM_LISTING_ID_MAX];
+    size_t bytes_max = (size_t)block->plan->setup->job->file_bytes_max;
+    source_path(block, path, sizeof(path));
+    for (;;) {
+        int status = fm_file_read(path, bytes_max, ret_data, ret_size, &block->error);
+        block->attempts++;
+        bool passing = status == FM_EIO || status == FM_ELIMIT || status == FM_ENOMEM;
+        if (status == 0 || !passing || block->attempts == READ_ATTEMPTS_MAX) {
+            return status;
+        }
+        fm_sleep_until(fm_os_now_ns() + 50 * NS_PER_MS * block->attempts);
+    }
+}
+
+/* A BYTES tensor of one string, in the shape that the port wants: every dimension 1. */
+static int file_input(const struct fm_block *block, const char *data, size_t size,
+                      struct fm_value *ret_value)
+{
+    uint32_t count = 0;
+    const struct fm_job_setup *setup = block->plan->setup;
+    const struct fm_port *port = &fm_servable_inputs(setup->servable, &count)[setup->input];
+    int status = fm_value_from_bytes(ret_value, data, size);
+    if (status == 0 && port->rank >= 0) {
+        ret_value->tensor.rank = (uint32_t)port->rank;
+        for (int32_t i = 0; i < port->rank; i++) {
+            ret_value->tensor.shape[i] = 1;
+        }
+    }
+    return status;
+}
+
+static void request_prepare(struct fm_block *block, struct fm_value *inputs, uint32_t rows)
+{
+    const struct fm_request kept = block->request;
+    memset(block->timings, 0, block->plan->format.stage_count * sizeof(*block->timings));
+    block->request = (struct fm_request){.inputs = inputs,
+                                         .outputs = block->outputs,
+                                         .timings = block->timings,
+                                         .rows = rows,
+                                         .done = kept.done,
+                                         .user = kept.user};
+}
+
+bool fm_block_start_file(struct fm_block *block, const char *id, uint64_t row)
+{
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_value *input = &block->inputs[block->plan->setup->input];
+    begin(block, id, row, 0, 1);
+    int status = file_read(block, &data, &size);
+    if (status == 0) {
+        block->error = (struct fm_error){0};
+        status = size > 0 ? file_input(block, data, size, input)
+                          : fm_error_set(&block->error, FM_ECORRUPT, "the file is empty");
+    }
+    fm_free(data);
+    if (status != 0) {
+        block->error.status = status;
+        letter_write(block, 0, "read", &block->error);
+        return false;
+    }
+    request_prepare(block, block->inputs, 1);
+    if (fm_executor_submit(fm_servable_executor(block->plan->setup->servable), &block->request) ==
+        0) {
+        return true;
+    }
+    fm_value_unref(input);
+    letter_write(block, 0, "input", &block->request.error);
+    return false;
+}
+
+/* --- Rows of a file --- */
+
+int fm_block_read(struct fm_block *block, struct fm_source_reader *reader, const char *id,
+                  uint64_t row, uint64_t file_row, uint32_t rows_max, struct fm_error *reterr)
+{
+    begin(block, id, row, file_row, 0);
+    block->attempts = 1;
+    int status = reader->format->read(
+        reader, rows_max < block->rows_max ? rows_max : block->rows_max, &block->rows, reterr);
+    block->row_count = status == 0 ? block->rows.row_count : 0;
+    block->bytes = block->rows.texts.length;
+    for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
+        block->bytes += block->rows.tensors[i].length;
+    }
+    return status;
+}
+
+/* The tensors that were read as the pipeline's inputs: views of the block's own bytes, which stay
+ * until the request is done. */
+static void rows_inputs(struct fm_block *block)
+{
+    const struct fm_job_setup *setup = block->plan->setup;
+    for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
+        const struct fm_column *column = &block->plan->columns[i];
+        struct fm_tensor *tensor = &block->inputs[setup->inputs[i]].tensor;
+        uint32_t lead = setup->batched ? 1 : 0;
+        *tensor = (struct fm_tensor){.dtype = column->dtype,
+                                     .rank = column->rank + lead,
+                                     .data = block->rows.tensors[i].data,
+                                     .size = block->rows.tensors[i].length};
+        if (setup->batched) {
+            tensor->shape[0] = block->rows.good_count;
+        }
+        memcpy(&tensor->shape[lead], block->rows.shapes[i],
+               column->rank * sizeof(tensor->shape[0]));
+    }
+}
+
+static void bad_rows_write(struct fm_block *block, uint32_t index)
+{
+    const struct fm_block_row *row = &block->rows.rows[index];
+    struct fm_error error = {.status = row->status};
+    (void)snprintf(error.text, sizeof(error.text), "%s", block->rows.texts.data + row->words);
+    letter_write(block, index, "parse", &error);
+}
+
+/* Every row's line, when none of the good ones could be run. */
+static void rows_refuse(struct fm_block *block, const char *stage, const struct fm_error *error)
+{
+    for (uint32_t i = 0; i < block->row_count; i++) {
+        if (block->rows.rows[i].status != 0) {
+            bad_rows_write(block, i);
+        } else {
+            letter_write(block, i, stage, error);
+        }
+    }
+}
+
+bool fm_block_start_rows(struct fm_block *block)
+{
+    if (block->rows.good_count == 0) {
+        rows_refuse(block, "parse", &block->error);
+        return false;
+    }
+    rows_inputs(block);
+    request_prepare(block, block->inputs, block->plan->setup->batched ? block->rows.good_count : 1);
+    if (fm_executor_submit(fm_servable_executor(block->plan->setup->servable), &block->request) ==
+        0) {
+        return true;
+    }
+    const struct fm_error error = block->request.error;
+    rows_refuse(block, "input", &error);
+    return false;
+}
+
+/* --- What came of it --- */
+
+static void offsets_reset(struct fm_block *block, uint32_t count)
+{
+    memset(block->offsets, 0, count * sizeof(*block->offsets));
+}
+
+/* The next row of every output, as a view. */
+static int views_next(struct fm_block *block, struct fm_error *reterr)
+{
+    const struct fm_block_plan *plan = block->plan;
+    for (uint32_t i = 0; i < plan->format.output_count; i++) {
+        const struct fm_tensor *whole = &block->outputs[i].tensor;
+        block->views[i] = *whole;
+        if (!plan->setup->batched || block->request.rows == 1 || whole->dtype == FM_DTYPE_INVALID) {
+            continue;
+        }
+        int status = whole->rank == 0 || whole->shape[0] != (int64_t)block->request.rows
+                         ? FM_ECORRUPT
+                         : fm_tensor_rows_next(whole, &block->offsets[i], 1, &block->views[i]);
+        if (status != 0) {
+            return fm_error_set(reterr, status,
+                                "the output '%s' has no row for each row of the input",
+                                plan->format.outputs[i].name);
+        }
+    }
+    return 0;
+}
+
+static void results_write(struct fm_block *block)
+{
+    stage_times(block, block->request.rows);
+    offsets_reset(block, block->plan->format.output_count);
+    for (uint32_t i = 0; i < block->row_count; i++) {
+        struct fm_error error = {0};
+        if (is_records(block->plan) && block->rows.rows[i].status != 0) {
+            bad_rows_write(block, i);
+        } else if (views_next(block, &error) != 0) {
+            letter_write(block, i, "write", &error);
+        } else {
+            result_write(block, i);
+        }
+    }
+    outputs_release(block);
+}
+
+/* One row of a batch that failed, by itself, while the caller waits. */
+static void row_again(struct fm_block *block, uint32_t index)
+{
+    const struct fm_job_setup *setup = block->plan->setup;
+    struct fm_error error = {0};
+    int status = 0;
+    for (uint32_t i = 0; i < block->rows.tensor_count && status == 0; i++) {
+        uint32_t input = setup->inputs[i];
+        block->alone_inputs[input] = (struct fm_value){0};
+        status = fm_tensor_rows_next(&block->inputs[input].tensor, &block->offsets[i], 1,
+                                     &block->alone_inputs[input].tensor);
+    }
+    FM_ASSERT(status == 0); /* the readers have put them there */
+    void (*done)(struct fm_request * request) = block->request.done;
+    void *user = block->request.user;
+    request_prepare(block, block->alone_inputs, 1);
+    status = fm_executor_run(fm_servable_executor(setup->servable), &block->request);
+    block->request.done = done;
+    block->request.user = user;
+    if (status != 0) {
+        error = block->request.error;
+        letter_write(block, index, failed_stage(block), &error);
+        return;
+    }
+    stage_times(block, 1);
+    for (uint32_t i = 0; i < block->plan->format.output_count; i++) {
+        block->views[i] = block->outputs[i].tensor;
+    }
+    result_write(block, index);
+    outputs_release(block);
+}
+
+static void rows_again(struct fm_block *block)
+{
+    rows_inputs(block);
+    offsets_reset(block, block->rows.tensor_count);
+    for (uint32_t i = 0; i < block->row_count; i++) {
+        if (block->rows.rows[i].status != 0) {
+            bad_rows_write(block, i);
+        } else {
+            row_again(block, i);
+        }
+    }
+}
+
+void fm_block_finish(struct fm_block *block)
+{
+    const struct fm_error error = block->request.error;
+    if (error.status == 0) {
+        results_write(block);
+        return;
+    }
+    outputs_release(block);
+    if (!is_records(block->plan)) {
+        letter_write(block, 0, failed_stage(block), &error);
+    } else if (block->plan->setup->batched && block->rows.good_count > 1) {
+        rows_again(block);
+    } else {
+        rows_refuse(block, failed_stage(block), &error);
+    }
+}
