@@ -14,6 +14,11 @@ max_batch_size: 4
 instances: 2
 settings: {inputs: "x:BYTES[-1,1]", outputs: "y:FP32[-1,2]", alpha: 1ms, beta: 40ms}
 """
+TABLE_MODEL = """backend: identity
+max_batch_size: 16
+settings: {inputs: "x:FP32[-1,3], t:INT64[-1], name:BYTES[-1,1]"}
+"""
+COLUMNS = "columns: {x: [a, b, c], t: d, name: user}, id: user"
 
 
 class Job:
@@ -80,3 +85,22 @@ def fnv1a64(data):
     for byte in data:
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
     return value
+
+
+class Rows(Job):
+    """A job over one or several files, `files` by name."""
+
+    def __init__(self, files, given=COLUMNS, model=TABLE_MODEL, output="{directory: out}", keys="shard_rows: 40\n"):
+        pattern = "in/*" + os.path.splitext(next(iter(files)))[1]
+        super().__init__(count=0, model=model, keys=keys, input="{files: '%s', %s}" % (pattern, given), output=output)
+        for name, text in files.items():
+            self.put(name, text)
+
+    def put(self, name, text):
+        (self.path / "in" / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    def results(self):
+        return {line["id"]: line for line in self.lines()}
+
+    def letters(self):
+        return {line["id"]: line for line in self.lines("errors")}

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
-from batch_job import SLOW_MODEL, Job  # noqa: E402
+from batch_job import SLOW_MODEL, Job, Rows  # noqa: E402
 from tap import FERMATA, fermata, run, test  # noqa: E402
 
 SEED = int(os.environ.get("FM_SEED", "1"))
@@ -27,12 +27,17 @@ def start(job, *arguments):
 
 
 def workers_of(process):
-    """The processes that `process` has started."""
+    """The workers that `process` has started; LeakSanitizer has a child of its own there, which must not be killed."""
+    workers = []
     try:
         with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="ascii") as children:
-            return [int(word) for word in children.read().split()]
-    except FileNotFoundError:
-        return []
+            for word in children.read().split():
+                with open("/proc/%s/cmdline" % word, "rb") as line:
+                    if line.read().split(b"\0")[1:2] == [b"worker"]:
+                        workers.append(int(word))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return workers
 
 
 def wait_for(what, seconds=60):
@@ -75,6 +80,32 @@ def workers_killed_at_random_moments():
             end_of(process, 4)
             job.check_complete()
             print("# seed %d: complete after %d kills" % (seed, kills))
+
+
+@test
+def rows_of_files_while_workers_and_the_master_are_killed():
+    model = 'backend: emulated\nmax_batch_size: 8\ninstances: 1\nsettings: {inputs: "x:FP32[-1,2]", outputs: "y:FP32[-1,1]", alpha: 0.2ms, beta: 3ms}\n'
+    chance = random.Random(SEED)
+    rows = ["id,a,b"] + ["r%d,%s,%d" % (i, "bad" if i % 500 == 3 else i, i) for i in range(5000)]
+    files = {"%d.csv" % n: "\n".join(rows[:1] + rows[1 + n * 1250:1251 + n * 1250]) for n in range(4)}
+    with Rows(files, given="columns: {x: [a, b]}, id: id", output="{directory: out, passthrough: [b]}", model=model, keys="shard_rows: 170\n") as job:
+        resume = []
+        for _ in range(3):
+            process = start(job, "--workers", "3", *resume)
+            resume = ["--resume"]
+            for _ in range(8):
+                time.sleep(chance.uniform(0, 0.15))
+                for pid in workers_of(process)[:1]:
+                    signalled(chance.choice(workers_of(process) or [pid]), signal.SIGKILL)
+            signalled(process.pid, signal.SIGKILL)
+            process.communicate()
+        fermata("batch", job.file, "--workers", "2", "--resume", "--quiet", code=4)
+        manifest = job.manifest()
+        assert manifest["complete"] and manifest["rows_in"] == 5000 and manifest["dead_letters"] == 10, manifest
+        lines = job.lines()
+        assert sorted(line["id"] for line in lines) == sorted("r%d" % i for i in range(5000) if i % 500 != 3)
+        assert all(line["id"] == "r" + line["b"] for line in lines)
+        assert sorted(line["id"] for line in job.lines("errors")) == sorted("r%d" % i for i in range(3, 5000, 500))
 
 
 @test

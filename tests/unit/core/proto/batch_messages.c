@@ -91,16 +91,17 @@ enum { SOME_ROWS_OF_ONE = 200 };
 
 static const struct fm_batch_fact some_facts[] = {
     {{"model", 5}, {"m", 1}}, {{"empty", 5}, {"", 0}}, {{"nul", 3}, {"\0\0", 2}}};
-static const struct fm_batch_row some_rows[] = {{{"pages/1.jpg", 11}, 0},
-                                                {{"pages/2.jpg", 11}, FM_BATCH_SIZE_UNKNOWN},
-                                                {{"\xFF\0", 2}, UINT64_MAX - 1},
-                                                {.id = {"rows.csv", 8},
-                                                 .size = 1 << 20,
-                                                 .row_count = SOME_ROWS_OF_ONE,
-                                                 .first_row = 300,
-                                                 .point_row = 256,
-                                                 .point_offset = 70000,
-                                                 .point_line = 258}};
+static const struct fm_batch_row some_rows[] = {
+    {.id = {"pages/1.jpg", 11}, .size = 0},
+    {.id = {"pages/2.jpg", 11}, .size = FM_BATCH_SIZE_UNKNOWN},
+    {.id = {"\xFF\0", 2}, .size = UINT64_MAX - 1},
+    {.id = {"rows.csv", 8},
+     .size = 1 << 20,
+     .row_count = SOME_ROWS_OF_ONE,
+     .first_row = 300,
+     .point_row = 256,
+     .point_offset = 70000,
+     .point_line = 258}};
 
 static struct fm_batch_master_message master_sample(enum fm_batch_master_kind kind)
 {
@@ -553,7 +554,7 @@ TEST(numbers_that_make_no_sense)
 /* What could not be read cannot be written, and the text stays what it was. */
 TEST(nonsense_is_not_written)
 {
-    static const struct fm_batch_row nameless = {{"", 0}, 1};
+    static const struct fm_batch_row nameless = {.id = {"", 0}, .size = 1};
     static const struct fm_batch_fact keyless = {{"", 0}, {"v", 1}};
     struct fm_text text = {0};
     fm_text_append_string(&text, "before");
@@ -671,7 +672,8 @@ TEST(messages_have_a_limit)
     CHECK(id != NULL);
     CHECK(rows != NULL);
     for (size_t i = 0; i < ROWS; i++) {
-        rows[i] = (struct fm_batch_row){{id, FM_BATCH_ID_BYTES_MAX}, FM_BATCH_SIZE_UNKNOWN};
+        rows[i] =
+            (struct fm_batch_row){.id = {id, FM_BATCH_ID_BYTES_MAX}, .size = FM_BATCH_SIZE_UNKNOWN};
     }
     struct fm_text text = {0};
     struct fm_batch_master_message message = master_sample(FM_BATCH_MASTER_GRANT);

@@ -1,0 +1,258 @@
+"""`fermata batch` over files that hold rows: csv, tsv and JSON lines."""
+import json
+import os
+import random
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from batch_job import Rows  # noqa: E402
+from tap import contains, fermata, run, test  # noqa: E402
+
+
+def table(first, count, bad=()):
+    """A csv of `count` users from number `first` on."""
+    rows = ["user,a,b,c,d,label"]
+    for i in range(first, first + count):
+        rows.append('u%d,%d.5,%d,%s,%d,"say ""%d"", or\nnot"' % (i, i, -i, "oops" if i in bad else "1e-2", i * 10**12, i))
+    return "\n".join(rows) + "\n"
+
+
+def expected(i):
+    return {"id": "u%d" % i, "out_x": [i + 0.5, -i, 0.01], "out_t": i * 10**12, "out_name": "u%d" % i}
+
+
+def check(job, rows, bad=()):
+    results = job.results()
+    assert len(results) == len(job.lines()) == rows - len(bad), (len(results), len(job.lines()), rows)
+    for i in range(rows):
+        if i not in bad:
+            line = results["u%d" % i]
+            line.pop("label", None)
+            assert line == expected(i), line
+    manifest = job.manifest()
+    assert manifest["complete"] and manifest["rows_in"] == rows and manifest["dead_letters"] == len(bad), manifest
+
+
+@test
+def columns_fill_tensors_and_rows_keep_their_ids():
+    with Rows({"1.csv": table(0, 700), "2.csv": table(700, 300)}, output="{directory: out, passthrough: [label]}") as job:
+        out, _ = fermata("batch", job.file)
+        contains(out, "complete: 1000 rows in = 1000 results + 0 dead letters")
+        assert job.results()["u17"]["label"] == 'say "17", or\nnot'
+        lines = [line["id"] for line in job.lines()]
+        assert lines[:40] == ["u%d" % i for i in range(40)], "rows of a part are in the order of the file"
+        check(job, 1000)
+
+
+@test
+def rows_that_do_not_fit_are_dead_letters_and_their_neighbours_are_not():
+    with Rows({"1.csv": table(0, 300, bad=(7, 8, 100)) + "u300,1,2\nu301,1,2,3,4,5,6\n"}) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        letters = job.letters()
+        assert set(letters) == {"u7", "u8", "u100", "1.csv:300", "1.csv:301"}, letters
+        letter = letters["u7"]
+        assert letter["stage"] == "parse" and letter["code"] == "ETYPE" and letter["row"] == 7 and letter["line"] == 16, letter
+        contains(letter["message"], "line 16: column 'c': 'oops' is no FP32")
+        assert letter["source"].endswith("in/1.csv"), letter
+        assert len(job.lines()) == 297
+
+
+@test
+def without_columns_the_names_are_the_same_and_ids_are_numbers():
+    with Rows({"1.csv": "name,t,x\na,1,\"[1,2,3]\"\nb,2,\"[4,5,6]\"\n"}, given="format: csv") as job:
+        fermata("batch", job.file, "--quiet")
+        assert job.results() == {"1.csv:0": {"id": "1.csv:0", "out_x": [1, 2, 3], "out_t": 1, "out_name": "a"},
+                                 "1.csv:1": {"id": "1.csv:1", "out_x": [4, 5, 6], "out_t": 2, "out_name": "b"}}
+
+
+@test
+def other_delimiters_no_header_and_numbered_columns():
+    model = 'backend: identity\nmax_batch_size: 4\nsettings: {inputs: "x:FP32[-1,12]"}\n'
+    rows = "\r\n".join(";".join(str(i * 12 + k) for k in range(12)) for i in range(30))
+    with Rows({"1.txt": b"\xef\xbb\xbf" + rows.encode()}, given="format: csv, delimiter: ';', header: false, columns: {x: ['{0..11}']}", model=model) as job:
+        fermata("batch", job.file, "--quiet")
+        assert job.results()["1.txt:29"]["out_x"] == [29 * 12 + k for k in range(12)], job.results()["1.txt:29"]
+    rows = "\t".join("f%02d" % k for k in range(12)) + "\n" + "\t".join(str(k) for k in range(12)) + "\n"
+    with Rows({"1.tsv": rows}, given="columns: {x: 'f{00..11}'}", model=model) as job:
+        fermata("batch", job.file, "--quiet")
+        assert job.lines() == [{"id": "1.tsv:0", "out_x": list(range(12))}], job.lines()
+
+
+@test
+def json_lines():
+    good = [{"user": "u%d" % i, "v": {"deep": [1]}, "x": [i, i, i], "d": i, "extra": None} for i in range(50)]
+    lines = [json.dumps(row) for row in good]
+    lines.insert(10, '{"user": "late", "x": [1, 2, 3]}')
+    lines.insert(11, '{"user": "null", "x": [1, 2, 3], "d": null}')
+    lines.insert(12, '{"user": "short", "x": [1, 2], "d": 1}')
+    lines.insert(13, "[1, 2, 3]")
+    lines.insert(14, '{"user": "cut", "x": [1, 2, 3], "d')
+    lines.insert(15, '{"user": "twice", "x": [1, 2, 3], "d": 1, "d": 2}')
+    lines.insert(16, '{"user": ["no", "id"], "x": [1, 2, 3], "d": 1}')
+    lines.insert(17, "")
+    lines.insert(18, '{"d": 5, "x": [7.5, 8, 9], "user": "\\u00fc \\"q\\""}')
+    with Rows({"a.jsonl": "\n".join(lines)}, given="columns: {x: x, t: d, name: user}, id: user", output="{directory: out, passthrough: [v]}") as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        results = job.results()
+        assert results["u49"] == {"id": "u49", "v": {"deep": [1]}, "out_x": [49, 49, 49], "out_t": 49, "out_name": "u49"}, results["u49"]
+        assert results['ü "q"'] == {"id": 'ü "q"', "v": None, "out_x": [7.5, 8, 9], "out_t": 5, "out_name": 'ü "q"'}
+        letters = job.letters()
+        assert len(results) == 51 and len(letters) == 7, (len(results), letters.keys())
+        contains(letters["late"]["message"], "line 11: the column 'd' is missing")
+        contains(letters["short"]["message"], "'x'")
+        contains(letters["a.jsonl:13"]["message"], "no JSON object")
+        contains(letters["a.jsonl:14"]["message"], "line 15")
+        contains(letters["a.jsonl:15"]["message"], "'d' occurs twice")
+        contains(letters["a.jsonl:16"]["message"], "neither a string nor a number")
+
+
+@test
+def rows_of_different_shapes_do_not_share_a_batch():
+    model = 'backend: identity\nmax_batch_size: 8\nsettings: {inputs: "x:INT32[-1,-1]"}\n'
+    chance = random.Random(3)
+    rows = [[chance.randrange(100) for _ in range(chance.choice([1, 1, 1, 2, 5]))] for _ in range(200)]
+    with Rows({"a.jsonl": "\n".join(json.dumps({"x": row}) for row in rows)}, given="format: jsonl", model=model) as job:
+        fermata("batch", job.file, "--quiet")
+        results = job.results()
+        assert [results["a.jsonl:%d" % i]["out_x"] for i in range(200)] == rows
+
+
+@test
+def a_batch_that_fails_is_tried_row_by_row():
+    model = 'backend: emulated\nmax_batch_size: 16\ninstances: 1\nsettings: {inputs: "x:FP32[-1]", outputs: "y:FP32[-1]", alpha: 0ms, beta: 0.1ms, fail_every: 7}\n'
+    with Rows({"1.csv": "x\n" + "1\n" * 640}, given="format: csv", model=model, keys="shard_rows: 64\nerrors: {max_ratio: 1}\n") as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        letters = job.letters()
+        assert len(job.lines()) + len(letters) == 640
+        assert 0 < len(letters) <= 640 // 4, "%d rows failed, although only every seventh run does" % len(letters)
+        assert all(letter["stage"] == "model" for letter in letters.values())
+
+
+@test
+def large_files_are_entered_in_the_middle():
+    """Every shard begins somewhere in a file of several index points, in lines that hold line ends."""
+    lines = ["user,a,b,c,d,label"] + ['u%d,%d.5,%d,0.01,%d,"%s"' % (i, i, -i, i * 10**12, "x\n,\"\"" * (i % 90)) for i in range(9000)]
+    with Rows({"1.csv": "\n".join(lines)}, keys="shard_rows: 333\n") as job:
+        assert (job.path / "in" / "1.csv").stat().st_size > 4 * 262144
+        fermata("batch", job.file, "--quiet", "--workers", "2")
+        check(job, 9000)
+
+
+@test
+def limit_then_more_then_all_and_files_that_come_later():
+    with Rows({"1.csv": table(0, 100), "2.csv": table(100, 50)}) as job:
+        fermata("batch", job.file, "--quiet", "--limit", "30")
+        assert sorted(job.results()) == sorted("u%d" % i for i in range(30))
+        fermata("batch", job.file, "--quiet", "--limit", "120", "--resume")
+        assert sorted(job.results()) == sorted("u%d" % i for i in range(120))
+        fermata("batch", job.file, "--quiet", "--resume")
+        check(job, 150)
+        job.put("0.csv", table(150, 20))
+        fermata("batch", job.file, "--quiet", "--resume")
+        check(job, 170)
+        fermata("batch", job.file, "--quiet", "--resume")
+        check(job, 170)
+
+
+@test
+def resume_shows_what_is_different():
+    with Rows({"1.csv": table(0, 100)}) as job:
+        fermata("batch", job.file, "--quiet", "--limit", "30")
+        text = job.file.read_text()
+        for change, words in [(("x: [a, b, c]", "x: [a, c, b]"), "input.columns was 'x=a,b,c;"), (("id: user", "format: tsv, id: user"), "input.format was 'csv"),
+                              (("shard_rows", "limits: {record_bytes: 1KiB}\nshard_rows"), "limits.record_bytes")]:
+            job.file.write_text(text.replace(*change))
+            _, err = fermata("batch", job.file, "--quiet", "--resume", code=3)
+            contains(err, "would differ" if "tsv" not in change[1] else "")
+            if "tsv" not in change[1]:
+                contains(err, words)
+        job.file.write_text(text)
+        job.put("1.csv", table(0, 101))
+        _, err = fermata("batch", job.file, "--quiet", "--resume", code=3)
+        contains(err, "of another size")
+
+
+@test
+def a_file_that_changed_behind_the_jobs_back():
+    """Contents are not compared, but no row gets lost: those that are gone are dead letters."""
+    with Rows({"1.csv": table(0, 400)}, keys="shard_rows: 40\nerrors: {max_ratio: 1}\n") as job:
+        fermata("batch", job.file, "--quiet", "--fault", "claimed:4", code=None)
+        whole, half = table(0, 400), table(0, 200)
+        job.put("1.csv", half + "\n" * (len(whole) - len(half)))  # the same size
+        fermata("batch", job.file, "--quiet", "--resume", code=4)
+        letters = job.letters()
+        assert sorted(job.results()) == sorted("u%d" % i for i in range(200)) and len(letters) == 200
+        letter = letters["1.csv:399"]
+        assert letter["stage"] == "read" and letter["code"] == "ENOTFOUND" and letter["row"] == 399, letter
+        contains(letter["message"], "fewer rows than when the job was begun")
+
+
+@test
+def nothing_is_begun_when_no_row_fits():
+    with Rows({"1.csv": table(0, 100).replace("1e-2", "none")}) as job:
+        _, err = fermata("batch", job.file, code=3)
+        contains(err, "none of the first 100 rows fits input.columns; the first of them: line 2: column 'c': 'none' is no FP32")
+        assert not job.out.exists()
+
+
+@test
+def files_without_rows():
+    with Rows({"0.csv": "user,a,b,c,d\n", "1.csv": table(0, 10), "2.csv": "user,a,b,c,d\n"}) as job:
+        fermata("batch", job.file, "--quiet")
+        check(job, 10)
+    with Rows({"0.csv": "user,a,b,c,d\n"}) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "no rows in 1 input file(s)")
+    with Rows({"0.csv": ""}) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "0.csv: the file is empty; a header was expected")
+
+
+@test
+def damaged_files_are_told_before_anything_runs():
+    for files, words in [({"1.csv": table(0, 20), "2.csv": "user,a,b,d\n1,2,3,4\n"}, "2.csv: there is no column 'c'"),
+                         ({"1.csv": table(0, 20) + 'u20,1,2,3,4,"open'}, "1.csv: "),
+                         ({"1.csv": "user,a,a,c,d\n"}, "names 'a' twice"),
+                         ({"1.csv": table(0, 20) + "x" * 2000}, "1.csv: ")]:
+        with Rows(files, keys="limits: {record_bytes: 1KiB}\n") as job:
+            _, err = fermata("batch", job.file, "--quiet", code=3)
+            contains(err, words)
+
+
+@test
+def mistakes_in_the_job_file():
+    model = 'backend: identity\nmax_batch_size: 8\nsettings: {inputs: "x:FP32[-1,3], y:FP32[-1,-1]"}\n'
+    for given, words in [
+            ("format: jsnl", "'jsnl' is no input format; did you mean 'jsonl'?"),
+            ("columns: {x: a}, format: files", "'columns' mean nothing where a file is a row"),
+            ("columns: {z: a}", "has no input 'z'"),
+            ("columns: {x: [a, b], y: a}", "'x' is given 2 columns, but a row of it has 3 elements"),
+            ("columns: {x: [], y: a}", "an empty list of columns"),
+            ("columns: {x: [a, b, c], y: [a, nope]}", "there is no column 'nope'"),
+            ("columns: {x: [a, b, c], y: a}, tensor: x", "'tensor' is for files that are a row each"),
+            ("columns: {x: [a, b, c], y: a}, delimiter: ';;'", "one character, tab, or none"),
+            ("columns: {x: [a, b, c], y: a}, delimiter: '\"'", "is no line end and not the delimiter"),
+            ("columns: {x: [a, b, c], y: a}, id: nope", "there is no column 'nope'"),
+            ("format: jsonl, columns: {x: [a, b, c], y: a}, delimiter: ','", "unknown key 'delimiter'"),
+            ("format: csv", "there is no column 'x'")]:
+        with Rows({"1.csv": table(0, 3)}, given=given, model=model) as job:
+            _, err = fermata("batch", job.file, "--quiet", code=3)
+            contains(err, words)
+    with Rows({"1.csv": table(0, 3)}, output="{directory: out, passthrough: [out_x]}") as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "out_x")
+    with Rows({"1.dat": table(0, 3)}) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "does not say in which format")
+
+
+@test
+def dry_run_counts_rows():
+    with Rows({"1.csv": table(0, 700), "2.csv": table(700, 300)}) as job:
+        out, _ = fermata("batch", job.file, "--dry-run")
+        contains(out, "format    csv, 2 files")
+        contains(out, "1000 found, 1000 in the job")
+        assert not job.out.exists()
+
+
+run()
