@@ -417,25 +417,33 @@ static struct flight *next_lines(const struct fm_data_path *path, const struct s
                : first;
 }
 
+/* Lines of one kind that follow each other go in one piece; with a fault to be reached each goes by
+ * itself. */
 static int block_write(struct fm_data_path *path, struct shard_work *shard,
                        const struct fm_block *block, struct fm_error *reterr)
 {
-    const char *line = block->lines.data;
-    for (uint32_t i = 0; i < block->row_count; i++) {
-        if (block->line[i].size == 0) {
+    const char *lines = block->lines.data;
+    uint32_t from = 0;
+    size_t size = 0;
+    int status = 0;
+    for (uint32_t i = 0; i < block->row_count && status == 0; i++) {
+        const struct fm_block_line *line = &block->line[i];
+        if (line->size == 0) {
             return fm_error_set(reterr, FM_ENOMEM, "out of memory for the line of row %" PRIu64,
                                 block->first_row + i);
         }
-        int status = fm_attempt_append(&shard->attempt, block->line[i].good, line,
-                                       block->line[i].size, reterr);
+        size += line->size;
+        if (i + 1 < block->row_count && line[1].good == line->good && path->options.fault == NULL) {
+            continue;
+        }
+        status = fm_attempt_append(&shard->attempt, line->good, i + 1 - from, lines, size, reterr);
         status =
             status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_ROW_WRITTEN, reterr);
-        if (status != 0) {
-            return status;
-        }
-        line += block->line[i].size;
+        lines += size;
+        from = i + 1;
+        size = 0;
     }
-    return 0;
+    return status;
 }
 
 /* Appends the lines that are ready, in order. Called and returns with the lock; works without. */

@@ -324,22 +324,22 @@ static int letters_open(struct fm_attempt *attempt, struct fm_error *reterr)
     return status != 0 ? status : fm_file_writer_open(&attempt->letters, path, reterr);
 }
 
-int fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line, size_t length,
-                      struct fm_error *reterr)
+int fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows, const char *lines,
+                      size_t length, struct fm_error *reterr)
 {
     int status = 0;
     if (good) {
-        status = fm_file_writer_append(&attempt->part, line, length, reterr);
-        attempt->part_checksum = fm_hash_add(attempt->part_checksum, line, length);
-        attempt->rows_out++;
+        status = fm_file_writer_append(&attempt->part, lines, length, reterr);
+        attempt->part_checksum = fm_hash_add(attempt->part_checksum, lines, length);
+        attempt->rows_out += rows;
         return status;
     }
     if (!attempt->letters.open) {
         status = letters_open(attempt, reterr);
     }
-    status = status != 0 ? status : fm_file_writer_append(&attempt->letters, line, length, reterr);
-    attempt->letters_checksum = fm_hash_add(attempt->letters_checksum, line, length);
-    attempt->dead_letters++;
+    status = status != 0 ? status : fm_file_writer_append(&attempt->letters, lines, length, reterr);
+    attempt->letters_checksum = fm_hash_add(attempt->letters_checksum, lines, length);
+    attempt->dead_letters += rows;
     return status;
 }
 

@@ -64,9 +64,9 @@ struct fm_attempt {
 
 int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number,
                                  uint64_t epoch, struct fm_error *reterr);
-/* Appends a finished row: `line` with its newline. */
-int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, const char *line,
-                                   size_t length, struct fm_error *reterr);
+/* Appends finished rows that are all good, or all dead letters: their lines with their newlines. */
+int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows,
+                                   const char *lines, size_t length, struct fm_error *reterr);
 /* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this
  * only the ledger's commit is missing. */
 int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,

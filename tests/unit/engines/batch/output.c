@@ -68,7 +68,7 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
     int status = store->functions->put(store, &record, 1, NULL);
     status = status != 0 ? status : fm_attempt_open(&attempt, out(), number, 1, NULL);
     for (int i = 0; i < 4 && status == 0; i++) {
-        status = fm_attempt_append(&attempt, i != 2, i != 2 ? "{\"a\":1}\n" : "{\"bad\":1}\n",
+        status = fm_attempt_append(&attempt, i != 2, 1, i != 2 ? "{\"a\":1}\n" : "{\"bad\":1}\n",
                                    i != 2 ? 8 : 10, NULL);
     }
     status = status != 0 ? status : fm_attempt_sync(&attempt, &record, NULL);
