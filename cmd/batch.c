@@ -66,11 +66,16 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
     char rest[32];
     uint64_t rest_ns = 0;
     struct fm_text line = {0};
-    fm_text_append_format(
-        &line, "%" PRIu64 "/%" PRIu64 "  %u%%  %s rows/s", progress->rows_done,
-        progress->rows_total, percent_of(progress->rows_done, progress->rows_total),
-        fm_progress_format_rate(fm_progress_rate_recent(&watcher->progress), rate, sizeof(rate)));
-    if (progress->rows_done < progress->rows_total &&
+    (void)fm_progress_format_rate(fm_progress_rate_recent(&watcher->progress), rate, sizeof(rate));
+    if (progress->listing) { /* of how many is not known */
+        fm_text_append_format(&line, "%" PRIu64 " of %" PRIu64 " or more  %s rows/s",
+                              progress->rows_done, progress->rows_total, rate);
+    } else {
+        fm_text_append_format(&line, "%" PRIu64 "/%" PRIu64 "  %u%%  %s rows/s",
+                              progress->rows_done, progress->rows_total,
+                              percent_of(progress->rows_done, progress->rows_total), rate);
+    }
+    if (!progress->listing && progress->rows_done < progress->rows_total &&
         fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_text_append_format(&line, "  %s left",
                               fm_progress_format_duration(rest_ns, rest, sizeof(rest)));
@@ -120,6 +125,8 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     uint64_t rest_ns = 0;
     fm_json_key(json, "rows_total");
     fm_json_uint(json, progress->rows_total);
+    fm_json_key(json, "listing");
+    fm_json_bool(json, progress->listing);
     fm_json_key(json, "rows_done");
     fm_json_uint(json, progress->rows_done);
     fm_json_key(json, "rows_committed");
@@ -131,7 +138,7 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     fm_json_key(json, "rate");
     fm_json_number(json, fm_progress_rate_recent(&watcher->progress));
     fm_json_key(json, "seconds_left");
-    if (fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
+    if (!progress->listing && fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_json_number(json, (double)(rest_ns / 1000000) / 1000);
     } else {
         fm_json_null(json);
@@ -185,8 +192,9 @@ static void on_begin(void *context, const struct fm_run_progress *progress)
         event_progress(watcher, "begin", progress, watcher->start_ns);
     } else if (watcher->plain) {
         (void)fprintf(stderr,
-                      "fermata batch: %s: %" PRIu64 " rows, %" PRIu64 " of them done before\n",
-                      watcher->job->name, progress->rows_total, progress->rows_done);
+                      "fermata batch: %s: %" PRIu64 " rows%s, %" PRIu64 " of them done before\n",
+                      watcher->job->name, progress->rows_total, progress->listing ? " so far" : "",
+                      progress->rows_done);
     }
 }
 
@@ -195,6 +203,7 @@ static void on_progress(void *context, const struct fm_run_progress *progress)
     struct watcher *watcher = context;
     char words[LINE_SIZE];
     uint64_t now_ns = fm_os_now_ns();
+    watcher->progress.total = progress->rows_total; /* it grows while inputs are found */
     fm_progress_update(&watcher->progress, now_ns, progress->rows_done);
     if (watcher->bar) {
         bar_draw(watcher, progress, now_ns);

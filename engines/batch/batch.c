@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/job_setup.h"
+#include "engines/batch/lister.h"
 #include "engines/batch/output.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
@@ -30,6 +32,8 @@
 #define SHARD_ROWS_FIRST 16u
 #define LEASES_MAX       65536u
 #define WORKERS_MAX      4096u
+/* Of a walk, to see what there is before anything is begun. */
+#define PROBE_FILES 16u
 
 /* Everything that lives as long as the job runs. */
 struct batch {
@@ -42,8 +46,15 @@ struct batch {
     struct fm_job_store *store;
     struct fm_master *master;
     struct fm_row_source source;
-    uint64_t rows_found;
     uint32_t segment_count;
+    bool listing_whole; /* else it has the first few files only */
+    char base[4096];    /* where ids start */
+    bool resumed;
+    uint64_t rows_recorded; /* by earlier runs */
+    size_t *added;          /* of the listing: what they did not know */
+    uint64_t files_found;   /* when all were listed */
+    struct fm_lister *lister;
+    bool listed; /* it has come to its end */
     struct fm_job_facts facts;
 };
 
@@ -109,122 +120,164 @@ static int facts_compare(struct batch *batch, struct fm_error *reterr)
 
 /* --- Listing and ledger --- */
 
-static int listing_make(struct batch *batch, struct fm_error *reterr)
+static void listing_note(const struct batch *batch, uint64_t hidden, uint64_t duplicates)
 {
-    int status = fm_listing_build(batch->job, batch->job->output, &batch->listing, reterr);
-    if (status != 0) {
-        return fm_error_prefix(reterr, status, "%s", batch->job->file);
+    if (hidden > 0) {
+        note(batch, "%" PRIu64 " name(s) that begin with a dot were left out", hidden);
     }
-    batch->has_listing = true;
-    batch->rows_found = batch->listing.count;
-    if (batch->listing.hidden_count > 0) {
-        note(batch, "%" PRIu64 " name(s) that begin with a dot were left out",
-             batch->listing.hidden_count);
+    if (duplicates > 0) {
+        note(batch, "%" PRIu64 " inputs were named more than once and count once", duplicates);
     }
-    if (batch->listing.duplicate_count > 0) {
-        note(batch, "%" PRIu64 " inputs were named more than once and count once",
-             batch->listing.duplicate_count);
+}
+
+static int probe(void *context)
+{
+    const struct batch *batch = context;
+    return batch->listing.count == PROBE_FILES ? 1 : 0;
+}
+
+/* All inputs; or the first few, where a walk is going to find them while the job runs: enough to
+ * see that there are some, and what they look like. */
+static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr)
+{
+    const struct fm_job *job = batch->job;
+    batch->listing_whole = whole || !fm_listing_is_walk(job);
+    int status = batch->listing_whole
+                     ? fm_listing_build(job, job->output, &batch->listing, reterr)
+                     : fm_listing_walk(job, job->output, probe, batch, &batch->listing, reterr);
+    batch->has_listing = status >= 0 || !batch->listing_whole;
+    if (status < 0) {
+        return fm_error_prefix(reterr, status, "%s", job->file);
+    }
+    if (batch->listing_whole) {
+        listing_note(batch, batch->listing.hidden_count, batch->listing.duplicate_count);
     }
     return 0;
 }
 
-/* Rows of the inputs that there are now. */
-static uint64_t rows_wanted(const struct batch *batch)
+static void listing_forget(struct batch *batch)
+{
+    if (batch->has_listing) {
+        fm_listing_deinit(&batch->listing);
+    }
+    batch->has_listing = false;
+}
+
+static int segment_open(struct batch *batch, const struct fm_job_segment *segment,
+                        struct fm_error *reterr)
+{
+    struct fm_segment_paths paths;
+    int status = fm_segment_paths_make(batch->job->output, batch->segment_count++, &paths, reterr);
+    return status != 0 ? status
+                       : fm_row_source_add(&batch->source, paths.listing,
+                                           batch->job->format != NULL ? paths.index : NULL,
+                                           segment->rows.first_row, segment->rows.row_count,
+                                           segment->listing_checksum, reterr);
+}
+
+static int segment_take(struct batch *batch, const struct fm_job_segment *segment,
+                        struct fm_error *reterr)
+{
+    struct fm_ledger_segment rows;
+    int status = segment_open(batch, segment, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = fm_master_add_rows(batch->master, fm_os_now_ns(), segment->rows.row_count,
+                                segment->rows.grain_rows, &rows);
+    FM_ASSERT(status != 0 || (rows.first_row == segment->rows.first_row &&
+                              rows.row_count == segment->rows.row_count));
+    return status == 0
+               ? 0
+               : fm_error_set(reterr, status, "cannot add %" PRIu64 " rows to the ledger: %s",
+                              segment->rows.row_count, fm_status_text(status));
+}
+
+/* They are recorded now: memory stays flat whatever their number. */
+static void inputs_forget(struct batch *batch)
+{
+    batch->files_found = batch->listing_whole ? batch->listing.count : 0;
+    listing_forget(batch);
+    fm_free(batch->added);
+    batch->added = NULL;
+}
+
+static void listing_ended(struct batch *batch)
+{
+    struct fm_lister_counts counts;
+    uint64_t rows = fm_ledger_row_count(fm_master_ledger(batch->master));
+    fm_lister_counts(batch->lister, &counts);
+    if (!batch->listing_whole) {
+        listing_note(batch, counts.hidden, counts.duplicates);
+    }
+    if (batch->resumed && rows > batch->rows_recorded) {
+        note(batch, "%" PRIu64 " new inputs since the job was begun", rows - batch->rows_recorded);
+    }
+    inputs_forget(batch);
+}
+
+/* Adds what was found meanwhile. 1: more may come; 0: that was all; negative: listing failed. */
+static int more_rows(void *context, struct fm_error *reterr)
+{
+    struct batch *batch = context;
+    struct fm_job_segment segment;
+    struct fm_error error = {0};
+    if (batch->lister == NULL || batch->listed) {
+        return 0;
+    }
+    for (;;) {
+        int status = 0;
+        switch (fm_lister_next(batch->lister, &segment, &error)) {
+        case FM_LISTER_SEGMENT:
+            status = segment_take(batch, &segment, reterr);
+            break;
+        case FM_LISTER_BUSY:
+            return 1;
+        case FM_LISTER_ENDED:
+        default:
+            batch->listed = true;
+            if (error.status != 0) {
+                *reterr = error;
+                return error.status;
+            }
+            listing_ended(batch);
+            return 0;
+        }
+        if (status != 0) {
+            return status;
+        }
+    }
+}
+
+/* Begins to list: `order` of what is listed already (NULL: all of it), or a walk. Comes back when
+ * there is something, or nothing. */
+static int listing_begin(struct batch *batch, const size_t *order, size_t count,
+                         struct fm_error *reterr)
 {
     uint64_t limit = batch->options->limit;
-    return limit > 0 && limit < batch->rows_found ? limit : batch->rows_found;
-}
-
-/* Where a segment's list of inputs is, and the index of their rows. */
-struct segment_paths {
-    char listing[FM_OUTPUT_PATH_MAX];
-    char index[FM_OUTPUT_PATH_MAX];
-    bool rows; /* files hold rows: there is an index */
-};
-
-static int segment_paths_make(const struct batch *batch, uint32_t segment,
-                              struct segment_paths *ret_paths, struct fm_error *reterr)
-{
-    char name[32];
-    ret_paths->rows = batch->job->format != NULL;
-    (void)snprintf(name, sizeof(name), "inputs-%" PRIu32, segment);
-    int status = fm_output_state_path(batch->job->output, name, ret_paths->listing,
-                                      sizeof(ret_paths->listing), reterr);
-    (void)snprintf(name, sizeof(name), "rows-%" PRIu32, segment);
-    return status != 0 ? status
-                       : fm_output_state_path(batch->job->output, name, ret_paths->index,
-                                              sizeof(ret_paths->index), reterr);
-}
-
-static int segment_open(struct batch *batch, const struct segment_paths *paths,
-                        const struct fm_job_segment *segment, struct fm_error *reterr)
-{
-    return fm_row_source_add(&batch->source, paths->listing, paths->rows ? paths->index : NULL,
-                             segment->rows.first_row, segment->rows.row_count,
-                             segment->listing_checksum, reterr);
-}
-
-/* Writes down entries of the listing, and where files hold rows, counts those: rows_max of them at
- * most. */
-static int segment_write(struct batch *batch, const struct segment_paths *paths,
-                         const size_t *order, size_t count, uint64_t rows_max, uint64_t *ret_rows,
-                         uint64_t *ret_checksum, struct fm_error *reterr)
-{
-    uint64_t index_checksum = 0;
-    int status = 0;
-    *ret_rows = count;
-    if (paths->rows) {
-        status = fm_row_index_write(&batch->listing, order, count, &batch->setup.source, rows_max,
-                                    paths->index, ret_rows, &index_checksum, reterr);
-    }
-    status = status != 0 ? status
-                         : fm_listing_write(&batch->listing, order, count, paths->rows,
-                                            paths->listing, ret_checksum, reterr);
-    if (status == 0 && paths->rows) {
-        *ret_checksum = fm_row_source_checksum(*ret_checksum, index_checksum);
-    }
-    return status;
-}
-
-/* Records entries of the listing as a new segment: files first, then the ledger. */
-static int segment_add(struct batch *batch, const size_t *order, size_t count, uint64_t rows_max,
-                       struct fm_error *reterr)
-{
-    struct segment_paths paths;
-    struct fm_job_segment segment = {0};
-    uint64_t rows = 0;
-    bool first = batch->segment_count == 0;
-    const struct fm_job_store_functions *store = batch->store->functions;
-    int status = segment_paths_make(batch, batch->segment_count, &paths, reterr);
-    status = status != 0 ? status
-                         : segment_write(batch, &paths, order, count, rows_max, &rows,
-                                         &segment.listing_checksum, reterr);
-    status = status != 0 ? status
-                         : fm_fault_hit(batch->options->fault,
-                                        first ? FM_FAULT_LISTED : FM_FAULT_GROWN_LISTED, reterr);
-    if (status == 0 && rows == 0 && first) {
-        return fm_error_set(reterr, FM_ENOTFOUND, "%s: no rows in %zu input file(s)",
-                            batch->job->file, count);
-    }
-    if (status != 0 || rows == 0) {
-        return status; /* files that have no rows, or no more of them */
-    }
-    status = fm_master_add_rows(batch->master, fm_os_now_ns(), rows, 1, &segment.rows);
+    uint64_t there = fm_ledger_row_count(fm_master_ledger(batch->master));
+    const struct fm_lister_options options = {
+        .job = batch->job,
+        .source = batch->job->format != NULL ? &batch->setup.source : NULL,
+        .store = batch->store,
+        .facts = batch->resumed ? NULL : batch->facts.items,
+        .fact_count = batch->resumed ? 0 : FM_JOB_FACTS,
+        .first_row = there,
+        .first_segment = batch->segment_count,
+        .rows_max = limit == 0      ? UINT64_MAX
+                    : limit > there ? limit - there
+                                    : 0,
+        .listing = batch->listing_whole ? &batch->listing : NULL,
+        .order = order,
+        .order_count = count,
+        .fault = batch->options->fault};
+    int status = fm_lister_start(&options, &batch->lister, reterr);
     if (status != 0) {
-        return fm_error_set(reterr, status, "cannot add %" PRIu64 " rows to the ledger: %s", rows,
-                            fm_status_text(status));
+        return status;
     }
-    status = first ? store->create(batch->store, batch->facts.items, FM_JOB_FACTS, &segment, reterr)
-                   : store->grow(batch->store, NULL, 0, &segment, reterr);
-    status = status != 0 ? status
-                         : fm_fault_hit(batch->options->fault,
-                                        first ? FM_FAULT_CREATED : FM_FAULT_GROWN, reterr);
-    status = status != 0 ? status : segment_open(batch, &paths, &segment, reterr);
-    batch->segment_count++;
-    if (paths.rows) {
-        batch->rows_found = fm_ledger_row_count(fm_master_ledger(batch->master));
-    }
-    return status;
+    fm_lister_wait(batch->lister);
+    status = more_rows(batch, reterr);
+    return status < 0 ? status : 0;
 }
 
 struct restorer {
@@ -236,13 +289,8 @@ static int restore_segment(void *context, const struct fm_job_segment *segment)
 {
     struct restorer *restorer = context;
     struct batch *batch = restorer->batch;
-    struct segment_paths paths;
     int status = fm_ledger_restore_segment(fm_master_ledger(batch->master), &segment->rows);
-    if (status != 0) {
-        return status;
-    }
-    status = segment_paths_make(batch, batch->segment_count++, &paths, restorer->reterr);
-    return status != 0 ? status : segment_open(batch, &paths, segment, restorer->reterr);
+    return status != 0 ? status : segment_open(batch, segment, restorer->reterr);
 }
 
 /* This process holds the lock, so former holders of shards in it, and its children, are gone. Those
@@ -277,43 +325,40 @@ static int ledger_restore(struct batch *batch, struct fm_error *reterr)
 /* New inputs become new shards. */
 static int job_grow(struct batch *batch, struct fm_error *reterr)
 {
-    size_t *added = NULL;
     size_t count = 0;
     uint64_t limit = batch->options->limit;
-    uint64_t recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
-    uint64_t room = limit == 0 ? UINT64_MAX : limit > recorded ? limit - recorded : 0;
-    bool rows = batch->job->format != NULL;
-    int status = fm_row_source_compare(&batch->source, &batch->listing, &added, &count, reterr);
+    int status = 0;
+    if (!batch->listing_whole) {
+        listing_forget(batch);
+        status = listing_make(batch, true, reterr);
+    }
+    if (status != 0) {
+        return status;
+    }
+    status = fm_row_source_compare(&batch->source, &batch->listing, &batch->added, &count, reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "cannot resume '%s'", batch->job->output);
     }
-    if (rows) {
-        batch->rows_found = recorded;
-    } else if (count > room) {
-        count = (size_t)room;
-    }
-    if (limit > 0 && limit < recorded) {
+    if (limit > 0 && limit < batch->rows_recorded) {
         note(batch,
              "the job has %" PRIu64 " rows already; --limit %" PRIu64
              " adds none and takes none away",
-             recorded, limit);
+             batch->rows_recorded, limit);
     }
-    if (count > 0 && room > 0) {
-        status = fm_output_reopen(batch->job->output, reterr);
-        status = status != 0 ? status : segment_add(batch, added, count, room, reterr);
-        uint64_t grown = fm_ledger_row_count(fm_master_ledger(batch->master)) - recorded;
-        if (status == 0 && grown > 0) {
-            note(batch, "%" PRIu64 " new inputs since the job was begun", grown);
-        }
+    if (count == 0 || (limit > 0 && limit <= batch->rows_recorded)) {
+        inputs_forget(batch);
+        return 0;
     }
-    fm_free(added);
-    return status;
+    status = fm_output_reopen(batch->job->output, reterr);
+    return status != 0 ? status : listing_begin(batch, batch->added, count, reterr);
 }
 
 static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
     int status = facts_compare(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
+    batch->resumed = true;
+    batch->rows_recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
     status = status != 0 ? status
                          : fm_output_reconcile(batch->job->output, batch->store,
                                                batch->options->listen != NULL,
@@ -357,6 +402,11 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
     return status;
 }
 
+static const char *files_describe(const struct fm_job *job)
+{
+    return job->list != NULL ? job->list : job->files[0];
+}
+
 /* A ledger that holds no job is one whose creation was cut short: nothing was claimed yet, so there
  * are no results. Where there are some, the ledger has lost what it knew. */
 static int job_begin(struct batch *batch, struct fm_error *reterr)
@@ -370,14 +420,12 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
-    if (status != 0) {
-        return status;
+    status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);
+    if (status == 0 && batch->listed && batch->segment_count == 0) {
+        status = fm_error_set(reterr, FM_ENOTFOUND, "%s: the input has no rows: %s",
+                              batch->job->file, files_describe(batch->job));
     }
-    if (batch->job->format == NULL) {
-        return segment_add(batch, NULL, (size_t)rows_wanted(batch), UINT64_MAX, reterr);
-    }
-    uint64_t limit = batch->options->limit;
-    return segment_add(batch, NULL, batch->listing.count, limit > 0 ? limit : UINT64_MAX, reterr);
+    return status;
 }
 
 static int master_create(struct batch *batch)
@@ -445,6 +493,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
 
 static void batch_close(struct batch *batch)
 {
+    fm_lister_stop(batch->lister);
     fm_job_setup_close(&batch->setup);
     fm_row_source_deinit(&batch->source);
     fm_master_destroy(batch->master);
@@ -452,9 +501,15 @@ static void batch_close(struct batch *batch)
         batch->store->functions->close(batch->store);
     }
     fm_file_lock_release(&batch->lock);
-    if (batch->has_listing) {
-        fm_listing_deinit(&batch->listing);
-    }
+    inputs_forget(batch);
+}
+
+/* Inputs there are, as far as anybody has looked: a limit may have ended that. */
+static uint64_t rows_found(const struct batch *batch)
+{
+    uint64_t rows = fm_ledger_row_count(fm_master_ledger(batch->master));
+    uint64_t files = batch->job->format == NULL ? batch->files_found : 0;
+    return files > rows ? files : rows;
 }
 
 static int job_finish(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
@@ -468,7 +523,7 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
                                         .proof = &report->proof,
                                         .facts = batch->facts.items,
                                         .fact_count = FM_JOB_FACTS,
-                                        .rows_found = batch->rows_found,
+                                        .rows_found = rows_found(batch),
                                         .finished_wall_ns = fm_os_wall_ns()};
     report->verdict =
         report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
@@ -499,10 +554,10 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
 {
     struct fm_run_progress progress = {0};
     enum fm_run_end end = FM_RUN_FINISHED;
-    fm_master_close(batch->master, fm_os_now_ns(), true);
     fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
     report->rows_before = report->proof.rows_out + report->proof.dead_letters;
     progress = (struct fm_run_progress){.rows_total = report->proof.rows_in,
+                                        .listing = batch->lister != NULL && !batch->listed,
                                         .rows_done = report->rows_before,
                                         .rows_committed = report->rows_before,
                                         .dead_letters = report->proof.dead_letters};
@@ -511,11 +566,13 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     }
     const struct fm_batch_host_options options = {.job = batch->job,
                                                   .facts = &batch->facts,
-                                                  .base = batch->listing.base,
+                                                  .base = batch->base,
                                                   .master = batch->master,
                                                   .lease_ns = LEASE_NS,
                                                   .store = batch->store,
                                                   .source = &batch->source,
+                                                  .more_rows = more_rows,
+                                                  .more_context = batch,
                                                   .fault = batch->options->fault,
                                                   .hooks = batch->options->hooks,
                                                   .workers = batch->options->workers,
@@ -528,6 +585,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
     report->began = true;
+    report->rows_found = rows_found(batch);
     if (status != 0) {
         return failure_explain(batch, reterr);
     }
@@ -562,22 +620,16 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     /* The cheap refusals first; models are loaded when nothing else can go wrong. */
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
-    status = status != 0 ? status : listing_make(&batch, error);
+    status = status != 0 ? status : listing_make(&batch, false, error);
     status = status != 0 ? status : setup_open(&batch, error);
     status = status != 0 ? status : rows_try(&batch, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
+        fm_job_setup_unload(&batch.setup);
+        (void)snprintf(batch.base, sizeof(batch.base), "%s", batch.listing.base);
         status = output_open(&batch, error);
-        fm_job_setup_close(&batch.setup);
     }
     if (status == 0) {
-        fm_free(batch.listing
-                    .entries); /* recorded now: memory stays flat whatever the number of rows */
-        fm_arena_deinit(&batch.listing.arena);
-        fm_arena_init(&batch.listing.arena, 0);
-        batch.listing.entries = NULL;
-        batch.listing.count = 0;
-        ret_report->rows_found = batch.rows_found;
         status = job_run(&batch, ret_report, error);
     }
     batch_close(&batch);
@@ -610,20 +662,23 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
 {
     struct batch batch = {.job = job, .options = options};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
+    uint64_t rows = 0;
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
-    status = status != 0 ? status : listing_make(&batch, reterr);
+    status = status != 0 ? status : listing_make(&batch, true, reterr);
     status = status != 0 ? status : setup_open(&batch, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
     if (status == 0 && job->format != NULL) {
-        status = fm_row_index_count(&batch.listing, batch.listing.count, &batch.setup.source,
-                                    options->limit > 0 ? options->limit : UINT64_MAX,
-                                    &batch.rows_found, reterr);
+        status =
+            fm_row_index_count(&batch.listing, &batch.setup.source,
+                               options->limit > 0 ? options->limit : UINT64_MAX, &rows, reterr);
     }
     if (status == 0) {
         ret_plan->files = batch.listing.count;
-        ret_plan->rows_found = batch.rows_found;
-        ret_plan->rows = rows_wanted(&batch);
+        ret_plan->rows_found = job->format != NULL ? rows : batch.listing.count;
+        ret_plan->rows = options->limit > 0 && options->limit < ret_plan->rows_found
+                             ? options->limit
+                             : ret_plan->rows_found;
         for (size_t i = 0; i < batch.listing.count; i++) {
             const struct fm_listing_entry *entry = &batch.listing.entries[i];
             bool wanted = job->format != NULL ? entry->row_count > 0 : i < ret_plan->rows;

@@ -96,6 +96,7 @@ struct host {
     struct fm_error failure; /* the first one */
     char last_error[FM_ERROR_TEXT_SIZE];
     bool stopped;
+    bool listed; /* all rows are known */
     bool ending; /* nothing is left to decide: workers go */
     uint64_t ending_ns;
     uint64_t hooks_next_ns;
@@ -793,6 +794,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
     struct fm_master_progress progress;
     fm_master_progress(host->master, &progress);
     *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
+                                             .listing = !host->listed,
                                              .rows_done = progress.rows_done,
                                              .rows_committed = progress.rows_committed,
                                              .dead_letters = progress.dead_letters,
@@ -837,12 +839,29 @@ static void sessions_reap(struct host *host)
     }
 }
 
+/* Rows that were found meanwhile. */
+static void rows_hear(struct host *host, uint64_t now_ns)
+{
+    struct fm_error error = {0};
+    if (host->listed || host->stopped) {
+        return;
+    }
+    int status = host->options->more_rows(host->options->more_context, &error);
+    if (status < 0) {
+        fail(host, &error);
+    } else if (status == 0) {
+        host->listed = true;
+        fm_master_close(host->master, now_ns, true);
+    }
+}
+
 static void tick(void *context)
 {
     struct host *host = context;
     uint64_t now_ns = fm_os_now_ns();
     fm_loop_alarm(host->loop, TICK_NS, tick, host);
     sessions_reap(host);
+    rows_hear(host, now_ns);
     /* After a pause of this process its workers' beats lie in the sockets: they are read before
      * anybody's lease is looked at. */
     bool late = now_ns - host->ticked_ns > PAUSE_NS;

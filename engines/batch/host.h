@@ -34,7 +34,8 @@ struct fm_batch_listen {
 };
 
 struct fm_run_progress {
-    uint64_t rows_total;
+    uint64_t rows_total;     /* that are known */
+    bool listing;            /* there may be more */
     uint64_t rows_done;      /* computed, before this run and in it */
     uint64_t rows_committed; /* safe */
     uint64_t dead_letters;
@@ -60,10 +61,14 @@ struct fm_batch_host_options {
     const struct fm_job *job;
     const struct fm_job_facts *facts;
     const char *base;         /* where relative ids start */
-    struct fm_master *master; /* restored, with all rows, closed */
+    struct fm_master *master; /* restored, with the rows that are known so far */
     uint64_t lease_ns;        /* as the master has it */
     struct fm_job_store *store;
     struct fm_row_source *source;
+    /* Asked many times a second while it says 1: it adds rows to master and source as they are
+     * found. 0: there are all; negative: that failed. */
+    int (*more_rows)(void *context, struct fm_error *reterr);
+    void *more_context;
     struct fm_fault *fault;
     struct fm_run_hooks hooks;
     uint32_t workers;                              /* of this machine; may be 0 when it listens */

@@ -131,10 +131,11 @@ static int column_make(struct fm_job_setup *setup, const struct fm_port *port,
         return status;
     }
     const char **own = fm_arena_alloc(&setup->arena, sizeof(*own));
-    if (own == NULL) {
+    column.name = fm_arena_strdup(&setup->arena, port->name); /* the port goes with the pipeline */
+    if (own == NULL || column.name == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    own[0] = port->name;
+    own[0] = column.name;
     *ret_tensor = (struct fm_source_tensor){.column = column,
                                             .names = wanted != NULL ? wanted->names : own,
                                             .name_count = wanted != NULL ? wanted->name_count : 1};
@@ -243,11 +244,16 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
     return job->format != NULL ? columns_choose(setup, reterr) : tensor_choose(setup, reterr);
 }
 
-void fm_job_setup_close(struct fm_job_setup *setup)
+void fm_job_setup_unload(struct fm_job_setup *setup)
 {
     fm_servable_close(setup->servable);
-    fm_arena_deinit(&setup->arena);
     setup->servable = NULL;
+}
+
+void fm_job_setup_close(struct fm_job_setup *setup)
+{
+    fm_job_setup_unload(setup);
+    fm_arena_deinit(&setup->arena);
 }
 
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)

@@ -39,6 +39,8 @@ int FM_NODISCARD fm_job_setup_open(struct fm_job_setup *setup, const struct fm_j
                                    const struct fm_job_setup_options *options,
                                    struct fm_error *reterr);
 void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
+/* Gives back the pipeline and its models; `source` stays. */
+void fm_job_setup_unload(struct fm_job_setup *setup);
 
 /* Rows to have in work at once: the job's own number, or enough that every instance of the stages
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.

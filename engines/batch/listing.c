@@ -21,7 +21,7 @@ enum { WRITE_CHUNK = 1 << 16 };
 
 /* --- Collecting --- */
 
-static int entry_add(struct fm_listing *listing, const char *id, size_t length, uint64_t size)
+int fm_listing_add(struct fm_listing *listing, const struct fm_listing_entry *entry)
 {
     if (listing->count == listing->capacity) {
         size_t capacity = listing->capacity == 0 ? 256 : listing->capacity * 2;
@@ -32,12 +32,20 @@ static int entry_add(struct fm_listing *listing, const char *id, size_t length, 
         listing->entries = grown;
         listing->capacity = capacity;
     }
-    char *copy = fm_arena_strndup(&listing->arena, id, length);
+    char *copy = fm_arena_strdup(&listing->arena, entry->id);
     if (copy == NULL) {
         return FM_ENOMEM;
     }
-    listing->entries[listing->count++] = (struct fm_listing_entry){.id = copy, .size = size};
+    listing->entries[listing->count] = *entry;
+    listing->entries[listing->count++].id = copy;
     return 0;
+}
+
+void fm_listing_clear(struct fm_listing *listing)
+{
+    fm_arena_deinit(&listing->arena);
+    fm_arena_init(&listing->arena, 0);
+    listing->count = 0;
 }
 
 /* What a walk below one directory needs. */
@@ -61,11 +69,14 @@ static int collect(void *context, const char *path, uint64_t size)
                             path);
     }
     collector->found++;
-    int status = entry_add(collector->listing, id, strlen(id), size);
-    return status == 0 ? 0
-                       : fm_error_set(collector->reterr, status,
-                                      "out of memory for the list of inputs (%zu so far)",
-                                      collector->listing->count);
+    struct fm_listing *listing = collector->listing;
+    const struct fm_listing_entry entry = {.id = id, .size = size};
+    int status = fm_listing_add(listing, &entry);
+    if (status != 0) {
+        return fm_error_set(collector->reterr, status,
+                            "out of memory for the list of inputs (%zu so far)", listing->count);
+    }
+    return listing->found != NULL ? listing->found(listing->found_context) : 0;
 }
 
 /* Removes the backslashes of a literal part of a pattern. */
@@ -303,7 +314,9 @@ static int list_line(struct list_reader *reader, const char *line, size_t length
     }
     bool known =
         short_enough && fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR;
-    int status = entry_add(listing, id, strlen(id), known ? facts.size : FM_LISTING_SIZE_UNKNOWN);
+    const struct fm_listing_entry entry = {.id = id,
+                                           .size = known ? facts.size : FM_LISTING_SIZE_UNKNOWN};
+    int status = fm_listing_add(listing, &entry);
     return status == 0
                ? 0
                : fm_error_set(reterr, status, "out of memory for the list of inputs (%zu so far)",
@@ -351,17 +364,24 @@ static int read_list(const struct fm_job *job, const struct output_place *output
     return status;
 }
 
-static int compare_entries(const void *a, const void *b)
+int fm_listing_compare(const void *a, const void *b)
 {
-    return strcmp(((const struct fm_listing_entry *)a)->id,
-                  ((const struct fm_listing_entry *)b)->id);
+    const unsigned char *one = (const unsigned char *)((const struct fm_listing_entry *)a)->id;
+    const unsigned char *other = (const unsigned char *)((const struct fm_listing_entry *)b)->id;
+    while (*one == *other && *one != '\0') {
+        one++;
+        other++;
+    }
+    int left = *one == '/' ? 1 : *one == '\0' ? 0 : *one + 1;
+    int right = *other == '/' ? 1 : *other == '\0' ? 0 : *other + 1;
+    return left - right;
 }
 
 static void sort_unique(struct fm_listing *listing)
 {
     size_t kept = 0;
     if (listing->count > 0) {
-        qsort(listing->entries, listing->count, sizeof(*listing->entries), compare_entries);
+        qsort(listing->entries, listing->count, sizeof(*listing->entries), fm_listing_compare);
     }
     for (size_t i = 0; i < listing->count; i++) {
         if (kept > 0 && strcmp(listing->entries[kept - 1].id, listing->entries[i].id) == 0) {
@@ -395,6 +415,29 @@ int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_li
     }
     sort_unique(listing);
     return 0;
+}
+
+bool fm_listing_is_walk(const struct fm_job *job)
+{
+    struct fm_file_facts facts;
+    if (job->files == NULL || job->files[1] != NULL) {
+        return false;
+    }
+    return fm_glob_is_pattern(job->files[0]) ||
+           (fm_file_stat(job->files[0], &facts, NULL) == 0 && facts.kind == FM_FILE_DIRECTORY);
+}
+
+int fm_listing_walk(const struct fm_job *job, const char *exclude, int (*found)(void *context),
+                    void *context, struct fm_listing *ret_listing, struct fm_error *reterr)
+{
+    struct fm_listing *listing = ret_listing;
+    char folder[FM_LISTING_ID_MAX];
+    const struct output_place output = {.shown = exclude, .folder = folder};
+    *listing = (struct fm_listing){.found = found, .found_context = context};
+    fm_arena_init(&listing->arena, 0);
+    int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
+    status = status != 0 ? status : base_choose(job, listing, reterr);
+    return status != 0 ? status : add_path(listing, job->files[0], &output, reterr);
 }
 
 void fm_listing_deinit(struct fm_listing *listing)

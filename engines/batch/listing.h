@@ -1,9 +1,11 @@
 /*
  * The inputs of a job: which files there are, in which order, and how that is written down.
  *
- * Owns: finding the files (patterns, directories, lists), ids, sorting (bytewise), writing listing
- * files. Does not own: counting the rows of files that hold many (row_index.h), reading what was
- * recorded (row_source.h). Thread rule: one thread.
+ * Owns: finding the files (patterns, directories, lists), ids, their order, writing listing
+ * files. Ids are sorted by their bytes, with the slash as the lowest: what is in a directory comes
+ * where the directory would, which is the order in which a walk finds it. Does not own: counting
+ * the rows of files that hold many (row_index.h), reading what was recorded (row_source.h). Thread
+ * rule: one thread.
  *
  * A listing file holds, for every file, "<size in bytes, or ?> <id>" and a NUL: any name that a
  * file can have fits. Where files hold rows it is "<size> <first> <rows> <total, or ?> <id>": the
@@ -37,6 +39,10 @@ struct fm_listing {
     char base[4096];          /* base + "/" + id opens the file */
     uint64_t hidden_count;    /* left out for a leading dot */
     uint64_t duplicate_count; /* left out because they were named more than once */
+
+    /* Internal: of a walk. */
+    int (*found)(void *context);
+    void *found_context;
 };
 
 /* `exclude` (may be NULL) is the output directory, which may not exist yet: it is left out of every
@@ -45,6 +51,23 @@ struct fm_listing {
 int FM_NODISCARD fm_listing_build(const struct fm_job *job, const char *exclude,
                                   struct fm_listing *ret_listing, struct fm_error *reterr);
 void fm_listing_deinit(struct fm_listing *listing);
+
+/* Whether the job's input is one directory or one pattern. */
+bool fm_listing_is_walk(const struct fm_job *job);
+/*
+ * The same for such an input, as it is found: found(context) is called after each entry that was
+ * added to the listing, which it may clear. What it returns, where it is not 0, ends the walk and
+ * is returned. Then the listing is still to be deinitialised.
+ */
+int FM_NODISCARD fm_listing_walk(const struct fm_job *job, const char *exclude,
+                                 int (*found)(void *context), void *context,
+                                 struct fm_listing *ret_listing, struct fm_error *reterr);
+
+/* Appends a copy. FM_ENOMEM. */
+int FM_NODISCARD fm_listing_add(struct fm_listing *listing, const struct fm_listing_entry *entry);
+void fm_listing_clear(struct fm_listing *listing); /* forgets the entries */
+/* The order of ids, for qsort and bsearch of entries. */
+int fm_listing_compare(const void *a, const void *b);
 
 /* Writes entries to a listing file, durably. `order` gives the indices; NULL: the first `count`.
  * `rows`: the files hold rows, which were counted. */

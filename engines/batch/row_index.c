@@ -12,31 +12,8 @@
 #include "core/util/text.h"
 #include "host/os/file.h"
 
-enum {
-    POINT_BYTES = 48,
-    WRITE_CHUNK = 1 << 16,
-    READ_CHUNK = 1 << 16,
-    TRY_ROWS = 100,
-    TRY_FILES = 16
-};
-/* What ends the counting of a file of which no more rows are wanted. */
-#define ENOUGH 1
-
+enum { POINT_BYTES = 48, READ_CHUNK = 1 << 16, TRY_ROWS = 100, TRY_FILES = 16 };
 /* --- Writing --- */
-
-struct writer {
-    struct fm_file_writer file;
-    bool writes;
-    struct fm_text text;
-    uint64_t checksum;
-    uint64_t rows;     /* of the entries before */
-    uint64_t rows_max; /* of all of them */
-    uint64_t entry;
-    struct fm_listing_entry *at;
-    bool begun; /* the entry has its first point */
-    struct fm_record_point before;
-    struct fm_error *reterr;
-};
 
 static void number_put(struct fm_text *text, uint64_t number)
 {
@@ -47,140 +24,65 @@ static void number_put(struct fm_text *text, uint64_t number)
     fm_text_append(text, bytes, sizeof(bytes));
 }
 
-static int flush(struct writer *writer)
+int fm_row_index_put(struct fm_row_index_writer *writer, const struct fm_row_point *point,
+                     struct fm_error *reterr)
 {
-    int status = 0;
-    if (writer->text.failed) {
-        return fm_error_set(writer->reterr, FM_ENOMEM, "out of memory for the index of the rows");
-    }
-    if (writer->writes) {
-        writer->checksum = fm_hash_add(writer->checksum, writer->text.data, writer->text.length);
-        status = fm_file_writer_append(&writer->file, writer->text.data, writer->text.length,
-                                       writer->reterr);
-    }
-    fm_text_clear(&writer->text);
-    return status;
-}
-
-static int point_put(struct writer *writer, uint64_t file_row, const struct fm_record_point *point)
-{
-    number_put(&writer->text, writer->rows + file_row - writer->at->first_row);
-    number_put(&writer->text, writer->entry);
-    number_put(&writer->text, file_row);
     number_put(&writer->text, point->row);
-    number_put(&writer->text, point->offset);
-    number_put(&writer->text, point->line);
-    return writer->text.failed || writer->text.length >= WRITE_CHUNK ? flush(writer) : 0;
+    number_put(&writer->text, point->entry);
+    number_put(&writer->text, point->file_row);
+    number_put(&writer->text, point->point.row);
+    number_put(&writer->text, point->point.offset);
+    number_put(&writer->text, point->point.line);
+    return writer->text.failed
+               ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the index of the rows")
+               : 0;
 }
 
-/* The entry's first row is reached from the last point at or before it. */
-static int entry_begin(struct writer *writer, const struct fm_record_point *next)
-{
-    uint64_t first = writer->at->first_row;
-    writer->begun = true;
-    return point_put(writer, first, next != NULL && next->row == first ? next : &writer->before);
-}
-
-static int take(void *context, const struct fm_record_point *point)
-{
-    struct writer *writer = context;
-    uint64_t first = writer->at->first_row;
-    int status = 0;
-    if (!writer->begun && point->row >= first) {
-        status = entry_begin(writer, point);
-    }
-    if (status == 0 && point->row > first) {
-        if (writer->rows + (point->row - first) >= writer->rows_max) {
-            return ENOUGH;
-        }
-        status = point_put(writer, point->row, point);
-    }
-    writer->before = *point;
-    return status;
-}
-
-static int entry_count(struct writer *writer, const struct fm_listing *listing,
-                       const struct fm_source_spec *source)
-{
-    struct fm_listing_entry *entry = writer->at;
-    char path[2 * FM_LISTING_ID_MAX];
-    uint64_t rows = 0;
-    uint64_t room = writer->rows_max - writer->rows;
-    if (fm_path_join(path, sizeof(path), listing->base, entry->id) != 0) {
-        return fm_error_set(writer->reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
-                            entry->id);
-    }
-    writer->begun = false;
-    int status = source->format->count(source, path, take, writer, &rows, writer->reterr);
-    if (status < 0) {
-        return status;
-    }
-    bool enough = status == ENOUGH;
-    if (!enough && rows > entry->first_row && !writer->begun) {
-        status = entry_begin(writer, NULL);
-    }
-    uint64_t there = rows > entry->first_row ? rows - entry->first_row : 0;
-    entry->row_count = enough || there > room ? room : there;
-    entry->rows_total = enough ? FM_LISTING_ROWS_UNKNOWN : rows;
-    writer->rows += entry->row_count;
-    return enough ? 0 : status;
-}
-
-static int entries_count(struct writer *writer, struct fm_listing *listing, const size_t *order,
-                         size_t count, const struct fm_source_spec *source)
-{
-    int status = 0;
-    for (size_t i = 0; i < count && status == 0; i++) {
-        writer->at = &listing->entries[order != NULL ? order[i] : i];
-        writer->entry = i;
-        if (writer->rows < writer->rows_max) {
-            status = entry_count(writer, listing, source);
-        } else {
-            writer->at->row_count = 0;
-            writer->at->rows_total = FM_LISTING_ROWS_UNKNOWN;
-        }
-    }
-    return status;
-}
-
-int fm_row_index_count(struct fm_listing *listing, size_t count,
-                       const struct fm_source_spec *source, uint64_t rows_max, uint64_t *ret_rows,
+int fm_row_index_write(struct fm_row_index_writer *writer, const char *path, uint64_t *ret_checksum,
                        struct fm_error *reterr)
 {
-    struct writer writer = {.rows_max = rows_max, .reterr = reterr};
-    int status = entries_count(&writer, listing, NULL, count, source);
-    fm_text_deinit(&writer.text);
-    *ret_rows = writer.rows;
-    return status;
+    *ret_checksum = fm_hash_add(FM_HASH_START, writer->text.data, writer->text.length);
+    return fm_file_write_atomic(path, writer->text.data, writer->text.length, reterr);
 }
 
-int fm_row_index_write(struct fm_listing *listing, const size_t *order, size_t count,
-                       const struct fm_source_spec *source, uint64_t rows_max, const char *path,
-                       uint64_t *ret_rows, uint64_t *ret_checksum, struct fm_error *reterr)
+void fm_row_index_clear(struct fm_row_index_writer *writer)
 {
-    struct writer writer = {
-        .writes = true, .checksum = FM_HASH_START, .rows_max = rows_max, .reterr = reterr};
-    char temporary[FM_LISTING_ID_MAX];
-    int length = snprintf(temporary, sizeof(temporary), "%s.tmp", path);
-    if (length < 0 || (size_t)length >= sizeof(temporary)) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", path);
+    fm_text_clear(&writer->text);
+}
+
+void fm_row_index_writer_deinit(struct fm_row_index_writer *writer)
+{
+    fm_text_deinit(&writer->text);
+}
+
+/* --- Counting --- */
+
+/* 1: the row that was wanted last has come by. */
+static int take(void *context, const struct fm_record_point *point)
+{
+    const uint64_t *room = context;
+    return point->row >= *room ? 1 : 0;
+}
+
+int fm_row_index_count(struct fm_listing *listing, const struct fm_source_spec *source,
+                       uint64_t rows_max, uint64_t *ret_rows, struct fm_error *reterr)
+{
+    char path[2 * FM_LISTING_ID_MAX];
+    int status = 0;
+    *ret_rows = 0;
+    for (size_t i = 0; i < listing->count && status >= 0 && *ret_rows < rows_max; i++) {
+        struct fm_listing_entry *entry = &listing->entries[i];
+        uint64_t room = rows_max - *ret_rows;
+        uint64_t rows = 0;
+        if (fm_path_join(path, sizeof(path), listing->base, entry->id) != 0) {
+            return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
+                                entry->id);
+        }
+        status = source->format->count(source, path, take, &room, &rows, reterr);
+        entry->row_count = status == 1 || rows > room ? room : rows;
+        *ret_rows += status >= 0 ? entry->row_count : 0;
     }
-    int status = fm_file_writer_open(&writer.file, temporary, reterr);
-    status = status != 0 ? status : entries_count(&writer, listing, order, count, source);
-    status = status != 0 ? status : flush(&writer);
-    fm_text_deinit(&writer.text);
-    status = status != 0 ? status : fm_file_writer_commit(&writer.file, reterr);
-    status = status != 0 ? status : fm_file_rename(temporary, path, reterr);
-    if (status != 0) {
-        fm_file_writer_abandon(&writer.file);
-        /* What matters is said already; a leftover is overwritten by the next attempt. */
-        int ignored = fm_file_remove(temporary, NULL);
-        (void)ignored;
-        return status;
-    }
-    *ret_rows = writer.rows;
-    *ret_checksum = writer.checksum;
-    return 0; /* the listing, which is written behind it, brings the names to the disk */
+    return status < 0 ? status : 0;
 }
 
 /* --- Trying --- */

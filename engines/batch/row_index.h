@@ -13,6 +13,7 @@
 #ifndef FM_ENGINES_BATCH_ROW_INDEX_H
 #define FM_ENGINES_BATCH_ROW_INDEX_H
 
+#include "core/util/text.h"
 #include "engines/batch/listing.h"
 #include "host/os/file_reader.h"
 #include "host/source/source.h"
@@ -24,20 +25,24 @@ struct fm_row_point {
     struct fm_record_point point; /* at or before it */
 };
 
-/*
- * Counts the rows of the listing's entries `order` (NULL: the first `count`), and writes their
- * index, durably. Of an entry the rows from its first_row on are counted, and no more than rows_max
- * of all together; row_count and rows_total of the entries are set, and *ret_rows is their sum.
- * What is wrong with a file names it.
- */
-int FM_NODISCARD fm_row_index_write(struct fm_listing *listing, const size_t *order, size_t count,
-                                    const struct fm_source_spec *source, uint64_t rows_max,
-                                    const char *path, uint64_t *ret_rows, uint64_t *ret_checksum,
-                                    struct fm_error *reterr);
-/* The same without writing, for whoever only wants to know. */
-int FM_NODISCARD fm_row_index_count(struct fm_listing *listing, size_t count,
-                                    const struct fm_source_spec *source, uint64_t rows_max,
-                                    uint64_t *ret_rows, struct fm_error *reterr);
+/* Points in the making. Zero-initialise. */
+struct fm_row_index_writer {
+    struct fm_text text;
+};
+
+/* In the order of their rows. FM_ENOMEM. */
+int FM_NODISCARD fm_row_index_put(struct fm_row_index_writer *writer,
+                                  const struct fm_row_point *point, struct fm_error *reterr);
+/* Writes the file; the listing, which is written behind it, brings its name to the disk. */
+int FM_NODISCARD fm_row_index_write(struct fm_row_index_writer *writer, const char *path,
+                                    uint64_t *ret_checksum, struct fm_error *reterr);
+void fm_row_index_clear(struct fm_row_index_writer *writer); /* keeps the memory */
+void fm_row_index_writer_deinit(struct fm_row_index_writer *writer);
+
+/* Counts the rows of the listing's files, up to rows_max, and sets the entries' row_count. What is
+ * wrong with a file names it. */
+int FM_NODISCARD fm_row_index_count(struct fm_listing *listing, const struct fm_source_spec *source,
+                                    uint64_t rows_max, uint64_t *ret_rows, struct fm_error *reterr);
 
 /*
  * Reads the first rows of the listing's first file that has some (of the first few files): FM_ETYPE

@@ -310,20 +310,14 @@ struct comparison {
     struct fm_text changed_names;
 };
 
-static int compare_ids(const void *a, const void *b)
-{
-    return strcmp(((const struct fm_listing_entry *)a)->id,
-                  ((const struct fm_listing_entry *)b)->id);
-}
-
 /* One recorded file against the listing. */
 static void entry_compare(struct comparison *comparison, const struct fm_listing_entry *recorded)
 {
     struct fm_listing *listing = comparison->listing;
-    struct fm_listing_entry *found =
-        listing->count == 0
-            ? NULL
-            : bsearch(recorded, listing->entries, listing->count, sizeof(*recorded), compare_ids);
+    struct fm_listing_entry *found = listing->count == 0
+                                         ? NULL
+                                         : bsearch(recorded, listing->entries, listing->count,
+                                                   sizeof(*recorded), fm_listing_compare);
     if (found == NULL) {
         example_add(&comparison->missing_names, &comparison->missing, recorded->id, 0, 0);
         return;

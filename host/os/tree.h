@@ -26,8 +26,8 @@ struct fm_tree_options {
 /*
  * Calls each(context, path, size) for everything below `root` that is not a directory; path is
  * relative to root, size FM_TREE_SIZE_UNKNOWN for what is not a regular file or cannot be looked
- * at. A directory that cannot be listed is an error, because then nobody knows what is in it. A
- * negative answer of `each` ends the walk and is returned.
+ * at. A directory that cannot be listed is an error, because then nobody knows what is in it. An
+ * answer of `each` that is not 0 ends the walk and is returned.
  */
 int FM_NODISCARD fm_tree_walk(const char *root, const struct fm_tree_options *options,
                               int (*each)(void *context, const char *path, uint64_t size),

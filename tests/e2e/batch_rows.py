@@ -202,7 +202,7 @@ def files_without_rows():
         check(job, 10)
     with Rows({"0.csv": "user,a,b,c,d\n"}) as job:
         _, err = fermata("batch", job.file, "--quiet", code=3)
-        contains(err, "no rows in 1 input file(s)")
+        contains(err, "the input has no rows: ")
     with Rows({"0.csv": ""}) as job:
         _, err = fermata("batch", job.file, "--quiet", code=3)
         contains(err, "0.csv: the file is empty; a header was expected")

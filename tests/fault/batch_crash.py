@@ -145,6 +145,23 @@ def inputs_that_grow_between_kills():
 
 
 @test
+def killed_while_inputs_are_still_being_found():
+    """Work begins before the list is whole; what was not found yet is new to the next start."""
+    with Job(count=0, keys="", input="{files: in}") as job:
+        for i in range(60000):
+            if i % 1000 == 0:
+                (job.path / "in" / ("%02d" % (i // 1000))).mkdir()
+            os.symlink("/proc/version", job.path / "in" / ("%02d/%05d" % (i // 1000, i)))
+        fermata_code("batch", job.file, "--quiet", "--fault", "grown-listed:1")
+        recorded = len(list((job.out / ".fermata").glob("inputs-*")))
+        assert recorded == 2, "%d segments: the list was whole before anything had begun" % recorded
+        assert not (job.out / "_SUCCESS").exists()
+        fermata("batch", job.file, "--resume", "--quiet", "--workers", "2")
+        ids = sorted(line["id"] for line in job.lines())
+        assert ids == ["%02d/%05d" % (i // 1000, i) for i in range(60000)], len(ids)
+
+
+@test
 def a_full_disk_is_one_error_and_can_be_resumed():
     if os.geteuid() != 0:
         raise Skip("mounting a small tmpfs needs root")
