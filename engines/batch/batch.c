@@ -9,6 +9,7 @@
 
 #include "core/util/error.h"
 #include "core/util/text.h"
+#include "engines/batch/job_notes.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/output.h"
 #include "host/os/file_lock.h"
@@ -483,6 +484,18 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     return 0;
 }
 
+/* How this run has ended, for those who look at the job. */
+static void end_note(const struct batch *batch, int status, const struct fm_batch_report *report,
+                     const struct fm_error *error)
+{
+    static const char *const states[] = {[FM_BATCH_COMPLETE] = "complete",
+                                         [FM_BATCH_COMPLETE_WITH_LETTERS] = "complete",
+                                         [FM_BATCH_STOPPED] = FM_JOB_STATE_STOPPED,
+                                         [FM_BATCH_THRESHOLD] = "too many failed rows",
+                                         [FM_BATCH_INCOMPLETE] = "incomplete"};
+    fm_job_notes_end(batch->store, status != 0 ? error->text : states[report->verdict]);
+}
+
 int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
                  struct fm_batch_report *ret_report, struct fm_error *reterr)
 {
@@ -510,7 +523,11 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
         batch.listing.entries = NULL;
         batch.listing.count = 0;
         ret_report->rows_found = batch.rows_found;
-        status = job_run(&batch, ret_report, error);
+        status = fm_job_notes_begin(batch.store, job, fm_os_wall_ns(), error);
+        if (status == 0) {
+            status = job_run(&batch, ret_report, error);
+            end_note(&batch, status, ret_report, error);
+        }
     }
     batch_close(&batch);
     ret_report->memory_peak = fm_os_memory_peak();

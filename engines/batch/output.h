@@ -23,6 +23,14 @@
 
 #define FM_OUTPUT_PATH_MAX 4096
 
+#define FM_OUTPUT_STATE_DIRECTORY  ".fermata"
+#define FM_OUTPUT_STAGE_DIRECTORY  "stage"
+#define FM_OUTPUT_ERRORS_DIRECTORY "errors"
+#define FM_OUTPUT_LEDGER_FILE      "ledger.db"
+#define FM_OUTPUT_LOCK_FILE        "lock"
+#define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"
+#define FM_OUTPUT_SUCCESS_FILE     "_SUCCESS"
+
 enum fm_output_state {
     FM_OUTPUT_EMPTY,     /* no job, and nothing that looks like one's results */
     FM_OUTPUT_JOB,       /* a job's ledger */

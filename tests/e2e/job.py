@@ -1,0 +1,390 @@
+"""`fermata job`: jobs are found, shown, proven, and their dead letters told, whatever state their directories are in."""
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from batch_job import SLOW_MODEL, Job, fnv1a64  # noqa: E402
+from tap import FERMATA, contains, fermata, fermata_json, run, test  # noqa: E402
+
+UNPROVEN = 8
+
+
+def verify(directory, code=0):
+    """The document, after a run with --json."""
+    out, _ = fermata("job", "verify", directory, "--json", code=code)
+    return json.loads(out)
+
+
+def problems(directory):
+    found = verify(directory, code=UNPROVEN)
+    assert found["verdict"] == "not proven" and found["problem_count"] == len(found["problems"]) > 0, found
+    return "\n".join(found["problems"])
+
+
+def finished(job, *options, code=0):
+    fermata("batch", job.file, "--quiet", *options, code=code)
+    return job
+
+
+def with_letters(job):
+    for i in (3, 8, 9):
+        (job.path / "in" / ("row-%04d" % i)).write_bytes(b"")
+    os.symlink("/nonexistent/file", job.path / "in" / "row-0777")
+    return finished(job, code=4)
+
+
+def copied(job):
+    """What somebody would copy elsewhere: results and manifest."""
+    to = job.path / "copy"
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(job.out, to, ignore=shutil.ignore_patterns(".fermata", "stage"))
+    return to
+
+
+def manifest_change(directory, change):
+    path = directory / "_manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def listed(root):
+    return {line["directory"]: line for line in map(json.loads, fermata("job", "list", root, "--json")[0].splitlines())}
+
+
+def tree(directory):
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in directory.rglob("*")}
+
+
+# --- verify ---
+
+
+@test
+def a_complete_job_is_proven_and_left_as_it_is():
+    with Job(count=40) as job:
+        before = tree(finished(job).out)
+        out, err = fermata("job", "verify", job.out)
+        contains(out, "test: proven: 40 rows in, 40 results + 0 dead letters counted in 6 parts", "MB/s", "recorded inputs")
+        assert err == "", err
+        found = verify(job.out)
+        assert (found["verdict"], found["rows_in"], found["rows_out"], found["parts"], found["inputs_compared"]) == ("proven", 40, 40, 6, True), found
+        assert tree(job.out) == before
+
+
+@test
+def dead_letters_have_an_exit_code_of_their_own():
+    with Job(count=20) as job:
+        found = verify(with_letters(job).out, code=4)
+        assert (found["verdict"], found["rows_out"], found["dead_letters"]) == ("proven with dead letters", 17, 4), found
+        assert verify(copied(job), code=4)["problems"] == []
+
+
+@test
+def a_copy_of_results_and_manifest_is_proven():
+    with Job(count=40) as job:
+        copy = copied(finished(job))
+        found = verify(copy)
+        assert (found["ledger"], found["inputs_compared"], found["rows_out"]) == (False, False, 40), found
+        (copy / "_SUCCESS").unlink()
+        (copy / "notes.txt").write_text("mine")
+        os.rmdir(copy / "errors")
+        found = verify(copy)
+        assert len(found["notes"]) == 2 and "notes.txt" in found["notes"][1], found
+        manifest_change(copy, lambda manifest: manifest.update(later_addition={"parts": [1, 2]}))
+        verify(copy)
+
+
+@test
+def every_damage_is_named():
+    with Job(count=40) as job:
+        out = copied(finished(job))
+        part = out / "part-00001.jsonl"
+        good = part.read_bytes()
+        lines = good.splitlines(keepends=True)
+
+        def damaged(text, *words):
+            part.write_bytes(text)
+            contains(problems(out), *words)
+            part.write_bytes(good)
+
+        damaged(good[:-3], "part-00001.jsonl: has %d bytes instead of %d" % (len(good) - 3, len(good)), "line 7: it is not JSON")
+        damaged(good.replace(b"text of row 8", b"text of row 7"), "part-00001.jsonl: has the checksum %016x" % fnv1a64(good.replace(b"text of row 8", b"text of row 7")))
+        damaged(good + b'{"id":"row-0099"}\n', "has 8 lines instead of 7", "41 results")
+        damaged(b"".join(lines[:-1]), "has 6 lines instead of 7", "39 results")
+        damaged(b"".join(lines[1:] + lines[-1:]), "the id 'row-0013' stands twice: as row 12 (part-00001.jsonl) and as row 13 (part-00001.jsonl)")
+        damaged(b"".join(lines[:-1]) + (out / "part-00004.jsonl").read_bytes().splitlines(keepends=True)[0],
+                "the id 'row-0028' stands twice: as row 13 (part-00001.jsonl) and as row 28 (part-00004.jsonl)")
+        damaged(b"".join(lines[:3]) + b"[1]\n" + b"".join(lines[4:]), "part-00001.jsonl: line 4: it is no JSON object")
+        damaged(b"".join(lines[:3]) + b'{"out_x":1}\n' + b"".join(lines[4:]), "line 4: it has no id")
+        damaged(b"".join(lines[:3]) + b'{"id":7}\n' + b"".join(lines[4:]), "of another kind")
+        damaged(good[:-1] + b" ", "ends in the middle of a line")
+        part.unlink()
+        contains(problems(out), "part-00001.jsonl: is missing")
+        part.write_bytes(good)
+        (out / "part-00099.jsonl").write_bytes(good)
+        contains(problems(out), "part-00099.jsonl: nobody vouches for it")
+        (out / "part-00099.jsonl").unlink()
+        (out / "errors" / "part-00000.jsonl").write_bytes(b"{}\n")
+        contains(problems(out), "errors/part-00000.jsonl: nobody vouches for it")
+        (out / "errors" / "part-00000.jsonl").unlink()
+        verify(out)
+
+
+@test
+def rows_that_are_not_the_recorded_ones_are_named():
+    with Job(count=40) as job:
+        part = finished(job).out / "part-00001.jsonl"
+        part.write_bytes(part.read_bytes().replace(b"row-0008", b"row-9998"))
+        contains(problems(job.out), "part-00001.jsonl: row 8 should be 'row-0008', as recorded, and is 'row-9998'")
+
+
+@test
+def damaged_dead_letters_are_named():
+    with Job(count=20) as job:
+        out = copied(with_letters(job))
+        letters = out / "errors" / "part-00001.jsonl"
+        good = letters.read_bytes()
+        letters.write_bytes(good.replace(b'"row":8', b'"row":2'))
+        contains(problems(out), "errors/part-00001.jsonl: line 1: the dead letter of row 2 does not belong there", "checksum")
+        letters.write_bytes(good.replace(b'"row":8', b'"rov":8'))
+        contains(problems(out), "it does not say which row it is of")
+        letters.unlink()
+        contains(problems(out), "errors/part-00001.jsonl: is missing")
+
+
+@test
+def a_manifest_that_lies_is_named():
+    def change(key, value):
+        return lambda manifest: manifest["parts"][2].update({key: value})
+
+    with Job(count=40) as job:
+        finished(job)
+        for changes, words in ((change("first_row", 13), "begins at row 13, but rows up to 13 are in parts before it"),
+                               (change("first_row", 15), "rows 14 to 14 are in no part"),
+                               (change("rows_in", 8), "8 rows in are not 7 results and 0 dead letters"),
+                               (change("part", "part-00000.jsonl"), "is named more than once"),
+                               (change("part", "../out/part-00000.jsonl"), "is not a manifest of Fermata"),
+                               (change("part", "part-0.jsonl"), "is not a manifest of Fermata"),
+                               (change("checksum", "xyz"), "cannot be understood"),
+                               (change("bytes", -1), "cannot be understood"),
+                               (lambda m: m["parts"].pop(), "the parts end at row 35, but there were 40 rows"),
+                               (lambda m: m["parts"].insert(0, 7), "holds something else than parts"),
+                               (lambda m: m.update(rows_out=39), "should be 39 results"),
+                               (lambda m: m.update(complete=False), "says that the job is not complete"),
+                               (lambda m: m.update(manifest_version=2), "newer Fermata"),
+                               (lambda m: m.update(checksum_algorithm="md5"), "newer Fermata"),
+                               (lambda m: m.pop("rows_in"), "is not in it"),
+                               (lambda m: m.update(parts={}), "is not a manifest of Fermata")):
+            copy = copied(job)
+            manifest_change(copy, changes)
+            contains(problems(copy), words)
+        text = (copy / "_manifest.json").read_text()
+        for cut in (0, 1, len(text) // 2, len(text) - 1):
+            (copy / "_manifest.json").write_text(text[:cut])
+            contains(problems(copy), "is not a manifest of Fermata")
+
+
+@test
+def manifest_and_ledger_must_agree():
+    with Job(count=40) as job:
+        finished(job)
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.execute("UPDATE shard SET part_checksum = 1 WHERE number = 2")
+            database.execute("UPDATE shard SET state = 0 WHERE number = 3")
+        database.close()
+        contains(problems(job.out), "part-00002.jsonl: manifest and ledger say different things", "the ledger knows 40 rows, 33 of them done")
+        (job.out / ".fermata" / "inputs-0").write_bytes(b"1 x\0")
+        contains(problems(job.out), "list of inputs")
+        (job.out / ".fermata" / "ledger.db").write_bytes(b"noise " * 1000)
+        contains(problems(job.out), "ledger")
+        shutil.rmtree(job.out / ".fermata")
+        verify(job.out)
+
+
+@test
+def a_job_that_is_not_at_its_end_is_not_proven():
+    with Job(count=40) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "after-commit:3", code=-9)
+        text = problems(job.out)
+        contains(text, "the job is not complete: of 40 rows ", " are done and 0 given up", "is missing: it is committed and lies in stage/; fermata batch --resume")
+        fermata("batch", job.file, "--quiet", "--resume")
+        verify(job.out)
+
+
+@test
+def new_inputs_of_a_resumed_job_are_proven_too():
+    with Job(count=30) as job:
+        finished(job)
+        job.add(100, 10)
+        (job.path / "in" / "row-0003a").write_text("between")
+        finished(job, "--resume")
+        assert verify(job.out)["rows_out"] == 41
+        copy = copied(job)
+        assert verify(copy)["rows_out"] == 41  # the ids are not in one order any more
+        part = copy / "part-00000.jsonl"
+        part.write_bytes(part.read_bytes().replace(b'"id":"row-0004"', b'"id":"row-0105"'))
+        contains(problems(copy), "the id 'row-0105' stands twice")
+
+
+@test
+def ids_of_any_bytes_are_compared():
+    with Job(count=2) as job:
+        base = os.fsencode(job.path / "in")
+        for name in (b"new\nline", b"invalid-\xff", b"invalid-\xfe", b"quote\"\\"):
+            with open(os.path.join(base, name), "wb") as file:
+                file.write(b"content")
+        found = verify(finished(job).out)
+        assert found["rows_out"] == 6 and found["inputs_compared"], found
+        verify(copied(job))
+
+
+@test
+def what_cannot_be_proven_at_all_is_an_error():
+    with Job(count=3) as job:
+        contains(fermata("job", "verify", job.path / "nowhere", code=3)[1], "there is no directory")
+        contains(fermata("job", "verify", job.path / "in", code=3)[1], "it is not the output of a job")
+        contains(fermata("job", "verify", job.file, code=3)[1], "there is no directory")
+
+
+# --- list, show, dead-letters ---
+
+
+@test
+def jobs_are_listed_in_every_state():
+    with Job(count=40) as job:
+        finished(job)
+        fermata("batch", job.file, "--quiet", "--output", job.path / "deep" / "killed", "--fault", "after-commit:3", code=-9)
+        fermata("batch", job.file, "--quiet", "--output", job.path / "deep" / "er" / "removed")
+        (job.path / "deep" / "er" / "removed" / ".fermata" / "discarded").write_text("")
+        copied(job)
+        (job.path / "damaged" / ".fermata").mkdir(parents=True)
+        (job.path / "damaged" / ".fermata" / "ledger.db").write_bytes(b"noise " * 1000)
+        (job.path / "empty" / ".fermata").mkdir(parents=True)
+        (job.path / "empty" / ".fermata" / "ledger.db").write_bytes(b"")
+        found = listed(job.path)
+        states = {os.path.relpath(directory, job.path): line["state"] for directory, line in found.items()}
+        assert states == {"out": "complete", "copy": "complete", "deep/killed": "stopped", "deep/er/removed": "being removed", "damaged": "unreadable",
+                          "empty": "unreadable"}, states
+        killed = found[str(job.path / "deep" / "killed")]
+        assert (killed["rows_total"], killed["reason"], killed["job"]) == (40, "it was killed", "test") and 0 < killed["rows_done"] <= 40, killed
+        assert killed["rows_done"] + killed["rows_in_work"] + killed["rows_waiting"] + killed["rows_unclaimed"] == 40, killed
+        out, _ = fermata("job", "list", job.path)
+        contains(out, "STATE", "stopped (it was killed)", "%d/40" % killed["rows_done"], "complete  ")
+        out, _ = fermata("job", "list", cwd=job.path)
+        contains(out, "test  out\n", "test  deep/killed\n")
+        _, err = fermata("job", "list", job.path / "in")
+        contains(err, "there is no job")
+        contains(fermata("job", "list", job.path / "nowhere", code=3)[1], "there is no directory")
+
+
+@test
+def a_job_with_dead_letters_is_listed_as_such():
+    with Job(count=20) as job:
+        with_letters(job)
+        assert [line["state"] for line in listed(job.path).values()] == ["complete with dead letters"]
+        stopped = "errors: {max_rows: 1}\n"
+        job.file.write_text(job.file.read_text() + stopped)
+        fermata("batch", job.file, "--restart", "--quiet", code=7)
+        out, _ = fermata("job", "list", job.path)
+        contains(out, "stopped (too many failed rows)")
+
+
+@test
+def a_running_job_is_shown_and_not_disturbed():
+    with Job(count=400, model=SLOW_MODEL) as job:
+        child = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while json.loads(child.stdout.readline())["rows_committed"] == 0:
+            pass
+        for _ in range(20):
+            shown = fermata_json("job", "show", job.out, "--json")
+            assert shown["state"] == "running" and shown["process"] == child.pid and shown["rows_total"] == 400, shown
+            assert sum(shown["shards"].values()) > 0 and shown["facts"]["line format"], shown
+        contains(fermata("job", "list", job.path)[0], "running by process %d" % child.pid)
+        _, err = fermata("job", "verify", job.out, code=6)
+        contains(err, "process %d is working on" % child.pid)
+        child.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 143, (child.returncode, err)
+        shown = fermata_json("job", "show", job.out, "--json")
+        assert (shown["state"], shown["reason"], shown["process"]) == ("stopped", "stopped", None), shown
+        assert shown["rows_done"] == json.loads(out.splitlines()[-1])["rows_out"], shown
+        fermata("batch", job.file, "--resume", "--quiet")
+        verify(job.out)
+
+
+@test
+def looking_all_the_time_hinders_nobody():
+    """Somebody who looks holds the lock for a moment; a master that begins then waits that moment."""
+    with Job(count=10) as job:
+        finished(job)
+        lookers = [subprocess.Popen(["sh", "-c", "while :; do \"$0\" job show \"$1\" >/dev/null; done", FERMATA, job.out]) for _ in range(2)]
+        try:
+            for _ in range(5):
+                finished(job, "--resume")
+        finally:
+            for looker in lookers:
+                looker.kill()
+                looker.wait()
+        verify(job.out)
+
+
+@test
+def show_tells_all_of_it():
+    with Job(count=20) as job:
+        with_letters(job)
+        out, _ = fermata("job", "show", job.out)
+        contains(out, "test: complete with dead letters", "rows       21 of 21 done (100%): 17 results, 4 dead letters", "done", "facts", "line format = ",
+                 "job file   %s" % job.file, "finished   20")
+        out, _ = fermata("job", "show", copied(job))
+        contains(out, "test: complete with dead letters", "results only: there is no ledger", "21 of 21 done")
+        contains(fermata("job", "show", job.path / "in", code=3)[1], "there is no job in")
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.execute("PRAGMA user_version = 9")
+        database.close()
+        contains(fermata("job", "show", job.out, code=3)[1], "schema version 9")
+
+
+@test
+def failed_attempts_and_their_reasons_are_shown():
+    with Job(count=40, model=SLOW_MODEL) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "row-written:3")
+        shown = fermata_json("job", "show", job.out, "--json")
+        assert shown["workers_lost"] + shown["attempts_failed"] >= 1, shown
+        assert shown["worst_shards"][0]["reason"] and "Killed" in shown["worst_shards"][0]["reason"], shown
+        contains(fermata("job", "show", job.out)[0], "failed 1 times: the worker that ran it ended with")
+
+
+@test
+def dead_letters_are_printed_and_summed_up():
+    with Job(count=20, keys="shard_rows: 7\nlimits: {file_bytes: 1KiB}\n") as job:
+        for i in (1, 2):
+            (job.path / "in" / ("large-%d" % i)).write_bytes(b"x" * (2000 + i))
+        with_letters(job)
+        out, _ = fermata("job", "dead-letters", job.out)
+        assert out.count("\n") == 6, out
+        contains(out, "row-0003: EINVAL at read: the file is empty\n" if "EINVAL" in out else "row-0003: ", "row-0777: ENOTFOUND at read: ")
+        lines = [json.loads(line) for line in fermata("job", "dead-letters", job.out, "--json")[0].splitlines()]
+        assert sorted(lines, key=str) == sorted(job.lines("errors"), key=str) and [line["row"] for line in lines] == sorted(line["row"] for line in lines)
+        summary = fermata_json("job", "dead-letters", job.out, "--summary", "--json")
+        assert summary["dead_letters"] == 6 and [group["count"] for group in summary["groups"]] == [3, 2, 1], summary
+        assert summary["groups"][1]["code"] == "ETOOLARGE" and summary["groups"][1]["example_id"] == "large-1", summary
+        out, _ = fermata("job", "dead-letters", job.out, "--summary", "--limit", "1")
+        contains(out, "6 dead letters", "3  ", "such as row-0003", "3  others")
+        assert fermata("job", "dead-letters", job.out, "--code", "ETOOLARGE")[0].count("\n") == 2
+        assert fermata("job", "dead-letters", job.out, "--stage", "process")[0] == ""
+        assert fermata("job", "dead-letters", job.out, "-n", "4")[0].count("\n") == 4
+        (job.out / "errors" / "part-00000.jsonl").write_text("{}\n")
+        contains(fermata("job", "dead-letters", job.out, code=3)[1], "part-00000.jsonl', line 1: it has no id")
+        contains(fermata("job", "dead-letters", job.path / "in", code=3)[1], "there is no job in")
+    with Job(count=3) as job:
+        assert fermata("job", "dead-letters", finished(job).out)[0] == ""
+        contains(fermata("job", "dead-letters", job.out, "--summary")[0], "0 dead letters")
+
+
+run()
