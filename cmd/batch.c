@@ -70,10 +70,13 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
         &line, "%" PRIu64 "/%" PRIu64 "  %u%%  %s rows/s", progress->rows_done,
         progress->rows_total, percent_of(progress->rows_done, progress->rows_total),
         fm_progress_format_rate(fm_progress_rate_recent(&watcher->progress), rate, sizeof(rate)));
-    if (progress->rows_done < progress->rows_total &&
+    if (progress->rows_done < progress->rows_total && !progress->paused &&
         fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_text_append_format(&line, "  %s left",
                               fm_progress_format_duration(rest_ns, rest, sizeof(rest)));
+    }
+    if (progress->paused) {
+        fm_text_append_string(&line, "  paused");
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
@@ -128,10 +131,12 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     fm_json_uint(json, progress->dead_letters);
     fm_json_key(json, "rows_in_flight");
     fm_json_uint(json, progress->rows_in_work);
+    fm_json_key(json, "paused");
+    fm_json_bool(json, progress->paused);
     fm_json_key(json, "rate");
     fm_json_number(json, fm_progress_rate_recent(&watcher->progress));
     fm_json_key(json, "seconds_left");
-    if (fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
+    if (!progress->paused && fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_json_number(json, (double)(rest_ns / 1000000) / 1000);
     } else {
         fm_json_null(json);
@@ -234,6 +239,8 @@ static const char *verdict_name(enum fm_batch_verdict verdict)
         return "complete with dead letters";
     case FM_BATCH_STOPPED:
         return "stopped";
+    case FM_BATCH_CANCELLED:
+        return "cancelled";
     case FM_BATCH_THRESHOLD:
         return "too many failed rows";
     case FM_BATCH_INCOMPLETE:
@@ -253,6 +260,7 @@ static int verdict_exit_code(enum fm_batch_verdict verdict)
         return 128 + fm_stop_signal_get();
     case FM_BATCH_THRESHOLD:
         return FM_EXIT_THRESHOLD;
+    case FM_BATCH_CANCELLED:
     case FM_BATCH_INCOMPLETE:
     default:
         return FM_EXIT_INCOMPLETE;
@@ -323,6 +331,10 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     printf("results: %s/part-*.jsonl\n", watcher->job->output);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
+    }
+    if (report->verdict == FM_BATCH_CANCELLED) {
+        printf("what is finished is kept; should it go on after all: fermata job resume %s\n",
+               watcher->job->output);
     }
     if (report->verdict == FM_BATCH_STOPPED) {
         printf("what is finished is kept; go on with: fermata batch %s --resume\n",

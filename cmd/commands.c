@@ -15,6 +15,9 @@ extern const struct fm_command fm_command_job_list;
 extern const struct fm_command fm_command_job_show;
 extern const struct fm_command fm_command_job_verify;
 extern const struct fm_command fm_command_job_dead_letters;
+extern const struct fm_command fm_command_job_pause;
+extern const struct fm_command fm_command_job_resume;
+extern const struct fm_command fm_command_job_cancel;
 extern const struct fm_command fm_command_worker;
 extern const struct fm_command fm_command_serve;
 extern const struct fm_command fm_command_profile;
@@ -37,6 +40,9 @@ const struct fm_command *const fm_commands[] = {
     &fm_command_job_show,
     &fm_command_job_verify,
     &fm_command_job_dead_letters,
+    &fm_command_job_pause,
+    &fm_command_job_resume,
+    &fm_command_job_cancel,
 #endif
 #ifdef FM_HAVE_COMMAND_WORKER
     &fm_command_worker,
@@ -53,7 +59,10 @@ const struct fm_command *const fm_commands[] = {
 #ifdef FM_HAVE_COMMAND_BENCH
     &fm_command_bench,
 #endif
-    &fm_command_help,    &fm_command_version, &fm_command_internal_docs, NULL,
+    &fm_command_help,
+    &fm_command_version,
+    &fm_command_internal_docs,
+    NULL,
 };
 
 const struct fm_command *fm_command_find(const char *name)
@@ -83,7 +92,7 @@ const char *fm_command_suggest(const struct fm_command *group, const char *name)
     size_t count = 0;
     for (size_t i = 0; fm_commands[i] != NULL && count < sizeof names / sizeof names[0]; i++) {
         const struct fm_command *command = fm_commands[i];
-        const char *shown = group != NULL                  ? fm_command_in_group(command, group)
+        const char *shown = group != NULL                   ? fm_command_in_group(command, group)
                             : fm_command_is_nested(command) ? NULL
                                                             : command->name;
         if (!command->hidden && shown != NULL) {

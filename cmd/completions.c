@@ -225,7 +225,7 @@ static void zsh_names(struct fm_text *text, const struct fm_command *group, cons
 {
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
         const struct fm_command *command = fm_commands[i];
-        const char *name = group != NULL                  ? fm_command_in_group(command, group)
+        const char *name = group != NULL                   ? fm_command_in_group(command, group)
                            : fm_command_is_nested(command) ? NULL
                                                            : command->name;
         if (!command->hidden && name != NULL) {

@@ -15,7 +15,12 @@
 #include "core/util/memory.h"
 #include "engines/batch/job_look.h"
 #include "engines/batch/job_notes.h"
+#include "engines/batch/status_document.h"
+#include "engines/batch/steer.h"
 #include "host/os/os.h"
+
+/* How long the master may take to say how it stands. */
+#define STATUS_PATIENCE_NS UINT64_C(2000000000)
 
 unsigned fm_job_percent(uint64_t done, uint64_t total)
 {
@@ -251,16 +256,51 @@ static void shards_print(const struct fm_job_look *look)
     }
     printf(" %" PRIu64 " bytes of results\n", look->bytes);
     printf("attempts   %" PRIu64 " failed with their worker, %" PRIu64 " by their rows\n",
-           look->failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
-           look->failures[FM_SHARD_FAILURE_DATA]);
+           look->failures[FM_SHARD_FAILURE_INFRASTRUCTURE], look->failures[FM_SHARD_FAILURE_DATA]);
     for (uint32_t i = 0; i < look->worst_count; i++) {
         const struct fm_shard_record *record = &look->worst[i];
-        printf("           shard %" PRIu64 " (%s, rows %" PRIu64 " to %" PRIu64
-               ") failed %" PRIu32 " times%s%s\n",
+        printf("           shard %" PRIu64 " (%s, rows %" PRIu64 " to %" PRIu64 ") failed %" PRIu32
+               " times%s%s\n",
                record->shard.number, fm_shard_state_name(record->shard.state),
                record->shard.first_row, record->shard.first_row + record->shard.row_count - 1,
                record->shard.failures[0] + record->shard.failures[1],
                record->reason[0] != '\0' ? ": " : "", record->reason);
+    }
+}
+
+/* What only the master knows. */
+static void status_print(const struct fm_batch_status *status)
+{
+    char rate[24];
+    char text[64];
+    struct fm_batch_worker_statuses workers = status->workers;
+    struct fm_batch_worker_status worker;
+    printf("speed      %s rows/s", fm_progress_format_rate(status->rows_per_s, rate, sizeof(rate)));
+    if (status->rest_ns != FM_BATCH_REST_UNKNOWN) {
+        printf(", %s left", fm_progress_format_duration(status->rest_ns, text, sizeof(text)));
+    }
+    printf("; running for %s%s\n",
+           fm_progress_format_duration(status->running_ns, text, sizeof(text)),
+           status->cancelled  ? "; cancelled, finishes what is in work"
+           : status->stopping ? "; finishes what is in work"
+           : status->paused   ? "; paused"
+                              : "");
+    printf("workers    %" PRIu64 "\n", status->workers.count);
+    while (fm_batch_worker_statuses_next(&workers, &worker)) {
+        printf("           %.*s (%.*s, process %" PRIu32 "): %" PRIu64 " rows/min, %" PRIu64
+               " MiB, %" PRIu32 " shards, %" PRIu64 " rows committed",
+               (int)worker.name.size, worker.name.data, (int)worker.host.size, worker.host.data,
+               worker.process, worker.rows_per_minute, worker.memory_bytes >> 20, worker.shards,
+               worker.rows_committed);
+        if (worker.slowest_stage.size > 0) {
+            printf(", slowest: %.*s %.0f%%", (int)worker.slowest_stage.size,
+                   worker.slowest_stage.data, worker.slowest_share * 100);
+        }
+        printf("%s\n", worker.connected ? "" : ", not connected");
+        if (worker.last_error.size > 0) {
+            printf("             last failed row: %.*s\n", (int)worker.last_error.size,
+                   worker.last_error.data);
+        }
     }
 }
 
@@ -293,7 +333,7 @@ static void show_text(const char *directory, const struct fm_job_look *look)
 }
 
 static void show_json(struct fm_json_writer *json, const char *directory,
-                      const struct fm_job_look *look)
+                      const struct fm_job_look *look, const struct fm_batch_status *status)
 {
     fm_json_object_begin(json);
     look_members(json, directory, look);
@@ -317,8 +357,7 @@ static void show_json(struct fm_json_writer *json, const char *directory,
         fm_json_member_string(json, "state", fm_shard_state_name(shard->state));
         fm_json_member_uint(json, "first_row", shard->first_row);
         fm_json_member_uint(json, "rows", shard->row_count);
-        fm_json_member_uint(json, "workers_lost",
-                            shard->failures[FM_SHARD_FAILURE_INFRASTRUCTURE]);
+        fm_json_member_uint(json, "workers_lost", shard->failures[FM_SHARD_FAILURE_INFRASTRUCTURE]);
         fm_json_member_uint(json, "attempts_failed", shard->failures[FM_SHARD_FAILURE_DATA]);
         nullable(json, "reason", look->worst[i].reason);
         fm_json_object_end(json);
@@ -330,6 +369,12 @@ static void show_json(struct fm_json_writer *json, const char *directory,
         fm_json_member_string(json, look->facts[i].key, look->facts[i].value);
     }
     fm_json_object_end(json);
+    fm_json_key(json, "master");
+    if (status != NULL) {
+        fm_status_document_write(json, status);
+    } else {
+        fm_json_null(json);
+    }
     fm_json_object_end(json);
 }
 
@@ -344,15 +389,30 @@ static int show_run(const struct fm_call *call)
     if (look.standing == FM_JOB_UNREADABLE) {
         return fm_call_fail(call, &look.trouble);
     }
-    if (!call->json) {
-        show_text(directory, &look);
-        return FM_EXIT_OK;
+    struct fm_steer_answer answer = {.bytes = {0}};
+    const struct fm_batch_status *status = NULL;
+    if (look.standing == FM_JOB_RUNNING) {
+        if (fm_steer_ask(directory, FM_STEER_STATUS, STATUS_PATIENCE_NS, &answer, &error) == 0) {
+            status = &answer.status;
+        } else {
+            fm_call_note(call, "%s", error.text);
+        }
     }
-    struct fm_text text = {0};
-    struct fm_json_writer json;
-    fm_json_writer_init(&json, &text);
-    show_json(&json, directory, &look);
-    return fm_job_print_line(call, &text);
+    int exit_code = FM_EXIT_OK;
+    if (call->json) {
+        struct fm_text text = {0};
+        struct fm_json_writer json;
+        fm_json_writer_init(&json, &text);
+        show_json(&json, directory, &look, status);
+        exit_code = fm_job_print_line(call, &text);
+    } else {
+        show_text(directory, &look);
+        if (status != NULL) {
+            status_print(status);
+        }
+    }
+    fm_steer_answer_deinit(&answer);
+    return exit_code;
 }
 
 /* --- The tables --- */
@@ -375,7 +435,8 @@ static const struct fm_option list_options[] = {
 static const struct fm_example list_examples[] = {
     {.text = "Which jobs are there below this directory?", .command = "fermata job list"},
     {.text = "The directories of the jobs that do not run and are not complete",
-     .command = "fermata job list results --json | jq -r 'select(.state == \"stopped\").directory'"},
+     .command =
+         "fermata job list results --json | jq -r 'select(.state == \"stopped\").directory'"},
     {.text = NULL},
 };
 
@@ -418,8 +479,8 @@ const struct fm_command fm_command_job_show = {
     .summary = "show how one job stands: rows, shards, failures, facts",
     .description =
         "Reads the ledger in the output directory of a job as it is at this moment, whether a "
-        "process works there or not, and changes nothing. Where the ledger is gone, the manifest "
-        "says what there is to say.",
+        "process works there or not, and changes nothing. Where one does, it is asked for its "
+        "speed and its workers. Where the ledger is gone, the manifest says what there is to say.",
     .positionals = show_positionals,
     .options = show_options,
     .examples = show_examples,
@@ -449,9 +510,9 @@ static const struct fm_example group_examples[] = {
 
 const struct fm_command fm_command_job = {
     .name = "job",
-    .summary = "look at batch jobs, prove their results",
+    .summary = "look at batch jobs, prove their results, steer them",
     .description = "A batch job lives in its output directory. These commands look at it from "
-                   "outside, while it runs and for as long as it lies there.",
+                   "outside, while it runs and for as long as it lies there; and steer it.",
     .positionals = group_positionals,
     .examples = group_examples,
     .see_also = "docs/jobs.md",

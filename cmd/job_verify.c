@@ -115,9 +115,12 @@ static int report_json(const struct watcher *watcher, const struct fm_verify_rep
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"rows_in", report->rows_in},   {"rows_out", report->rows_out},
-        {"dead_letters", report->dead_letters}, {"parts", report->parts},
-        {"bytes", report->bytes},       {"problem_count", report->problems},
+        {"rows_in", report->rows_in},
+        {"rows_out", report->rows_out},
+        {"dead_letters", report->dead_letters},
+        {"parts", report->parts},
+        {"bytes", report->bytes},
+        {"problem_count", report->problems},
     };
     const struct {
         const char *key;
@@ -168,7 +171,7 @@ static void report_text(const struct fm_verify_report *report)
     printf("%.1f MB read in %s (%.0f MB/s); %s\n", (double)report->bytes / 1e6,
            fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
            megabytes_per_s(report->bytes, report->elapsed_ns),
-           report->has_inputs  ? "every row's id was compared with the recorded inputs"
+           report->has_inputs   ? "every row's id was compared with the recorded inputs"
            : report->has_ledger ? "the recorded inputs could not be compared"
                                 : "without the job's ledger: ids were compared with each other");
 }
@@ -177,9 +180,8 @@ static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
     struct fm_verify_report report;
-    struct watcher watcher = {.call = call,
-                              .bar = fm_os_is_terminal(2) && !call->json &&
-                                     !fm_call_flag(call, "quiet")};
+    struct watcher watcher = {
+        .call = call, .bar = fm_os_is_terminal(2) && !call->json && !fm_call_flag(call, "quiet")};
     const struct fm_verify_options options = {.directory = fm_call_positional(call, 0),
                                               .problem = on_problem,
                                               .note = on_note,
@@ -230,8 +232,13 @@ static const struct fm_example examples[] = {
     {.text = NULL},
 };
 
-static const int exit_codes[] = {FM_EXIT_INPUT,       FM_EXIT_PARTIAL,    FM_EXIT_UNAVAILABLE,
-                                 FM_EXIT_UNPROVEN,    FM_EXIT_INTERRUPTED, FM_EXIT_TERMINATED, 0};
+static const int exit_codes[] = {FM_EXIT_INPUT,
+                                 FM_EXIT_PARTIAL,
+                                 FM_EXIT_UNAVAILABLE,
+                                 FM_EXIT_UNPROVEN,
+                                 FM_EXIT_INTERRUPTED,
+                                 FM_EXIT_TERMINATED,
+                                 0};
 
 const struct fm_command fm_command_job_verify = {
     .name = "job verify",

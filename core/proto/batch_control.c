@@ -14,7 +14,15 @@
 
 enum { STATUS_WORKERS = 14 };
 
-enum kind { KIND_UINT64, KIND_PRESENT_UINT64, KIND_UINT32, KIND_BOOL, KIND_FIXED64, KIND_DOUBLE, KIND_TEXT };
+enum kind {
+    KIND_UINT64,
+    KIND_PRESENT_UINT64,
+    KIND_UINT32,
+    KIND_BOOL,
+    KIND_FIXED64,
+    KIND_DOUBLE,
+    KIND_TEXT
+};
 
 struct member {
     uint32_t number;
@@ -77,9 +85,9 @@ static int malformed(struct fm_error *reterr, const char *what)
 
 static uint32_t wire_type(enum kind kind)
 {
-    return kind == KIND_TEXT                              ? FM_PROTOBUF_BYTES
+    return kind == KIND_TEXT                             ? FM_PROTOBUF_BYTES
            : kind == KIND_FIXED64 || kind == KIND_DOUBLE ? FM_PROTOBUF_FIXED64
-                                                          : FM_PROTOBUF_VARINT;
+                                                         : FM_PROTOBUF_VARINT;
 }
 
 static int member_read(const struct member *member, const struct fm_protobuf_field *field,
@@ -92,8 +100,8 @@ static int member_read(const struct member *member, const struct fm_protobuf_fie
         return malformed(reterr, member->name);
     }
     if (member->kind == KIND_TEXT && field->size > member->bytes_max) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "the status has a %s of %zu bytes",
-                            member->name, field->size);
+        return fm_error_set(reterr, FM_ETOOLARGE, "the status has a %s of %zu bytes", member->name,
+                            field->size);
     }
     if (member->kind == KIND_TEXT) {
         const struct fm_batch_view view = {.data = (const char *)field->data, .size = field->size};
@@ -110,8 +118,7 @@ static int member_read(const struct member *member, const struct fm_protobuf_fie
     return 0;
 }
 
-static const struct member *member_find(const struct member *members, size_t count,
-                                        uint32_t number)
+static const struct member *member_find(const struct member *members, size_t count, uint32_t number)
 {
     for (size_t i = 0; i < count; i++) {
         if (members[i].number == number) {
@@ -260,8 +267,8 @@ int fm_batch_status_write(struct fm_text *text, const struct fm_batch_status *st
     size_t before = text->length;
     int result = members_write(text, status_members, FM_COUNT_OF(status_members), status);
     result = result != 0 ? result : workers_write(text, status->workers);
-    result = result != 0    ? result
-             : text->failed ? FM_ENOMEM
+    result = result != 0                                         ? result
+             : text->failed                                      ? FM_ENOMEM
              : text->length - before > FM_BATCH_STATUS_BYTES_MAX ? FM_ETOOLARGE
                                                                  : 0;
     if (result != 0 && text->data != NULL) {

@@ -2,9 +2,9 @@
  * What a master of a batch job answers to those who steer it (service Control of
  * proto/batch.proto), as bytes: how the job stands, to a plain struct and back.
  *
- * Owns: the message Status, read in place and written at the end of a text, and its limits. Does not
- * own: who may ask, what is done (engines/batch). Nothing is allocated by the reader; views point
- * into the message. Thread rule: caller's memory.
+ * Owns: the message Status, read in place and written at the end of a text, and its limits. Does
+ * not own: who may ask, what is done (engines/batch). Nothing is allocated by the reader; views
+ * point into the message. Thread rule: caller's memory.
  *
  * The corners of the protocol are settled as in batch_messages.h.
  */
@@ -52,7 +52,7 @@ struct fm_batch_status {
     struct fm_batch_view version; /* of the program */
     uint32_t process;
     bool paused;
-    bool stopping; /* it ends as soon as what is in work is finished ... */
+    bool stopping;  /* it ends as soon as what is in work is finished ... */
     bool cancelled; /* ... because somebody has cancelled it */
     uint64_t rows_total;
     uint64_t rows_committed;

@@ -253,7 +253,8 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
 
 static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
-    int status = facts_compare(batch, reterr);
+    int status = fm_job_notes_permit(batch->store, batch->job->output, reterr);
+    status = status != 0 ? status : facts_compare(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
     status = status != 0 ? status
                          : fm_output_reconcile(batch->job->output, batch->store,
@@ -469,6 +470,9 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     case FM_RUN_STOPPED:
         report->verdict = FM_BATCH_STOPPED;
         break;
+    case FM_RUN_CANCELLED:
+        report->verdict = FM_BATCH_CANCELLED;
+        break;
     case FM_RUN_THRESHOLD:
         report->verdict = FM_BATCH_THRESHOLD;
         report->error = *reterr;
@@ -488,9 +492,10 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
 static void end_note(const struct batch *batch, int status, const struct fm_batch_report *report,
                      const struct fm_error *error)
 {
-    static const char *const states[] = {[FM_BATCH_COMPLETE] = "complete",
-                                         [FM_BATCH_COMPLETE_WITH_LETTERS] = "complete",
+    static const char *const states[] = {[FM_BATCH_COMPLETE] = FM_JOB_STATE_COMPLETE,
+                                         [FM_BATCH_COMPLETE_WITH_LETTERS] = FM_JOB_STATE_COMPLETE,
                                          [FM_BATCH_STOPPED] = FM_JOB_STATE_STOPPED,
+                                         [FM_BATCH_CANCELLED] = FM_JOB_STATE_CANCELLED,
                                          [FM_BATCH_THRESHOLD] = "too many failed rows",
                                          [FM_BATCH_INCOMPLETE] = "incomplete"};
     fm_job_notes_end(batch->store, status != 0 ? error->text : states[report->verdict]);

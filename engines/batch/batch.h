@@ -33,6 +33,7 @@ enum fm_batch_verdict {
     FM_BATCH_COMPLETE,
     FM_BATCH_COMPLETE_WITH_LETTERS,
     FM_BATCH_STOPPED,    /* resumable */
+    FM_BATCH_CANCELLED,  /* resumable, when that is taken back (steer.h) */
     FM_BATCH_THRESHOLD,  /* resumable, once the cause is mended */
     FM_BATCH_INCOMPLETE, /* the ledger holds shards that were given up */
 };

@@ -10,7 +10,9 @@
  * core. A worker is a stream of messages each way (docs/batch-protocol.md). Workers of this machine
  * are child processes that come over a Unix socket in the job's state directory; how one of them
  * ended tells whether the rows that it held are suspect. The store's writer wakes the loop when
- * decisions are durable.
+ * decisions are durable. The same socket takes the calls of those who steer the job (steer.h):
+ * whoever reaches it may read and write the job's files anyway. Workers of other hosts, who come
+ * over TCP, may not steer.
  */
 #ifndef FM_ENGINES_BATCH_HOST_H
 #define FM_ENGINES_BATCH_HOST_H
@@ -41,6 +43,7 @@ struct fm_run_progress {
     uint64_t rows_in_work;
     const char *slowest_stage; /* where most of the computing time went lately; NULL: unknown */
     double slowest_share;      /* of it, 0 to 1 */
+    bool paused;               /* nothing is handed out (steer.h) */
 };
 
 struct fm_run_hooks {
@@ -52,6 +55,7 @@ struct fm_run_hooks {
 enum fm_run_end {
     FM_RUN_FINISHED,  /* no row is left to do */
     FM_RUN_STOPPED,   /* by hooks.stop */
+    FM_RUN_CANCELLED, /* likewise by somebody else (steer.h); the store says so */
     FM_RUN_THRESHOLD, /* too many dead letters */
     FM_RUN_FAILED,    /* the output, the ledger or the listing failed, or no worker can work */
 };

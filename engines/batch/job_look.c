@@ -109,7 +109,8 @@ static void worst_keep(struct fm_job_look *look, const struct fm_shard_record *r
     if (at == FM_JOB_LOOK_WORST) {
         return;
     }
-    uint32_t kept = look->worst_count < FM_JOB_LOOK_WORST ? look->worst_count : look->worst_count - 1;
+    uint32_t kept =
+        look->worst_count < FM_JOB_LOOK_WORST ? look->worst_count : look->worst_count - 1;
     memmove(&look->worst[at + 1], &look->worst[at], (kept - at) * sizeof(look->worst[0]));
     look->worst[at] = *record;
     look->worst_count = kept + 1;
@@ -139,16 +140,15 @@ static int ledger_read(const char *directory, struct fm_job_look *look, struct f
 {
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_job_store *store = NULL;
-    int status =
-        fm_output_state_path(directory, FM_OUTPUT_LEDGER_FILE, path, sizeof(path), reterr);
+    int status = fm_output_state_path(directory, FM_OUTPUT_LEDGER_FILE, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_sqlite_store_open_reader(path, &store, reterr);
     if (status != 0) {
         return status;
     }
     status = store->functions->facts(store, fact_take, look, reterr);
     status = status != 0 ? status : store->functions->segments(store, segment_take, look, reterr);
-    status = status != 0 ? status
-                         : store->functions->shards(store, false, shard_take, look, reterr);
+    status =
+        status != 0 ? status : store->functions->shards(store, false, shard_take, look, reterr);
     store->functions->close(store);
     uint64_t claimed = look->rows_out + look->dead_letters + look->rows_leased +
                        look->rows_waiting + look->rows_given_up;
@@ -174,10 +174,9 @@ static int manifest_read(const char *directory, struct fm_job_look *look, struct
 {
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_manifest_head head;
-    const struct fm_manifest_handlers handlers = {
-        .part = look->has_ledger ? NULL : manifest_part,
-        .fact = look->has_ledger ? NULL : fact_take,
-        .context = look};
+    const struct fm_manifest_handlers handlers = {.part = look->has_ledger ? NULL : manifest_part,
+                                                  .fact = look->has_ledger ? NULL : fact_take,
+                                                  .context = look};
     int length = snprintf(path, sizeof(path), "%s/%s", directory, FM_OUTPUT_MANIFEST_FILE);
     if (length < 0 || (size_t)length >= sizeof(path)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
@@ -216,8 +215,8 @@ static enum fm_job_standing standing_of(const struct fm_job_look *look, bool run
     if (manifest) {
         return look->dead_letters > 0 ? FM_JOB_COMPLETE_WITH_LETTERS : FM_JOB_COMPLETE;
     }
-    if (look->rows_given_up > 0 && look->rows_out + look->dead_letters + look->rows_given_up ==
-                                       look->rows_total) {
+    if (look->rows_given_up > 0 &&
+        look->rows_out + look->dead_letters + look->rows_given_up == look->rows_total) {
         return FM_JOB_INCOMPLETE;
     }
     return strcmp(look->state, FM_JOB_STATE_CANCELLED) == 0 ? FM_JOB_CANCELLED : FM_JOB_STOPPED;
@@ -234,17 +233,15 @@ int fm_job_look(const char *directory, struct fm_job_look *ret_look, struct fm_e
     struct fm_job_look *look = ret_look;
     *look = (struct fm_job_look){.standing = FM_JOB_UNREADABLE};
     int status = file_look(directory, ".fermata/ledger.db", look, &ledger, reterr);
+    status =
+        status != 0 ? status : file_look(directory, ".fermata/ledger.db-wal", look, &log, reterr);
+    status =
+        status != 0 ? status : file_look(directory, ".fermata/discarded", look, &discarded, reterr);
     status = status != 0 ? status
-                         : file_look(directory, ".fermata/ledger.db-wal", look, &log, reterr);
+                         : file_look(directory, FM_OUTPUT_MANIFEST_FILE, look, &manifest, reterr);
     status = status != 0
                  ? status
-                 : file_look(directory, ".fermata/discarded", look, &discarded, reterr);
-    status = status != 0
-                 ? status
-                 : file_look(directory, FM_OUTPUT_MANIFEST_FILE, look, &manifest, reterr);
-    status = status != 0 ? status
-                         : fm_output_state_path(directory, FM_OUTPUT_LOCK_FILE, path, sizeof(path),
-                                                reterr);
+                 : fm_output_state_path(directory, FM_OUTPUT_LOCK_FILE, path, sizeof(path), reterr);
     if (status != 0) {
         return status;
     }

@@ -35,18 +35,18 @@ enum { FM_JOB_LOOK_FACTS = 24, FM_JOB_LOOK_WORST = 8 };
 struct fm_job_look {
     enum fm_job_standing standing;
     struct fm_error trouble;
-    long process;     /* RUNNING: whose; 0: unknown */
-    bool has_ledger;  /* false: a manifest is all that there is */
-    char name[256];   /* "": unknown */
-    char file[1024];  /* likewise */
-    char state[256];  /* why it does not run, in words; "": unknown */
-    char finished[40]; /* as the manifest says; "" */
+    long process;             /* RUNNING: whose; 0: unknown */
+    bool has_ledger;          /* false: a manifest is all that there is */
+    char name[256];           /* "": unknown */
+    char file[1024];          /* likewise */
+    char state[256];          /* why it does not run, in words; "": unknown */
+    char finished[40];        /* as the manifest says; "" */
     uint64_t begun_wall_ns;   /* 0: unknown */
     uint64_t changed_wall_ns; /* when something was written last */
     uint64_t rows_total;
     uint64_t rows_out;
     uint64_t dead_letters;
-    uint64_t rows_leased; /* of shards that somebody has */
+    uint64_t rows_leased;  /* of shards that somebody has */
     uint64_t rows_waiting; /* of shards that were given back, or failed */
     uint64_t rows_given_up;
     uint64_t rows_unclaimed; /* never handed out */
@@ -62,8 +62,8 @@ struct fm_job_look {
     uint32_t worst_count;
 };
 
-/* FM_ENOTFOUND: no job's output; FM_ENOMEM, FM_EIO, FM_EPERM, FM_ETOOLARGE. What is there but cannot
- * be read is no error: UNREADABLE. */
+/* FM_ENOTFOUND: no job's output; FM_ENOMEM, FM_EIO, FM_EPERM, FM_ETOOLARGE. What is there but
+ * cannot be read is no error: UNREADABLE. */
 int FM_NODISCARD fm_job_look(const char *directory, struct fm_job_look *ret_look,
                              struct fm_error *reterr);
 

@@ -19,11 +19,16 @@
 #define FM_JOB_STATE_RUNNING   "running"
 #define FM_JOB_STATE_STOPPED   "stopped"
 #define FM_JOB_STATE_CANCELLED "cancelled"
+#define FM_JOB_STATE_COMPLETE  "complete"
 
 /* A run begins, at this time: durable when it returns 0. The store has been taken. */
 int FM_NODISCARD fm_job_notes_begin(struct fm_job_store *store, const struct fm_job *job,
                                     uint64_t wall_ns, struct fm_error *reterr);
-/* It has ended so. As good as can be: a store that fails now has failed before. */
+/* FM_EINVAL, in words: the job was cancelled, and is not to be resumed as it is. */
+int FM_NODISCARD fm_job_notes_permit(struct fm_job_store *store, const char *directory,
+                                     struct fm_error *reterr);
+/* It has ended so; a job that was cancelled stays so, unless it is complete. As good as can be: a
+ * store that fails now has failed before. */
 void fm_job_notes_end(struct fm_job_store *store, const char *state);
 
 #endif

@@ -31,9 +31,8 @@ static int part_each(const struct fm_letters_options *options, const char *path,
             status = fm_error_prefix(reterr, status, "'%s', line %" PRIu64, path, lines->lines);
             break;
         }
-        bool wanted =
-            (options->stage == NULL || strcmp(options->stage, letter->stage.data) == 0) &&
-            (options->code == NULL || strcmp(options->code, letter->code.data) == 0);
+        bool wanted = (options->stage == NULL || strcmp(options->stage, letter->stage.data) == 0) &&
+                      (options->code == NULL || strcmp(options->code, letter->code.data) == 0);
         status = wanted ? options->each(options->context, letter, line, length) : 0;
     }
     fm_line_reader_close(lines);
@@ -81,15 +80,14 @@ int fm_letters_each(const struct fm_letters_options *options, struct fm_error *r
     struct fm_row_letter letter = {0};
     uint64_t *numbers = NULL;
     size_t count = 0;
-    int length = snprintf(errors, sizeof(errors), "%s/%s", options->directory,
-                          FM_OUTPUT_ERRORS_DIRECTORY);
+    int length =
+        snprintf(errors, sizeof(errors), "%s/%s", options->directory, FM_OUTPUT_ERRORS_DIRECTORY);
     if (length < 0 || (size_t)length >= sizeof(errors)) {
         return fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
                             options->directory);
     }
     int status = fm_output_look(options->directory, &state, reterr);
-    status =
-        status != 0 ? status : fm_output_has_results(options->directory, &results, reterr);
+    status = status != 0 ? status : fm_output_has_results(options->directory, &results, reterr);
     if (status == 0 && state == FM_OUTPUT_EMPTY && !results) {
         return fm_error_set(reterr, FM_ENOTFOUND, "there is no job in '%s'", options->directory);
     }
@@ -122,9 +120,8 @@ void fm_letter_pattern(const char *message, char *ret_pattern, size_t size)
     char before = ' ';
     while (*message != '\0' && length + 4 < size) {
         char quote = *message;
-        const char *end = (quote == '\'' || quote == '"') && !is_word(before)
-                              ? strchr(message + 1, quote)
-                              : NULL;
+        const char *end =
+            (quote == '\'' || quote == '"') && !is_word(before) ? strchr(message + 1, quote) : NULL;
         if (end != NULL) {
             ret_pattern[length++] = quote;
             memcpy(ret_pattern + length, "...", 3);

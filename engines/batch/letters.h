@@ -19,15 +19,13 @@ struct fm_letters_options {
     const char *code;      /* likewise: "ECORRUPT" */
     /* Each, with its line as it stands there; borrowed for the call. An answer above 0 ends it, a
      * negative one too and is returned. */
-    int (*each)(void *context, const struct fm_row_letter *letter, const char *line,
-                size_t length);
+    int (*each)(void *context, const struct fm_row_letter *letter, const char *line, size_t length);
     void *context;
 };
 
 /* In the order of the parts' numbers. FM_ENOTFOUND: no job's output; FM_ECORRUPT: a line that is no
  * dead letter. While a job runs, these are the dead letters of what is committed. */
-int FM_NODISCARD fm_letters_each(const struct fm_letters_options *options,
-                                 struct fm_error *reterr);
+int FM_NODISCARD fm_letters_each(const struct fm_letters_options *options, struct fm_error *reterr);
 
 /* A message without what differs from row to row: numbers become '#', what is quoted '...'. */
 void fm_letter_pattern(const char *message, char *ret_pattern, size_t size);

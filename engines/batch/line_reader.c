@@ -75,8 +75,7 @@ int fm_line_reader_next(struct fm_line_reader *reader, const char **ret_line, si
     for (;;) {
         const char *start = reader->end > 0 ? reader->buffer + reader->begin : "";
         size_t rest = reader->end - reader->begin;
-        const char *newline =
-            rest > looked ? memchr(start + looked, '\n', rest - looked) : NULL;
+        const char *newline = rest > looked ? memchr(start + looked, '\n', rest - looked) : NULL;
         if (newline == NULL && !reader->at_end) {
             looked = rest;
             int status = fill(reader, reterr);

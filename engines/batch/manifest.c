@@ -3,8 +3,8 @@
  *
  * HOW IT WORKS. The text is looked at byte by byte, with nothing remembered but depth and whether
  * it is within a string: enough to see where the array "parts" is and where each of its elements
- * ends. An element is read by itself when it is whole, and left out of what remains, the head, which
- * is a small JSON text with an empty array and is read at the end.
+ * ends. An element is read by itself when it is whole, and left out of what remains, the head,
+ * which is a small JSON text with an empty array and is read at the end.
  */
 #include "engines/batch/manifest.h"
 
@@ -109,15 +109,18 @@ enum { PART_NUMBERS = 6, PART_KEYS = 9, PART_KEYS_NEEDED = 7 };
 /* One member, whose key is the current token. *seen has a bit for each key of `keys`. */
 static int part_member(struct fm_json_reader *json, struct fm_manifest_part *part, uint32_t *seen)
 {
-    static const char *const keys[PART_KEYS] = {
-        "first_row", "rows_in",           "rows",     "dead_letters",        "bytes",
-        "part",      "checksum", "dead_letter_bytes", "dead_letter_checksum"};
-    uint64_t *const numbers[PART_KEYS] = {[0] = &part->first_row,
-                                          [1] = &part->rows_in,
-                                          [2] = &part->rows,
-                                          [3] = &part->dead_letters,
-                                          [4] = &part->files.part_bytes,
-                                          [7] = &part->files.letters_bytes};
+    static const char *const keys[PART_KEYS] = {"first_row",
+                                                "rows_in",
+                                                "rows",
+                                                "dead_letters",
+                                                "bytes",
+                                                "part",
+                                                "checksum",
+                                                "dead_letter_bytes",
+                                                "dead_letter_checksum"};
+    uint64_t *const numbers[PART_KEYS] = {
+        [0] = &part->first_row,    [1] = &part->rows_in,          [2] = &part->rows,
+        [3] = &part->dead_letters, [4] = &part->files.part_bytes, [7] = &part->files.letters_bytes};
     for (uint32_t i = 0; i < PART_KEYS; i++) {
         if (fm_json_equals(json, keys[i])) {
             *seen |= 1u << i;
@@ -154,9 +157,8 @@ static int part_read(struct reader *reader)
                        reader->part.data);
         return damaged(reader, why);
     }
-    return reader->handlers->part != NULL
-               ? reader->handlers->part(reader->handlers->context, &part)
-               : 0;
+    return reader->handlers->part != NULL ? reader->handlers->part(reader->handlers->context, &part)
+                                          : 0;
 }
 
 /* --- Finding the parts --- */
@@ -167,9 +169,8 @@ static int append(const struct reader *reader, struct fm_text *text, char byte, 
         return damaged(reader, "a piece of it is too long");
     }
     fm_text_append_char(text, byte);
-    return text->failed
-               ? fm_error_set(reader->reterr, FM_ENOMEM, "out of memory for the manifest")
-               : 0;
+    return text->failed ? fm_error_set(reader->reterr, FM_ENOMEM, "out of memory for the manifest")
+                        : 0;
 }
 
 /* Depth and strings: what a byte changes. */

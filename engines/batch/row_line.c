@@ -89,8 +89,7 @@ static int id_take(struct fm_text *ret_id, const struct member *plain, const str
     return ret_id->failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory for a line") : 0;
 }
 
-int fm_row_line_id(const char *text, size_t length, struct fm_text *ret_id,
-                   struct fm_error *reterr)
+int fm_row_line_id(const char *text, size_t length, struct fm_text *ret_id, struct fm_error *reterr)
 {
     struct fm_text coded = {0};
     struct member members[] = {{.key = "id", .text = ret_id}, {.key = "id_base64", .text = &coded}};

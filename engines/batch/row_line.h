@@ -12,8 +12,8 @@
 
 #include "core/util/text.h"
 
-/* Reads a line of results, all of it; *ret_id, which may hold something, becomes the id's bytes, also
- * where they are not UTF-8. FM_ECORRUPT, with why: it is not JSON, no object, or has no id;
+/* Reads a line of results, all of it; *ret_id, which may hold something, becomes the id's bytes,
+ * also where they are not UTF-8. FM_ECORRUPT, with why: it is not JSON, no object, or has no id;
  * FM_ENOMEM. */
 int FM_NODISCARD fm_row_line_id(const char *text, size_t length, struct fm_text *ret_id,
                                 struct fm_error *reterr);

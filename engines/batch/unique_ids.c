@@ -240,8 +240,7 @@ static int bucket_look(struct fm_unique_ids *ids, unsigned index, struct found *
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory to compare ids");
     }
     status = status != 0 ? status : fm_file_reader_open(&file, path, reterr);
-    status =
-        status != 0 ? status : fm_file_reader_read_at(&file, 0, table, bytes, &size, reterr);
+    status = status != 0 ? status : fm_file_reader_read_at(&file, 0, table, bytes, &size, reterr);
     if (status == 0 && size != bytes) {
         status = fm_error_set(reterr, FM_EIO, "'%s' has become shorter", path);
     }

@@ -136,12 +136,11 @@ static int look_up(struct verify *verify)
     }
     verify->shown_ns = now_ns;
     if (options->progress != NULL) {
-        const struct fm_verify_progress progress = {.bytes = verify->report->bytes +
-                                                             verify->results.bytes +
-                                                             verify->errors.bytes,
-                                                    .rows = verify->rows_seen,
-                                                    .parts = verify->report->parts,
-                                                    .elapsed_ns = now_ns - verify->start_ns};
+        const struct fm_verify_progress progress = {
+            .bytes = verify->report->bytes + verify->results.bytes + verify->errors.bytes,
+            .rows = verify->rows_seen,
+            .parts = verify->report->parts,
+            .elapsed_ns = now_ns - verify->start_ns};
         options->progress(options->context, &progress);
     }
     return options->stop != NULL && options->stop(options->context)
@@ -275,8 +274,8 @@ static int row_take(struct verify *verify, const char *part, uint64_t row, bool 
             found->id = fm_strndup(verify->id.data, verify->id.length);
             found->size = verify->id.length;
             (void)snprintf(found->part, sizeof(found->part), "%s", part);
-            status = found->id == NULL ? fm_error_set(verify->reterr, FM_ENOMEM, "out of memory")
-                                       : 0;
+            status =
+                found->id == NULL ? fm_error_set(verify->reterr, FM_ENOMEM, "out of memory") : 0;
         }
     }
     return status;
@@ -373,15 +372,15 @@ static void file_compare(struct verify *verify, const struct fm_manifest_part *p
 {
     const struct fm_line_reader *lines = side->lines;
     if (lines->bytes != bytes) {
-        problem(verify, "%s%s: has %" PRIu64 " bytes instead of %" PRIu64, side->prefix,
-                part->name, lines->bytes, bytes);
+        problem(verify, "%s%s: has %" PRIu64 " bytes instead of %" PRIu64, side->prefix, part->name,
+                lines->bytes, bytes);
     } else if (lines->checksum != checksum) {
         problem(verify, "%s%s: has the checksum %016" PRIx64 " instead of %016" PRIx64,
                 side->prefix, part->name, lines->checksum, checksum);
     }
     if (lines->lines != rows) {
-        problem(verify, "%s%s: has %" PRIu64 " lines instead of %" PRIu64, side->prefix,
-                part->name, lines->lines, rows);
+        problem(verify, "%s%s: has %" PRIu64 " lines instead of %" PRIu64, side->prefix, part->name,
+                lines->lines, rows);
     } else if (lines->unterminated) {
         problem(verify, "%s%s: ends in the middle of a line", side->prefix, part->name);
     }
@@ -450,8 +449,8 @@ static int part_walk(struct verify *verify, const struct fm_manifest_part *part)
             verify->report->dead_letters += errors.lines->lines;
         }
     }
-    verify->report->bytes += (results.open ? results.lines->bytes : 0) +
-                             (errors.open ? errors.lines->bytes : 0);
+    verify->report->bytes +=
+        (results.open ? results.lines->bytes : 0) + (errors.open ? errors.lines->bytes : 0);
     fm_line_reader_close(results.lines);
     fm_line_reader_close(errors.lines);
     verify->results.bytes = 0;
@@ -465,19 +464,18 @@ static int part_compare(struct verify *verify, const struct fm_manifest_part *pa
     struct fm_shard_record record;
     const struct fm_shard *shard = &record.shard;
     const struct fm_part_facts *files = &record.files;
-    int status = verify->store->functions->shard(verify->store, part->number, &record,
-                                                 verify->reterr);
+    int status =
+        verify->store->functions->shard(verify->store, part->number, &record, verify->reterr);
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
-    bool alike = status == 0 && shard->state == FM_SHARD_DONE &&
-                 shard->first_row == part->first_row && shard->row_count == part->rows_in &&
-                 shard->rows_out == part->rows && shard->dead_letters == part->dead_letters &&
-                 files->part_bytes == part->files.part_bytes &&
-                 files->part_checksum == part->files.part_checksum &&
-                 files->letters_bytes == part->files.letters_bytes &&
-                 (files->letters_bytes == 0 ||
-                  files->letters_checksum == part->files.letters_checksum);
+    bool alike =
+        status == 0 && shard->state == FM_SHARD_DONE && shard->first_row == part->first_row &&
+        shard->row_count == part->rows_in && shard->rows_out == part->rows &&
+        shard->dead_letters == part->dead_letters && files->part_bytes == part->files.part_bytes &&
+        files->part_checksum == part->files.part_checksum &&
+        files->letters_bytes == part->files.letters_bytes &&
+        (files->letters_bytes == 0 || files->letters_checksum == part->files.letters_checksum);
     if (!alike) {
         problem(verify, "%s: manifest and ledger say different things of it", part->name);
     }
@@ -489,16 +487,15 @@ static int part_check(struct verify *verify, const struct fm_manifest_part *part
     verify->report->parts++;
     if (part->rows + part->dead_letters != part->rows_in) {
         problem(verify,
-                "%s: %" PRIu64 " rows in are not %" PRIu64 " results and %" PRIu64
-                " dead letters",
+                "%s: %" PRIu64 " rows in are not %" PRIu64 " results and %" PRIu64 " dead letters",
                 part->name, part->rows_in, part->rows, part->dead_letters);
     }
     if (part->first_row > verify->next_row) {
         problem(verify, "rows %" PRIu64 " to %" PRIu64 " are in no part", verify->next_row,
                 part->first_row - 1);
     } else if (part->first_row < verify->next_row) {
-        problem(verify, "%s: begins at row %" PRIu64 ", but rows up to %" PRIu64
-                " are in parts before it",
+        problem(verify,
+                "%s: begins at row %" PRIu64 ", but rows up to %" PRIu64 " are in parts before it",
                 part->name, part->first_row, verify->next_row - 1);
     }
     uint64_t end = part->first_row + part->rows_in;
@@ -623,10 +620,9 @@ static int doubles_compare(const void *left, const void *right)
     const struct double_row *a = left;
     const struct double_row *b = right;
     size_t common = a->size < b->size ? a->size : b->size;
-    int order = a->id == NULL || b->id == NULL
-                    ? (a->id != NULL) - (b->id != NULL)
-                    : memcmp(a->id, b->id, common);
-    return order != 0          ? order
+    int order = a->id == NULL || b->id == NULL ? (a->id != NULL) - (b->id != NULL)
+                                               : memcmp(a->id, b->id, common);
+    return order != 0           ? order
            : a->size != b->size ? (a->size < b->size ? -1 : 1)
            : a->row != b->row   ? (a->row < b->row ? -1 : 1)
                                 : 0;
@@ -665,8 +661,8 @@ static int ids_check(struct verify *verify)
     uint64_t rows[DOUBLES_MAX];
     bool again = false;
     struct fm_manifest_head head;
-    int status = fm_unique_ids_finish(verify->ids, rows, DOUBLES_MAX, &verify->double_count,
-                                      &again, verify->reterr);
+    int status = fm_unique_ids_finish(verify->ids, rows, DOUBLES_MAX, &verify->double_count, &again,
+                                      verify->reterr);
     if (status == 0 && again) {
         verify->pass = PASS_IDS;
         status = parts_walk(verify, &head);
@@ -715,9 +711,8 @@ static int open_all(struct verify *verify)
                             holder, verify->directory);
     }
     status = names_load(verify, ".", &verify->parts);
-    status = status != 0
-                 ? status
-                 : names_load(verify, FM_OUTPUT_ERRORS_DIRECTORY, &verify->letters);
+    status =
+        status != 0 ? status : names_load(verify, FM_OUTPUT_ERRORS_DIRECTORY, &verify->letters);
     status = status != 0 ? status : facts_of(verify, NULL, FM_OUTPUT_MANIFEST_FILE, &facts);
     verify->report->has_manifest = status == 0 && facts.kind == FM_FILE_REGULAR;
     status = status != 0 ? status : ledger_open(verify);

@@ -53,9 +53,9 @@ struct fm_verify_report {
     enum fm_verify_verdict verdict;
     bool has_manifest;
     bool has_ledger;
-    bool has_inputs;  /* the recorded list of inputs: every row's id was compared with it */
-    char job[256];    /* "": unknown */
-    uint64_t rows_in; /* as the manifest says, or the ledger */
+    bool has_inputs;       /* the recorded list of inputs: every row's id was compared with it */
+    char job[256];         /* "": unknown */
+    uint64_t rows_in;      /* as the manifest says, or the ledger */
     uint64_t rows_out;     /* lines counted, that are results ... */
     uint64_t dead_letters; /* ... and dead letters */
     uint64_t parts;

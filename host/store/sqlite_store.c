@@ -151,9 +151,8 @@ static int fail(const struct sqlite_store *store, int result, const char *what,
                 struct fm_error *reterr)
 {
     int status = status_of(store->database, result);
-    const char *why = store->reader && result == SQLITE_READONLY
-                          ? "it was opened for reading"
-                          : sqlite3_errmsg(store->database);
+    const char *why = store->reader && result == SQLITE_READONLY ? "it was opened for reading"
+                                                                 : sqlite3_errmsg(store->database);
     return fm_error_set(reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
                         why,
                         status == FM_ECORRUPT ? " (it is damaged or not a ledger of Fermata: put a "
@@ -311,10 +310,10 @@ static int store_facts(struct fm_job_store *base,
     while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         const struct fm_job_fact fact = {.key = (const char *)sqlite3_column_text(statement, 0),
                                          .value = (const char *)sqlite3_column_text(statement, 1)};
-        status = fact.key == NULL || fact.value == NULL
-                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'",
-                                    store->path)
-                     : each(context, &fact);
+        status =
+            fact.key == NULL || fact.value == NULL
+                ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path)
+                : each(context, &fact);
     }
     if (status == 0 && result != SQLITE_DONE) {
         status = fail(store, result, "read", reterr);
@@ -744,9 +743,8 @@ static int reader_connect(struct sqlite_store *store, struct fm_error *reterr)
     if (uri == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
     }
-    int result =
-        sqlite3_open_v2(uri, &store->database,
-                        SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
+    int result = sqlite3_open_v2(
+        uri, &store->database, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
     fm_free(uri);
     if (store->database == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
@@ -765,8 +763,8 @@ static int reader_open(struct sqlite_store *store, struct fm_error *reterr)
     }
     /* One transaction from here to the end: all that is read is of one moment, which begins with
      * the first reading. */
-    int result = sqlite3_exec(store->database, "BEGIN; SELECT count(*) FROM master;", NULL, NULL,
-                              NULL);
+    int result =
+        sqlite3_exec(store->database, "BEGIN; SELECT count(*) FROM master;", NULL, NULL, NULL);
     if (result != SQLITE_OK) {
         return fail(store, result, "read", reterr);
     }

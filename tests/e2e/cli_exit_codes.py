@@ -133,6 +133,12 @@ TABLE = [
     (["job", "dead-letters"], USAGE, "DIR is missing"),
     (["job", "dead-letters", "echo"], INPUT, "there is no job in 'echo'"),
     (["job", "dead-letters", "echo", "--limit", "0"], USAGE, "--limit"),
+    (["job", "pause"], USAGE, "DIR is missing"),
+    (["job", "pause", "absent"], INPUT, "there is no job in 'absent'"),
+    (["job", "resume"], USAGE, "DIR is missing"),
+    (["job", "resume", "echo"], INPUT, "there is no job in 'echo'"),
+    (["job", "cancel"], USAGE, "DIR is missing"),
+    (["job", "cancel", "raw"], INPUT, "must be a directory"),
     # worker
     (["worker"], USAGE, "--join is missing"),
     (["worker", "--join", "nowhere"], INPUT, "'nowhere' is no URL"),

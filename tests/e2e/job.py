@@ -323,7 +323,7 @@ def looking_all_the_time_hinders_nobody():
     """Somebody who looks holds the lock for a moment; a master that begins then waits that moment."""
     with Job(count=10) as job:
         finished(job)
-        lookers = [subprocess.Popen(["sh", "-c", "while :; do \"$0\" job show \"$1\" >/dev/null; done", FERMATA, job.out]) for _ in range(2)]
+        lookers = [subprocess.Popen(["sh", "-c", "while :; do \"$0\" job show \"$1\" >/dev/null 2>&1; done", FERMATA, job.out]) for _ in range(2)]
         try:
             for _ in range(5):
                 finished(job, "--resume")
@@ -385,6 +385,152 @@ def dead_letters_are_printed_and_summed_up():
     with Job(count=3) as job:
         assert fermata("job", "dead-letters", finished(job).out)[0] == ""
         contains(fermata("job", "dead-letters", job.out, "--summary")[0], "0 dead letters")
+
+
+# --- pause, resume, cancel ---
+
+
+def begin(job, *arguments):
+    """A running job, of which something is committed."""
+    child = subprocess.Popen([FERMATA, "batch", job.file, "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while json.loads(child.stdout.readline())["rows_committed"] == 0:
+        pass
+    return child
+
+
+def master_of(job):
+    return fermata_json("job", "show", job.out, "--json")["master"]
+
+
+def wait_for(what, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def last_event(child):
+    out, err = child.communicate(timeout=60)
+    return json.loads(out.splitlines()[-1]), err.decode()
+
+
+STEERED = "shard_rows: 5\nrows_in_flight: 8\n"
+
+
+@test
+def a_paused_job_finishes_what_it_has_and_waits():
+    with Job(count=300, model=SLOW_MODEL, keys=STEERED) as job:
+        child = begin(job, "--workers", "2")
+        contains(fermata("job", "pause", job.out)[0], "test: paused; ", " of 300 rows committed")
+        assert fermata_json("job", "pause", job.out, "--json")["paused"]
+        rested = wait_for(lambda: (lambda now: now["rows_in_work"] == 0 and now)(master_of(job)))
+        assert rested["paused"] and rested["rows_committed"] == rested["rows_done"] < 300 and rested["seconds_left"] is None, rested
+        assert len(rested["workers"]) == 2 and all(one["connected"] and one["shards"] == 0 for one in rested["workers"]), rested
+        contains(fermata("job", "show", job.out)[0], "; paused\n", "workers    2\n", " rows/min, ")
+        while not json.loads(child.stdout.readline())["paused"]:
+            pass
+        time.sleep(1)
+        assert master_of(job)["rows_committed"] == rested["rows_committed"]
+        contains(fermata("job", "resume", job.out)[0], "test: goes on; ")
+        end, _ = last_event(child)
+        assert end["verdict"] == "complete", end
+        job.check_complete()
+        for what in ("pause", "resume"):
+            contains(fermata("job", what, job.out, code=6)[1], "nobody is working on the job")
+
+
+@test
+def a_pause_ends_with_its_process():
+    with Job(count=200, model=SLOW_MODEL, keys=STEERED) as job:
+        child = begin(job)
+        fermata("job", "pause", job.out)
+        child.kill()
+        child.communicate()
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+    with Job(count=200, model=SLOW_MODEL, keys=STEERED) as job:
+        child = begin(job)
+        fermata("job", "pause", job.out)
+        child.send_signal(signal.SIGINT)
+        end, _ = last_event(child)
+        assert child.returncode == 130 and end["verdict"] == "stopped", end
+
+
+@test
+def a_cancelled_job_is_not_resumed_by_accident():
+    with Job(count=300, model=SLOW_MODEL, keys=STEERED) as job:
+        child = begin(job)
+        contains(fermata("job", "cancel", job.out)[0], "test: cancelled; ")
+        end, err = last_event(child)
+        assert (child.returncode, end["verdict"], end["rows_out"] > 0, end["rows_left"] > 0) == (5, "cancelled", True, True), (child.returncode, end, err)
+        assert [line["state"] for line in listed(job.path).values()] == ["cancelled"]
+        _, err = fermata("batch", job.file, "--resume", code=3)
+        contains(err, "was cancelled", "fermata job resume %s" % job.out)
+        contains(fermata("job", "cancel", job.out)[0], "it was cancelled before")
+        contains(fermata("job", "resume", job.out)[0], "not cancelled any more")
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+        contains(fermata("job", "cancel", job.out, code=3)[1], "is complete: there is nothing to cancel")
+
+
+@test
+def a_cancelled_job_that_is_killed_stays_cancelled():
+    with Job(count=300, model=SLOW_MODEL.replace("beta: 40ms", "beta: 1s"), keys="shard_rows: 50\nrows_in_flight: 8\n") as job:
+        child = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        child.stdout.readline()
+        wait_for(lambda: fermata("job", "cancel", job.out, code=None)[0])
+        child.kill()
+        child.communicate()
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "was cancelled")
+        contains(fermata("job", "list", job.path)[0], "cancelled")
+        (job.path / "model" / "model.yaml").write_text(SLOW_MODEL)
+        fermata("batch", job.file, "--restart", "--quiet")
+        job.check_complete()
+
+
+@test
+def a_job_on_which_nobody_works_can_be_cancelled():
+    with Job(count=40) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "after-commit:3", code=-9)
+        assert fermata_json("job", "cancel", job.out, "--json") == {"cancelled": True, "changed": True}
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "was cancelled")
+        assert fermata_json("job", "resume", job.out, "--json") == {"cancelled": False, "changed": True}
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+        for what in ("pause", "resume", "cancel"):
+            contains(fermata("job", what, job.path / "in", code=3)[1], "there is no job in")
+
+
+@test
+def a_long_path_does_not_hide_the_master():
+    with Job(count=200, model=SLOW_MODEL, keys=STEERED, output="{directory: %s/out}" % ("d" * 120)) as job:
+        job.out = job.path / ("d" * 120) / "out"
+        child = begin(job)
+        fermata("job", "cancel", job.out)
+        assert last_event(child)[0]["verdict"] == "cancelled"
+
+
+@test
+def workers_of_other_hosts_cannot_steer():
+    import http2
+    with Job(count=300, model=SLOW_MODEL, keys=STEERED) as job:
+        (job.path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        child = subprocess.Popen([FERMATA, "batch", job.file, "--listen", "127.0.0.1:0", "--token-file", job.path / "token"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in child.stderr:
+            if "listening for workers" in line:
+                break
+        port = int(line.split("--join ")[1].split()[0].rpartition(":")[2])
+        for method in ("GetStatus", "Pause", "Resume", "Cancel"):
+            with http2.Client(port) as client:
+                _, _, trailer = client.call("/fermata.batch.v1.Control/" + method, b"", authorization="Bearer 0123456789abcdef0123456789abcdef")
+            assert trailer["grpc-status"] == "7" and "only" in trailer["grpc-message"], trailer
+        now = wait_for(lambda: master_of(job))
+        assert not now["paused"] and not now["cancelled"], now
+        child.terminate()
+        child.communicate()
 
 
 run()

@@ -106,8 +106,8 @@ static int read_changed(const char *from, const char *to, struct fm_error *error
     if (at == NULL) {
         abort();
     }
-    int length = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - good), good, to,
-                          at + strlen(from));
+    int length =
+        snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
     return read_split(text, (size_t)length, 0, &seen, &head, error);
 }
 
@@ -186,10 +186,14 @@ TEST(names_of_parts)
     CHECK_UINT_EQ(number, 3);
     CHECK(fm_manifest_part_number("part-1234567.jsonl", &number));
     CHECK_UINT_EQ(number, 1234567);
-    static const char *const others[] = {"part-3.jsonl",       "part-000003.jsonl",
-                                         "part-00003.json",    "part-00003.7.jsonl",
-                                         "part-.jsonl",        "xpart-00003.jsonl",
-                                         "part-99999999999999999999999.jsonl", ""};
+    static const char *const others[] = {"part-3.jsonl",
+                                         "part-000003.jsonl",
+                                         "part-00003.json",
+                                         "part-00003.7.jsonl",
+                                         "part-.jsonl",
+                                         "xpart-00003.jsonl",
+                                         "part-99999999999999999999999.jsonl",
+                                         ""};
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         CHECK(!fm_manifest_part_number(others[i], &number));
     }

@@ -35,9 +35,8 @@ static int check(size_t count, size_t in_memory, uint64_t *rows, size_t *ret_fou
     while (status == 0 && again) {
         ++*ret_times;
         status = feed(ids, count);
-        status = status != 0
-                     ? status
-                     : fm_unique_ids_finish(ids, rows, FOUND_MAX, ret_found, &again, NULL);
+        status = status != 0 ? status
+                             : fm_unique_ids_finish(ids, rows, FOUND_MAX, ret_found, &again, NULL);
     }
     fm_unique_ids_destroy(ids);
     return status;
