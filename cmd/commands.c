@@ -15,6 +15,7 @@ extern const struct fm_command fm_command_job_list;
 extern const struct fm_command fm_command_job_show;
 extern const struct fm_command fm_command_job_verify;
 extern const struct fm_command fm_command_job_dead_letters;
+extern const struct fm_command fm_command_job_report;
 extern const struct fm_command fm_command_job_pause;
 extern const struct fm_command fm_command_job_resume;
 extern const struct fm_command fm_command_job_cancel;
@@ -40,6 +41,7 @@ const struct fm_command *const fm_commands[] = {
     &fm_command_job_show,
     &fm_command_job_verify,
     &fm_command_job_dead_letters,
+    &fm_command_job_report,
     &fm_command_job_pause,
     &fm_command_job_resume,
     &fm_command_job_cancel,

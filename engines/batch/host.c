@@ -13,6 +13,7 @@
 #include "core/stats/progress.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "engines/batch/history.h"
 #include "engines/batch/job_notes.h"
 #include "engines/batch/output.h"
 #include "host/net/child.h"
@@ -105,6 +106,7 @@ struct host {
     char url[FM_OUTPUT_PATH_MAX + 16];
     struct fm_error failure; /* the first one */
     char last_error[FM_ERROR_TEXT_SIZE];
+    struct fm_history *history; /* NULL: no memory for it */
     struct fm_progress rate;
     uint64_t begun_ns;
     bool paused;
@@ -522,6 +524,25 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
     }
 }
 
+static void progress_get(const struct host *host, struct fm_run_progress *ret_progress)
+{
+    struct fm_master_progress progress;
+    fm_master_progress(host->master, &progress);
+    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
+                                             .rows_done = progress.rows_done,
+                                             .rows_committed = progress.rows_committed,
+                                             .dead_letters = progress.dead_letters,
+                                             .rows_in_work = progress.rows_in_work,
+                                             .paused = host->paused};
+    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
+        if (session->slowest_stage[0] != '\0' &&
+            session->slowest_share > ret_progress->slowest_share) {
+            ret_progress->slowest_stage = session->slowest_stage;
+            ret_progress->slowest_share = session->slowest_share;
+        }
+    }
+}
+
 /* --- Steering --- */
 
 static void worker_status(const struct host *host, const struct fm_master_worker *worker,
@@ -801,6 +822,52 @@ static void publish(struct host *host, const struct fm_master_action *action)
     }
 }
 
+/* --- History --- */
+
+static void history_sample(struct host *host, uint64_t now_ns)
+{
+    struct fm_error error = {0};
+    struct fm_run_progress progress;
+    struct fm_master_progress master;
+    struct fm_ledger_stats stats;
+    progress_get(host, &progress);
+    fm_master_progress(host->master, &master);
+    fm_ledger_stats(fm_master_ledger(host->master), &stats);
+    struct fm_history_sample sample = {
+        .wall_ms = fm_os_wall_ns() / NS_PER_MS,
+        .rows_done = progress.rows_done,
+        .rows_committed = progress.rows_committed,
+        .dead_letters = progress.dead_letters,
+        .workers = master.workers,
+        .workers_lost = stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
+        .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
+        .shards_cut = stats.splits,
+        .stage_share = progress.slowest_share};
+    if (progress.slowest_stage != NULL) {
+        (void)snprintf(sample.stage, sizeof(sample.stage), "%.60s", progress.slowest_stage);
+    }
+    fm_history_add(host->history, now_ns, &sample);
+    if (fm_history_trouble(host->history, &error)) {
+        char words[FM_ERROR_TEXT_SIZE];
+        (void)snprintf(words, sizeof(words), "the job's history is not written any more: %.300s",
+                       error.text[0] != '\0' ? error.text : fm_status_text(error.status));
+        note(host, words);
+    }
+}
+
+static void history_hear(struct host *host, const struct fm_master_action *action)
+{
+    const struct fm_shard *shard = &action->shard;
+    uint64_t now_ns = fm_os_now_ns();
+    if (host->history != NULL && action->kind == FM_MASTER_GRANT) {
+        const struct fm_history_shard granted = {
+            .number = shard->number, .first_row = shard->first_row, .rows = shard->row_count};
+        fm_history_granted(host->history, now_ns, shard->epoch, &granted);
+    } else if (host->history != NULL && action->kind == FM_MASTER_COMMITTED) {
+        fm_history_committed(host->history, now_ns, shard->number, shard->epoch);
+    }
+}
+
 static void carry_out(struct host *host, const struct fm_master_action *action)
 {
     struct fm_error error = {0};
@@ -808,6 +875,7 @@ static void carry_out(struct host *host, const struct fm_master_action *action)
     const struct fm_batch_lease lease = {.number = action->shard.number,
                                          .epoch = action->shard.epoch};
     struct session *session = session_of(host, action->worker);
+    history_hear(host, action);
     if (action->kind == FM_MASTER_COMMITTED) {
         publish(host, action);
     } else if (action->kind == FM_MASTER_GRANT &&
@@ -946,25 +1014,6 @@ static void on_stored(void *context, uint64_t sequence, int status, const struct
 
 /* --- Time --- */
 
-static void progress_get(const struct host *host, struct fm_run_progress *ret_progress)
-{
-    struct fm_master_progress progress;
-    fm_master_progress(host->master, &progress);
-    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
-                                             .rows_done = progress.rows_done,
-                                             .rows_committed = progress.rows_committed,
-                                             .dead_letters = progress.dead_letters,
-                                             .rows_in_work = progress.rows_in_work,
-                                             .paused = host->paused};
-    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
-        if (session->slowest_stage[0] != '\0' &&
-            session->slowest_share > ret_progress->slowest_share) {
-            ret_progress->slowest_stage = session->slowest_stage;
-            ret_progress->slowest_share = session->slowest_share;
-        }
-    }
-}
-
 static void hooks_ask(struct host *host, uint64_t now_ns)
 {
     const struct fm_run_hooks *hooks = &host->options->hooks;
@@ -979,6 +1028,9 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     struct fm_run_progress progress;
     progress_get(host, &progress);
     fm_progress_update(&host->rate, now_ns, progress.rows_done);
+    if (host->history != NULL && fm_history_due(host->history, now_ns)) {
+        history_sample(host, now_ns);
+    }
     if (hooks->progress != NULL) {
         hooks->progress(hooks->context, &progress);
     }
@@ -1098,6 +1150,15 @@ static int far_make(struct host *host, struct fm_error *reterr)
     return status;
 }
 
+static int history_open(struct host *host, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = fm_output_state_path(host->options->job->output, FM_OUTPUT_HISTORY_FILE, path,
+                                      sizeof(path), reterr);
+    host->history = status == 0 ? fm_history_open(path, fm_os_now_ns()) : NULL;
+    return status;
+}
+
 static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
 {
     struct fm_error limit;
@@ -1138,12 +1199,16 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     int status = fm_loop_create(&host->loop, reterr);
     status = status != 0 ? status : server_make(host, reterr);
     status = status != 0 ? status : far_make(host, reterr);
+    status = status != 0 ? status : history_open(host, reterr);
     status = status != 0
                  ? status
                  : fm_store_writer_start(options->store, on_stored, host, &host->writer, reterr);
     if (status == 0) {
         fm_loop_alarm(host->loop, 0, tick, host);
         fm_loop_run(host->loop);
+        if (host->history != NULL) {
+            history_sample(host, fm_os_now_ns());
+        }
         *ret_end = end_of(host, reterr);
         status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
         progress_get(host, ret_progress);
@@ -1162,6 +1227,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     fm_grpc_server_destroy(host->far);
     fm_tls_destroy(host->tls);
     fm_file_directory_close(host->state_directory);
+    fm_history_close(host->history);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);
     fm_free(host);

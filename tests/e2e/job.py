@@ -1,4 +1,5 @@
 """`fermata job`: jobs are found, shown, proven, and their dead letters told, whatever state their directories are in."""
+import html.parser
 import json
 import os
 import shutil
@@ -385,6 +386,102 @@ def dead_letters_are_printed_and_summed_up():
     with Job(count=3) as job:
         assert fermata("job", "dead-letters", finished(job).out)[0] == ""
         contains(fermata("job", "dead-letters", job.out, "--summary")[0], "0 dead letters")
+
+
+# --- history and report ---
+
+
+class Page(html.parser.HTMLParser):
+    """A page whose elements are closed in order, and that needs nothing from elsewhere."""
+    VOID = {"meta", "br", "img", "link"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.rows, self.tags = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == [], self.open
+        assert not {"script", "link", "img", "iframe"} & set(self.tags) and "http://" not in text and "https://" not in text
+        self.words = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert all(not name.startswith("on") for name, _ in attrs), attrs
+        if tag not in self.VOID and not self.get_starttag_text().endswith("/>"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def history_of(job):
+    lines = [json.loads(line) for line in (job.out / ".fermata" / "history").read_text().splitlines()]
+    return [line for line in lines if "at" in line], [line for line in lines if "shard" in line]
+
+
+@test
+def a_job_keeps_its_history_over_its_runs():
+    with Job(count=400, model=SLOW_MODEL, keys="shard_rows: 5\n") as job:
+        child = begin(job, "--workers", "2")
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=60)
+        fermata("batch", job.file, "--resume", "--quiet", "--fault", "row-written:3")
+        samples, shards = history_of(job)
+        assert [sample.get("begin") for sample in samples].count(True) == 2 and samples[0]["begin"], samples
+        assert samples[-1]["done"] == samples[-1]["committed"] == 400 and samples[-1]["lost"] > 0, samples[-1]
+        assert all(a["at"] <= b["at"] and a["done"] <= b["done"] for a, b in zip(samples, samples[1:])), samples
+        assert 10 <= len({shard["shard"] for shard in shards}) and all(shard["ms"] > 0 and 0 < shard["rows"] <= 5 for shard in shards), shards
+        page = Page(fermata("job", "report", job.out, "--price-per-hour", "3600")[0])
+        contains(page.words, "test: complete", "400 rows in = 400 results + 0 dead letters", "400 of 400", "time, all runs", "cost so far, estimated", "Slowest shards",
+                 "Shards that failed most", "ended with signal 9", "slowest for", "input.tensor", "rows per second over time")
+        assert page.tags.count("svg") == 2
+        fermata("batch", job.file, "--restart", "--quiet")
+        samples, _ = history_of(job)
+        assert [sample.get("begin") for sample in samples].count(True) == 1, samples
+
+
+@test
+def a_report_takes_names_and_reasons_as_text():
+    nasty = "<script>alert(1)</script>&\"'"
+    with Job(count=20) as job:
+        (job.path / "in" / nasty.replace("/", "_")).write_bytes(b"")
+        job.file.write_text(job.file.read_text().replace("name: test", "name: '%s'" % nasty.replace("'", "''")))
+        finished(job, code=4)
+        fermata("job", "report", job.out, "-o", job.path / "report.html")
+        text = (job.path / "report.html").read_text()
+        page = Page(text)
+        assert "<script>" not in text
+        contains(page.words, nasty + ": complete with dead letters", "the file is empty", "20 results + 1 dead letters")
+        os.utime(job.out / "_manifest.json")
+        contains(Page(fermata("job", "report", copied(job))[0]).words, "There is no history of this job", "complete")
+        contains(fermata("job", "report", job.path / "in", code=3)[1], "there is no job in")
+        contains(fermata("job", "report", job.out, "-o", job.path / "absent" / "x.html", code=3)[1], "there is no directory")
+        (job.out / ".fermata" / "ledger.db").write_bytes(b"noise " * 1000)
+        (job.out / "errors" / "part-00000.jsonl").write_text("{}\n")
+        contains(Page(fermata("job", "report", job.out)[0]).words, "unreadable", "it has no id")
+
+
+@test
+def a_history_that_cannot_be_written_is_no_failure():
+    with Job(count=20) as job:
+        (job.out / ".fermata" / "history").mkdir(parents=True)
+        _, err = fermata("batch", job.file)
+        contains(err, "note: the job's history is not written any more: ")
+        job.check_complete()
+        os.rmdir(job.out / ".fermata" / "history")
+        (job.out / ".fermata" / "history").write_bytes(b'{"at":1,"done":2,"begin":true}\n\xff{"at":\n{"at":"x"}\n{"at":3,"done":1}\n[]\n{"at":7,"do')
+        job.add(100, 5)
+        fermata("batch", job.file, "--resume", "--quiet")
+        samples, _ = history_of(job)
+        assert [sample["at"] for sample in samples[:2]] == [1, 3] and samples[-1]["done"] == 25, samples
+        Page(fermata("job", "report", job.out)[0])
 
 
 # --- pause, resume, cancel ---
