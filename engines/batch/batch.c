@@ -455,6 +455,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                                   .hooks = batch->options->hooks,
                                                   .workers = batch->options->workers,
                                                   .listen = batch->options->listen,
+                                                  .page = batch->options->page,
                                                   .version = batch->options->version,
                                                   .worker_fault = batch->options->fault_text,
                                                   .note = batch->options->note,

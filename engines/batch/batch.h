@@ -20,6 +20,7 @@ struct fm_batch_options {
     const char *fault_text; /* the same, for the first worker; NULL: none */
     uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
     const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
     const char *version;                  /* of this program */
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */

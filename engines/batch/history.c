@@ -13,7 +13,7 @@
 #include "host/os/file.h"
 
 #define NS_PER_MS         UINT64_C(1000000)
-#define INTERVAL_FIRST_MS 1000u
+#define INTERVAL_FIRST_MS 500u
 
 /* Leases whose beginning is remembered; of more, the time is not known. */
 enum { LEASES_MAX = 4096 };

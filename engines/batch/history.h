@@ -5,7 +5,7 @@
  * Owns: the file, thinning, which shards took longest. Does not own: what the numbers mean to a
  * reader (job_report.h). Thread rule: one thread.
  *
- * HOW IT WORKS. A line of JSON for each sample, appended; one a second at first. When there are
+ * HOW IT WORKS. A line of JSON for each sample, appended; two a second at first. When there are
  * FM_HISTORY_SAMPLES_MAX, every second one is dropped, the file is written anew, and from then on
  * the time between two is twice as long. The first and the last sample of a run are kept. Nothing is
  * flushed to the disk: what a killed machine loses of it is no loss.

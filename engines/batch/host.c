@@ -32,6 +32,8 @@
 /* Between two questions to the hooks. */
 #define HOOKS_NS (100 * NS_PER_MS)
 #define BEAT_NS  (500 * NS_PER_MS)
+/* Between two states of the page that is served. */
+#define PAGE_NS (500 * NS_PER_MS)
 /* Children go when their master is gone: the next one starts its own. Others wait for it. */
 #define GIVE_UP_CHILD_NS NS_PER_MS
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
@@ -106,6 +108,10 @@ struct host {
     char url[FM_OUTPUT_PATH_MAX + 16];
     struct fm_error failure; /* the first one */
     char last_error[FM_ERROR_TEXT_SIZE];
+    char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one that was told last */
+    double stage_share;
+    struct fm_page_server *page; /* NULL: none */
+    uint64_t page_next_ns;
     struct fm_history *history; /* NULL: no memory for it */
     struct fm_progress rate;
     uint64_t begun_ns;
@@ -827,25 +833,21 @@ static void publish(struct host *host, const struct fm_master_action *action)
 static void history_sample(struct host *host, uint64_t now_ns)
 {
     struct fm_error error = {0};
-    struct fm_run_progress progress;
     struct fm_master_progress master;
     struct fm_ledger_stats stats;
-    progress_get(host, &progress);
     fm_master_progress(host->master, &master);
     fm_ledger_stats(fm_master_ledger(host->master), &stats);
     struct fm_history_sample sample = {
         .wall_ms = fm_os_wall_ns() / NS_PER_MS,
-        .rows_done = progress.rows_done,
-        .rows_committed = progress.rows_committed,
-        .dead_letters = progress.dead_letters,
+        .rows_done = master.rows_done,
+        .rows_committed = master.rows_committed,
+        .dead_letters = master.dead_letters,
         .workers = master.workers,
         .workers_lost = stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
         .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
         .shards_cut = stats.splits,
-        .stage_share = progress.slowest_share};
-    if (progress.slowest_stage != NULL) {
-        (void)snprintf(sample.stage, sizeof(sample.stage), "%.60s", progress.slowest_stage);
-    }
+        .stage_share = host->stage_share};
+    memcpy(sample.stage, host->stage, sizeof(sample.stage));
     fm_history_add(host->history, now_ns, &sample);
     if (fm_history_trouble(host->history, &error)) {
         char words[FM_ERROR_TEXT_SIZE];
@@ -1014,6 +1016,15 @@ static void on_stored(void *context, uint64_t sequence, int status, const struct
 
 /* --- Time --- */
 
+static void page_update(struct host *host)
+{
+    struct fm_text text = {0};
+    if (status_write(host, &text) == 0) {
+        fm_page_server_update(host->page, text.data, text.length);
+    }
+    fm_text_deinit(&text);
+}
+
 static void hooks_ask(struct host *host, uint64_t now_ns)
 {
     const struct fm_run_hooks *hooks = &host->options->hooks;
@@ -1028,6 +1039,14 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     struct fm_run_progress progress;
     progress_get(host, &progress);
     fm_progress_update(&host->rate, now_ns, progress.rows_done);
+    if (progress.slowest_stage != NULL) {
+        (void)snprintf(host->stage, sizeof(host->stage), "%.60s", progress.slowest_stage);
+        host->stage_share = progress.slowest_share;
+    }
+    if (host->page != NULL && now_ns >= host->page_next_ns) {
+        host->page_next_ns = now_ns + PAGE_NS;
+        page_update(host);
+    }
     if (host->history != NULL && fm_history_due(host->history, now_ns)) {
         history_sample(host, now_ns);
     }
@@ -1150,6 +1169,24 @@ static int far_make(struct host *host, struct fm_error *reterr)
     return status;
 }
 
+static int page_make(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_page_listen *listen = host->options->page;
+    char text[256];
+    if (listen == NULL) {
+        return 0;
+    }
+    int status = fm_page_server_start(listen, host->options->job->output, &host->page, reterr);
+    if (status == 0) {
+        bool brackets = strchr(listen->host, ':') != NULL;
+        (void)snprintf(text, sizeof(text), "a page about the job: http://%s%.200s%s:%u/",
+                       brackets ? "[" : "", listen->host, brackets ? "]" : "",
+                       fm_page_server_port(host->page));
+        note(host, text);
+    }
+    return status;
+}
+
 static int history_open(struct host *host, struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
@@ -1200,6 +1237,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     status = status != 0 ? status : server_make(host, reterr);
     status = status != 0 ? status : far_make(host, reterr);
     status = status != 0 ? status : history_open(host, reterr);
+    status = status != 0 ? status : page_make(host, reterr);
     status = status != 0
                  ? status
                  : fm_store_writer_start(options->store, on_stored, host, &host->writer, reterr);
@@ -1227,6 +1265,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     fm_grpc_server_destroy(host->far);
     fm_tls_destroy(host->tls);
     fm_file_directory_close(host->state_directory);
+    fm_page_server_stop(host->page);
     fm_history_close(host->history);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);

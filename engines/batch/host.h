@@ -21,6 +21,7 @@
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/listing.h"
+#include "engines/batch/page_server.h"
 #include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX 256u /* children */
@@ -72,6 +73,7 @@ struct fm_batch_host_options {
     struct fm_run_hooks hooks;
     uint32_t workers;                              /* of this machine; may be 0 when it listens */
     const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;             /* where a page about it is served; NULL: not */
     const char *version;                           /* of this program */
     const char *worker_fault;                      /* --fault for the first worker; NULL: none */
     void (*note)(void *context, const char *text); /* NULL: dropped */

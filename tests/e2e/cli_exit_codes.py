@@ -116,6 +116,7 @@ TABLE = [
     (["batch", "absent.yaml", "--resmue"], USAGE, "did you mean '--resume'?"),
     (["batch", "absent.yaml", "--listen", "nowhere"], USAGE, "--listen: 'nowhere' is not HOST:PORT"),
     (["batch", "absent.yaml", "--listen", "localhost:0"], USAGE, "--listen needs --token-file or --tls-client-ca"),
+    (["batch", "absent.yaml", "--page", "nowhere"], USAGE, "--page: 'nowhere' is not HOST:PORT"),
     # job
     (["job"], USAGE, "COMMAND is missing"),
     (["job", "nosuch"], USAGE, "unknown command 'job nosuch'"),
@@ -133,6 +134,10 @@ TABLE = [
     (["job", "dead-letters"], USAGE, "DIR is missing"),
     (["job", "dead-letters", "echo"], INPUT, "there is no job in 'echo'"),
     (["job", "dead-letters", "echo", "--limit", "0"], USAGE, "--limit"),
+    (["job", "report"], USAGE, "DIR is missing"),
+    (["job", "report", "absent"], INPUT, "there is no job in 'absent'"),
+    (["job", "report", "echo", "-o", "absent/x"], INPUT, "there is no directory 'absent'"),
+    (["job", "report", "echo", "--price-per-hour", "-1"], USAGE, "--price-per-hour"),
     (["job", "pause"], USAGE, "DIR is missing"),
     (["job", "pause", "absent"], INPUT, "there is no job in 'absent'"),
     (["job", "resume"], USAGE, "DIR is missing"),

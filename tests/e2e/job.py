@@ -1,5 +1,6 @@
 """`fermata job`: jobs are found, shown, proven, and their dead letters told, whatever state their directories are in."""
 import html.parser
+import http.client
 import json
 import os
 import shutil
@@ -428,18 +429,18 @@ def history_of(job):
 
 @test
 def a_job_keeps_its_history_over_its_runs():
-    with Job(count=400, model=SLOW_MODEL, keys="shard_rows: 5\n") as job:
+    with Job(count=1200, model=SLOW_MODEL, keys="shard_rows: 5\n") as job:
         child = begin(job, "--workers", "2")
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=60)
         fermata("batch", job.file, "--resume", "--quiet", "--fault", "row-written:3")
         samples, shards = history_of(job)
         assert [sample.get("begin") for sample in samples].count(True) == 2 and samples[0]["begin"], samples
-        assert samples[-1]["done"] == samples[-1]["committed"] == 400 and samples[-1]["lost"] > 0, samples[-1]
+        assert samples[-1]["done"] == samples[-1]["committed"] == 1200 and samples[-1]["lost"] > 0, samples[-1]
         assert all(a["at"] <= b["at"] and a["done"] <= b["done"] for a, b in zip(samples, samples[1:])), samples
         assert 10 <= len({shard["shard"] for shard in shards}) and all(shard["ms"] > 0 and 0 < shard["rows"] <= 5 for shard in shards), shards
         page = Page(fermata("job", "report", job.out, "--price-per-hour", "3600")[0])
-        contains(page.words, "test: complete", "400 rows in = 400 results + 0 dead letters", "400 of 400", "time, all runs", "cost so far, estimated", "Slowest shards",
+        contains(page.words, "test: complete", "1200 rows in = 1200 results + 0 dead letters", "1200 of 1200", "time, all runs", "cost so far, estimated", "Slowest shards",
                  "Shards that failed most", "ended with signal 9", "slowest for", "input.tensor", "rows per second over time")
         assert page.tags.count("svg") == 2
         fermata("batch", job.file, "--restart", "--quiet")
@@ -482,6 +483,44 @@ def a_history_that_cannot_be_written_is_no_failure():
         samples, _ = history_of(job)
         assert [sample["at"] for sample in samples[:2]] == [1, 3] and samples[-1]["done"] == 25, samples
         Page(fermata("job", "report", job.out)[0])
+
+
+def get(address, path, method="GET"):
+    connection = http.client.HTTPConnection(address, timeout=20)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode(), answer
+
+
+@test
+def a_page_is_served_while_the_job_runs():
+    with Job(count=300, model=SLOW_MODEL, keys=STEERED) as job:
+        child = subprocess.Popen([FERMATA, "batch", job.file, "--page", "127.0.0.1:0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        address = None
+        while address is None:
+            line = child.stderr.readline()
+            address = line.split("http://")[1].strip().rstrip("/") if "a page about the job: " in line else None
+        now = wait_for(lambda: (lambda status, text, _: status == 200 and json.loads(text))(*get(address, "/status.json")))
+        now = wait_for(lambda: (lambda found: found["rows_committed"] > 0 and found["workers"] and found)(json.loads(get(address, "/status.json")[1])))
+        assert now["job"] == "test" and now["rows_total"] == 300 and now["process"] == child.pid and now["workers"][0]["connected"], now
+        status, text, answer = get(address, "/")
+        page = Page(text)
+        contains(page.words, "test: running", "Now", "rows per second", "of 300")
+        contains(text, '<meta http-equiv="refresh" content="5">')
+        assert status == 200 and "default-src 'none'" in answer.getheader("Content-Security-Policy")
+        status, text, answer = get(address, "/metrics")
+        contains(text, '# TYPE fermata_batch_rows gauge', 'fermata_batch_rows{job_name="test"} 300', "fermata_batch_worker_memory_bytes{", "fermata_batch_workers{")
+        assert answer.getheader("Content-Type").startswith("text/plain; version=0.0.4")
+        assert get(address, "/nosuch")[0] == 404 and get(address, "/", "POST")[0] == 405 and get(address, "/", "HEAD")[:2] == (200, "")
+        assert get(address, "/../../etc/passwd")[0] == 404
+        fermata("job", "pause", job.out)
+        wait_for(lambda: "paused" in get(address, "/")[1])
+        wait_for(lambda: 'fermata_batch_paused{job_name="test"} 1' in get(address, "/metrics")[1])
+        _, err = fermata("batch", job.file, "--output", job.path / "other", "--page", address, code=6)
+        contains(err, address.rpartition(":")[2])
+        child.terminate()
+        child.communicate(timeout=60)
+        assert child.returncode == 143, child.returncode
 
 
 # --- pause, resume, cancel ---
