@@ -568,9 +568,8 @@ static int run(const struct fm_call *call)
     if (listen_take(call, &listen, &token, &wanted_listen, &error) != 0) {
         return fm_call_usage(call, "%s", error.text);
     }
-    if (fm_call_given(call, "page") &&
-        address_read(call, "page", fm_call_string(call, "page"), &page.host, &page.port, &error) !=
-            0) {
+    if (fm_call_given(call, "page") && address_read(call, "page", fm_call_string(call, "page"),
+                                                    &page.host, &page.port, &error) != 0) {
         return fm_call_usage(call, "%s", error.text);
     }
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
@@ -578,6 +577,9 @@ static int run(const struct fm_call *call)
     }
     if (fm_call_given(call, "output")) {
         job.output = fm_call_string(call, "output");
+    }
+    if (fm_call_given(call, "webhook")) {
+        job.webhook = fm_call_string(call, "webhook");
     }
     int exit_code = fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
@@ -626,6 +628,11 @@ static const struct fm_option options[] = {
      .value_name = "HOST:PORT",
      .help = "serve a page about the job there while it runs, with /status.json and /metrics; "
              "whoever reaches the port can read them"},
+    {.name = "webhook",
+     .kind = FM_OPTION_STRING,
+     .value_name = "URL",
+     .help = "post a JSON document there when the job begins and when it ends, instead of where "
+             "the job file says"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
     {.name = "listen",

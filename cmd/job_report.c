@@ -4,9 +4,9 @@
  * Owns: options, where it goes. Does not own: the page (engines/batch/job_report.h). Thread rule:
  * the main thread.
  */
+#include "engines/batch/job_report.h"
 #include "cmd/job.h"
 #include "core/util/error.h"
-#include "engines/batch/job_report.h"
 
 static int run(const struct fm_call *call)
 {

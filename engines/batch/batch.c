@@ -11,6 +11,7 @@
 #include "core/util/text.h"
 #include "engines/batch/job_notes.h"
 #include "engines/batch/job_setup.h"
+#include "engines/batch/notify.h"
 #include "engines/batch/output.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
@@ -32,6 +33,10 @@
 #define LEASES_MAX       65536u
 #define WORKERS_MAX      4096u
 
+/* What a webhook may cost: one document, and all that is left at the end. */
+#define WEBHOOK_NS       (5000 * NS_PER_MS)
+#define WEBHOOK_GRACE_NS (10000 * NS_PER_MS)
+
 /* Everything that lives as long as the job runs. */
 struct batch {
     const struct fm_job *job;
@@ -46,6 +51,7 @@ struct batch {
     uint64_t rows_found;
     uint32_t segment_count;
     struct fm_job_facts facts;
+    struct fm_webhook *webhook; /* NULL: none */
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -441,6 +447,11 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                         .rows_done = report->rows_before,
                                         .rows_committed = report->rows_before,
                                         .dead_letters = report->proof.dead_letters};
+    if (batch->webhook != NULL) {
+        const struct fm_notify_event begin = {
+            .event = "begin", .proof = &report->proof, .rows_before = report->rows_before};
+        fm_notify(batch->webhook, batch->job, &begin);
+    }
     if (batch->options->begin != NULL) {
         batch->options->begin(batch->options->context, &progress);
     }
@@ -499,7 +510,39 @@ static void end_note(const struct batch *batch, int status, const struct fm_batc
                                          [FM_BATCH_CANCELLED] = FM_JOB_STATE_CANCELLED,
                                          [FM_BATCH_THRESHOLD] = "too many failed rows",
                                          [FM_BATCH_INCOMPLETE] = "incomplete"};
-    fm_job_notes_end(batch->store, status != 0 ? error->text : states[report->verdict]);
+    bool done = status == 0 && report->proof.complete;
+    const char *state = status != 0 ? error->text : states[report->verdict];
+    fm_job_notes_end(batch->store, state);
+    if (batch->webhook != NULL) {
+        const struct fm_notify_event end = {
+            .event = status != 0                                      ? "failed"
+                     : done || report->verdict == FM_BATCH_INCOMPLETE ? "end"
+                                                                      : "stopped",
+            .verdict = status != 0 ? NULL : state,
+            .error = status != 0                             ? error->text
+                     : report->verdict == FM_BATCH_THRESHOLD ? report->error.text
+                                                             : NULL,
+            .proof = &report->proof,
+            .rows_before = report->rows_before,
+            .elapsed_ns = report->elapsed_ns};
+        fm_notify(batch->webhook, batch->job, &end);
+    }
+}
+
+/* Before anything is begun: an address that is none is a mistake to be mended. */
+static int webhook_open(struct batch *batch, struct fm_error *reterr)
+{
+    return batch->job->webhook == NULL
+               ? 0
+               : fm_webhook_start(batch->job->webhook, WEBHOOK_NS, &batch->webhook, reterr);
+}
+
+static void webhook_close(struct batch *batch)
+{
+    struct fm_error error = {0};
+    if (fm_webhook_stop(batch->webhook, WEBHOOK_GRACE_NS, &error) != 0) {
+        note(batch, "%s", error.text);
+    }
 }
 
 int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
@@ -514,6 +557,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     /* The cheap refusals first; models are loaded when nothing else can go wrong. */
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
+    status = status != 0 ? status : webhook_open(&batch, error);
     status = status != 0 ? status : listing_make(&batch, error);
     status = status != 0 ? status : setup_open(&batch, error);
     if (status == 0) {
@@ -536,6 +580,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
         }
     }
     batch_close(&batch);
+    webhook_close(&batch);
     ret_report->memory_peak = fm_os_memory_peak();
     ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
     return status;

@@ -155,10 +155,10 @@ static int line_read(const char *data, size_t length, struct line *ret_line)
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
             known = known || fm_json_equals(&json, others[i]);
         }
-        status = number != NULL || known ? value_read(&json, ret_line, number)
-                                         : fm_json_skip(&json);
+        status =
+            number != NULL || known ? value_read(&json, ret_line, number) : fm_json_skip(&json);
     }
-    return status != 0                                                                  ? status
+    return status != 0                                                         ? status
            : token == FM_JSON_OBJECT_END && fm_json_next(&json) == FM_JSON_END ? 0
                                                                                : FM_ECORRUPT;
 }
@@ -176,8 +176,7 @@ static void shard_keep(struct fm_history_record *record, const struct fm_history
     }
     size_t kept = record->shard_count < FM_HISTORY_SHARDS_MAX ? record->shard_count
                                                               : FM_HISTORY_SHARDS_MAX - 1;
-    memmove(&record->shards[at + 1], &record->shards[at],
-            (kept - at) * sizeof(record->shards[0]));
+    memmove(&record->shards[at + 1], &record->shards[at], (kept - at) * sizeof(record->shards[0]));
     record->shards[at] = *shard;
     record->shard_count = kept + 1;
 }
@@ -215,8 +214,7 @@ static int sample_keep(struct fm_history_record *record, const struct fm_history
     return 0;
 }
 
-int fm_history_read(const char *path, struct fm_history_record *ret_record,
-                    struct fm_error *reterr)
+int fm_history_read(const char *path, struct fm_history_record *ret_record, struct fm_error *reterr)
 {
     struct fm_line_reader lines = {0};
     struct line line;
@@ -342,9 +340,8 @@ void fm_history_granted(struct fm_history *history, uint64_t now_ns, uint64_t ep
 {
     if (history->lease_count == history->lease_capacity) {
         size_t capacity = history->lease_capacity > 0 ? history->lease_capacity * 2 : 64;
-        struct lease *leases = capacity <= LEASES_MAX
-                                   ? fm_realloc(history->leases, capacity * sizeof(*leases))
-                                   : NULL;
+        struct lease *leases =
+            capacity <= LEASES_MAX ? fm_realloc(history->leases, capacity * sizeof(*leases)) : NULL;
         if (leases == NULL) {
             return; /* how long this one takes will not be known */
         }

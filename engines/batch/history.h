@@ -7,8 +7,8 @@
  *
  * HOW IT WORKS. A line of JSON for each sample, appended; two a second at first. When there are
  * FM_HISTORY_SAMPLES_MAX, every second one is dropped, the file is written anew, and from then on
- * the time between two is twice as long. The first and the last sample of a run are kept. Nothing is
- * flushed to the disk: what a killed machine loses of it is no loss.
+ * the time between two is twice as long. The first and the last sample of a run are kept. Nothing
+ * is flushed to the disk: what a killed machine loses of it is no loss.
  */
 #ifndef FM_ENGINES_BATCH_HISTORY_H
 #define FM_ENGINES_BATCH_HISTORY_H
@@ -31,9 +31,9 @@ struct fm_history_sample {
     uint64_t dead_letters;
     uint64_t workers; /* connected */
     /* Since the run began. */
-    uint64_t workers_lost;    /* attempts that ended with their worker */
-    uint64_t attempts_failed; /* attempts that their rows have ended */
-    uint64_t shards_cut;      /* in halves, after too many of these */
+    uint64_t workers_lost;             /* attempts that ended with their worker */
+    uint64_t attempts_failed;          /* attempts that their rows have ended */
+    uint64_t shards_cut;               /* in halves, after too many of these */
     char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one; "": unknown */
     double stage_share;
 };

@@ -837,16 +837,16 @@ static void history_sample(struct host *host, uint64_t now_ns)
     struct fm_ledger_stats stats;
     fm_master_progress(host->master, &master);
     fm_ledger_stats(fm_master_ledger(host->master), &stats);
-    struct fm_history_sample sample = {
-        .wall_ms = fm_os_wall_ns() / NS_PER_MS,
-        .rows_done = master.rows_done,
-        .rows_committed = master.rows_committed,
-        .dead_letters = master.dead_letters,
-        .workers = master.workers,
-        .workers_lost = stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
-        .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
-        .shards_cut = stats.splits,
-        .stage_share = host->stage_share};
+    struct fm_history_sample sample = {.wall_ms = fm_os_wall_ns() / NS_PER_MS,
+                                       .rows_done = master.rows_done,
+                                       .rows_committed = master.rows_committed,
+                                       .dead_letters = master.dead_letters,
+                                       .workers = master.workers,
+                                       .workers_lost =
+                                           stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
+                                       .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
+                                       .shards_cut = stats.splits,
+                                       .stage_share = host->stage_share};
     memcpy(sample.stage, host->stage, sizeof(sample.stage));
     fm_history_add(host->history, now_ns, &sample);
     if (fm_history_trouble(host->history, &error)) {

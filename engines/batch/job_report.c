@@ -43,7 +43,8 @@ static const char style[] =
     "p{margin:.3em 0}.soft{color:var(--soft)}code{overflow-wrap:anywhere}\n"
     "section{background:var(--card);border:1px solid var(--line);border-radius:12px;"
     "padding:14px 16px;margin:12px 0}\n"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:0}"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:"
+    "0}"
     "\n.tiles div{background:var(--card);border:1px solid var(--line);border-radius:12px;"
     "padding:10px 14px}.tiles dt{color:var(--soft);font-size:.85em}"
     ".tiles dd{margin:0;font-size:1.35em;font-weight:650}\n"
@@ -145,9 +146,8 @@ static void history_sum(struct report *report)
         report->worker_hours +=
             (double)ms / 3600000 *
             (double)(before->workers > sample->workers ? before->workers : sample->workers);
-        report->rows_seen += sample->rows_done > before->rows_done
-                                 ? sample->rows_done - before->rows_done
-                                 : 0;
+        report->rows_seen +=
+            sample->rows_done > before->rows_done ? sample->rows_done - before->rows_done : 0;
     }
 }
 
@@ -246,8 +246,8 @@ static void pieces_make(const struct report *report, struct pieces *ret_pieces)
 {
     const struct fm_history_record *history = &report->history;
     double from_ms = 0;
-    *ret_pieces = (struct pieces){.count = POINTS_MAX,
-                                  .piece_ms = (double)report->running_ms / POINTS_MAX};
+    *ret_pieces =
+        (struct pieces){.count = POINTS_MAX, .piece_ms = (double)report->running_ms / POINTS_MAX};
     for (size_t i = 1; i < history->sample_count; i++) {
         const struct fm_history_sample *sample = &history->samples[i];
         const struct fm_history_sample *before = sample - 1;
@@ -288,8 +288,8 @@ static void steps_draw(const struct report *report, const double *values, double
     put(report, "<path fill=\"none\" stroke=\"var(--accent)\" stroke-width=\"1.5\" d=\"");
     for (size_t i = 0; i < pieces->count; i++) {
         double x = (double)i * pieces->piece_ms / unit_ms;
-        fm_text_append_format(report->text, "%s%.1f %.1fH%.1f", i == 0 ? "M" : "L",
-                              x_of(&chart, x), y_of(&chart, values[i]),
+        fm_text_append_format(report->text, "%s%.1f %.1fH%.1f", i == 0 ? "M" : "L", x_of(&chart, x),
+                              y_of(&chart, values[i]),
                               x_of(&chart, x + pieces->piece_ms / unit_ms));
     }
     put(report, "\"/></svg>\n");
@@ -343,8 +343,7 @@ static void tiles_write(const struct report *report)
         (void)fm_progress_format_duration(report->running_ms * NS_PER_MS, words, sizeof(words));
         (void)snprintf(value, sizeof(value), "%s", words);
         tile(report, report->runs > 1 ? "time, all runs" : "time", value);
-        (void)fm_progress_format_rate((double)report->rows_seen * 1000 /
-                                          (double)report->running_ms,
+        (void)fm_progress_format_rate((double)report->rows_seen * 1000 / (double)report->running_ms,
                                       value, sizeof(value));
         tile(report, "rows per second, mean", value);
         (void)snprintf(value, sizeof(value), "%" PRIu64, report->workers_max);
@@ -355,8 +354,7 @@ static void tiles_write(const struct report *report)
         (void)snprintf(value, sizeof(value), "%.2f", cost);
         tile(report, "cost so far, estimated", value);
         if (report->rows_seen > 0) {
-            (void)snprintf(value, sizeof(value), "%.4g",
-                           cost * 1e6 / (double)report->rows_seen);
+            (void)snprintf(value, sizeof(value), "%.4g", cost * 1e6 / (double)report->rows_seen);
             tile(report, "cost of a million rows", value);
         }
     }
@@ -366,8 +364,8 @@ static void tiles_write(const struct report *report)
 static void proof_write(const struct report *report)
 {
     const struct fm_job_look *look = &report->look;
-    bool complete = look->standing == FM_JOB_COMPLETE ||
-                    look->standing == FM_JOB_COMPLETE_WITH_LETTERS;
+    bool complete =
+        look->standing == FM_JOB_COMPLETE || look->standing == FM_JOB_COMPLETE_WITH_LETTERS;
     put(report, "<section><h2>Completeness</h2>\n");
     if (look->standing == FM_JOB_UNREADABLE) {
         put(report, "<p class=\"drop\">");
@@ -407,8 +405,7 @@ static void stages_write(const struct report *report)
     for (size_t i = 1; i < history->sample_count; i++) {
         const struct fm_history_sample *sample = &history->samples[i];
         size_t at = 0;
-        if (sample->begin || sample->stage[0] == '\0' ||
-            sample->wall_ms <= (sample - 1)->wall_ms) {
+        if (sample->begin || sample->stage[0] == '\0' || sample->wall_ms <= (sample - 1)->wall_ms) {
             continue;
         }
         while (at < count && strcmp(stages[at].name, sample->stage) != 0) {
@@ -517,10 +514,11 @@ static void letters_write(const struct report *report)
         put(report, "<p>There are none.</p></section>\n");
         return;
     }
-    put(report, "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">rows</th>"
-                "<th scope=\"col\" class=\"text\">stage</th><th scope=\"col\" class=\"text\">code"
-                "</th><th scope=\"col\" class=\"text\">message</th><th scope=\"col\" class=\"text\">"
-                "such as</th></tr></thead><tbody>\n");
+    put(report,
+        "<div class=\"wide\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">rows</th>"
+        "<th scope=\"col\" class=\"text\">stage</th><th scope=\"col\" class=\"text\">code"
+        "</th><th scope=\"col\" class=\"text\">message</th><th scope=\"col\" class=\"text\">"
+        "such as</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < letters->count && i < GROUPS_SHOWN_MAX; i++) {
         const struct fm_letter_group *group = &letters->groups[i];
         const char *const cells[] = {group->stage, group->code, group->pattern, group->example};

@@ -271,7 +271,8 @@ static bool ours_in_stage(const char *name)
 
 static bool ours_in_state(const char *name)
 {
-    return strncmp(name, "inputs-", 7) == 0 || strcmp(name, FM_OUTPUT_HISTORY_FILE) == 0 || strcmp(name, MANIFEST_DRAFT) == 0 ||
+    return strncmp(name, "inputs-", 7) == 0 || strcmp(name, FM_OUTPUT_HISTORY_FILE) == 0 ||
+           strcmp(name, MANIFEST_DRAFT) == 0 ||
            strncmp(name, LEDGER_FILE, strlen(LEDGER_FILE)) == 0;
 }
 

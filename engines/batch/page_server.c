@@ -137,22 +137,22 @@ static void document_answer(struct fm_http_request *request, const struct fm_bat
 
 /* --- Metrics --- */
 
-static const struct fm_prometheus_family rows_total = {
-    "fermata_batch_rows", FM_PROMETHEUS_GAUGE, "Rows of the job."};
+static const struct fm_prometheus_family rows_total = {"fermata_batch_rows", FM_PROMETHEUS_GAUGE,
+                                                       "Rows of the job."};
 static const struct fm_prometheus_family rows_committed = {
     "fermata_batch_rows_committed", FM_PROMETHEUS_GAUGE, "Rows whose results are committed."};
 static const struct fm_prometheus_family rows_done = {
     "fermata_batch_rows_done", FM_PROMETHEUS_GAUGE, "Rows that were computed."};
-static const struct fm_prometheus_family dead_letters = {
-    "fermata_batch_dead_letters", FM_PROMETHEUS_GAUGE, "Rows that failed."};
+static const struct fm_prometheus_family dead_letters = {"fermata_batch_dead_letters",
+                                                         FM_PROMETHEUS_GAUGE, "Rows that failed."};
 static const struct fm_prometheus_family rows_in_work = {
     "fermata_batch_rows_in_work", FM_PROMETHEUS_GAUGE, "Rows that workers hold."};
 static const struct fm_prometheus_family rate = {
     "fermata_batch_rows_per_second", FM_PROMETHEUS_GAUGE, "Rows computed per second, lately."};
-static const struct fm_prometheus_family rest = {
-    "fermata_batch_seconds_left", FM_PROMETHEUS_GAUGE, "Estimated time to the end of the job."};
-static const struct fm_prometheus_family paused = {
-    "fermata_batch_paused", FM_PROMETHEUS_GAUGE, "1 while the job is paused."};
+static const struct fm_prometheus_family rest = {"fermata_batch_seconds_left", FM_PROMETHEUS_GAUGE,
+                                                 "Estimated time to the end of the job."};
+static const struct fm_prometheus_family paused = {"fermata_batch_paused", FM_PROMETHEUS_GAUGE,
+                                                   "1 while the job is paused."};
 static const struct fm_prometheus_family workers_connected = {
     "fermata_batch_workers", FM_PROMETHEUS_GAUGE, "Workers that are connected."};
 static const struct fm_prometheus_family worker_rate = {
@@ -266,11 +266,9 @@ int fm_page_server_start(const struct fm_page_listen *listen, const char *direct
     options.error_type = "text/plain; charset=utf-8";
     options.context = server;
     int status = fm_loop_create(&server->loop, reterr);
-    status = status != 0
-                 ? status
-                 : fm_http_server_create(server->loop, &options, &server->http, reterr);
-    if (status == 0 &&
-        fm_thread_start(&server->thread, "fm-page", thread_run, server) != 0) {
+    status =
+        status != 0 ? status : fm_http_server_create(server->loop, &options, &server->http, reterr);
+    if (status == 0 && fm_thread_start(&server->thread, "fm-page", thread_run, server) != 0) {
         status = fm_error_set(reterr, FM_ELIMIT, "no thread for the page");
     }
     if (status != 0) {

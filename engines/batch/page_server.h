@@ -6,8 +6,8 @@
  *   /metrics       the same for Prometheus
  *
  * Owns: a thread with an event loop and a server on it, so that nobody who looks holds up the
- * master. Does not own: what is shown. Nothing can be changed through it. Thread rule: start, update
- * and stop from one thread.
+ * master. Does not own: what is shown. Nothing can be changed through it. Thread rule: start,
+ * update and stop from one thread.
  */
 #ifndef FM_ENGINES_BATCH_PAGE_SERVER_H
 #define FM_ENGINES_BATCH_PAGE_SERVER_H

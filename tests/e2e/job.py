@@ -1,6 +1,7 @@
 """`fermata job`: jobs are found, shown, proven, and their dead letters told, whatever state their directories are in."""
 import html.parser
 import http.client
+import http.server
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -521,6 +523,80 @@ def a_page_is_served_while_the_job_runs():
         child.terminate()
         child.communicate(timeout=60)
         assert child.returncode == 143, child.returncode
+
+
+class Listener:
+    """A server that keeps what is posted; `code` is its answer, None: it never answers."""
+
+    def __init__(self, code=200):
+        self.documents = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                outer.documents.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                assert self.headers["Content-Type"] == "application/json" and self.path == "/hook?token=secret"
+                if code is None:
+                    time.sleep(60)
+                self.send_response(code)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = "http://127.0.0.1:%d/hook?token=secret" % self.server.server_port
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@test
+def a_webhook_is_told_how_the_job_begins_and_ends():
+    with Listener() as listener, Job(count=20) as job:
+        job.file.write_text(job.file.read_text() + "notify: {webhook: '%s'}\n" % listener.url)
+        with_letters(job)
+        begin_, end = listener.documents
+        assert (begin_["event"], begin_["job"], begin_["rows_in"], begin_["verdict"]) == ("begin", "test", 21, None), begin_
+        assert (end["event"], end["verdict"], end["rows_out"], end["dead_letters"], end["rows_left"], end["error"]) == ("end", "complete", 17, 4, 0, None), end
+        assert end["output"].endswith("out") and end["host"] and end["time"].startswith("20"), end
+    with Listener() as listener, Job(count=300, model=SLOW_MODEL, keys=STEERED) as job:
+        child = begin(job, "--webhook", listener.url)
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=60)
+        assert [(one["event"], one["verdict"]) for one in listener.documents] == [("begin", None), ("stopped", "stopped")], listener.documents
+        fermata("batch", job.file, "--resume", "--webhook", listener.url, "--quiet", "--fault", "before-manifest:1:error", code=6)
+        assert listener.documents[-1]["event"] == "failed" and listener.documents[-1]["error"] and listener.documents[-2]["rows_before"] > 0, listener.documents
+
+
+@test
+def a_webhook_that_fails_is_no_failure():
+    with Listener(code=500) as listener, Job(count=5) as job:
+        _, err = fermata("batch", job.file, "--webhook", listener.url)
+        contains(err, "note: the webhook did not take everything: its server answers with status 500")
+        assert "secret" not in err and len(listener.documents) == 2
+        listener.server.server_close()
+        _, err = fermata("batch", job.file, "--restart", "--webhook", "http://127.0.0.1:9/hook?token=secret")
+        contains(err, "note: the webhook did not take everything: ")
+        assert "secret" not in err
+        job.check_complete()
+    with Listener(code=None) as listener, Job(count=5) as job:
+        begun = time.monotonic()
+        _, err = fermata("batch", job.file, "--webhook", listener.url)
+        contains(err, "note: the webhook did not take everything: ")
+        assert time.monotonic() - begun < 30
+        job.check_complete()
+    with Job(count=5) as job:
+        for url in ("ftp://127.0.0.1/", "http://", "nonsense"):
+            _, err = fermata("batch", job.file, "--webhook", url, code=3)
+            contains(err, "the webhook's address must begin with http:// or https://")
+        assert not job.out.exists()
 
 
 # --- pause, resume, cancel ---
