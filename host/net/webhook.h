@@ -18,8 +18,8 @@
 
 struct fm_webhook;
 
-/* FM_EINVAL: the URL is not http:// or https://; the words do not show it, because there may be
- * secrets in it. timeout_ns: of one document. */
+/* FM_EINVAL: the URL is neither of HTTP nor of HTTPS; the words do not show it, because there may
+ * be secrets in it. timeout_ns: of one document. */
 int FM_NODISCARD fm_webhook_start(const char *url, uint64_t timeout_ns,
                                   struct fm_webhook **ret_webhook, struct fm_error *reterr);
 /* Copies the document. One that there is no room for, or no memory, is lost, which stop says. */
