@@ -75,10 +75,13 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
                               progress->rows_done, progress->rows_total,
                               percent_of(progress->rows_done, progress->rows_total), rate);
     }
-    if (!progress->listing && progress->rows_done < progress->rows_total &&
+    if (!progress->listing && !progress->paused && progress->rows_done < progress->rows_total &&
         fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_text_append_format(&line, "  %s left",
                               fm_progress_format_duration(rest_ns, rest, sizeof(rest)));
+    }
+    if (progress->paused) {
+        fm_text_append_string(&line, "  paused");
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
@@ -135,10 +138,13 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     fm_json_uint(json, progress->dead_letters);
     fm_json_key(json, "rows_in_flight");
     fm_json_uint(json, progress->rows_in_work);
+    fm_json_key(json, "paused");
+    fm_json_bool(json, progress->paused);
     fm_json_key(json, "rate");
     fm_json_number(json, fm_progress_rate_recent(&watcher->progress));
     fm_json_key(json, "seconds_left");
-    if (!progress->listing && fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
+    if (!progress->listing && !progress->paused &&
+        fm_progress_rest_ns(&watcher->progress, now_ns, &rest_ns)) {
         fm_json_number(json, (double)(rest_ns / 1000000) / 1000);
     } else {
         fm_json_null(json);
@@ -243,6 +249,8 @@ static const char *verdict_name(enum fm_batch_verdict verdict)
         return "complete with dead letters";
     case FM_BATCH_STOPPED:
         return "stopped";
+    case FM_BATCH_CANCELLED:
+        return "cancelled";
     case FM_BATCH_THRESHOLD:
         return "too many failed rows";
     case FM_BATCH_INCOMPLETE:
@@ -262,6 +270,7 @@ static int verdict_exit_code(enum fm_batch_verdict verdict)
         return 128 + fm_stop_signal_get();
     case FM_BATCH_THRESHOLD:
         return FM_EXIT_THRESHOLD;
+    case FM_BATCH_CANCELLED:
     case FM_BATCH_INCOMPLETE:
     default:
         return FM_EXIT_INCOMPLETE;
@@ -333,6 +342,10 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
     }
+    if (report->verdict == FM_BATCH_CANCELLED) {
+        printf("what is finished is kept; should it go on after all: fermata job resume %s\n",
+               watcher->job->output);
+    }
     if (report->verdict == FM_BATCH_STOPPED) {
         printf("what is finished is kept; go on with: fermata batch %s --resume\n",
                watcher->job->file);
@@ -359,7 +372,7 @@ static int failure_print(const struct fm_call *call, int status, bool began,
 }
 
 static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault,
-                   const struct fm_batch_listen *listen)
+                   const struct fm_batch_listen *listen, const struct fm_page_listen *page)
 {
     bool quiet = fm_call_flag(call, "quiet");
     bool terminal = fm_os_is_terminal(2);
@@ -378,6 +391,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         .fault_text = fm_call_string(call, "fault"),
         .workers = (uint32_t)fm_call_integer(call, "workers"),
         .listen = listen,
+        .page = page,
         .version = FM_BUILD_VERSION,
         .hooks = {.stop = on_stop, .progress = on_progress, .context = &watcher},
         .note = on_note,
@@ -487,6 +501,24 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
 
 /* --- The command --- */
 
+/* "HOST:PORT", "[::]:PORT". */
+static int address_read(const struct fm_call *call, const char *option, const char *text,
+                        const char **ret_host, uint16_t *ret_port, struct fm_error *reterr)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t port = 0;
+    if (colon == NULL || colon == text || fm_parse_uint64(colon + 1, &port) != 0 || port > 65535) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "--%s: '%s' is not HOST:PORT, as 0.0.0.0:7070 or [::]:7070", option,
+                            text);
+    }
+    bool brackets = text[0] == '[' && colon[-1] == ']';
+    *ret_host = fm_arena_strndup(call->arena, text + (brackets ? 1 : 0),
+                                 (size_t)(colon - text) - (brackets ? 2 : 0));
+    *ret_port = (uint16_t)port;
+    return *ret_host == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : 0;
+}
+
 /* --listen and what belongs to it. *ret_listen stays NULL without it. */
 static int listen_take(const struct fm_call *call, struct fm_batch_listen *listen,
                        struct fm_batch_token *token, const struct fm_batch_listen **ret_listen,
@@ -494,8 +526,6 @@ static int listen_take(const struct fm_call *call, struct fm_batch_listen *liste
 {
     const char *text = fm_call_string(call, "listen");
     const char *token_file = fm_call_string(call, "token-file");
-    const char *colon = text != NULL ? strrchr(text, ':') : NULL;
-    uint64_t port = 0;
     *listen = (struct fm_batch_listen){.tls_certificate_path = fm_call_string(call, "tls-cert"),
                                        .tls_key_path = fm_call_string(call, "tls-key"),
                                        .tls_client_ca_path = fm_call_string(call, "tls-client-ca")};
@@ -508,9 +538,9 @@ static int listen_take(const struct fm_call *call, struct fm_batch_listen *liste
                                   "--token-file, --tls-cert, --tls-key and --tls-client-ca mean "
                                   "something with --listen only");
     }
-    if (colon == NULL || colon == text || fm_parse_uint64(colon + 1, &port) != 0 || port > 65535) {
-        return fm_error_set(reterr, FM_EINVAL,
-                            "--listen: '%s' is not HOST:PORT, as 0.0.0.0:7070 or [::]:7070", text);
+    int status = address_read(call, "listen", text, &listen->host, &listen->port, reterr);
+    if (status != 0) {
+        return status;
     }
     if (tls != (listen->tls_key_path != NULL) || (listen->tls_client_ca_path != NULL && !tls)) {
         return fm_error_set(reterr, FM_EINVAL,
@@ -520,13 +550,6 @@ static int listen_take(const struct fm_call *call, struct fm_batch_listen *liste
         return fm_error_set(reterr, FM_EINVAL,
                             "--listen needs --token-file or --tls-client-ca: without them, whoever "
                             "reaches the port could take part in the job");
-    }
-    bool brackets = text[0] == '[' && colon[-1] == ']';
-    listen->host = fm_arena_strndup(call->arena, text + (brackets ? 1 : 0),
-                                    (size_t)(colon - text) - (brackets ? 2 : 0));
-    listen->port = (uint16_t)port;
-    if (listen->host == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     if (token_file != NULL) {
         listen->token = token;
@@ -540,6 +563,7 @@ static int run(const struct fm_call *call)
     struct fm_error error = {0};
     struct fm_batch_listen listen;
     struct fm_batch_token token;
+    struct fm_page_listen page = {.host = NULL};
     const struct fm_batch_listen *wanted_listen = NULL;
     struct fm_job job;
     struct fm_fault fault = {.status = 0};
@@ -561,15 +585,23 @@ static int run(const struct fm_call *call)
     if (listen_take(call, &listen, &token, &wanted_listen, &error) != 0) {
         return fm_call_usage(call, "%s", error.text);
     }
+    if (fm_call_given(call, "page") && address_read(call, "page", fm_call_string(call, "page"),
+                                                    &page.host, &page.port, &error) != 0) {
+        return fm_call_usage(call, "%s", error.text);
+    }
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
         return fm_call_fail(call, &error);
     }
     if (fm_call_given(call, "output")) {
         job.output = fm_call_string(call, "output");
     }
+    if (fm_call_given(call, "webhook")) {
+        job.webhook = fm_call_string(call, "webhook");
+    }
     int exit_code = fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
-                        : job_run(call, &job, fault_text != NULL ? &fault : NULL, wanted_listen);
+                        : job_run(call, &job, fault_text != NULL ? &fault : NULL, wanted_listen,
+                                  page.host != NULL ? &page : NULL);
     fm_job_deinit(&job);
     return exit_code;
 }
@@ -608,6 +640,16 @@ static const struct fm_option options[] = {
      .max = 256,
      .help = "worker processes on this machine: what ends one of them ends no other, and not the "
              "job; 0: none, with --listen"},
+    {.name = "page",
+     .kind = FM_OPTION_STRING,
+     .value_name = "HOST:PORT",
+     .help = "serve a page about the job there while it runs, with /status.json and /metrics; "
+             "whoever reaches the port can read them"},
+    {.name = "webhook",
+     .kind = FM_OPTION_STRING,
+     .value_name = "URL",
+     .help = "post a JSON document there when the job begins and when it ends, instead of where "
+             "the job file says"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
     {.name = "listen",

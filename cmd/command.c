@@ -12,6 +12,20 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 
+const char *fm_command_in_group(const struct fm_command *command, const struct fm_command *group)
+{
+    size_t length = strlen(group->name);
+    return group->group && strncmp(command->name, group->name, length) == 0 &&
+                   command->name[length] == ' '
+               ? command->name + length + 1
+               : NULL;
+}
+
+bool fm_command_is_nested(const struct fm_command *command)
+{
+    return strchr(command->name, ' ') != NULL;
+}
+
 /* The option called `name`, which must be in the table. */
 static size_t option_index(const struct fm_call *call, const char *name)
 {

@@ -103,8 +103,14 @@ struct fm_command {
     const char *see_also;   /* "docs/profile.md"; NULL: none */
     bool results_elsewhere; /* in files, or with clients: a closed standard output is no failure */
     bool hidden;
+    bool group; /* does nothing itself: "job", to which "job list" and "job verify" belong */
     int (*run)(const struct fm_call *call); /* returns an exit code; parsed arguments are in call */
 };
+
+/* "verify" of "job verify"; NULL when `command` does not belong to `group`. */
+const char *fm_command_in_group(const struct fm_command *command, const struct fm_command *group);
+/* Whether it belongs to a group. */
+bool fm_command_is_nested(const struct fm_command *command);
 
 struct fm_option_value {
     bool given;     /* on the command line or in the environment */

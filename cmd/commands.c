@@ -10,6 +10,15 @@
 /* The build says which commands are there: FM_HAVE_COMMAND_<NAME>. */
 extern const struct fm_command fm_command_infer;
 extern const struct fm_command fm_command_batch;
+extern const struct fm_command fm_command_job;
+extern const struct fm_command fm_command_job_list;
+extern const struct fm_command fm_command_job_show;
+extern const struct fm_command fm_command_job_verify;
+extern const struct fm_command fm_command_job_dead_letters;
+extern const struct fm_command fm_command_job_report;
+extern const struct fm_command fm_command_job_pause;
+extern const struct fm_command fm_command_job_resume;
+extern const struct fm_command fm_command_job_cancel;
 extern const struct fm_command fm_command_worker;
 extern const struct fm_command fm_command_serve;
 extern const struct fm_command fm_command_profile;
@@ -26,6 +35,17 @@ const struct fm_command *const fm_commands[] = {
 #ifdef FM_HAVE_COMMAND_BATCH
     &fm_command_batch,
 #endif
+#ifdef FM_HAVE_COMMAND_JOB
+    &fm_command_job,
+    &fm_command_job_list,
+    &fm_command_job_show,
+    &fm_command_job_verify,
+    &fm_command_job_dead_letters,
+    &fm_command_job_report,
+    &fm_command_job_pause,
+    &fm_command_job_resume,
+    &fm_command_job_cancel,
+#endif
 #ifdef FM_HAVE_COMMAND_WORKER
     &fm_command_worker,
 #endif
@@ -41,7 +61,10 @@ const struct fm_command *const fm_commands[] = {
 #ifdef FM_HAVE_COMMAND_BENCH
     &fm_command_bench,
 #endif
-    &fm_command_help,    &fm_command_version, &fm_command_internal_docs, NULL,
+    &fm_command_help,
+    &fm_command_version,
+    &fm_command_internal_docs,
+    NULL,
 };
 
 const struct fm_command *fm_command_find(const char *name)
@@ -54,13 +77,28 @@ const struct fm_command *fm_command_find(const char *name)
     return NULL;
 }
 
-const char *fm_command_suggest(const char *name)
+const struct fm_command *fm_command_find_in(const struct fm_command *group, const char *name)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *nested = fm_command_in_group(fm_commands[i], group);
+        if (nested != NULL && strcmp(nested, name) == 0) {
+            return fm_commands[i];
+        }
+    }
+    return NULL;
+}
+
+const char *fm_command_suggest(const struct fm_command *group, const char *name)
 {
     const char *names[64];
     size_t count = 0;
     for (size_t i = 0; fm_commands[i] != NULL && count < sizeof names / sizeof names[0]; i++) {
-        if (!fm_commands[i]->hidden) {
-            names[count++] = fm_commands[i]->name;
+        const struct fm_command *command = fm_commands[i];
+        const char *shown = group != NULL                   ? fm_command_in_group(command, group)
+                            : fm_command_is_nested(command) ? NULL
+                                                            : command->name;
+        if (!command->hidden && shown != NULL) {
+            names[count++] = shown;
         }
     }
     return fm_arguments_suggest(name, names, count);

@@ -10,9 +10,12 @@
 /* In the order help lists them, terminated by NULL. */
 extern const struct fm_command *const fm_commands[];
 
-/* NULL when there is none of that name. */
+/* NULL when there is none of that name ("job verify" is one). */
 const struct fm_command *fm_command_find(const char *name);
-/* The visible command whose name is nearest to `name`, NULL when none is near. */
-const char *fm_command_suggest(const char *name);
+/* The command `name` of a group. */
+const struct fm_command *fm_command_find_in(const struct fm_command *group, const char *name);
+/* The visible command whose name is nearest to `name`, of a group or (NULL) of none; NULL when none
+ * is near. */
+const char *fm_command_suggest(const struct fm_command *group, const char *name);
 
 #endif

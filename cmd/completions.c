@@ -28,7 +28,9 @@ static bool is_shown(const struct fm_option *option)
 
 static void bash_command(struct fm_text *text, const struct fm_command *command)
 {
-    fm_text_append_format(text, "    %s)\n        options=\"--help", command->name);
+    const char *quote = fm_command_is_nested(command) ? "\"" : "";
+    fm_text_append_format(text, "    %s%s%s)\n        options=\"--help", quote, command->name,
+                          quote);
     for (const struct fm_option *option = command->options; option != NULL && option->name != NULL;
          option++) {
         if (is_shown(option)) {
@@ -67,9 +69,39 @@ static void command_names(struct fm_text *text)
 {
     bool first = true;
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
-        if (!fm_commands[i]->hidden) {
+        if (!fm_commands[i]->hidden && !fm_command_is_nested(fm_commands[i])) {
             fm_text_append_format(text, "%s%s", first ? "" : " ", fm_commands[i]->name);
             first = false;
+        }
+    }
+}
+
+static void nested_names(struct fm_text *text, const struct fm_command *group)
+{
+    bool first = true;
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *name = fm_command_in_group(fm_commands[i], group);
+        if (name != NULL && !fm_commands[i]->hidden) {
+            fm_text_append_format(text, "%s%s", first ? "" : " ", name);
+            first = false;
+        }
+    }
+}
+
+/* Behind the name of a group stands one of its commands. */
+static void bash_groups(struct fm_text *text)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        if (!fm_commands[i]->hidden && fm_commands[i]->group) {
+            fm_text_append_format(text,
+                                  "    if [[ $command == %s ]]; then\n"
+                                  "        if ((COMP_CWORD == 2)); then\n"
+                                  "            COMPREPLY=($(compgen -W \"",
+                                  fm_commands[i]->name);
+            nested_names(text, fm_commands[i]);
+            fm_text_append_string(text, " --help\" -- \"$word\"))\n            return\n        fi\n"
+                                        "        command=\"$command ${COMP_WORDS[2]}\"\n"
+                                        "    fi\n");
         }
     }
 }
@@ -86,8 +118,9 @@ void fm_documents_bash(struct fm_text *text)
         "        COMPREPLY=($(compgen -W \"");
     command_names(text);
     fm_text_append_string(text, " --help --version\" -- \"$word\"))\n        return\n    fi\n"
-                                "    command=\"${COMP_WORDS[1]}\"\n"
-                                "    case \"$command\" in\n"
+                                "    command=\"${COMP_WORDS[1]}\"\n");
+    bash_groups(text);
+    fm_text_append_string(text, "    case \"$command\" in\n"
                                 "    help)\n        COMPREPLY=($(compgen -W \"");
     command_names(text);
     fm_text_append_string(text, "\" -- \"$word\"))\n        return\n        ;;\n");
@@ -165,10 +198,12 @@ static void zsh_option(struct fm_text *text, const struct fm_option *option)
 
 static void zsh_command(struct fm_text *text, const struct fm_command *command)
 {
+    const char *quote = fm_command_is_nested(command) ? "\"" : "";
     fm_text_append_format(
         text,
-        "    %s)\n        _arguments '(-h --help)'{-h,--help}'[print a help text with examples]'",
-        command->name);
+        "    %s%s%s)\n        _arguments '(-h --help)'{-h,--help}'[print a help text with "
+        "examples]'",
+        quote, command->name, quote);
     for (const struct fm_option *option = command->options; option != NULL && option->name != NULL;
          option++) {
         if (is_shown(option)) {
@@ -185,6 +220,44 @@ static void zsh_command(struct fm_text *text, const struct fm_command *command)
     fm_text_append_string(text, "\n        ;;\n");
 }
 
+/* "'infer:run a model once'", a line each; of a group or (NULL) of none. */
+static void zsh_names(struct fm_text *text, const struct fm_command *group, const char *indent)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const struct fm_command *command = fm_commands[i];
+        const char *name = group != NULL                   ? fm_command_in_group(command, group)
+                           : fm_command_is_nested(command) ? NULL
+                                                           : command->name;
+        if (!command->hidden && name != NULL) {
+            fm_text_append_format(text, "%s'%s:", indent, name);
+            zsh_text(text, command->summary);
+            fm_text_append_string(text, "'\n");
+        }
+    }
+}
+
+static void zsh_groups(struct fm_text *text)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        if (!fm_commands[i]->hidden && fm_commands[i]->group) {
+            fm_text_append_format(text,
+                                  "    if [[ $command == %s ]]; then\n"
+                                  "        if ((CURRENT == 2)); then\n"
+                                  "            commands=(\n",
+                                  fm_commands[i]->name);
+            zsh_names(text, fm_commands[i], "                ");
+            fm_text_append_string(text, "            )\n"
+                                        "            _describe 'command' commands\n"
+                                        "            return\n"
+                                        "        fi\n"
+                                        "        command=\"$command $words[2]\"\n"
+                                        "        words=(\"${(@)words[2,-1]}\")\n"
+                                        "        ((CURRENT--))\n"
+                                        "    fi\n");
+        }
+    }
+}
+
 void fm_documents_zsh(struct fm_text *text)
 {
     fm_text_append_string(
@@ -193,13 +266,7 @@ void fm_documents_zsh(struct fm_text *text)
               "_fermata() {\n"
               "    local -a commands\n"
               "    commands=(\n");
-    for (size_t i = 0; fm_commands[i] != NULL; i++) {
-        if (!fm_commands[i]->hidden) {
-            fm_text_append_format(text, "        '%s:", fm_commands[i]->name);
-            zsh_text(text, fm_commands[i]->summary);
-            fm_text_append_string(text, "'\n");
-        }
-    }
+    zsh_names(text, NULL, "        ");
     fm_text_append_string(text, "    )\n"
                                 "    if ((CURRENT == 2)); then\n"
                                 "        _describe 'command' commands\n"
@@ -209,8 +276,9 @@ void fm_documents_zsh(struct fm_text *text)
                                 "    fi\n"
                                 "    local command=$words[2]\n"
                                 "    words=(\"${(@)words[2,-1]}\")\n"
-                                "    ((CURRENT--))\n"
-                                "    case $command in\n");
+                                "    ((CURRENT--))\n");
+    zsh_groups(text);
+    fm_text_append_string(text, "    case $command in\n");
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
         if (!fm_commands[i]->hidden) {
             zsh_command(text, fm_commands[i]);
@@ -239,6 +307,62 @@ static void fish_text(struct fm_text *text, const char *string)
     fm_text_append_char(text, '\'');
 }
 
+/* The condition under which something is completed: behind the command, quoted. */
+static void fish_condition(struct fm_text *text, const struct fm_command *command)
+{
+    fm_text_append_string(text, "complete -c fermata -n '__fish_seen_subcommand_from ");
+    for (const char *letter = command->name; *letter != '\0'; letter++) {
+        if (*letter == ' ') {
+            fm_text_append_string(text, "; and __fish_seen_subcommand_from ");
+        } else {
+            fm_text_append_char(text, *letter);
+        }
+    }
+    fm_text_append_char(text, '\'');
+}
+
+static void fish_group(struct fm_text *text, const struct fm_command *group)
+{
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *name = fm_command_in_group(fm_commands[i], group);
+        if (name != NULL && !fm_commands[i]->hidden) {
+            fm_text_append_format(text,
+                                  "complete -c fermata -n '__fish_seen_subcommand_from %s; and not "
+                                  "__fish_seen_subcommand_from ",
+                                  group->name);
+            nested_names(text, group);
+            fm_text_append_format(text, "' -f -a %s -d ", name);
+            fish_text(text, fm_commands[i]->summary);
+            fm_text_append_char(text, '\n');
+        }
+    }
+}
+
+static void fish_option(struct fm_text *text, const struct fm_command *command,
+                        const struct fm_option *option)
+{
+    fish_condition(text, command);
+    if (option->short_name != 0) {
+        fm_text_append_format(text, " -s %c", option->short_name);
+    }
+    fm_text_append_format(text, " -l %s%s", fm_option_is_negated(option) ? "no-" : "",
+                          option->name);
+    if (option->kind == FM_OPTION_CHOICE) {
+        fm_text_append_string(text, " -x -a '");
+        for (size_t j = 0; option->choices[j] != NULL; j++) {
+            fm_text_append_format(text, "%s%s", j == 0 ? "" : " ", option->choices[j]);
+        }
+        fm_text_append_char(text, '\'');
+    } else if (completes_file(option)) {
+        fm_text_append_string(text, " -r -F");
+    } else if (option->kind != FM_OPTION_FLAG) {
+        fm_text_append_string(text, " -x");
+    }
+    fm_text_append_string(text, " -d ");
+    fish_text(text, option->help);
+    fm_text_append_char(text, '\n');
+}
+
 void fm_documents_fish(struct fm_text *text)
 {
     fm_text_append_string(
@@ -252,45 +376,28 @@ void fm_documents_fish(struct fm_text *text)
         if (command->hidden) {
             continue;
         }
-        fm_text_append_format(text, "complete -c fermata -n __fish_use_subcommand -a %s -d ",
-                              command->name);
-        fish_text(text, command->summary);
-        fm_text_append_format(text,
-                              "\ncomplete -c fermata -n '__fish_seen_subcommand_from %s' -s h -l "
-                              "help -d 'explain this command'\n",
-                              command->name);
+        if (!fm_command_is_nested(command)) {
+            fm_text_append_format(text, "complete -c fermata -n __fish_use_subcommand -a %s -d ",
+                                  command->name);
+            fish_text(text, command->summary);
+            fm_text_append_char(text, '\n');
+        }
+        fish_condition(text, command);
+        fm_text_append_string(text, " -s h -l help -d 'explain this command'\n");
         if (strcmp(command->name, "help") == 0) {
             fm_text_append_string(
                 text, "complete -c fermata -n '__fish_seen_subcommand_from help' -f -a '");
             command_names(text);
             fm_text_append_string(text, "'\n");
         }
+        if (command->group) {
+            fish_group(text, command);
+        }
         for (const struct fm_option *option = command->options;
              option != NULL && option->name != NULL; option++) {
-            if (!is_shown(option)) {
-                continue;
+            if (is_shown(option)) {
+                fish_option(text, command, option);
             }
-            fm_text_append_format(text, "complete -c fermata -n '__fish_seen_subcommand_from %s'",
-                                  command->name);
-            if (option->short_name != 0) {
-                fm_text_append_format(text, " -s %c", option->short_name);
-            }
-            fm_text_append_format(text, " -l %s%s", fm_option_is_negated(option) ? "no-" : "",
-                                  option->name);
-            if (option->kind == FM_OPTION_CHOICE) {
-                fm_text_append_string(text, " -x -a '");
-                for (size_t j = 0; option->choices[j] != NULL; j++) {
-                    fm_text_append_format(text, "%s%s", j == 0 ? "" : " ", option->choices[j]);
-                }
-                fm_text_append_char(text, '\'');
-            } else if (completes_file(option)) {
-                fm_text_append_string(text, " -r -F");
-            } else if (option->kind != FM_OPTION_FLAG) {
-                fm_text_append_string(text, " -x");
-            }
-            fm_text_append_string(text, " -d ");
-            fish_text(text, option->help);
-            fm_text_append_char(text, '\n');
         }
     }
 }

@@ -125,10 +125,30 @@ static void man_options(struct fm_text *text, const struct fm_command *command)
     fm_text_deinit(&help);
 }
 
+/* The page's name: "fermata-job-verify". */
+static void man_name(struct fm_text *text, const struct fm_command *command)
+{
+    fm_text_append_string(text, "fermata-");
+    for (const char *letter = command->name; *letter != '\0'; letter++) {
+        fm_text_append_char(text, *letter == ' ' ? '-' : *letter);
+    }
+}
+
+static void man_nested(struct fm_text *text, const struct fm_command *group)
+{
+    fm_text_append_string(text, ".SH COMMANDS\n");
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *name = fm_command_in_group(fm_commands[i], group);
+        if (name != NULL && !fm_commands[i]->hidden) {
+            man_tagged(text, name, fm_commands[i]->summary);
+        }
+    }
+}
+
 static void man_command(struct fm_text *text, const struct fm_command *command, const char *version)
 {
     struct fm_text line = {0};
-    fm_text_append_format(&line, "fermata-%s", command->name);
+    man_name(&line, command);
     if (!line.failed) {
         man_header(text, line.data, command->summary, version);
     }
@@ -142,7 +162,9 @@ static void man_command(struct fm_text *text, const struct fm_command *command, 
     fm_text_append_string(text, ".SH DESCRIPTION\n");
     roff_line(text, "", command->description != NULL ? command->description : command->summary,
               "\n");
-    if (command->positionals != NULL && command->positionals[0].name != NULL) {
+    if (command->group) {
+        man_nested(text, command);
+    } else if (command->positionals != NULL && command->positionals[0].name != NULL) {
         fm_text_append_string(text, ".SH ARGUMENTS\n");
         for (size_t i = 0; command->positionals[i].name != NULL; i++) {
             man_tagged(text, command->positionals[i].name, command->positionals[i].help);
@@ -163,6 +185,17 @@ static void man_command(struct fm_text *text, const struct fm_command *command, 
     }
 }
 
+static void man_page(struct fm_text *text, const struct fm_command *command)
+{
+    struct fm_text name = {0};
+    man_name(&name, command);
+    if (!name.failed) {
+        roff_line(text, ".TP\n\\fB", name.data, "\\fR(1)\n");
+    }
+    text->failed = text->failed || name.failed;
+    fm_text_deinit(&name);
+}
+
 static void man_overview(struct fm_text *text, const char *version)
 {
     man_header(text, "fermata",
@@ -174,7 +207,7 @@ static void man_overview(struct fm_text *text, const char *version)
         ".SH COMMANDS\n");
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
         if (!fm_commands[i]->hidden) {
-            fm_text_append_format(text, ".TP\n\\fBfermata\\-%s\\fR(1)\n", fm_commands[i]->name);
+            man_page(text, fm_commands[i]);
             roff_line(text, "", fm_commands[i]->summary, "\n");
         }
     }
@@ -237,6 +270,19 @@ static void markdown_options(struct fm_text *text, const struct fm_command *comm
     fm_text_deinit(&help);
 }
 
+static void markdown_nested(struct fm_text *text, const struct fm_command *group)
+{
+    fm_text_append_string(text, "\n| command | does |\n|---|---|\n");
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *name = fm_command_in_group(fm_commands[i], group);
+        if (name != NULL && !fm_commands[i]->hidden) {
+            fm_text_append_format(text, "| `%s` | ", name);
+            markdown(text, fm_commands[i]->summary);
+            fm_text_append_string(text, " |\n");
+        }
+    }
+}
+
 static void markdown_command(struct fm_text *text, const struct fm_command *command)
 {
     fm_text_append_format(text, "\n## fermata %s\n\n", command->name);
@@ -254,7 +300,9 @@ static void markdown_command(struct fm_text *text, const struct fm_command *comm
         markdown(text, command->examples[i].text);
         fm_text_append_format(text, ":\n\n```sh\n%s\n```\n", command->examples[i].command);
     }
-    if (command->positionals != NULL && command->positionals[0].name != NULL) {
+    if (command->group) {
+        markdown_nested(text, command);
+    } else if (command->positionals != NULL && command->positionals[0].name != NULL) {
         fm_text_append_string(text, "\n| argument | meaning |\n|---|---|\n");
         for (size_t i = 0; command->positionals[i].name != NULL; i++) {
             fm_text_append_format(text, "| `%s` | ", command->positionals[i].name);

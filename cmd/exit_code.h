@@ -19,6 +19,7 @@
     X(UNAVAILABLE, 6,                                                                   \
       "something needed is busy, full or not running; the same call may work later")    \
     X(THRESHOLD, 7, "stopped because more rows failed than the job allows")             \
+    X(UNPROVEN, 8, "the results were checked, and they are not what they should be")    \
     X(INTERRUPTED, 130,                                                                 \
       "interrupted (Ctrl-C); `fermata batch` keeps what is finished and can resume")    \
     X(ABANDONED, 141,                                                                   \

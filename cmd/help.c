@@ -13,9 +13,18 @@ static int run(const struct fm_call *call)
     if (name == NULL) {
         fm_usage_overview(&text, call->columns, call->color_out);
     } else {
+        const char *nested = fm_call_positional(call, 1);
         const struct fm_command *command = fm_command_find(name);
+        if (nested != NULL && (command == NULL || !command->group)) {
+            return fm_call_usage(call, "'%s' is one argument too many", nested);
+        }
+        const struct fm_command *group = nested != NULL ? command : NULL;
+        if (group != NULL) {
+            command = fm_command_find_in(group, nested);
+            name = nested;
+        }
         if (command == NULL) {
-            const char *suggestion = fm_command_suggest(name);
+            const char *suggestion = fm_command_suggest(group, name);
             return suggestion != NULL
                        ? fm_call_usage(call,
                                        "there is no command '%s'; did you mean '%s'? "
@@ -33,6 +42,7 @@ static const struct fm_positional positionals[] = {
     {.name = "COMMAND",
      .help = "the command to explain; without it, all commands are listed",
      .optional = true},
+    {.name = "NESTED", .help = "the command of a group, as verify of job", .optional = true},
     {.name = NULL},
 };
 

@@ -48,6 +48,22 @@ static int overview_print(const struct fm_call *call)
     return fm_call_print(call, &text);
 }
 
+/* "fermata job verify ...": the group is call->command. */
+static int group_call(struct fm_call *call, const char *const *arguments, size_t count)
+{
+    const struct fm_command *group = call->command;
+    const struct fm_command *command = fm_command_find_in(group, arguments[0]);
+    if (command != NULL) {
+        call->command = command;
+        return command_call(call, arguments + 1, count - 1);
+    }
+    const char *suggestion = fm_command_suggest(group, arguments[0]);
+    return suggestion != NULL
+               ? fm_call_usage(call, "unknown command '%s %s'; did you mean '%s %s'?", group->name,
+                               arguments[0], group->name, suggestion)
+               : fm_call_usage(call, "unknown command '%s %s'", group->name, arguments[0]);
+}
+
 static int dispatch(struct fm_call *call, const char *const *arguments, size_t count)
 {
     if (count == 0) {
@@ -62,7 +78,11 @@ static int dispatch(struct fm_call *call, const char *const *arguments, size_t c
         call->command = fm_command_find("version");
         return command_call(call, arguments + 1, count - 1);
     }
-    call->command = fm_command_find(name);
+    /* "job list" is a command's name, but two words. */
+    call->command = strchr(name, ' ') == NULL ? fm_command_find(name) : NULL;
+    if (call->command != NULL && call->command->group && count > 1 && arguments[1][0] != '-') {
+        return group_call(call, arguments + 1, count - 1);
+    }
     if (call->command != NULL) {
         return command_call(call, arguments + 1, count - 1);
     }
@@ -76,7 +96,7 @@ static int dispatch(struct fm_call *call, const char *const *arguments, size_t c
                                    "fermata infer --help",
                                    name);
     }
-    const char *suggestion = fm_command_suggest(name);
+    const char *suggestion = fm_command_suggest(NULL, name);
     if (suggestion != NULL) {
         return fm_call_usage(call, "unknown command '%s'; did you mean '%s'?", name, suggestion);
     }

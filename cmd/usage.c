@@ -88,6 +88,10 @@ static void entry(struct fm_text *text, const char *name, const char *help, size
 
 void fm_usage_synopsis(struct fm_text *text, const struct fm_command *command)
 {
+    if (command->group) {
+        fm_text_append_format(text, "fermata %s COMMAND [OPTION...] [ARGUMENT...]", command->name);
+        return;
+    }
     fm_text_append_format(text, "fermata %s [OPTION...]", command->name);
     for (size_t i = 0; command->positionals != NULL && command->positionals[i].name != NULL; i++) {
         const struct fm_positional *positional = &command->positionals[i];
@@ -183,6 +187,18 @@ static void examples_print(struct fm_text *text, const struct fm_example *exampl
     }
 }
 
+static void nested_print(struct fm_text *text, const struct fm_command *group, uint32_t columns,
+                         bool color)
+{
+    heading(text, "Commands", color);
+    for (size_t i = 0; fm_commands[i] != NULL; i++) {
+        const char *name = fm_command_in_group(fm_commands[i], group);
+        if (name != NULL && !fm_commands[i]->hidden) {
+            entry(text, name, fm_commands[i]->summary, 16, columns, color);
+        }
+    }
+}
+
 static void exit_code_print(struct fm_text *text, int code, uint32_t columns, bool color)
 {
     struct fm_text number = {0};
@@ -215,8 +231,11 @@ void fm_usage_command(struct fm_text *text, const struct fm_command *command, ui
         fm_text_append_char(text, '\n');
         wrap(text, command->description, 0, 0, columns);
     }
+    if (command->group) {
+        nested_print(text, command, columns, color);
+    }
     examples_print(text, command->examples, color);
-    if (command->positionals != NULL && command->positionals[0].name != NULL) {
+    if (!command->group && command->positionals != NULL && command->positionals[0].name != NULL) {
         heading(text, "Arguments", color);
         for (size_t i = 0; command->positionals[i].name != NULL; i++) {
             entry(text, command->positionals[i].name, command->positionals[i].help, 12, columns,
@@ -256,7 +275,7 @@ void fm_usage_overview(struct fm_text *text, uint32_t columns, bool color)
                           reset);
     heading(text, "Commands", color);
     for (size_t i = 0; fm_commands[i] != NULL; i++) {
-        if (!fm_commands[i]->hidden) {
+        if (!fm_commands[i]->hidden && !fm_command_is_nested(fm_commands[i])) {
             entry(text, fm_commands[i]->name, fm_commands[i]->summary, 14, columns, color);
         }
     }

@@ -10,8 +10,10 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
+#include "engines/batch/job_notes.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/lister.h"
+#include "engines/batch/notify.h"
 #include "engines/batch/output.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
@@ -35,6 +37,10 @@
 /* Of a walk, to see what there is before anything is begun. */
 #define PROBE_FILES 16u
 
+/* What a webhook may cost: one document, and all that is left at the end. */
+#define WEBHOOK_NS       (5000 * NS_PER_MS)
+#define WEBHOOK_GRACE_NS (10000 * NS_PER_MS)
+
 /* Everything that lives as long as the job runs. */
 struct batch {
     const struct fm_job *job;
@@ -56,6 +62,7 @@ struct batch {
     struct fm_lister *lister;
     bool listed; /* it has come to its end */
     struct fm_job_facts facts;
+    struct fm_webhook *webhook; /* NULL: none */
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -355,7 +362,8 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
 
 static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
-    int status = facts_compare(batch, reterr);
+    int status = fm_job_notes_permit(batch->store, batch->job->output, reterr);
+    status = status != 0 ? status : facts_compare(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
     batch->resumed = true;
     batch->rows_recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
@@ -561,6 +569,11 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                         .rows_done = report->rows_before,
                                         .rows_committed = report->rows_before,
                                         .dead_letters = report->proof.dead_letters};
+    if (batch->webhook != NULL) {
+        const struct fm_notify_event begin = {
+            .event = "begin", .proof = &report->proof, .rows_before = report->rows_before};
+        fm_notify(batch->webhook, batch->job, &begin);
+    }
     if (batch->options->begin != NULL) {
         batch->options->begin(batch->options->context, &progress);
     }
@@ -577,6 +590,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                                   .hooks = batch->options->hooks,
                                                   .workers = batch->options->workers,
                                                   .listen = batch->options->listen,
+                                                  .page = batch->options->page,
                                                   .version = batch->options->version,
                                                   .worker_fault = batch->options->fault_text,
                                                   .note = batch->options->note,
@@ -593,6 +607,9 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     case FM_RUN_STOPPED:
         report->verdict = FM_BATCH_STOPPED;
         break;
+    case FM_RUN_CANCELLED:
+        report->verdict = FM_BATCH_CANCELLED;
+        break;
     case FM_RUN_THRESHOLD:
         report->verdict = FM_BATCH_THRESHOLD;
         report->error = *reterr;
@@ -608,6 +625,51 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     return 0;
 }
 
+/* How this run has ended, for those who look at the job. */
+static void end_note(const struct batch *batch, int status, const struct fm_batch_report *report,
+                     const struct fm_error *error)
+{
+    static const char *const states[] = {[FM_BATCH_COMPLETE] = FM_JOB_STATE_COMPLETE,
+                                         [FM_BATCH_COMPLETE_WITH_LETTERS] = FM_JOB_STATE_COMPLETE,
+                                         [FM_BATCH_STOPPED] = FM_JOB_STATE_STOPPED,
+                                         [FM_BATCH_CANCELLED] = FM_JOB_STATE_CANCELLED,
+                                         [FM_BATCH_THRESHOLD] = "too many failed rows",
+                                         [FM_BATCH_INCOMPLETE] = "incomplete"};
+    bool done = status == 0 && report->proof.complete;
+    const char *state = status != 0 ? error->text : states[report->verdict];
+    fm_job_notes_end(batch->store, state);
+    if (batch->webhook != NULL) {
+        const struct fm_notify_event end = {
+            .event = status != 0                                      ? "failed"
+                     : done || report->verdict == FM_BATCH_INCOMPLETE ? "end"
+                                                                      : "stopped",
+            .verdict = status != 0 ? NULL : state,
+            .error = status != 0                             ? error->text
+                     : report->verdict == FM_BATCH_THRESHOLD ? report->error.text
+                                                             : NULL,
+            .proof = &report->proof,
+            .rows_before = report->rows_before,
+            .elapsed_ns = report->elapsed_ns};
+        fm_notify(batch->webhook, batch->job, &end);
+    }
+}
+
+/* Before anything is begun: an address that is none is a mistake to be mended. */
+static int webhook_open(struct batch *batch, struct fm_error *reterr)
+{
+    return batch->job->webhook == NULL
+               ? 0
+               : fm_webhook_start(batch->job->webhook, WEBHOOK_NS, &batch->webhook, reterr);
+}
+
+static void webhook_close(struct batch *batch)
+{
+    struct fm_error error = {0};
+    if (fm_webhook_stop(batch->webhook, WEBHOOK_GRACE_NS, &error) != 0) {
+        note(batch, "%s", error.text);
+    }
+}
+
 int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *options,
                  struct fm_batch_report *ret_report, struct fm_error *reterr)
 {
@@ -620,6 +682,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     /* The cheap refusals first; models are loaded when nothing else can go wrong. */
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
+    status = status != 0 ? status : webhook_open(&batch, error);
     status = status != 0 ? status : listing_make(&batch, false, error);
     status = status != 0 ? status : setup_open(&batch, error);
     status = status != 0 ? status : rows_try(&batch, error);
@@ -630,9 +693,14 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
         status = output_open(&batch, error);
     }
     if (status == 0) {
-        status = job_run(&batch, ret_report, error);
+        status = fm_job_notes_begin(batch.store, job, fm_os_wall_ns(), error);
+        if (status == 0) {
+            status = job_run(&batch, ret_report, error);
+            end_note(&batch, status, ret_report, error);
+        }
     }
     batch_close(&batch);
+    webhook_close(&batch);
     ret_report->memory_peak = fm_os_memory_peak();
     ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
     return status;

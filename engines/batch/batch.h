@@ -20,6 +20,7 @@ struct fm_batch_options {
     const char *fault_text; /* the same, for the first worker; NULL: none */
     uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
     const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
     const char *version;                  /* of this program */
     struct fm_run_hooks hooks;
     void (*note)(void *context, const char *text); /* things to know once; NULL: dropped */
@@ -33,6 +34,7 @@ enum fm_batch_verdict {
     FM_BATCH_COMPLETE,
     FM_BATCH_COMPLETE_WITH_LETTERS,
     FM_BATCH_STOPPED,    /* resumable */
+    FM_BATCH_CANCELLED,  /* resumable, when that is taken back (steer.h) */
     FM_BATCH_THRESHOLD,  /* resumable, once the cause is mended */
     FM_BATCH_INCOMPLETE, /* the ledger holds shards that were given up */
 };

@@ -8,9 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_control.h"
 #include "core/proto/batch_messages.h"
+#include "core/stats/progress.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "engines/batch/history.h"
+#include "engines/batch/job_notes.h"
 #include "engines/batch/output.h"
 #include "host/net/child.h"
 #include "host/net/grpc_server.h"
@@ -28,6 +32,8 @@
 /* Between two questions to the hooks. */
 #define HOOKS_NS (100 * NS_PER_MS)
 #define BEAT_NS  (500 * NS_PER_MS)
+/* Between two states of the page that is served. */
+#define PAGE_NS (500 * NS_PER_MS)
 /* Children go when their master is gone: the next one starts its own. Others wait for it. */
 #define GIVE_UP_CHILD_NS NS_PER_MS
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
@@ -39,6 +45,8 @@
 /* How long children may take to go at the end, and others to say that they go. */
 #define GO_NS         (10000 * NS_PER_MS)
 #define LAST_WORDS_NS (2000 * NS_PER_MS)
+/* How far back the rate reaches that is told. */
+#define RATE_WINDOW_NS (20000 * NS_PER_MS)
 
 #define SOCKET_FILE "master.sock"
 #define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
@@ -61,6 +69,11 @@ struct session {
     uint64_t worker; /* 0: no hello yet */
     char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
     double slowest_share;
+    char host_name[FM_BATCH_NAME_BYTES_MAX + 1];
+    uint32_t process;
+    uint64_t memory_bytes;
+    uint64_t rows_per_minute;
+    char last_error[FM_ERROR_TEXT_SIZE];
 };
 
 struct child {
@@ -95,8 +108,17 @@ struct host {
     char url[FM_OUTPUT_PATH_MAX + 16];
     struct fm_error failure; /* the first one */
     char last_error[FM_ERROR_TEXT_SIZE];
+    char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one that was told last */
+    double stage_share;
+    struct fm_page_server *page; /* NULL: none */
+    uint64_t page_next_ns;
+    struct fm_history *history; /* NULL: no memory for it */
+    struct fm_progress rate;
+    uint64_t begun_ns;
+    bool paused;
     bool stopped;
     bool listed; /* all rows are known */
+    bool cancelled;
     bool ending; /* nothing is left to decide: workers go */
     uint64_t ending_ns;
     uint64_t hooks_next_ns;
@@ -390,6 +412,8 @@ static void joined(struct session *session, const struct fm_batch_join *join)
     }
     session->joined = true;
     fm_batch_view_copy(join->name, session->name, sizeof(session->name));
+    fm_batch_view_copy(join->host, session->host_name, sizeof(session->host_name));
+    session->process = join->process;
     session->child = session->local ? child_of(session->host, join->process) : NULL;
     welcome(session);
 }
@@ -473,9 +497,12 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         fm_batch_view_copy(message->beat.slowest_stage, session->slowest_stage,
                            sizeof(session->slowest_stage));
         session->slowest_share = message->beat.slowest_share;
+        session->memory_bytes = message->beat.memory_bytes;
+        session->rows_per_minute = message->beat.rows_per_minute;
         fm_batch_view_copy(message->beat.last_error, text, sizeof(text));
         if (text[0] != '\0') {
             memcpy(host->last_error, text, sizeof(text));
+            memcpy(session->last_error, text, sizeof(text));
         }
         return fm_master_beat(master, now_ns, worker, message->beat.holdings.items,
                               message->beat.holdings.count);
@@ -504,10 +531,186 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
     }
 }
 
+static void progress_get(const struct host *host, struct fm_run_progress *ret_progress)
+{
+    struct fm_master_progress progress;
+    fm_master_progress(host->master, &progress);
+    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
+                                             .listing = !host->listed,
+                                             .rows_done = progress.rows_done,
+                                             .rows_committed = progress.rows_committed,
+                                             .dead_letters = progress.dead_letters,
+                                             .rows_in_work = progress.rows_in_work,
+                                             .paused = host->paused};
+    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
+        if (session->slowest_stage[0] != '\0' &&
+            session->slowest_share > ret_progress->slowest_share) {
+            ret_progress->slowest_stage = session->slowest_stage;
+            ret_progress->slowest_share = session->slowest_share;
+        }
+    }
+}
+
+/* --- Steering --- */
+
+static void worker_status(const struct host *host, const struct fm_master_worker *worker,
+                          uint64_t now_ns, struct fm_batch_worker_status *ret_status)
+{
+    const struct session *session = session_of(host, worker->worker);
+    *ret_status = (struct fm_batch_worker_status){
+        .worker = worker->worker,
+        .connected = worker->connected,
+        .shards = worker->shards,
+        .rows_in_work = worker->rows_in_work,
+        .rows_committed = worker->rows_committed,
+        .silent_ns = now_ns > worker->heard_ns ? now_ns - worker->heard_ns : 0};
+    if (session != NULL) {
+        ret_status->name = fm_batch_view_of(session->name);
+        ret_status->host = fm_batch_view_of(session->host_name);
+        ret_status->process = session->process;
+        ret_status->rows_per_minute = session->rows_per_minute;
+        ret_status->memory_bytes = session->memory_bytes;
+        ret_status->slowest_stage = fm_batch_view_of(session->slowest_stage);
+        ret_status->slowest_share = session->slowest_share;
+        ret_status->last_error = fm_batch_view_of(session->last_error);
+    }
+}
+
+/* A text that is cut to what a name may have. */
+static struct fm_batch_view name_view(const char *text)
+{
+    struct fm_batch_view view = fm_batch_view_of(text);
+    view.size = view.size < FM_BATCH_NAME_BYTES_MAX ? view.size : FM_BATCH_NAME_BYTES_MAX;
+    return view;
+}
+
+static int status_write(const struct host *host, struct fm_text *text)
+{
+    uint64_t now_ns = fm_os_now_ns();
+    struct fm_master_progress progress;
+    struct fm_master_worker worker;
+    uint64_t rest_ns = FM_BATCH_REST_UNKNOWN;
+    size_t count = 0;
+    while (count < FM_BATCH_STATUS_WORKERS_MAX && fm_master_worker(host->master, count, &worker)) {
+        count++;
+    }
+    struct fm_batch_worker_status *workers = fm_alloc((count + 1) * sizeof(*workers));
+    if (workers == NULL) {
+        return FM_ENOMEM;
+    }
+    for (size_t i = 0; i < count && fm_master_worker(host->master, i, &worker); i++) {
+        worker_status(host, &worker, now_ns, &workers[i]);
+    }
+    fm_master_progress(host->master, &progress);
+    if (host->paused || !fm_progress_rest_ns(&host->rate, now_ns, &rest_ns)) {
+        rest_ns = FM_BATCH_REST_UNKNOWN;
+    }
+    const struct fm_batch_status status = {.job = name_view(host->options->job->name),
+                                           .version = name_view(host->options->version),
+                                           .process = (uint32_t)fm_process_id(),
+                                           .paused = host->paused,
+                                           .stopping = host->stopped,
+                                           .cancelled = host->cancelled,
+                                           .rows_total = progress.rows_total,
+                                           .rows_committed = progress.rows_committed,
+                                           .rows_done = progress.rows_done,
+                                           .dead_letters = progress.dead_letters,
+                                           .rows_in_work = progress.rows_in_work,
+                                           .rows_per_s = fm_progress_rate_recent(&host->rate),
+                                           .rest_ns = rest_ns,
+                                           .running_ns = now_ns - host->begun_ns,
+                                           .workers = {.items = workers, .count = count}};
+    int result = fm_batch_status_write(text, &status);
+    fm_free(workers);
+    return result;
+}
+
+static void pause_set(struct host *host, bool paused)
+{
+    if (host->paused != paused && !host->stopped && !host->ending) {
+        host->paused = paused;
+        fm_master_pause(host->master, fm_os_now_ns(), paused);
+        note(host, paused ? "paused: what is in work is finished, and nothing more handed out; "
+                            "fermata job resume goes on"
+                          : "goes on");
+    }
+}
+
+/* First it is noted, so that the job is not resumed by accident, however this process ends. */
+static int cancel(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_job_fact fact = {FM_JOB_NOTE_STATE, FM_JOB_STATE_CANCELLED};
+    if (host->cancelled || host->ending) {
+        return 0;
+    }
+    int status = host->options->store->functions->facts_put(host->options->store, &fact, 1, reterr);
+    if (status == 0) {
+        host->cancelled = true;
+        host->stopped = true;
+        note(host, "cancelled: what is in work is finished and kept");
+        check(host, fm_master_stop(host->master, fm_os_now_ns(), false), "stop");
+    }
+    return status;
+}
+
+/* Does what a call of the service Control asks for, and answers how the job stands then. */
+static void control(struct host *host, struct fm_grpc_call *call)
+{
+    struct fm_error error = {0};
+    int status = 0;
+    if (fm_grpc_call_address(call).kind != FM_PEER_UNIX) {
+        fm_grpc_finish(call, FM_GRPC_PERMISSION_DENIED,
+                       "a job is steered over the socket in its directory only", NULL, 0);
+        return;
+    }
+    if (strcmp(call->path, FM_BATCH_CONTROL_CANCEL) == 0) {
+        status = cancel(host, &error);
+    } else if (strcmp(call->path, FM_BATCH_CONTROL_STATUS) != 0) {
+        pause_set(host, strcmp(call->path, FM_BATCH_CONTROL_PAUSE) == 0);
+    }
+    struct outgoing *outgoing = fm_alloc_zero(1, sizeof(*outgoing));
+    status = status != 0        ? status
+             : outgoing == NULL ? FM_ENOMEM
+                                : status_write(host, &outgoing->bytes);
+    if (status != 0) {
+        if (outgoing != NULL) {
+            outgoing_free(outgoing);
+        }
+        fm_grpc_finish(call, FM_GRPC_UNAVAILABLE,
+                       error.status != 0 ? error.text : fm_status_text(status), NULL, 0);
+        return;
+    }
+    outgoing->part =
+        (struct fm_grpc_part){.data = outgoing->bytes.data, .size = outgoing->bytes.length};
+    const struct fm_grpc_message wire = {
+        .parts = &outgoing->part, .part_count = 1, .release = outgoing_free, .context = outgoing};
+    fm_grpc_send(call, &wire);
+    fm_grpc_finish(call, FM_GRPC_OK, NULL, NULL, 0);
+}
+
+static bool is_control(const char *path)
+{
+    static const char *const paths[] = {FM_BATCH_CONTROL_STATUS, FM_BATCH_CONTROL_PAUSE,
+                                        FM_BATCH_CONTROL_RESUME, FM_BATCH_CONTROL_CANCEL};
+    for (size_t i = 0; i < FM_COUNT_OF(paths); i++) {
+        if (strcmp(paths[i], path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- Calls --- */
+
 static void on_begin(void *context, struct fm_grpc_call *call)
 {
     struct host *host = context;
     call->user = NULL;
+    if (is_control(call->path)) {
+        control(host, call);
+        hand_on(host);
+        return;
+    }
     if (strcmp(call->path, WORK_PATH) != 0) {
         fm_grpc_finish(call, FM_GRPC_UNIMPLEMENTED, "this is the master of a batch job", NULL, 0);
         return;
@@ -644,6 +847,48 @@ static void publish(struct host *host, const struct fm_master_action *action)
     }
 }
 
+/* --- History --- */
+
+static void history_sample(struct host *host, uint64_t now_ns)
+{
+    struct fm_error error = {0};
+    struct fm_master_progress master;
+    struct fm_ledger_stats stats;
+    fm_master_progress(host->master, &master);
+    fm_ledger_stats(fm_master_ledger(host->master), &stats);
+    struct fm_history_sample sample = {.wall_ms = fm_os_wall_ns() / NS_PER_MS,
+                                       .rows_done = master.rows_done,
+                                       .rows_committed = master.rows_committed,
+                                       .dead_letters = master.dead_letters,
+                                       .workers = master.workers,
+                                       .workers_lost =
+                                           stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
+                                       .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
+                                       .shards_cut = stats.splits,
+                                       .stage_share = host->stage_share};
+    memcpy(sample.stage, host->stage, sizeof(sample.stage));
+    fm_history_add(host->history, now_ns, &sample);
+    if (fm_history_trouble(host->history, &error)) {
+        char words[FM_ERROR_TEXT_SIZE];
+        (void)snprintf(words, sizeof(words), "the job's history is not written any more: %.300s",
+                       error.text[0] != '\0' ? error.text : fm_status_text(error.status));
+        note(host, words);
+    }
+}
+
+static void history_hear(struct host *host, const struct fm_master_action *action)
+{
+    const struct fm_shard *shard = &action->shard;
+    uint64_t now_ns = fm_os_now_ns();
+    if (host->history != NULL && action->kind == FM_MASTER_GRANT) {
+        const struct fm_history_shard granted = {
+            .number = shard->number, .first_row = shard->first_row, .rows = shard->row_count};
+        fm_history_granted(host->history, now_ns, shard->epoch, &granted);
+    } else if (host->history != NULL && action->kind == FM_MASTER_COMMITTED) {
+        fm_history_committed(host->history, now_ns, shard->number, shard->epoch);
+    }
+}
+
 static void carry_out(struct host *host, const struct fm_master_action *action)
 {
     struct fm_error error = {0};
@@ -651,6 +896,7 @@ static void carry_out(struct host *host, const struct fm_master_action *action)
     const struct fm_batch_lease lease = {.number = action->shard.number,
                                          .epoch = action->shard.epoch};
     struct session *session = session_of(host, action->worker);
+    history_hear(host, action);
     if (action->kind == FM_MASTER_COMMITTED) {
         publish(host, action);
     } else if (action->kind == FM_MASTER_GRANT &&
@@ -789,23 +1035,13 @@ static void on_stored(void *context, uint64_t sequence, int status, const struct
 
 /* --- Time --- */
 
-static void progress_get(const struct host *host, struct fm_run_progress *ret_progress)
+static void page_update(struct host *host)
 {
-    struct fm_master_progress progress;
-    fm_master_progress(host->master, &progress);
-    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
-                                             .listing = !host->listed,
-                                             .rows_done = progress.rows_done,
-                                             .rows_committed = progress.rows_committed,
-                                             .dead_letters = progress.dead_letters,
-                                             .rows_in_work = progress.rows_in_work};
-    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
-        if (session->slowest_stage[0] != '\0' &&
-            session->slowest_share > ret_progress->slowest_share) {
-            ret_progress->slowest_stage = session->slowest_stage;
-            ret_progress->slowest_share = session->slowest_share;
-        }
+    struct fm_text text = {0};
+    if (status_write(host, &text) == 0) {
+        fm_page_server_update(host->page, text.data, text.length);
     }
+    fm_text_deinit(&text);
 }
 
 static void hooks_ask(struct host *host, uint64_t now_ns)
@@ -819,9 +1055,21 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
         host->stopped = true;
         check(host, fm_master_stop(host->master, now_ns, false), "stop");
     }
+    struct fm_run_progress progress;
+    progress_get(host, &progress);
+    fm_progress_update(&host->rate, now_ns, progress.rows_done);
+    if (progress.slowest_stage != NULL) {
+        (void)snprintf(host->stage, sizeof(host->stage), "%.60s", progress.slowest_stage);
+        host->stage_share = progress.slowest_share;
+    }
+    if (host->page != NULL && now_ns >= host->page_next_ns) {
+        host->page_next_ns = now_ns + PAGE_NS;
+        page_update(host);
+    }
+    if (host->history != NULL && fm_history_due(host->history, now_ns)) {
+        history_sample(host, now_ns);
+    }
     if (hooks->progress != NULL) {
-        struct fm_run_progress progress;
-        progress_get(host, &progress);
         hooks->progress(hooks->context, &progress);
     }
 }
@@ -957,6 +1205,33 @@ static int far_make(struct host *host, struct fm_error *reterr)
     return status;
 }
 
+static int page_make(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_page_listen *listen = host->options->page;
+    char text[256];
+    if (listen == NULL) {
+        return 0;
+    }
+    int status = fm_page_server_start(listen, host->options->job->output, &host->page, reterr);
+    if (status == 0) {
+        bool brackets = strchr(listen->host, ':') != NULL;
+        (void)snprintf(text, sizeof(text), "a page about the job: http://%s%.200s%s:%u/",
+                       brackets ? "[" : "", listen->host, brackets ? "]" : "",
+                       fm_page_server_port(host->page));
+        note(host, text);
+    }
+    return status;
+}
+
+static int history_open(struct host *host, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = fm_output_state_path(host->options->job->output, FM_OUTPUT_HISTORY_FILE, path,
+                                      sizeof(path), reterr);
+    host->history = status == 0 ? fm_history_open(path, fm_os_now_ns()) : NULL;
+    return status;
+}
+
 static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
 {
     struct fm_error limit;
@@ -969,8 +1244,9 @@ static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
                            limit.text, host->last_error);
         return FM_RUN_THRESHOLD;
     }
-    return host->stopped && !fm_ledger_finished(fm_master_ledger(host->master)) ? FM_RUN_STOPPED
-                                                                                : FM_RUN_FINISHED;
+    return !host->stopped || fm_ledger_finished(fm_master_ledger(host->master)) ? FM_RUN_FINISHED
+           : host->cancelled                                                    ? FM_RUN_CANCELLED
+                                                                                : FM_RUN_STOPPED;
 }
 
 int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_end *ret_end,
@@ -985,6 +1261,10 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     host->master = options->master;
     host->stored_task.run = stored_handle;
     host->ticked_ns = fm_os_now_ns();
+    host->begun_ns = host->ticked_ns;
+    progress_get(host, ret_progress);
+    fm_progress_start(&host->rate, host->begun_ns, ret_progress->rows_done,
+                      ret_progress->rows_total, RATE_WINDOW_NS);
     fm_mutex_init(&host->mutex);
     for (uint32_t i = 0; i < options->workers; i++) {
         host->children[i] = (struct child){.host = host, .index = i + 1};
@@ -992,12 +1272,17 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     int status = fm_loop_create(&host->loop, reterr);
     status = status != 0 ? status : server_make(host, reterr);
     status = status != 0 ? status : far_make(host, reterr);
+    status = status != 0 ? status : history_open(host, reterr);
+    status = status != 0 ? status : page_make(host, reterr);
     status = status != 0
                  ? status
                  : fm_store_writer_start(options->store, on_stored, host, &host->writer, reterr);
     if (status == 0) {
         fm_loop_alarm(host->loop, 0, tick, host);
         fm_loop_run(host->loop);
+        if (host->history != NULL) {
+            history_sample(host, fm_os_now_ns());
+        }
         *ret_end = end_of(host, reterr);
         status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
         progress_get(host, ret_progress);
@@ -1016,6 +1301,8 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     fm_grpc_server_destroy(host->far);
     fm_tls_destroy(host->tls);
     fm_file_directory_close(host->state_directory);
+    fm_page_server_stop(host->page);
+    fm_history_close(host->history);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);
     fm_free(host);

@@ -10,7 +10,9 @@
  * core. A worker is a stream of messages each way (docs/batch-protocol.md). Workers of this machine
  * are child processes that come over a Unix socket in the job's state directory; how one of them
  * ended tells whether the rows that it held are suspect. The store's writer wakes the loop when
- * decisions are durable.
+ * decisions are durable. The same socket takes the calls of those who steer the job (steer.h):
+ * whoever reaches it may read and write the job's files anyway. Workers of other hosts, who come
+ * over TCP, may not steer.
  */
 #ifndef FM_ENGINES_BATCH_HOST_H
 #define FM_ENGINES_BATCH_HOST_H
@@ -18,6 +20,7 @@
 #include "core/ledger/master.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
+#include "engines/batch/page_server.h"
 #include "engines/batch/row_source.h"
 #include "engines/batch/token.h"
 
@@ -42,6 +45,7 @@ struct fm_run_progress {
     uint64_t rows_in_work;
     const char *slowest_stage; /* where most of the computing time went lately; NULL: unknown */
     double slowest_share;      /* of it, 0 to 1 */
+    bool paused;               /* nothing is handed out (steer.h) */
 };
 
 struct fm_run_hooks {
@@ -53,6 +57,7 @@ struct fm_run_hooks {
 enum fm_run_end {
     FM_RUN_FINISHED,  /* no row is left to do */
     FM_RUN_STOPPED,   /* by hooks.stop */
+    FM_RUN_CANCELLED, /* likewise by somebody else (steer.h); the store says so */
     FM_RUN_THRESHOLD, /* too many dead letters */
     FM_RUN_FAILED,    /* the output, the ledger or the listing failed, or no worker can work */
 };
@@ -73,6 +78,7 @@ struct fm_batch_host_options {
     struct fm_run_hooks hooks;
     uint32_t workers;                              /* of this machine; may be 0 when it listens */
     const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;             /* where a page about it is served; NULL: not */
     const char *version;                           /* of this program */
     const char *worker_fault;                      /* --fault for the first worker; NULL: none */
     void (*note)(void *context, const char *text); /* NULL: dropped */

@@ -406,6 +406,21 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
     return status;
 }
 
+static int read_notify(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *notify = fm_config_get(root, "notify");
+    const char *webhook = NULL;
+    int status = fm_config_string(notify, "webhook", &webhook, reterr);
+    status = status != 0 || notify == NULL ? status : fm_config_finish(notify, reterr);
+    if (status == 0 && webhook != NULL) {
+        job->webhook = fm_arena_strdup(&job->arena, webhook);
+        status = job->webhook == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file)
+                     : 0;
+    }
+    return status;
+}
+
 static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     int64_t shard_rows = 0;
@@ -444,6 +459,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_output(job, root, reterr);
     status = status != 0 ? status : read_sizes(job, root, reterr);
     status = status != 0 ? status : read_limits(job, root, reterr);
+    status = status != 0 ? status : read_notify(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");

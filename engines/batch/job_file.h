@@ -59,6 +59,7 @@ struct fm_job {
     double errors_max_ratio;
     uint64_t errors_min_sample;
     uint64_t file_bytes_max;
+    const char *webhook; /* is told when the job begins and ends; NULL: none */
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

@@ -292,7 +292,7 @@ static void format_describe(const struct fm_job *job, char *ret_text, size_t siz
     }
 }
 
-/* "x=a,b; id=c; passthrough=d": as it stands, or its beginning and a sum of it where it is long. */
+/* "x=a,b; passthrough=d": as it stands, or its beginning and a sum of it where it is long. */
 static void columns_describe(const struct fm_job_setup *setup, char *ret_text, size_t size)
 {
     const struct fm_source_spec *source = &setup->source;
@@ -303,9 +303,6 @@ static void columns_describe(const struct fm_job_setup *setup, char *ret_text, s
         for (uint32_t n = 0; n < tensor->name_count; n++) {
             fm_text_append_format(&text, "%s%s", n > 0 ? "," : "", tensor->names[n]);
         }
-    }
-    if (source->id != NULL) {
-        fm_text_append_format(&text, "; id=%s", source->id);
     }
     for (uint32_t i = 0; i < source->passed_count; i++) {
         fm_text_append_format(&text, "%s%s", i > 0 ? "," : "; passthrough=", source->passed[i]);
@@ -322,9 +319,9 @@ static void columns_describe(const struct fm_job_setup *setup, char *ret_text, s
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts)
 {
     static const char *const keys[FM_JOB_FACTS] = {
-        "line format",  "pipeline and models", "input.tensor",
-        "output.bytes", "output.timings",      "limits.file_bytes",
-        "input.format", "input.columns",       "limits.record_bytes"};
+        "line format",         "pipeline and models", "input.tensor", "output.bytes",
+        "output.timings",      "limits.file_bytes",   "input.format", "input.columns",
+        "limits.record_bytes", FM_JOB_FACT_ID};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
@@ -341,6 +338,8 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     format_describe(job, values[6], FM_JOB_FACT_SIZE);
     columns_describe(setup, values[7], FM_JOB_FACT_SIZE);
     (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
+    (void)snprintf(values[9], FM_JOB_FACT_SIZE, "%.250s",
+                   job->id_column != NULL ? job->id_column : "");
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }

@@ -47,7 +47,10 @@ void fm_job_setup_unload(struct fm_job_setup *setup);
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 9, FM_JOB_FACT_SIZE = 256 };
+enum { FM_JOB_FACTS = 10, FM_JOB_FACT_SIZE = 256 };
+
+/* Where the job names a column for the rows' ids, it is this fact's value. */
+#define FM_JOB_FACT_ID "input.id"
 
 /* Not to be moved: the items point into it. */
 struct fm_job_facts {

@@ -14,14 +14,14 @@
 #include "host/os/file_reader.h"
 #include "host/os/os.h"
 
-#define STATE_DIRECTORY  ".fermata"
-#define STAGE_DIRECTORY  "stage"
-#define ERRORS_DIRECTORY "errors"
-#define LEDGER_FILE      "ledger.db"
+#define STATE_DIRECTORY  FM_OUTPUT_STATE_DIRECTORY
+#define STAGE_DIRECTORY  FM_OUTPUT_STAGE_DIRECTORY
+#define ERRORS_DIRECTORY FM_OUTPUT_ERRORS_DIRECTORY
+#define LEDGER_FILE      FM_OUTPUT_LEDGER_FILE
 #define DISCARD_MARK     "discarded"
-#define MANIFEST_FILE    "_manifest.json"
+#define MANIFEST_FILE    FM_OUTPUT_MANIFEST_FILE
 #define MANIFEST_DRAFT   "manifest.tmp"
-#define SUCCESS_FILE     "_SUCCESS"
+#define SUCCESS_FILE     FM_OUTPUT_SUCCESS_FILE
 
 enum { READ_CHUNK = 1 << 16 };
 
@@ -272,7 +272,7 @@ static bool ours_in_stage(const char *name)
 static bool ours_in_state(const char *name)
 {
     return strncmp(name, "inputs-", 7) == 0 || strncmp(name, "rows-", 5) == 0 ||
-           strcmp(name, MANIFEST_DRAFT) == 0 ||
+           strcmp(name, FM_OUTPUT_HISTORY_FILE) == 0 || strcmp(name, MANIFEST_DRAFT) == 0 ||
            strncmp(name, LEDGER_FILE, strlen(LEDGER_FILE)) == 0;
 }
 

@@ -5,8 +5,8 @@
  *   errors/part-00003.jsonl     its dead letters, when there are any
  *   _manifest.json, _SUCCESS    the end, in this order
  *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
- *   .fermata/                   ledger.db, lock, inputs-0, inputs-1, ... (one for each segment),
- *                               rows-0, ... (likewise, where files hold rows)
+ *   .fermata/                   ledger.db, lock, history, inputs-0, inputs-1, ... (one for each
+ *                               segment), rows-0, ... (likewise, where files hold rows)
  *
  * Owns: names, attempt files, the commit order, reconciling what a killed process left, the
  * manifest, discarding a job. Does not own: what is in the rows, the ledger's decisions. Thread
@@ -23,6 +23,15 @@
 #include "host/store/job_store.h"
 
 #define FM_OUTPUT_PATH_MAX 4096
+
+#define FM_OUTPUT_STATE_DIRECTORY  ".fermata"
+#define FM_OUTPUT_STAGE_DIRECTORY  "stage"
+#define FM_OUTPUT_ERRORS_DIRECTORY "errors"
+#define FM_OUTPUT_LEDGER_FILE      "ledger.db"
+#define FM_OUTPUT_LOCK_FILE        "lock"
+#define FM_OUTPUT_HISTORY_FILE     "history"
+#define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"
+#define FM_OUTPUT_SUCCESS_FILE     "_SUCCESS"
 
 enum fm_output_state {
     FM_OUTPUT_EMPTY,     /* no job, and nothing that looks like one's results */

@@ -9,9 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/util/error.h"
+
+/* Somebody who only looks has it for a moment. */
+#define LOOK_TRIES 20
+#define LOOK_NS    5000000L
 
 static int fail(struct fm_error *reterr, const char *what, const char *path, int error)
 {
@@ -34,6 +39,19 @@ static long holder_read(int descriptor)
     return holder > 0 ? holder : 0;
 }
 
+/* 0 or the errno value. Another holder is given the time that a look takes. */
+static int lock_take(int descriptor)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_NS};
+    for (int i = 0; flock(descriptor, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EWOULDBLOCK || i == LOOK_TRIES) {
+            return errno;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 int fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder,
                          struct fm_error *reterr)
 {
@@ -41,8 +59,8 @@ int fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_
     if (descriptor < 0) {
         return fail(reterr, "create lock", path, errno);
     }
-    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-        int error = errno;
+    int error = lock_take(descriptor);
+    if (error != 0) {
         long holder = holder_read(descriptor);
         close(descriptor);
         if (error != EWOULDBLOCK) {
@@ -63,6 +81,18 @@ int fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_
     lock->descriptor = descriptor;
     lock->held = true;
     return 0;
+}
+
+void fm_file_lock_look(const char *path, bool *ret_held, long *ret_holder)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    *ret_held = false;
+    *ret_holder = 0;
+    if (descriptor >= 0) {
+        *ret_held = flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        *ret_holder = *ret_held ? holder_read(descriptor) : 0;
+        close(descriptor);
+    }
 }
 
 void fm_file_lock_release(struct fm_file_lock *lock)

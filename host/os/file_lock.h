@@ -24,6 +24,10 @@ struct fm_file_lock {
  */
 int FM_NODISCARD fm_file_lock_acquire(struct fm_file_lock *lock, const char *path, long *ret_holder,
                                       struct fm_error *reterr);
+/* Whether another process has the lock; *ret_holder is its id then, 0 when unknown. Changes
+ * nothing, and delays by a moment whoever wants the lock just then. A lock file that is not there,
+ * or that this user may not read, is not held: *ret_held is false. */
+void fm_file_lock_look(const char *path, bool *ret_held, long *ret_holder);
 void fm_file_lock_release(struct fm_file_lock *lock); /* fine when not held; the file stays */
 
 #endif

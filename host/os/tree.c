@@ -100,6 +100,52 @@ int fm_tree_walk(const char *root, const struct fm_tree_options *options,
     return walk_directory(&walk, root, "", 0);
 }
 
+static bool is_directory(const char *path)
+{
+    struct stat facts;
+    return lstat(path, &facts) == 0 && S_ISDIR(facts.st_mode);
+}
+
+static int directories_below(const char *path,
+                             int (*each)(void *context, const char *path,
+                                         const struct fm_error *trouble),
+                             void *context, int depth)
+{
+    char inner[PATH_MAX];
+    struct fm_file_list list = {0};
+    struct fm_error trouble = {0};
+    int status = each(context, path, NULL);
+    if (status != 0) {
+        return status > 0 ? 0 : status;
+    }
+    if (depth > FM_TREE_DEPTH_MAX) {
+        (void)fm_error_set(&trouble, FM_ELIMIT, "'%.300s' lies more than %d directories deep", path,
+                           FM_TREE_DEPTH_MAX);
+    } else if (fm_file_list(path, &list, &trouble) != 0) {
+        list = (struct fm_file_list){0};
+    }
+    if (trouble.status != 0) {
+        status = each(context, path, &trouble);
+        return status > 0 ? 0 : status;
+    }
+    for (size_t i = 0; i < list.count && status == 0; i++) {
+        if (list.names[i][0] != '.' &&
+            fm_path_join(inner, sizeof(inner), path, list.names[i]) == 0 && is_directory(inner)) {
+            status = directories_below(inner, each, context, depth + 1);
+        }
+    }
+    fm_file_list_free(&list);
+    return status;
+}
+
+int fm_tree_directories(const char *root,
+                        int (*each)(void *context, const char *path,
+                                    const struct fm_error *trouble),
+                        void *context)
+{
+    return directories_below(root, each, context, 0);
+}
+
 int fm_tree_resolve(const char *path, char *ret_path, size_t size, struct fm_error *reterr)
 {
     char resolved[PATH_MAX];

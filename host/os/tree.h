@@ -33,6 +33,17 @@ int FM_NODISCARD fm_tree_walk(const char *root, const struct fm_tree_options *op
                               int (*each)(void *context, const char *path, uint64_t size),
                               void *context, struct fm_error *reterr);
 
+/*
+ * Calls each(context, path, trouble) for `root` (path as it was given) and every directory below
+ * it, parents first; names that begin with a dot are left out. Answers: 0: go on, 1: nothing below
+ * this one is wanted, negative: the walk ends and returns it. A directory that cannot be listed, or
+ * lies too deep, comes again, with `trouble` (else NULL), and is no error.
+ */
+int FM_NODISCARD fm_tree_directories(const char *root,
+                                     int (*each)(void *context, const char *path,
+                                                 const struct fm_error *trouble),
+                                     void *context);
+
 /* The absolute path without links and dots (realpath). Fails as looking at the path does. */
 int FM_NODISCARD fm_tree_resolve(const char *path, char *ret_path, size_t size,
                                  struct fm_error *reterr);

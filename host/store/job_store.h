@@ -44,6 +44,13 @@ struct fm_job_store_functions {
     /* Appends a segment and replaces the given facts, in one transaction. */
     int (*grow)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count,
                 const struct fm_job_segment *segment, struct fm_error *reterr);
+    /* Sets facts, in one transaction; FM_ECANCELLED as in put. */
+    int (*facts_put)(struct fm_job_store *store, const struct fm_job_fact *facts, size_t fact_count,
+                     struct fm_error *reterr);
+    /* Every fact, in the order of their keys. A negative answer ends it and is returned. */
+    int (*facts)(struct fm_job_store *store,
+                 int (*each)(void *context, const struct fm_job_fact *fact), void *context,
+                 struct fm_error *reterr);
     /* The value of a fact, appended to *ret_value; FM_ENOTFOUND when the store holds no job, or no
      * such fact. */
     int (*fact)(struct fm_job_store *store, const char *key, struct fm_text *ret_value,

@@ -11,6 +11,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
+#include "host/os/file.h"
 #include "host/os/thread.h"
 
 #define APPLICATION_ID 0x464d4a42 /* "FMJB" */
@@ -21,6 +22,7 @@ enum statement {
     STATEMENT_ROLLBACK,
     STATEMENT_FACT_SET,
     STATEMENT_FACT_GET,
+    STATEMENT_FACT_ALL,
     STATEMENT_SEGMENT_ADD,
     STATEMENT_SEGMENT_ALL,
     STATEMENT_SHARD_ALL,
@@ -47,6 +49,7 @@ static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_FACT_SET] = "INSERT INTO fact(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE "
                            "SET value = excluded.value",
     [STATEMENT_FACT_GET] = "SELECT value FROM fact WHERE key = ?1",
+    [STATEMENT_FACT_ALL] = "SELECT key, value FROM fact ORDER BY key",
     [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, grain_rows, "
                               "listing_checksum) VALUES(?1, ?2, ?3, ?4)",
     [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, grain_rows, listing_checksum FROM "
@@ -104,6 +107,7 @@ struct sqlite_store {
     sqlite3 *database;
     sqlite3_stmt *statements[STATEMENT_COUNT_];
     uint64_t generation; /* as this process took it; 0: it did not */
+    bool reader;
     char *path;
 };
 
@@ -147,8 +151,10 @@ static int fail(const struct sqlite_store *store, int result, const char *what,
                 struct fm_error *reterr)
 {
     int status = status_of(store->database, result);
+    const char *why = store->reader && result == SQLITE_READONLY ? "it was opened for reading"
+                                                                 : sqlite3_errmsg(store->database);
     return fm_error_set(reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
-                        sqlite3_errmsg(store->database),
+                        why,
                         status == FM_ECORRUPT ? " (it is damaged or not a ledger of Fermata: put a "
                                                 "good copy back, or --restart begins "
                                                 "the job anew)"
@@ -175,6 +181,9 @@ static int run(const struct sqlite_store *store, enum statement which, const uin
                int count)
 {
     sqlite3_stmt *statement = store->statements[which];
+    if (store->reader && which == STATEMENT_BEGIN) {
+        return SQLITE_READONLY;
+    }
     int result = bind_all(store, statement, values, count);
     if (result == SQLITE_OK) {
         result = sqlite3_step(statement);
@@ -185,7 +194,7 @@ static int run(const struct sqlite_store *store, enum statement which, const uin
 
 static void rollback(const struct sqlite_store *store)
 {
-    if (sqlite3_get_autocommit(store->database) == 0) {
+    if (!store->reader && sqlite3_get_autocommit(store->database) == 0) {
         (void)run(store, STATEMENT_ROLLBACK, NULL, 0);
     }
 }
@@ -282,6 +291,31 @@ static int store_fact(struct fm_job_store *base, const char *key, struct fm_text
         status = fm_error_set(reterr, FM_ENOTFOUND, "the ledger '%s' does not hold '%s'",
                               store->path, key);
     } else {
+        status = fail(store, result, "read", reterr);
+    }
+    (void)sqlite3_reset(statement);
+    fm_mutex_unlock(&store->mutex);
+    return status;
+}
+
+static int store_facts(struct fm_job_store *base,
+                       int (*each)(void *context, const struct fm_job_fact *fact), void *context,
+                       struct fm_error *reterr)
+{
+    struct sqlite_store *store = from_base(base);
+    int status = 0;
+    int result = SQLITE_DONE;
+    fm_mutex_lock(&store->mutex);
+    sqlite3_stmt *statement = store->statements[STATEMENT_FACT_ALL];
+    while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+        const struct fm_job_fact fact = {.key = (const char *)sqlite3_column_text(statement, 0),
+                                         .value = (const char *)sqlite3_column_text(statement, 1)};
+        status =
+            fact.key == NULL || fact.value == NULL
+                ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path)
+                : each(context, &fact);
+    }
+    if (status == 0 && result != SQLITE_DONE) {
         status = fail(store, result, "read", reterr);
     }
     (void)sqlite3_reset(statement);
@@ -419,6 +453,50 @@ static int store_take(struct fm_job_store *base, struct fm_error *reterr)
     return status;
 }
 
+/* Begins a transaction of whoever may change the job. */
+static int change_begin(const struct sqlite_store *store, int *ret_status, struct fm_error *reterr)
+{
+    uint64_t generation = 0;
+    int result = run(store, STATEMENT_BEGIN, NULL, 0);
+    result = result == SQLITE_OK ? generation_get(store, &generation) : result;
+    if (result == SQLITE_OK && generation != store->generation) {
+        *ret_status = fm_error_set(reterr, FM_ECANCELLED,
+                                   "another process has taken over the job of '%s'", store->path);
+    }
+    return result;
+}
+
+/* Commits, or takes everything back. */
+static int change_end(const struct sqlite_store *store, int result, int status,
+                      struct fm_error *reterr)
+{
+    if (result == SQLITE_OK && status == 0) {
+        result = run(store, STATEMENT_COMMIT, NULL, 0);
+    }
+    if (result != SQLITE_OK) {
+        status = fail(store, result, "commit to", reterr);
+    }
+    if (status != 0) {
+        rollback(store);
+    }
+    return status;
+}
+
+static int store_facts_put(struct fm_job_store *base, const struct fm_job_fact *facts, size_t count,
+                           struct fm_error *reterr)
+{
+    struct sqlite_store *store = from_base(base);
+    int status = 0;
+    fm_mutex_lock(&store->mutex);
+    int result = change_begin(store, &status, reterr);
+    if (result == SQLITE_OK && status == 0) {
+        result = facts_set(store, facts, count);
+    }
+    status = change_end(store, result, status, reterr);
+    fm_mutex_unlock(&store->mutex);
+    return status;
+}
+
 static int shard_put(const struct sqlite_store *store, const struct fm_shard_record *record)
 {
     const struct fm_shard *shard = &record->shard;
@@ -448,15 +526,9 @@ static int store_put(struct fm_job_store *base, const struct fm_shard_record *sh
                      struct fm_error *reterr)
 {
     struct sqlite_store *store = from_base(base);
-    uint64_t generation = 0;
     int status = 0;
     fm_mutex_lock(&store->mutex);
-    int result = run(store, STATEMENT_BEGIN, NULL, 0);
-    result = result == SQLITE_OK ? generation_get(store, &generation) : result;
-    if (result == SQLITE_OK && generation != store->generation) {
-        status = fm_error_set(reterr, FM_ECANCELLED,
-                              "another process has taken over the job of '%s'", store->path);
-    }
+    int result = change_begin(store, &status, reterr);
     for (size_t i = 0; i < count && result == SQLITE_OK && status == 0; i++) {
         result = shard_put(store, &shards[i]);
         if (result == SQLITE_OK && sqlite3_changes(store->database) != 1) {
@@ -465,15 +537,7 @@ static int store_put(struct fm_job_store *base, const struct fm_shard_record *sh
                              store->path, (unsigned long long)shards[i].shard.number);
         }
     }
-    if (result == SQLITE_OK && status == 0) {
-        result = run(store, STATEMENT_COMMIT, NULL, 0);
-    }
-    if (result != SQLITE_OK) {
-        status = fail(store, result, "commit to", reterr);
-    }
-    if (status != 0) {
-        rollback(store);
-    }
+    status = change_end(store, result, status, reterr);
     fm_mutex_unlock(&store->mutex);
     return status;
 }
@@ -543,12 +607,16 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
     if (result == SQLITE_OK) {
         result = pragma_get(store, "SELECT count(*) FROM sqlite_master", &tables);
     }
-    if (result == SQLITE_OK && application == 0 && version == 0 && tables == 0) {
+    bool empty = application == 0 && version == 0 && tables == 0;
+    if (result == SQLITE_OK && empty && !store->reader) {
         result = schema_create(store);
         return result == SQLITE_OK ? 0 : fail(store, result, "create", reterr);
     }
     if (result != SQLITE_OK) {
         return fail(store, result, "open", reterr);
+    }
+    if (empty) {
+        return fm_error_set(reterr, FM_ENOTFOUND, "the ledger '%s' is empty", store->path);
     }
     if (application != APPLICATION_ID) {
         return fm_error_set(
@@ -556,6 +624,12 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
             "'%s' is a database of another program, not a job's ledger: put the ledger "
             "back, or --restart begins the job anew",
             store->path);
+    }
+    if (version == 1 && store->reader) {
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "the ledger '%s' was made by an older Fermata: fermata batch --resume "
+                            "brings it up to date",
+                            store->path);
     }
     if (version == 1) {
         result = script_run(store, upgrade_from_1);
@@ -630,13 +704,84 @@ static int database_open(struct sqlite_store *store, struct fm_error *reterr)
     return status != 0 ? status : prepare_all(store, reterr);
 }
 
-int fm_sqlite_store_open(const char *path, struct fm_job_store **ret_store, struct fm_error *reterr)
+/* "file:/a%3fb?immutable=1". NULL: no memory. */
+static char *uri_make(const char *path, bool immutable)
+{
+    struct fm_text text = {0};
+    fm_text_append_string(&text, "file:");
+    for (; *path != '\0'; path++) {
+        if (*path == '%' || *path == '?' || *path == '#') {
+            fm_text_append_format(&text, "%%%02x", (unsigned)(unsigned char)*path);
+        } else {
+            fm_text_append_char(&text, *path);
+        }
+    }
+    fm_text_append_string(&text, immutable ? "?immutable=1" : "");
+    char *uri = fm_text_take(&text);
+    fm_text_deinit(&text);
+    return uri;
+}
+
+/* Without a write-ahead log beside it nobody writes, and then nothing needs to be locked, or to be
+ * made in a directory that perhaps cannot be written to. */
+static int reader_connect(struct sqlite_store *store, struct fm_error *reterr)
+{
+    struct fm_file_facts facts = {0};
+    struct fm_text log = {0};
+    int status = fm_file_stat(store->path, &facts, reterr);
+    if (status == 0 && facts.kind != FM_FILE_REGULAR) {
+        return fm_error_set(reterr, FM_ENOTFOUND, "there is no ledger '%s'", store->path);
+    }
+    fm_text_append_format(&log, "%s-wal", store->path);
+    status = status == 0 && log.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : status;
+    status = status != 0 ? status : fm_file_stat(log.data, &facts, reterr);
+    fm_text_deinit(&log);
+    if (status != 0) {
+        return status;
+    }
+    char *uri = uri_make(store->path, facts.kind == FM_FILE_ABSENT);
+    if (uri == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
+    }
+    int result = sqlite3_open_v2(
+        uri, &store->database, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
+    fm_free(uri);
+    if (store->database == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the ledger '%s'", store->path);
+    }
+    result = result == SQLITE_OK ? sqlite3_busy_timeout(store->database, 5000) : result;
+    return result == SQLITE_OK ? 0 : fail(store, result, "open", reterr);
+}
+
+static int reader_open(struct sqlite_store *store, struct fm_error *reterr)
+{
+    store->reader = true;
+    int status = reader_connect(store, reterr);
+    status = status != 0 ? status : schema_check(store, reterr);
+    if (status != 0) {
+        return status;
+    }
+    /* One transaction from here to the end: all that is read is of one moment, which begins with
+     * the first reading. */
+    int result =
+        sqlite3_exec(store->database, "BEGIN; SELECT count(*) FROM master;", NULL, NULL, NULL);
+    if (result != SQLITE_OK) {
+        return fail(store, result, "read", reterr);
+    }
+    status = health_check(store, reterr);
+    return status != 0 ? status : prepare_all(store, reterr);
+}
+
+static int store_make(const char *path, int (*open)(struct sqlite_store *, struct fm_error *),
+                      struct fm_job_store **ret_store, struct fm_error *reterr)
 {
     static const struct fm_job_store_functions functions = {
         .name = "sqlite",
         .take = store_take,
         .create = store_create,
         .grow = store_grow,
+        .facts_put = store_facts_put,
+        .facts = store_facts,
         .fact = store_fact,
         .segments = store_segments,
         .shards = store_shards,
@@ -654,11 +799,22 @@ int fm_sqlite_store_open(const char *path, struct fm_job_store **ret_store, stru
     store->base.functions = &functions;
     store->path = copy;
     fm_mutex_init(&store->mutex);
-    int status = database_open(store, reterr);
+    int status = open(store, reterr);
     if (status != 0) {
         store_close(&store->base);
         return status;
     }
     *ret_store = &store->base;
     return 0;
+}
+
+int fm_sqlite_store_open(const char *path, struct fm_job_store **ret_store, struct fm_error *reterr)
+{
+    return store_make(path, database_open, ret_store, reterr);
+}
+
+int fm_sqlite_store_open_reader(const char *path, struct fm_job_store **ret_store,
+                                struct fm_error *reterr)
+{
+    return store_make(path, reader_open, ret_store, reterr);
 }

@@ -22,4 +22,13 @@
 int FM_NODISCARD fm_sqlite_store_open(const char *path, struct fm_job_store **ret_store,
                                       struct fm_error *reterr);
 
+/*
+ * Opens what is there for reading, as it is at this moment: later changes are not seen, nobody who
+ * writes is held up, and nothing in the directory changes (but the "-shm" beside a "-wal" that a
+ * killed process left may be made anew). Whatever would change the store is FM_EPERM. FM_ENOTFOUND:
+ * there is no such file; FM_EUNSUPPORTED also for what an older Fermata made.
+ */
+int FM_NODISCARD fm_sqlite_store_open_reader(const char *path, struct fm_job_store **ret_store,
+                                             struct fm_error *reterr);
+
 #endif

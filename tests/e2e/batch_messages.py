@@ -49,7 +49,7 @@ def message_class(name):
     return message_factory.MessageFactory(pool).GetPrototype(descriptor)
 
 
-CLASSES = {b"w": message_class("WorkerMessage"), b"m": message_class("MasterMessage")}
+CLASSES = {b"w": message_class("WorkerMessage"), b"m": message_class("MasterMessage"), b"s": message_class("Status")}
 
 
 class Echo:
@@ -165,6 +165,32 @@ def what_a_worker_says():
 @test
 def what_a_master_says():
     check_same(b"m", random_master)
+
+
+@test
+def how_a_job_stands():
+    rng = random.Random(1)
+
+    def worker():
+        return {"worker": rng.choice(NUMBERS), "name": rng.choice(TEXTS), "host": rng.choice(TEXTS), "process": rng.choice([0, 2**32 - 1]),
+                "connected": rng.random() < 0.5, "shards": rng.choice([0, 16]), "rows_in_work": rng.choice(NUMBERS), "rows_committed": rng.choice(NUMBERS),
+                "rows_per_minute": rng.choice(NUMBERS), "memory_bytes": rng.choice(NUMBERS), "slowest_stage": rng.choice(TEXTS),
+                "slowest_share": rng.choice([0, 1, rng.random()]), "last_error": rng.choice(TEXTS), "silent_ns": rng.choice(NUMBERS)}
+
+    with Echo() as echo:
+        for _ in range(1000):
+            fields = {"job": rng.choice(TEXTS), "version": rng.choice(TEXTS), "process": rng.choice([0, 7]), "paused": rng.random() < 0.5,
+                      "stopping": rng.random() < 0.5, "cancelled": rng.random() < 0.5, "rows_total": rng.choice(NUMBERS), "rows_committed": rng.choice(NUMBERS),
+                      "rows_done": rng.choice(NUMBERS), "dead_letters": rng.choice(NUMBERS), "rows_in_work": rng.choice(NUMBERS),
+                      "rows_per_s": rng.choice([0, rng.random()]), "running_ns": rng.choice(NUMBERS), "workers": [worker() for _ in range(rng.randrange(4))]}
+            if rng.random() < 0.7:
+                fields["rest_ns"] = rng.choice(NUMBERS[:-1])
+            message = CLASSES[b"s"](**fields)
+            assert echo.back(b"s", message.SerializeToString()) == message
+        for damage in (b"\x08\x01", b"\x0a", b"\x72\x02\x12", b"\x72\x02\x0a\x00", b"\x18\xff\xff\xff\xff\xff\x01"):
+            assert echo.ask(b"s", damage)[0] == b"e", damage
+        assert echo.ask(b"s", CLASSES[b"s"](job="x" * 256).SerializeToString())[0] == b"e"
+        assert echo.ask(b"s", CLASSES[b"s"](workers=[{}] * 4097).SerializeToString())[0] == b"e"
 
 
 @test

@@ -2,13 +2,15 @@
  * Reads messages between batch master and workers from standard input and writes each again on
  * standard output, through structs: what batch_messages.py compares with Google's protobuf.
  *
- * Both ways a message is: 'w' (a worker's) or 'm' (a master's), its length in four bytes, lowest
- * first, and its bytes. One that is not well-formed is answered with 'e', length, and words. Ends
- * with its input; exit code 1: that was cut off, or memory ran out. Thread rule: one thread.
+ * Both ways a message is: 'w' (a worker's), 'm' (a master's) or 's' (a status), its length in four
+ * bytes, lowest first, and its bytes. One that is not well-formed is answered with 'e', length, and
+ * words. Ends with its input; exit code 1: that was cut off, or memory ran out. Thread rule: one
+ * thread.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_control.h"
 #include "core/proto/batch_messages.h"
 #include "core/util/memory.h"
 
@@ -18,6 +20,12 @@ static int again(char kind, const void *data, size_t size, struct fm_text *text,
 {
     struct fm_batch_worker_message worker;
     struct fm_batch_master_message master;
+    struct fm_batch_status told;
+    if (kind == 's') {
+        int read = fm_batch_status_read(data, size, &told, error);
+        error->text[0] = read != 0 ? error->text[0] : '\0';
+        return read != 0 ? read : fm_batch_status_write(text, &told);
+    }
     int status = kind == 'w' ? fm_batch_worker_message_read(data, size, &worker, error)
                              : fm_batch_master_message_read(data, size, &master, error);
     if (status != 0) {

@@ -10,7 +10,8 @@ from tap import FERMATA, ROOT, Skip, contains, fermata, fermata_json, run, test
 
 
 def commands():
-    return fermata("internal-docs", "commands")[0].split()
+    """The names of all, those of groups too: "job verify"."""
+    return fermata("internal-docs", "commands")[0].splitlines()
 
 
 @test
@@ -18,7 +19,8 @@ def overview_lists_every_command():
     out, err = fermata("--help")
     assert err == ""
     for name in commands():
-        contains(out, "\n  " + name + " ")
+        group, _, nested = name.rpartition(" ")
+        contains(fermata(group, "--help")[0] if group else out, "\n  " + nested + " ")
     assert "internal-docs" not in out
     assert fermata("help")[0] == out
     assert fermata("-h")[0] == out
@@ -28,12 +30,12 @@ def overview_lists_every_command():
 @test
 def every_command_explains_itself_with_an_example():
     for name in commands():
-        out, err = fermata(name, "--help")
+        out, err = fermata(*name.split(), "--help")
         assert err == "", err
         contains(out, "Usage: fermata " + name, "Examples:", "$ ", "Exit codes:", "-h, --help")
         assert max(map(len, out.splitlines())) <= 80 or all(len(line) <= 80 or line.lstrip().startswith("$") for line in out.splitlines()), out
-        assert fermata("help", name)[0] == out
-        assert fermata(name, "-h")[0] == out
+        assert fermata("help", *name.split())[0] == out
+        assert fermata(*name.split(), "-h")[0] == out
         assert "\033" not in out
 
 
@@ -45,7 +47,7 @@ def misspelt_commands_and_options_get_a_suggestion():
     contains(fermata("zzz", code=2)[1], "unknown command 'zzz'")
     contains(fermata("--verison", code=2)[1], "unknown option '--verison'")
     for name in commands():
-        contains(fermata(name, "--no-such-option-here", code=2)[1], "unknown option '--no-such-option-here'")
+        contains(fermata(*name.split(), "--no-such-option-here", code=2)[1], "unknown option '--no-such-option-here'")
 
 
 @test
@@ -147,7 +149,7 @@ def completions_parse():
         for shell in ("bash", "zsh", "fish"):
             text, _ = fermata("internal-docs", shell)
             for name in commands():
-                contains(text, name)
+                contains(text, name.split()[-1])
             path = os.path.join(folder, shell)
             with open(path, "w") as file:
                 file.write(text)
@@ -175,6 +177,10 @@ def bash_completes():
     assert "--top" in complete("fermata", "infer", "--t")
     assert complete("fermata", "help", "prof") == ["profile"]
     assert complete("fermata", "infer", "--top", "") == []
+    assert complete("fermata", "jo") == ["job"]
+    assert complete("fermata", "job", "ver") == ["verify"]
+    assert "--json" in complete("fermata", "job", "verify", "--j")
+    assert complete("fermata", "job", "dead-letters", "--limit", "") == []
 
 
 @test

@@ -116,6 +116,34 @@ TABLE = [
     (["batch", "absent.yaml", "--resmue"], USAGE, "did you mean '--resume'?"),
     (["batch", "absent.yaml", "--listen", "nowhere"], USAGE, "--listen: 'nowhere' is not HOST:PORT"),
     (["batch", "absent.yaml", "--listen", "localhost:0"], USAGE, "--listen needs --token-file or --tls-client-ca"),
+    (["batch", "absent.yaml", "--page", "nowhere"], USAGE, "--page: 'nowhere' is not HOST:PORT"),
+    # job
+    (["job"], USAGE, "COMMAND is missing"),
+    (["job", "nosuch"], USAGE, "unknown command 'job nosuch'"),
+    (["job", "verfy"], USAGE, "did you mean 'job verify'?"),
+    (["job", "--", "verify"], USAGE, "'verify' has to stand right behind 'fermata job'"),
+    (["help", "job", "verfy"], USAGE, "did you mean 'verify'?"),
+    (["help", "nosuch", "verify"], USAGE, "one argument too many"),
+    (["job list"], USAGE, "unknown command"),
+    (["job", "list", "absent"], INPUT, "there is no directory 'absent'"),
+    (["job", "show"], USAGE, "DIR is missing"),
+    (["job", "show", "absent"], INPUT, "there is no job in 'absent'"),
+    (["job", "verify"], USAGE, "DIR is missing"),
+    (["job", "verify", "absent"], INPUT, "there is no directory 'absent'"),
+    (["job", "verify", "echo"], INPUT, "it is not the output of a job"),
+    (["job", "dead-letters"], USAGE, "DIR is missing"),
+    (["job", "dead-letters", "echo"], INPUT, "there is no job in 'echo'"),
+    (["job", "dead-letters", "echo", "--limit", "0"], USAGE, "--limit"),
+    (["job", "report"], USAGE, "DIR is missing"),
+    (["job", "report", "absent"], INPUT, "there is no job in 'absent'"),
+    (["job", "report", "echo", "-o", "absent/x"], INPUT, "there is no directory 'absent'"),
+    (["job", "report", "echo", "--price-per-hour", "-1"], USAGE, "--price-per-hour"),
+    (["job", "pause"], USAGE, "DIR is missing"),
+    (["job", "pause", "absent"], INPUT, "there is no job in 'absent'"),
+    (["job", "resume"], USAGE, "DIR is missing"),
+    (["job", "resume", "echo"], INPUT, "there is no job in 'echo'"),
+    (["job", "cancel"], USAGE, "DIR is missing"),
+    (["job", "cancel", "raw"], INPUT, "must be a directory"),
     # worker
     (["worker"], USAGE, "--join is missing"),
     (["worker", "--join", "nowhere"], INPUT, "'nowhere' is no URL"),
@@ -171,8 +199,8 @@ def every_wrong_call_has_its_exit_code_and_one_message():
 
 @test
 def every_command_is_in_the_table():
-    seen = {arguments[0] for arguments, _, _ in TABLE}
-    missing = set(fermata("internal-docs", "commands")[0].split()) - seen
+    seen = {arguments[0] for arguments, _, _ in TABLE} | {" ".join(arguments[:2]) for arguments, _, _ in TABLE}
+    missing = set(fermata("internal-docs", "commands")[0].splitlines()) - seen
     assert not missing, missing
 
 

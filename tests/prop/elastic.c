@@ -30,7 +30,8 @@ struct faults {
     double break_link_per_s;
     double mute_link_per_s; /* nothing gets through, and nobody knows */
     double kill_master_per_s;
-    double no_memory; /* share of what the master hears */
+    double pause_per_s; /* and, as often, its end */
+    double no_memory;   /* share of what the master hears */
     uint64_t until_ns;
 };
 
@@ -125,6 +126,8 @@ struct world {
     struct fm_master *master; /* NULL: it is dead */
     uint64_t master_incarnation;
     bool storing;
+    bool paused;
+    uint64_t leases_at_pause; /* that the ledger had given until then, of this master */
     /* The store, durable. */
     struct fm_ledger_segment segments[8];
     uint32_t segment_count;
@@ -341,6 +344,7 @@ static void master_kill(struct world *world)
     }
     fm_master_destroy(world->master);
     world->master = NULL;
+    world->paused = false; /* the next one knows nothing of it */
     world->master_incarnation++;
     if (world->storing && below(world, 2) == 0) {
         store_apply(world); /* the transaction was durable, the answer got lost */
@@ -752,6 +756,33 @@ static void synced(struct world *world, const struct event *event)
     worker_work(world, event->worker);
 }
 
+/* --- Pauses --- */
+
+static uint64_t leases_given(const struct world *world)
+{
+    struct fm_ledger_stats stats;
+    fm_ledger_stats(fm_master_ledger(world->master), &stats);
+    return stats.claims + stats.duplicates;
+}
+
+static void pause_set(struct world *world, bool paused)
+{
+    if (world->master != NULL) {
+        world->paused = paused;
+        world->leases_at_pause = leases_given(world);
+        fm_master_pause(world->master, world->now_ns, paused);
+        master_work(world);
+    }
+}
+
+/* Nothing is handed out while the job is paused. */
+static void pause_check(struct world *world)
+{
+    if (world->paused && world->master != NULL) {
+        EXPECT(world, leases_given(world) == world->leases_at_pause);
+    }
+}
+
 /* --- Faults --- */
 
 static bool happens(struct world *world, double per_s, uint64_t every_ns)
@@ -784,8 +815,13 @@ static void fault(struct world *world)
     if (happens(world, faults->kill_master_per_s, every_ns)) {
         master_kill(world);
     }
+    if (happens(world, faults->pause_per_s, every_ns)) {
+        pause_set(world, !world->paused);
+    }
     if (world->now_ns < faults->until_ns) {
         (void)event_add(world, EVENT_FAULT, every_ns, 0, 0);
+    } else if (world->paused) {
+        pause_set(world, false);
     }
 }
 
@@ -921,6 +957,7 @@ static void happen_next(struct world *world, uint64_t limit_ns)
     EXPECT(world, world->now_ns < limit_ns);
     if (!is_frozen(world, event)) {
         happen(world, event);
+        pause_check(world);
         free(event);
     }
 }
@@ -1016,6 +1053,7 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
                                     .mute_link_per_s = drawn(world, 0.3),
                                     .kill_master_per_s = drawn(world, 0.3),
                                     .no_memory = drawn(world, 0.2),
+                                    .pause_per_s = drawn(world, 0.5),
                                     .until_ns = 60 * S};
     world_begin(world);
     run_until_over(world, 7200 * S);

@@ -172,4 +172,108 @@ TEST(a_file_of_another_kind_is_refused)
     CHECK(fm_sqlite_store_open(path, &store, &error) != 0);
 }
 
+static int fact_keep(void *context, const struct fm_job_fact *fact)
+{
+    struct fm_text *text = context;
+    fm_text_append_format(text, "%s=%s;", fact->key, fact->value);
+    return text->failed ? FM_ENOMEM : 0;
+}
+
+static struct fm_job_store *reader_open(struct fm_error *error)
+{
+    struct fm_job_store *store = NULL;
+    *error = (struct fm_error){0};
+    return fm_sqlite_store_open_reader(path, &store, error) == 0 ? store : NULL;
+}
+
+static bool is_there(const char *suffix)
+{
+    char name[300];
+    (void)snprintf(name, sizeof(name), "%s%s", path, suffix);
+    return access(name, F_OK) == 0;
+}
+
+TEST(a_reader_sees_one_moment_and_changes_nothing)
+{
+    directory_make("ledger%3f #?.db");
+    struct fm_job_store *store = store_open();
+    struct fm_error error = {0};
+    struct fm_text facts = {0};
+    struct fm_shard_record record = {
+        .shard = {.row_count = 4, .epoch = 1, .owner = 7, .state = FM_SHARD_LEASED}};
+    const struct fm_job_fact note = {"bytes", "other"};
+    CHECK(store != NULL);
+    CHECK_INT_EQ(job_begin(store), 0);
+    CHECK_INT_EQ(store->functions->take(store, NULL), 0);
+    struct fm_job_store *reader = reader_open(&error);
+    CHECK(reader != NULL);
+    CHECK_INT_EQ(store->functions->put(store, &record, 1, NULL), 0);
+    CHECK_INT_EQ(store->functions->facts_put(store, &note, 1, NULL), 0);
+    struct fm_shard_record found;
+    CHECK_INT_EQ(reader->functions->shard(reader, 0, &found, NULL), FM_ENOTFOUND);
+    CHECK_INT_EQ(reader->functions->facts(reader, fact_keep, &facts, NULL), 0);
+    CHECK_STR_EQ(facts.data, "bytes=text;pipeline=abc;");
+    CHECK_INT_EQ(reader->functions->put(reader, &record, 1, &error), FM_EPERM);
+    CHECK_STR_CONTAINS(error.text, "it was opened for reading");
+    CHECK_INT_EQ(reader->functions->take(reader, NULL), FM_EPERM);
+    CHECK_INT_EQ(reader->functions->facts_put(reader, &note, 1, NULL), FM_EPERM);
+    CHECK_INT_EQ(job_begin(reader), FM_EPERM);
+    reader->functions->close(reader);
+    reader = reader_open(&error);
+    CHECK(reader != NULL);
+    CHECK_INT_EQ(reader->functions->shard(reader, 0, &found, NULL), 0);
+    fm_text_clear(&facts);
+    CHECK_INT_EQ(reader->functions->facts(reader, fact_keep, &facts, NULL), 0);
+    CHECK_STR_EQ(facts.data, "bytes=other;pipeline=abc;");
+    store->functions->close(store);
+    reader->functions->close(reader);
+    fm_text_deinit(&facts);
+}
+
+TEST(a_reader_of_what_nobody_writes_leaves_no_files)
+{
+    directory_make("ledger.db");
+    struct fm_error error = {0};
+    CHECK(reader_open(&error) == NULL);
+    CHECK_INT_EQ(error.status, FM_ENOTFOUND);
+    CHECK(!is_there(""));
+    struct fm_job_store *store = store_open();
+    CHECK(store != NULL);
+    CHECK_INT_EQ(job_begin(store), 0);
+    store->functions->close(store);
+    CHECK(!is_there("-wal"));
+    struct fm_job_store *reader = reader_open(&error);
+    CHECK(reader != NULL);
+    CHECK(!is_there("-wal") && !is_there("-shm"));
+    reader->functions->close(reader);
+    CHECK(!is_there("-wal") && !is_there("-shm"));
+    /* An empty file, as a crash leaves it. */
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL);
+    fclose(file);
+    CHECK(reader_open(&error) == NULL);
+    CHECK_INT_EQ(error.status, FM_ENOTFOUND);
+    CHECK_STR_CONTAINS(error.text, "is empty");
+}
+
+TEST(notes_of_who_was_master_before_are_refused)
+{
+    directory_make("ledger.db");
+    struct fm_job_store *old = store_open();
+    struct fm_job_store *new = store_open();
+    const struct fm_job_fact note = {"k", "v"};
+    struct fm_text value = {0};
+    CHECK(old != NULL && new != NULL);
+    CHECK_INT_EQ(old->functions->take(old, NULL), 0);
+    CHECK_INT_EQ(new->functions->take(new, NULL), 0);
+    CHECK_INT_EQ(old->functions->facts_put(old, &note, 1, NULL), FM_ECANCELLED);
+    CHECK_INT_EQ(new->functions->fact(new, "k", &value, NULL), FM_ENOTFOUND);
+    CHECK_INT_EQ(new->functions->facts_put(new, &note, 1, NULL), 0);
+    CHECK_INT_EQ(new->functions->fact(new, "k", &value, NULL), 0);
+    CHECK_STR_EQ(value.data, "v");
+    fm_text_deinit(&value);
+    old->functions->close(old);
+    new->functions->close(new);
+}
+
 TEST_MAIN()

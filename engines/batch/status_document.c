@@ -1,0 +1,90 @@
+/*
+ * A running job as JSON. See status_document.h.
+ */
+#include "engines/batch/status_document.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static double seconds(uint64_t ns)
+{
+    return (double)(ns / 1000000) / 1000;
+}
+
+static void view_member(struct fm_json_writer *json, const char *key, struct fm_batch_view view)
+{
+    fm_json_key(json, key);
+    if (view.size > 0) {
+        fm_json_string_n(json, view.data, view.size);
+    } else {
+        fm_json_null(json);
+    }
+}
+
+static void flag_member(struct fm_json_writer *json, const char *key, bool flag)
+{
+    fm_json_key(json, key);
+    fm_json_bool(json, flag);
+}
+
+static void worker_write(struct fm_json_writer *json, const struct fm_batch_worker_status *worker)
+{
+    char number[24];
+    fm_json_object_begin(json);
+    /* Text, because not every reader of JSON has 64 bits for a number. */
+    (void)snprintf(number, sizeof(number), "%016" PRIx64, worker->worker);
+    fm_json_member_string(json, "worker", number);
+    view_member(json, "name", worker->name);
+    view_member(json, "host", worker->host);
+    fm_json_member_uint(json, "process", worker->process);
+    flag_member(json, "connected", worker->connected);
+    fm_json_member_uint(json, "shards", worker->shards);
+    fm_json_member_uint(json, "rows_in_work", worker->rows_in_work);
+    fm_json_member_uint(json, "rows_committed", worker->rows_committed);
+    fm_json_member_uint(json, "rows_per_minute", worker->rows_per_minute);
+    fm_json_member_uint(json, "memory_bytes", worker->memory_bytes);
+    view_member(json, "slowest_stage", worker->slowest_stage);
+    fm_json_member_number(json, "slowest_share", worker->slowest_share);
+    view_member(json, "last_error", worker->last_error);
+    fm_json_member_number(json, "silent_seconds", seconds(worker->silent_ns));
+    fm_json_object_end(json);
+}
+
+void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch_status *status)
+{
+    struct fm_batch_worker_statuses workers = status->workers;
+    struct fm_batch_worker_status worker;
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {{"process", status->process},
+                   {"rows_total", status->rows_total},
+                   {"rows_committed", status->rows_committed},
+                   {"rows_done", status->rows_done},
+                   {"dead_letters", status->dead_letters},
+                   {"rows_in_work", status->rows_in_work}};
+    fm_json_object_begin(json);
+    view_member(json, "job", status->job);
+    view_member(json, "version", status->version);
+    flag_member(json, "paused", status->paused);
+    flag_member(json, "stopping", status->stopping);
+    flag_member(json, "cancelled", status->cancelled);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        fm_json_member_uint(json, numbers[i].key, numbers[i].value);
+    }
+    fm_json_member_number(json, "rows_per_second", status->rows_per_s);
+    fm_json_key(json, "seconds_left");
+    if (status->rest_ns != FM_BATCH_REST_UNKNOWN) {
+        fm_json_number(json, seconds(status->rest_ns));
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_member_number(json, "running_seconds", seconds(status->running_ns));
+    fm_json_key(json, "workers");
+    fm_json_array_begin(json);
+    while (fm_batch_worker_statuses_next(&workers, &worker)) {
+        worker_write(json, &worker);
+    }
+    fm_json_array_end(json);
+    fm_json_object_end(json);
+}
