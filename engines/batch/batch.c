@@ -460,6 +460,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
+    report->crew = progress.crew;
     report->began = true;
     if (status != 0) {
         return failure_explain(batch, reterr);

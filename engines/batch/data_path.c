@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/ledger/blame.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -14,10 +15,13 @@
 #include "engines/batch/output.h"
 #include "engines/batch/row_format.h"
 #include "host/os/file.h"
+#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
 enum { WRITE_ROWS_MAX = 64, READ_ATTEMPTS_MAX = 3 };
+/* A process has grown when it has more than this part of its limit above what it began with. */
+enum { GROWN_PART = 8 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
 
@@ -29,12 +33,14 @@ struct row {
     struct shard_work *shard;
     struct row *next;
     uint64_t index;   /* in the shard */
-    uint64_t charged; /* bytes counted against bytes_in_flight */
+    uint64_t charged; /* bytes counted against bytes_in_flight: of its file, then of its line */
     uint64_t start_ns;
     uint32_t attempts;
     bool finished;
     bool good;
-    const char *id; /* the shard's */
+    bool starved;           /* there was no memory for it: somebody else may do better */
+    uint64_t memory_before; /* of the process, where it is the only row */
+    const char *id;         /* the shard's */
     struct fm_request request;
     struct fm_value *inputs;
     struct fm_value *outputs;
@@ -61,6 +67,7 @@ struct shard_work {
     enum shard_state state;
     bool abandoned;
     char reason[FM_SHARD_REASON_SIZE];
+    struct fm_blame blame; /* what it says */
     struct fm_arena arena; /* of the ids */
     struct fm_data_path_row *rows;
     struct fm_attempt files;
@@ -93,7 +100,11 @@ struct fm_data_path {
     struct row_queue to_format;
     struct shard_work *shards; /* in the order in which they came */
     uint32_t in_flight;
+    uint64_t rows_finished;
     uint64_t bytes_in_flight;
+    uint64_t memory_first;      /* of the process, before the first row */
+    struct fm_error starvation; /* the first; nothing is begun any more */
+    bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
     struct fm_error last_error;
@@ -127,8 +138,15 @@ static struct row *queue_pop(struct row_queue *queue)
     return row;
 }
 
+static void row_charge(struct fm_data_path *path, struct row *row, uint64_t bytes)
+{
+    path->bytes_in_flight = path->bytes_in_flight - row->charged + bytes;
+    row->charged = bytes;
+}
+
 static void row_free(struct fm_data_path *path, struct row *row)
 {
+    row_charge(path, row, 0);
     row->shard->in_work--;
     row->shard = NULL;
     row->finished = false;
@@ -182,12 +200,47 @@ static void fail(struct fm_data_path *path, const struct fm_error *error)
     path->options.wake(path->options.context);
 }
 
+static void row_drop(struct fm_data_path *path, struct row *row)
+{
+    row->shard->slots[row->index % path->options.rows_in_flight] = NULL;
+    row_free(path, row);
+}
+
+/* There was no memory for the row: its shard ends before it, and with that the path. Rows behind it
+ * that are in work are dropped when they are through. */
+static void starve(struct fm_data_path *path, struct row *row)
+{
+    struct shard_work *shard = row->shard;
+    uint64_t end = row->index < shard->shard.row_count ? row->index : shard->shard.row_count;
+    if (path->starvation.status == 0) {
+        path->starvation = row->error;
+    }
+    for (uint64_t i = end; i < shard->admitted; i++) {
+        struct row *behind = shard->slots[i % path->options.rows_in_flight];
+        if (behind != NULL && (behind == row || behind->finished)) {
+            row_drop(path, behind);
+        }
+    }
+    shard->shard.row_count = end;
+    fm_condition_signal(&path->ready);
+    path->options.wake(path->options.context);
+}
+
 /* The row has its line: the writer's turn. */
 static void deliver(struct fm_data_path *path, struct row *row)
 {
     struct shard_work *shard = row->shard;
-    path->bytes_in_flight -= row->charged;
-    row->charged = 0;
+    if (row->starved) {
+        starve(path, row);
+        return;
+    }
+    if (row->index >= shard->shard.row_count) {
+        row_drop(path, row);
+        fm_condition_signal(&path->ready);
+        return;
+    }
+    row_charge(path, row, row->line.length);
+    path->rows_finished++;
     shard->done++;
     if (!row->good) {
         shard->bad++;
@@ -273,9 +326,11 @@ static int row_start(struct row *row)
     row->attempts = 0;
     row->error = (struct fm_error){0};
     row->failed_stage = NULL;
+    row->memory_before = row->path->options.single ? fm_memory_limit_used() : 0;
     if (row->shard->shard.condemned) {
-        int status = fm_error_set(&row->error, FM_EINTERNAL, "%s", row->shard->reason);
-        return row_fail(row, "process", status);
+        const struct fm_blame *blame = &row->shard->blame;
+        int status = fm_error_set(&row->error, blame->status, "%s", blame->words);
+        return row_fail(row, blame->stage, status);
     }
     int status = row_read(row, &data, &size);
     if (status == 0 && size == 0) {
@@ -286,6 +341,9 @@ static int row_start(struct row *row)
         return row_fail(row, "read", status);
     }
     row->error = (struct fm_error){0};
+    fm_mutex_lock(&row->path->mutex);
+    row_charge(row->path, row, size); /* that may be more than was known */
+    fm_mutex_unlock(&row->path->mutex);
     status = input_make(row, data, size, input);
     fm_free(data);
     if (status != 0) {
@@ -307,9 +365,26 @@ static int row_start(struct row *row)
     return 0;
 }
 
+/* For lack of memory a row is to blame only where it had all to itself, in a process that had not
+ * grown. */
+static bool is_starved(const struct row *row)
+{
+    const struct fm_data_path *path = row->path;
+    uint64_t most = path->memory_first + path->options.memory_bytes / GROWN_PART;
+    bool grown = path->options.memory_bytes > 0 && row->memory_before > most;
+    return row->error.status == FM_ENOMEM && !row->shard->shard.condemned &&
+           (!path->options.single || grown);
+}
+
+/* The row has failed: it becomes a dead letter, or is left to another process. */
 static void letter_write(struct row *row)
 {
     char path[2 * FM_LISTING_ID_MAX];
+    row->starved = is_starved(row);
+    if (row->starved) {
+        fm_text_clear(&row->line);
+        return;
+    }
     source_path(row, path, sizeof(path));
     struct fm_dead_letter letter = {.id = row->id,
                                     .source = path,
@@ -350,6 +425,7 @@ static void row_format(struct row *row)
         fm_value_unref(&row->outputs[i]);
     }
     if (status != 0) {
+        (void)row_fail(row, row->failed_stage, status);
         letter_write(row);
     }
 }
@@ -360,10 +436,11 @@ static struct row *row_admit(struct fm_data_path *path)
 {
     struct shard_work *shard = path->shards;
     while (shard != NULL && (shard->state != SHARD_RUNNING || shard->abandoned ||
-                             shard->admitted == shard->shard.row_count)) {
+                             shard->admitted >= shard->shard.row_count)) {
         shard = shard->next;
     }
-    if (shard == NULL || path->free_rows == NULL || path->failure.status != 0) {
+    if (shard == NULL || path->free_rows == NULL || path->failure.status != 0 ||
+        path->starvation.status != 0) {
         return NULL;
     }
     const struct fm_data_path_row *source = &shard->rows[shard->admitted];
@@ -385,6 +462,7 @@ static struct row *row_admit(struct fm_data_path *path)
     row->index = shard->admitted;
     row->id = source->id;
     row->good = false;
+    row->starved = false;
     shard->slots[shard->admitted % path->options.rows_in_flight] = row;
     shard->admitted++;
     shard->in_work++;
@@ -431,7 +509,8 @@ static void reader_thread(void *argument)
 
 static struct row *next_line(const struct fm_data_path *path, const struct shard_work *shard)
 {
-    if (shard->written == shard->admitted || shard->abandoned || path->failure.status != 0) {
+    if (shard->written == shard->admitted || shard->written == shard->shard.row_count ||
+        shard->abandoned || path->failure.status != 0) {
         return NULL;
     }
     struct row *row = shard->slots[shard->written % path->options.rows_in_flight];
@@ -524,8 +603,12 @@ static bool write_step(struct fm_data_path *path)
             return true;
         }
         if (shard->state == SHARD_RUNNING && !shard->abandoned && path->failure.status == 0 &&
-            shard->written == shard->shard.row_count) {
-            sync_files(path, shard);
+            shard->written == shard->shard.row_count && shard->in_work == 0) {
+            if (shard->written > 0) {
+                sync_files(path, shard);
+            } else {
+                shard_end(path, shard, FM_DATA_PATH_RELEASED);
+            }
             return true;
         }
     }
@@ -578,6 +661,7 @@ int fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard, co
     work->shard = *shard;
     work->slots = fm_alloc_zero(path->options.rows_in_flight, sizeof(struct row *));
     (void)snprintf(work->reason, sizeof(work->reason), "%s", reason);
+    fm_blame_read(work->reason, &work->blame);
     fm_arena_init(&work->arena, 0);
     int status = work->slots == NULL ? FM_ENOMEM : rows_take(work, get, context);
     if (status != 0) {
@@ -608,13 +692,26 @@ static uint64_t cut(struct fm_data_path *path, struct shard_work *shard, uint64_
     return shard->shard.row_count;
 }
 
+/* The lock is held. */
+static void abandon(struct fm_data_path *path, struct shard_work *shard)
+{
+    shard->abandoned = true;
+    for (uint64_t i = shard->written; i < shard->admitted; i++) {
+        struct row *row = shard->slots[i % path->options.rows_in_flight];
+        if (row != NULL && row->finished) {
+            row_drop(path, row);
+        }
+    }
+    fm_condition_signal(&path->ready);
+}
+
 uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows)
 {
     fm_mutex_lock(&path->mutex);
     struct shard_work *shard = shard_find(path, number);
     uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
     if (kept == 0 && shard != NULL) {
-        shard_remove(path, shard);
+        abandon(path, shard);
     }
     fm_mutex_unlock(&path->mutex);
     return kept;
@@ -624,23 +721,10 @@ void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
 {
     fm_mutex_lock(&path->mutex);
     struct shard_work *shard = shard_find(path, number);
-    if (shard != NULL && cut(path, shard, 0) == 0) {
-        shard_end(path, shard, FM_DATA_PATH_RELEASED);
+    if (shard != NULL) {
+        (void)cut(path, shard, 0);
     }
     fm_mutex_unlock(&path->mutex);
-}
-
-/* The lock is held. */
-static void abandon(struct fm_data_path *path, struct shard_work *shard)
-{
-    shard->abandoned = true;
-    for (uint64_t i = shard->written; i < shard->admitted; i++) {
-        struct row *row = shard->slots[i % path->options.rows_in_flight];
-        if (row->finished) {
-            row_free(path, row);
-        }
-    }
-    fm_condition_signal(&path->ready);
 }
 
 void fm_data_path_abandon(struct fm_data_path *path, uint64_t number)
@@ -664,6 +748,11 @@ bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret
     if (shard != NULL) {
         *ret_event = shard->event;
         shard_remove(path, shard);
+    } else if (path->starvation.status != 0 && !path->starvation_told) {
+        path->starvation_told = true;
+        *ret_event =
+            (struct fm_data_path_event){.kind = FM_DATA_PATH_STARVED, .error = path->starvation};
+        found = true;
     } else if (path->failure.status != 0) {
         *ret_event =
             (struct fm_data_path_event){.kind = FM_DATA_PATH_BROKEN, .error = path->failure};
@@ -686,6 +775,50 @@ bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
     }
     fm_mutex_unlock(&path->mutex);
     return shard != NULL;
+}
+
+struct overdue_search {
+    struct fm_data_path *path;
+    uint64_t before_ns;
+    struct fm_data_path_overdue *found;
+    size_t count;
+    size_t max;
+};
+
+/* Under the executor's lock, so that the row stays what it is. */
+static bool overdue_visit(void *context, uint32_t stage, uint64_t start_ns,
+                          struct fm_request *request)
+{
+    struct overdue_search *search = context;
+    const struct row *row = request->user;
+    if (start_ns >= search->before_ns || search->count == search->max) {
+        return false;
+    }
+    fm_mutex_lock(&search->path->mutex);
+    const struct shard_work *shard = row->shard;
+    bool new = true;
+    for (size_t i = 0; i < search->count; i++) {
+        new = new && search->found[i].number != shard->shard.number;
+    }
+    if (new) {
+        search->found[search->count++] =
+            (struct fm_data_path_overdue){.number = shard->shard.number,
+                                          .held = !shard->abandoned,
+                                          .stage = search->path->stage_names[stage],
+                                          .start_ns = start_ns,
+                                          .row = shard->shard.first_row + row->index};
+    }
+    fm_mutex_unlock(&search->path->mutex);
+    return true;
+}
+
+size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
+                            struct fm_data_path_overdue *ret_overdue, size_t max)
+{
+    struct overdue_search search = {
+        .path = path, .before_ns = before_ns, .found = ret_overdue, .max = max};
+    fm_executor_running(path->executor, overdue_visit, &search);
+    return search.count;
 }
 
 /* The stage that used most of the computing time since the last look. */
@@ -720,6 +853,7 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
     slowest_update(path, fm_os_now_ns());
     fm_mutex_lock(&path->mutex);
     *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->in_flight,
+                                             .rows_finished = path->rows_finished,
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
                                              .last_error = path->last_error};
@@ -802,6 +936,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     path->executor = fm_servable_executor(options->servable);
     path->pipeline = fm_servable_pipeline(options->servable);
     path->busy_at_ns = fm_os_now_ns();
+    path->memory_first = fm_memory_limit_used();
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
     fm_condition_init(&path->ready);
@@ -818,20 +953,31 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     return 0;
 }
 
-void fm_data_path_close(struct fm_data_path *path)
+bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
-    if (path == NULL) {
-        return;
-    }
+    bool waits = true;
     fm_mutex_lock(&path->mutex);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
             abandon(path, shard);
         }
     }
-    while (path->shards != NULL) {
-        fm_condition_wait(&path->gone, &path->mutex);
+    while (path->shards != NULL && waits) {
+        waits = fm_condition_wait_until(&path->gone, &path->mutex, until_ns);
     }
+    bool drained = path->shards == NULL;
+    fm_mutex_unlock(&path->mutex);
+    return drained;
+}
+
+void fm_data_path_close(struct fm_data_path *path)
+{
+    if (path == NULL) {
+        return;
+    }
+    while (!fm_data_path_drain(path, UINT64_MAX)) {
+    }
+    fm_mutex_lock(&path->mutex);
     path->ending = true;
     fm_condition_broadcast(&path->work);
     fm_condition_broadcast(&path->ready);

@@ -2,26 +2,28 @@
  * The master of a job as a process: it listens for workers, starts those of this machine, and
  * carries out what core/ledger/master.h decides.
  *
- * Owns: the workers' streams, child processes and their restarts, publishing what is committed,
- * stopping. Does not own: who gets which shard, messages (core/proto/batch_messages.h), durability
- * (output.h, host/store). Thread rule: one call at a time, from one thread.
+ * Owns: the workers' streams, child processes, publishing what is committed, stopping. Does not
+ * own: who gets which shard, when a process is started again (core/ledger/crew.h), messages
+ * (core/proto/batch_messages.h), durability (output.h, host/store). Thread rule: one call at a
+ * time, from one thread.
  *
  * HOW IT WORKS. The calling thread runs an event loop and is the only one that touches the master's
  * core. A worker is a stream of messages each way (docs/batch-protocol.md). Workers of this machine
- * are child processes that come over a Unix socket in the job's state directory; how one of them
- * ended tells whether the rows that it held are suspect. The store's writer wakes the loop when
- * decisions are durable.
+ * are child processes that come over a Unix socket in the job's state directory, where the kernel
+ * tells which process came; how one of them ended tells whether the rows that it held are suspect.
+ * The store's writer wakes the loop when decisions are durable.
  */
 #ifndef FM_ENGINES_BATCH_HOST_H
 #define FM_ENGINES_BATCH_HOST_H
 
+#include "core/ledger/crew.h"
 #include "core/ledger/master.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/token.h"
 
-#define FM_BATCH_WORKERS_MAX 256u /* children */
+#define FM_BATCH_WORKERS_MAX FM_CREW_PLACES_MAX /* children */
 
 /* Where workers of other hosts come to. */
 struct fm_batch_listen {
@@ -39,8 +41,9 @@ struct fm_run_progress {
     uint64_t rows_committed; /* safe */
     uint64_t dead_letters;
     uint64_t rows_in_work;
-    const char *slowest_stage; /* where most of the computing time went lately; NULL: unknown */
-    double slowest_share;      /* of it, 0 to 1 */
+    const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
+    double slowest_share;       /* of it, 0 to 1 */
+    struct fm_crew_counts crew; /* why workers of this machine were started again */
 };
 
 struct fm_run_hooks {

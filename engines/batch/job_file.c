@@ -169,12 +169,31 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
     status = status != 0 || errors == NULL ? status : fm_config_finish(errors, reterr);
     status =
         status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
+    status = status != 0 ? status
+                         : fm_config_duration_ns(limits, "stage_time", &job->stage_time_ns, reterr);
     status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
+    if (status == 0 && job->stage_time_ns > 0 && job->stage_time_ns < FM_JOB_STAGE_TIME_MIN_NS) {
+        status = fm_config_error(fm_config_get(limits, "stage_time"), reterr,
+                                 "'stage_time' must be 100ms or more, or 0 for no limit");
+    }
     if (status == 0 && (job->file_bytes_max == 0 || job->file_bytes_max > UINT32_MAX - 16)) {
         status = fm_config_error(limits, reterr, "'file_bytes' must be from 1 byte to 4 GiB");
     }
     job->errors_max_rows = max_rows < 0 ? UINT64_MAX : (uint64_t)max_rows;
     job->errors_min_sample = (uint64_t)min_sample;
+    return status;
+}
+
+static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *workers = fm_config_get(root, "workers");
+    int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
+    status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
+    if (status == 0 && job->worker_memory_bytes > 0 &&
+        job->worker_memory_bytes < FM_JOB_MEMORY_MIN) {
+        status = fm_config_error(fm_config_get(workers, "memory"), reterr,
+                                 "'memory' must be 64MiB or more, or 0 for no limit");
+    }
     return status;
 }
 
@@ -215,6 +234,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_output(job, root, reterr);
     status = status != 0 ? status : read_sizes(job, root, reterr);
     status = status != 0 ? status : read_limits(job, root, reterr);
+    status = status != 0 ? status : read_workers(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");

@@ -11,7 +11,8 @@
  * BYTES outputs are written: text (default) or base64 timings: true shard_rows: 64 # 0 (default):
  * chosen from the number of rows rows_in_flight: 16               # 0 (default): chosen from the
  * pipeline bytes_in_flight: 256MiB read_threads: 2 operator_threads: 0              # 0: one per
- * usable CPU errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50} limits: {file_bytes: 64MiB}
+ * usable CPU errors: {max_rows: 1000, max_ratio: 0.5, min_sample: 50} limits: {file_bytes: 64MiB,
+ * stage_time: 30s} workers: {memory: 4GiB}
  *
  * Owns: this syntax. Does not own: looking at files. Thread rule: no shared state; read-only after
  * loading.
@@ -29,6 +30,9 @@
 /* The names of so many rows fit into one message to a worker, however long they are. */
 #define FM_JOB_SHARD_ROWS_MAX   10000
 #define FM_JOB_READ_THREADS_MAX 64
+/* A limit below these would end workers that have done nothing wrong. */
+#define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
+#define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
 
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 
@@ -53,6 +57,8 @@ struct fm_job {
     double errors_max_ratio;
     uint64_t errors_min_sample;
     uint64_t file_bytes_max;
+    uint64_t stage_time_ns;       /* what a stage may take for a row or batch; 0: no limit */
+    uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

@@ -19,10 +19,12 @@ struct fm_job_setup {
     const struct fm_job *job; /* borrowed */
     struct fm_servable *servable;
     uint32_t input; /* of the pipeline, that gets the file's bytes */
+    uint32_t halvings;
 };
 
 struct fm_job_setup_options {
-    bool check_only;                               /* nothing is going to run */
+    bool check_only;   /* nothing is going to run */
+    uint32_t halvings; /* of the rows in flight and of the largest batches, each down to 1 */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *note_context;
 };
@@ -37,6 +39,8 @@ void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
+/* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
+bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
 enum { FM_JOB_FACTS = 6, FM_JOB_FACT_SIZE = 256 };
 

@@ -114,6 +114,9 @@ TABLE = [
     (["batch", "absent.yaml"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--limit", "a"], USAGE, "--limit: 'a' is not a whole number"),
     (["batch", "absent.yaml", "--resmue"], USAGE, "did you mean '--resume'?"),
+    (["batch", "absent.yaml", "--worker-memory", "much"], USAGE, "--worker-memory: 'much'"),
+    (["batch", "absent.yaml", "--worker-memory", "1MiB"], USAGE, "--worker-memory: 64MiB or more"),
+    (["batch", "absent.yaml", "--worker-memory", "0"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--listen", "nowhere"], USAGE, "--listen: 'nowhere' is not HOST:PORT"),
     (["batch", "absent.yaml", "--listen", "localhost:0"], USAGE, "--listen needs --token-file or --tls-client-ca"),
     # worker
