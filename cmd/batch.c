@@ -58,6 +58,29 @@ static unsigned percent_of(uint64_t done, uint64_t total)
     return total == 0 ? 100 : (unsigned)((double)done * 100 / (double)total);
 }
 
+/* Why workers were started again, by reason; and how often what they hold in memory is halved. */
+static void restarts_members(struct fm_json_writer *json, const struct fm_crew_counts *crew)
+{
+    fm_json_key(json, "restarts");
+    fm_json_object_begin(json);
+    for (int reason = 0; reason < FM_CREW_REASON_COUNT_; reason++) {
+        fm_json_key(json, fm_crew_reason_name((enum fm_crew_reason)reason));
+        fm_json_uint(json, crew->restarts[reason]);
+    }
+    fm_json_object_end(json);
+    fm_json_key(json, "memory_halvings");
+    fm_json_uint(json, crew->halvings);
+}
+
+static uint64_t restarts_all(const struct fm_crew_counts *crew)
+{
+    uint64_t all = 0;
+    for (int reason = 0; reason < FM_CREW_REASON_COUNT_; reason++) {
+        all += crew->restarts[reason];
+    }
+    return all;
+}
+
 /* "132/480  27%  2.31 rows/s  2:31 left  3 failed  slowest: rec 61%" */
 static void words_write(const struct watcher *watcher, const struct fm_run_progress *progress,
                         uint64_t now_ns, char *text, size_t size)
@@ -85,6 +108,9 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
+    }
+    if (restarts_all(&progress->crew) > 0) {
+        fm_text_append_format(&line, "  %" PRIu64 " restarts", restarts_all(&progress->crew));
     }
     if (progress->slowest_stage != NULL) {
         fm_text_append_format(&line, "  slowest: %s %.0f%%", progress->slowest_stage,
@@ -149,6 +175,7 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     } else {
         fm_json_null(json);
     }
+    restarts_members(json, &progress->crew);
     fm_json_key(json, "slowest_stage");
     if (progress->slowest_stage != NULL) {
         fm_json_string(json, progress->slowest_stage);
@@ -277,6 +304,24 @@ static int verdict_exit_code(enum fm_batch_verdict verdict)
     }
 }
 
+/* "workers started again: 3 (2 crash, 1 hang)" */
+static void restarts_text(const struct fm_crew_counts *crew)
+{
+    const char *between = "";
+    if (restarts_all(crew) == 0) {
+        return;
+    }
+    printf("workers started again: %" PRIu64 " (", restarts_all(crew));
+    for (int reason = 0; reason < FM_CREW_REASON_COUNT_; reason++) {
+        if (crew->restarts[reason] > 0) {
+            printf("%s%" PRIu64 " %s", between, crew->restarts[reason],
+                   fm_crew_reason_name((enum fm_crew_reason)reason));
+            between = ", ";
+        }
+    }
+    printf(")\n");
+}
+
 static void report_json(const struct watcher *watcher, const struct fm_batch_report *report)
 {
     struct fm_text text = {0};
@@ -309,6 +354,7 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         fm_json_key(&json, members[i].key);
         fm_json_uint(&json, members[i].value);
     }
+    restarts_members(&json, &report->crew);
     fm_json_key(&json, "seconds");
     fm_json_number(&json, (double)(report->elapsed_ns / 1000000) / 1000);
     fm_json_key(&json, "output");
@@ -338,6 +384,7 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
            done, fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
+    restarts_text(&report->crew);
     printf("results: %s/part-*.jsonl\n", watcher->job->output);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
@@ -582,6 +629,10 @@ static int run(const struct fm_call *call)
         return fm_call_usage(call, "--workers 0 leaves nobody to work: let others come with "
                                    "--listen");
     }
+    if (fm_call_given(call, "worker-memory") && fm_call_bytes(call, "worker-memory") > 0 &&
+        fm_call_bytes(call, "worker-memory") < FM_JOB_MEMORY_MIN) {
+        return fm_call_usage(call, "--worker-memory: 64MiB or more, or 0 for no limit");
+    }
     if (listen_take(call, &listen, &token, &wanted_listen, &error) != 0) {
         return fm_call_usage(call, "%s", error.text);
     }
@@ -597,6 +648,9 @@ static int run(const struct fm_call *call)
     }
     if (fm_call_given(call, "webhook")) {
         job.webhook = fm_call_string(call, "webhook");
+    }
+    if (fm_call_given(call, "worker-memory")) {
+        job.worker_memory_bytes = fm_call_bytes(call, "worker-memory");
     }
     int exit_code = fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
@@ -650,6 +704,12 @@ static const struct fm_option options[] = {
      .value_name = "URL",
      .help = "post a JSON document there when the job begins and when it ends, instead of where "
              "the job file says"},
+    {.name = "worker-memory",
+     .kind = FM_OPTION_BYTES,
+     .value_name = "SIZE",
+     .help =
+         "memory that each worker may have, instead of what the job file says (workers.memory); "
+         "0: no limit"},
     FM_OPTION_JSON,
     FM_OPTION_QUIET,
     {.name = "listen",

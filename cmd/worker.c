@@ -9,12 +9,19 @@
 #include "cmd/command.h"
 #include "engines/batch/worker.h"
 #include "fermata_build_facts.h"
+#include "host/os/process.h"
 #include "host/os/stop_signal.h"
 
 static bool on_stop(void *context)
 {
     (void)context;
     return fm_stop_signal_get() != 0;
+}
+
+/* Another process is to take its place, which was noted. */
+static bool is_told(int status)
+{
+    return status == FM_EAGAIN || status == FM_ENOMEM || status == FM_EDEADLINE;
 }
 
 static int exit_code_of(int status)
@@ -24,7 +31,6 @@ static int exit_code_of(int status)
     case FM_EIO:
     case FM_EUNAVAILABLE:
         return FM_EXIT_UNAVAILABLE;
-    case FM_ENOMEM:
     case FM_EINTERNAL:
         return FM_EXIT_INCOMPLETE;
     default:
@@ -66,11 +72,18 @@ static int run(const struct fm_call *call)
         .context = (void *)(uintptr_t)call,
     };
     fm_stop_signal_install();
-    int status = fm_worker_run(&worker, &error);
-    if (status != 0) {
-        return fm_call_fail_with(call, exit_code_of(status), "%s", error.text);
+    bool stuck = false;
+    int status = fm_worker_run(&worker, &stuck, &error);
+    int exit_code = fm_stop_signal_get() != 0 ? 128 + fm_stop_signal_get() : FM_EXIT_OK;
+    if (is_told(status)) {
+        exit_code = FM_EXIT_INCOMPLETE;
+    } else if (status != 0) {
+        exit_code = fm_call_fail_with(call, exit_code_of(status), "%s", error.text);
     }
-    return fm_stop_signal_get() != 0 ? 128 + fm_stop_signal_get() : FM_EXIT_OK;
+    if (stuck) {
+        fm_process_end(exit_code);
+    }
+    return exit_code;
 }
 
 static const struct fm_option options[] = {
@@ -137,6 +150,9 @@ const struct fm_command fm_command_worker = {
         "given until the job is over. Workers may come and go at any time: what one had begun "
         "is done by another. The job file, its inputs, models and output directory have to be "
         "there under the same paths as at the master's.\n\n"
+        "A worker whose stage hangs, that ran out of memory, or whose memory has grown near to the "
+        "job's limit says so and ends with exit code 5: whoever started it is to start another "
+        "one.\n\n"
         "fermata batch starts workers of its own (--workers); more can be added while it runs. "
         "The first Ctrl-C or SIGTERM finishes the rows in work, keeps them, and gives the rest "
         "back; the second ends at once.",

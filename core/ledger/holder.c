@@ -17,6 +17,9 @@ struct held {
     struct fm_master_holding progress;
     bool is_done; /* reported: from here on it is the master's */
     struct fm_master_done done;
+    bool is_failed; /* reported: only the master's answer is missing */
+    enum fm_shard_failure failure;
+    char reason[FM_SHARD_REASON_SIZE];
 };
 
 struct fm_holder {
@@ -84,12 +87,17 @@ static struct held *held_find_epoch(struct fm_holder *holder, uint64_t number, u
     return held != NULL && held->shard.epoch == epoch ? held : NULL;
 }
 
+static bool is_running(const struct held *held)
+{
+    return !held->is_done && !held->is_failed;
+}
+
 /* What the data path speaks of: it must be there, and not be reported. */
 static struct held *held_running(struct fm_holder *holder, uint64_t number)
 {
     struct held *held = held_find(holder, number);
     FM_ASSERT(held != NULL);
-    FM_ASSERT(!held->is_done);
+    FM_ASSERT(is_running(held));
     return held;
 }
 
@@ -118,6 +126,15 @@ static void say_done(struct fm_holder *holder, const struct held *held)
     }
 }
 
+static void say_failed(struct fm_holder *holder, const struct held *held)
+{
+    if (holder->connected) {
+        struct fm_holder_action *action = push_for(holder, FM_HOLDER_FAILED, held);
+        action->failure = held->failure;
+        (void)snprintf(action->reason, sizeof(action->reason), "%s", held->reason);
+    }
+}
+
 void fm_holder_connected(struct fm_holder *holder, uint64_t now_ns)
 {
     holder->connected = true;
@@ -126,6 +143,8 @@ void fm_holder_connected(struct fm_holder *holder, uint64_t now_ns)
     for (uint32_t i = 0; i < holder->held_count; i++) {
         if (holder->held[i].is_done) {
             say_done(holder, &holder->held[i]);
+        } else if (holder->held[i].is_failed) {
+            say_failed(holder, &holder->held[i]);
         }
     }
 }
@@ -149,11 +168,16 @@ void fm_holder_tick(struct fm_holder *holder, uint64_t now_ns)
         return;
     }
     for (uint32_t i = 0; i < holder->held_count; i++) {
-        if (!holder->held[i].is_done) {
+        if (is_running(&holder->held[i])) {
             (void)push_for(holder, FM_HOLDER_ABANDON, &holder->held[i]);
         }
     }
-    holder->held_count = 0;
+    /* What was reported as done stays: it may count. */
+    for (uint32_t i = holder->held_count; i-- > 0;) {
+        if (!holder->held[i].is_done) {
+            held_remove(holder, &holder->held[i]);
+        }
+    }
     exit_once(holder, true);
 }
 
@@ -198,7 +222,7 @@ void fm_holder_refused(struct fm_holder *holder, uint64_t number, uint64_t epoch
     if (held == NULL) {
         return;
     }
-    if (!held->is_done) {
+    if (is_running(held)) {
         (void)push_for(holder, FM_HOLDER_ABANDON, held);
     }
     held_remove(holder, held);
@@ -207,7 +231,7 @@ void fm_holder_refused(struct fm_holder *holder, uint64_t number, uint64_t epoch
 void fm_holder_asked(struct fm_holder *holder, uint64_t number, uint64_t epoch, uint64_t keep_rows)
 {
     const struct held *held = held_find_epoch(holder, number, epoch);
-    if (held != NULL && !held->is_done && keep_rows < held->shard.row_count) {
+    if (held != NULL && is_running(held) && keep_rows < held->shard.row_count) {
         push_for(holder, FM_HOLDER_SHORTEN, held)->keep_rows = keep_rows;
     }
 }
@@ -217,7 +241,7 @@ void fm_holder_stop(struct fm_holder *holder, bool drop)
     holder->stopping = true;
     for (uint32_t i = holder->held_count; i-- > 0;) {
         const struct held *held = &holder->held[i];
-        if (held->is_done) {
+        if (!is_running(held)) {
             continue;
         }
         (void)push_for(holder, drop ? FM_HOLDER_ABANDON : FM_HOLDER_CURTAIL, held);
@@ -269,11 +293,11 @@ void fm_holder_done(struct fm_holder *holder, const struct fm_master_done *done)
 void fm_holder_failed(struct fm_holder *holder, uint64_t number, enum fm_shard_failure failure,
                       const char *reason)
 {
-    const struct held *held = held_running(holder, number);
-    struct fm_holder_action *action = push_for(holder, FM_HOLDER_FAILED, held);
-    action->failure = failure;
-    (void)snprintf(action->reason, sizeof(action->reason), "%s", reason);
-    held_remove(holder, held);
+    struct held *held = held_running(holder, number);
+    held->is_failed = true;
+    held->failure = failure;
+    (void)snprintf(held->reason, sizeof(held->reason), "%s", reason);
+    say_failed(holder, held);
 }
 
 void fm_holder_released(struct fm_holder *holder, uint64_t number)
@@ -281,6 +305,16 @@ void fm_holder_released(struct fm_holder *holder, uint64_t number)
     const struct held *held = held_running(holder, number);
     (void)push_for(holder, FM_HOLDER_RELEASED, held);
     held_remove(holder, held);
+}
+
+bool fm_holder_is_reported(const struct fm_holder *holder, uint64_t number)
+{
+    for (uint32_t i = 0; i < holder->held_count; i++) {
+        if (holder->held[i].shard.number == number) {
+            return holder->held[i].is_done;
+        }
+    }
+    return false;
 }
 
 /* --- What to do --- */

@@ -8,7 +8,8 @@
  * HOW IT WORKS. Every function takes what happened and leaves actions, which the caller takes out
  * (next_action) before it calls again: messages for the master and orders for the data path. The
  * data path reports progress and ends. After a lost connection the worker goes on with what it
- * holds; when there is a connection again it says what it holds, and again what it has finished.
+ * holds; when there is a connection again it says what it holds, and again what it has finished
+ * and what it has failed, until the master has answered that.
  *
  * An attempt that was reported as done belongs to the master: whether it counts is known only
  * there. So it is never thrown away here, not even when the master does not know the lease any
@@ -80,10 +81,14 @@ void fm_holder_progress(struct fm_holder *holder, const struct fm_master_holding
 void fm_holder_shortened(struct fm_holder *holder, uint64_t number, uint64_t keep_rows);
 /* The attempt is on the disk. */
 void fm_holder_done(struct fm_holder *holder, const struct fm_master_done *done);
-/* The attempt is thrown away: it failed, or nothing of it was finished. */
+/* The attempt is thrown away: it failed. It stays among the holdings until the master has answered
+ * (refused): a failure that the master does not hear of would come again. */
 void fm_holder_failed(struct fm_holder *holder, uint64_t number, enum fm_shard_failure failure,
                       const char *reason);
+/* The attempt is thrown away: nothing of it was finished. */
 void fm_holder_released(struct fm_holder *holder, uint64_t number);
+/* Whether the shard is reported as done, and only the master's answer is missing. */
+bool fm_holder_is_reported(const struct fm_holder *holder, uint64_t number);
 
 /* The next thing to do; false: nothing. */
 bool fm_holder_next_action(struct fm_holder *holder, struct fm_holder_action *ret_action);

@@ -408,6 +408,27 @@ static uint32_t failures_of_half(const struct fm_ledger *ledger, enum fm_shard_f
     return kind == FM_SHARD_FAILURE_DATA ? most - 1 : most / 2;
 }
 
+/* The shard keeps its first half; the other one, which is returned, has a record of its own. There
+ * must be room. */
+static struct fm_shard record_cut(struct fm_ledger *ledger, struct fm_shard *shard,
+                                  enum fm_shard_failure kind)
+{
+    shard->failures[kind] = failures_of_half(ledger, kind);
+    struct fm_shard half = *shard;
+    shard->row_count /= 2;
+    half.first_row += shard->row_count;
+    half.row_count -= shard->row_count;
+    half.number = ledger->next_number;
+    half.state = FM_SHARD_READY;
+    half.owner = 0;
+    half.epoch = ledger->options.epoch_first;
+    half.deadline_ns = 0;
+    half.condemned = is_condemned(ledger, &half, 0);
+    (void)record_add(ledger, &half);
+    ledger->stats.splits++;
+    return half;
+}
+
 /* The lease is gone and the failure counted: READY again, cut in two, or DEAD. Without memory
  * nothing is cut or buried: the next failure tries again. */
 static void failure_settle(struct fm_ledger *ledger, uint64_t now_ns, struct record *record,
@@ -424,24 +445,14 @@ static void failure_settle(struct fm_ledger *ledger, uint64_t now_ns, struct rec
         record_end(ledger, record);
         return;
     }
-    if (most > 0 && shard->failures[kind] >= most && shard->row_count > 1 &&
-        records_reserve(ledger, 1) == 0) {
-        record = record_find(ledger, outcome->shard.number); /* they may have moved */
+    bool wanted = most > 0 && shard->failures[kind] >= most && shard->row_count > 1;
+    bool cut = wanted && records_reserve(ledger, 1) == 0;
+    if (wanted) {
+        record = record_find(ledger, outcome->shard.number); /* they may have moved, cut or not */
         shard = &record->shard;
-        shard->failures[kind] = failures_of_half(ledger, kind);
-        struct fm_shard half = *shard;
-        shard->row_count /= 2;
-        half.first_row += shard->row_count;
-        half.row_count -= shard->row_count;
-        half.number = ledger->next_number;
-        half.state = FM_SHARD_READY;
-        half.owner = 0;
-        half.epoch = ledger->options.epoch_first;
-        half.deadline_ns = 0;
-        half.condemned = is_condemned(ledger, &half, 0);
-        (void)record_add(ledger, &half);
-        outcome->half = half;
-        ledger->stats.splits++;
+    }
+    if (cut) {
+        outcome->half = record_cut(ledger, shard, kind);
     }
     shard->condemned = is_condemned(ledger, shard, 0);
     record_change_state(ledger, record, FM_SHARD_READY);

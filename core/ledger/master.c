@@ -888,6 +888,10 @@ int fm_master_failed(struct fm_master *master, uint64_t now_ns, uint64_t id, uin
     }
     holding_remove(worker, holding);
     settle(master, &outcome, reason);
+    /* The worker says it until it is answered. */
+    struct fm_master_action *action = tell(master, FM_MASTER_REFUSED, id);
+    action->shard.number = number;
+    action->shard.epoch = epoch;
     hungry_push(master, worker);
     serve_soon(master, now_ns);
     return 0;
@@ -1171,6 +1175,11 @@ uint64_t fm_master_next_ns(const struct fm_master *master, uint64_t now_ns)
 }
 
 /* --- What to do --- */
+
+size_t fm_master_records_waiting(const struct fm_master *master)
+{
+    return master->record_count;
+}
 
 size_t fm_master_take_records(struct fm_master *master, const struct fm_shard_record **ret_records,
                               uint64_t *ret_sequence)

@@ -55,7 +55,8 @@ struct fm_master_options {
 enum fm_master_action_kind {
     FM_MASTER_GRANT,     /* `shard` is the worker's */
     FM_MASTER_COMMITTED, /* the attempt counts: publish its files, then tell the worker */
-    FM_MASTER_REFUSED,   /* the worker does not have this lease: its attempt is to be thrown away */
+    FM_MASTER_REFUSED,   /* the worker does not have this lease (any more): its attempt is to be
+                            thrown away; also the answer to one that failed */
     FM_MASTER_TRIM,      /* the worker is asked to keep only the first keep_rows rows; 0: to give it
                             back if it has not begun */
     FM_MASTER_STOP,      /* the worker is to commit what it has finished and give the rest back */
@@ -149,6 +150,8 @@ int FM_NODISCARD fm_master_tick(struct fm_master *master, uint64_t now_ns);
 /* When tick is due, if nothing happens before. */
 uint64_t fm_master_next_ns(const struct fm_master *master, uint64_t now_ns);
 
+/* Records that are to be stored: how many take_records would give. */
+size_t fm_master_records_waiting(const struct fm_master *master);
 /* The records that are to be stored, in one transaction, and the number to say so with; borrowed
  * until the next call of anything else. 0: none. They are the caller's matter from then on. */
 size_t fm_master_take_records(struct fm_master *master, const struct fm_shard_record **ret_records,

@@ -76,6 +76,7 @@ struct fm_flow {
     uint32_t operators_running;
     uint32_t accelerator_slots;
     uint32_t models_running;
+    struct queue running; /* in the order in which they began */
     struct fm_flow_request *live;
     struct fm_flow_request *finished_head;
     struct fm_flow_request *finished_tail;
@@ -590,6 +591,7 @@ static void task_add(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_task 
     queue_remove(&flow->stages[item->stage].queue, item);
     item->state = FM_FLOW_ITEM_RUNNING;
     item->start_ns = now_ns;
+    queue_push(&flow->running, item);
     task->rows += item_rows(flow, item);
     task->items[task->item_count++] = item;
 }
@@ -765,6 +767,7 @@ static void values_drop(const struct fm_pipeline_stage *stage, struct fm_value *
 static void item_leave(struct fm_flow *flow, struct fm_flow_item *item, bool failed)
 {
     FM_ASSERT(item->state == FM_FLOW_ITEM_RUNNING);
+    queue_remove(&flow->running, item);
     item->state = FM_FLOW_ITEM_DONE;
     flow->stages[item->stage].stats.items++;
     flow->stages[item->stage].stats.failures += failed ? 1 : 0;
@@ -852,6 +855,7 @@ void fm_flow_item_retry_alone(struct fm_flow *flow, uint64_t now_ns, struct fm_f
 {
     struct fm_flow_request *request = item->frame->request;
     FM_ASSERT(item->state == FM_FLOW_ITEM_RUNNING);
+    queue_remove(&flow->running, item);
     request->outstanding--;
     if (request->error.status != 0) {
         item->state = FM_FLOW_ITEM_DONE;
@@ -897,6 +901,11 @@ struct fm_flow_request *fm_flow_finished(struct fm_flow *flow)
         flow->requests--;
     }
     return request;
+}
+
+const struct fm_flow_item *fm_flow_running(const struct fm_flow *flow)
+{
+    return flow->running.head;
 }
 
 void *fm_flow_item_user(const struct fm_flow_item *item)
@@ -959,6 +968,19 @@ void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_st
 
 /* --- checking --- */
 
+static uint32_t request_running(const struct fm_flow *flow, const struct fm_flow_request *request)
+{
+    uint32_t running = 0;
+    for (const struct fm_flow_frame *frame = request->frames; frame != NULL;
+         frame = frame->next_of_request) {
+        uint32_t count = flow->pipeline->scopes[frame->scope].stage_count;
+        for (uint32_t i = 0; i < count; i++) {
+            running += frame->items[i].state == FM_FLOW_ITEM_RUNNING ? 1 : 0;
+        }
+    }
+    return running;
+}
+
 static uint32_t request_outstanding(const struct fm_flow *flow,
                                     const struct fm_flow_request *request)
 {
@@ -973,6 +995,23 @@ static uint32_t request_outstanding(const struct fm_flow *flow,
         }
     }
     return outstanding;
+}
+
+static void running_validate(const struct fm_flow *flow)
+{
+    uint32_t count = 0;
+    for (const struct fm_flow_item *item = flow->running.head; item != NULL; item = item->next) {
+        FM_ASSERT(item->state == FM_FLOW_ITEM_RUNNING);
+        FM_ASSERT(item->next == NULL || item->next->previous == item);
+        FM_ASSERT(item->next == NULL || item->start_ns <= item->next->start_ns);
+        count++;
+    }
+    FM_ASSERT(count == flow->running.count);
+    for (const struct fm_flow_request *request = flow->live; request != NULL;
+         request = request->next_live) {
+        count -= request_running(flow, request);
+    }
+    FM_ASSERT(count == 0);
 }
 
 static void slots_validate(const struct fm_flow *flow, uint32_t stage)
@@ -1007,6 +1046,7 @@ void fm_flow_validate(const struct fm_flow *flow)
     FM_ASSERT(models == flow->models_running);
     FM_ASSERT(operators == flow->operators_running);
     FM_ASSERT(operators <= flow->operator_slots);
+    running_validate(flow);
     uint32_t requests = 0;
     for (const struct fm_flow_request *request = flow->live; request != NULL;
          request = request->next_live) {

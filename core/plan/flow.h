@@ -51,7 +51,7 @@ struct fm_flow_frame;
 /* One stage on one frame. */
 struct fm_flow_item {
     struct fm_flow_frame *frame;
-    struct fm_flow_item *next; /* in the stage's queue */
+    struct fm_flow_item *next; /* in the stage's queue, or among those that run */
     struct fm_flow_item *previous;
     uint32_t stage;
     uint32_t missing; /* inputs not there yet */
@@ -115,6 +115,10 @@ uint32_t fm_flow_input_count(const struct fm_flow *flow, const struct fm_flow_it
                              uint32_t input);
 void fm_flow_input_get(const struct fm_flow *flow, const struct fm_flow_item *item, uint32_t input,
                        struct fm_value *ret_values);
+
+/* The item that has been running for the longest time (start_ns, stage); the others follow by
+ * `next`. NULL: none runs. */
+const struct fm_flow_item *fm_flow_running(const struct fm_flow *flow);
 
 /* The `user` of the request that the item is of. */
 void *fm_flow_item_user(const struct fm_flow_item *item);

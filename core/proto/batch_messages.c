@@ -93,6 +93,7 @@ static const struct member hello_members[] = {
     MEMBER(1, struct fm_batch_hello, worker, MEMBER_FIXED64),
     MEMBER(2, struct fm_batch_hello, shards_max, MEMBER_UINT32),
     MEMBER(3, struct fm_batch_hello, holdings, MEMBER_HOLDINGS),
+    MEMBER(4, struct fm_batch_hello, single, MEMBER_BOOL),
 };
 
 static const struct member beat_members[] = {
@@ -102,6 +103,8 @@ static const struct member beat_members[] = {
     MEMBER(4, struct fm_batch_beat, slowest_share, MEMBER_DOUBLE),
     MEMBER(5, struct fm_batch_beat, rows_per_minute, MEMBER_UINT64),
     TEXT(6, struct fm_batch_beat, last_error, FM_BATCH_REASON_BYTES_MAX),
+    TEXT(7, struct fm_batch_beat, long_stage, FM_BATCH_NAME_BYTES_MAX),
+    MEMBER(8, struct fm_batch_beat, long_ns, MEMBER_UINT64),
 };
 
 static const struct member done_members[] = {
@@ -134,9 +137,11 @@ static const struct member trim_members[] = {
     MEMBER(3, struct fm_batch_trim, keep_rows, MEMBER_UINT64),
 };
 
+static_assert(sizeof(enum fm_crew_cause) == sizeof(uint32_t), "it is read and written as one");
 static const struct member leave_members[] = {
     MEMBER(1, struct fm_batch_leave, status, MEMBER_INT32),
     TEXT(2, struct fm_batch_leave, reason, FM_BATCH_REASON_BYTES_MAX),
+    MEMBER(3, struct fm_batch_leave, cause, MEMBER_UINT32),
 };
 
 static const struct member fact_members[] = {
@@ -157,6 +162,8 @@ static const struct member welcome_members[] = {
     MEMBER(8, struct fm_batch_welcome, give_up_ns, MEMBER_UINT64),
     MEMBER(9, struct fm_batch_welcome, lease_ns, MEMBER_UINT64),
     TEXT(10, struct fm_batch_welcome, base, FM_BATCH_PATH_BYTES_MAX),
+    MEMBER(11, struct fm_batch_welcome, memory_bytes, MEMBER_UINT64),
+    MEMBER(12, struct fm_batch_welcome, halvings, MEMBER_UINT32),
 };
 
 /* Suspect is a shard that failed for its data, see fm_shard_suspect. */
@@ -187,6 +194,12 @@ static const struct member grant_members[] = {
 
 static const struct member stop_members[] = {
     MEMBER(1, struct fm_batch_stop, drop, MEMBER_BOOL),
+    MEMBER(2, struct fm_batch_stop, again, MEMBER_BOOL),
+};
+
+static const struct member end_members[] = {
+    MEMBER(1, struct fm_batch_end, status, MEMBER_INT32),
+    TEXT(2, struct fm_batch_end, reason, FM_BATCH_REASON_BYTES_MAX),
 };
 
 static const struct layout holding_layout = LAYOUT("Holding", holding_members);
@@ -213,7 +226,7 @@ static const struct layout master_layouts[FM_BATCH_MASTER_COUNT_] = {
     [FM_BATCH_MASTER_REFUSED] = LAYOUT("Refused", lease_members),
     [FM_BATCH_MASTER_TRIM] = LAYOUT("Trim", trim_members),
     [FM_BATCH_MASTER_STOP] = LAYOUT("Stop", stop_members),
-    [FM_BATCH_MASTER_END] = {"End", NULL, 0},
+    [FM_BATCH_MASTER_END] = LAYOUT("End", end_members),
 };
 
 const char *fm_batch_worker_kind_name(enum fm_batch_worker_kind kind)
@@ -320,6 +333,15 @@ static int check_failed(const struct fm_batch_failed *failed, struct fm_error *r
     return check_lease("Failed", failed->epoch, reterr);
 }
 
+static int check_leave(const struct fm_batch_leave *leave, struct fm_error *reterr)
+{
+    return (uint32_t)leave->cause < FM_CREW_CAUSE_COUNT_
+               ? 0
+               : fm_error_set(reterr, FM_EINVAL,
+                              "the message Leave has the cause %" PRIu32 ", which is not known",
+                              (uint32_t)leave->cause);
+}
+
 static int check_version(const char *name, uint32_t version, struct fm_error *reterr)
 {
     return version > 0 ? 0
@@ -349,6 +371,7 @@ static int check_worker(const struct fm_batch_worker_message *message, struct fm
         }
         return check_lease("Trimmed", message->trimmed.epoch, reterr);
     case FM_BATCH_WORKER_LEAVE:
+        return check_leave(&message->leave, reterr);
     case FM_BATCH_WORKER_COUNT_:
         break;
     }
@@ -364,6 +387,12 @@ static int check_welcome(const struct fm_batch_welcome *welcome, struct fm_error
                             " and give_up_ns %" PRIu64
                             ": a beat comes within a lease, and none is 0",
                             welcome->beat_ns, welcome->lease_ns, welcome->give_up_ns);
+    }
+    if (welcome->halvings > FM_CREW_HALVINGS_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the message Welcome has %" PRIu32
+                            " halvings of what a worker holds: 0 to %u are possible",
+                            welcome->halvings, FM_CREW_HALVINGS_MAX);
     }
     if (welcome->facts.count > FM_BATCH_FACTS_MAX) {
         return fm_error_set(reterr, FM_ELIMIT, "the message Welcome has more than %u facts",

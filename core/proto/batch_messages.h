@@ -17,6 +17,7 @@
 #ifndef FM_CORE_PROTO_BATCH_MESSAGES_H
 #define FM_CORE_PROTO_BATCH_MESSAGES_H
 
+#include "core/ledger/crew.h"
 #include "core/ledger/master.h"
 #include "core/util/text.h"
 
@@ -74,6 +75,7 @@ struct fm_batch_hello {
     uint64_t worker;     /* the number that it chose for itself; not 0 */
     uint32_t shards_max; /* 1 to FM_MASTER_SHARDS_OF_ONE_MAX */
     struct fm_batch_holdings holdings;
+    bool single; /* it has one row at a time, in batches of one, and cannot do with less */
 };
 
 struct fm_batch_beat {
@@ -83,6 +85,8 @@ struct fm_batch_beat {
     double slowest_share; /* of the time that it is busy; 0 to 1 */
     uint64_t rows_per_minute;
     struct fm_batch_view last_error; /* why a row became a dead letter, the latest; empty: none */
+    struct fm_batch_view long_stage; /* that has been running for long, without a limit; or empty */
+    uint64_t long_ns;
 };
 
 struct fm_batch_failed {
@@ -108,6 +112,7 @@ struct fm_batch_trim {
 struct fm_batch_leave {
     int32_t status; /* 0, or FM_E... */
     struct fm_batch_view reason;
+    enum fm_crew_cause cause;
 };
 
 struct fm_batch_worker_message {
@@ -204,6 +209,8 @@ struct fm_batch_welcome {
     uint64_t give_up_ns;
     uint64_t lease_ns;
     struct fm_batch_view base;
+    uint64_t memory_bytes; /* that the worker's process may have; 0: no limit */
+    uint32_t halvings;     /* of its rows in flight and its largest batches, each down to 1 */
 };
 
 struct fm_batch_grant {
@@ -215,7 +222,13 @@ struct fm_batch_grant {
 };
 
 struct fm_batch_stop {
-    bool drop; /* everything is given back, and nothing kept */
+    bool drop;  /* everything is given back, and nothing kept */
+    bool again; /* and the worker leaves: another process takes its place */
+};
+
+struct fm_batch_end {
+    int32_t status; /* 0, or FM_E...: the job has failed */
+    struct fm_batch_view reason;
 };
 
 struct fm_batch_master_message {
@@ -227,6 +240,7 @@ struct fm_batch_master_message {
         struct fm_batch_lease refused;
         struct fm_batch_trim trim;
         struct fm_batch_stop stop;
+        struct fm_batch_end end;
     };
 };
 

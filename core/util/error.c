@@ -151,6 +151,18 @@ int fm_error_set(struct fm_error *reterr, int status, const char *format, ...)
     return status;
 }
 
+int fm_error_cannot(struct fm_error *reterr, int status, const char *what)
+{
+    return fm_error_set(reterr, status, "cannot %s: %s", what, fm_status_text(status));
+}
+
+void fm_error_keep(struct fm_error *first, const struct fm_error *error)
+{
+    if (first->status == 0) {
+        *first = *error;
+    }
+}
+
 int fm_error_prefix(struct fm_error *reterr, int status, const char *format, ...)
 {
     if (reterr == NULL) {

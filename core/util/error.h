@@ -36,6 +36,11 @@ static inline void fm_error_init(struct fm_error *ret_error)
  */
 int fm_error_set(struct fm_error *reterr, int status, const char *format, ...) FM_PRINTF(3, 4);
 
+/* "cannot WHAT: STATUS'S TEXT", where status is not 0. Returns status. */
+int fm_error_cannot(struct fm_error *reterr, int status, const char *what);
+/* The first failure is the one that is told: keeps `error` where `first` has none yet. */
+void fm_error_keep(struct fm_error *first, const struct fm_error *error);
+
 /* Puts "<prefix>: " before the text that is already there. Keeps the status, and returns it. reterr
  * may be NULL: returns `status`. */
 int fm_error_prefix(struct fm_error *reterr, int status, const char *format, ...) FM_PRINTF(3, 4);

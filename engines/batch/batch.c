@@ -598,6 +598,7 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
+    report->crew = progress.crew;
     report->began = true;
     report->rows_found = rows_found(batch);
     if (status != 0) {

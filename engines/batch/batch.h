@@ -48,6 +48,7 @@ struct fm_batch_report {
     uint64_t elapsed_ns;         /* of the running part */
     uint64_t memory_peak;        /* of this process, the master */
     uint64_t worker_memory_peak; /* of the largest of its workers */
+    struct fm_crew_counts crew;  /* why workers of this machine were started again */
     struct fm_error error;       /* THRESHOLD: what happened */
 };
 

@@ -12,10 +12,13 @@
 #include "core/util/memory.h"
 #include "engines/batch/listing.h"
 #include "host/os/file.h"
+#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
 enum { READ_ATTEMPTS_MAX = 3 };
+/* A process has grown when it has more than this part of its limit above what it began with. */
+enum { GROWN_PART = 8 };
 #define NS_PER_MS UINT64_C(1000000)
 /* An id of a row that has none of its own: the file's, and the row's number in it. */
 #define ID_MAX (FM_LISTING_ID_MAX + 32)
@@ -142,6 +145,7 @@ void fm_block_clear(struct fm_block *block)
     block->bytes = 0;
     block->bad = 0;
     block->attempts = 0;
+    block->starved = false;
     block->error = (struct fm_error){0};
 }
 
@@ -154,6 +158,7 @@ static void begin(struct fm_block *block, const char *id, uint64_t row, uint64_t
     block->file_row = file_row;
     block->row_count = row_count;
     block->start_ns = fm_os_now_ns();
+    block->memory_before = block->plan->single ? fm_memory_limit_used() : 0;
 }
 
 /* --- Lines --- */
@@ -180,8 +185,9 @@ static struct fm_row_id id_of(const struct fm_block *block, uint32_t index, char
     return (struct fm_row_id){room, strlen(room)};
 }
 
-static void letter_write(struct fm_block *block, uint32_t index, const char *stage,
-                         const struct fm_error *error)
+/* Makes the row a dead letter. */
+static void condemn(struct fm_block *block, uint32_t index, const char *stage,
+                    const struct fm_error *error)
 {
     char path[2 * FM_LISTING_ID_MAX];
     char room[ID_MAX];
@@ -206,6 +212,28 @@ static void letter_write(struct fm_block *block, uint32_t index, const char *sta
     block->line[index] = (struct fm_block_line){.size = block->lines.length - before};
     block->bad++;
     block->last_error = *error;
+}
+
+/* For lack of memory a row is to blame only where it had all to itself, in a process that had not
+ * grown. */
+static bool is_starved(const struct fm_block *block, const struct fm_error *error)
+{
+    const struct fm_block_plan *plan = block->plan;
+    uint64_t most = plan->memory_first + plan->memory_bytes / GROWN_PART;
+    bool grown = plan->memory_bytes > 0 && block->memory_before > most;
+    return error->status == FM_ENOMEM && (!plan->single || grown);
+}
+
+/* A row that has failed; with it its whole block, where that is starved. */
+static void letter_write(struct fm_block *block, uint32_t index, const char *stage,
+                         const struct fm_error *error)
+{
+    if (block->starved || is_starved(block, error)) {
+        block->starvation = block->starved ? block->starvation : *error;
+        block->starved = true;
+        return;
+    }
+    condemn(block, index, stage, error);
 }
 
 /* block->views are the row's outputs. */
@@ -261,12 +289,12 @@ void fm_block_fail(struct fm_block *block, const char *id, uint64_t row, uint64_
 }
 
 void fm_block_condemn(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
-                      const char *reason)
+                      const struct fm_blame *blame)
 {
     struct fm_error error = {0};
     begin(block, id, row, file_row, 1);
-    (void)fm_error_set(&error, FM_EINTERNAL, "%s", reason);
-    letter_write(block, 0, "process", &error);
+    (void)fm_error_set(&error, blame->status, "%s", blame->words);
+    condemn(block, 0, blame->stage, &error);
 }
 
 /* --- A row that is a file --- */
@@ -316,7 +344,7 @@ static void request_prepare(struct fm_block *block, struct fm_value *inputs, uin
                                          .user = kept.user};
 }
 
-bool fm_block_start_file(struct fm_block *block, const char *id, uint64_t row)
+bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row)
 {
     char *data = NULL;
     size_t size = 0;
@@ -334,14 +362,8 @@ bool fm_block_start_file(struct fm_block *block, const char *id, uint64_t row)
         letter_write(block, 0, "read", &block->error);
         return false;
     }
-    request_prepare(block, block->inputs, 1);
-    if (fm_executor_submit(fm_servable_executor(block->plan->setup->servable), &block->request) ==
-        0) {
-        return true;
-    }
-    fm_value_unref(input);
-    letter_write(block, 0, "input", &block->request.error);
-    return false;
+    block->bytes = size;
+    return true;
 }
 
 /* --- Rows of a file --- */
@@ -402,20 +424,30 @@ static void rows_refuse(struct fm_block *block, const char *stage, const struct 
     }
 }
 
-bool fm_block_start_rows(struct fm_block *block)
+bool fm_block_submit(struct fm_block *block)
 {
-    if (block->rows.good_count == 0) {
+    const struct fm_job_setup *setup = block->plan->setup;
+    bool records = is_records(block->plan);
+    uint32_t rows = 1;
+    if (records && block->rows.good_count == 0) {
         rows_refuse(block, "parse", &block->error);
         return false;
     }
-    rows_inputs(block);
-    request_prepare(block, block->inputs, block->plan->setup->batched ? block->rows.good_count : 1);
-    if (fm_executor_submit(fm_servable_executor(block->plan->setup->servable), &block->request) ==
-        0) {
+    if (records) {
+        rows_inputs(block);
+        rows = setup->batched ? block->rows.good_count : 1;
+    }
+    request_prepare(block, block->inputs, rows);
+    if (fm_executor_submit(fm_servable_executor(setup->servable), &block->request) == 0) {
         return true;
     }
     const struct fm_error error = block->request.error;
-    rows_refuse(block, "input", &error);
+    if (records) {
+        rows_refuse(block, "input", &error);
+    } else {
+        fm_value_unref(&block->inputs[setup->input]);
+        letter_write(block, 0, "input", &error);
+    }
     return false;
 }
 
@@ -520,7 +552,8 @@ void fm_block_finish(struct fm_block *block)
     outputs_release(block);
     if (!is_records(block->plan)) {
         letter_write(block, 0, failed_stage(block), &error);
-    } else if (block->plan->setup->batched && block->rows.good_count > 1) {
+    } else if (block->plan->setup->batched && block->rows.good_count > 1 &&
+               error.status != FM_ENOMEM) {
         rows_again(block);
     } else {
         rows_refuse(block, failed_stage(block), &error);

@@ -10,7 +10,7 @@
 #ifndef FM_ENGINES_BATCH_BLOCK_H
 #define FM_ENGINES_BATCH_BLOCK_H
 
-#include "core/ledger/ledger.h"
+#include "core/ledger/blame.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/row_format.h"
 
@@ -21,6 +21,11 @@ struct fm_block_plan {
     struct fm_row_format format;
     const char **stage_names;
     struct fm_column *columns; /* of the tensors of a source of records */
+    /* Nothing can be run with less memory: a row that gets none is to blame for it, unless the
+     * process has grown. Otherwise its block is starved. */
+    bool single;
+    uint64_t memory_bytes; /* that the process may have; 0: no limit, so that nothing is too much */
+    uint64_t memory_first; /* of the process, before the first row */
 };
 
 /* What is wrong with the outputs; FM_ENOMEM. `setup` and `base` are borrowed. */
@@ -51,6 +56,8 @@ struct fm_block {
     struct fm_block_line *line;
     uint32_t bad;
     struct fm_error last_error; /* of a bad row */
+    bool starved; /* there was no memory for it: somebody else may do better; no line counts */
+    struct fm_error starvation;
 
     /* Internal. */
     struct fm_row_block rows; /* of records */
@@ -62,7 +69,8 @@ struct fm_block {
     struct fm_stage_timing *timings;
     uint64_t *stage_ns;
     uint64_t start_ns;
-    uint32_t attempts; /* at reading */
+    uint64_t memory_before; /* of the process, where it is the only row */
+    uint32_t attempts;      /* at reading */
     struct fm_error error;
 };
 
@@ -71,14 +79,12 @@ int FM_NODISCARD fm_block_init(struct fm_block *ret_block, const struct fm_block
                                void *user);
 void fm_block_deinit(struct fm_block *block); /* accepts a zeroed one */
 
-/*
- * Reads a row that is a file, and submits it. true: it is in the executor, and `done` comes, after
- * which fm_block_finish makes its line. false: the line is there, and it is a dead letter.
+/* Reads a row that is a file. false: its line is there, and it is a dead letter (or it is starved).
  */
-bool fm_block_start_file(struct fm_block *block, const char *id, uint64_t row);
-/* A row that is not to be run, for this reason. */
+bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row);
+/* A row that is not to be run: who is to blame. */
 void fm_block_condemn(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
-                      const char *reason);
+                      const struct fm_blame *blame);
 /*
  * Takes up to rows_max rows of a file from its reader. 0: row_count of them are there, or, when
  * there are none, the file is over. What it returns is wrong with the file.
@@ -86,8 +92,9 @@ void fm_block_condemn(struct fm_block *block, const char *id, uint64_t row, uint
 int FM_NODISCARD fm_block_read(struct fm_block *block, struct fm_source_reader *reader,
                                const char *id, uint64_t row, uint64_t file_row, uint32_t rows_max,
                                struct fm_error *reterr);
-/* Submits what was read; as fm_block_start_file. */
-bool fm_block_start_rows(struct fm_block *block);
+/* Submits what was read. true: it is in the executor, and `done` comes, after which fm_block_finish
+ * makes its lines. false: they are there, all of them dead letters (or it is starved). */
+bool fm_block_submit(struct fm_block *block);
 /* Rows that could not be read, all for the same reason. */
 void fm_block_fail(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
                    uint32_t row_count, const struct fm_error *error);

@@ -14,6 +14,7 @@
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
 #include "host/os/file.h"
+#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 
@@ -51,6 +52,7 @@ struct shard_work {
     enum shard_state state;
     bool abandoned;
     char reason[FM_SHARD_REASON_SIZE];
+    struct fm_blame blame; /* what it says */
     struct fm_arena arena; /* of the files and their ids */
     struct fm_data_path_row *files;
     struct fm_attempt attempt;
@@ -89,7 +91,10 @@ struct fm_data_path {
     struct flight_queue to_format;
     struct shard_work *shards; /* in the order in which they came */
     uint32_t rows_in_flight;
+    uint64_t rows_finished;
     uint64_t bytes_in_flight;
+    struct fm_error starvation; /* the first; nothing is begun any more */
+    bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
     struct fm_error last_error;
@@ -192,11 +197,64 @@ static void fail(struct fm_data_path *path, const struct fm_error *error)
     path->options.wake(path->options.context);
 }
 
+/* Takes the block out of its shard, whose rows it has not done. */
+static void flight_drop(struct fm_data_path *path, struct flight *flight)
+{
+    struct shard_work *shard = flight->shard;
+    struct flight **link = &shard->first;
+    struct flight *before = NULL;
+    while (*link != flight) {
+        before = *link;
+        link = &before->following;
+    }
+    *link = flight->following;
+    shard->last = shard->last == flight ? before : shard->last;
+    flight_free(path, flight);
+}
+
+/* Where a block begins in its shard. */
+static uint64_t offset_of(const struct flight *flight)
+{
+    return flight->block.first_row - flight->shard->shard.first_row;
+}
+
+/* There was no memory for the block: its shard ends before it, and with that the path. Blocks
+ * behind it that are in work are dropped when they are through. */
+static void starve(struct fm_data_path *path, struct flight *starved)
+{
+    struct shard_work *shard = starved->shard;
+    uint64_t from = offset_of(starved);
+    if (path->starvation.status == 0) {
+        path->starvation = starved->block.starvation;
+    }
+    shard->shard.row_count = from < shard->shard.row_count ? from : shard->shard.row_count;
+    struct flight *flight = shard->first;
+    while (flight != NULL) {
+        struct flight *following = flight->following;
+        if (flight == starved || (flight->finished && offset_of(flight) >= from)) {
+            flight_drop(path, flight);
+        }
+        flight = following;
+    }
+    fm_condition_signal(&path->ready);
+    path->options.wake(path->options.context);
+}
+
 /* The block has its lines: the writer's turn. */
 static void deliver(struct fm_data_path *path, struct flight *flight)
 {
     struct shard_work *shard = flight->shard;
     const struct fm_block *block = &flight->block;
+    if (block->starved && !shard->abandoned) {
+        starve(path, flight);
+        return;
+    }
+    if (!shard->abandoned && offset_of(flight) >= shard->shard.row_count) {
+        flight_drop(path, flight);
+        fm_condition_signal(&path->ready);
+        return;
+    }
+    path->rows_finished += block->row_count;
     charge(path, flight, block->lines.length);
     shard->done += block->row_count;
     shard->bad += block->bad;
@@ -246,10 +304,11 @@ static struct flight *flight_admit(struct fm_data_path *path)
 {
     struct shard_work *shard = path->shards;
     while (shard != NULL && (shard->state != SHARD_RUNNING || shard->abandoned || shard->reading ||
-                             shard->admitted == shard->shard.row_count)) {
+                             shard->admitted >= shard->shard.row_count)) {
         shard = shard->next;
     }
-    if (shard == NULL || path->free_flights == NULL || path->failure.status != 0) {
+    if (shard == NULL || path->free_flights == NULL || path->failure.status != 0 ||
+        path->starvation.status != 0) {
         return NULL;
     }
     uint64_t bytes = expected_bytes(path, shard);
@@ -321,7 +380,7 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     uint64_t row = block->first_row;
     uint64_t file_row = file->first_row + shard->file_done;
     if (shard->shard.condemned) {
-        fm_block_condemn(block, file->id, row, file_row, shard->reason);
+        fm_block_condemn(block, file->id, row, file_row, &shard->blame);
         return false;
     }
     int status = shard->reader == NULL ? file_open(path, shard, &error) : 0;
@@ -355,10 +414,16 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
         uint64_t row = block->first_row;
         const char *id = shard->files[row - shard->shard.first_row].id;
         if (shard->shard.condemned) {
-            fm_block_condemn(block, id, row, 0, shard->reason);
+            fm_block_condemn(block, id, row, 0, &shard->blame);
             return false;
         }
-        return fm_block_start_file(block, id, row);
+        if (!fm_block_read_file(block, id, row)) {
+            return false;
+        }
+        fm_mutex_lock(&path->mutex);
+        charge(path, flight, block->bytes); /* that may be more than was known */
+        fm_mutex_unlock(&path->mutex);
+        return fm_block_submit(block);
     }
     uint32_t reserved = block->row_count;
     bool read = rows_read(path, shard, block);
@@ -369,7 +434,7 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     shard->reading = false;
     fm_condition_signal(&path->work);
     fm_mutex_unlock(&path->mutex);
-    return read && fm_block_start_rows(block);
+    return read && fm_block_submit(block);
 }
 
 static void reader_thread(void *argument)
@@ -526,8 +591,12 @@ static bool write_step(struct fm_data_path *path)
             return true;
         }
         if (shard->state == SHARD_RUNNING && !shard->abandoned && path->failure.status == 0 &&
-            shard->written == shard->shard.row_count) {
-            sync_files(path, shard);
+            shard->written == shard->shard.row_count && shard->in_work == 0) {
+            if (shard->written > 0) {
+                sync_files(path, shard);
+            } else {
+                shard_end(path, shard, FM_DATA_PATH_RELEASED);
+            }
             return true;
         }
     }
@@ -579,6 +648,7 @@ int fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard, co
     }
     work->shard = *shard;
     (void)snprintf(work->reason, sizeof(work->reason), "%s", reason);
+    fm_blame_read(work->reason, &work->blame);
     fm_arena_init(&work->arena, 0);
     int status = files_take(work, get, context);
     if (status != 0) {
@@ -607,28 +677,6 @@ static uint64_t cut(struct fm_data_path *path, struct shard_work *shard, uint64_
     return shard->shard.row_count;
 }
 
-uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows)
-{
-    fm_mutex_lock(&path->mutex);
-    struct shard_work *shard = shard_find(path, number);
-    uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
-    if (kept == 0 && shard != NULL) {
-        shard_remove(path, shard);
-    }
-    fm_mutex_unlock(&path->mutex);
-    return kept;
-}
-
-void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
-{
-    fm_mutex_lock(&path->mutex);
-    struct shard_work *shard = shard_find(path, number);
-    if (shard != NULL && cut(path, shard, 0) == 0) {
-        shard_end(path, shard, FM_DATA_PATH_RELEASED);
-    }
-    fm_mutex_unlock(&path->mutex);
-}
-
 /* The lock is held. */
 static void abandon(struct fm_data_path *path, struct shard_work *shard)
 {
@@ -644,6 +692,28 @@ static void abandon(struct fm_data_path *path, struct shard_work *shard)
         flight = following;
     }
     fm_condition_signal(&path->ready);
+}
+
+uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows)
+{
+    fm_mutex_lock(&path->mutex);
+    struct shard_work *shard = shard_find(path, number);
+    uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
+    if (kept == 0 && shard != NULL) {
+        abandon(path, shard);
+    }
+    fm_mutex_unlock(&path->mutex);
+    return kept;
+}
+
+void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
+{
+    fm_mutex_lock(&path->mutex);
+    struct shard_work *shard = shard_find(path, number);
+    if (shard != NULL) {
+        (void)cut(path, shard, 0);
+    }
+    fm_mutex_unlock(&path->mutex);
 }
 
 void fm_data_path_abandon(struct fm_data_path *path, uint64_t number)
@@ -667,6 +737,11 @@ bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret
     if (shard != NULL) {
         *ret_event = shard->event;
         shard_remove(path, shard);
+    } else if (path->starvation.status != 0 && !path->starvation_told) {
+        path->starvation_told = true;
+        *ret_event =
+            (struct fm_data_path_event){.kind = FM_DATA_PATH_STARVED, .error = path->starvation};
+        found = true;
     } else if (path->failure.status != 0) {
         *ret_event =
             (struct fm_data_path_event){.kind = FM_DATA_PATH_BROKEN, .error = path->failure};
@@ -689,6 +764,50 @@ bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
     }
     fm_mutex_unlock(&path->mutex);
     return shard != NULL;
+}
+
+struct overdue_search {
+    struct fm_data_path *path;
+    uint64_t before_ns;
+    struct fm_data_path_overdue *found;
+    size_t count;
+    size_t max;
+};
+
+/* Under the executor's lock, so that the block stays what it is. */
+static bool overdue_visit(void *context, uint32_t stage, uint64_t start_ns,
+                          struct fm_request *request)
+{
+    struct overdue_search *search = context;
+    const struct flight *flight = FM_CONTAINER_OF(request, struct flight, block.request);
+    if (start_ns >= search->before_ns || search->count == search->max) {
+        return false;
+    }
+    fm_mutex_lock(&search->path->mutex);
+    const struct shard_work *shard = flight->shard;
+    bool new = true;
+    for (size_t i = 0; i < search->count; i++) {
+        new = new && search->found[i].number != shard->shard.number;
+    }
+    if (new) {
+        search->found[search->count++] =
+            (struct fm_data_path_overdue){.number = shard->shard.number,
+                                          .held = !shard->abandoned,
+                                          .stage = search->path->plan.stage_names[stage],
+                                          .start_ns = start_ns,
+                                          .row = flight->block.first_row};
+    }
+    fm_mutex_unlock(&search->path->mutex);
+    return true;
+}
+
+size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
+                            struct fm_data_path_overdue *ret_overdue, size_t max)
+{
+    struct overdue_search search = {
+        .path = path, .before_ns = before_ns, .found = ret_overdue, .max = max};
+    fm_executor_running(path->executor, overdue_visit, &search);
+    return search.count;
 }
 
 /* The stage that used most of the computing time since the last look. */
@@ -723,6 +842,7 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
     slowest_update(path, fm_os_now_ns());
     fm_mutex_lock(&path->mutex);
     *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
+                                             .rows_finished = path->rows_finished,
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
                                              .last_error = path->last_error};
@@ -788,6 +908,9 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     fm_condition_init(&path->gone);
     int status = fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
     if (status == 0) {
+        path->plan.single = options->single;
+        path->plan.memory_bytes = options->memory_bytes;
+        path->plan.memory_first = fm_memory_limit_used();
         path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
         status = path->busy_before != NULL ? flights_create(path, reterr)
                                            : fm_error_set(reterr, FM_ENOMEM, "out of memory");
@@ -801,20 +924,31 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     return 0;
 }
 
-void fm_data_path_close(struct fm_data_path *path)
+bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
-    if (path == NULL) {
-        return;
-    }
+    bool waits = true;
     fm_mutex_lock(&path->mutex);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
             abandon(path, shard);
         }
     }
-    while (path->shards != NULL) {
-        fm_condition_wait(&path->gone, &path->mutex);
+    while (path->shards != NULL && waits) {
+        waits = fm_condition_wait_until(&path->gone, &path->mutex, until_ns);
     }
+    bool drained = path->shards == NULL;
+    fm_mutex_unlock(&path->mutex);
+    return drained;
+}
+
+void fm_data_path_close(struct fm_data_path *path)
+{
+    if (path == NULL) {
+        return;
+    }
+    while (!fm_data_path_drain(path, UINT64_MAX)) {
+    }
+    fm_mutex_lock(&path->mutex);
     path->ending = true;
     fm_condition_broadcast(&path->work);
     fm_condition_broadcast(&path->ready);

@@ -14,8 +14,8 @@
  * one thread reads at a time. The writer thread appends lines in row order, and when the last line
  * of a shard is there it brings the attempt to the disk. A block's memory is used again once its
  * lines are written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
- * size of the job; a block counts with the bytes that were read for it, then with its lines. What a
- * shard came to is collected with fm_data_path_poll.
+ * size of the job; a block counts with the bytes that were read for it, then with its lines until
+ * they are written. What a shard came to is collected with fm_data_path_poll.
  */
 #ifndef FM_ENGINES_BATCH_DATA_PATH_H
 #define FM_ENGINES_BATCH_DATA_PATH_H
@@ -29,6 +29,10 @@ struct fm_data_path_options {
     const char *base;                 /* where relative ids start */
     struct fm_fault *fault;
     uint32_t rows_in_flight; /* > 0 */
+    /* Nothing can be run with less memory: a row that gets none becomes a dead letter, unless the
+     * process has grown. Otherwise the path ends (STARVED). */
+    bool single;
+    uint64_t memory_bytes; /* that the process may have; 0: no limit, so that nothing is too much */
     /* There may be something to poll: called from any thread, and once after each poll that found
      * nothing. */
     void (*wake)(void *context);
@@ -49,7 +53,10 @@ struct fm_data_path;
 /* FM_ENOMEM and others: what is wrong with the outputs, threads that cannot be had. */
 int FM_NODISCARD fm_data_path_open(const struct fm_data_path_options *options,
                                    struct fm_data_path **ret_path, struct fm_error *reterr);
-/* Throws away what was not collected, when what is in the executor is done. Accepts NULL. */
+/* Throws away what was not collected, and waits for what is in the executor, until until_ns. False:
+ * something of it is still running. */
+bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns);
+/* Drains it, however long that takes, and frees it. Accepts NULL. */
 void fm_data_path_close(struct fm_data_path *path);
 
 /*
@@ -72,8 +79,11 @@ void fm_data_path_abandon(struct fm_data_path *path, uint64_t number);
 
 enum fm_data_path_event_kind {
     FM_DATA_PATH_DONE,     /* the attempt is on the disk, and now the caller's */
-    FM_DATA_PATH_RELEASED, /* it was curtailed before anything of it had begun */
-    FM_DATA_PATH_BROKEN,   /* the path cannot go on: `error` says why; comes again */
+    FM_DATA_PATH_RELEASED, /* it was curtailed before anything of it had begun, or nothing of it is
+                              finished */
+    FM_DATA_PATH_STARVED, /* there was no memory for a row: no more are begun, and shards end before
+                             it; `error` says what; comes once */
+    FM_DATA_PATH_BROKEN,  /* the path cannot go on: `error` says why; comes again */
 };
 
 struct fm_data_path_event {
@@ -89,8 +99,23 @@ bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret
 bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
                            struct fm_master_holding *ret_holding);
 
+/* A shard with rows in a stage that has been running for too long. */
+struct fm_data_path_overdue {
+    uint64_t number;
+    bool held; /* false: nobody wants the shard any more */
+    const char *stage;
+    uint64_t start_ns;
+    uint64_t row; /* of the job, one of them */
+};
+
+/* Stages that began before before_ns and have not come to an end: at most `max` of their shards,
+ * each once, the one that began first at first. Such a path cannot be closed. */
+size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
+                            struct fm_data_path_overdue *ret_overdue, size_t max);
+
 struct fm_data_path_stats {
     uint32_t rows_in_flight;
+    uint64_t rows_finished;     /* since it was opened */
     const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
     double slowest_share;       /* of it, 0 to 1 */
     struct fm_error last_error; /* of a row */

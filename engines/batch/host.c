@@ -19,6 +19,7 @@
 #include "host/net/child.h"
 #include "host/net/grpc_server.h"
 #include "host/os/file.h"
+#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
 #include "host/os/thread.h"
@@ -39,9 +40,13 @@
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
 /* How long the last words of a child that ended may be on their way. */
 #define LAST_READ_NS (200 * NS_PER_MS)
-/* A child that ended is started again after this long, twice as long each time, up to ... */
+/* How the crew is led; see core/ledger/crew.h. */
 #define RESTART_NS     (50 * NS_PER_MS)
 #define RESTART_MAX_NS (5000 * NS_PER_MS)
+#define SILENT_NS      (30000 * NS_PER_MS)
+#define CHILD_LEAVE_NS (5000 * NS_PER_MS)
+#define CALM_NS        (60000 * NS_PER_MS)
+#define CALM_MAX_NS    (3600000 * NS_PER_MS)
 /* How long children may take to go at the end, and others to say that they go. */
 #define GO_NS         (10000 * NS_PER_MS)
 #define LAST_WORDS_NS (2000 * NS_PER_MS)
@@ -66,7 +71,11 @@ struct session {
     bool local;                /* it came over the Unix socket */
     char name[FM_BATCH_NAME_BYTES_MAX + 1];
     bool joined;
-    uint64_t worker; /* 0: no hello yet */
+    uint64_t worker;   /* 0: no hello yet */
+    uint32_t halvings; /* with which it was welcomed */
+    bool single;
+    bool worked;    /* it has finished a shard */
+    bool told_long; /* that a stage of it has been running for long */
     char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
     double slowest_share;
     char host_name[FM_BATCH_NAME_BYTES_MAX + 1];
@@ -76,19 +85,19 @@ struct session {
     char last_error[FM_ERROR_TEXT_SIZE];
 };
 
+/* A place of the crew. */
 struct child {
     struct host *host;
     struct fm_child *process; /* NULL: it does not run */
     uint64_t worker;          /* the number that it chose; 0: no hello yet */
-    uint64_t start_ns;        /* when it is due, while it does not run */
-    uint64_t delay_ns;        /* before the last start */
-    uint32_t index;
-    bool started; /* once */
-    bool worked;  /* this process has finished something */
+    uint32_t place;
+    bool started;          /* once */
+    bool killed;           /* by us */
+    uint64_t memory_kills; /* by the kernel, when it was started */
+    char last_words[256];  /* why it goes, as it says */
     /* It has ended, and what it said last may not be read yet. */
     uint64_t ended_ns; /* 0: it has not */
-    bool crashed;
-    bool polite;
+    enum fm_crew_exit exit;
     char how[96];
 };
 
@@ -101,8 +110,8 @@ struct host {
     struct fm_grpc_server *far; /* for workers of other hosts */
     struct fm_store_writer *writer;
     struct session *sessions;
+    struct fm_crew *crew;
     struct child children[FM_BATCH_WORKERS_MAX];
-    uint32_t starts_in_vain;
     int state_directory; /* open where the socket's path is too long; 0: it is not */
     char socket_path[FM_OUTPUT_PATH_MAX];
     char url[FM_OUTPUT_PATH_MAX + 16];
@@ -135,12 +144,9 @@ struct host {
 
 static void hand_on(struct host *host);
 
-/* The first failure is the one that is told. */
 static void fail(struct host *host, const struct fm_error *error)
 {
-    if (host->failure.status == 0) {
-        host->failure = *error;
-    }
+    fm_error_keep(&host->failure, error);
 }
 
 /* For what can only be lack of memory. */
@@ -148,7 +154,7 @@ static void check(struct host *host, int status, const char *what)
 {
     struct fm_error error = {0};
     if (status != 0) {
-        (void)fm_error_set(&error, status, "cannot %s: %s", what, fm_status_text(status));
+        (void)fm_error_cannot(&error, status, what);
         fail(host, &error);
     }
 }
@@ -255,68 +261,89 @@ static uint32_t children_running(const struct host *host)
     return count;
 }
 
-/* It never came so far as to ask for work. */
-static void started_in_vain(struct host *host, const char *how)
+/* What a person has to know of an end. */
+static void end_note(const struct child *child, const struct fm_crew_verdict *verdict)
 {
-    struct fm_error error = {0};
-    if (!host->ending && ++host->starts_in_vain >= STARTS_IN_VAIN_MAX &&
-        children_running(host) == 0) {
-        (void)fm_error_set(&error, FM_EINTERNAL,
-                           "%" PRIu32 " workers in a row could not begin to work; the last one: %s",
-                           host->starts_in_vain, how);
-        fail(host, &error);
+    char text[FM_ERROR_TEXT_SIZE];
+    uint32_t number = child->place + 1;
+    switch (verdict->reason) {
+    case FM_CREW_REASON_RECYCLED:
+        (void)snprintf(text, sizeof(text), "worker %" PRIu32 " was recycled: %s", number,
+                       child->last_words);
+        break;
+    case FM_CREW_REASON_MEMORY:
+        (void)snprintf(text, sizeof(text), "worker %" PRIu32 " ran out of memory (%s); %s", number,
+                       child->last_words[0] != '\0' ? child->last_words : child->how,
+                       verdict->smaller
+                           ? "another one takes its place, with half as many rows and batches half "
+                             "as large"
+                       : verdict->harmless
+                           ? "another one takes its place"
+                           : "it had one row at a time, so that this row is to blame");
+        break;
+    case FM_CREW_REASON_HANG:
+        (void)snprintf(text, sizeof(text),
+                       "worker %" PRIu32 " was hanging: %s; another one takes its place", number,
+                       child->last_words[0] != '\0' ? child->last_words : verdict->words);
+        break;
+    case FM_CREW_REASON_CRASH:
+    case FM_CREW_REASON_LOST:
+    case FM_CREW_REASON_COUNT_:
+    default:
+        (void)snprintf(text, sizeof(text),
+                       "worker %" PRIu32 " ended with %s; another one takes its place", number,
+                       child->how);
+        break;
     }
-}
-
-/* When the next process of this child is due. */
-static void child_delay(struct child *child, uint64_t now_ns)
-{
-    uint64_t longer = child->delay_ns * 2 < RESTART_MAX_NS ? child->delay_ns * 2 : RESTART_MAX_NS;
-    child->delay_ns = child->worked || longer < RESTART_NS ? RESTART_NS : longer;
-    child->start_ns = now_ns + child->delay_ns;
+    note(child->host, text);
 }
 
 /* All that it said has been read, or time enough has passed: what it held goes to others. */
 static void child_settle(struct child *child, uint64_t now_ns)
 {
     struct host *host = child->host;
-    char reason[FM_SHARD_REASON_SIZE];
-    (void)snprintf(reason, sizeof(reason), "the worker that ran it ended with %s", child->how);
+    struct fm_crew_verdict verdict;
     for (struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->child == child) {
             session->child = NULL;
             session_finish(session, FM_GRPC_OK, NULL);
         }
     }
+    char how[sizeof(child->how) + sizeof(child->last_words) + 4];
+    (void)snprintf(how, sizeof(how), child->last_words[0] != '\0' ? "%s (%s)" : "%s%s", child->how,
+                   child->last_words);
+    fm_crew_ended(host->crew, now_ns, child->place, child->exit, how, &verdict);
     if (child->worker != 0) {
-        check(
-            host,
-            fm_master_gone(host->master, now_ns, child->worker,
-                           child->crashed ? FM_SHARD_FAILURE_DATA : FM_SHARD_FAILURE_INFRASTRUCTURE,
-                           child->polite ? NULL : reason),
-            "account for a worker that ended");
-    } else {
-        started_in_vain(host, child->how);
+        check(host,
+              fm_master_gone(host->master, now_ns, child->worker, verdict.failure,
+                             verdict.harmless ? NULL : verdict.words),
+              "account for a worker that ended");
     }
     child->ended_ns = 0;
     child->worker = 0;
-    child_delay(child, now_ns);
-    if (!host->ending && !host->stopped && host->failure.status == 0) {
-        char text[256];
-        (void)snprintf(text, sizeof(text),
-                       "worker %" PRIu32 " ended with %s; another one takes its "
-                       "place",
-                       child->index, child->how);
-        note(host, text);
+    if (!verdict.wanted && host->failure.status == 0) {
+        end_note(child, &verdict);
     }
+}
+
+/* A signal to end at once that is not from us may be the kernel's, for lack of memory. */
+static enum fm_crew_exit exit_of(const struct child *child, int64_t exit_status, int signal_number)
+{
+    if (fm_child_is_crash(signal_number)) {
+        return FM_CREW_EXIT_CRASH;
+    }
+    if (fm_child_is_kill(signal_number) && !child->killed &&
+        fm_memory_kills() != child->memory_kills) {
+        return FM_CREW_EXIT_MEMORY;
+    }
+    return exit_status == 0 && signal_number == 0 ? FM_CREW_EXIT_CLEAN : FM_CREW_EXIT_OTHER;
 }
 
 static void child_ended(void *context, int64_t exit_status, int signal_number)
 {
     struct child *child = context;
     fm_child_describe(exit_status, signal_number, child->how, sizeof(child->how));
-    child->crashed = fm_child_is_crash(signal_number);
-    child->polite = exit_status == 0 && signal_number == 0;
+    child->exit = exit_of(child, exit_status, signal_number);
     child->ended_ns = fm_os_now_ns();
     fm_child_close(child->process);
     child->process = NULL;
@@ -328,9 +355,11 @@ static void child_start(struct child *child)
     struct host *host = child->host;
     struct fm_error error = {0};
     /* Only the first of all gets the fault: what takes its place has to survive. */
-    bool faulty = host->options->worker_fault != NULL && child->index == 1 && !child->started;
+    bool faulty = host->options->worker_fault != NULL && child->place == 0 && !child->started;
+    /* What it has to say it says to the master. */
     const char *const arguments[] = {"fermata",
                                      "worker",
+                                     "--quiet",
                                      "--join",
                                      host->url,
                                      faulty ? "--fault" : NULL,
@@ -339,35 +368,75 @@ static void child_start(struct child *child)
     const struct fm_child_options wanted = {
         .arguments = arguments, .ended = child_ended, .context = child};
     child->started = true;
-    child->worked = false;
+    child->killed = false;
     child->worker = 0;
+    child->last_words[0] = '\0';
+    child->memory_kills = fm_memory_kills();
     if (fm_child_start(host->loop, &wanted, &child->process, &error) != 0) {
         note(host, error.text);
-        child_delay(child, fm_os_now_ns());
-        started_in_vain(host, error.text);
+        fm_crew_start_failed(host->crew, fm_os_now_ns(), child->place, error.text);
     }
 }
 
-static void children_look(struct host *host, uint64_t now_ns)
+static void child_kill(struct child *child)
 {
+    if (child->process != NULL) {
+        child->killed = true;
+        fm_child_kill(child->process);
+    }
+}
+
+/* The worker is to make way for a fresh process. */
+static void child_recycle(const struct child *child)
+{
+    const struct fm_batch_master_message message = {.kind = FM_BATCH_MASTER_STOP,
+                                                    .stop = {.again = true}};
+    for (struct session *session = child->host->sessions; session != NULL;
+         session = session->next) {
+        if (session->child == child) {
+            say(session, &message);
+        }
+    }
+}
+
+static void crew_work(struct host *host, uint64_t now_ns)
+{
+    struct fm_crew_action action;
     for (uint32_t i = 0; i < host->options->workers; i++) {
         struct child *child = &host->children[i];
         if (child->ended_ns > 0 &&
             (!child_has_stream(child) || now_ns - child->ended_ns >= LAST_READ_NS)) {
             child_settle(child, now_ns);
         }
-        if (child->process == NULL && child->ended_ns == 0 && now_ns >= child->start_ns &&
-            !host->ending && !host->stopped && host->failure.status == 0) {
+    }
+    fm_crew_tick(host->crew, now_ns);
+    while (fm_crew_next_action(host->crew, &action)) {
+        struct child *child = &host->children[action.place];
+        switch (action.kind) {
+        case FM_CREW_START:
             child_start(child);
+            break;
+        case FM_CREW_KILL:
+            child_kill(child);
+            break;
+        case FM_CREW_RECYCLE:
+            child_recycle(child);
+            break;
+        case FM_CREW_GIVE_UP:
+        default:
+            fail(host, &action.error);
+            break;
         }
     }
 }
 
-static struct child *child_of(struct host *host, uint32_t process)
+/* Who it is the kernel says, not the worker: a child is trusted with what its place holds. */
+static struct child *child_of(struct host *host, const struct fm_grpc_call *call)
 {
-    for (uint32_t i = 0; i < host->options->workers; i++) {
+    int process = fm_grpc_call_process(call);
+    for (uint32_t i = 0; i < host->options->workers && process != 0; i++) {
         struct child *child = &host->children[i];
-        if (child->process != NULL && (uint32_t)fm_child_process(child->process) == process) {
+        if (child->process != NULL && fm_child_process(child->process) == process) {
             return child;
         }
     }
@@ -378,7 +447,7 @@ static struct child *child_of(struct host *host, uint32_t process)
 
 static void welcome(struct session *session)
 {
-    const struct host *host = session->host;
+    struct host *host = session->host;
     const struct fm_batch_host_options *run = host->options;
     struct fm_batch_fact facts[FM_JOB_FACTS];
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
@@ -388,6 +457,8 @@ static void welcome(struct session *session)
     }
     struct fm_batch_view name = fm_batch_view_of(run->job->name);
     name.size = name.size < FM_BATCH_NAME_BYTES_MAX ? name.size : FM_BATCH_NAME_BYTES_MAX;
+    session->halvings = fm_crew_welcome(host->crew, session->child != NULL ? session->child->place
+                                                                           : FM_CREW_PLACES_MAX);
     const struct fm_batch_master_message message = {
         .kind = FM_BATCH_MASTER_WELCOME,
         .welcome = {.protocol_version = FM_BATCH_PROTOCOL_VERSION,
@@ -398,7 +469,9 @@ static void welcome(struct session *session)
                     .facts = {.items = facts, .count = FM_JOB_FACTS},
                     .beat_ns = BEAT_NS,
                     .give_up_ns = session->child != NULL ? GIVE_UP_CHILD_NS : GIVE_UP_NS,
-                    .lease_ns = run->lease_ns}};
+                    .lease_ns = run->lease_ns,
+                    .memory_bytes = run->job->worker_memory_bytes,
+                    .halvings = session->halvings}};
     say(session, &message);
 }
 
@@ -414,36 +487,94 @@ static void joined(struct session *session, const struct fm_batch_join *join)
     fm_batch_view_copy(join->name, session->name, sizeof(session->name));
     fm_batch_view_copy(join->host, session->host_name, sizeof(session->host_name));
     session->process = join->process;
-    session->child = session->local ? child_of(session->host, join->process) : NULL;
+    session->child = session->local ? child_of(session->host, session->call) : NULL;
     welcome(session);
 }
 
-static void left(struct session *session, const struct fm_batch_leave *leave)
+/* One of ours goes. What it held it has given back, or that is settled when it has ended. */
+static void child_left(struct session *session, const struct fm_batch_leave *leave)
 {
     struct host *host = session->host;
+    struct child *child = session->child;
     struct fm_error error = {0};
+    fm_batch_view_copy(leave->reason, child->last_words, sizeof(child->last_words));
+    fm_crew_leaving(host->crew, fm_os_now_ns(), child->place, leave->cause);
+    if (leave->cause == FM_CREW_WENT && leave->status != 0) {
+        /* What is wrong here is wrong for the next one, too. */
+        (void)fm_error_set(&error, leave->status, "%.*s", (int)leave->reason.size,
+                           leave->reason.data);
+        fail(host, &error);
+    }
+}
+
+/* Likewise one of another host, or one that was started by hand. */
+static void other_left(struct session *session, const struct fm_batch_leave *leave)
+{
+    struct host *host = session->host;
+    struct fm_crew_verdict verdict = {.harmless =
+                                          leave->cause != FM_CREW_WENT || leave->status == 0};
+    char words[FM_ERROR_TEXT_SIZE];
+    if (leave->cause == FM_CREW_STARVED) {
+        fm_crew_starved_elsewhere(host->crew, fm_os_now_ns(), session->halvings, session->single,
+                                  session->worked, &verdict);
+    } else {
+        fm_batch_view_copy(leave->reason, verdict.words, sizeof(verdict.words));
+    }
     if (leave->status != 0) {
-        char text[FM_ERROR_TEXT_SIZE];
-        fm_batch_view_copy(leave->reason, text, sizeof(text));
-        (void)fm_error_set(&error, leave->status, "%s", text);
-        if (session->child != NULL) {
-            fail(host, &error); /* what is wrong here is wrong for the next one, too */
-        } else {
-            char words[FM_ERROR_TEXT_SIZE];
-            (void)snprintf(words, sizeof(words), "the worker %.100s left: %.300s", session->name,
-                           text);
-            note(host, words);
-        }
+        (void)snprintf(words, sizeof(words), "the worker %.100s left: %.*s", session->name,
+                       (int)(leave->reason.size < 300 ? leave->reason.size : 300),
+                       leave->reason.data);
+        note(host, words);
     }
     if (session->worker != 0) {
-        char reason[FM_SHARD_REASON_SIZE];
-        fm_batch_view_copy(leave->reason, reason, sizeof(reason));
         check(host,
-              fm_master_gone(host->master, fm_os_now_ns(), session->worker,
-                             FM_SHARD_FAILURE_INFRASTRUCTURE, leave->status != 0 ? reason : NULL),
+              fm_master_gone(host->master, fm_os_now_ns(), session->worker, verdict.failure,
+                             verdict.harmless ? NULL : verdict.words),
               "account for a worker that left");
         session->worker = 0;
     }
+}
+
+/* The older of two streams of one worker: it has come back before its end was noticed. */
+static void older_finish(const struct session *session)
+{
+    for (struct session *other = session->host->sessions; other != NULL; other = other->next) {
+        if (other != session && other->worker == session->worker) {
+            other->worker = 0;
+            other->child = NULL;
+            session_finish(other, FM_GRPC_CANCELLED, "the worker has come on another stream");
+        }
+    }
+}
+
+static void end_say(struct session *session)
+{
+    const struct fm_error *failure = &session->host->failure;
+    const struct fm_batch_master_message message = {
+        .kind = FM_BATCH_MASTER_END,
+        .end = {.status = failure->status, .reason = fm_batch_view_of(failure->text)}};
+    say(session, &message);
+}
+
+static int said_hello(struct session *session, uint64_t now_ns, const struct fm_batch_hello *hello)
+{
+    struct host *host = session->host;
+    if (session->worker != 0) {
+        return FM_EINVAL; /* once in a stream */
+    }
+    session->worker = hello->worker;
+    session->single = hello->single;
+    older_finish(session);
+    if (session->child != NULL) {
+        session->child->worker = session->worker;
+        fm_crew_joined(host->crew, now_ns, session->child->place, hello->single);
+    }
+    if (host->failure.status != 0) {
+        end_say(session);
+        return 0;
+    }
+    return fm_master_hello(host->master, now_ns, session->worker, hello->shards_max,
+                           hello->holdings.items, hello->holdings.count);
 }
 
 /* What it says to have written has to be seen from here, before it counts. What it says again,
@@ -474,6 +605,20 @@ static int done(struct session *session, uint64_t now_ns, const struct fm_master
                             "the worker's files are not in the master's output directory");
 }
 
+static void long_stage_note(struct session *session, const struct fm_batch_beat *beat)
+{
+    char text[FM_ERROR_TEXT_SIZE];
+    if (beat->long_stage.size > 0 && !session->told_long) {
+        session->told_long = true;
+        (void)snprintf(text, sizeof(text),
+                       "stage '%.*s' of the worker %.100s has been running for %" PRIu64
+                       " s; limits.stage_time in the job file would end it",
+                       (int)beat->long_stage.size, beat->long_stage.data, session->name,
+                       beat->long_ns / (1000 * NS_PER_MS));
+        note(session->host, text);
+    }
+}
+
 static int heard(struct session *session, const struct fm_batch_worker_message *message)
 {
     struct host *host = session->host;
@@ -481,18 +626,12 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
     uint64_t now_ns = fm_os_now_ns();
     uint64_t worker = session->worker;
     char text[FM_ERROR_TEXT_SIZE];
+    if (session->child != NULL) {
+        fm_crew_heard(host->crew, now_ns, session->child->place);
+    }
     switch (message->kind) {
     case FM_BATCH_WORKER_HELLO:
-        if (worker != 0) {
-            return FM_EINVAL; /* once in a stream */
-        }
-        session->worker = message->hello.worker;
-        if (session->child != NULL) {
-            session->child->worker = session->worker;
-            host->starts_in_vain = 0;
-        }
-        return fm_master_hello(master, now_ns, session->worker, message->hello.shards_max,
-                               message->hello.holdings.items, message->hello.holdings.count);
+        return said_hello(session, now_ns, &message->hello);
     case FM_BATCH_WORKER_BEAT:
         fm_batch_view_copy(message->beat.slowest_stage, session->slowest_stage,
                            sizeof(session->slowest_stage));
@@ -504,11 +643,13 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
             memcpy(host->last_error, text, sizeof(text));
             memcpy(session->last_error, text, sizeof(text));
         }
+        long_stage_note(session, &message->beat);
         return fm_master_beat(master, now_ns, worker, message->beat.holdings.items,
                               message->beat.holdings.count);
     case FM_BATCH_WORKER_DONE:
+        session->worked = true;
         if (session->child != NULL) {
-            session->child->worked = true;
+            fm_crew_worked(host->crew, session->child->place);
         }
         return done(session, now_ns, &message->done);
     case FM_BATCH_WORKER_FAILED:
@@ -522,7 +663,11 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         return fm_master_trimmed(master, now_ns, worker, message->trimmed.number,
                                  message->trimmed.epoch, message->trimmed.keep_rows);
     case FM_BATCH_WORKER_LEAVE:
-        left(session, &message->leave);
+        if (session->child != NULL) {
+            child_left(session, &message->leave);
+        } else {
+            other_left(session, &message->leave);
+        }
         return 0;
     case FM_BATCH_WORKER_JOIN:
     case FM_BATCH_WORKER_COUNT_:
@@ -542,6 +687,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
                                              .dead_letters = progress.dead_letters,
                                              .rows_in_work = progress.rows_in_work,
                                              .paused = host->paused};
+    fm_crew_counts(host->crew, &ret_progress->crew);
     for (const struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->slowest_stage[0] != '\0' &&
             session->slowest_share > ret_progress->slowest_share) {
@@ -954,6 +1100,11 @@ static void records_give(struct host *host)
 {
     const struct fm_shard_record *records = NULL;
     uint64_t sequence = 0;
+    size_t waiting = fm_store_writer_waiting(host->writer);
+    if (waiting > 0 &&
+        waiting + fm_master_records_waiting(host->master) > (size_t)FM_STORE_WRITER_RECORDS_MAX) {
+        return; /* the disk is behind: when it has stored some, we are called again */
+    }
     size_t count = fm_master_take_records(host->master, &records, &sequence);
     int status = count > 0 ? fm_store_writer_push(host->writer, records, count, sequence) : 0;
     if (status != 0) {
@@ -962,14 +1113,19 @@ static void records_give(struct host *host)
     }
 }
 
-/* Everybody goes: the workers by themselves, or at once. */
+/* Everybody goes: the workers by themselves; after a failure ours at once, and the others are told
+ * why. */
 static void end_begin(struct host *host)
 {
+    bool failed = host->failure.status != 0;
     host->ending = true;
     host->ending_ns = fm_os_now_ns();
-    for (uint32_t i = 0; i < host->options->workers && host->failure.status != 0; i++) {
-        if (host->children[i].process != NULL) {
-            fm_child_kill(host->children[i].process);
+    fm_crew_end(host->crew, failed ? 0 : host->ending_ns + GO_NS);
+    crew_work(host, host->ending_ns);
+    for (struct session *session = host->sessions; session != NULL && failed;
+         session = session->next) {
+        if (session->child == NULL && session->joined) {
+            end_say(session);
         }
     }
 }
@@ -979,12 +1135,7 @@ static void end_look(struct host *host, uint64_t now_ns)
     if (!host->ending) {
         return;
     }
-    for (uint32_t i = 0; i < host->options->workers && now_ns - host->ending_ns >= GO_NS; i++) {
-        if (host->children[i].process != NULL) {
-            fm_child_kill(host->children[i].process);
-        }
-    }
-    bool patient = host->failure.status == 0 && now_ns - host->ending_ns < LAST_WORDS_NS;
+    bool patient = now_ns - host->ending_ns < LAST_WORDS_NS;
     if (children_running(host) == 0 && (host->sessions == NULL || !patient)) {
         fm_loop_stop(host->loop);
     }
@@ -1053,6 +1204,7 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     host->hooks_next_ns = now_ns + HOOKS_NS;
     if (!host->stopped && hooks->stop != NULL && hooks->stop(hooks->context)) {
         host->stopped = true;
+        fm_crew_end(host->crew, UINT64_MAX);
         check(host, fm_master_stop(host->master, now_ns, false), "stop");
     }
     struct fm_run_progress progress;
@@ -1119,8 +1271,8 @@ static void tick(void *context)
             check(host, fm_master_tick(host->master, now_ns), "hand out shards");
         }
         hooks_ask(host, now_ns);
-        children_look(host, now_ns);
     }
+    crew_work(host, now_ns);
     hand_on(host);
 }
 
@@ -1232,6 +1384,21 @@ static int history_open(struct host *host, struct fm_error *reterr)
     return status;
 }
 
+static int crew_make(struct host *host, struct fm_error *reterr)
+{
+    const struct fm_crew_options options = {.places = host->options->workers,
+                                            .restart_ns = RESTART_NS,
+                                            .restart_max_ns = RESTART_MAX_NS,
+                                            .in_vain_max = STARTS_IN_VAIN_MAX,
+                                            .silent_ns = SILENT_NS,
+                                            .leave_ns = CHILD_LEAVE_NS,
+                                            .calm_ns = CALM_NS,
+                                            .calm_max_ns = CALM_MAX_NS,
+                                            .pause_ns = PAUSE_NS};
+    int status = fm_crew_create(&options, fm_os_now_ns(), &host->crew);
+    return status != 0 ? fm_error_set(reterr, status, "out of memory") : 0;
+}
+
 static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
 {
     struct fm_error limit;
@@ -1262,14 +1429,17 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     host->stored_task.run = stored_handle;
     host->ticked_ns = fm_os_now_ns();
     host->begun_ns = host->ticked_ns;
-    progress_get(host, ret_progress);
-    fm_progress_start(&host->rate, host->begun_ns, ret_progress->rows_done,
-                      ret_progress->rows_total, RATE_WINDOW_NS);
     fm_mutex_init(&host->mutex);
     for (uint32_t i = 0; i < options->workers; i++) {
-        host->children[i] = (struct child){.host = host, .index = i + 1};
+        host->children[i] = (struct child){.host = host, .place = i};
     }
-    int status = fm_loop_create(&host->loop, reterr);
+    int status = crew_make(host, reterr);
+    if (status == 0) {
+        progress_get(host, ret_progress);
+        fm_progress_start(&host->rate, host->begun_ns, ret_progress->rows_done,
+                          ret_progress->rows_total, RATE_WINDOW_NS);
+    }
+    status = status != 0 ? status : fm_loop_create(&host->loop, reterr);
     status = status != 0 ? status : server_make(host, reterr);
     status = status != 0 ? status : far_make(host, reterr);
     status = status != 0 ? status : history_open(host, reterr);
@@ -1305,6 +1475,7 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     fm_history_close(host->history);
     fm_loop_destroy(host->loop);
     fm_mutex_deinit(&host->mutex);
+    fm_crew_destroy(host->crew);
     fm_free(host);
     return status;
 }

@@ -2,21 +2,23 @@
  * The master of a job as a process: it listens for workers, starts those of this machine, and
  * carries out what core/ledger/master.h decides.
  *
- * Owns: the workers' streams, child processes and their restarts, publishing what is committed,
- * stopping. Does not own: who gets which shard, messages (core/proto/batch_messages.h), durability
- * (output.h, host/store). Thread rule: one call at a time, from one thread.
+ * Owns: the workers' streams, child processes, publishing what is committed, stopping. Does not
+ * own: who gets which shard, when a process is started again (core/ledger/crew.h), messages
+ * (core/proto/batch_messages.h), durability (output.h, host/store). Thread rule: one call at a
+ * time, from one thread.
  *
  * HOW IT WORKS. The calling thread runs an event loop and is the only one that touches the master's
  * core. A worker is a stream of messages each way (docs/batch-protocol.md). Workers of this machine
- * are child processes that come over a Unix socket in the job's state directory; how one of them
- * ended tells whether the rows that it held are suspect. The store's writer wakes the loop when
- * decisions are durable. The same socket takes the calls of those who steer the job (steer.h):
- * whoever reaches it may read and write the job's files anyway. Workers of other hosts, who come
- * over TCP, may not steer.
+ * are child processes that come over a Unix socket in the job's state directory, where the kernel
+ * tells which process came; how one of them ended tells whether the rows that it held are suspect.
+ * The store's writer wakes the loop when decisions are durable. The same socket takes the calls of
+ * those who steer the job (steer.h): whoever reaches it may read and write the job's files anyway.
+ * Workers of other hosts, who come over TCP, may not steer.
  */
 #ifndef FM_ENGINES_BATCH_HOST_H
 #define FM_ENGINES_BATCH_HOST_H
 
+#include "core/ledger/crew.h"
 #include "core/ledger/master.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
@@ -24,7 +26,7 @@
 #include "engines/batch/row_source.h"
 #include "engines/batch/token.h"
 
-#define FM_BATCH_WORKERS_MAX 256u /* children */
+#define FM_BATCH_WORKERS_MAX FM_CREW_PLACES_MAX /* children */
 
 /* Where workers of other hosts come to. */
 struct fm_batch_listen {
@@ -43,9 +45,10 @@ struct fm_run_progress {
     uint64_t rows_committed; /* safe */
     uint64_t dead_letters;
     uint64_t rows_in_work;
-    const char *slowest_stage; /* where most of the computing time went lately; NULL: unknown */
-    double slowest_share;      /* of it, 0 to 1 */
-    bool paused;               /* nothing is handed out (steer.h) */
+    const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
+    double slowest_share;       /* of it, 0 to 1 */
+    bool paused;                /* nothing is handed out (steer.h) */
+    struct fm_crew_counts crew; /* why workers of this machine were started again */
 };
 
 struct fm_run_hooks {

@@ -394,7 +394,13 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
         status != 0 ? status : fm_config_bytes(limits, "file_bytes", &job->file_bytes_max, reterr);
     status = status != 0 ? status
                          : fm_config_bytes(limits, "record_bytes", &job->record_bytes_max, reterr);
+    status = status != 0 ? status
+                         : fm_config_duration_ns(limits, "stage_time", &job->stage_time_ns, reterr);
     status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
+    if (status == 0 && job->stage_time_ns > 0 && job->stage_time_ns < FM_JOB_STAGE_TIME_MIN_NS) {
+        status = fm_config_error(fm_config_get(limits, "stage_time"), reterr,
+                                 "'stage_time' must be 100ms or more, or 0 for no limit");
+    }
     if (status == 0 && (job->record_bytes_max == 0 || job->record_bytes_max > UINT32_MAX - 16)) {
         status = fm_config_error(limits, reterr, "'record_bytes' must be from 1 byte to 4 GiB");
     }
@@ -417,6 +423,19 @@ static int read_notify(struct fm_job *job, struct fm_config *root, struct fm_err
         status = job->webhook == NULL
                      ? fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file)
                      : 0;
+    }
+    return status;
+}
+
+static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *workers = fm_config_get(root, "workers");
+    int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
+    status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
+    if (status == 0 && job->worker_memory_bytes > 0 &&
+        job->worker_memory_bytes < FM_JOB_MEMORY_MIN) {
+        status = fm_config_error(fm_config_get(workers, "memory"), reterr,
+                                 "'memory' must be 64MiB or more, or 0 for no limit");
     }
     return status;
 }
@@ -460,6 +479,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_sizes(job, root, reterr);
     status = status != 0 ? status : read_limits(job, root, reterr);
     status = status != 0 ? status : read_notify(job, root, reterr);
+    status = status != 0 ? status : read_workers(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");

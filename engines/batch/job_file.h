@@ -18,6 +18,9 @@
 /* The names of so many rows fit into one message to a worker, however long they are. */
 #define FM_JOB_SHARD_ROWS_MAX   10000
 #define FM_JOB_READ_THREADS_MAX 64
+/* A limit below these would end workers that have done nothing wrong. */
+#define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
+#define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
 
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 
@@ -59,7 +62,9 @@ struct fm_job {
     double errors_max_ratio;
     uint64_t errors_min_sample;
     uint64_t file_bytes_max;
-    const char *webhook; /* is told when the job begins and ends; NULL: none */
+    const char *webhook;          /* is told when the job begins and ends; NULL: none */
+    uint64_t stage_time_ns;       /* what a stage may take for a row or batch; 0: no limit */
+    uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

@@ -210,17 +210,28 @@ static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
     return status;
 }
 
+/* The largest batch of a stage, before any halving. */
+static uint32_t batch_max(const struct fm_pipeline_stage *stage)
+{
+    uint32_t rows = stage->ports.batch_max > 0 ? stage->ports.batch_max : 1;
+    uint32_t wanted = stage->spec->batch.max;
+    return wanted > 0 && wanted < rows ? wanted : rows;
+}
+
+static uint32_t halved(uint32_t count, uint32_t halvings)
+{
+    uint32_t left = halvings < 32 ? count >> halvings : 0;
+    return left > 0 ? left : 1;
+}
+
 /* As many rows as the model takes at once. */
 static uint32_t block_rows(const struct fm_job_setup *setup)
 {
-    const struct fm_pipeline_stage *stage = &fm_servable_pipeline(setup->servable)->stages[0];
-    uint32_t rows = stage->ports.batch_max;
     if (!setup->batched || setup->job->format == NULL) {
         return 1;
     }
-    if (stage->spec->batch.max > 0 && stage->spec->batch.max < rows) {
-        rows = stage->spec->batch.max;
-    }
+    uint32_t rows =
+        halved(batch_max(&fm_servable_pipeline(setup->servable)->stages[0]), setup->halvings);
     return rows < BLOCK_ROWS_MAX ? rows : BLOCK_ROWS_MAX;
 }
 
@@ -229,10 +240,11 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
 {
     const struct fm_servable_options servable = {.operator_threads = job->operator_threads,
                                                  .requests_max = FM_JOB_ROWS_IN_FLIGHT_MAX,
+                                                 .batch_halvings = options->halvings,
                                                  .check_only = options->check_only,
                                                  .note = options->note,
                                                  .note_context = options->note_context};
-    *setup = (struct fm_job_setup){.job = job};
+    *setup = (struct fm_job_setup){.job = job, .halvings = options->halvings};
     fm_arena_init(&setup->arena, 0);
     int status = fm_servable_open_path(job->pipeline, &servable, &setup->servable, reterr);
     if (status != 0) {
@@ -256,7 +268,17 @@ void fm_job_setup_close(struct fm_job_setup *setup)
     fm_arena_deinit(&setup->arena);
 }
 
-uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
+bool fm_job_setup_is_single(const struct fm_job_setup *setup)
+{
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
+    bool single = fm_job_setup_rows_in_flight(setup) == 1;
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        single = single && halved(batch_max(&pipeline->stages[i]), setup->halvings) == 1;
+    }
+    return single;
+}
+
+static uint32_t rows_in_flight_full(const struct fm_job_setup *setup)
 {
     const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
     const struct fm_stage_binding *bindings = fm_servable_bindings(setup->servable);
@@ -269,14 +291,15 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
         if (bindings[i].model == NULL || stage->scope != 0) {
             continue;
         }
-        uint32_t rows = stage->ports.batch_max > 0 ? stage->ports.batch_max : 1;
-        if (stage->spec->batch.max > 0 && stage->spec->batch.max < rows) {
-            rows = stage->spec->batch.max;
-        }
-        uint32_t both = 2 * rows * fm_model_instance_count(bindings[i].model);
+        uint32_t both = 2 * batch_max(stage) * fm_model_instance_count(bindings[i].model);
         wanted = both > wanted ? both : wanted;
     }
     return wanted < 512 ? wanted : 512;
+}
+
+uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
+{
+    return halved(rows_in_flight_full(setup), setup->halvings);
 }
 
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)

@@ -26,10 +26,12 @@ struct fm_job_setup {
     uint32_t *inputs;
     uint32_t block_rows; /* rows that are read and run together, at most; 1: each by itself */
     struct fm_arena arena;
+    uint32_t halvings;
 };
 
 struct fm_job_setup_options {
-    bool check_only;                               /* nothing is going to run */
+    bool check_only;   /* nothing is going to run */
+    uint32_t halvings; /* of the rows in flight and of the largest batches, each down to 1 */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *note_context;
 };
@@ -46,6 +48,8 @@ void fm_job_setup_unload(struct fm_job_setup *setup);
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
+/* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
+bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
 enum { FM_JOB_FACTS = 10, FM_JOB_FACT_SIZE = 256 };
 

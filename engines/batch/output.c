@@ -414,15 +414,29 @@ int fm_output_publish(const char *directory, uint64_t number, uint64_t epoch, bo
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_PUBLISHED, reterr);
 }
 
+bool fm_output_is_complete(const char *directory)
+{
+    bool complete = false;
+    return exists(directory, NULL, SUCCESS_FILE, &complete, NULL) == 0 && complete;
+}
+
+void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t epoch)
+{
+    for (int letters = 0; letters <= 1; letters++) {
+        char name[96];
+        attempt_name(number, epoch, letters == 1, name, sizeof(name));
+        /* A leftover is removed when the job is resumed. */
+        int ignored = remove_one(directory, STAGE_DIRECTORY, name, NULL);
+        (void)ignored;
+    }
+}
+
 void fm_attempt_abandon(struct fm_attempt *attempt)
 {
-    for (int letters = 0; letters <= 1 && attempt->directory != NULL; letters++) {
-        char name[96];
-        fm_file_writer_abandon(letters ? &attempt->letters : &attempt->part);
-        attempt_name(attempt->number, attempt->epoch, letters == 1, name, sizeof(name));
-        /* A leftover is removed when the job is resumed. */
-        int ignored = remove_one(attempt->directory, STAGE_DIRECTORY, name, NULL);
-        (void)ignored;
+    if (attempt->directory != NULL) {
+        fm_file_writer_abandon(&attempt->part);
+        fm_file_writer_abandon(&attempt->letters);
+        fm_output_attempt_remove(attempt->directory, attempt->number, attempt->epoch);
     }
     attempt->directory = NULL;
 }

@@ -90,6 +90,11 @@ int FM_NODISCARD fm_output_publish(const char *directory, uint64_t number, uint6
                                    bool letters, struct fm_fault *fault, struct fm_error *reterr);
 /* Closes and removes; accepts an attempt in any state before publish. */
 void fm_attempt_abandon(struct fm_attempt *attempt);
+/* The job is complete: what counts is published, and what is still in stage/ does not. False also
+ * when that cannot be found out. */
+bool fm_output_is_complete(const char *directory);
+/* Removes the files of an attempt that was synced, of a complete job. */
+void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t epoch);
 
 /*
  * At start: every part must be one that the ledger knows; attempt files of committed shards are

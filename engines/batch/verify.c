@@ -622,8 +622,7 @@ static int ledger_open(struct verify *verify)
         store->fact(verify->store, FM_JOB_FACT_ID, &id_column, NULL) == 0 && id_column.length > 0;
     fm_text_deinit(&id_column);
     status = store->segments(verify->store, segment_take, &walk, verify->reterr);
-    verify->report->has_inputs =
-        !walk.broken && verify->inputs_rows > 0 && !verify->ids_given;
+    verify->report->has_inputs = !walk.broken && verify->inputs_rows > 0 && !verify->ids_given;
     return status != 0 ? status
                        : store->shards(verify->store, false, shard_count, verify, verify->reterr);
 }

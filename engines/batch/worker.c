@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/ledger/blame.h"
 #include "core/ledger/holder.h"
 #include "core/proto/batch_messages.h"
 #include "core/util/assert.h"
@@ -15,9 +16,12 @@
 #include "engines/batch/data_path.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/listing.h"
+#include "engines/batch/output.h"
 #include "host/net/grpc_client.h"
+#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
+#include "host/os/process_facts.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 /* Between two looks at progress, stop and time. */
@@ -26,8 +30,18 @@
 #define RETRY_NS (200 * NS_PER_MS)
 /* How long it waits for the answer to its leave. */
 #define LEAVE_NS (1000 * NS_PER_MS)
+/* Looks that are so far apart: this process stood still, and so did its stages. */
+#define PAUSE_NS (1000 * NS_PER_MS)
+/* A stage that runs for so long is told to the master, where there is no limit. */
+#define LONG_NS (60000 * NS_PER_MS)
+/* Between two looks at the memory. */
+#define MEMORY_NS (200 * NS_PER_MS)
+/* What is in work when it goes has so long to come to its end. */
+#define DRAIN_NS (2000 * NS_PER_MS)
+/* Of the memory that it may have, in percent: with more it makes way for a fresh process. */
+#define MEMORY_SOFT 90u
 
-enum { PREFIX_BYTES = 5, SPARE_SHARDS = 2 };
+enum { PREFIX_BYTES = 5, SPARE_SHARDS = 2, OVERDUE_MAX = FM_MASTER_SHARDS_OF_ONE_MAX };
 
 struct worker {
     const struct fm_worker_options *options;
@@ -55,11 +69,18 @@ struct worker {
 
     struct fm_loop_task wake_task;
     atomic_bool wake_posted;
-    bool stopping; /* the owner wants it to go */
+    bool stopping; /* it is to go */
     bool leaving;  /* it has said so */
     uint64_t leave_ns;
     bool closing;
     struct fm_error failure; /* why it goes; 0: the job is over, or it was stopped */
+    enum fm_crew_cause cause;
+
+    uint64_t ticked_ns;
+    uint64_t awake_ns; /* since when this process has not stood still */
+    uint64_t memory_bytes;
+    uint64_t memory_next_ns;
+    uint64_t memory_first; /* with everything loaded, before the first row */
 };
 
 static void hand_on(struct worker *worker);
@@ -119,6 +140,7 @@ static void leave(struct worker *worker)
     worker->leave_ns = fm_os_now_ns() + LEAVE_NS;
     message.leave.status = worker->failure.status;
     message.leave.reason = fm_batch_view_of(worker->failure.text);
+    message.leave.cause = worker->cause;
     say(worker, &message);
     if (worker->call_open) {
         fm_grpc_client_call_send(&worker->call, NULL);
@@ -127,12 +149,21 @@ static void leave(struct worker *worker)
     }
 }
 
+static void note(const struct worker *worker, const char *text)
+{
+    if (worker->options->note != NULL) {
+        worker->options->note(worker->options->context, text);
+    }
+}
+
 /* It cannot work (any more): the master is told why, and it goes. */
 static void fail(struct worker *worker, const struct fm_error *error)
 {
-    if (worker->failure.status == 0) {
-        worker->failure = *error;
+    if (worker->failure.status == 0 && error->status == FM_ENOMEM) {
+        worker->cause = FM_CREW_STARVED;
+        note(worker, error->text);
     }
+    fm_error_keep(&worker->failure, error);
     leave(worker);
 }
 
@@ -140,9 +171,18 @@ static void check(struct worker *worker, int status, const char *what)
 {
     struct fm_error error = {0};
     if (status != 0) {
-        (void)fm_error_set(&error, status, "cannot %s: %s", what, fm_status_text(status));
+        (void)fm_error_cannot(&error, status, what);
         fail(worker, &error);
     }
+}
+
+/* It makes way: `status` and words are why. It goes when it holds nothing any more. */
+static void make_way(struct worker *worker, enum fm_crew_cause cause, const struct fm_error *error)
+{
+    worker->cause = cause;
+    worker->failure = *error;
+    worker->stopping = true;
+    note(worker, error->text);
 }
 
 static void join(struct worker *worker)
@@ -180,6 +220,19 @@ static int row_get(void *context, struct fm_data_path_row *ret_row)
     return 0;
 }
 
+/* Where there is no limit, a person may want to know what takes so long. */
+static void long_stage_write(const struct worker *worker, struct fm_batch_beat *beat)
+{
+    struct fm_data_path_overdue overdue;
+    uint64_t now_ns = fm_os_now_ns();
+    if (worker->job.stage_time_ns == 0 && now_ns - worker->awake_ns >= LONG_NS &&
+        fm_data_path_overdue(worker->path, now_ns - LONG_NS, &overdue, 1) > 0 &&
+        strlen(overdue.stage) <= FM_BATCH_NAME_BYTES_MAX) {
+        beat->long_stage = fm_batch_view_of(overdue.stage);
+        beat->long_ns = now_ns - overdue.start_ns;
+    }
+}
+
 static void holder_speaks(struct worker *worker, const struct fm_holder_action *action)
 {
     struct fm_batch_worker_message message = {0};
@@ -189,6 +242,7 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         message.kind = FM_BATCH_WORKER_HELLO;
         message.hello.worker = worker->number;
         message.hello.shards_max = worker->shards_max;
+        message.hello.single = fm_job_setup_is_single(&worker->setup);
         holdings_write(worker, &message.hello.holdings);
         break;
     case FM_HOLDER_BEAT:
@@ -203,6 +257,7 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         }
         message.beat.slowest_share = stats.slowest_share;
         message.beat.last_error = fm_batch_view_of(stats.last_error.text);
+        long_stage_write(worker, &message.beat);
         break;
     case FM_HOLDER_DONE:
         message.kind = FM_BATCH_WORKER_DONE;
@@ -291,6 +346,12 @@ static void path_says(struct worker *worker, const struct fm_data_path_event *ev
     case FM_DATA_PATH_RELEASED:
         fm_holder_released(worker->holder, event->done.number);
         break;
+    case FM_DATA_PATH_STARVED:
+        if (!worker->stopping) {
+            make_way(worker, FM_CREW_STARVED, &event->error);
+        }
+        fm_holder_stop(worker->holder, false);
+        break;
     case FM_DATA_PATH_BROKEN:
     default:
         fail(worker, &event->error);
@@ -321,6 +382,80 @@ static void hand_on(struct worker *worker)
         leave(worker);
     }
 }
+
+/* --- Watching itself --- */
+
+/* The shards of the stages that hang have failed, everything else is given back. */
+static void hang_end(struct worker *worker, uint64_t now_ns,
+                     const struct fm_data_path_overdue *overdue, size_t count)
+{
+    char words[FM_SHARD_REASON_SIZE];
+    char reason[FM_SHARD_REASON_SIZE];
+    struct fm_error error = {0};
+    (void)snprintf(words, sizeof(words),
+                   "the stage had been running for %.1f s and may take %.1f s (limits.stage_time)",
+                   (double)(now_ns - overdue[0].start_ns) / 1e9,
+                   (double)worker->job.stage_time_ns / 1e9);
+    (void)fm_error_set(&error, FM_EDEADLINE, "stage '%s' hangs with row %" PRIu64 ": %s",
+                       overdue[0].stage, overdue[0].row, words);
+    make_way(worker, FM_CREW_HUNG, &error);
+    for (size_t i = 0; i < count; i++) {
+        if (overdue[i].held) {
+            fm_blame_write(reason, sizeof(reason), FM_EDEADLINE, overdue[i].stage, words);
+            fm_data_path_abandon(worker->path, overdue[i].number);
+            fm_holder_failed(worker->holder, overdue[i].number, FM_SHARD_FAILURE_DATA, reason);
+        }
+    }
+    fm_holder_stop(worker->holder, true);
+}
+
+static void stages_look(struct worker *worker, uint64_t now_ns)
+{
+    struct fm_data_path_overdue overdue[OVERDUE_MAX];
+    uint64_t limit_ns = worker->job.stage_time_ns;
+    if (limit_ns == 0 || worker->cause == FM_CREW_HUNG || now_ns - worker->awake_ns < limit_ns) {
+        return;
+    }
+    size_t count = fm_data_path_overdue(worker->path, now_ns - limit_ns, overdue, OVERDUE_MAX);
+    if (count > 0) {
+        hang_end(worker, now_ns, overdue, count);
+    }
+}
+
+/* A process that has grown near to its limit makes way in time: it commits what it has begun. Not
+ * one that was there from the beginning, nor one that has done nothing: the next would be no
+ * better. */
+static void memory_look(struct worker *worker, uint64_t now_ns)
+{
+    uint64_t soft = worker->memory_bytes / 100 * MEMORY_SOFT;
+    struct fm_data_path_stats stats;
+    struct fm_error error = {0};
+    if (worker->memory_bytes == 0 || worker->stopping || now_ns < worker->memory_next_ns) {
+        return;
+    }
+    worker->memory_next_ns = now_ns + MEMORY_NS;
+    if (fm_memory_limit_used() < soft) {
+        return;
+    }
+    fm_data_path_stats(worker->path, &stats);
+    if (worker->memory_first >= soft || stats.rows_finished == 0) {
+        return;
+    }
+    fm_process_memory_release();
+    uint64_t used = fm_memory_limit_used();
+    if (used < soft) {
+        worker->memory_next_ns = now_ns + 25 * MEMORY_NS; /* giving back costs time, too */
+        return;
+    }
+    (void)fm_error_set(&error, FM_EAGAIN,
+                       "its memory has grown to %" PRIu64 " of %" PRIu64
+                       " MiB (workers.memory); it makes way for a fresh process",
+                       used >> 20, worker->memory_bytes >> 20);
+    make_way(worker, FM_CREW_RECYCLED, &error);
+    fm_holder_stop(worker->holder, false);
+}
+
+/* --- Progress --- */
 
 static void progress_hear(struct worker *worker)
 {
@@ -416,9 +551,23 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     if (worker->job.output == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    const struct fm_job_setup_options setup = {.note = worker->options->note,
+    /* Before the models are loaded: they count. */
+    worker->memory_bytes = welcome->memory_bytes;
+    if (welcome->memory_bytes > 0) {
+        status = fm_memory_limit_set(welcome->memory_bytes, reterr);
+    }
+    if (status != 0) {
+        return status;
+    }
+    const struct fm_job_setup_options setup = {.halvings = welcome->halvings,
+                                               .note = worker->options->note,
                                                .note_context = worker->options->context};
     status = fm_job_setup_open(&worker->setup, &worker->job, &setup, reterr);
+    if ((status == FM_ENOMEM || status == FM_ELIMIT) && worker->memory_bytes > 0) {
+        return fm_error_prefix(reterr, status,
+                               "with the %" PRIu64 " MiB that a worker may have (workers.memory)",
+                               worker->memory_bytes >> 20);
+    }
     if (status == 0) {
         fm_job_facts_make(&worker->setup, &worker->facts);
         status = facts_compare(worker, welcome->facts, reterr);
@@ -438,6 +587,8 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                               .fault = worker->options->fault,
                                               .rows_in_flight =
                                                   fm_job_setup_rows_in_flight(&worker->setup),
+                                              .single = fm_job_setup_is_single(&worker->setup),
+                                              .memory_bytes = worker->memory_bytes,
                                               .wake = on_wake,
                                               .context = worker};
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
@@ -451,6 +602,16 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     status = fm_data_path_open(&path, &worker->path, reterr);
     if (status == 0 && fm_holder_create(&holder, fm_os_now_ns(), &worker->holder) != 0) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    worker->memory_first = fm_memory_limit_used();
+    if (status == 0 && worker->memory_bytes > 0 &&
+        worker->memory_first >= worker->memory_bytes / 100 * MEMORY_SOFT) {
+        char text[FM_ERROR_TEXT_SIZE];
+        (void)snprintf(text, sizeof(text),
+                       "pipeline and models alone take %" PRIu64 " of %" PRIu64
+                       " MiB (workers.memory): allow more, or rows will fail",
+                       worker->memory_first >> 20, worker->memory_bytes >> 20);
+        note(worker, text);
     }
     return status;
 }
@@ -479,6 +640,29 @@ static void granted(struct worker *worker, const struct fm_batch_grant *grant)
     worker->grant = NULL;
 }
 
+static void asked_to_stop(struct worker *worker, const struct fm_batch_stop *stop)
+{
+    struct fm_error error = {0};
+    if (stop->again && !worker->stopping) {
+        (void)fm_error_set(&error, FM_EAGAIN,
+                           "the master wants a fresh process in the place of this one");
+        make_way(worker, FM_CREW_RECYCLED, &error);
+    }
+    fm_holder_stop(worker->holder, stop->drop);
+}
+
+static void ended(struct worker *worker, const struct fm_batch_end *end)
+{
+    char words[FM_ERROR_TEXT_SIZE];
+    struct fm_error error = {0};
+    if (end->status != 0) {
+        fm_batch_view_copy(end->reason, words, sizeof(words));
+        (void)fm_error_set(&error, end->status, "the job has failed at its master: %.400s", words);
+        fm_error_keep(&worker->failure, &error);
+    }
+    fm_holder_ended(worker->holder);
+}
+
 static void obey(struct worker *worker, const struct fm_batch_master_message *message)
 {
     switch (message->kind) {
@@ -499,10 +683,10 @@ static void obey(struct worker *worker, const struct fm_batch_master_message *me
                         message->trim.keep_rows);
         break;
     case FM_BATCH_MASTER_STOP:
-        fm_holder_stop(worker->holder, message->stop.drop);
+        asked_to_stop(worker, &message->stop);
         break;
     case FM_BATCH_MASTER_END:
-        fm_holder_ended(worker->holder);
+        ended(worker, &message->end);
         break;
     case FM_BATCH_MASTER_COUNT_:
     default:
@@ -573,6 +757,18 @@ static void call_begin(struct worker *worker)
     }
 }
 
+/* Tries to reach the master again, unless the job came to its end without this worker. */
+static void reach(struct worker *worker)
+{
+    if (worker->holder != NULL && fm_output_is_complete(worker->job.output)) {
+        note(worker, "the job is complete, and its master gone");
+        fm_holder_ended(worker->holder);
+        hand_on(worker);
+    } else {
+        call_begin(worker);
+    }
+}
+
 /* --- Time --- */
 
 static void tick(void *context)
@@ -584,6 +780,8 @@ static void tick(void *context)
         return;
     }
     fm_loop_alarm(worker->loop, TICK_NS, tick, worker);
+    worker->awake_ns = now_ns - worker->ticked_ns >= PAUSE_NS ? now_ns : worker->awake_ns;
+    worker->ticked_ns = now_ns;
     if (worker->leaving) {
         if (now_ns >= worker->leave_ns) {
             end(worker);
@@ -603,8 +801,16 @@ static void tick(void *context)
         fm_holder_tick(worker->holder, now_ns);
     }
     hand_on(worker);
+    if (worker->holder != NULL && !worker->leaving) {
+        stages_look(worker, now_ns);
+        hand_on(worker);
+    }
+    if (worker->holder != NULL && !worker->leaving) {
+        memory_look(worker, now_ns);
+        hand_on(worker);
+    }
     if (!worker->call_open && !worker->leaving && !worker->closing && now_ns >= worker->retry_ns) {
-        call_begin(worker);
+        reach(worker);
     }
 }
 
@@ -663,36 +869,77 @@ static int client_make(struct worker *worker, struct fm_error *reterr)
     return status;
 }
 
-int fm_worker_run(const struct fm_worker_options *options, struct fm_error *reterr)
+/* Attempts that nobody answered for: of a complete job they are nothing but files in the way. */
+static void leftovers_remove(const struct worker *worker)
 {
-    struct worker worker = {.options = options,
-                            .begun_ns = fm_os_now_ns(),
-                            .number = fm_os_entropy() | 1, /* 0 is no number */
-                            .wake_task.run = woken};
-    fm_os_host_name(worker.host, sizeof(worker.host));
+    struct fm_master_holding holdings[FM_MASTER_SHARDS_OF_ONE_MAX];
+    size_t count = worker->holder != NULL ? fm_holder_holdings(worker->holder, holdings) : 0;
+    for (size_t i = 0; i < count; i++) {
+        if (fm_holder_is_reported(worker->holder, holdings[i].number) &&
+            fm_output_is_complete(worker->job.output)) {
+            fm_output_attempt_remove(worker->job.output, holdings[i].number, holdings[i].epoch);
+        }
+    }
+}
+
+static void worker_destroy(struct worker *worker)
+{
+    fm_data_path_close(worker->path);
+    fm_loop_destroy(worker->loop);
+    fm_holder_destroy(worker->holder);
+    fm_job_setup_close(&worker->setup);
+    if (worker->has_job) {
+        fm_job_deinit(&worker->job);
+    }
+    fm_endpoint_deinit(&worker->endpoint);
+    fm_free(worker);
+}
+
+static int run(struct worker *worker, struct fm_error *reterr)
+{
+    const struct fm_worker_options *options = worker->options;
+    fm_os_host_name(worker->host, sizeof(worker->host));
     if (options->name != NULL) {
-        (void)snprintf(worker.name, sizeof(worker.name), "%s", options->name);
+        (void)snprintf(worker->name, sizeof(worker->name), "%s", options->name);
     } else {
-        (void)snprintf(worker.name, sizeof(worker.name), "%.200s:%d", worker.host, fm_process_id());
+        (void)snprintf(worker->name, sizeof(worker->name), "%.200s:%d", worker->host,
+                       fm_process_id());
     }
-    int status = fm_loop_create(&worker.loop, reterr);
-    status = status != 0 ? status : client_make(&worker, reterr);
-    if (status == 0) {
-        fm_loop_each_round(worker.loop, on_round, &worker);
-        fm_loop_alarm(worker.loop, 0, tick, &worker);
-        call_begin(&worker);
-        fm_loop_run(worker.loop);
-        status = worker.failure.status;
-        *reterr = worker.failure;
+    int status = fm_loop_create(&worker->loop, reterr);
+    status = status != 0 ? status : client_make(worker, reterr);
+    if (status != 0) {
+        return status;
     }
-    worker.leaving = true; /* whatever the data path still says, nobody hands it on */
-    fm_data_path_close(worker.path);
-    fm_loop_destroy(worker.loop);
-    fm_holder_destroy(worker.holder);
-    fm_job_setup_close(&worker.setup);
-    if (worker.has_job) {
-        fm_job_deinit(&worker.job);
+    fm_loop_each_round(worker->loop, on_round, worker);
+    fm_loop_alarm(worker->loop, 0, tick, worker);
+    call_begin(worker);
+    fm_loop_run(worker->loop);
+    *reterr = worker->failure;
+    return worker->failure.status;
+}
+
+int fm_worker_run(const struct fm_worker_options *options, bool *ret_stuck, struct fm_error *reterr)
+{
+    struct worker *worker = fm_alloc_zero(1, sizeof(*worker));
+    if (worker == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    fm_endpoint_deinit(&worker.endpoint);
+    worker->options = options;
+    worker->begun_ns = fm_os_now_ns();
+    worker->ticked_ns = worker->begun_ns;
+    worker->number = fm_os_entropy() | 1; /* 0 is no number */
+    worker->wake_task.run = woken;
+    int status = run(worker, reterr);
+    if (status == FM_ENOMEM && worker->cause != FM_CREW_STARVED) {
+        note(worker, reterr->text);
+    }
+    worker->leaving = true; /* whatever the data path still says, nobody hands it on */
+    leftovers_remove(worker);
+    uint64_t drain_ns = worker->cause == FM_CREW_HUNG ? 0 : DRAIN_NS;
+    *ret_stuck =
+        worker->path != NULL && !fm_data_path_drain(worker->path, fm_os_now_ns() + drain_ns);
+    if (!*ret_stuck) {
+        worker_destroy(worker);
+    }
     return status;
 }

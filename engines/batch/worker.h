@@ -10,6 +10,9 @@
  * the master says goes to the holder, and what follows goes to the data path or back. The data path
  * has threads of its own and wakes the loop. Files are read and written here: inputs and the output
  * directory have to be there under the same paths as at the master's.
+ *
+ * It watches itself: the stages that run too long (limits.stage_time), and its memory, of which the
+ * master says how much it may have.
  */
 #ifndef FM_ENGINES_BATCH_WORKER_H
 #define FM_ENGINES_BATCH_WORKER_H
@@ -40,9 +43,17 @@ struct fm_worker_options {
 /*
  * Works until the job is over, or it is stopped: 0. FM_EUNAVAILABLE: the master was not there for
  * too long; FM_EPERM, FM_EINVAL, FM_EUNSUPPORTED: it does not want this worker, and says why; what
- * is wrong with the job's files as seen from here; FM_ENOSPC, FM_EIO, FM_ENOMEM: the data path
- * cannot go on.
+ * is wrong with the job's files as seen from here; FM_ENOSPC, FM_EIO: the data path cannot go on;
+ * what the master says when the job has failed there.
+ *
+ * Three ends mean that another process is to take this one's place, and are notes, not errors:
+ * FM_EAGAIN: its memory has grown, so that it made way; FM_ENOMEM: it ran out of memory;
+ * FM_EDEADLINE: a stage hangs.
+ *
+ * *ret_stuck: something of the pipeline does not come to an end. Threads still run then, and
+ * nothing has been freed: the caller ends the process at once (fm_process_end).
  */
-int FM_NODISCARD fm_worker_run(const struct fm_worker_options *options, struct fm_error *reterr);
+int FM_NODISCARD fm_worker_run(const struct fm_worker_options *options, bool *ret_stuck,
+                               struct fm_error *reterr);
 
 #endif

@@ -108,3 +108,8 @@ bool fm_child_is_crash(int signal_number)
            signal_number == SIGFPE || signal_number == SIGILL || signal_number == SIGSYS ||
            signal_number == SIGTRAP;
 }
+
+bool fm_child_is_kill(int signal_number)
+{
+    return signal_number == SIGKILL;
+}

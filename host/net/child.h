@@ -38,5 +38,7 @@ void fm_child_close(struct fm_child *child);
 void fm_child_describe(int64_t exit_status, int signal_number, char *text, size_t size);
 /* The signal means that the process itself did something wrong (and not that it was told to go). */
 bool fm_child_is_crash(int signal_number);
+/* The signal that nobody can ignore (SIGKILL). */
+bool fm_child_is_kill(int signal_number);
 
 #endif

@@ -589,6 +589,12 @@ struct fm_peer fm_grpc_call_address(const struct fm_grpc_call *call)
                                         : (struct fm_peer){.kind = FM_PEER_UNKNOWN};
 }
 
+int fm_grpc_call_process(const struct fm_grpc_call *call)
+{
+    const struct fm_grpc_exchange *exchange = (const struct fm_grpc_exchange *)call;
+    return exchange->connection != NULL ? fm_stream_peer_process(&exchange->connection->stream) : 0;
+}
+
 /* --- Time limits --- */
 
 static bool passed(uint64_t since_ns, uint64_t limit_ns, uint64_t now_ns)

@@ -59,6 +59,8 @@ bool fm_grpc_call_connected(const struct fm_grpc_call *call);
 void fm_grpc_call_peer(const struct fm_grpc_call *call, char *text, size_t size);
 /* The same as bytes; UNKNOWN when the client is gone. */
 struct fm_peer fm_grpc_call_address(const struct fm_grpc_call *call);
+/* The process at the other end of a Unix socket, as the kernel says; 0: not known. */
+int fm_grpc_call_process(const struct fm_grpc_call *call);
 /* Answers that were sent and have not left yet. */
 uint32_t fm_grpc_call_unsent(const struct fm_grpc_call *call);
 

@@ -215,6 +215,15 @@ const struct fm_peer *fm_stream_peer(struct fm_stream *stream)
     return peer;
 }
 
+int fm_stream_peer_process(const struct fm_stream *stream)
+{
+    uv_os_fd_t descriptor = -1;
+    return stream->socket.handle.type == UV_NAMED_PIPE && !stream->closing &&
+                   uv_fileno(&stream->socket.handle, &descriptor) == 0
+               ? fm_socket_peer_process(descriptor)
+               : 0;
+}
+
 bool fm_stream_peer_left(const struct fm_stream *stream)
 {
     uv_os_fd_t descriptor = -1;

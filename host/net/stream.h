@@ -123,6 +123,8 @@ bool fm_stream_peer_left(const struct fm_stream *stream);
 
 /* Asked once and remembered. An IPv4 address that came over IPv6 is one of IPv4. */
 const struct fm_peer *fm_stream_peer(struct fm_stream *stream);
+/* The process at the other end of a Unix socket, as the kernel says; 0: not known. */
+int fm_stream_peer_process(const struct fm_stream *stream);
 
 /* Ended, and not by somebody on the way: over TLS, the peer has said that no more comes. */
 bool fm_stream_end_was_said(const struct fm_stream *stream);

@@ -47,6 +47,11 @@ int fm_process_id(void)
     return (int)getpid();
 }
 
+_Noreturn void fm_process_end(int exit_code)
+{
+    _exit(exit_code);
+}
+
 struct call {
     int (*run)(void *argument);
     void *argument;

@@ -21,6 +21,10 @@ void fm_process_prepare(void);
 /* The number of this process. Any thread. */
 int fm_process_id(void);
 
+/* Ends this process with an exit code, without waiting for threads that do not come to an end and
+ * without cleaning up anything. For main programs only. */
+_Noreturn void fm_process_end(int exit_code);
+
 /*
  * Returns run(argument). Runs it on the calling thread when that one's stack may grow to
  * FM_THREAD_STACK_MIN; under a smaller limit (ulimit -s) on a thread of its own with a usual stack,

@@ -39,6 +39,13 @@ int fm_socket_duplicate(int descriptor)
     return copy >= 0 ? copy : -errno;
 }
 
+int fm_socket_peer_process(int descriptor)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? (int)peer.pid : 0;
+}
+
 bool fm_socket_peer_left(int descriptor)
 {
     /* Errors and a connection that is gone are told unasked. */

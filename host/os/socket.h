@@ -21,6 +21,10 @@ int fm_socket_address_free(const void *address, size_t size) __attribute__((warn
 /* Another descriptor of the same socket, close-on-exec; negative: minus the errno value. */
 int fm_socket_duplicate(int descriptor) __attribute__((warn_unused_result));
 
+/* The number of the process that opened the other end of a Unix socket, as the kernel says; 0: it
+ * does not. */
+int fm_socket_peer_process(int descriptor) __attribute__((warn_unused_result));
+
 /* Whether the peer has ended a connection, or its sending half of it, even if there are bytes of it
  * to be read. */
 bool fm_socket_peer_left(int descriptor) __attribute__((warn_unused_result));

@@ -596,6 +596,9 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         slots_of[i] = executor->stages[i].owner;
         batch_max[i] =
             spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
+        for (uint32_t k = 0; k < options->batch_halvings && batch_max[i] > 1; k++) {
+            batch_max[i] /= 2;
+        }
         if (executor->has_outside && !spec->items_have_rows) {
             batch_max[i] = batch_max[i] > 1 ? 1 : batch_max[i];
         }
@@ -860,6 +863,19 @@ int fm_executor_run(struct fm_executor *executor, struct fm_request *request)
     fm_condition_deinit(&waiter.condition);
     fm_mutex_deinit(&waiter.mutex);
     return status;
+}
+
+void fm_executor_running(struct fm_executor *executor,
+                         bool (*visit)(void *context, uint32_t stage, uint64_t start_ns,
+                                       struct fm_request *request),
+                         void *context)
+{
+    fm_mutex_lock(&executor->mutex);
+    const struct fm_flow_item *item = fm_flow_running(executor->flow);
+    while (item != NULL && visit(context, item->stage, item->start_ns, fm_flow_item_user(item))) {
+        item = item->next;
+    }
+    fm_mutex_unlock(&executor->mutex);
 }
 
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,

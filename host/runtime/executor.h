@@ -49,6 +49,7 @@ struct fm_executor_options {
     uint32_t operator_threads;  /* 0: one per usable CPU */
     uint32_t accelerator_slots; /* model runs at once, over all models that share this machine's
                                    CPUs; 0: bounded by instances only */
+    uint32_t batch_halvings;    /* the largest batch of every model is halved so often, down to 1 */
     uint32_t requests_max; /* accepted and not done; submit answers FM_EAGAIN beyond it; 0: 1024 */
 };
 
@@ -113,6 +114,16 @@ int FM_NODISCARD fm_executor_submit(struct fm_executor *executor, struct fm_requ
 void fm_executor_cancel(struct fm_executor *executor, struct fm_request *request);
 /* Submits and waits, for one-shot use. Returns request->error.status. */
 int FM_NODISCARD fm_executor_run(struct fm_executor *executor, struct fm_request *request);
+
+/*
+ * Calls visit for every item that runs, the one that began first at first, until it says false.
+ * Runs under the executor's lock: visit must be short and call nothing of the executor; none of the
+ * requests is done before it returns.
+ */
+void fm_executor_running(struct fm_executor *executor,
+                         bool (*visit)(void *context, uint32_t stage, uint64_t start_ns,
+                                       struct fm_request *request),
+                         void *context);
 
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
                        struct fm_executor_stage_stats *ret_stats);

@@ -423,6 +423,7 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
         .outside = options->outside,
         .operator_threads = options->operator_threads,
         .requests_max = options->requests_max,
+        .batch_halvings = options->batch_halvings,
         .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};
     return fm_executor_create(servable->pipeline, servable->bindings, &executor_options,
                               &servable->executor, reterr);

@@ -420,11 +420,24 @@ def an_output_directory_that_disappears_is_told():
 @test
 def no_memory_in_the_middle_keeps_what_is_committed():
     with Job(count=30) as job:
-        _, err = fermata("batch", job.file, "--quiet", "--fault", "row-written:20:memory", code=5)
+        _, err = fermata("batch", job.file, "--quiet", "--fault", "after-commit:2:memory", code=5)
         contains(err, "out of memory", "what is committed is kept", "--resume")
         assert err.count("\n") == 1, err
         fermata("batch", job.file, "--resume", "--quiet")
         job.check_complete()
+
+
+@test
+def no_memory_in_a_worker_costs_that_worker():
+    with Job(count=30) as job:
+        out, _ = fermata("batch", job.file, "--json", "--fault", "row-written:20:memory")
+        end = json.loads(out.splitlines()[-1])
+        assert end["restarts"] == {"crash": 0, "hang": 0, "out_of_memory": 1, "recycled": 0, "lost": 0}, end
+        assert end["memory_halvings"] == 1, end
+        job.check_complete()
+        out, err = fermata("batch", job.file, "--restart", "--fault", "row-written:20:memory")
+        contains(out, "workers started again: 1 (1 out_of_memory)")
+        contains(err, "worker 1 ran out of memory", "injected at 'row-written'", "half as many rows")
 
 
 @test
@@ -462,6 +475,11 @@ def mistakes_in_the_job_file():
         text = job.file.read_text()
         for before, after, expected in (
                 ("shard_rows: 7", "shard_row: 7", "did you mean 'shard_rows'?"),
+                ("shard_rows: 7", "limits: {stage_time: 5ms}", "'stage_time' must be 100ms or more"),
+                ("shard_rows: 7", "limits: {stage_time: soon}", "stage_time"),
+                ("shard_rows: 7", "workers: {memory: 1MiB}", "'memory' must be 64MiB or more"),
+                ("shard_rows: 7", "workers: {memroy: 1GiB}", "did you mean 'memory'?"),
+                ("shard_rows: 7", "workers: 4", "a map is expected here, not '4'"),
                 ("shard_rows: 7", "shard_rows: -1", "shard_rows"),
                 ("{files: in}", "{files: in, list: x}", "exactly one of"),
                 ("{files: in}", "{files: nowhere}", "does not exist"),

@@ -1,9 +1,13 @@
-"""What the batch tests share: small jobs over files and the check that every input has exactly one line."""
+"""What the batch tests share: small jobs over files, the check that every input has exactly one line, and processes of a job."""
 import json
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
+import time
+
+from tap import FERMATA
 
 ECHO_MODEL = """backend: identity
 max_batch_size: 8
@@ -19,6 +23,15 @@ max_batch_size: 16
 settings: {inputs: "x:FP32[-1,3], t:INT64[-1], name:BYTES[-1,1]"}
 """
 COLUMNS = "columns: {x: [a, b, c], t: d, name: user}, id: user"
+
+OPERATOR_PIPELINE = """name: crash
+plugins: [%s/libfm_operator_test_crash.so]
+inputs:
+  - {name: x, dtype: BYTES, shape: [1]}
+stages:
+  - {name: crash, operator: test_crash, inputs: x}
+outputs: {out_x: crash.out}
+""" % os.environ.get("FM_TEST_PLUGINS", "")
 
 
 class Job:
@@ -104,3 +117,63 @@ class Rows(Job):
 
     def letters(self):
         return {line["id"]: line for line in self.lines("errors")}
+
+
+class OperatorJob(Job):
+    """A job whose only stage is the test's operator, which does what the rows say."""
+
+    def __init__(self, count, rows=None, keys=""):
+        super().__init__(count=count, keys=keys)
+        (self.path / "pipeline.yaml").write_text(OPERATOR_PIPELINE)
+        self.file.write_text(self.file.read_text().replace("pipeline: model", "pipeline: pipeline.yaml"))
+        for i, text in (rows or {}).items():
+            (self.path / "in" / ("row-%04d" % i)).write_text(text)
+
+
+def start(job, *arguments):
+    return subprocess.Popen([FERMATA, "batch", job.file, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers_of(process):
+    """The workers that `process` has started; LeakSanitizer has a child of its own there, which must not be killed."""
+    workers = []
+    try:
+        with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="ascii") as children:
+            for word in children.read().split():
+                with open("/proc/%s/cmdline" % word, "rb") as line:
+                    if line.read().split(b"\0")[1:2] == [b"worker"]:
+                        workers.append(int(word))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return workers
+
+
+def wait_for(what, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not come")
+
+
+def end_of(process, code, seconds=120):
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == code, "exit code %d, expected %d: %s" % (process.returncode, code, err)
+    return out, err
+
+
+def signalled(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def listening(process):
+    """Where a master listens: it says so on its standard error."""
+    for line in process.stderr:
+        if "listening for workers" in line:
+            return line.split("--join ")[1].split()[0]
+    raise AssertionError("the master did not say where it listens")

@@ -95,15 +95,16 @@ def random_worker(rng):
     fields = {
         "join": lambda: {"protocol_version": rng.choice([1, 2, 2**32 - 1]), "fermata_version": rng.choice(TEXTS), "host": rng.choice(TEXTS),
                          "process": rng.choice([0, 1, 2**32 - 1]), "name": rng.choice(TEXTS)},
-        "hello": lambda: {"worker": rng.choice(NUMBERS[1:]), "shards_max": rng.randrange(1, 17), "holdings": holdings(rng)},
+        "hello": lambda: {"worker": rng.choice(NUMBERS[1:]), "shards_max": rng.randrange(1, 17), "holdings": holdings(rng), "single": rng.random() < 0.5},
         "beat": lambda: {"holdings": holdings(rng), "memory_bytes": rng.choice(NUMBERS), "slowest_stage": rng.choice(TEXTS),
-                         "slowest_share": rng.choice([0, 1, rng.random()]), "rows_per_minute": rng.choice(NUMBERS)},
+                         "slowest_share": rng.choice([0, 1, rng.random()]), "rows_per_minute": rng.choice(NUMBERS),
+                         "last_error": rng.choice(TEXTS), "long_stage": rng.choice(TEXTS), "long_ns": rng.choice(NUMBERS)},
         "done": lambda: {**lease(rng), "rows_out": rng.choice(NUMBERS[:-1]), "dead_letters": rng.randrange(1, 300), "part_bytes": rng.choice(NUMBERS),
                          "part_checksum": rng.choice(NUMBERS), "letters_bytes": rng.choice(NUMBERS), "letters_checksum": rng.choice(NUMBERS)},
         "failed": lambda: {**lease(rng), "failure": rng.randrange(2), "reason": rng.choice(TEXTS)},
         "released": lambda: lease(rng),
         "trimmed": lambda: {**lease(rng), "keep_rows": rng.choice(NUMBERS[1:])},
-        "leave": lambda: {"status": rng.choice([0, -1, 2**31 - 1, -2**31]), "reason": rng.choice(TEXTS)},
+        "leave": lambda: {"status": rng.choice([0, -1, 2**31 - 1, -2**31]), "reason": rng.choice(TEXTS), "cause": rng.randrange(4)},
     }[kind]()
     return {kind: fields}
 
@@ -132,13 +133,14 @@ def random_master(rng):
     fields = {
         "welcome": lambda: {"protocol_version": 1, "job": rng.choice(TEXTS), "job_file": rng.choice(TEXTS), "job_text": rng.randbytes(rng.randrange(999)),
                             "output": rng.choice(TEXTS), "beat_ns": 10**9, "give_up_ns": rng.choice(NUMBERS[1:]), "lease_ns": UINT64_MAX,
-                            "base": rng.choice(TEXTS), "facts": [{"key": "k%d" % i, "value": rng.choice(TEXTS)} for i in range(rng.randrange(9))]},
+                            "base": rng.choice(TEXTS), "facts": [{"key": "k%d" % i, "value": rng.choice(TEXTS)} for i in range(rng.randrange(9))],
+                            "memory_bytes": rng.choice(NUMBERS), "halvings": rng.randrange(21)},
         "grant": lambda: random_grant(rng),
         "committed": lambda: lease(rng),
         "refused": lambda: lease(rng),
         "trim": lambda: {**lease(rng), "keep_rows": rng.choice(NUMBERS)},
-        "stop": lambda: {"drop": rng.random() < 0.5},
-        "end": lambda: {},
+        "stop": lambda: {"drop": rng.random() < 0.5, "again": rng.random() < 0.5},
+        "end": lambda: {"status": rng.choice([0, -1, -2**31]), "reason": rng.choice(TEXTS)},
     }[kind]()
     return {kind: fields}
 

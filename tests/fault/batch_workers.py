@@ -3,64 +3,17 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
-from batch_job import SLOW_MODEL, Job, Rows  # noqa: E402
+from batch_job import SLOW_MODEL, Job, OperatorJob, Rows, end_of, listening, signalled, start, wait_for, workers_of  # noqa: E402
 from tap import FERMATA, fermata, run, test  # noqa: E402
 
 SEED = int(os.environ.get("FM_SEED", "1"))
-CRASH_PIPELINE = """name: crash
-plugins: [%s/libfm_operator_test_crash.so]
-inputs:
-  - {name: x, dtype: BYTES, shape: [1]}
-stages:
-  - {name: crash, operator: test_crash, inputs: x}
-outputs: {out_x: crash.out}
-""" % os.environ.get("FM_TEST_PLUGINS", "")
-
-
-def start(job, *arguments):
-    return subprocess.Popen([FERMATA, "batch", job.file, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def workers_of(process):
-    """The workers that `process` has started; LeakSanitizer has a child of its own there, which must not be killed."""
-    workers = []
-    try:
-        with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="ascii") as children:
-            for word in children.read().split():
-                with open("/proc/%s/cmdline" % word, "rb") as line:
-                    if line.read().split(b"\0")[1:2] == [b"worker"]:
-                        workers.append(int(word))
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return workers
-
-
-def wait_for(what, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not come")
-
-
-def end_of(process, code, seconds=120):
-    out, err = process.communicate(timeout=seconds)
-    assert process.returncode == code, "exit code %d, expected %d: %s" % (process.returncode, code, err)
-    return out, err
-
-
-def signalled(pid, number):
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @test
@@ -124,11 +77,7 @@ def a_stopped_worker_loses_what_it_held_and_its_late_write_is_not_seen():
 
 @test
 def a_row_that_ends_its_process_becomes_a_dead_letter_and_no_other():
-    with Job(count=60, keys="shard_rows: 16\n", input="{files: in}") as job:
-        (job.path / "pipeline.yaml").write_text(CRASH_PIPELINE)
-        job.file.write_text(job.file.read_text().replace("pipeline: model", "pipeline: pipeline.yaml"))
-        (job.path / "in" / "row-0021").write_text("this is poison, and that is that")
-        (job.path / "in" / "row-0050").write_text("poison, too")
+    with OperatorJob(60, {21: "this is poison, and that is that", 50: "poison, too"}, "shard_rows: 16\n") as job:
         _, err = fermata("batch", job.file, "--workers", "2", code=4)
         job.check_complete()
         letters = job.lines("errors")
@@ -170,6 +119,48 @@ def workers_may_join_and_leave_while_the_job_runs():
         job.check_complete()
 
 
+class Cable:
+    """A TCP port that leads to another one, until it is cut."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = port
+        self.ends = []
+        threading.Thread(target=self.lead, daemon=True).start()
+
+    def lead(self):
+        try:
+            while True:
+                pair = (self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.target)))
+                self.ends += pair
+                for way in (pair, pair[::-1]):
+                    threading.Thread(target=self.carry, args=way, daemon=True).start()
+        except OSError:
+            pass
+
+    @staticmethod
+    def carry(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+
+    def cut(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for end in self.ends:
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def open_files(pid):
+    try:
+        return ["/proc/%d/fd/%s" % (pid, name) for name in os.listdir("/proc/%d/fd" % pid)]
+    except FileNotFoundError:
+        return []
+
+
 def certificates(folder):
     """An authority, and a certificate of it for 127.0.0.1 and for a worker."""
     def openssl(*words):
@@ -179,14 +170,6 @@ def certificates(folder):
         (folder / "extensions").write_text("subjectAltName=" + alternative)
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
         openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions", "-out", name + ".pem")
-
-
-def listening(process):
-    """Where a master listens: it says so on its standard error."""
-    for line in process.stderr:
-        if "listening for workers" in line:
-            return line.split("--join ")[1].split()[0]
-    raise AssertionError("the master did not say where it listens")
 
 
 @test
@@ -224,6 +207,39 @@ def workers_of_other_hosts_outlive_their_master():
         end_of(again, 0)
         _, err = helper.communicate(timeout=60)
         assert helper.returncode == 0, err
+        job.check_complete()
+
+
+@test
+def workers_of_other_hosts_hear_that_the_job_has_failed():
+    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+        (job.path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        process = start(job, "--workers", "0", "--token-file", str(job.path / "token"), "--listen", "127.0.0.1:0", "--fault", "after-commit:3:error")
+        url = listening(process)
+        helper = subprocess.Popen([FERMATA, "worker", "--join", url, "--token-file", str(job.path / "token")], stderr=subprocess.PIPE, text=True)
+        end_of(process, 6)
+        _, err = helper.communicate(timeout=20)  # and not after two minutes
+        assert helper.returncode == 6 and "the job has failed at its master: no space left" in err, (helper.returncode, err)
+        fermata("batch", job.file, "--resume", "--quiet")
+        job.check_complete()
+
+
+@test
+def a_worker_of_another_host_that_comes_late_leaves_nothing_behind():
+    with Job(count=120, model=SLOW_MODEL, keys="shard_rows: 12\nrows_in_flight: 8\n") as job:
+        (job.path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+        process = start(job, "--token-file", str(job.path / "token"), "--listen", "127.0.0.1:0")
+        cable = Cable(int(listening(process).rsplit(":", 1)[1]))
+        helper = subprocess.Popen([FERMATA, "worker", "--join", "grpc://127.0.0.1:%d" % cable.port, "--token-file", str(job.path / "token")],
+                                  stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: [name for name in map(os.path.realpath, open_files(helper.pid)) if "/stage/part-" in name])
+        signalled(helper.pid, signal.SIGSTOP)
+        cable.cut()
+        end_of(process, 0)
+        job.check_complete()
+        signalled(helper.pid, signal.SIGCONT)
+        _, err = helper.communicate(timeout=20)
+        assert helper.returncode == 0 and "the job is complete" in err, (helper.returncode, err)
         job.check_complete()
 
 

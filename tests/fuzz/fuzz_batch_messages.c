@@ -50,6 +50,7 @@ static void check_facts(const struct place *place, const struct fm_batch_welcome
     }
     check_view(place, welcome->job_text);
     FUZZ_CHECK(welcome->beat_ns < welcome->lease_ns);
+    FUZZ_CHECK(welcome->halvings <= FM_CREW_HALVINGS_MAX);
 }
 
 static int read_master(const struct place *place, struct fm_batch_master_message *ret_message,
@@ -80,6 +81,9 @@ static int read_worker(const struct place *place, struct fm_batch_worker_message
         FUZZ_CHECK(ret_message->beat.slowest_share >= 0 && ret_message->beat.slowest_share <= 1);
         check_view(place, ret_message->beat.slowest_stage);
         check_view(place, ret_message->beat.last_error);
+        check_view(place, ret_message->beat.long_stage);
+    } else if (status == 0 && ret_message->kind == FM_BATCH_WORKER_LEAVE) {
+        FUZZ_CHECK((uint32_t)ret_message->leave.cause < FM_CREW_CAUSE_COUNT_);
     }
     return status;
 }
@@ -150,6 +154,9 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         SEED("\x01\x2A\x06\x08\x01\x10\x02\x18\x03"),
         SEED("\x01\x32\x02\x08\x01"),
         SEED("\x01\x3A\x00"),
+        SEED("\x01\x0A\x0E\x08\x01\x38\x01\x40\x03\x48\x02\x58\x80\x80\x04\x60\x03"),
+        SEED("\x01\x32\x04\x08\x01\x10\x01"),
+        SEED("\x01\x3A\x0F\x08\xF7\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x12\x02no"),
         /* What workers say. */
         SEED("\x00\x0A\x12\x08\x01\x12\x03\x30.1\x1A\x01h\x20\x67\x2A\x04name"),
         SEED("\x00\x12\x27\x09\x10\x20\x30\x40\x50\x60\x70\x80\x10\x10\x1A\x02\x10\x01\x1A\x16"
@@ -164,6 +171,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         SEED("\x00\x32\x02\x10\x01"),
         SEED("\x00\x3A\x04\x10\x01\x18\x01"),
         SEED("\x00\x42\x0D\x08\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\x12\x00"),
+        SEED("\x00\x42\x02\x18\x03"),
+        SEED("\x00\x12\x0D\x09\x10\x20\x30\x40\x50\x60\x70\x80\x10\x10\x20\x01"),
     };
     if (index >= sizeof(seeds) / sizeof(seeds[0]) || seeds[index].size > capacity) {
         return 0;

@@ -1,12 +1,12 @@
 /*
  * A whole elastic job in virtual time: the real master and the real holders of leases, a store that
  * loses what was not durable, a disk with attempt files, a network that delays, cuts and breaks,
- * workers that are killed, stopped, slowed and restarted, rows that end whoever runs them, and a
- * master that is killed between any two steps. Everything from a seed.
- * Usage: elastic [seed-count] [first-seed].
+ * workers that are killed, stopped, slowed and restarted, rows that end whoever runs them or hang,
+ * so that the worker says so and goes, and a master that is killed between any two steps.
+ * Everything from a seed. Usage: elastic [seed-count] [first-seed].
  *
  * Safety, at every moment: what is published was committed, whole, and no row is published twice.
- * Safety, at the end: every row is there once; those that end a process or are bad, and only
+ * Safety, at the end: every row is there once; those that end a process, hang or are bad, and only
  * those, are dead letters. Liveness: when the faults stop, the job ends. Speed: slow workers do not
  * hold up the end.
  */
@@ -20,7 +20,7 @@ enum { WORKERS_MAX = 8, ROWS_MAX = 3000, SHARDS_MAX = 60000, ATTEMPTS_MAX = 6000
 #define MS UINT64_C(1000000)
 #define S  (1000 * MS)
 
-enum row_kind { ROW_GOOD, ROW_BAD, ROW_POISON };
+enum row_kind { ROW_GOOD, ROW_BAD, ROW_POISON, ROW_HANG };
 
 /* Swarm: each of them is drawn for a seed, many are off. */
 struct faults {
@@ -57,6 +57,7 @@ struct process {
     double speed; /* of the host */
     struct run runs[RUNS_MAX];
     uint32_t run_count;
+    bool hung; /* it goes when it holds nothing any more */
     bool exited;
 };
 
@@ -77,6 +78,7 @@ enum event_kind {
     EVENT_WORKER_START,
     EVENT_WORKER_TICK,
     EVENT_DIED, /* who started the process tells how it ended */
+    EVENT_LEFT, /* likewise of one that went by itself, and had given everything back */
     EVENT_ROW,
     EVENT_SYNCED,
     EVENT_STORED,
@@ -395,7 +397,9 @@ static void master_work(struct world *world)
     if (!world->storing) {
         const struct fm_shard_record *records = NULL;
         uint64_t sequence = 0;
+        size_t waiting = fm_master_records_waiting(world->master);
         size_t count = fm_master_take_records(world->master, &records, &sequence);
+        EXPECT(world, waiting == count && fm_master_records_waiting(world->master) == 0);
         if (count > 0) {
             world->writing = realloc(world->writing, count * sizeof(*records));
             memcpy(world->writing, records, count * sizeof(*records));
@@ -542,6 +546,7 @@ static void worker_stop(struct world *world, uint32_t who)
     process->incarnation++;
     process->run_count = 0;
     process->row_running = false;
+    process->hung = false;
     process->connection = 0;
     connection_break(world, who, 0);
 }
@@ -559,6 +564,30 @@ static void worker_kill(struct world *world, uint32_t who, enum fm_shard_failure
         event->id = process->id;
         event->failure = failure;
     }
+    (void)event_add(world, EVENT_WORKER_START, 50 * MS + below(world, S), who,
+                    process->incarnation);
+}
+
+/* A stage hangs: the shard has failed, everything else is given back, and when the master has heard
+ * that the process goes. */
+static void worker_hang(struct world *world, uint32_t who, const struct run *run)
+{
+    struct process *process = &world->workers[who];
+    uint64_t number = run->shard.number;
+    run_remove(process, run);
+    process->hung = true;
+    process->row_running = true; /* for ever */
+    fm_holder_failed(process->holder, number, FM_SHARD_FAILURE_DATA, "it hangs");
+    fm_holder_stop(process->holder, true);
+    worker_work(world, who);
+}
+
+static void worker_leave(struct world *world, uint32_t who)
+{
+    struct process *process = &world->workers[who];
+    struct event *event = event_add(world, EVENT_LEFT, MS + below(world, 20 * MS), who, 0);
+    event->id = process->id;
+    worker_stop(world, who);
     (void)event_add(world, EVENT_WORKER_START, 50 * MS + below(world, S), who,
                     process->incarnation);
 }
@@ -695,9 +724,12 @@ static void worker_work(struct world *world, uint32_t who)
             break;
         }
     }
+    struct fm_master_holding holdings[FM_MASTER_SHARDS_OF_ONE_MAX];
     if (process->exited && process->holder != NULL) {
         worker_stop(world, who);
-    } else if (process->holder != NULL) {
+    } else if (process->hung && fm_holder_holdings(process->holder, holdings) == 0) {
+        worker_leave(world, who);
+    } else if (process->holder != NULL && !process->hung) {
         row_begin(world, who);
     }
 }
@@ -715,6 +747,10 @@ static void row_end(struct world *world, const struct event *event)
     world->rows_computed++;
     if (world->kinds[row] == ROW_POISON && !run->shard.condemned) {
         worker_kill(world, event->worker, FM_SHARD_FAILURE_DATA);
+        return;
+    }
+    if (world->kinds[row] == ROW_HANG && !run->shard.condemned) {
+        worker_hang(world, event->worker, run);
         return;
     }
     run->bad += world->kinds[row] != ROW_GOOD || run->shard.condemned ? 1 : 0;
@@ -800,7 +836,10 @@ static void fault(struct world *world)
         worker_kill(world, who, FM_SHARD_FAILURE_INFRASTRUCTURE);
     }
     if (happens(world, faults->stop_worker_per_s, every_ns)) {
-        process->frozen_until_ns = world->now_ns + below(world, 15 * S);
+        /* Never shorter than before: what it was to get waits until then, in order. */
+        uint64_t until_ns = world->now_ns + below(world, 15 * S);
+        process->frozen_until_ns =
+            until_ns > process->frozen_until_ns ? until_ns : process->frozen_until_ns;
     }
     if (happens(world, faults->slow_worker_per_s, every_ns)) {
         process->slowness = 1 + (double)below(world, 6);
@@ -895,8 +934,15 @@ static void happen(struct world *world, struct event *event)
             master_work(world);
         }
         break;
+    case EVENT_LEFT:
+        if (world->master != NULL) {
+            EXPECT(world, fm_master_gone(world->master, world->now_ns, event->id,
+                                         FM_SHARD_FAILURE_INFRASTRUCTURE, NULL) == 0);
+            master_work(world);
+        }
+        break;
     case EVENT_ROW:
-        if (of_process) {
+        if (of_process && !process->hung) {
             row_end(world, event);
         }
         break;
@@ -1042,9 +1088,13 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
     world->options.shard_rows = below(world, 3) == 0 ? 1 + below(world, 100) : 0;
     double bad = drawn(world, 0.2);
     double poison = drawn(world, 0.004);
+    double hang = drawn(world, 0.004);
     for (uint64_t row = 0; row < world->row_count; row++) {
         double draw = fm_random_unit(&world->random);
-        world->kinds[row] = draw < poison ? ROW_POISON : draw < poison + bad ? ROW_BAD : ROW_GOOD;
+        world->kinds[row] = draw < poison                ? ROW_POISON
+                            : draw < poison + hang       ? ROW_HANG
+                            : draw < poison + hang + bad ? ROW_BAD
+                                                         : ROW_GOOD;
     }
     world->faults = (struct faults){.kill_worker_per_s = drawn(world, 1),
                                     .stop_worker_per_s = drawn(world, 0.3),

@@ -1,7 +1,10 @@
 /*
  * An operator for the tests of batch workers: test_crash gives its input back, but ends the whole
- * process where that contains the word "poison", and never comes back where it contains "hang".
+ * process where that contains the word "poison", and never comes back where it contains "hang" (or
+ * "stubborn": then SIGTERM is ignored as well). "leak N" keeps N MiB for ever, "take N" has N MiB
+ * for a moment, and fails as an operator does where there are none.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +42,47 @@ static int crash_ports(void *state, const struct fm_port **ret_inputs, uint32_t 
     return 0;
 }
 
+/* The number behind a word of the input; 0: the word is not there. */
+static size_t mebibytes(const struct fm_tensor *input, const char *word)
+{
+    size_t number = 0;
+    const char *end = (const char *)input->data + input->size;
+    const char *at = memmem(input->data, input->size, word, strlen(word));
+    for (at = at != NULL ? at + strlen(word) : end; at < end && *at >= '0' && *at <= '9'; at++) {
+        number = number * 10 + (size_t)(*at - '0');
+    }
+    return number;
+}
+
+/* Memory that is really used. */
+static char *taken(size_t mebibytes)
+{
+    /* No machine has a million of them: sanitizers end a process that asks. */
+    char *memory = mebibytes < 1000000 ? malloc(mebibytes << 20) : NULL;
+    for (size_t i = 0; memory != NULL && i < mebibytes << 20; i += 4096) {
+        memory[i] = (char)(i >> 12 | 1);
+    }
+    return memory;
+}
+
+static int memory_use(const struct fm_tensor *input)
+{
+    size_t leak = mebibytes(input, "leak ");
+    size_t take = mebibytes(input, "take ");
+    if (leak > 0 && taken(leak) == NULL) {
+        return FM_ENOMEM;
+    }
+    if (take > 0) {
+        char *memory = taken(take);
+        if (memory == NULL) {
+            return FM_ENOMEM;
+        }
+        (void)usleep(100000);
+        free(memory);
+    }
+    return 0;
+}
+
 static int crash_run(void *state, struct fm_operator_call *call)
 {
     (void)state;
@@ -47,10 +91,15 @@ static int crash_run(void *state, struct fm_operator_call *call)
     if (memmem(input->data, input->size, "poison", 6) != NULL) {
         abort();
     }
-    while (memmem(input->data, input->size, "hang", 4) != NULL) {
+    if (memmem(input->data, input->size, "stubborn", 8) != NULL) {
+        (void)signal(SIGTERM, SIG_IGN);
+    }
+    while (memmem(input->data, input->size, "hang", 4) != NULL ||
+           memmem(input->data, input->size, "stubborn", 8) != NULL) {
         (void)sleep(1);
     }
-    int status = call->emit(call, 0, input, &data);
+    int status = memory_use(input);
+    status = status != 0 ? status : call->emit(call, 0, input, &data);
     if (status == 0) {
         memcpy(data, input->data, input->size);
     }

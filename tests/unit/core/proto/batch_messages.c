@@ -79,7 +79,8 @@ static struct fm_batch_worker_message worker_sample(enum fm_batch_worker_kind ki
         message.trimmed = (struct fm_batch_trim){.number = 10, .epoch = 1, .keep_rows = 1};
         break;
     case FM_BATCH_WORKER_LEAVE:
-        message.leave = (struct fm_batch_leave){.status = INT32_MIN, .reason = view("SIGTERM")};
+        message.leave = (struct fm_batch_leave){
+            .status = INT32_MIN, .reason = view("SIGTERM"), .cause = FM_CREW_STARVED};
         break;
     case FM_BATCH_WORKER_COUNT_:
         break;
@@ -121,7 +122,9 @@ static struct fm_batch_master_message master_sample(enum fm_batch_master_kind ki
             .beat_ns = 2000000000,
             .give_up_ns = UINT64_MAX,
             .lease_ns = 10000000000,
-            .base = view("/jobs/ocr")};
+            .base = view("/jobs/ocr"),
+            .memory_bytes = UINT64_C(4) << 30,
+            .halvings = FM_CREW_HALVINGS_MAX};
         break;
     case FM_BATCH_MASTER_GRANT:
         message.grant = (struct fm_batch_grant){
@@ -144,9 +147,11 @@ static struct fm_batch_master_message master_sample(enum fm_batch_master_kind ki
         message.trim = (struct fm_batch_trim){.number = 1, .epoch = 2, .keep_rows = 0};
         break;
     case FM_BATCH_MASTER_STOP:
-        message.stop.drop = true;
+        message.stop = (struct fm_batch_stop){.drop = true, .again = true};
         break;
     case FM_BATCH_MASTER_END:
+        message.end = (struct fm_batch_end){.status = -9, .reason = view("the disk is full")};
+        break;
     case FM_BATCH_MASTER_COUNT_:
         break;
     }
@@ -171,14 +176,17 @@ static bool workers_equal(const struct fm_batch_worker_message *a,
                views_equal(a->join.name, b->join.name);
     case FM_BATCH_WORKER_HELLO:
         return a->hello.worker == b->hello.worker && a->hello.shards_max == b->hello.shards_max &&
-               holdings_equal(&a->hello.holdings, &b->hello.holdings);
+               holdings_equal(&a->hello.holdings, &b->hello.holdings) &&
+               a->hello.single == b->hello.single;
     case FM_BATCH_WORKER_BEAT:
         return holdings_equal(&a->beat.holdings, &b->beat.holdings) &&
                a->beat.memory_bytes == b->beat.memory_bytes &&
                views_equal(a->beat.slowest_stage, b->beat.slowest_stage) &&
                a->beat.slowest_share == b->beat.slowest_share &&
                a->beat.rows_per_minute == b->beat.rows_per_minute &&
-               views_equal(a->beat.last_error, b->beat.last_error);
+               views_equal(a->beat.last_error, b->beat.last_error) &&
+               views_equal(a->beat.long_stage, b->beat.long_stage) &&
+               a->beat.long_ns == b->beat.long_ns;
     case FM_BATCH_WORKER_DONE:
         return memcmp(&a->done, &b->done, sizeof(a->done)) == 0;
     case FM_BATCH_WORKER_FAILED:
@@ -190,7 +198,8 @@ static bool workers_equal(const struct fm_batch_worker_message *a,
     case FM_BATCH_WORKER_TRIMMED:
         return memcmp(&a->trimmed, &b->trimmed, sizeof(a->trimmed)) == 0;
     case FM_BATCH_WORKER_LEAVE:
-        return a->leave.status == b->leave.status && views_equal(a->leave.reason, b->leave.reason);
+        return a->leave.status == b->leave.status &&
+               views_equal(a->leave.reason, b->leave.reason) && a->leave.cause == b->leave.cause;
     case FM_BATCH_WORKER_COUNT_:
         break;
     }
@@ -236,7 +245,9 @@ static bool masters_equal(const struct fm_batch_master_message *a,
                a->welcome.beat_ns == b->welcome.beat_ns &&
                a->welcome.give_up_ns == b->welcome.give_up_ns &&
                a->welcome.lease_ns == b->welcome.lease_ns &&
-               views_equal(a->welcome.base, b->welcome.base);
+               views_equal(a->welcome.base, b->welcome.base) &&
+               a->welcome.memory_bytes == b->welcome.memory_bytes &&
+               a->welcome.halvings == b->welcome.halvings;
     case FM_BATCH_MASTER_GRANT:
         return a->grant.shard.number == b->grant.shard.number &&
                a->grant.shard.first_row == b->grant.shard.first_row &&
@@ -253,9 +264,9 @@ static bool masters_equal(const struct fm_batch_master_message *a,
     case FM_BATCH_MASTER_TRIM:
         return memcmp(&a->trim, &b->trim, sizeof(a->trim)) == 0;
     case FM_BATCH_MASTER_STOP:
-        return a->stop.drop == b->stop.drop;
+        return a->stop.drop == b->stop.drop && a->stop.again == b->stop.again;
     case FM_BATCH_MASTER_END:
-        return true;
+        return a->end.status == b->end.status && views_equal(a->end.reason, b->end.reason);
     case FM_BATCH_MASTER_COUNT_:
         break;
     }
@@ -369,8 +380,11 @@ TEST(bytes_stay_what_they_are)
     CHECK_MEM_EQ(text.data, grant, sizeof(grant) - 1);
     fm_text_clear(&text);
     CHECK_INT_EQ(write_sample(FM_BATCH_WORKER_COUNT_ + FM_BATCH_MASTER_END, &text), 0);
-    CHECK_INT_EQ(text.length, 2);
-    CHECK_MEM_EQ(text.data, "\x3A\x00", 2);
+    static const char end[] = "\x3A\x1D"
+                              "\x08\xF7\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"
+                              "\x12\x10the disk is full";
+    CHECK_INT_EQ(text.length, sizeof(end) - 1);
+    CHECK_MEM_EQ(text.data, end, sizeof(end) - 1);
     fm_text_deinit(&text);
 }
 
@@ -523,7 +537,9 @@ TEST(numbers_that_make_no_sense)
         {true, 2, "\x32\x00", "Released is of the epoch 0"},
         {true, 4, "\x3A\x02\x10\x01", "Trimmed keeps no row"},
         {true, 4, "\x3A\x02\x18\x01", "Trimmed is of the epoch 0"},
+        {true, 4, "\x42\x02\x18\x04", "the cause 4, which is not known"},
         {false, 6, "\x0A\x04\x38\x01\x48\x02", "give_up_ns 0"},
+        {false, 12, "\x0A\x0A\x08\x01\x38\x01\x40\x03\x48\x02\x60\x15", "21 halvings"},
         {false, 6, "\x0A\x04\x40\x01\x48\x02", "beat_ns 0"},
         {false, 8, "\x0A\x06\x38\x02\x40\x01\x48\x02", "a beat comes within a lease"},
         {false, 8, "\x0A\x06\x38\x01\x40\x01\x48\x02", "Welcome lacks the version"},

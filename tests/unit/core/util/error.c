@@ -56,6 +56,19 @@ TEST(long_text_is_cut_at_a_character)
     CHECK_INT_EQ((unsigned char)error.text[strlen(error.text) - 1], 0xA9);
 }
 
+TEST(what_cannot_be_done_and_the_first_failure)
+{
+    struct fm_error first = {0};
+    struct fm_error error = {0};
+    CHECK_INT_EQ(fm_error_cannot(&error, FM_ENOMEM, "take a shard"), FM_ENOMEM);
+    CHECK_STR_EQ(error.text, "cannot take a shard: out of memory");
+    fm_error_keep(&first, &error);
+    (void)fm_error_set(&error, FM_EIO, "later");
+    fm_error_keep(&first, &error);
+    CHECK_INT_EQ(first.status, FM_ENOMEM);
+    CHECK_STR_EQ(first.text, "cannot take a shard: out of memory");
+}
+
 TEST(prefix_keeps_the_status)
 {
     struct fm_error error = {0};

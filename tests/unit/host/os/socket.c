@@ -1,4 +1,4 @@
-/* Tests of host/os/socket: whether the other end of a connection is still there. */
+/* Tests of host/os/socket: whether the other end of a connection is still there, and who it is. */
 #include "host/os/socket.h"
 
 #include <sys/socket.h>
@@ -25,6 +25,16 @@ TEST(a_peer_that_left_is_noticed_behind_what_it_said)
             (void)close(pair[1]);
         }
     }
+}
+
+TEST(the_kernel_knows_who_is_at_the_other_end)
+{
+    int pair[2];
+    CHECK_INT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    CHECK_INT_EQ(fm_socket_peer_process(pair[0]), getpid());
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+    CHECK_INT_EQ(fm_socket_peer_process(-1), 0);
 }
 
 TEST_MAIN()
