@@ -131,7 +131,7 @@ static void say_failed(struct fm_holder *holder, const struct held *held)
     if (holder->connected) {
         struct fm_holder_action *action = push_for(holder, FM_HOLDER_FAILED, held);
         action->failure = held->failure;
-        (void)snprintf(action->reason, sizeof(action->reason), "%s", held->reason);
+        memcpy(action->reason, held->reason, sizeof(action->reason)); /* both end in NUL */
     }
 }
 

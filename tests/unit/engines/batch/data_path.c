@@ -89,10 +89,8 @@ static void rig_open(uint32_t rows, const char *text, uint64_t bytes_in_flight, 
         printf("# %s\n", error.text);
         abort();
     }
-    const struct fm_data_path_options path = {.job = &rig.job,
+    const struct fm_data_path_options path = {.setup = &rig.setup,
                                               .base = rig.folder,
-                                              .servable = rig.setup.servable,
-                                              .input = rig.setup.input,
                                               .rows_in_flight = rows,
                                               .single = single,
                                               .wake = woken};
@@ -113,11 +111,10 @@ static void rig_close(void)
     }
 }
 
-static int row_get(void *context, uint64_t index, struct fm_data_path_row *ret_row)
+static int row_get(void *context, struct fm_data_path_row *ret_row)
 {
-    const uint64_t *first = context;
-    *ret_row =
-        (struct fm_data_path_row){.id = rig.ids[*first + index], .size = FM_LISTING_SIZE_UNKNOWN};
+    uint64_t *next = context;
+    *ret_row = (struct fm_data_path_row){.id = rig.ids[(*next)++], .size = FM_LISTING_SIZE_UNKNOWN};
     return 0;
 }
 
@@ -125,7 +122,8 @@ static void shard_run(uint64_t number, uint64_t first, uint64_t rows)
 {
     const struct fm_shard shard = {
         .number = number, .first_row = first, .row_count = rows, .epoch = 1};
-    if (fm_data_path_run(rig.path, &shard, "", row_get, &first) != 0) {
+    uint64_t next = first;
+    if (fm_data_path_run(rig.path, &shard, "", row_get, &next) != 0) {
         abort();
     }
 }
