@@ -1,0 +1,3 @@
+/* x */
+#include "tests/harness/test.h"
+TEST_MAIN()
