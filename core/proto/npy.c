@@ -240,9 +240,9 @@ static int read_descr(const char *descr, struct fm_npy_header *ret_header, struc
     uint64_t width = 0;
     if (descr[0] == '\0' || strchr("|<>=", descr[0]) == NULL || descr[1] != 'S' ||
         fm_parse_uint64(descr + 2, &width) != 0 || width > UINT32_MAX) {
-        return fm_error_set(reterr, FM_EUNSUPPORTED,
-                            "arrays of type '%s' cannot be a tensor; convert with array.astype(...)",
-                            descr);
+        return fm_error_set(
+            reterr, FM_EUNSUPPORTED,
+            "arrays of type '%s' cannot be a tensor; convert with array.astype(...)", descr);
     }
     if (width == 0) {
         /* Then no data would bound how many strings a short header can promise. */

@@ -18,7 +18,7 @@
 #include "fermata/status.h"
 
 /* The end record with the longest comment, and what ZIP64 puts before it. */
-#define FM_ZIP_END_MAX          (65535u + 22u + 20u + 56u)
+#define FM_ZIP_END_MAX           (65535u + 22u + 20u + 56u)
 #define FM_ZIP_LOCAL_HEADER_SIZE 30u
 
 struct fm_zip_end {

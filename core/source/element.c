@@ -127,20 +127,20 @@ bool fm_element_from_double(uint32_t dtype, double value, unsigned char out[8])
 
 /* --- Widening --- */
 
-#define WIDEN(member, type)                                         \
-    for (size_t i = 0; i < count; i++) {                            \
-        type value;                                                 \
-        memcpy(&value, bytes + i * sizeof value, sizeof value);     \
-        ret_stretch->as.member[i] = value;                          \
-    }                                                               \
+#define WIDEN(member, type)                                     \
+    for (size_t i = 0; i < count; i++) {                        \
+        type value;                                             \
+        memcpy(&value, bytes + i * sizeof value, sizeof value); \
+        ret_stretch->as.member[i] = value;                      \
+    }                                                           \
     break
 
-#define WIDEN_HALF(to_float)                                        \
-    for (size_t i = 0; i < count; i++) {                            \
-        uint16_t value;                                             \
-        memcpy(&value, bytes + i * sizeof value, sizeof value);     \
-        ret_stretch->as.doubles[i] = (double)to_float(value);       \
-    }                                                               \
+#define WIDEN_HALF(to_float)                                    \
+    for (size_t i = 0; i < count; i++) {                        \
+        uint16_t value;                                         \
+        memcpy(&value, bytes + i * sizeof value, sizeof value); \
+        ret_stretch->as.doubles[i] = (double)to_float(value);   \
+    }                                                           \
     break
 
 static void widen(uint32_t from, const unsigned char *bytes, size_t count,

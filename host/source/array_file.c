@@ -74,9 +74,8 @@ static int inflated_read(struct fm_array_file *array, size_t size, struct fm_err
         if (stream->avail_in == 0) {
             uint64_t left = array->place.stored_size - inflater->used;
             size_t piece = left < INPUT_BYTES ? (size_t)left : INPUT_BYTES;
-            int status =
-                fm_file_reader_read_at(array->file, array->place.offset + inflater->used,
-                                       inflater->input, piece, &piece, reterr);
+            int status = fm_file_reader_read_at(array->file, array->place.offset + inflater->used,
+                                                inflater->input, piece, &piece, reterr);
             if (status != 0) {
                 return status;
             }
@@ -128,13 +127,13 @@ static int rows_find(struct fm_array_file *array, uint64_t row_bytes_max, struct
         return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "the array is a single number, which has no rows");
     }
-    int status =
-        fm_shape_element_count(header->shape + 1, header->rank - 1, &array->row_elements);
+    int status = fm_shape_element_count(header->shape + 1, header->rank - 1, &array->row_elements);
     if (status == 0 && array->row_elements == 0) {
         return fm_error_set(reterr, FM_EUNSUPPORTED, "the array's rows have no elements");
     }
     if (status != 0 || array->row_elements > SIZE_MAX / header->element_size) {
-        return fm_error_set(reterr, FM_ECORRUPT, "no array can have the shape that its header says");
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "no array can have the shape that its header says");
     }
     array->rows = (uint64_t)header->shape[0];
     array->row_bytes = (size_t)array->row_elements * header->element_size;
@@ -192,7 +191,8 @@ int fm_array_file_open(struct fm_array_file *array, const struct fm_file_reader 
 int fm_array_file_skip(struct fm_array_file *array, uint64_t rows, struct fm_error *reterr)
 {
     if (rows > array->rows - array->row) {
-        return fm_error_set(reterr, FM_ENOTFOUND, "there are fewer rows than when the job was begun");
+        return fm_error_set(reterr, FM_ENOTFOUND,
+                            "there are fewer rows than when the job was begun");
     }
     uint64_t bytes = rows * array->row_bytes;
     array->row += rows;

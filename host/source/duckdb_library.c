@@ -61,8 +61,8 @@ static int functions_find(void *library, const char *path, struct fm_error *rete
         if (address == NULL) {
             return fm_error_set(
                 reterr, FM_EABI,
-                "'%s' is no DuckDB that Fermata can use (1.4 or later): it does not export %s", path,
-                names[i]);
+                "'%s' is no DuckDB that Fermata can use (1.4 or later): it does not export %s",
+                path, names[i]);
         }
         memcpy((char *)&functions + i * sizeof address, &address, sizeof address);
     }
@@ -234,9 +234,9 @@ int fm_duckdb_refuse(const struct fm_duckdb_session *session, int status, const 
     static const struct {
         const char *words;
         int status;
-    } kinds[] = {{"Out of Memory Error", FM_ENOMEM},      {"No space left on device", FM_ENOSPC},
-                 {"Disk quota exceeded", FM_ENOSPC},      {"IO Error", FM_EIO},
-                 {"INTERNAL Error", FM_EINTERNAL},        {"FATAL Error", FM_EINTERNAL},
+    } kinds[] = {{"Out of Memory Error", FM_ENOMEM}, {"No space left on device", FM_ENOSPC},
+                 {"Disk quota exceeded", FM_ENOSPC}, {"IO Error", FM_EIO},
+                 {"INTERNAL Error", FM_EINTERNAL},   {"FATAL Error", FM_EINTERNAL},
                  {"INTERRUPT Error", FM_ECANCELLED}};
     char given[32];
     struct fm_text text = {0};
@@ -251,7 +251,8 @@ int fm_duckdb_refuse(const struct fm_duckdb_session *session, int status, const 
     }
     (void)snprintf(given, sizeof given, FM_DUCKDB_FILE, descriptor);
     line_append(&text, whole, strcspn(whole, "\n"), given, path);
-    status = fm_error_set(reterr, status, "%s: %s", path, text.failed ? "out of memory" : text.data);
+    status =
+        fm_error_set(reterr, status, "%s: %s", path, text.failed ? "out of memory" : text.data);
     fm_text_deinit(&text);
     return status;
 }

@@ -5,11 +5,11 @@
  * instance's limits, how its errors are told. Does not own: queries. Thread rule: opening is thread
  * safe; a session belongs to one thread at a time.
  *
- * The library is looked for at the path in FERMATA_DUCKDB if that is set, else where an installation
- * has it (beside the plug-ins' folder), where this build found it, and where the system looks. It
- * stays loaded, and the instance open, until the process ends. The instance works on the threads
- * that call it and on no other, holds FM_DUCKDB_MEMORY at most, writes nothing but what it is told
- * to, and loads and fetches no extensions.
+ * The library is looked for at the path in FERMATA_DUCKDB if that is set, else where an
+ * installation has it (beside the plug-ins' folder), where this build found it, and where the
+ * system looks. It stays loaded, and the instance open, until the process ends. The instance works
+ * on the threads that call it and on no other, holds FM_DUCKDB_MEMORY at most, writes nothing but
+ * what it is told to, and loads and fetches no extensions.
  */
 #ifndef FM_HOST_SOURCE_DUCKDB_LIBRARY_H
 #define FM_HOST_SOURCE_DUCKDB_LIBRARY_H
@@ -24,74 +24,74 @@
 #define FM_DUCKDB_MEMORY "4GiB"
 
 /* X(name): the function duckdb_<name>. */
-#define FM_DUCKDB_FUNCTIONS(X)        \
-    X(array_type_array_size)          \
-    X(array_type_child_type)          \
-    X(array_vector_get_child)         \
-    X(bind_add_result_column)         \
-    X(bind_get_parameter)             \
-    X(bind_set_bind_data)             \
-    X(bind_set_error)                 \
-    X(close)                          \
-    X(column_count)                   \
-    X(column_logical_type)            \
-    X(column_name)                    \
-    X(connect)                        \
-    X(create_config)                  \
-    X(create_list_type)               \
-    X(create_logical_type)            \
-    X(create_table_function)          \
-    X(data_chunk_get_size)            \
-    X(data_chunk_get_vector)          \
-    X(data_chunk_set_size)            \
-    X(decimal_internal_type)          \
-    X(decimal_scale)                  \
-    X(destroy_config)                 \
-    X(destroy_data_chunk)             \
-    X(destroy_logical_type)           \
-    X(destroy_pending)                \
-    X(destroy_prepare)                \
-    X(destroy_result)                 \
-    X(destroy_table_function)         \
-    X(destroy_value)                  \
-    X(disconnect)                     \
-    X(execute_pending)                \
-    X(fetch_chunk)                    \
-    X(free)                           \
-    X(function_get_bind_data)         \
-    X(function_set_error)             \
-    X(get_type_id)                    \
-    X(get_uint64)                     \
-    X(init_set_max_threads)           \
-    X(library_version)                \
-    X(list_type_child_type)           \
-    X(list_vector_get_child)          \
-    X(list_vector_reserve)            \
-    X(list_vector_set_size)           \
-    X(logical_type_get_alias)         \
-    X(logical_type_set_alias)         \
-    X(open_ext)                       \
-    X(pending_error)                  \
-    X(pending_prepared_streaming)     \
-    X(prepare)                        \
-    X(prepare_error)                  \
-    X(query)                          \
-    X(register_table_function)        \
-    X(result_error)                   \
-    X(set_config)                     \
-    X(struct_type_child_count)        \
-    X(struct_type_child_name)         \
-    X(struct_type_child_type)         \
-    X(struct_vector_get_child)        \
-    X(table_function_add_parameter)   \
-    X(table_function_set_bind)        \
-    X(table_function_set_function)    \
-    X(table_function_set_init)        \
-    X(table_function_set_name)        \
+#define FM_DUCKDB_FUNCTIONS(X)          \
+    X(array_type_array_size)            \
+    X(array_type_child_type)            \
+    X(array_vector_get_child)           \
+    X(bind_add_result_column)           \
+    X(bind_get_parameter)               \
+    X(bind_set_bind_data)               \
+    X(bind_set_error)                   \
+    X(close)                            \
+    X(column_count)                     \
+    X(column_logical_type)              \
+    X(column_name)                      \
+    X(connect)                          \
+    X(create_config)                    \
+    X(create_list_type)                 \
+    X(create_logical_type)              \
+    X(create_table_function)            \
+    X(data_chunk_get_size)              \
+    X(data_chunk_get_vector)            \
+    X(data_chunk_set_size)              \
+    X(decimal_internal_type)            \
+    X(decimal_scale)                    \
+    X(destroy_config)                   \
+    X(destroy_data_chunk)               \
+    X(destroy_logical_type)             \
+    X(destroy_pending)                  \
+    X(destroy_prepare)                  \
+    X(destroy_result)                   \
+    X(destroy_table_function)           \
+    X(destroy_value)                    \
+    X(disconnect)                       \
+    X(execute_pending)                  \
+    X(fetch_chunk)                      \
+    X(free)                             \
+    X(function_get_bind_data)           \
+    X(function_set_error)               \
+    X(get_type_id)                      \
+    X(get_uint64)                       \
+    X(init_set_max_threads)             \
+    X(library_version)                  \
+    X(list_type_child_type)             \
+    X(list_vector_get_child)            \
+    X(list_vector_reserve)              \
+    X(list_vector_set_size)             \
+    X(logical_type_get_alias)           \
+    X(logical_type_set_alias)           \
+    X(open_ext)                         \
+    X(pending_error)                    \
+    X(pending_prepared_streaming)       \
+    X(prepare)                          \
+    X(prepare_error)                    \
+    X(query)                            \
+    X(register_table_function)          \
+    X(result_error)                     \
+    X(set_config)                       \
+    X(struct_type_child_count)          \
+    X(struct_type_child_name)           \
+    X(struct_type_child_type)           \
+    X(struct_vector_get_child)          \
+    X(table_function_add_parameter)     \
+    X(table_function_set_bind)          \
+    X(table_function_set_function)      \
+    X(table_function_set_init)          \
+    X(table_function_set_name)          \
     X(vector_assign_string_element_len) \
-    X(vector_ensure_validity_writable) \
-    X(vector_get_data)                \
-    X(vector_get_validity)            \
+    X(vector_ensure_validity_writable)  \
+    X(vector_get_data)                  \
+    X(vector_get_validity)              \
     X(vector_size)
 
 struct fm_duckdb {

@@ -205,8 +205,7 @@ void fm_duckdb_column_bind(struct fm_duckdb_column *column, const struct fm_duck
     column->data = duck->vector_get_data(vector);
     column->validity = duck->vector_get_validity(vector);
     for (uint32_t i = 0; i < column->child_count; i++) {
-        duckdb_vector child = column->type == DUCKDB_TYPE_LIST
-                                  ? duck->list_vector_get_child(vector)
+        duckdb_vector child = column->type == DUCKDB_TYPE_LIST ? duck->list_vector_get_child(vector)
                               : column->type == DUCKDB_TYPE_ARRAY
                                   ? duck->array_vector_get_child(vector)
                                   : duck->struct_vector_get_child(vector, i);
@@ -237,7 +236,8 @@ static bool nesting_fits(const struct fm_duckdb_column *from, uint32_t depth,
     bool fixed = shape_count(to, &count);
     if (depth != to->rank) {
         return fixed && ((depth == 0 && count == 1) ||
-                         (depth == 1 && to->rank > 1 && (from->type == DUCKDB_TYPE_LIST || from->size == count)));
+                         (depth == 1 && to->rank > 1 &&
+                          (from->type == DUCKDB_TYPE_LIST || from->size == count)));
     }
     for (uint32_t i = 0; i < depth; i++, from = &from->children[0]) {
         if (from->type == DUCKDB_TYPE_ARRAY && to->shape[i] != -1 &&
@@ -259,10 +259,10 @@ int fm_duckdb_form_of_tensor(const struct fm_duckdb_column *from, const struct f
     }
     *ret_form = to->dtype == FM_DTYPE_BYTES && depth == 0 && has_text(leaf) ? FM_DUCKDB_AS_TEXT
                                                                             : FM_DUCKDB_AS_IT_IS;
-    bool element = to->dtype == FM_DTYPE_BYTES
-                       ? is_text(leaf) || *ret_form == FM_DUCKDB_AS_TEXT
-                       : fm_dtype_is_number(to->dtype) &&
-                             (leaf->dtype != FM_DTYPE_INVALID || is_wide(leaf));
+    bool element =
+        to->dtype == FM_DTYPE_BYTES
+            ? is_text(leaf) || *ret_form == FM_DUCKDB_AS_TEXT
+            : fm_dtype_is_number(to->dtype) && (leaf->dtype != FM_DTYPE_INVALID || is_wide(leaf));
     if ((element && nesting_fits(from, depth, to)) ||
         (from->type == DUCKDB_TYPE_BLOB && raw_size(to, &raw))) {
         return 0;
@@ -270,10 +270,10 @@ int fm_duckdb_form_of_tensor(const struct fm_duckdb_column *from, const struct f
     struct fm_text words = {0};
     char shape[SHAPE_SIZE];
     fm_duckdb_column_describe(from, &words);
-    int status = fm_error_set(
-        reterr, FM_ETYPE, "column '%s' is %s, which is no row of %s with the shape %s", to->name,
-        words.failed ? "?" : words.data, fm_dtype_name(to->dtype),
-        fm_shape_format(to->shape, to->rank, shape, sizeof shape));
+    int status =
+        fm_error_set(reterr, FM_ETYPE, "column '%s' is %s, which is no row of %s with the shape %s",
+                     to->name, words.failed ? "?" : words.data, fm_dtype_name(to->dtype),
+                     fm_shape_format(to->shape, to->rank, shape, sizeof shape));
     fm_text_deinit(&words);
     return status;
 }
@@ -288,9 +288,8 @@ int fm_duckdb_form_of_id(const struct fm_duckdb_column *from, const char *name,
     }
     struct fm_text words = {0};
     fm_duckdb_column_describe(from, &words);
-    int status =
-        fm_error_set(reterr, FM_ETYPE, "column '%s' is %s, which cannot name rows", name,
-                     words.failed ? "?" : words.data);
+    int status = fm_error_set(reterr, FM_ETYPE, "column '%s' is %s, which cannot name rows", name,
+                              words.failed ? "?" : words.data);
     fm_text_deinit(&words);
     return status;
 }
@@ -310,7 +309,9 @@ static bool is_json(const struct fm_duckdb_column *column)
 
 enum fm_duckdb_form fm_duckdb_form_of_json(const struct fm_duckdb_column *from)
 {
-    return is_json(from) ? FM_DUCKDB_AS_IT_IS : has_text(from) ? FM_DUCKDB_AS_TEXT : FM_DUCKDB_AS_JSON;
+    return is_json(from)    ? FM_DUCKDB_AS_IT_IS
+           : has_text(from) ? FM_DUCKDB_AS_TEXT
+                            : FM_DUCKDB_AS_JSON;
 }
 
 /* --- Elements --- */
@@ -614,8 +615,8 @@ static int raw_append(const struct row *row, const struct fm_duckdb_column *blob
     }
     if (!raw_size(row->to, &wanted) || size != wanted) {
         return fm_error_set(row->reterr, FM_ETYPE,
-                            "column '%s': the BLOB has %zu bytes, and a row has %zu",
-                            row->to->name, size, wanted);
+                            "column '%s': the BLOB has %zu bytes, and a row has %zu", row->to->name,
+                            size, wanted);
     }
     char *place = row_reserve(row, size, &status);
     if (place != NULL && size > 0) {

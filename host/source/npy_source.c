@@ -203,14 +203,13 @@ static int parts_settle(struct npy_reader *reader, struct fm_error *reterr)
 static int directory_read(struct npy_reader *reader, size_t *ret_size, struct fm_error *reterr)
 {
     struct fm_zip_end end = {0};
-    size_t tail =
-        reader->file_size < FM_ZIP_END_MAX ? (size_t)reader->file_size : FM_ZIP_END_MAX;
+    size_t tail = reader->file_size < FM_ZIP_END_MAX ? (size_t)reader->file_size : FM_ZIP_END_MAX;
     char *bytes = fm_alloc(tail + 1);
     if (bytes == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    int status = fm_file_reader_read_at(&reader->file, reader->file_size - tail, bytes, tail, &tail,
-                                        reterr);
+    int status =
+        fm_file_reader_read_at(&reader->file, reader->file_size - tail, bytes, tail, &tail, reterr);
     status = status == 0 ? fm_zip_end_find(bytes, tail, reader->file_size, &end, reterr) : status;
     fm_free(bytes);
     if (status == 0 && end.directory_size > DIRECTORY_BYTES_MAX) {
@@ -294,11 +293,11 @@ static int member_open(struct npy_reader *reader, struct part *part, struct fm_e
                             "array '%s' is compressed by method %u; save it with numpy.savez",
                             part->name, member->method);
     }
-    int status = fm_file_reader_read_at(&reader->file, member->header_offset, header,
-                                        sizeof header, &got, reterr);
-    status = status == 0 ? fm_zip_member_begin(member, header, reader->file_size, &place.offset,
-                                               reterr)
-                         : status;
+    int status = fm_file_reader_read_at(&reader->file, member->header_offset, header, sizeof header,
+                                        &got, reterr);
+    status = status == 0
+                 ? fm_zip_member_begin(member, header, reader->file_size, &place.offset, reterr)
+                 : status;
     status = status == 0 ? fm_array_file_open(&part->array, &reader->file, &place,
                                               reader->spec->record_bytes_max, reterr)
                          : status;
@@ -401,8 +400,7 @@ static int cell_give(struct npy_reader *reader, uint32_t index, struct fm_row_bl
 {
     const struct cell *cell = &reader->cells[index];
     const struct fm_source_tensor *tensor = &reader->spec->tensors[cell->tensor];
-    int status =
-        elements_give(cell, &reader->parts[index], &block->tensors[cell->tensor], reterr);
+    int status = elements_give(cell, &reader->parts[index], &block->tensors[cell->tensor], reterr);
     if (status != 0 || !cell->last) {
         return status;
     }
@@ -516,8 +514,7 @@ static int arrays_open(struct npy_reader *reader, struct fm_error *reterr)
         return status;
     }
     if (reader->spec->format == &fm_source_npy) {
-        struct fm_array_place place = {.stored_size = reader->file_size,
-                                       .size = reader->file_size};
+        struct fm_array_place place = {.stored_size = reader->file_size, .size = reader->file_size};
         status = fm_array_file_open(&reader->parts[0].array, &reader->file, &place,
                                     reader->spec->record_bytes_max, reterr);
         return status == 0 ? parts_settle(reader, reterr) : status;

@@ -64,8 +64,7 @@ static struct parquet_reader *parquet_reader_of(struct fm_source_reader *reader)
     return (struct parquet_reader *)(void *)reader;
 }
 
-static int refuse(const struct parquet_reader *reader, const char *message,
-                  struct fm_error *reterr)
+static int refuse(const struct parquet_reader *reader, const char *message, struct fm_error *reterr)
 {
     return fm_duckdb_refuse(&reader->session, FM_ECORRUPT, message, reader->file.path,
                             reader->file.descriptor, reterr);
@@ -175,8 +174,8 @@ static int part_check(struct parquet_reader *reader, uint32_t index, duckdb_resu
         return fm_error_prefix(reterr, status, "%s: column '%s'", reader->file.path, part->name);
     }
     if (index < reader->cell_count) {
-        status = fm_duckdb_form_of_tensor(&column, &reader->cells[index].column, &part->form,
-                                          reterr);
+        status =
+            fm_duckdb_form_of_tensor(&column, &reader->cells[index].column, &part->form, reterr);
     } else if (index == reader->cell_count) {
         status = fm_duckdb_form_of_id(&column, part->name, &part->form, reterr);
     } else {
@@ -215,8 +214,8 @@ static int select_make(struct parquet_reader *reader, struct fm_error *reterr)
         }
     }
     duck->destroy_result(&schema);
-    fm_text_append_format(&reader->select, " FROM " TABLE " WHERE " ROW_NUMBER " >= ",
-                          reader->file.descriptor);
+    fm_text_append_format(&reader->select,
+                          " FROM " TABLE " WHERE " ROW_NUMBER " >= ", reader->file.descriptor);
     return status != 0             ? status
            : reader->select.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
                                    : 0;
@@ -378,8 +377,8 @@ static int cell_give(struct parquet_reader *reader, uint32_t index, struct fm_ro
     const struct fm_source_tensor *tensor = &reader->spec->tensors[cell->tensor];
     int64_t shape[FM_RANK_MAX];
     int status = fm_duckdb_append_row(&reader->parts[index].column, reader->chunk_at, &cell->column,
-                                      reader->spec->record_bytes_max,
-                                      &block->tensors[cell->tensor], shape, reterr);
+                                      reader->spec->record_bytes_max, &block->tensors[cell->tensor],
+                                      shape, reterr);
     if (status != 0 || !cell->last) {
         return status;
     }

@@ -111,15 +111,15 @@ static void rows_init(duckdb_init_info info)
 static duckdb_type leaf_type(const struct column *column)
 {
     static const duckdb_type types[FM_DTYPE_COUNT_] = {
-        [FM_DTYPE_BOOL] = DUCKDB_TYPE_BOOLEAN,    [FM_DTYPE_UINT8] = DUCKDB_TYPE_UTINYINT,
+        [FM_DTYPE_BOOL] = DUCKDB_TYPE_BOOLEAN,     [FM_DTYPE_UINT8] = DUCKDB_TYPE_UTINYINT,
         [FM_DTYPE_UINT16] = DUCKDB_TYPE_USMALLINT, [FM_DTYPE_UINT32] = DUCKDB_TYPE_UINTEGER,
-        [FM_DTYPE_UINT64] = DUCKDB_TYPE_UBIGINT,  [FM_DTYPE_INT8] = DUCKDB_TYPE_TINYINT,
-        [FM_DTYPE_INT16] = DUCKDB_TYPE_SMALLINT,  [FM_DTYPE_INT32] = DUCKDB_TYPE_INTEGER,
-        [FM_DTYPE_INT64] = DUCKDB_TYPE_BIGINT,    [FM_DTYPE_FP32] = DUCKDB_TYPE_FLOAT,
+        [FM_DTYPE_UINT64] = DUCKDB_TYPE_UBIGINT,   [FM_DTYPE_INT8] = DUCKDB_TYPE_TINYINT,
+        [FM_DTYPE_INT16] = DUCKDB_TYPE_SMALLINT,   [FM_DTYPE_INT32] = DUCKDB_TYPE_INTEGER,
+        [FM_DTYPE_INT64] = DUCKDB_TYPE_BIGINT,     [FM_DTYPE_FP32] = DUCKDB_TYPE_FLOAT,
         [FM_DTYPE_FP64] = DUCKDB_TYPE_DOUBLE};
-    return column->dtype != FM_DTYPE_BYTES                                 ? types[column->dtype]
+    return column->dtype != FM_DTYPE_BYTES                           ? types[column->dtype]
            : column->is.kind != FM_PARQUET_TENSOR || column->is.text ? DUCKDB_TYPE_VARCHAR
-                                                                           : DUCKDB_TYPE_BLOB;
+                                                                     : DUCKDB_TYPE_BLOB;
 }
 
 static void rows_bind(duckdb_bind_info info)
@@ -171,14 +171,14 @@ static void copy_run(void *argument)
     struct fm_parquet_writer *writer = argument;
     struct fm_error error = {0};
     char sql[SQL_SIZE];
-    (void)snprintf(sql, sizeof sql,
-                   "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR "::UBIGINT)) TO '" FM_DUCKDB_FILE
-                   "' (FORMAT parquet, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
-                   "ROW_GROUP_SIZE_BYTES %d)",
-                   (uintptr_t)writer, writer->file.descriptor, FM_PARQUET_GROUP_ROWS,
-                   FM_PARQUET_GROUP_BYTES);
-    int status = fm_duckdb_run(&writer->session, sql, writer->file.path, writer->file.descriptor,
-                               &error);
+    (void)snprintf(
+        sql, sizeof sql,
+        "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR "::UBIGINT)) TO '" FM_DUCKDB_FILE
+        "' (FORMAT parquet, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
+        "ROW_GROUP_SIZE_BYTES %d)",
+        (uintptr_t)writer, writer->file.descriptor, FM_PARQUET_GROUP_ROWS, FM_PARQUET_GROUP_BYTES);
+    int status =
+        fm_duckdb_run(&writer->session, sql, writer->file.path, writer->file.descriptor, &error);
     fm_mutex_lock(&writer->mutex);
     writer->status = status;
     writer->error = error;
@@ -377,9 +377,9 @@ static int column_init(struct column *column, const struct fm_parquet_column *is
     FM_ASSERT(is->rank <= FM_RANK_MAX);
     column->is = *is;
     column->depth = is->kind == FM_PARQUET_TENSOR ? is->rank : 0;
-    column->dtype = is->kind != FM_PARQUET_TENSOR                          ? FM_DTYPE_BYTES
+    column->dtype = is->kind != FM_PARQUET_TENSOR                      ? FM_DTYPE_BYTES
                     : dtype == FM_DTYPE_FP16 || dtype == FM_DTYPE_BF16 ? FM_DTYPE_FP32
-                                                                           : dtype;
+                                                                       : dtype;
     column->is.name = fm_strdup(is->name);
     return column->is.name != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
@@ -399,9 +399,9 @@ static int columns_init(struct fm_parquet_writer *writer, const struct fm_parque
         status = column_init(&writer->columns[i], &columns[i], reterr);
         for (uint32_t other = 0; other < i && status == 0; other++) {
             if (strcasecmp(columns[i].name, columns[other].name) == 0) {
-                status = fm_error_set(reterr, FM_EINVAL,
-                                      "the columns '%s' and '%s' have the same name",
-                                      columns[other].name, columns[i].name);
+                status =
+                    fm_error_set(reterr, FM_EINVAL, "the columns '%s' and '%s' have the same name",
+                                 columns[other].name, columns[i].name);
             }
         }
     }

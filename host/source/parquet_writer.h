@@ -59,8 +59,8 @@ int FM_NODISCARD fm_parquet_writer_create(const char *path, const struct fm_parq
                                           struct fm_error *reterr);
 /*
  * One row: values[column_count]. FM_ETYPE, FM_EINVAL: a value's size is not what its type and shape
- * say; then nothing was added. FM_ENOSPC, FM_EIO, FM_ENOMEM: the file cannot be written, also because of
- * rows before this one; then only abandon is left.
+ * say; then nothing was added. FM_ENOSPC, FM_EIO, FM_ENOMEM: the file cannot be written, also
+ * because of rows before this one; then only abandon is left.
  */
 int FM_NODISCARD fm_parquet_writer_append(struct fm_parquet_writer *writer,
                                           const struct fm_parquet_value *values,

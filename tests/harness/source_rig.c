@@ -94,8 +94,8 @@ static void read_rows(const struct fm_source_spec *spec, struct fm_source_reader
     int status = 0;
     while (rows > 0 && status == 0) {
         fm_row_block_clear(&block);
-        status = spec->format->read(reader, rows < rows_max ? (uint32_t)rows : rows_max, &block,
-                                    error);
+        status =
+            spec->format->read(reader, rows < rows_max ? (uint32_t)rows : rows_max, &block, error);
         if (block.row_count == 0) {
             break;
         }

@@ -11,11 +11,11 @@
 enum { FM_SOURCE_RIG_TENSORS = 4, FM_SOURCE_RIG_NAMES = 4 };
 
 /* One column, or several of one element each, for one input. */
-#define FM_SOURCE_TENSOR(type, rank_, shape_, ...)                                            \
-    {                                                                                         \
+#define FM_SOURCE_TENSOR(type, rank_, shape_, ...)                                               \
+    {                                                                                            \
         .column = {.name = "input", .dtype = FM_DTYPE_##type, .rank = (rank_), .shape = shape_}, \
-        .names = (const char *const[]){__VA_ARGS__},                                          \
-        .name_count = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),            \
+        .names = (const char *const[]){__VA_ARGS__},                                             \
+        .name_count = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),               \
     }
 #define FM_SOURCE_SHAPE(...) \
     {                        \

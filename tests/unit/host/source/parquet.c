@@ -77,8 +77,8 @@ static const char *read_as(const char *query, uint32_t dtype, uint32_t rank, con
     return text;
 }
 
-#define AS(type, query)            read_as("SELECT " query, FM_DTYPE_##type, 0, NULL)
-#define AS_SHAPE(type, query, ...) \
+#define AS(type, query) read_as("SELECT " query, FM_DTYPE_##type, 0, NULL)
+#define AS_SHAPE(type, query, ...)                                                  \
     read_as("SELECT " query, FM_DTYPE_##type, sizeof((int64_t[]){__VA_ARGS__}) / 8, \
             (const int64_t[]){__VA_ARGS__})
 
@@ -198,9 +198,10 @@ TEST(other_shapes_are_bad_rows)
     CHECK_STR_EQ(AS_SHAPE(INT64, "[1, 2, 3] x", 2),
                  "0 !row 0: column 'x': the value has not the shape [2]: a list at level 1 has 3 "
                  "entries instead of 2\n");
-    CHECK_STR_EQ(AS_SHAPE(INT64, "[[1, 2], [3]] x", 2, -1),
-                 "0 !row 0: column 'x': the value has not the shape [2,-1]: a list at level 2 has 1 "
-                 "entries instead of 2\n");
+    CHECK_STR_EQ(
+        AS_SHAPE(INT64, "[[1, 2], [3]] x", 2, -1),
+        "0 !row 0: column 'x': the value has not the shape [2,-1]: a list at level 2 has 1 "
+        "entries instead of 2\n");
     CHECK_STR_EQ(AS_SHAPE(INT64, "[1, 2, 3] x", 2, 2),
                  "0 !row 0: column 'x': the list has 3 entries instead of 4\n");
     CHECK_STR_EQ(AS_SHAPE(INT64, "[1, NULL] x", 2),
@@ -239,8 +240,9 @@ TEST(types_that_cannot_be_are_refused_at_once)
                  "!! ETYPE : column 'x' is INTEGER[], which is no row of INT64 with the shape []");
     CHECK_STR_EQ(AS_SHAPE(INT64, "1 x", -1),
                  "!! ETYPE : column 'x' is INTEGER, which is no row of INT64 with the shape [-1]");
-    CHECK_STR_EQ(AS_SHAPE(INT64, "[[1]] x", 1),
-                 "!! ETYPE : column 'x' is INTEGER[][], which is no row of INT64 with the shape [1]");
+    CHECK_STR_EQ(
+        AS_SHAPE(INT64, "[[1]] x", 1),
+        "!! ETYPE : column 'x' is INTEGER[][], which is no row of INT64 with the shape [1]");
     CHECK_STR_EQ(AS_SHAPE(INT64, "{'a': 1} x", 1),
                  "!! ETYPE : column 'x' is STRUCT, which is no row of INT64 with the shape [1]");
     CHECK_STR_EQ(AS_SHAPE(FP32, "'a'::BLOB x", -1),
@@ -251,9 +253,9 @@ TEST(types_that_cannot_be_are_refused_at_once)
 
 TEST(ids_and_passed_columns)
 {
-    static const char *const passed[] = {"b", "i", "f", "d", "s", "l", "r", "t", "m", "j", "n", "h"};
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT32, 0, FM_SOURCE_SHAPE(0), "x");
+    static const char *const passed[] = {"b", "i", "f", "d", "s", "l",
+                                         "r", "t", "m", "j", "n", "h"};
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT32, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     spec.id = "id";
     spec.passed = passed;
@@ -289,8 +291,7 @@ TEST(what_can_be_an_id)
         {"DATE '2026-01-31'", "0 id=2026-01-31 1\n"},
         {"'ab'::BLOB", "0 id=ab 1\n"},
     };
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT32, 0, FM_SOURCE_SHAPE(0), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT32, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     char query[128];
     spec.id = "id";
@@ -318,14 +319,14 @@ TEST(several_columns_make_one_row)
                           "[i] unused FROM range(3) t(i)"),
                  0);
     char *text = fm_source_rig_read(&spec, path, 0, 0, 10, 2);
-    CHECK_STR_EQ(text, "0 [3]0.0,0.0,0.0; 'g0'\n1 [3]1.0,10.0,1.0; 'g1'\n--\n2 [3]2.0,20.0,2.0; 'g2'\n");
+    CHECK_STR_EQ(text,
+                 "0 [3]0.0,0.0,0.0; 'g0'\n1 [3]1.0,10.0,1.0; 'g1'\n--\n2 [3]2.0,20.0,2.0; 'g2'\n");
     fm_free(text);
 }
 
 TEST(row_groups_are_points)
 {
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     CHECK_INT_EQ(make(", ROW_GROUP_SIZE 2048", "SELECT i x FROM range(5000) t(i)"), 0);
     char *text = fm_source_rig_count(&spec, path);
@@ -356,8 +357,7 @@ TEST(row_groups_are_points)
 /* Reading everything, passing over some now and then, against the numbers themselves. */
 TEST(rows_come_in_their_order)
 {
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     struct fm_error error = {0};
     struct fm_source_reader *reader = NULL;
@@ -390,13 +390,11 @@ TEST(rows_come_in_their_order)
 
 TEST(row_groups_of_one_row)
 {
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     /* Chunks of one row are what makes row groups of one. */
-    CHECK_INT_EQ(make(", ROW_GROUP_SIZE_BYTES 1",
-                      "SELECT 1 x UNION ALL SELECT 2 UNION ALL SELECT 3"),
-                 0);
+    CHECK_INT_EQ(
+        make(", ROW_GROUP_SIZE_BYTES 1", "SELECT 1 x UNION ALL SELECT 2 UNION ALL SELECT 3"), 0);
     char *text = fm_source_rig_count(&spec, path);
     CHECK_STR_EQ(text, "3: 0/0 1/1 2/2");
     fm_free(text);
@@ -407,8 +405,7 @@ TEST(row_groups_of_one_row)
 
 TEST(no_rows_at_all)
 {
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT64, 0, FM_SOURCE_SHAPE(0), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     CHECK_INT_EQ(make("", "SELECT 1 x WHERE false"), 0);
     char *text = fm_source_rig_count(&spec, path);
@@ -526,8 +523,7 @@ TEST(files_that_are_not_there)
 
 TEST(rows_have_a_limit)
 {
-    const struct fm_source_tensor tensor =
-        FM_SOURCE_TENSOR(INT64, 1, FM_SOURCE_SHAPE(-1), "x");
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(INT64, 1, FM_SOURCE_SHAPE(-1), "x");
     struct fm_source_spec spec = spec_of(&tensor, 1);
     spec.record_bytes_max = 800;
     CHECK_INT_EQ(make("", "SELECT range(i * 100) x FROM range(1, 3) t(i)"), 0);

@@ -17,10 +17,8 @@ static const struct fm_source_tensor tensor = {
     .names = (const char *const[]){"x"},
     .name_count = 1,
 };
-static const struct fm_source_spec spec = {.format = &fm_source_parquet,
-                                           .tensors = &tensor,
-                                           .tensor_count = 1,
-                                           .record_bytes_max = 100};
+static const struct fm_source_spec spec = {
+    .format = &fm_source_parquet, .tensors = &tensor, .tensor_count = 1, .record_bytes_max = 100};
 
 TEST(a_library_that_is_not_there)
 {
@@ -63,9 +61,9 @@ TEST(an_instance_that_failed_is_replaced)
     struct fm_duckdb_session fresh = {0};
     struct fm_error error = {0};
     CHECK_INT_EQ(fm_duckdb_open(&old, &error), 0);
-    CHECK_INT_EQ(fm_duckdb_refuse(&old, FM_ECORRUPT, "INTERNAL Error: a bug\nmore", "file", -1,
-                                  &error),
-                 FM_EINTERNAL);
+    CHECK_INT_EQ(
+        fm_duckdb_refuse(&old, FM_ECORRUPT, "INTERNAL Error: a bug\nmore", "file", -1, &error),
+        FM_EINTERNAL);
     CHECK_STR_EQ(error.text, "file: INTERNAL Error: a bug");
     CHECK_INT_EQ(fm_duckdb_open(&fresh, &error), 0);
     CHECK_PTR_NE(old.instance, fresh.instance);
@@ -97,9 +95,9 @@ TEST(messages_have_a_status_and_the_name_of_the_file)
     struct fm_error error = {0};
     CHECK_INT_EQ(fm_duckdb_open(&session, &error), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CHECK_INT_EQ(fm_duckdb_refuse(&session, FM_ECORRUPT, cases[i].message, "a.parquet", 7,
-                                      &error),
-                     cases[i].status);
+        CHECK_INT_EQ(
+            fm_duckdb_refuse(&session, FM_ECORRUPT, cases[i].message, "a.parquet", 7, &error),
+            cases[i].status);
         CHECK_STR_EQ(error.text, cases[i].words);
     }
     fm_duckdb_close(&session);

@@ -53,8 +53,8 @@ static const char *ask(const char *query)
         for (idx_t i = 0; i < duck->data_chunk_get_size(chunk); i++) {
             bool null = validity != NULL && (validity[i / 64] >> (i % 64) & 1u) == 0;
             uint32_t length = texts[i].value.inlined.length;
-            const char *data = length <= 12 ? texts[i].value.inlined.inlined
-                                            : texts[i].value.pointer.ptr;
+            const char *data =
+                length <= 12 ? texts[i].value.inlined.inlined : texts[i].value.pointer.ptr;
             fm_text_append_string(&text, text.length > 0 ? ";" : "");
             fm_text_append(&text, null ? "NULL" : data, null ? 4 : length);
         }
@@ -71,39 +71,51 @@ static const char *ask_file(const char *select, const char *rest)
     return ask(query);
 }
 
-#define VALUE(type, ...)                                                                       \
-    {                                                                                          \
+#define VALUE(type, ...)                                                                          \
+    {                                                                                             \
         .data = (const type[]){__VA_ARGS__}, .size = sizeof((type[]){__VA_ARGS__}), .shape = NULL \
     }
-#define SHAPED(type, shape_, ...)                                            \
-    {                                                                        \
-        .data = (const type[]){__VA_ARGS__}, .size = sizeof((type[]){__VA_ARGS__}), .shape = (shape_) \
+#define SHAPED(type, shape_, ...)                                                   \
+    {                                                                               \
+        .data = (const type[]){__VA_ARGS__}, .size = sizeof((type[]){__VA_ARGS__}), \
+        .shape = (shape_)                                                           \
     }
-#define TEXT(literal)                                         \
-    {                                                         \
+#define TEXT(literal)                                                 \
+    {                                                                 \
         .data = (literal), .size = sizeof(literal) - 1, .shape = NULL \
     }
 
 TEST(every_type)
 {
     static const struct fm_parquet_column columns[] = {
-        {.name = "bool", .dtype = FM_DTYPE_BOOL},   {.name = "u8", .dtype = FM_DTYPE_UINT8},
-        {.name = "u16", .dtype = FM_DTYPE_UINT16},  {.name = "u32", .dtype = FM_DTYPE_UINT32},
-        {.name = "u64", .dtype = FM_DTYPE_UINT64},  {.name = "i8", .dtype = FM_DTYPE_INT8},
-        {.name = "i16", .dtype = FM_DTYPE_INT16},   {.name = "i32", .dtype = FM_DTYPE_INT32},
-        {.name = "i64", .dtype = FM_DTYPE_INT64},   {.name = "f16", .dtype = FM_DTYPE_FP16},
-        {.name = "bf16", .dtype = FM_DTYPE_BF16},   {.name = "f32", .dtype = FM_DTYPE_FP32},
-        {.name = "f64", .dtype = FM_DTYPE_FP64},    {.name = "blob", .dtype = FM_DTYPE_BYTES},
+        {.name = "bool", .dtype = FM_DTYPE_BOOL},
+        {.name = "u8", .dtype = FM_DTYPE_UINT8},
+        {.name = "u16", .dtype = FM_DTYPE_UINT16},
+        {.name = "u32", .dtype = FM_DTYPE_UINT32},
+        {.name = "u64", .dtype = FM_DTYPE_UINT64},
+        {.name = "i8", .dtype = FM_DTYPE_INT8},
+        {.name = "i16", .dtype = FM_DTYPE_INT16},
+        {.name = "i32", .dtype = FM_DTYPE_INT32},
+        {.name = "i64", .dtype = FM_DTYPE_INT64},
+        {.name = "f16", .dtype = FM_DTYPE_FP16},
+        {.name = "bf16", .dtype = FM_DTYPE_BF16},
+        {.name = "f32", .dtype = FM_DTYPE_FP32},
+        {.name = "f64", .dtype = FM_DTYPE_FP64},
+        {.name = "blob", .dtype = FM_DTYPE_BYTES},
         {.name = "text", .dtype = FM_DTYPE_BYTES, .text = true},
-        {.name = "größe", .kind = FM_PARQUET_TEXT}, {.name = "json", .kind = FM_PARQUET_JSON},
+        {.name = "größe", .kind = FM_PARQUET_TEXT},
+        {.name = "json", .kind = FM_PARQUET_JSON},
     };
     const struct fm_parquet_value values[] = {
-        VALUE(uint8_t, 1),           VALUE(uint8_t, 255),        VALUE(uint16_t, 65535),
-        VALUE(uint32_t, UINT32_MAX), VALUE(uint64_t, UINT64_MAX), VALUE(int8_t, -128),
-        VALUE(int16_t, -32768),      VALUE(int32_t, INT32_MIN),  VALUE(int64_t, INT64_MIN),
-        VALUE(uint16_t, 0x3E00),     VALUE(uint16_t, 0xC060),    VALUE(float, 0.1f),
-        VALUE(double, 0.1),          TEXT("\2\0\0\0\xFF\0"),     TEXT("\4\0\0\0a\xFFé"),
-        TEXT("a\xC3 text that is longer than twelve"), TEXT("{\"a\": [1]}"),
+        VALUE(uint8_t, 1),           VALUE(uint8_t, 255),
+        VALUE(uint16_t, 65535),      VALUE(uint32_t, UINT32_MAX),
+        VALUE(uint64_t, UINT64_MAX), VALUE(int8_t, -128),
+        VALUE(int16_t, -32768),      VALUE(int32_t, INT32_MIN),
+        VALUE(int64_t, INT64_MIN),   VALUE(uint16_t, 0x3E00),
+        VALUE(uint16_t, 0xC060),     VALUE(float, 0.1f),
+        VALUE(double, 0.1),          TEXT("\2\0\0\0\xFF\0"),
+        TEXT("\4\0\0\0a\xFFé"),      TEXT("a\xC3 text that is longer than twelve"),
+        TEXT("{\"a\": [1]}"),
     };
     struct fm_parquet_value nulls[sizeof values / sizeof values[0]];
     struct fm_parquet_writer *writer = NULL;
@@ -137,7 +149,8 @@ TEST(every_type)
     CHECK_STR_EQ(ask_file("json->'a'", "LIMIT 1"), "[1]");
     char query[256];
     (void)snprintf(query, sizeof query,
-                   "SELECT list(column_type) FROM (DESCRIBE SELECT * FROM read_parquet('%s'))", path);
+                   "SELECT list(column_type) FROM (DESCRIBE SELECT * FROM read_parquet('%s'))",
+                   path);
     CHECK_STR_EQ(ask(query),
                  "[BOOLEAN, UTINYINT, USMALLINT, UINTEGER, UBIGINT, TINYINT, SMALLINT, INTEGER, "
                  "BIGINT, FLOAT, FLOAT, FLOAT, DOUBLE, BLOB, VARCHAR, VARCHAR, JSON]");
@@ -154,16 +167,21 @@ TEST(lists_of_every_depth)
     static const int64_t two[] = {2}, none[] = {0}, pairs[] = {3, 2}, empty[] = {2, 0},
                          cube[] = {2, 1, 2}, row[] = {1, 2};
     const struct fm_parquet_value rows[][4] = {
-        {SHAPED(float, two, 1.5f, 2), SHAPED(int64_t, pairs, 1, 2, 3, 4, 5, 6),
+        {SHAPED(float, two, 1.5f, 2),
+         SHAPED(int64_t, pairs, 1, 2, 3, 4, 5, 6),
          SHAPED(uint16_t, cube, 0x3C00, 0x4000, 0x4200, 0x4400),
          {.data = "\1\0\0\0a\2\0\0\0bc", .size = 11, .shape = row}},
         {{.data = "", .size = 0, .shape = none},
          {.data = "", .size = 0, .shape = empty},
          {.null = true},
          {.null = true}},
-        {{.null = true}, {.null = true}, SHAPED(uint16_t, cube, 0, 0, 0, 0x3C00),
+        {{.null = true},
+         {.null = true},
+         SHAPED(uint16_t, cube, 0, 0, 0, 0x3C00),
          {.data = "\0\0\0\0\0\0\0\0", .size = 8, .shape = row}},
-        {SHAPED(float, two, 3, 4), SHAPED(int64_t, pairs, 7, 8, 9, 10, 11, 12), {.null = true},
+        {SHAPED(float, two, 3, 4),
+         SHAPED(int64_t, pairs, 7, 8, 9, 10, 11, 12),
+         {.null = true},
          {.null = true}},
     };
     struct fm_parquet_writer *writer = NULL;
@@ -267,10 +285,11 @@ TEST(large_rows)
                    "parquet_metadata('%s')",
                    path);
     CHECK_STR_EQ(ask(query), "true");
-    CHECK_STR_EQ(ask_file("count(*) || ' ' || min(len(x)) || ' ' || max(x[2]) || ' ' || bool_and(x[1] "
-                          "= (file_row_number * 2654435761) % 4294967296)",
-                          ""),
-                 "300 262144 4281627536 true");
+    CHECK_STR_EQ(
+        ask_file("count(*) || ' ' || min(len(x)) || ' ' || max(x[2]) || ' ' || bool_and(x[1] "
+                 "= (file_row_number * 2654435761) % 4294967296)",
+                 ""),
+        "300 262144 4281627536 true");
 }
 
 TEST(no_rows)
@@ -311,9 +330,9 @@ TEST(columns_that_cannot_be)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fm_parquet_writer *writer = NULL;
         struct fm_error error = {0};
-        CHECK_INT_EQ(fm_parquet_writer_create(path, cases[i].columns, cases[i].count, &writer,
-                                              &error),
-                     cases[i].status);
+        CHECK_INT_EQ(
+            fm_parquet_writer_create(path, cases[i].columns, cases[i].count, &writer, &error),
+            cases[i].status);
         CHECK_STR_CONTAINS(error.text, cases[i].words);
         CHECK_PTR_EQ(writer, NULL);
     }
@@ -324,8 +343,7 @@ TEST(columns_that_cannot_be)
 TEST(values_that_cannot_be)
 {
     static const struct fm_parquet_column columns[] = {
-        {.name = "n", .dtype = FM_DTYPE_INT32},
-        {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 1}};
+        {.name = "n", .dtype = FM_DTYPE_INT32}, {.name = "x", .dtype = FM_DTYPE_FP32, .rank = 1}};
     static const int64_t two[] = {2};
     const struct fm_parquet_value bad[] = {VALUE(int32_t, 1), SHAPED(float, two, 1)};
     const struct fm_parquet_value good[] = {VALUE(int32_t, 2), SHAPED(float, two, 1, 2)};
@@ -363,7 +381,8 @@ TEST(abandoned_files_are_gone)
 
 TEST(files_that_cannot_be_written)
 {
-    static const struct fm_parquet_column column = {.name = "x", .dtype = FM_DTYPE_UINT8, .rank = 1};
+    static const struct fm_parquet_column column = {
+        .name = "x", .dtype = FM_DTYPE_UINT8, .rank = 1};
     enum { SIZE = 1 << 20 };
     struct fm_parquet_writer *writer = NULL;
     struct fm_error error = {0};
