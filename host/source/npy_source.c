@@ -411,7 +411,8 @@ static int cell_give(struct npy_reader *reader, uint32_t index, struct fm_row_bl
 /* FM_EAGAIN: the row has to wait for the next block. */
 static int row_give(struct npy_reader *reader, struct fm_row_block *block, struct fm_error *reterr)
 {
-    struct fm_error error = {0};
+    struct fm_error error;
+    fm_error_init(&error);
     fm_row_block_begin(block, reader->next_row, 0);
     int status = id_give(reader, block);
     for (uint32_t i = 0; i < reader->spec->passed_count && status == 0; i++) {

@@ -2,12 +2,11 @@
  * Tests of host/source/parquet_source and duckdb_value: which types become what, shapes, NULLs,
  * ids, passed columns, row groups, and the words for what cannot be. The files are made by DuckDB.
  */
-#include <stdarg.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "core/util/memory.h"
 #include "host/os/file.h"
+#include "host/os/thread.h"
 #include "host/source/duckdb_library.h"
 #include "host/source/formats.h"
 #include "tests/harness/source_rig.h"
@@ -386,6 +385,65 @@ TEST(rows_come_in_their_order)
     spec.format->close(reader);
     fm_row_block_deinit(&block);
     fm_free(columns);
+}
+
+/* A reader of its own for each thread: what rows it read, and whether they were the right ones. */
+struct crowd_reader {
+    struct fm_thread thread;
+    uint64_t first;
+    uint64_t rows;
+    bool right;
+};
+
+static void crowd_read(void *argument)
+{
+    struct crowd_reader *mine = argument;
+    const struct fm_source_tensor tensor = FM_SOURCE_TENSOR(FP64, 1, FM_SOURCE_SHAPE(2), "l");
+    struct fm_source_spec spec = spec_of(&tensor, 1);
+    const struct fm_record_point point = {.row = mine->first};
+    struct fm_source_reader *reader = NULL;
+    struct fm_column *columns = NULL;
+    struct fm_row_block block = {0};
+    mine->right = fm_source_columns(&spec, &columns) == 0 &&
+                  fm_row_block_init(&block, columns, 1, 0, 1000) == 0 &&
+                  spec.format->open(&spec, path, &point, &reader, NULL) == 0;
+    while (mine->right) {
+        fm_row_block_clear(&block);
+        mine->right = spec.format->read(reader, 1000, &block, NULL) == 0;
+        for (uint32_t i = 0; i < block.row_count; i++) {
+            double pair[2];
+            double row = (double)(mine->first + mine->rows++);
+            memcpy(pair, block.tensors[0].data + i * sizeof pair, sizeof pair);
+            mine->right = mine->right && fabs(pair[0] - row) < 0.5 && fabs(pair[1] + row) < 0.5;
+        }
+        if (block.row_count == 0) {
+            break;
+        }
+    }
+    if (reader != NULL) {
+        spec.format->close(reader);
+    }
+    fm_row_block_deinit(&block);
+    fm_free(columns);
+}
+
+TEST(several_readers_at_once)
+{
+    enum { READERS = 4, ROWS = 20000 };
+    struct crowd_reader readers[READERS] = {0};
+    CHECK_INT_EQ(make(", ROW_GROUP_SIZE 2048", "SELECT [i, -i]::BIGINT[] l FROM range(20000) t(i)"),
+                 0);
+    for (uint32_t i = 0; i < READERS; i++) {
+        readers[i].first = i * UINT64_C(3000);
+        CHECK_INT_EQ(fm_thread_start(&readers[i].thread, "reader", crowd_read, &readers[i]), 0);
+    }
+    for (uint32_t i = 0; i < READERS; i++) {
+        fm_thread_join(&readers[i].thread);
+    }
+    for (uint32_t i = 0; i < READERS; i++) {
+        CHECK(readers[i].right);
+        CHECK_UINT_EQ(readers[i].rows, ROWS - readers[i].first);
+    }
 }
 
 TEST(row_groups_of_one_row)
