@@ -30,7 +30,7 @@ struct row {
 int fm_column_check(const struct fm_column *column, struct fm_error *reterr)
 {
     uint32_t dtype = column->dtype;
-    if (dtype != FM_DTYPE_BYTES && !fm_dtype_is_number(dtype)) {
+    if (dtype != FM_DTYPE_BYTES && !fm_element_is_number(dtype)) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "column '%s': values of type %s cannot be read from text; use .npy",
                             column->name, fm_dtype_name(dtype));
@@ -134,15 +134,15 @@ static int integer_append(const struct row *row, const struct fm_json_reader *re
         return no_value(row, reader->text, reader->text_length,
                         "it must be a number without fraction or exponent");
     }
-    if (fm_dtype_is_unsigned(dtype)) {
+    if (fm_element_is_unsigned(dtype)) {
         uint64_t value = 0;
-        if (fm_json_uint64(reader, &value) != 0 || value > fm_dtype_unsigned_max(dtype)) {
+        if (fm_json_uint64(reader, &value) != 0 || value > fm_element_unsigned_max(dtype)) {
             return out_of_range(row, reader->text, reader->text_length);
         }
         return append(row, &value, size);
     }
     int64_t value = 0;
-    int64_t max = fm_dtype_signed_max(dtype);
+    int64_t max = fm_element_signed_max(dtype);
     if (fm_json_int64(reader, &value) != 0 || value > max || value < -max - 1) {
         return out_of_range(row, reader->text, reader->text_length);
     }
@@ -180,7 +180,7 @@ static int number_append(const struct row *row, const struct fm_json_reader *rea
         return no_value(row, reader->text, reader->text_length,
                         "it is a number, and a string in quotes is needed");
     }
-    return fm_dtype_is_float(dtype) ? float_append(row, reader) : integer_append(row, reader);
+    return fm_element_is_float(dtype) ? float_append(row, reader) : integer_append(row, reader);
 }
 
 static int string_append(const struct row *row, const struct fm_json_reader *reader)
@@ -426,7 +426,7 @@ static int bare_append(const struct row *row, const char *data, size_t size)
         return yes || no ? bool_append(row, yes)
                          : no_value(row, data, size, "it must be true, false, 1 or 0");
     }
-    if (fm_dtype_is_float(dtype) && is_special(data, size, &special)) {
+    if (fm_element_is_float(dtype) && is_special(data, size, &special)) {
         unsigned char bytes[8];
         (void)fm_element_from_double(dtype, special, bytes);
         return append(row, bytes, fm_dtype_bits(dtype) / 8);

@@ -31,34 +31,34 @@ struct stretch {
     } as;
 };
 
-bool fm_dtype_is_unsigned(uint32_t dtype)
+bool fm_element_is_unsigned(uint32_t dtype)
 {
     return dtype >= FM_DTYPE_UINT8 && dtype <= FM_DTYPE_UINT64;
 }
 
-bool fm_dtype_is_signed(uint32_t dtype)
+bool fm_element_is_signed(uint32_t dtype)
 {
     return dtype >= FM_DTYPE_INT8 && dtype <= FM_DTYPE_INT64;
 }
 
-bool fm_dtype_is_float(uint32_t dtype)
+bool fm_element_is_float(uint32_t dtype)
 {
     return dtype == FM_DTYPE_FP16 || dtype == FM_DTYPE_BF16 || dtype == FM_DTYPE_FP32 ||
            dtype == FM_DTYPE_FP64;
 }
 
-bool fm_dtype_is_number(uint32_t dtype)
+bool fm_element_is_number(uint32_t dtype)
 {
-    return dtype == FM_DTYPE_BOOL || fm_dtype_is_unsigned(dtype) || fm_dtype_is_signed(dtype) ||
-           fm_dtype_is_float(dtype);
+    return dtype == FM_DTYPE_BOOL || fm_element_is_unsigned(dtype) || fm_element_is_signed(dtype) ||
+           fm_element_is_float(dtype);
 }
 
-uint64_t fm_dtype_unsigned_max(uint32_t dtype)
+uint64_t fm_element_unsigned_max(uint32_t dtype)
 {
     return UINT64_MAX >> (64 - fm_dtype_bits(dtype));
 }
 
-int64_t fm_dtype_signed_max(uint32_t dtype)
+int64_t fm_element_signed_max(uint32_t dtype)
 {
     return (int64_t)(UINT64_MAX >> (65 - fm_dtype_bits(dtype)));
 }
@@ -75,10 +75,10 @@ void fm_element_range(uint32_t dtype, char *text, size_t size)
 {
     if (dtype == FM_DTYPE_BOOL) {
         (void)snprintf(text, size, "it must be true, false, 1 or 0");
-    } else if (fm_dtype_is_unsigned(dtype)) {
-        (void)snprintf(text, size, "it must be 0 to %" PRIu64, fm_dtype_unsigned_max(dtype));
-    } else if (fm_dtype_is_signed(dtype)) {
-        int64_t max = fm_dtype_signed_max(dtype);
+    } else if (fm_element_is_unsigned(dtype)) {
+        (void)snprintf(text, size, "it must be 0 to %" PRIu64, fm_element_unsigned_max(dtype));
+    } else if (fm_element_is_signed(dtype)) {
+        int64_t max = fm_element_signed_max(dtype);
         (void)snprintf(text, size, "it must be %" PRId64 " to %" PRId64, -max - 1, max);
     } else {
         (void)snprintf(text, size, "it must be within %.6g of zero", float_max(dtype));
@@ -146,9 +146,9 @@ bool fm_element_from_double(uint32_t dtype, double value, unsigned char out[8])
 static void widen(uint32_t from, const unsigned char *bytes, size_t count,
                   struct stretch *ret_stretch)
 {
-    ret_stretch->kind = fm_dtype_is_signed(from)  ? KIND_SIGNED
-                        : fm_dtype_is_float(from) ? KIND_FLOAT
-                                                  : KIND_UNSIGNED;
+    ret_stretch->kind = fm_element_is_signed(from)  ? KIND_SIGNED
+                        : fm_element_is_float(from) ? KIND_FLOAT
+                                                    : KIND_UNSIGNED;
     switch (from) {
     case FM_DTYPE_BOOL:
         for (size_t i = 0; i < count; i++) {
@@ -254,11 +254,11 @@ static size_t narrow_to_integer(const struct stretch *stretch, size_t count, uin
                                 unsigned char *out)
 {
     size_t size = to == FM_DTYPE_BOOL ? 1 : fm_dtype_bits(to) / 8;
-    bool is_signed = fm_dtype_is_signed(to);
-    int64_t min = is_signed ? -fm_dtype_signed_max(to) - 1 : 0;
+    bool is_signed = fm_element_is_signed(to);
+    int64_t min = is_signed ? -fm_element_signed_max(to) - 1 : 0;
     uint64_t max = to == FM_DTYPE_BOOL ? 1
-                   : is_signed         ? (uint64_t)fm_dtype_signed_max(to)
-                                       : fm_dtype_unsigned_max(to);
+                   : is_signed         ? (uint64_t)fm_element_signed_max(to)
+                                       : fm_element_unsigned_max(to);
     for (size_t i = 0; i < count; i++) {
         uint64_t bits = 0;
         if (!as_integer(stretch, i, min, max, &bits)) {
@@ -272,7 +272,7 @@ static size_t narrow_to_integer(const struct stretch *stretch, size_t count, uin
 bool fm_elements_convert(uint32_t from, const void *data, uint64_t count, uint32_t to, void *out,
                          uint64_t *ret_bad)
 {
-    FM_ASSERT(fm_dtype_is_number(from) && fm_dtype_is_number(to));
+    FM_ASSERT(fm_element_is_number(from) && fm_element_is_number(to));
     size_t from_size = fm_dtype_bits(from) / 8;
     size_t to_size = fm_dtype_bits(to) / 8;
     /* A bool's byte may be any but 0 for true where it comes from, and is 1 in a tensor. */
@@ -287,7 +287,7 @@ bool fm_elements_convert(uint32_t from, const void *data, uint64_t count, uint32
         size_t some = count - done < STRETCH ? (size_t)(count - done) : STRETCH;
         unsigned char *place = (unsigned char *)out + done * to_size;
         widen(from, (const unsigned char *)data + done * from_size, some, &stretch);
-        size_t good = !fm_dtype_is_float(to) ? narrow_to_integer(&stretch, some, to, place)
+        size_t good = !fm_element_is_float(to) ? narrow_to_integer(&stretch, some, to, place)
                       : to == FM_DTYPE_FP32 && stretch.kind == KIND_FLOAT
                           ? doubles_to_singles(stretch.as.doubles, some, place)
                           : narrow_to_float(&stretch, some, to, place);
@@ -316,7 +316,7 @@ int fm_element_refuse(const char *column, uint32_t from, const void *data, uint6
     } else {
         double value = stretch.as.doubles[0];
         (void)snprintf(number, sizeof number, "%.9g", value);
-        if (!fm_dtype_is_float(to) && to != FM_DTYPE_BOOL && isfinite(value) &&
+        if (!fm_element_is_float(to) && to != FM_DTYPE_BOOL && isfinite(value) &&
             trunc(value) != value) {
             why = "it must be a number without a fraction";
         }

@@ -15,14 +15,14 @@
 #include "core/proto/json.h"
 #include "core/tensor/tensor.h"
 
-bool fm_dtype_is_unsigned(uint32_t dtype); /* UINT8 to UINT64 */
-bool fm_dtype_is_signed(uint32_t dtype);   /* INT8 to INT64 */
-bool fm_dtype_is_float(uint32_t dtype);    /* FP16, BF16, FP32, FP64 */
+bool fm_element_is_unsigned(uint32_t dtype); /* UINT8 to UINT64 */
+bool fm_element_is_signed(uint32_t dtype);   /* INT8 to INT64 */
+bool fm_element_is_float(uint32_t dtype);    /* FP16, BF16, FP32, FP64 */
 /* Those three, and BOOL. */
-bool fm_dtype_is_number(uint32_t dtype);
+bool fm_element_is_number(uint32_t dtype);
 
-uint64_t fm_dtype_unsigned_max(uint32_t dtype); /* of a type that is unsigned */
-int64_t fm_dtype_signed_max(uint32_t dtype);    /* of one that is signed */
+uint64_t fm_element_unsigned_max(uint32_t dtype); /* of a type that is unsigned */
+int64_t fm_element_signed_max(uint32_t dtype);    /* of one that is signed */
 
 /* `value` as an element of a type of floating point. False: a finite one would become infinite. */
 bool fm_element_from_double(uint32_t dtype, double value, unsigned char out[8]);

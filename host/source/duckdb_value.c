@@ -262,7 +262,7 @@ int fm_duckdb_form_of_tensor(const struct fm_duckdb_column *from, const struct f
     bool element =
         to->dtype == FM_DTYPE_BYTES
             ? is_text(leaf) || *ret_form == FM_DUCKDB_AS_TEXT
-            : fm_dtype_is_number(to->dtype) && (leaf->dtype != FM_DTYPE_INVALID || is_wide(leaf));
+            : fm_element_is_number(to->dtype) && (leaf->dtype != FM_DTYPE_INVALID || is_wide(leaf));
     if ((element && nesting_fits(from, depth, to)) ||
         (from->type == DUCKDB_TYPE_BLOB && raw_size(to, &raw))) {
         return 0;
@@ -281,7 +281,7 @@ int fm_duckdb_form_of_tensor(const struct fm_duckdb_column *from, const struct f
 int fm_duckdb_form_of_id(const struct fm_duckdb_column *from, const char *name,
                          enum fm_duckdb_form *ret_form, struct fm_error *reterr)
 {
-    bool integer = from->dtype != FM_DTYPE_INVALID && !fm_dtype_is_float(from->dtype);
+    bool integer = from->dtype != FM_DTYPE_INVALID && !fm_element_is_float(from->dtype);
     *ret_form = is_text(from) ? FM_DUCKDB_AS_IT_IS : FM_DUCKDB_AS_TEXT;
     if (is_text(from) || has_text(from) || is_wide(from) || integer) {
         return 0;
@@ -482,7 +482,7 @@ static int wide_append(const struct row *row, const struct fm_duckdb_column *lea
     struct wide wide = wide_get(leaf, index);
     uint32_t dtype = row->to->dtype;
     unsigned char element[8];
-    bool fits = fm_dtype_is_float(dtype)
+    bool fits = fm_element_is_float(dtype)
                     ? fm_element_from_double(dtype, wide_double(&wide), element)
                     : wide_integer(wide, dtype, element);
     if (fits) {
@@ -495,7 +495,8 @@ static int wide_append(const struct row *row, const struct fm_duckdb_column *lea
     fm_element_range(dtype, range, sizeof range);
     return fm_error_set(row->reterr, FM_ETYPE, "column '%s': '%s' is no %s: %s%s", row->to->name,
                         number, fm_dtype_name(dtype), range,
-                        fm_dtype_is_float(dtype) || wide.scale == 0 ? "" : ", without a fraction");
+                        fm_element_is_float(dtype) || wide.scale == 0 ? ""
+                                                                      : ", without a fraction");
 }
 
 /* `count` elements of a column that is no list. */

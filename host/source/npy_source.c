@@ -140,7 +140,7 @@ static int cell_settle(struct cell *cell, const struct fm_array_file *array,
 {
     uint32_t from = array->header.dtype;
     uint32_t to = cell->column.dtype;
-    if (from != to && !(fm_dtype_is_number(from) && fm_dtype_is_number(to))) {
+    if (from != to && !(fm_element_is_number(from) && fm_element_is_number(to))) {
         return fm_error_set(reterr, FM_ETYPE, "array '%s': its type %s cannot become %s",
                             cell->column.name, fm_dtype_name(from), fm_dtype_name(to));
     }
@@ -161,12 +161,12 @@ static int part_settle(struct npy_reader *reader, uint32_t index, struct fm_erro
 {
     const struct part *part = &reader->parts[index];
     uint32_t dtype = part->array.header.dtype;
-    bool has_text = dtype == FM_DTYPE_BYTES || fm_dtype_is_number(dtype);
+    bool has_text = dtype == FM_DTYPE_BYTES || fm_element_is_number(dtype);
     if (index < reader->cell_count) {
         return cell_settle(&reader->cells[index], &part->array, reterr);
     }
     if (index == reader->cell_count &&
-        (!has_text || fm_dtype_is_float(dtype) || part->array.header.rank > 1)) {
+        (!has_text || fm_element_is_float(dtype) || part->array.header.rank > 1)) {
         return fm_error_set(reterr, FM_ETYPE,
                             "array '%s' cannot name rows: it must be one string or one integer for "
                             "each",
@@ -386,7 +386,7 @@ static int elements_give(const struct cell *cell, const struct part *part, struc
     if (place == NULL) {
         return FM_ENOMEM;
     }
-    if (!fm_dtype_is_number(to)) {
+    if (!fm_element_is_number(to)) {
         memcpy(place, part->row, part->array.row_bytes); /* the same type: complex numbers */
         return 0;
     }

@@ -369,7 +369,7 @@ static int column_init(struct column *column, const struct fm_parquet_column *is
         return fm_error_set(reterr, FM_EINVAL, "'%s' cannot name a column: it is %s", is->name,
                             length == 0 ? "empty" : "not UTF-8");
     }
-    if (is->kind == FM_PARQUET_TENSOR && dtype != FM_DTYPE_BYTES && !fm_dtype_is_number(dtype)) {
+    if (is->kind == FM_PARQUET_TENSOR && dtype != FM_DTYPE_BYTES && !fm_element_is_number(dtype)) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "column '%s': Parquet has no type for values of type %s", is->name,
                             fm_dtype_name(dtype));

@@ -29,7 +29,7 @@ static void tell_tensor(struct fm_text *text, const struct fm_column *column, co
             memcpy(&length, data + *offset, sizeof length);
             fm_text_append_format(text, "'%.*s'", (int)length, data + *offset + sizeof length);
             *offset += sizeof length + length;
-        } else if (fm_dtype_is_number(column->dtype)) {
+        } else if (fm_element_is_number(column->dtype)) {
             struct fm_json_writer writer;
             fm_json_writer_init(&writer, text);
             fm_element_write_json(&writer, column->dtype, data + *offset, 0);

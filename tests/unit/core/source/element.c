@@ -28,7 +28,7 @@ static long double value_of(uint32_t dtype, const unsigned char *bytes)
     if (dtype == FM_DTYPE_BOOL) {
         return bits != 0;
     }
-    if (fm_dtype_is_signed(dtype)) {
+    if (fm_element_is_signed(dtype)) {
         return (long double)((int64_t)(bits << (64 - 8 * size)) >> (64 - 8 * size));
     }
     return dtype == FM_DTYPE_FP16   ? (long double)fm_fp16_to_float(half)
@@ -41,17 +41,17 @@ static long double value_of(uint32_t dtype, const unsigned char *bytes)
 /* Whether the value has a place in the type. */
 static bool fits(long double value, uint32_t to)
 {
-    if (fm_dtype_is_float(to)) {
+    if (fm_element_is_float(to)) {
         unsigned char out[8];
         return isnan(value) || isinf(value) || fm_element_from_double(to, (double)value, out);
     }
     if (isnan(value) || truncl(value) != value) {
         return false;
     }
-    long double max = to == FM_DTYPE_BOOL        ? 1
-                      : fm_dtype_is_unsigned(to) ? (long double)fm_dtype_unsigned_max(to)
-                                                 : (long double)fm_dtype_signed_max(to);
-    return value <= max && value >= (fm_dtype_is_signed(to) ? -max - 1 : 0);
+    long double max = to == FM_DTYPE_BOOL          ? 1
+                      : fm_element_is_unsigned(to) ? (long double)fm_element_unsigned_max(to)
+                                                   : (long double)fm_element_signed_max(to);
+    return value <= max && value >= (fm_element_is_signed(to) ? -max - 1 : 0);
 }
 
 /* One element; false: it came out wrongly. */
@@ -72,7 +72,7 @@ static bool right(uint32_t from, const unsigned char *bytes, uint32_t to)
         return isnan(got);
     }
     unsigned char rounded[8] = {0};
-    if (fm_dtype_is_float(to)) {
+    if (fm_element_is_float(to)) {
         (void)fm_element_from_double(to, (double)value, rounded);
         return got == value_of(to, rounded);
     }
