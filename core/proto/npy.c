@@ -176,15 +176,44 @@ static int read_header(const char *text, size_t length, struct header *header,
     return 0;
 }
 
-size_t fm_npy_string_length(const char *string, size_t width)
+static uint32_t point_at(const char *string, size_t index)
 {
-    while (width > 0 && string[width - 1] == '\0') {
-        width--;
-    }
-    return width;
+    uint32_t point;
+    memcpy(&point, string + index * sizeof point, sizeof point);
+    return point;
 }
 
-/* Fixed-width byte strings become a BYTES tensor, trailing zeros cut off. */
+size_t fm_npy_string_get(const struct fm_npy_header *header, const char *string, char *out)
+{
+    size_t count = header->element_size;
+    if (!header->unicode) {
+        while (count > 0 && string[count - 1] == '\0') {
+            count--;
+        }
+        if (out != NULL) {
+            memcpy(out, string, count);
+        }
+        return count;
+    }
+    size_t size = 0;
+    count /= sizeof(uint32_t);
+    while (count > 0 && point_at(string, count - 1) == 0) {
+        count--;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char encoded[4];
+        uint32_t point = point_at(string, i);
+        bool valid = point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
+        size_t length = fm_utf8_encode(valid ? point : 0xFFFD, encoded);
+        if (out != NULL) {
+            memcpy(out + size, encoded, length);
+        }
+        size += length;
+    }
+    return size;
+}
+
+/* Strings of a fixed width become a BYTES tensor, trailing zeros cut off. */
 static int read_strings(const struct fm_npy_header *header, const char *data, size_t size,
                         struct fm_value *ret_value, struct fm_error *reterr)
 {
@@ -200,12 +229,11 @@ static int read_strings(const struct fm_npy_header *header, const char *data, si
         char *out = pass == 1 ? ret_value->tensor.data : NULL;
         for (uint64_t i = 0; i < count; i++) {
             const char *element = data + i * width;
-            uint32_t length = (uint32_t)fm_npy_string_length(element, width);
-            if (out == NULL) {
-                total += sizeof length + length;
-            } else {
+            char *text = out != NULL ? out + sizeof(uint32_t) : NULL;
+            uint32_t length = (uint32_t)fm_npy_string_get(header, element, text);
+            total += sizeof length + length;
+            if (out != NULL) {
                 memcpy(out, &length, sizeof length);
-                memcpy(out + sizeof length, element, length);
                 out += sizeof length + length;
             }
         }
@@ -238,8 +266,10 @@ static int read_descr(const char *descr, struct fm_npy_header *ret_header, struc
         return 0;
     }
     uint64_t width = 0;
-    if (descr[0] == '\0' || strchr("|<>=", descr[0]) == NULL || descr[1] != 'S' ||
-        fm_parse_uint64(descr + 2, &width) != 0 || width > UINT32_MAX) {
+    bool unicode = descr[0] == '<' && descr[1] == 'U';
+    bool bytes = descr[0] != '\0' && strchr("|<>=", descr[0]) != NULL && descr[1] == 'S';
+    if ((!bytes && !unicode) || fm_parse_uint64(descr + 2, &width) != 0 ||
+        width > UINT32_MAX / sizeof(uint32_t)) {
         return fm_error_set(
             reterr, FM_EUNSUPPORTED,
             "arrays of type '%s' cannot be a tensor; convert with array.astype(...)", descr);
@@ -250,7 +280,8 @@ static int read_descr(const char *descr, struct fm_npy_header *ret_header, struc
                             "its strings have no width ('%s'); save array.astype('S1')", descr);
     }
     ret_header->dtype = FM_DTYPE_BYTES;
-    ret_header->element_size = (size_t)width;
+    ret_header->element_size = (size_t)width * (unicode ? sizeof(uint32_t) : 1);
+    ret_header->unicode = unicode;
     return 0;
 }
 

@@ -52,6 +52,7 @@ struct npy_reader {
     uint64_t next_row;
     bool pending; /* that row's bytes are there */
     struct fm_text json;
+    struct fm_text string;
 
     /* Of an archive. */
     char *directory;
@@ -306,26 +307,35 @@ static int member_open(struct npy_reader *reader, struct part *part, struct fm_e
 
 /* --- Rows --- */
 
-static int id_give(const struct npy_reader *reader, struct fm_row_block *block)
+/* Appends one string of an array. */
+static void string_append(const struct fm_npy_header *header, const char *string,
+                          struct fm_text *out)
+{
+    char *place = fm_text_reserve(out, header->element_size);
+    if (place != NULL) {
+        out->length -= header->element_size - fm_npy_string_get(header, string, place);
+        out->data[out->length] = '\0';
+    }
+}
+
+static int id_give(struct npy_reader *reader, struct fm_row_block *block)
 {
     const struct part *part = &reader->parts[reader->cell_count];
     if (part->name == NULL) {
         return 0;
     }
-    if (part->array.header.dtype == FM_DTYPE_BYTES) {
-        const char *string = (const char *)part->row;
-        fm_row_block_id(block, string,
-                        fm_npy_string_length(string, part->array.header.element_size));
-        return 0;
-    }
-    char memory[32];
-    struct fm_text text;
     struct fm_json_writer writer;
-    fm_text_begin(&text, memory, sizeof memory);
-    fm_json_writer_init(&writer, &text);
-    fm_element_write_json(&writer, part->array.header.dtype, part->row, 0);
-    fm_row_block_id(block, text.data, text.length);
-    fm_text_deinit(&text);
+    fm_text_clear(&reader->json);
+    if (part->array.header.dtype == FM_DTYPE_BYTES) {
+        string_append(&part->array.header, (const char *)part->row, &reader->json);
+    } else {
+        fm_json_writer_init(&writer, &reader->json);
+        fm_element_write_json(&writer, part->array.header.dtype, part->row, 0);
+    }
+    if (reader->json.failed) {
+        return FM_ENOMEM;
+    }
+    fm_row_block_id(block, reader->json.length > 0 ? reader->json.data : "", reader->json.length);
     return 0;
 }
 
@@ -347,7 +357,10 @@ static int passed_give(struct npy_reader *reader, const struct part *part,
         }
         if (header->dtype == FM_DTYPE_BYTES) {
             const char *string = (const char *)part->row + i * header->element_size;
-            fm_json_string_n(&writer, string, fm_npy_string_length(string, header->element_size));
+            fm_text_clear(&reader->string);
+            string_append(header, string, &reader->string);
+            fm_json_string_n(&writer, reader->string.length > 0 ? reader->string.data : "",
+                             reader->string.length);
         } else {
             fm_element_write_json(&writer, header->dtype, part->row, i);
         }
@@ -359,7 +372,7 @@ static int passed_give(struct npy_reader *reader, const struct part *part,
             }
         }
     }
-    if (reader->json.failed) {
+    if (reader->json.failed || reader->string.failed) {
         return FM_ENOMEM;
     }
     fm_row_block_pass(block, reader->json.data, reader->json.length);
@@ -374,9 +387,9 @@ static int elements_give(const struct cell *cell, const struct part *part, struc
     if (header->dtype == FM_DTYPE_BYTES) {
         for (uint64_t i = 0; i < count; i++) {
             const char *string = (const char *)part->row + i * header->element_size;
-            uint32_t length = (uint32_t)fm_npy_string_length(string, header->element_size);
+            uint32_t length = (uint32_t)fm_npy_string_get(header, string, NULL);
             fm_text_append(out, &length, sizeof length);
-            fm_text_append(out, string, length);
+            string_append(header, string, out);
         }
         return out->failed ? FM_ENOMEM : 0;
     }
@@ -500,6 +513,7 @@ static void npy_close(struct fm_source_reader *source)
     }
     fm_file_reader_close(&reader->file);
     fm_text_deinit(&reader->json);
+    fm_text_deinit(&reader->string);
     fm_free((void *)reader->names);
     fm_free(reader->members);
     fm_free(reader->directory);

@@ -196,6 +196,9 @@ TEST(types_become_others)
                  "0 'abcde'\n1 ''\n2 'ab'\n");
     CHECK_STR_EQ(array_as("|S2", "(1, 2)", "a\0bc", 4, FM_DTYPE_BYTES, SHAPE(2)),
                  "0 [2]'a','bc'\n");
+    CHECK_STR_EQ(
+        array_as("<U2", "(2, 1)", BYTES_OF(uint32_t, 0xE9, 0, 'a', 'b'), FM_DTYPE_BYTES, SHAPE(1)),
+        "0 [1]'é'\n1 [1]'ab'\n");
     CHECK_STR_EQ(array_as("<c8", "(1,)", BYTES_OF(float, 1, 2), FM_DTYPE_COMPLEX64, SCALAR),
                  "0 \n");
 }
@@ -336,7 +339,7 @@ TEST(arrays_of_an_archive_are_columns)
     npy(&bytes[0], "<f8", "(2,)", BYTES_OF(double, 0.5, 1.5));
     npy(&bytes[1], "<i4", "(2,)", BYTES_OF(int32_t, 10, 11));
     npy(&bytes[2], "<i8", "(2, 2)", BYTES_OF(int64_t, 1, 2, 3, 4));
-    npy(&bytes[3], "|S3", "(2,)", "one\"2\0", 6);
+    npy(&bytes[3], "<U3", "(2,)", BYTES_OF(uint32_t, 'o', 'n', 0xE9, '"', '2', 0));
     npy(&bytes[4], "<f4", "(2, 2, 1)", BYTES_OF(float, 1, 2, 0.1f, 4));
     npy(&bytes[5], "|b1", "(2,)", BYTES_OF(uint8_t, 1, 0));
     archive_add(&archive, "a.npy", &bytes[0], false);
@@ -347,7 +350,7 @@ TEST(arrays_of_an_archive_are_columns)
     archive_add(&archive, "flag.npy", &bytes[5], true);
     CHECK_INT_EQ(archive_write(&archive), 0);
     char *text = fm_source_rig_read(&spec, path, 0, 0, 10, 10);
-    CHECK_STR_EQ(text, "0 id=one [2]0.5,10.0; [2]1,2 | [[1.0],[2.0]] | \"one\" | true\n"
+    CHECK_STR_EQ(text, "0 id=oné [2]0.5,10.0; [2]1,2 | [[1.0],[2.0]] | \"oné\" | true\n"
                        "1 id=\"2 [2]1.5,11.0; [2]3,4 | [[0.1],[4.0]] | \"\\\"2\" | false\n");
     fm_free(text);
     spec.id = "b";
