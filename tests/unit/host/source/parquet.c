@@ -17,6 +17,11 @@
 static char directory[64];
 static char path[128];
 
+static void directory_remove(void)
+{
+    (void)fm_file_remove_tree(directory, NULL);
+}
+
 /* Makes `path` out of a query. */
 static int make(const char *options, const char *query)
 {
@@ -24,9 +29,11 @@ static int make(const char *options, const char *query)
     struct fm_duckdb_session session = {0};
     struct fm_error error = {0};
     char sql[4096];
-    if (directory[0] == '\0' &&
-        fm_file_make_temporary("fm-parquet-", directory, sizeof directory, &error) != 0) {
-        abort();
+    if (directory[0] == '\0') {
+        if (fm_file_make_temporary("fm-parquet-", directory, sizeof directory, NULL) != 0 ||
+            atexit(directory_remove) != 0) {
+            abort();
+        }
     }
     (void)snprintf(path, sizeof path, "%s/%u.parquet", directory, number++);
     (void)snprintf(sql, sizeof sql, "COPY (%s) TO '%s' (FORMAT parquet%s)", query, path, options);

@@ -18,12 +18,19 @@
 static char directory[64];
 static char path[128];
 
+static void directory_remove(void)
+{
+    (void)fm_file_remove_tree(directory, NULL);
+}
+
 static void path_next(void)
 {
     static unsigned number;
-    if (directory[0] == '\0' &&
-        fm_file_make_temporary("fm-parquet-", directory, sizeof directory, NULL) != 0) {
-        abort();
+    if (directory[0] == '\0') {
+        if (fm_file_make_temporary("fm-parquet-", directory, sizeof directory, NULL) != 0 ||
+            atexit(directory_remove) != 0) {
+            abort();
+        }
     }
     (void)snprintf(path, sizeof path, "%s/%u.parquet", directory, number++);
 }
