@@ -17,6 +17,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/file_reader.h"
+#include "host/os/thread.h"
 #include "host/source/duckdb_value.h"
 #include "host/source/formats.h"
 
@@ -515,15 +516,26 @@ static int groups_take(const struct parquet_reader *reader, duckdb_result *group
     return status;
 }
 
-static int parquet_count(const struct fm_source_spec *spec, const char *path,
-                         fm_record_point_take take, void *context, uint64_t *ret_rows,
-                         struct fm_error *reterr)
+/* What counting is asked, and answers. */
+struct counting {
+    const struct fm_source_spec *spec;
+    const char *path;
+    fm_record_point_take take;
+    void *context;
+    uint64_t rows;
+    int status;
+    struct fm_error error;
+};
+
+static void count_run(void *argument)
 {
+    struct counting *counting = argument;
     struct fm_source_reader *source = NULL;
     /* Opening is what checks the columns. */
-    int status = parquet_open(spec, path, NULL, &source, reterr);
-    if (status != 0) {
-        return status;
+    counting->status =
+        parquet_open(counting->spec, counting->path, NULL, &source, &counting->error);
+    if (counting->status != 0) {
+        return;
     }
     const struct parquet_reader *reader = parquet_reader_of(source);
     const struct fm_duckdb *duck = reader->session.duck;
@@ -534,13 +546,32 @@ static int parquet_count(const struct fm_source_spec *spec, const char *path,
                    "') WHERE column_id = 0 ORDER BY row_group_id",
                    reader->file.descriptor);
     if (duck->query(reader->session.connection, sql, &groups) == DuckDBSuccess) {
-        status = groups_take(reader, &groups, take, context, ret_rows);
+        counting->status =
+            groups_take(reader, &groups, counting->take, counting->context, &counting->rows);
     } else {
-        status = refuse(reader, duck->result_error(&groups), reterr);
+        counting->status = refuse(reader, duck->result_error(&groups), &counting->error);
     }
     duck->destroy_result(&groups);
     parquet_close(source);
-    return status;
+}
+
+/* On a thread of its own: files are counted from a program's first thread, whose stack may be as
+ * small as the shell says, and DuckDB needs 100 KiB of it. */
+static int parquet_count(const struct fm_source_spec *spec, const char *path,
+                         fm_record_point_take take, void *context, uint64_t *ret_rows,
+                         struct fm_error *reterr)
+{
+    struct counting counting = {.spec = spec, .path = path, .take = take, .context = context};
+    struct fm_thread thread = {0};
+    int status = fm_thread_start(&thread, "parquet", count_run, &counting);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "%s: no thread could be started", path);
+    }
+    fm_thread_join(&thread);
+    *ret_rows = counting.rows;
+    return counting.error.status == 0
+               ? counting.status
+               : fm_error_set(reterr, counting.status, "%s", counting.error.text);
 }
 
 static const char *const endings[] = {".parquet", ".pq", NULL};

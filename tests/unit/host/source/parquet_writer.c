@@ -20,7 +20,9 @@ static char path[128];
 
 static void directory_remove(void)
 {
-    (void)fm_file_remove_tree(directory, NULL);
+    if (fm_file_remove_tree(directory, NULL) != 0) {
+        printf("# %s stays\n", directory);
+    }
 }
 
 static void path_next(void)
