@@ -218,6 +218,7 @@ static void man_overview(struct fm_text *text, const char *version)
     fm_text_append_string(text, ".SH ENVIRONMENT\n");
     man_tagged(text, "FERMATA_PLUGIN_PATH",
                "directories searched for plug-ins first, separated by colons");
+    man_tagged(text, "FERMATA_DUCKDB", "path of DuckDB's library, which reads and writes Parquet");
     man_tagged(text, "NO_COLOR", "set to anything: no colours, even on a terminal");
     fm_text_append_string(text, ".SH \"EXIT STATUS\"\n");
 #define EXIT_ENTRY(name, code, meaning) man_exit_code(text, code);

@@ -288,5 +288,7 @@ void fm_usage_overview(struct fm_text *text, uint32_t columns, bool color)
     heading(text, "Environment", color);
     entry(text, "FERMATA_PLUGIN_PATH",
           "directories searched for plug-ins first, separated by colons", 24, columns, color);
+    entry(text, "FERMATA_DUCKDB", "path of DuckDB's library, which reads and writes Parquet", 24,
+          columns, color);
     entry(text, "NO_COLOR", "set to anything: no colours, even on a terminal", 24, columns, color);
 }

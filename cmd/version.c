@@ -53,6 +53,7 @@ static void print_text(const struct fm_call *call)
            gnu_get_libc_version(), fm_os_cpu_count());
     field("libraries", "libuv " FM_BUILD_LIBUV ", " FM_BUILD_HTTP_PARSER);
     field("onnxruntime", FM_BUILD_ONNXRUNTIME);
+    field("duckdb", FM_BUILD_DUCKDB);
     for (size_t i = 0; i < BACKEND_COUNT; i++) {
         const struct fm_backend *backend = NULL;
         struct fm_error error = {0};
@@ -107,6 +108,7 @@ static int print_json(const struct fm_call *call)
     fm_json_member_string(&writer, "libuv", FM_BUILD_LIBUV);
     fm_json_member_string(&writer, "http_parser", FM_BUILD_HTTP_PARSER);
     fm_json_member_string(&writer, "onnxruntime", FM_BUILD_ONNXRUNTIME);
+    fm_json_member_string(&writer, "duckdb", FM_BUILD_DUCKDB);
     fm_json_key(&writer, "backend_abi");
     char abi[32];
     (void)snprintf(abi, sizeof abi, "%d.%d", FM_BACKEND_ABI_MAJOR, FM_BACKEND_ABI_MINOR);

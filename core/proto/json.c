@@ -380,22 +380,6 @@ static uint32_t hex_value(const char *text)
     return value;
 }
 
-static size_t utf8_encode(uint32_t point, char out[4])
-{
-    if (point < 0x80) {
-        out[0] = (char)point;
-        return 1;
-    }
-    size_t length = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (size_t i = length - 1; i > 0; i--) {
-        out[i] = (char)(0x80u | (point & 0x3Fu));
-        point >>= 6;
-    }
-    static const uint8_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    out[0] = (char)(lead[length] | point);
-    return length;
-}
-
 /* Decodes the escape at *text (a valid one: the scan saw it) and moves *text behind it. */
 static size_t unescape(const char **text, const char *end, char out[4])
 {
@@ -421,7 +405,7 @@ static size_t unescape(const char **text, const char *end, char out[4])
         point = 0xFFFD;
     }
     *text = at;
-    return utf8_encode(point, out);
+    return fm_utf8_encode(point, out);
 }
 
 bool fm_json_equals(const struct fm_json_reader *reader, const char *string)

@@ -16,7 +16,7 @@
 
 static const char magic[] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
 
-enum { HEADER_LENGTH_MAX = 65536, ALIGNMENT = 64, DESCR_SIZE = 32 };
+enum { HEADER_LENGTH_MAX = FM_NPY_HEADER_MAX - 12, ALIGNMENT = 64, DESCR_SIZE = 32 };
 
 static const struct {
     uint32_t dtype;
@@ -176,19 +176,51 @@ static int read_header(const char *text, size_t length, struct header *header,
     return 0;
 }
 
-/* Fixed-width byte strings become a BYTES tensor, trailing zeros cut off. */
-static int read_strings(const struct header *header, size_t width, const char *data, size_t size,
+static uint32_t point_at(const char *string, size_t index)
+{
+    uint32_t point;
+    memcpy(&point, string + index * sizeof point, sizeof point);
+    return point;
+}
+
+size_t fm_npy_string_get(const struct fm_npy_header *header, const char *string, char *out)
+{
+    size_t count = header->element_size;
+    if (!header->unicode) {
+        while (count > 0 && string[count - 1] == '\0') {
+            count--;
+        }
+        if (out != NULL) {
+            memcpy(out, string, count);
+        }
+        return count;
+    }
+    size_t size = 0;
+    count /= sizeof(uint32_t);
+    while (count > 0 && point_at(string, count - 1) == 0) {
+        count--;
+    }
+    for (size_t i = 0; i < count; i++) {
+        char encoded[4];
+        uint32_t point = point_at(string, i);
+        bool valid = point < 0xD800 || (point > 0xDFFF && point <= 0x10FFFF);
+        size_t length = fm_utf8_encode(valid ? point : 0xFFFD, encoded);
+        if (out != NULL) {
+            memcpy(out + size, encoded, length);
+        }
+        size += length;
+    }
+    return size;
+}
+
+/* Strings of a fixed width become a BYTES tensor, trailing zeros cut off. */
+static int read_strings(const struct fm_npy_header *header, const char *data, size_t size,
                         struct fm_value *ret_value, struct fm_error *reterr)
 {
     uint64_t count = 0;
-    if (width == 0) {
-        /* Then no data would bound how many strings a short header can promise. */
-        return fm_error_set(reterr, FM_EUNSUPPORTED,
-                            "its strings have no width ('%s'); save array.astype('S1')",
-                            header->descr);
-    }
+    size_t width = header->element_size;
     if (fm_shape_element_count(header->shape, header->rank, &count) != 0 || count > size / width ||
-        count * width != size || width > UINT32_MAX || count > (SIZE_MAX - size) / 4) {
+        count * width != size || count > (SIZE_MAX - size) / 4) {
         return fm_error_set(reterr, FM_ECORRUPT,
                             "the data does not have the size that its header says");
     }
@@ -197,15 +229,11 @@ static int read_strings(const struct header *header, size_t width, const char *d
         char *out = pass == 1 ? ret_value->tensor.data : NULL;
         for (uint64_t i = 0; i < count; i++) {
             const char *element = data + i * width;
-            uint32_t length = (uint32_t)width;
-            while (length > 0 && element[length - 1] == '\0') {
-                length--;
-            }
-            if (out == NULL) {
-                total += sizeof length + length;
-            } else {
+            char *text = out != NULL ? out + sizeof(uint32_t) : NULL;
+            uint32_t length = (uint32_t)fm_npy_string_get(header, element, text);
+            total += sizeof length + length;
+            if (out != NULL) {
                 memcpy(out, &length, sizeof length);
-                memcpy(out + sizeof length, element, length);
                 out += sizeof length + length;
             }
         }
@@ -220,49 +248,68 @@ static int read_strings(const struct header *header, size_t width, const char *d
     return 0;
 }
 
-static int read_data(const struct header *header, const char *data, size_t size,
-                     struct fm_value *ret_value, struct fm_error *reterr)
+/* The type that the header's text names. */
+static int read_descr(const char *descr, struct fm_npy_header *ret_header, struct fm_error *reterr)
 {
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        bool same = strcmp(types[i].descr + 1, header->descr + 1) == 0;
-        bool byte_wide = header->descr[0] != '\0' && header->descr[1] != '\0' &&
-                         strcmp(header->descr + 2, "1") == 0;
-        if (!same || header->descr[0] == '\0') {
+    for (size_t i = 0; i < sizeof types / sizeof types[0] && descr[0] != '\0'; i++) {
+        if (strcmp(types[i].descr + 1, descr + 1) != 0) {
             continue;
         }
-        if (header->descr[0] == '>' && !byte_wide) {
+        bool byte_wide = descr[1] != '\0' && strcmp(descr + 2, "1") == 0;
+        if (descr[0] == '>' && !byte_wide) {
             return fm_error_set(reterr, FM_EUNSUPPORTED,
-                                "the numbers are big-endian ('%s'); save array.astype('%s')",
-                                header->descr, types[i].descr);
+                                "the numbers are big-endian ('%s'); save array.astype('%s')", descr,
+                                types[i].descr);
         }
-        size_t expected = 0;
-        if (fm_tensor_bytes(types[i].dtype, header->shape, header->rank, &expected) != 0 ||
-            expected != size) {
-            return fm_error_set(reterr, FM_ECORRUPT,
-                                "the file is %s: its header promises %zu bytes of data, it has %zu",
-                                expected > size ? "cut off" : "too long", expected, size);
-        }
-        int status = fm_value_alloc(ret_value, types[i].dtype, header->shape, header->rank, 0);
-        if (status != 0) {
-            return fm_error_set(reterr, status, "out of memory for an array of %zu bytes", size);
-        }
-        if (size > 0) {
-            memcpy(ret_value->tensor.data, data, size);
-        }
+        ret_header->dtype = types[i].dtype;
+        ret_header->element_size = fm_dtype_bits(types[i].dtype) / 8;
         return 0;
     }
     uint64_t width = 0;
-    if (strchr("|<>=", header->descr[0]) != NULL && header->descr[0] != '\0' &&
-        header->descr[1] == 'S' && fm_parse_uint64(header->descr + 2, &width) == 0 &&
-        width <= UINT32_MAX) {
-        return read_strings(header, (size_t)width, data, size, ret_value, reterr);
+    bool unicode = descr[0] == '<' && descr[1] == 'U';
+    bool bytes = descr[0] != '\0' && strchr("|<>=", descr[0]) != NULL && descr[1] == 'S';
+    if ((!bytes && !unicode) || fm_parse_uint64(descr + 2, &width) != 0 ||
+        width > UINT32_MAX / sizeof(uint32_t)) {
+        return fm_error_set(
+            reterr, FM_EUNSUPPORTED,
+            "arrays of type '%s' cannot be a tensor; convert with array.astype(...)", descr);
     }
-    return fm_error_set(reterr, FM_EUNSUPPORTED,
-                        "arrays of type '%s' cannot be a tensor; convert with array.astype(...)",
-                        header->descr);
+    if (width == 0) {
+        /* Then no data would bound how many strings a short header can promise. */
+        return fm_error_set(reterr, FM_EUNSUPPORTED,
+                            "its strings have no width ('%s'); save array.astype('S1')", descr);
+    }
+    ret_header->dtype = FM_DTYPE_BYTES;
+    ret_header->element_size = (size_t)width * (unicode ? sizeof(uint32_t) : 1);
+    ret_header->unicode = unicode;
+    return 0;
 }
 
-int fm_npy_read(const void *data, size_t size, struct fm_value *ret_value, struct fm_error *reterr)
+static int read_data(const struct fm_npy_header *header, const char *data, size_t size,
+                     struct fm_value *ret_value, struct fm_error *reterr)
+{
+    if (header->dtype == FM_DTYPE_BYTES) {
+        return read_strings(header, data, size, ret_value, reterr);
+    }
+    size_t expected = 0;
+    if (fm_tensor_bytes(header->dtype, header->shape, header->rank, &expected) != 0 ||
+        expected != size) {
+        return fm_error_set(reterr, FM_ECORRUPT,
+                            "the file is %s: its header promises %zu bytes of data, it has %zu",
+                            expected > size ? "cut off" : "too long", expected, size);
+    }
+    int status = fm_value_alloc(ret_value, header->dtype, header->shape, header->rank, 0);
+    if (status != 0) {
+        return fm_error_set(reterr, status, "out of memory for an array of %zu bytes", size);
+    }
+    if (size > 0) {
+        memcpy(ret_value->tensor.data, data, size);
+    }
+    return 0;
+}
+
+int fm_npy_header_read(const void *data, size_t size, struct fm_npy_header *ret_header,
+                       struct fm_error *reterr)
 {
     const unsigned char *bytes = data;
     if (size < sizeof magic + 4 || memcmp(bytes, magic, sizeof magic) != 0) {
@@ -288,8 +335,18 @@ int fm_npy_read(const void *data, size_t size, struct fm_value *ret_value, struc
     if (status != 0) {
         return status;
     }
-    start += length;
-    return read_data(&header, (const char *)bytes + start, size - start, ret_value, reterr);
+    *ret_header = (struct fm_npy_header){.rank = header.rank, .data_offset = start + length};
+    memcpy(ret_header->shape, header.shape, sizeof header.shape);
+    return read_descr(header.descr, ret_header, reterr);
+}
+
+int fm_npy_read(const void *data, size_t size, struct fm_value *ret_value, struct fm_error *reterr)
+{
+    struct fm_npy_header header;
+    int status = fm_npy_header_read(data, size, &header, reterr);
+    return status != 0 ? status
+                       : read_data(&header, (const char *)data + header.data_offset,
+                                   size - header.data_offset, ret_value, reterr);
 }
 
 static void write_header(struct fm_text *text, const char *descr, const struct fm_tensor *tensor)

@@ -9,12 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/source/element.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little-endian");
 
-enum { SHOWN_MAX = 40, RANGE_SIZE = 64 };
+enum { SHOWN_MAX = 40, RANGE_SIZE = 64, NAMES_SHOWN_MAX = 12 };
 
 /* What becomes of one row. */
 struct row {
@@ -26,45 +27,10 @@ struct row {
     struct fm_error *reterr;
 };
 
-static bool is_unsigned(uint32_t dtype)
-{
-    return dtype >= FM_DTYPE_UINT8 && dtype <= FM_DTYPE_UINT64;
-}
-
-static bool is_signed(uint32_t dtype)
-{
-    return dtype >= FM_DTYPE_INT8 && dtype <= FM_DTYPE_INT64;
-}
-
-static bool is_float(uint32_t dtype)
-{
-    return dtype == FM_DTYPE_FP16 || dtype == FM_DTYPE_BF16 || dtype == FM_DTYPE_FP32 ||
-           dtype == FM_DTYPE_FP64;
-}
-
-static uint64_t unsigned_max(uint32_t dtype)
-{
-    return UINT64_MAX >> (64 - fm_dtype_bits(dtype));
-}
-
-static int64_t signed_max(uint32_t dtype)
-{
-    return (int64_t)(UINT64_MAX >> (65 - fm_dtype_bits(dtype)));
-}
-
-static double float_max(uint32_t dtype)
-{
-    return dtype == FM_DTYPE_FP16   ? 65504.0
-           : dtype == FM_DTYPE_BF16 ? 0x1.FEp127
-           : dtype == FM_DTYPE_FP32 ? 0x1.FFFFFEp127
-                                    : 0x1.FFFFFFFFFFFFFp1023;
-}
-
 int fm_column_check(const struct fm_column *column, struct fm_error *reterr)
 {
     uint32_t dtype = column->dtype;
-    if (dtype != FM_DTYPE_BOOL && dtype != FM_DTYPE_BYTES && !is_unsigned(dtype) &&
-        !is_signed(dtype) && !is_float(dtype)) {
+    if (dtype != FM_DTYPE_BYTES && !fm_element_is_number(dtype)) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "column '%s': values of type %s cannot be read from text; use .npy",
                             column->name, fm_dtype_name(dtype));
@@ -80,6 +46,29 @@ int fm_column_check(const struct fm_column *column, struct fm_error *reterr)
                ? 0
                : fm_error_set(reterr, status, "column '%s': its shape cannot be that of a tensor",
                               column->name);
+}
+
+int fm_column_unknown(const char *name, const char *const *names, uint32_t count,
+                      struct fm_error *reterr)
+{
+    const char *likely = fm_text_suggest(name, names, count);
+    if (likely != NULL) {
+        return fm_error_set(reterr, FM_ENOTFOUND, "there is no column '%s'; did you mean '%s'?",
+                            name, likely);
+    }
+    char memory[FM_ERROR_TEXT_SIZE];
+    struct fm_text list;
+    fm_text_begin(&list, memory, sizeof memory);
+    for (uint32_t i = 0; i < count && i < NAMES_SHOWN_MAX; i++) {
+        fm_text_append_format(&list, "%s%s", i == 0 ? "" : ", ", names[i]);
+    }
+    if (count > NAMES_SHOWN_MAX) {
+        fm_text_append_string(&list, ", ...");
+    }
+    int status = fm_error_set(reterr, FM_ENOTFOUND, "there is no column '%s'; the columns are %s",
+                              name, list.length > 0 ? list.data : "not known");
+    fm_text_deinit(&list);
+    return status;
 }
 
 /* --- Words --- */
@@ -113,16 +102,7 @@ static int no_value(const struct row *row, const char *data, size_t size, const 
 static int out_of_range(const struct row *row, const char *data, size_t size)
 {
     char range[RANGE_SIZE];
-    uint32_t dtype = row->column->dtype;
-    if (is_unsigned(dtype)) {
-        (void)snprintf(range, sizeof range, "it must be 0 to %" PRIu64, unsigned_max(dtype));
-    } else if (is_signed(dtype)) {
-        int64_t max = signed_max(dtype);
-        (void)snprintf(range, sizeof range, "it must be %" PRId64 " to %" PRId64, -max - 1, max);
-    } else {
-        double max = float_max(dtype);
-        (void)snprintf(range, sizeof range, "it must be within %.6g of zero", max);
-    }
+    fm_element_range(row->column->dtype, range, sizeof range);
     return no_value(row, data, size, range);
 }
 
@@ -154,60 +134,19 @@ static int integer_append(const struct row *row, const struct fm_json_reader *re
         return no_value(row, reader->text, reader->text_length,
                         "it must be a number without fraction or exponent");
     }
-    if (is_unsigned(dtype)) {
+    if (fm_element_is_unsigned(dtype)) {
         uint64_t value = 0;
-        if (fm_json_uint64(reader, &value) != 0 || value > unsigned_max(dtype)) {
+        if (fm_json_uint64(reader, &value) != 0 || value > fm_element_unsigned_max(dtype)) {
             return out_of_range(row, reader->text, reader->text_length);
         }
         return append(row, &value, size);
     }
     int64_t value = 0;
-    int64_t max = signed_max(dtype);
+    int64_t max = fm_element_signed_max(dtype);
     if (fm_json_int64(reader, &value) != 0 || value > max || value < -max - 1) {
         return out_of_range(row, reader->text, reader->text_length);
     }
     return append(row, &value, size);
-}
-
-/*
- * The float on the way to a type of half its width, rounded to odd: towards zero, with the last bit
- * set when that lost something. Then rounding it again gives what rounding once would have given
- * (Boldo and Melquiond, 2008), as a float has more than two bits more.
- */
-static float round_to_odd(double value)
-{
-    float single = (float)value;
-    if (isnan(value) || (double)single == value) {
-        return single;
-    }
-    uint32_t bits;
-    memcpy(&bits, &single, sizeof bits);
-    bits -= fabs((double)single) > fabs(value);
-    bits |= 1u;
-    memcpy(&single, &bits, sizeof bits);
-    return single;
-}
-
-/* `value` as the column's type of floating point. False: a finite one would become infinite. */
-static bool float_encode(uint32_t dtype, double value, unsigned char out[8])
-{
-    double stored = value;
-    if (dtype == FM_DTYPE_FP64) {
-        memcpy(out, &value, sizeof value);
-    } else if (dtype == FM_DTYPE_FP32) {
-        float single = (float)value;
-        stored = (double)single;
-        memcpy(out, &single, sizeof single);
-    } else if (dtype == FM_DTYPE_FP16) {
-        uint16_t half = fm_fp16_from_float(round_to_odd(value));
-        stored = (double)fm_fp16_to_float(half);
-        memcpy(out, &half, sizeof half);
-    } else {
-        uint16_t half = fm_bf16_from_float(round_to_odd(value));
-        stored = (double)fm_bf16_to_float(half);
-        memcpy(out, &half, sizeof half);
-    }
-    return isfinite(stored) || !isfinite(value);
 }
 
 static int float_append(const struct row *row, const struct fm_json_reader *reader)
@@ -215,7 +154,7 @@ static int float_append(const struct row *row, const struct fm_json_reader *read
     double value = 0;
     unsigned char bytes[8];
     uint32_t dtype = row->column->dtype;
-    if (fm_json_double(reader, &value) != 0 || !float_encode(dtype, value, bytes)) {
+    if (fm_json_double(reader, &value) != 0 || !fm_element_from_double(dtype, value, bytes)) {
         return out_of_range(row, reader->text, reader->text_length);
     }
     return append(row, bytes, fm_dtype_bits(dtype) / 8);
@@ -241,7 +180,7 @@ static int number_append(const struct row *row, const struct fm_json_reader *rea
         return no_value(row, reader->text, reader->text_length,
                         "it is a number, and a string in quotes is needed");
     }
-    return is_float(dtype) ? float_append(row, reader) : integer_append(row, reader);
+    return fm_element_is_float(dtype) ? float_append(row, reader) : integer_append(row, reader);
 }
 
 static int string_append(const struct row *row, const struct fm_json_reader *reader)
@@ -487,9 +426,9 @@ static int bare_append(const struct row *row, const char *data, size_t size)
         return yes || no ? bool_append(row, yes)
                          : no_value(row, data, size, "it must be true, false, 1 or 0");
     }
-    if (is_float(dtype) && is_special(data, size, &special)) {
+    if (fm_element_is_float(dtype) && is_special(data, size, &special)) {
         unsigned char bytes[8];
-        (void)float_encode(dtype, special, bytes);
+        (void)fm_element_from_double(dtype, special, bytes);
         return append(row, bytes, fm_dtype_bits(dtype) / 8);
     }
     size_t plus = data[0] == '+' && size > 1 && data[1] != '-';

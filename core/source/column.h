@@ -39,6 +39,10 @@ struct fm_column {
  * called once, before the two below. */
 int FM_NODISCARD fm_column_check(const struct fm_column *column, struct fm_error *reterr);
 
+/* FM_ENOTFOUND: none of the names is `name`; the words have the likely one, or all of them. */
+int fm_column_unknown(const char *name, const char *const *names, uint32_t count,
+                      struct fm_error *reterr);
+
 /*
  * Appends the row that the field stands for to `out`, in the form of tensor bytes (BYTES: each with
  * its length in front), so that rows of one shape make a batch. ret_shape[column->rank]: the shape

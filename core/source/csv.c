@@ -7,11 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/source/column.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
-
-enum { NAMES_SHOWN_MAX = 12 };
 
 int fm_csv_options_check(const struct fm_csv_options *options, struct fm_error *reterr)
 {
@@ -295,29 +294,6 @@ void fm_csv_header_deinit(struct fm_csv_header *header)
     *header = (struct fm_csv_header){0};
 }
 
-static int name_unknown(const struct fm_csv_header *header, const char *name,
-                        struct fm_error *reterr)
-{
-    const char *likely = fm_text_suggest(name, (const char *const *)header->names, header->count);
-    if (likely != NULL) {
-        return fm_error_set(reterr, FM_ENOTFOUND, "there is no column '%s'; did you mean '%s'?",
-                            name, likely);
-    }
-    char memory[FM_ERROR_TEXT_SIZE];
-    struct fm_text list;
-    fm_text_begin(&list, memory, sizeof memory);
-    for (uint32_t i = 0; i < header->count && i < NAMES_SHOWN_MAX; i++) {
-        fm_text_append_format(&list, "%s%s", i == 0 ? "" : ", ", header->names[i]);
-    }
-    if (header->count > NAMES_SHOWN_MAX) {
-        fm_text_append_string(&list, ", ...");
-    }
-    int status = fm_error_set(reterr, FM_ENOTFOUND, "there is no column '%s'; the columns are %s",
-                              name, list.length > 0 ? list.data : "not known");
-    fm_text_deinit(&list);
-    return status;
-}
-
 int fm_csv_header_find(const struct fm_csv_header *header, const char *name, uint32_t *ret_index,
                        struct fm_error *reterr)
 {
@@ -327,5 +303,5 @@ int fm_csv_header_find(const struct fm_csv_header *header, const char *name, uin
             return 0;
         }
     }
-    return name_unknown(header, name, reterr);
+    return fm_column_unknown(name, (const char *const *)header->names, header->count, reterr);
 }

@@ -413,3 +413,19 @@ size_t fm_utf8_sequence(const char *text, size_t length)
     }
     return needed;
 }
+
+size_t fm_utf8_encode(uint32_t point, char out[4])
+{
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    size_t length = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (size_t i = length - 1; i > 0; i--) {
+        out[i] = (char)(0x80u | (point & 0x3Fu));
+        point >>= 6;
+    }
+    static const uint8_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    out[0] = (char)(lead[length] | point);
+    return length;
+}

@@ -67,5 +67,7 @@ int FM_NODISCARD fm_parse_bytes(const char *text, uint64_t *ret_bytes);
 
 /* Length of the UTF-8 sequence that starts at text (1-4), 0 when it is malformed or cut off. */
 size_t fm_utf8_sequence(const char *text, size_t length);
+/* A code point up to U+10FFFF; returns how many bytes it has. */
+size_t fm_utf8_encode(uint32_t point, char out[4]);
 
 #endif

@@ -9,5 +9,8 @@
 extern const struct fm_source_format fm_source_csv;
 extern const struct fm_source_format fm_source_tsv; /* csv with tabs, without quotes */
 extern const struct fm_source_format fm_source_jsonl;
+extern const struct fm_source_format fm_source_parquet;
+extern const struct fm_source_format fm_source_npy; /* the whole file is one column, without name */
+extern const struct fm_source_format fm_source_npz; /* arrays are columns */
 
 #endif

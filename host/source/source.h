@@ -43,11 +43,12 @@ struct fm_source_format {
     const char *name;           /* "csv" */
     const char *const *endings; /* of file names, with their dot; NULL-terminated */
     /*
-     * Counts the rows of a file and gives the points, in order; the first one is for row 0. What
-     * `take` returns, where it is not 0, ends the counting and is returned.
+     * Counts the rows of a file and gives the points, in order; the first one is for row 0. `take`
+     * may be called on another thread, while the caller waits; what it returns, where it is not 0,
+     * ends the counting and is returned.
      * Checks, from what the file itself says, that the wanted columns are there and can fit. The
      * words name the file, and the line where there is one. FM_ENOTFOUND, FM_EIO, FM_ECORRUPT,
-     * FM_ETYPE, FM_EINVAL (no such column, with the likely name), FM_EUNSUPPORTED, FM_ENOMEM.
+     * FM_ETYPE, FM_EINVAL, FM_EUNSUPPORTED, FM_ENOMEM. FM_ENOTFOUND is also said of a column.
      */
     int (*count)(const struct fm_source_spec *spec, const char *path, fm_record_point_take take,
                  void *context, uint64_t *ret_rows, struct fm_error *reterr);

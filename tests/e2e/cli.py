@@ -81,7 +81,7 @@ def errors_are_json_when_asked():
 @test
 def version_tells_how_it_was_built():
     out, _ = fermata("--version")
-    contains(out, "fermata ", "compiler", "backends", "onnxruntime")
+    contains(out, "fermata ", "compiler", "backends", "onnxruntime", "duckdb")
     assert fermata("version")[0] == out
     assert fermata("-V")[0] == out
     facts = fermata_json("--version", "--json")

@@ -77,6 +77,7 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (5,), }      \n", 5, 2},
         {"{'descr': '<i8', 'fortran_order': False, 'shape': (), }\n", 8, 3},
         {"{'descr': '|S4', 'fortran_order': False, 'shape': (3, 1), }\n", 12, 1},
+        {"{'descr': '<U2', 'fortran_order': False, 'shape': (3,), }\n", 24, 1},
         {"{'descr': '<f2', 'fortran_order': False, 'shape': (0, 9), }\n", 0, 1},
         {"{'descr': '|b1', 'fortran_order': True, 'shape': (2L,), }\n", 2, 1},
         {"{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (1,), }\n", 4, 1},

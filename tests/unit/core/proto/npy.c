@@ -126,6 +126,29 @@ TEST(headers_as_numpy_writes_them)
     }
 }
 
+TEST(texts_become_utf8)
+{
+    static const uint32_t points[] = {'a', 0xE9, 0, 0x1F600, 0xD800, 0x20AC,
+                                      0,   0,    0, 0,       0,      0x110000};
+    static const char header[] = "\x93NUMPY\1\0\x3B\0"
+                                 "{'descr': '<U3', 'fortran_order': False, 'shape': (4,), } \n";
+    static const char expected[] = "\3\0\0\0a\xC3\xA9"
+                                   "\xA\0\0\0\xF0\x9F\x98\x80\xEF\xBF\xBD\xE2\x82\xAC"
+                                   "\0\0\0\0"
+                                   "\5\0\0\0\0\0\xEF\xBF\xBD";
+    char file[sizeof header - 1 + sizeof points];
+    struct fm_value value = {0};
+    struct fm_error error = {0};
+    memcpy(file, header, sizeof header - 1);
+    memcpy(file + sizeof header - 1, points, sizeof points);
+    CHECK_INT_EQ(fm_npy_read(file, sizeof file, &value, &error), 0);
+    CHECK_UINT_EQ(value.tensor.dtype, FM_DTYPE_BYTES);
+    CHECK_INT_EQ(fm_tensor_check(&value.tensor, &error), 0);
+    CHECK_UINT_EQ(value.tensor.size, sizeof expected - 1);
+    CHECK_MEM_EQ(value.tensor.data, expected, sizeof expected - 1);
+    fm_value_unref(&value);
+}
+
 TEST(bad_files_are_refused_with_a_reason)
 {
     static const struct {
@@ -141,7 +164,13 @@ TEST(bad_files_are_refused_with_a_reason)
         {"{'descr': '>f4', 'fortran_order': False, 'shape': (2, 3), }", 24, FM_EUNSUPPORTED,
          "astype('<f4')"},
         {"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 24, FM_EUNSUPPORTED, "'|O'"},
-        {"{'descr': '<U5', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED, "'<U5'"},
+        {"{'descr': '>U5', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED, "'>U5'"},
+        {"{'descr': '<U0', 'fortran_order': False, 'shape': (2,), }", 0, FM_EUNSUPPORTED,
+         "no width ('<U0')"},
+        {"{'descr': '<U5', 'fortran_order': False, 'shape': (2,), }", 39, FM_ECORRUPT,
+         "the data does not have the size"},
+        {"{'descr': '<U1073741824', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED,
+         "'<U1073741824'"},
         {"{'descr': '', 'fortran_order': False, 'shape': (2,), }", 40, FM_EUNSUPPORTED, "''"},
         {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8, FM_EUNSUPPORTED,
          "structured"},
