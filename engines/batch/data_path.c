@@ -22,6 +22,8 @@
 enum { WRITE_ROWS_MAX = 64, READ_ATTEMPTS_MAX = 3 };
 /* A process has grown when it has more than this part of its limit above what it began with. */
 enum { GROWN_PART = 8 };
+/* So near to the limit, what fails may well fail for lack of memory. */
+enum { NEAR_PERCENT = 80 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
 
@@ -365,6 +367,14 @@ static int row_start(struct row *row)
     return 0;
 }
 
+/* A thread needs memory for its stack, and says something else when there is none. */
+static bool lacks_memory(const struct row *row)
+{
+    uint64_t most = row->path->options.memory_bytes;
+    return row->error.status == FM_ENOMEM || (row->error.status == FM_ELIMIT && most > 0 &&
+                                              fm_memory_limit_used() >= most / 100 * NEAR_PERCENT);
+}
+
 /* For lack of memory a row is to blame only where it had all to itself, in a process that had not
  * grown. */
 static bool is_starved(const struct row *row)
@@ -380,6 +390,7 @@ static bool is_starved(const struct row *row)
 static void letter_write(struct row *row)
 {
     char path[2 * FM_LISTING_ID_MAX];
+    row->error.status = lacks_memory(row) ? FM_ENOMEM : row->error.status;
     row->starved = is_starved(row);
     if (row->starved) {
         fm_text_clear(&row->line);
