@@ -19,6 +19,8 @@
 enum { READ_ATTEMPTS_MAX = 3 };
 /* A process has grown when it has more than this part of its limit above what it began with. */
 enum { GROWN_PART = 8 };
+/* So near to the limit, what fails may well fail for lack of memory. */
+enum { NEAR_PERCENT = 80 };
 #define NS_PER_MS UINT64_C(1000000)
 /* An id of a row that has none of its own: the file's, and the row's number in it. */
 #define ID_MAX (FM_LISTING_ID_MAX + 32)
@@ -214,26 +216,36 @@ static void condemn(struct fm_block *block, uint32_t index, const char *stage,
     block->last_error = *error;
 }
 
+/* A thread needs memory for its stack, and says something else when there is none. */
+static bool lacks_memory(const struct fm_block *block, const struct fm_error *error)
+{
+    uint64_t most = block->plan->memory_bytes;
+    return error->status == FM_ENOMEM || (error->status == FM_ELIMIT && most > 0 &&
+                                          fm_memory_limit_used() >= most / 100 * NEAR_PERCENT);
+}
+
 /* For lack of memory a row is to blame only where it had all to itself, in a process that had not
  * grown. */
-static bool is_starved(const struct fm_block *block, const struct fm_error *error)
+static bool is_starved(const struct fm_block *block)
 {
     const struct fm_block_plan *plan = block->plan;
     uint64_t most = plan->memory_first + plan->memory_bytes / GROWN_PART;
     bool grown = plan->memory_bytes > 0 && block->memory_before > most;
-    return error->status == FM_ENOMEM && (!plan->single || grown);
+    return !plan->single || grown;
 }
 
 /* A row that has failed; with it its whole block, where that is starved. */
 static void letter_write(struct fm_block *block, uint32_t index, const char *stage,
                          const struct fm_error *error)
 {
-    if (block->starved || is_starved(block, error)) {
-        block->starvation = block->starved ? block->starvation : *error;
+    struct fm_error seen = *error;
+    seen.status = lacks_memory(block, error) ? FM_ENOMEM : error->status;
+    if (block->starved || (seen.status == FM_ENOMEM && is_starved(block))) {
+        block->starvation = block->starved ? block->starvation : seen;
         block->starved = true;
         return;
     }
-    condemn(block, index, stage, error);
+    condemn(block, index, stage, &seen);
 }
 
 /* block->views are the row's outputs. */
@@ -553,7 +565,7 @@ void fm_block_finish(struct fm_block *block)
     if (!is_records(block->plan)) {
         letter_write(block, 0, failed_stage(block), &error);
     } else if (block->plan->setup->batched && block->rows.good_count > 1 &&
-               error.status != FM_ENOMEM) {
+               !lacks_memory(block, &error)) {
         rows_again(block);
     } else {
         rows_refuse(block, failed_stage(block), &error);

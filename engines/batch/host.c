@@ -58,6 +58,7 @@
 
 enum {
     STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
+    MEMORY_NEAR = 80,       /* percent of its limit: what happens then may be for lack of memory */
 };
 
 struct host;
@@ -94,6 +95,7 @@ struct child {
     bool started;          /* once */
     bool killed;           /* by us */
     uint64_t memory_kills; /* by the kernel, when it was started */
+    uint64_t memory_bytes; /* that it had, as it said last */
     char last_words[256];  /* why it goes, as it says */
     /* It has ended, and what it said last may not be read yet. */
     uint64_t ended_ns; /* 0: it has not */
@@ -326,11 +328,15 @@ static void child_settle(struct child *child, uint64_t now_ns)
     }
 }
 
-/* A signal to end at once that is not from us may be the kernel's, for lack of memory. */
+/* A signal to end at once that is not from us may be the kernel's, for lack of memory. Libraries
+ * that get none crash: near to the limit that is not held against the rows before they were alone.
+ */
 static enum fm_crew_exit exit_of(const struct child *child, int64_t exit_status, int signal_number)
 {
+    uint64_t limit = child->host->options->job->worker_memory_bytes;
     if (fm_child_is_crash(signal_number)) {
-        return FM_CREW_EXIT_CRASH;
+        return limit > 0 && child->memory_bytes >= limit / 100 * MEMORY_NEAR ? FM_CREW_EXIT_MEMORY
+                                                                             : FM_CREW_EXIT_CRASH;
     }
     if (fm_child_is_kill(signal_number) && !child->killed &&
         fm_memory_kills() != child->memory_kills) {
@@ -371,6 +377,7 @@ static void child_start(struct child *child)
     child->killed = false;
     child->worker = 0;
     child->last_words[0] = '\0';
+    child->memory_bytes = 0;
     child->memory_kills = fm_memory_kills();
     if (fm_child_start(host->loop, &wanted, &child->process, &error) != 0) {
         note(host, error.text);
@@ -638,6 +645,9 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         session->slowest_share = message->beat.slowest_share;
         session->memory_bytes = message->beat.memory_bytes;
         session->rows_per_minute = message->beat.rows_per_minute;
+        if (session->child != NULL) {
+            session->child->memory_bytes = message->beat.memory_bytes;
+        }
         fm_batch_view_copy(message->beat.last_error, text, sizeof(text));
         if (text[0] != '\0') {
             memcpy(host->last_error, text, sizeof(text));

@@ -237,6 +237,7 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
 {
     struct fm_batch_worker_message message = {0};
     struct fm_data_path_stats stats;
+    uint64_t used = 0;
     switch (action->kind) {
     case FM_HOLDER_HELLO:
         message.kind = FM_BATCH_WORKER_HELLO;
@@ -250,6 +251,9 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         message.kind = FM_BATCH_WORKER_BEAT;
         holdings_write(worker, &message.beat.holdings);
         message.beat.memory_bytes = fm_os_memory_peak();
+        used = fm_memory_limit_used();
+        message.beat.memory_bytes =
+            message.beat.memory_bytes > used ? message.beat.memory_bytes : used;
         message.beat.slowest_stage =
             fm_batch_view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
         if (message.beat.slowest_stage.size > FM_BATCH_NAME_BYTES_MAX) {

@@ -127,6 +127,18 @@ def a_row_that_does_not_fit_alone_becomes_a_dead_letter_and_no_other():
 
 
 @test
+def a_crash_near_to_the_limit_is_lack_of_memory():
+    without_sanitizers()
+    with OperatorJob(10, {3: "collapse 430"}, "shard_rows: 2\nrows_in_flight: 4\noperator_threads: 1\nworkers: {memory: 512MiB}\n") as job:
+        out, _ = fermata("batch", job.file, "--json", code=4)
+        job.check_complete()
+        letters = job.lines("errors")
+        assert [(letter["id"], letter["stage"], letter["code"]) for letter in letters] == [("row-0003", "process", "ENOMEM")], letters
+        end = end_event(out)
+        assert end["memory_halvings"] == 2 and end["restarts"]["crash"] == 0 and end["restarts"]["out_of_memory"] >= 4, end
+
+
+@test
 def models_that_do_not_fit_are_one_clear_message():
     without_sanitizers()
     with OperatorJob(4, keys="operator_threads: 64\nworkers: {memory: 64MiB}\n") as job:

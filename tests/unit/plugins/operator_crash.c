@@ -2,7 +2,8 @@
  * An operator for the tests of batch workers: test_crash gives its input back, but ends the whole
  * process where that contains the word "poison", and never comes back where it contains "hang" (or
  * "stubborn": then SIGTERM is ignored as well). "leak N" keeps N MiB for ever, "take N" has N MiB
- * for a moment, and fails as an operator does where there are none.
+ * for a moment, and fails as an operator does where there are none. "collapse N" takes them, and
+ * ends the process a moment later.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -69,6 +70,14 @@ static int memory_use(const struct fm_tensor *input)
 {
     size_t leak = mebibytes(input, "leak ");
     size_t take = mebibytes(input, "take ");
+    size_t collapse = mebibytes(input, "collapse ");
+    if (collapse > 0 && taken(collapse) == NULL) {
+        return FM_ENOMEM;
+    }
+    if (collapse > 0) {
+        (void)usleep(1200000);
+        abort();
+    }
     if (leak > 0 && taken(leak) == NULL) {
         return FM_ENOMEM;
     }
