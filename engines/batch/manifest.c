@@ -308,9 +308,9 @@ static int head_member(struct reader *reader, struct fm_json_reader *json,
     if (fm_json_equals(json, PARTS_KEY)) {
         /* Its elements were taken out. */
         *seen |= 1u << HEAD_NUMBERS;
-        return fm_json_next(json) == FM_JSON_ARRAY_BEGIN && fm_json_next(json) == FM_JSON_ARRAY_END
-                   ? 0
-                   : FM_ETYPE;
+        enum fm_json_token begin = fm_json_next(json);
+        enum fm_json_token end = fm_json_next(json);
+        return begin == FM_JSON_ARRAY_BEGIN && end == FM_JSON_ARRAY_END ? 0 : FM_ETYPE;
     }
     return fm_json_skip(json);
 }
