@@ -136,9 +136,11 @@ static int column_make(struct fm_job_setup *setup, const struct fm_port *port,
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     own[0] = column.name;
+    bool nameless = wanted == NULL && job->format->nameless;
+    uint32_t names = wanted != NULL ? wanted->name_count : 1;
     *ret_tensor = (struct fm_source_tensor){.column = column,
                                             .names = wanted != NULL ? wanted->names : own,
-                                            .name_count = wanted != NULL ? wanted->name_count : 1};
+                                            .name_count = nameless ? 0 : names};
     return 0;
 }
 

@@ -589,6 +589,7 @@ static const char *const npz_endings[] = {".npz", NULL};
 
 const struct fm_source_format fm_source_npy = {.name = "npy",
                                                .endings = npy_endings,
+                                               .nameless = true,
                                                .count = npy_count,
                                                .open = npy_open,
                                                .skip = npy_skip,

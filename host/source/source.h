@@ -42,6 +42,7 @@ struct fm_source_reader;
 struct fm_source_format {
     const char *name;           /* "csv" */
     const char *const *endings; /* of file names, with their dot; NULL-terminated */
+    bool nameless;              /* a file is one column, which has no name */
     /*
      * Counts the rows of a file and gives the points, in order; the first one is for row 0. `take`
      * may be called on another thread, while the caller waits; what it returns, where it is not 0,

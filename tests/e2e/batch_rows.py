@@ -1,12 +1,15 @@
-"""`fermata batch` over files that hold rows: csv, tsv and JSON lines."""
+"""`fermata batch` over files that hold rows: csv, tsv, JSON lines, Parquet, npy and npz."""
+import io
 import json
 import os
 import random
+import struct
 import sys
+import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import Rows  # noqa: E402
-from tap import contains, fermata, run, test  # noqa: E402
+from batch_job import COLUMNS, Rows  # noqa: E402
+from tap import ROOT, contains, fermata, run, test  # noqa: E402
 
 
 def table(first, count, bad=()):
@@ -244,6 +247,46 @@ def mistakes_in_the_job_file():
     with Rows({"1.dat": table(0, 3)}) as job:
         _, err = fermata("batch", job.file, "--quiet", code=3)
         contains(err, "does not say in which format")
+
+
+def npy(shape, descr, data):
+    """An array as NumPy saves it."""
+    header = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }" % (descr, shape)
+    header += " " * ((64 - (10 + len(header) + 1) % 64) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
+
+
+@test
+def arrays_of_numpy():
+    model = 'backend: identity\nmax_batch_size: 16\nsettings: {inputs: "x:FP32[-1,3]"}\n'
+    array = npy((700, 3), "<f4", b"".join(struct.pack("<3f", i, i + 0.5, -i) for i in range(700)))
+    with Rows({"1.npy": array, "2.npy": array}, given="format: npy", model=model) as job:
+        fermata("batch", job.file, "--quiet")
+        results = job.results()
+        assert len(results) == 1400 and all(results["%d.npy:%d" % (n, i)]["out_x"] == [i, i + 0.5, -i] for n in (1, 2) for i in range(700))
+    with Rows({"1.npy": array}, given="columns: {x: a}", model=model) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "one array without a name")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image.npy", array)
+        archive.writestr("label.npy", npy((700,), "<i8", b"".join(struct.pack("<q", i) for i in range(700))))
+    with Rows({"1.npz": packed.getvalue()}, given="columns: {x: image}, id: label", model=model, output="{directory: out, passthrough: [label]}") as job:
+        fermata("batch", job.file, "--quiet", "--workers", "2")
+        assert sorted(job.results()) == sorted(str(i) for i in range(700))
+        assert job.results()["42"] == {"id": "42", "label": 42, "out_x": [42, 42.5, -42]}, job.results()["42"]
+
+
+@test
+def parquet():
+    """The file is pyarrow's: write_table(table, row_group_size=130, compression="zstd"); two values of c are null."""
+    model = 'backend: identity\nmax_batch_size: 16\nsettings: {inputs: "x:FP32[-1,3], t:INT64[-1], name:BYTES[-1,1]"}\n'
+    source = os.path.join(ROOT, "tests", "data", "rows.parquet")
+    with Rows({"1.parquet": open(source, "rb").read()}, given=COLUMNS, model=model, output="{directory: out, passthrough: [label]}") as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        letters = job.letters()
+        assert sorted(letters) == ["u17", "u500"] and all(letter["stage"] == "parse" for letter in letters.values()), letters
+        assert len(job.lines()) == 998 and job.results()["u3"] == {**expected(3), "label": "l3"}, job.results()["u3"]
 
 
 @test
