@@ -206,6 +206,7 @@ static int process_greet(struct fm_process_pool *pool, struct place *place, stru
     fm_process_hello(&hello, pool->stage, options->inputs, options->input_count, options->outputs,
                      options->output_count);
     if (hello.failed) {
+        fm_text_deinit(&hello);
         process_end(pool, place, 0, &killed, how);
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for a greeting");
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/util/memory.h"
+#include "core/util/text.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
@@ -311,7 +312,9 @@ TEST(a_process_that_ends_between_items_costs_none)
     CHECK_INT_EQ(fm_rig_create(&rig, "process", PEER TEXT ";attempts=1"), 0);
     for (int i = 0; i < 3; i++) {
         CHECK_INT_EQ(run_text(&rig, "pid"), 0);
-        pid_t process = (pid_t)atoi(answer_text(&rig));
+        uint64_t number = 0;
+        CHECK_INT_EQ(fm_parse_uint64(answer_text(&rig), &number), 0);
+        pid_t process = (pid_t)number;
         CHECK_INT_EQ(kill(process, SIGKILL), 0);
         /* Reaped at once, though nobody asks: no zombie, no process. */
         uint64_t until_ns = fm_os_now_ns() + 10 * SECOND;
