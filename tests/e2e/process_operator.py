@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 
 from batch_job import ECHO_MODEL, Job
 from process_job import all_gone, pipeline_write, processes_of
@@ -86,9 +87,9 @@ def online_a_process_that_hangs_holds_up_its_own_pipeline_only():
         all_gone(os.path.join(models, "good"))
 
 
-def sleep_request(server):
+def quiet_request(server, text):
     try:
-        server.request("POST", "/v2/models/p/infer", json.dumps(text_request("sleep 1")).encode())
+        server.request("POST", "/v2/models/p/infer", json.dumps(text_request(text)).encode())
     except (OSError, http.client.HTTPException):
         pass  # the server is killed meanwhile
 
@@ -96,14 +97,19 @@ def sleep_request(server):
 @test
 def processes_die_with_the_server_however_it_dies():
     with tempfile.TemporaryDirectory() as directory:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number, busy in (signal.SIGTERM, "sleep 1"), (signal.SIGKILL, "hang"):
             path = pipeline_write(directory, "p.yaml", more="processes: 3")
             server = Server(path)
             assert server.infer("p", text_request("text"))["outputs"][0]["data"] == ["text"]
             assert len(processes_of(directory)) == 3
-            # One of them has something to do just then.
-            thread = threading.Thread(target=sleep_request, args=(server,))
+            # One of them has something to do just then, and does not see its pipes close.
+            thread = threading.Thread(target=quiet_request, args=(server, "say busy"))
             thread.start()
+            server.wait_log(": busy")
+            thread.join()
+            thread = threading.Thread(target=quiet_request, args=(server, busy))
+            thread.start()
+            time.sleep(0.2)
             server.process.send_signal(number)
             server.process.wait(60)
             all_gone(directory)

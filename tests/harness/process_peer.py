@@ -161,6 +161,20 @@ def item(number, body):
     write(answer(number, text_element(text)))
 
 
+def stream():
+    """Gives back every item while it is still being read."""
+    while True:
+        head = SOURCE.read(16)
+        if len(head) < 16:
+            sys.exit(0)
+        _, number, size = struct.unpack("<4sIQ", head)
+        TARGET.write(struct.pack("<4sIQ", b"DONE", number, size))
+        while size > 0:
+            part = SOURCE.read(min(size, 1 << 16))
+            write(part)
+            size -= len(part)
+
+
 def main():
     start = sys.argv[1] if len(sys.argv) > 1 else ""
     kind, number, body = read_frame()
@@ -184,6 +198,8 @@ def main():
     elif start == "hello":
         say(body.decode().replace("\n", "|") + "\n")
     write(frame(b"REDY", 0, b""))
+    if start == "stream":
+        stream()
     while True:
         kind, number, body = read_frame()
         assert kind == b"ITEM", kind
