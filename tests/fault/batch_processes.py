@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
 from batch_job import Job  # noqa: E402
-from process_job import all_gone, pipeline_write, processes_of  # noqa: E402
+from process_job import all_gone, pipeline_write, processes_of, wait_for  # noqa: E402
 from tap import FERMATA, fermata, run, test  # noqa: E402
 
 SEED = int(os.environ.get("FM_SEED", "1"))
@@ -22,6 +22,11 @@ def job_make(count, more):
         # Some take long enough to be killed in the middle.
         (job.path / "in" / ("row-%04d" % i)).write_text("sleep 0.02" if i % 3 == 0 else "row %d" % i)
     return job
+
+
+def wait_for_work(job, process):
+    """Until a worker has loaded the pipeline: a process that is killed while it loads is no row's matter, but ends the job."""
+    wait_for(lambda: process.poll() is not None or any((job.out / "stage").glob("*")))
 
 
 def kill_at_random(chance, job, process, limit):
@@ -44,6 +49,7 @@ def processes_killed_at_random_moments_cost_no_row():
         chance = random.Random(seed)
         with job_make(600, "processes: 4\n      attempts: 10") as job:
             process = subprocess.Popen([FERMATA, "batch", job.file], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            wait_for_work(job, process)
             kills = kill_at_random(chance, job, process, 30)
             _, err = process.communicate(timeout=300)
             assert process.returncode == 0 and kills > 5, "seed %d: exit code %d after %d kills: %s" % (seed, process.returncode, kills, err[-2000:])
