@@ -638,7 +638,8 @@ static bool stage_may_run(const struct fm_flow *flow, uint32_t stage)
         return false;
     }
     if (!is_model(flow, stage)) {
-        return flow->operators_running < flow->operator_slots;
+        return flow->operators_running < flow->operator_slots &&
+               (state->slots_max == 0 || state->stats.running < state->slots_max);
     }
     if (flow->stages[state->slots_of].slots_used >= state->slots_max ||
         (flow->accelerator_slots > 0 && flow->models_running >= flow->accelerator_slots)) {
@@ -1041,6 +1042,8 @@ void fm_flow_validate(const struct fm_flow *flow)
         }
         FM_ASSERT(count == state->queue.count);
         *(is_model(flow, i) ? &models : &operators) += state->stats.running;
+        FM_ASSERT(is_model(flow, i) || state->slots_max == 0 ||
+                  state->stats.running <= state->slots_max);
         slots_validate(flow, i);
     }
     FM_ASSERT(models == flow->models_running);

@@ -32,7 +32,8 @@ struct fm_flow_options {
     uint32_t requests_max;
     uint32_t operator_slots;    /* operator runs at once */
     uint32_t accelerator_slots; /* model runs at once, over all models; 0: only bounded per stage */
-    const uint32_t *stage_slots; /* model stages: runs at once (instances); operators: ignored */
+    /* Runs at once. Model stages: instances; operators: 0 where only operator_slots bound them. */
+    const uint32_t *stage_slots;
     /* By stage: the first stage that runs on the same slots (itself when nobody shares), because
      * both are one model. NULL: no stage shares. Stages that share have equal stage_slots. */
     const uint32_t *slots_of;

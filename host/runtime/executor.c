@@ -29,6 +29,7 @@ struct stage_slots {
     struct fm_model *model; /* NULL: an operator */
     const struct fm_operator_instance *operator_instance;
     uint32_t fan_out_max;
+    uint32_t runs_at_once; /* of an operator; 0: as many as there are threads */
     uint32_t owner; /* the first stage of the same model: the next three fields are in its slots */
     uint32_t *free_instances; /* a stack */
     uint32_t free_count;
@@ -560,6 +561,14 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
             spec->fan_out_max > 0 ? spec->fan_out_max : FM_OPERATOR_FAN_OUT_DEFAULT;
         FM_ASSERT((slots->model != NULL) == (spec->kind == FM_STAGE_MODEL));
         FM_ASSERT((slots->operator_instance != NULL) == (spec->kind == FM_STAGE_OPERATOR));
+        if (slots->operator_instance != NULL) {
+            struct fm_operator_info info;
+            int status = fm_operator_info(slots->operator_instance, &info, reterr);
+            if (status != 0) {
+                return status;
+            }
+            slots->runs_at_once = info.runs_at_once;
+        }
         slots->owner = i;
         for (uint32_t k = 0; k < i && slots->model != NULL && slots->owner == i; k++) {
             slots->owner = bindings[k].model == slots->model ? k : i;
@@ -591,8 +600,9 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
-        stage_slots[i] =
-            executor->has_outside ? UINT32_MAX : owner_slots(executor, i)->instance_count;
+        stage_slots[i] = executor->stages[i].model == NULL ? executor->stages[i].runs_at_once
+                         : executor->has_outside           ? UINT32_MAX
+                                                 : owner_slots(executor, i)->instance_count;
         slots_of[i] = executor->stages[i].owner;
         batch_max[i] =
             spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
@@ -886,6 +896,8 @@ void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
     fm_flow_stats(executor->flow, stage, &stats);
     fm_mutex_unlock(&executor->mutex);
     bool model = executor->stages[stage].model != NULL;
+    uint32_t most = executor->stages[stage].runs_at_once;
+    uint32_t threads = executor->thread_count;
     *ret_stats = (struct fm_executor_stage_stats){
         .items = stats.items,
         .failures = stats.failures,
@@ -893,5 +905,7 @@ void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
         .busy_ns = stats.busy_ns,
         .queued = stats.queued,
         .running = stats.running,
-        .slots = model ? owner_slots(executor, stage)->instance_count : executor->thread_count};
+        .slots = model                        ? owner_slots(executor, stage)->instance_count
+                 : most > 0 && most < threads ? most
+                                              : threads};
 }

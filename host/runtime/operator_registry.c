@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,17 +82,24 @@ static int parameters_check(const struct fm_operator *operator_, const char *ori
     return 0;
 }
 
+/* A table of this version has the function. */
+#define HAS(operator_, function)                                                   \
+    ((operator_)->struct_size >=                                                   \
+         offsetof(struct fm_operator, function) + sizeof((operator_)->function) && \
+     (operator_)->function != NULL)
+/* Of version 1.0. */
+#define OPERATOR_SIZE_MIN offsetof(struct fm_operator, info)
+
 static int operator_check(const struct fm_operator *operator_, size_t index, const char *origin,
                           struct fm_error *reterr)
 {
     if (operator_ == NULL) {
         return fm_error_set(reterr, FM_EABI, "%s: operator %zu is NULL", origin, index);
     }
-    if (operator_->struct_size < sizeof(struct fm_operator)) {
-        return fm_error_set(reterr, FM_EABI,
-                            "%s: the table of operator %zu has %u bytes, version %d.%d has %zu",
-                            origin, index, operator_->struct_size, FM_OPERATOR_ABI_MAJOR,
-                            FM_OPERATOR_ABI_MINOR, sizeof(struct fm_operator));
+    if (operator_->struct_size < OPERATOR_SIZE_MIN) {
+        return fm_error_set(
+            reterr, FM_EABI, "%s: the table of operator %zu has %u bytes, version %d.0 has %zu",
+            origin, index, operator_->struct_size, FM_OPERATOR_ABI_MAJOR, OPERATOR_SIZE_MIN);
     }
     if (operator_->abi_major != FM_OPERATOR_ABI_MAJOR) {
         return fm_error_set(reterr, FM_EABI,
@@ -502,6 +510,37 @@ void fm_operator_destroy(struct fm_operator_instance *instance)
         instance->operator_->destroy(instance->state);
     }
     fm_free(instance);
+}
+
+int fm_operator_start(const struct fm_operator_instance *instance, const char *stage,
+                      struct fm_error *reterr)
+{
+    if (!HAS(instance->operator_, start)) {
+        return 0;
+    }
+    struct fm_error error = {0};
+    int status = instance->operator_->start(instance->state, stage, &error);
+    return status == 0
+               ? 0
+               : fm_error_set(reterr, status, "operator '%s': %s", instance->operator_->name,
+                              error.status != 0 ? error.text : fm_status_text(status));
+}
+
+int fm_operator_info(const struct fm_operator_instance *instance, struct fm_operator_info *ret_info,
+                     struct fm_error *reterr)
+{
+    *ret_info = (struct fm_operator_info){.struct_size = sizeof(*ret_info)};
+    if (!HAS(instance->operator_, info)) {
+        return 0;
+    }
+    int status = instance->operator_->info(instance->state, ret_info);
+    if (status == 0 && ret_info->file_count > 0 && ret_info->files == NULL) {
+        status = FM_EABI;
+    }
+    return status == 0
+               ? 0
+               : fm_error_set(reterr, status, "operator '%s' cannot say what it depends on: %s",
+                              instance->operator_->name, fm_status_text(status));
 }
 
 const struct fm_port *fm_operator_inputs(const struct fm_operator_instance *instance,

@@ -38,6 +38,12 @@ int FM_NODISCARD fm_operator_create(const struct fm_operator *operator_,
                                     struct fm_operator_instance **ret_instance,
                                     struct fm_error *reterr);
 void fm_operator_destroy(struct fm_operator_instance *instance); /* accepts NULL */
+/* What the operator has to begin before its first run, for a stage of that name. */
+int FM_NODISCARD fm_operator_start(const struct fm_operator_instance *instance, const char *stage,
+                                   struct fm_error *reterr);
+/* What it says of itself, or that there is nothing to say. Pointers belong to the instance. */
+int FM_NODISCARD fm_operator_info(const struct fm_operator_instance *instance,
+                                  struct fm_operator_info *ret_info, struct fm_error *reterr);
 const struct fm_port *fm_operator_inputs(const struct fm_operator_instance *instance,
                                          uint32_t *ret_count);
 const struct fm_port *fm_operator_outputs(const struct fm_operator_instance *instance,

@@ -169,6 +169,19 @@ static int account_model(struct fm_servable *servable, const struct fm_model_con
     return config->path != NULL ? account_file(servable, config->path) : 0;
 }
 
+static int account_operator(struct fm_servable *servable,
+                            const struct fm_operator_instance *instance, struct fm_error *reterr)
+{
+    struct fm_operator_info info;
+    int status = fm_operator_info(instance, &info, reterr);
+    for (size_t i = 0; i < info.file_count && status == 0; i++) {
+        if (account_file(servable, info.files[i]) != 0) {
+            status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
+        }
+    }
+    return status;
+}
+
 static struct fm_model *loaded_find(const struct fm_servable *servable,
                                     const struct fm_model_config *config,
                                     const struct fm_model_config *merged, uint32_t group)
@@ -530,6 +543,10 @@ static int open_operator_stage(struct fm_servable *servable, uint32_t stage,
     }
     struct fm_stage_ports *ports = &servable->ports[stage];
     servable->bindings[stage].operator_instance = instance;
+    status = account_operator(servable, instance, reterr);
+    if (status != 0) {
+        return stage_error(servable, stage, status, reterr);
+    }
     ports->inputs = fm_operator_inputs(instance, &ports->input_count);
     ports->outputs = fm_operator_outputs(instance, &ports->output_count);
     return 0;
@@ -611,6 +628,20 @@ static int open_stages(struct fm_servable *servable, const struct fm_repository 
     return status;
 }
 
+/* Before anything can run: nobody has the servable yet. */
+static int operators_start(struct fm_servable *servable, struct fm_error *reterr)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < servable->stage_count && status == 0; i++) {
+        const struct fm_operator_instance *instance = servable->bindings[i].operator_instance;
+        if (instance != NULL) {
+            status = fm_operator_start(instance, servable->file->spec.stages[i].name, reterr);
+            status = status == 0 ? 0 : stage_error(servable, i, status, reterr);
+        }
+    }
+    return status;
+}
+
 static int open_pipeline(const char *path, const struct fm_repository *repository, const char *name,
                          const struct fm_servable_options *options,
                          struct fm_servable **ret_servable, struct fm_error *reterr)
@@ -633,6 +664,9 @@ static int open_pipeline(const char *path, const struct fm_repository *repositor
     status = status != 0 ? status : open_stages(servable, repository, options, reterr);
     if (status == 0) {
         status = servable_start(servable, &file->spec, options, reterr);
+    }
+    if (status == 0 && !options->check_only) {
+        status = operators_start(servable, reterr);
     }
     if (status != 0) {
         fm_servable_close(servable);

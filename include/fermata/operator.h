@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 #define FM_OPERATOR_ABI_MAJOR 1
-#define FM_OPERATOR_ABI_MINOR 0
+#define FM_OPERATOR_ABI_MINOR 1
 
 /* A declared parameter: the host rejects unknown ones, with a suggestion, and fills in defaults
  * before create() sees them. */
@@ -64,6 +64,16 @@ struct fm_operator_call {
     void *host_private;
 };
 
+/* What the host may want to know of an operator with its parameters. Since 1.1. */
+struct fm_operator_info {
+    uint32_t struct_size;  /* set by the caller */
+    uint32_t runs_at_once; /* more make no sense; 0: as many as there are threads */
+    /* Files whose content decides what it answers: a job is not resumed when one has changed. Paths
+     * belong to the state. */
+    const char *const *files;
+    size_t file_count;
+};
+
 struct fm_operator {
     uint32_t struct_size;
     uint16_t abi_major;
@@ -85,6 +95,15 @@ struct fm_operator {
     /* One item. 0, or a negative status with call->error set; the item's row is then dead-lettered,
      * others go on. */
     int (*run)(void *state, struct fm_operator_call *call);
+
+    /* Since 1.1. NULL: there is nothing to say. */
+    int (*info)(void *state, struct fm_operator_info *ret_info);
+
+    /* Since 1.1. Called once, before the first run, of a stage that is going to be used and not
+     * only checked: what takes threads, processes or devices begins here. `stage` is its name in
+     * the pipeline. May take long; never called on a serving thread. NULL: there is nothing to
+     * start. */
+    int (*start)(void *state, const char *stage, struct fm_error *reterr);
 };
 
 struct fm_operator_plugin {

@@ -35,6 +35,9 @@ int fm_rig_create(struct fm_rig *rig, const char *operator_name, const char *par
         status = fm_operator_create(operator_, settings, count, ".", &rig->instance, &rig->error);
     }
     if (status == 0) {
+        status = fm_operator_start(rig->instance, "rig", &rig->error);
+    }
+    if (status == 0) {
         (void)fm_operator_inputs(rig->instance, &rig->input_count);
         (void)fm_operator_outputs(rig->instance, &rig->output_count);
         FM_ASSERT(rig->input_count <= FM_RIG_PORTS_MAX);

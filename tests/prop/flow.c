@@ -135,7 +135,8 @@ static void stage_make(struct world *world, uint32_t index)
     world->bindings[index][0] = (struct fm_binding_spec){"a", world->sources[index][0], {0, 0}};
     world->bindings[index][1] = (struct fm_binding_spec){"b", world->sources[index][1], {0, 0}};
     world->batch[index] = 1 + (uint32_t)fm_random_below(&world->random, 6);
-    world->slots[index] = 1 + (uint32_t)fm_random_below(&world->random, 3);
+    /* 0: an operator that only the number of threads bounds. */
+    world->slots[index] = (model ? 1 : 0) + (uint32_t)fm_random_below(&world->random, 3);
     world->ports[index] =
         (struct fm_stage_ports){world->in_ports[index], two ? 2 : 1, world->out_ports[index], 1,
                                 model ? world->batch[index] : 0};
@@ -418,7 +419,7 @@ static void task_check(const struct world *world, const struct fm_flow_task *tas
     for (uint32_t i = 0; i < world->task_count; i++) {
         running += world->tasks[i].stage == task->stage ? 1 : 0;
     }
-    FM_ASSERT(!model || running < world->slots[task->stage]);
+    FM_ASSERT(running < world->slots[task->stage] || (!model && world->slots[task->stage] == 0));
     if (model) {
         bucket_check(world, task);
     }

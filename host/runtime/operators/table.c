@@ -9,7 +9,7 @@
 static const struct fm_operator *const operators[] = {
     &fm_operator_image_decode,    &fm_operator_image_tensor, &fm_operator_crop_warp,
     &fm_operator_rotate_by_class, &fm_operator_softmax,      &fm_operator_argmax,
-    &fm_operator_top_k,           &fm_operator_ctc_decode,
+    &fm_operator_top_k,           &fm_operator_ctc_decode,   &fm_operator_process,
 };
 
 const struct fm_operator_plugin fm_operators_builtin = {

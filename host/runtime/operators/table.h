@@ -20,5 +20,6 @@ extern const struct fm_operator fm_operator_softmax;
 extern const struct fm_operator fm_operator_argmax;
 extern const struct fm_operator fm_operator_top_k;
 extern const struct fm_operator fm_operator_ctc_decode;
+extern const struct fm_operator fm_operator_process;
 
 #endif

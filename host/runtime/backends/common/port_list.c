@@ -91,14 +91,19 @@ static int port_parse(struct port_list *list, const char *setting, const char **
     return shape_parse(setting, text, port, reterr);
 }
 
-int port_list_parse(struct port_list *ret_list, const char *setting, const char *text,
-                    struct fm_error *reterr)
+static int list_parse(struct port_list *ret_list, const char *setting, const char *text,
+                      bool with_flags, struct fm_error *reterr)
 {
     ret_list->count = 0;
     for (;;) {
         int status = port_parse(ret_list, setting, &text, reterr);
         if (status != 0) {
             return status;
+        }
+        if (with_flags && (*text == '*' || *text == '?')) {
+            ret_list->ports[ret_list->count - 1].flags =
+                *text == '*' ? FM_PORT_MANY : FM_PORT_OPTIONAL;
+            text++;
         }
         text = spaces_skip(text);
         if (*text == '\0') {
@@ -109,6 +114,18 @@ int port_list_parse(struct port_list *ret_list, const char *setting, const char 
         }
         text++;
     }
+}
+
+int port_list_parse(struct port_list *ret_list, const char *setting, const char *text,
+                    struct fm_error *reterr)
+{
+    return list_parse(ret_list, setting, text, false, reterr);
+}
+
+int port_list_parse_flags(struct port_list *ret_list, const char *setting, const char *text,
+                          struct fm_error *reterr)
+{
+    return list_parse(ret_list, setting, text, true, reterr);
 }
 
 bool port_list_is_batchable(const struct port_list *list)

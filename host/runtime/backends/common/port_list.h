@@ -1,6 +1,6 @@
 /*
  * Ports from a setting: "x:FP32[-1,4], y:BYTES[-1]". Shared by the backends whose models have no
- * file (emulated, identity).
+ * file (emulated, identity) and by the operator whose ports its program has (process).
  *
  * Thread rule: caller's memory.
  */
@@ -23,6 +23,9 @@ struct port_list {
  * sense. */
 int port_list_parse(struct port_list *ret_list, const char *setting, const char *text,
                     struct fm_error *reterr);
+/* The same, where an entry may end with '*' (FM_PORT_MANY) or '?' (FM_PORT_OPTIONAL). */
+int port_list_parse_flags(struct port_list *ret_list, const char *setting, const char *text,
+                          struct fm_error *reterr);
 /* True when dimension 0 of every port is variable. */
 bool port_list_is_batchable(const struct port_list *list);
 

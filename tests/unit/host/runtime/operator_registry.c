@@ -4,6 +4,8 @@
  */
 #include "host/runtime/operator_registry.h"
 
+#include <stddef.h>
+
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "tests/harness/operator_rig.h"
@@ -21,6 +23,7 @@ static struct {
     uint32_t input_count;
     uint32_t output_count;
     char seen[256];
+    bool info_without_files;
     int alive;
 } odd;
 
@@ -165,7 +168,7 @@ TEST(hostile_tables_are_refused)
     CHECK_TABLE((plugin.operators = pair, plugin.operator_count = 2), "two operators 'odd'");
     CHECK_TABLE(list[0] = NULL, "operator 0 is NULL");
     CHECK_TABLE(changed.struct_size = 12, "operator 0 has 12 bytes");
-    CHECK_TABLE(changed.abi_major = 7, "operator ABI 7.0");
+    CHECK_TABLE(changed.abi_major = 7, "operator ABI 7.1");
     CHECK_TABLE(changed.name = NULL, "has no name");
     CHECK_TABLE(changed.name = "", "has no name");
     CHECK_TABLE(changed.name = "9x", "has no name");
@@ -237,7 +240,7 @@ TEST(hostile_plugins_are_refused_with_the_reason)
     }
     check_load(plugin_path("fm_operator_test_no_entry"), FM_EABI,
                "does not export fm_operator_entry()");
-    check_load(plugin_path("fm_operator_test_refuses"), FM_EABI, "refused operator ABI 1.0");
+    check_load(plugin_path("fm_operator_test_refuses"), FM_EABI, "refused operator ABI 1.1");
     check_load(plugin_path("fm_operator_test_other_major"), FM_EABI, "operator ABI 2.0");
     check_load("/nonexistent/plugin.so", FM_ENOTFOUND, "/nonexistent/plugin.so");
     check_load("./meson.build", FM_EABI, "cannot load operator plug-in");
@@ -290,6 +293,73 @@ TEST(parameters_are_completed_in_order)
     CHECK_INT_EQ(fm_operator_create(&odd_operator, absolute, 2, "/base", &instance, NULL), 0);
     CHECK_STR_EQ(odd.seen, "needed=5;colour=blue;keys_file=;model_path=/abs;");
     fm_operator_destroy(instance);
+}
+
+/* --- What came with 1.1 --- */
+
+static int later_info(void *state, struct fm_operator_info *ret_info)
+{
+    static const char *const files[] = {"/a", "/b"};
+    if (state != &odd || ret_info->struct_size != sizeof(*ret_info)) {
+        return FM_EINTERNAL;
+    }
+    ret_info->runs_at_once = 7;
+    ret_info->file_count = 2;
+    ret_info->files = odd.info_without_files ? NULL : files;
+    return 0;
+}
+
+static int later_start(void *state, const char *stage, struct fm_error *reterr)
+{
+    if (state != &odd) {
+        return FM_EINTERNAL;
+    }
+    if (strcmp(stage, "lucky") == 0) {
+        return 0;
+    }
+    return strcmp(stage, "speechless") == 0
+               ? FM_EIO
+               : fm_error_set(reterr, FM_EUNAVAILABLE, "nobody there for '%s'", stage);
+}
+
+TEST(an_operator_says_what_it_needs_and_begins)
+{
+    struct fm_operator later = odd_operator;
+    struct fm_operator_instance *instance = NULL;
+    struct fm_operator_info info = {.runs_at_once = 99};
+    struct fm_error error = {0};
+    odd_reset();
+    later.info = later_info;
+    later.start = later_start;
+    CHECK_INT_EQ(fm_operator_create(&later, &needed, 1, ".", &instance, NULL), 0);
+    CHECK_INT_EQ(fm_operator_info(instance, &info, &error), 0);
+    CHECK_INT_EQ(info.runs_at_once, 7);
+    CHECK_STR_EQ(info.files[1], "/b");
+    CHECK_INT_EQ(fm_operator_start(instance, "lucky", &error), 0);
+    CHECK_INT_EQ(fm_operator_start(instance, "unlucky", &error), FM_EUNAVAILABLE);
+    CHECK_STR_EQ(error.text, "operator 'odd': nobody there for 'unlucky'");
+    CHECK_INT_EQ(fm_operator_start(instance, "speechless", &error), FM_EIO);
+    CHECK_STR_EQ(error.text, "operator 'odd': input/output error");
+    odd.info_without_files = true;
+    CHECK_INT_EQ(fm_operator_info(instance, &info, &error), FM_EABI);
+    CHECK_STR_CONTAINS(error.text, "cannot say what it depends on");
+    /* A table of version 1.0 ends before these: what stands there is no function. */
+    later.struct_size = offsetof(struct fm_operator, info);
+    later.abi_minor = 0;
+    CHECK_INT_EQ(fm_operator_info(instance, &info, &error), 0);
+    CHECK_INT_EQ(info.runs_at_once, 0);
+    CHECK_INT_EQ(info.file_count, 0);
+    CHECK_INT_EQ(fm_operator_start(instance, "unlucky", &error), 0);
+    fm_operator_destroy(instance);
+}
+
+TEST(a_table_of_version_1_0_is_taken)
+{
+    plugin_reset();
+    changed.struct_size = offsetof(struct fm_operator, info);
+    changed.abi_minor = 0;
+    CHECK_INT_EQ(fm_operator_plugin_check(&plugin, "here", NULL), 0);
+    CHECK_TABLE(changed.struct_size = offsetof(struct fm_operator, info) - 1, "version 1.0 has");
 }
 
 static void check_create(const struct fm_setting *settings, size_t count, int want,
