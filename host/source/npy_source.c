@@ -20,6 +20,7 @@
 #include "core/util/memory.h"
 #include "host/os/file.h"
 #include "host/source/array_file.h"
+#include "host/source/cells.h"
 #include "host/source/formats.h"
 
 enum { DIRECTORY_BYTES_MAX = 64 << 20, SHAPE_SIZE = 128 };
@@ -29,14 +30,7 @@ struct part {
     const char *name; /* NULL: no id is wanted */
     struct fm_array_file array;
     const unsigned char *row;
-};
-
-/* What one column gives to one tensor's row. */
-struct cell {
-    struct fm_column column; /* its name is the source's column, if it has one */
-    uint32_t tensor;
-    bool last;                  /* of the tensor's row */
-    int64_t shape[FM_RANK_MAX]; /* of every row */
+    int64_t shape[FM_RANK_MAX]; /* of a cell: that every row has */
 };
 
 struct npy_reader {
@@ -44,10 +38,8 @@ struct npy_reader {
     const struct fm_source_spec *spec;
     struct fm_file_reader file;
     uint64_t file_size;
-    struct cell *cells;
+    struct fm_source_cells cells;
     struct part *parts; /* by cell, then the id, then what is passed */
-    uint32_t cell_count;
-    uint32_t part_count;
     uint64_t rows;
     uint64_t next_row;
     bool pending; /* that row's bytes are there */
@@ -81,37 +73,20 @@ static int parts_make(struct npy_reader *reader, struct fm_error *reterr)
                                         "chosen for the input '%s'; use .npz",
                                 spec->tensors[i].column.name);
         }
-        reader->cell_count += named ? count : 1;
     }
     if (!named && (spec->id != NULL || spec->passed_count > 0)) {
         return fm_error_set(reterr, FM_EINVAL,
                             "a .npy file has no column '%s', but one array; use .npz",
                             spec->id != NULL ? spec->id : spec->passed[0]);
     }
-    reader->part_count = reader->cell_count + 1 + spec->passed_count;
-    reader->cells = fm_alloc_zero(reader->cell_count + 1, sizeof(*reader->cells));
-    reader->parts = fm_alloc_zero(reader->part_count, sizeof(*reader->parts));
-    if (reader->cells == NULL || reader->parts == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    int status = fm_source_cells_make(&reader->cells, spec);
+    if (status == 0) {
+        reader->parts = fm_alloc_zero(reader->cells.name_count, sizeof(*reader->parts));
     }
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < spec->tensor_count; i++) {
-        const struct fm_source_tensor *tensor = &spec->tensors[i];
-        for (uint32_t n = 0; n == 0 || n < tensor->name_count; n++) {
-            struct cell *cell = &reader->cells[count];
-            cell->column = tensor->column;
-            cell->column.name = named ? tensor->names[n] : tensor->column.name;
-            cell->column.rank = tensor->name_count > 1 ? 0 : tensor->column.rank;
-            cell->tensor = i;
-            cell->last = n + 1 >= tensor->name_count;
-            reader->parts[count++].name = cell->column.name;
-        }
+    for (uint32_t i = 0; reader->parts != NULL && i < reader->cells.name_count; i++) {
+        reader->parts[i].name = reader->cells.names[i];
     }
-    reader->parts[count++].name = spec->id;
-    for (uint32_t i = 0; i < spec->passed_count; i++) {
-        reader->parts[count++].name = spec->passed[i];
-    }
-    return 0;
+    return reader->parts != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 /* The shape that the rows have in the tensor, from their shape in the array; false: they do not
@@ -136,16 +111,17 @@ static bool shape_settle(const struct fm_column *to, const struct fm_array_file 
            count == array->row_elements;
 }
 
-static int cell_settle(struct cell *cell, const struct fm_array_file *array,
+static int cell_settle(const struct fm_source_cell *cell, struct part *part,
                        struct fm_error *reterr)
 {
+    const struct fm_array_file *array = &part->array;
     uint32_t from = array->header.dtype;
     uint32_t to = cell->column.dtype;
     if (from != to && !(fm_element_is_number(from) && fm_element_is_number(to))) {
         return fm_error_set(reterr, FM_ETYPE, "array '%s': its type %s cannot become %s",
                             cell->column.name, fm_dtype_name(from), fm_dtype_name(to));
     }
-    if (!shape_settle(&cell->column, array, cell->shape)) {
+    if (!shape_settle(&cell->column, array, part->shape)) {
         char is[SHAPE_SIZE];
         char wanted[SHAPE_SIZE];
         return fm_error_set(
@@ -160,13 +136,13 @@ static int cell_settle(struct cell *cell, const struct fm_array_file *array,
 /* Whether the array is what the part of this index is wanted for. */
 static int part_settle(struct npy_reader *reader, uint32_t index, struct fm_error *reterr)
 {
-    const struct part *part = &reader->parts[index];
+    struct part *part = &reader->parts[index];
     uint32_t dtype = part->array.header.dtype;
     bool has_text = dtype == FM_DTYPE_BYTES || fm_element_is_number(dtype);
-    if (index < reader->cell_count) {
-        return cell_settle(&reader->cells[index], &part->array, reterr);
+    if (index < reader->cells.count) {
+        return cell_settle(&reader->cells.items[index], part, reterr);
     }
-    if (index == reader->cell_count &&
+    if (index == reader->cells.count &&
         (!has_text || fm_element_is_float(dtype) || part->array.header.rank > 1)) {
         return fm_error_set(reterr, FM_ETYPE,
                             "array '%s' cannot name rows: it must be one string or one integer for "
@@ -182,7 +158,7 @@ static int parts_settle(struct npy_reader *reader, struct fm_error *reterr)
 {
     const struct part *first = NULL;
     int status = 0;
-    for (uint32_t i = 0; i < reader->part_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         const struct part *part = &reader->parts[i];
         if (part->name == NULL) {
             continue;
@@ -320,7 +296,7 @@ static void string_append(const struct fm_npy_header *header, const char *string
 
 static int id_give(struct npy_reader *reader, struct fm_row_block *block)
 {
-    const struct part *part = &reader->parts[reader->cell_count];
+    const struct part *part = &reader->parts[reader->cells.count];
     if (part->name == NULL) {
         return 0;
     }
@@ -379,8 +355,8 @@ static int passed_give(struct npy_reader *reader, const struct part *part,
     return 0;
 }
 
-static int elements_give(const struct cell *cell, const struct part *part, struct fm_text *out,
-                         struct fm_error *reterr)
+static int elements_give(const struct fm_source_cell *cell, const struct part *part,
+                         struct fm_text *out, struct fm_error *reterr)
 {
     const struct fm_npy_header *header = &part->array.header;
     uint64_t count = part->array.row_elements;
@@ -411,14 +387,15 @@ static int elements_give(const struct cell *cell, const struct part *part, struc
 static int cell_give(struct npy_reader *reader, uint32_t index, struct fm_row_block *block,
                      struct fm_error *reterr)
 {
-    const struct cell *cell = &reader->cells[index];
+    const struct fm_source_cell *cell = &reader->cells.items[index];
     const struct fm_source_tensor *tensor = &reader->spec->tensors[cell->tensor];
     int status = elements_give(cell, &reader->parts[index], &block->tensors[cell->tensor], reterr);
     if (status != 0 || !cell->last) {
         return status;
     }
     return fm_row_block_shape(block, cell->tensor,
-                              tensor->name_count > 1 ? tensor->column.shape : cell->shape);
+                              tensor->name_count > 1 ? tensor->column.shape
+                                                     : reader->parts[index].shape);
 }
 
 /* FM_EAGAIN: the row has to wait for the next block. */
@@ -429,27 +406,18 @@ static int row_give(struct npy_reader *reader, struct fm_row_block *block, struc
     fm_row_block_begin(block, reader->next_row, 0);
     int status = id_give(reader, block);
     for (uint32_t i = 0; i < reader->spec->passed_count && status == 0; i++) {
-        status = passed_give(reader, &reader->parts[reader->cell_count + 1 + i], block);
+        status = passed_give(reader, &reader->parts[reader->cells.count + 1 + i], block);
     }
-    for (uint32_t i = 0; i < reader->cell_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
         status = cell_give(reader, i, block, &error);
     }
-    if (status == FM_EAGAIN || status == FM_ENOMEM) {
-        fm_row_block_drop(block);
-        return status == FM_EAGAIN ? status
-                                   : fm_error_set(reterr, FM_ENOMEM, "out of memory for a row");
-    }
-    if (status != 0) {
-        status = fm_error_prefix(&error, status, "row %" PRIu64, reader->next_row);
-    }
-    status = status == 0 ? fm_row_block_end(block) : fm_row_block_fail(block, &error);
-    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for a row");
+    return fm_source_row_end(block, status, &error, "row", reader->next_row, reterr);
 }
 
 /* The next row's bytes of all arrays. */
 static int row_ready(struct npy_reader *reader, struct fm_error *reterr)
 {
-    for (uint32_t i = 0; i < reader->part_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         struct part *part = &reader->parts[i];
         const void *row = NULL;
         int status = part->name != NULL ? fm_array_file_next(&part->array, &row, reterr) : 1;
@@ -488,7 +456,7 @@ static int npy_skip(struct fm_source_reader *source, uint64_t rows, struct fm_er
         reader->pending = false; /* the arrays are past it */
         left--;
     }
-    for (uint32_t i = 0; i < reader->part_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         if (reader->parts[i].name != NULL) {
             int status = fm_array_file_skip(&reader->parts[i].array, left, reterr);
             if (status != 0) {
@@ -505,7 +473,7 @@ static int npy_skip(struct fm_source_reader *source, uint64_t rows, struct fm_er
 static void npy_close(struct fm_source_reader *source)
 {
     struct npy_reader *reader = npy_reader_of(source);
-    for (uint32_t i = 0; reader->parts != NULL && i < reader->part_count; i++) {
+    for (uint32_t i = 0; reader->parts != NULL && i < reader->cells.name_count; i++) {
         fm_array_file_close(&reader->parts[i].array);
     }
     for (uint32_t i = 0; i < reader->member_count; i++) {
@@ -517,7 +485,7 @@ static void npy_close(struct fm_source_reader *source)
     fm_free((void *)reader->names);
     fm_free(reader->members);
     fm_free(reader->directory);
-    fm_free(reader->cells);
+    fm_source_cells_deinit(&reader->cells);
     fm_free(reader->parts);
     fm_free(reader);
 }
@@ -535,7 +503,7 @@ static int arrays_open(struct npy_reader *reader, struct fm_error *reterr)
         return status == 0 ? parts_settle(reader, reterr) : status;
     }
     status = members_read(reader, reterr);
-    for (uint32_t i = 0; i < reader->part_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         status = reader->parts[i].name != NULL ? member_open(reader, &reader->parts[i], reterr) : 0;
     }
     return status == 0 ? parts_settle(reader, reterr) : status;

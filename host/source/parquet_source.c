@@ -18,6 +18,7 @@
 #include "core/util/memory.h"
 #include "host/os/file_reader.h"
 #include "host/os/thread.h"
+#include "host/source/cells.h"
 #include "host/source/duckdb_value.h"
 #include "host/source/formats.h"
 
@@ -31,22 +32,13 @@ struct part {
     struct fm_duckdb_column column; /* as it comes back */
 };
 
-/* What one column gives to one tensor's row. */
-struct cell {
-    struct fm_column column; /* its name is the source's column */
-    uint32_t tensor;
-    bool last; /* of the tensor's row */
-};
-
 struct parquet_reader {
     struct fm_source_reader base;
     const struct fm_source_spec *spec;
     struct fm_file_reader file;
     struct fm_duckdb_session session;
-    struct cell *cells;
-    struct part *parts; /* by cell, then the id, then what is passed */
-    uint32_t cell_count;
-    uint32_t part_count;
+    struct fm_source_cells cells;
+    struct part *parts;    /* by cell, then the id, then what is passed */
     struct fm_text select; /* the query, up to the number of the first row */
     struct fm_text json;
 
@@ -77,7 +69,6 @@ static int parts_make(struct parquet_reader *reader, struct fm_error *reterr)
 {
     const struct fm_source_spec *spec = reader->spec;
     for (uint32_t i = 0; i < spec->tensor_count; i++) {
-        reader->cell_count += spec->tensors[i].name_count;
         if (spec->tensors[i].name_count == 0) {
             return fm_error_set(reterr, FM_EINVAL,
                                 "%s: the column for the input '%s' is not named, and the columns "
@@ -85,30 +76,14 @@ static int parts_make(struct parquet_reader *reader, struct fm_error *reterr)
                                 reader->file.path, spec->tensors[i].column.name);
         }
     }
-    reader->part_count = reader->cell_count + 1 + spec->passed_count;
-    reader->cells = fm_alloc_zero(reader->cell_count + 1, sizeof(*reader->cells));
-    reader->parts = fm_alloc_zero(reader->part_count, sizeof(*reader->parts));
-    if (reader->cells == NULL || reader->parts == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    int status = fm_source_cells_make(&reader->cells, spec);
+    if (status == 0) {
+        reader->parts = fm_alloc_zero(reader->cells.name_count, sizeof(*reader->parts));
     }
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < spec->tensor_count; i++) {
-        const struct fm_source_tensor *tensor = &spec->tensors[i];
-        for (uint32_t n = 0; n < tensor->name_count; n++) {
-            struct cell *cell = &reader->cells[count];
-            cell->column = tensor->column;
-            cell->column.name = tensor->names[n];
-            cell->column.rank = tensor->name_count > 1 ? 0 : tensor->column.rank;
-            cell->tensor = i;
-            cell->last = n + 1 == tensor->name_count;
-            reader->parts[count++].name = tensor->names[n];
-        }
+    for (uint32_t i = 0; reader->parts != NULL && i < reader->cells.name_count; i++) {
+        reader->parts[i].name = reader->cells.names[i];
     }
-    reader->parts[count++].name = spec->id;
-    for (uint32_t i = 0; i < spec->passed_count; i++) {
-        reader->parts[count++].name = spec->passed[i];
-    }
-    return 0;
+    return reader->parts != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 /* The name within quotes for DuckDB. */
@@ -174,10 +149,10 @@ static int part_check(struct parquet_reader *reader, uint32_t index, duckdb_resu
     if (status != 0) {
         return fm_error_prefix(reterr, status, "%s: column '%s'", reader->file.path, part->name);
     }
-    if (index < reader->cell_count) {
-        status =
-            fm_duckdb_form_of_tensor(&column, &reader->cells[index].column, &part->form, reterr);
-    } else if (index == reader->cell_count) {
+    if (index < reader->cells.count) {
+        status = fm_duckdb_form_of_tensor(&column, &reader->cells.items[index].column, &part->form,
+                                          reterr);
+    } else if (index == reader->cells.count) {
         status = fm_duckdb_form_of_id(&column, part->name, &part->form, reterr);
     } else {
         part->form = fm_duckdb_form_of_json(&column);
@@ -208,7 +183,7 @@ static int select_make(struct parquet_reader *reader, struct fm_error *reterr)
         }
     }
     fm_text_append_string(&reader->select, "SELECT " ROW_NUMBER);
-    for (uint32_t i = 0; i < reader->part_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         if (reader->parts[i].name != NULL) {
             status = part_check(reader, i, &schema, reterr);
             part_select(&reader->select, &reader->parts[i]);
@@ -242,7 +217,7 @@ static int columns_init(struct parquet_reader *reader, struct fm_error *reterr)
 {
     const struct fm_duckdb *duck = reader->session.duck;
     idx_t at = 1; /* behind the row's number */
-    for (uint32_t i = 0; i < reader->part_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         struct part *part = &reader->parts[i];
         if (part->name == NULL || part->column.type != DUCKDB_TYPE_INVALID) {
             at += part->name != NULL;
@@ -307,7 +282,7 @@ static int chunk_next(struct parquet_reader *reader, struct fm_error *reterr)
     reader->chunk_rows = duck->data_chunk_get_size(reader->chunk);
     idx_t at = 0;
     reader->numbers = duck->vector_get_data(duck->data_chunk_get_vector(reader->chunk, at++));
-    for (uint32_t i = 0; i < reader->part_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         if (reader->parts[i].name != NULL) {
             fm_duckdb_column_bind(&reader->parts[i].column, duck,
                                   duck->data_chunk_get_vector(reader->chunk, at++));
@@ -345,7 +320,7 @@ static void row_pass(struct parquet_reader *reader)
 static int id_give(struct parquet_reader *reader, struct fm_row_block *block,
                    struct fm_error *reterr)
 {
-    const struct part *part = &reader->parts[reader->cell_count];
+    const struct part *part = &reader->parts[reader->cells.count];
     const char *data = NULL;
     size_t size = 0;
     if (part->name == NULL) {
@@ -361,7 +336,7 @@ static int id_give(struct parquet_reader *reader, struct fm_row_block *block,
 static int passed_give(struct parquet_reader *reader, uint32_t index, struct fm_row_block *block,
                        struct fm_error *reterr)
 {
-    const struct part *part = &reader->parts[reader->cell_count + 1 + index];
+    const struct part *part = &reader->parts[reader->cells.count + 1 + index];
     fm_text_clear(&reader->json);
     int status = fm_duckdb_append_json(&part->column, part->form, reader->chunk_at, part->name,
                                        &reader->json, reterr);
@@ -374,7 +349,7 @@ static int passed_give(struct parquet_reader *reader, uint32_t index, struct fm_
 static int cell_give(struct parquet_reader *reader, uint32_t index, struct fm_row_block *block,
                      struct fm_error *reterr)
 {
-    const struct cell *cell = &reader->cells[index];
+    const struct fm_source_cell *cell = &reader->cells.items[index];
     const struct fm_source_tensor *tensor = &reader->spec->tensors[cell->tensor];
     int64_t shape[FM_RANK_MAX];
     int status = fm_duckdb_append_row(&reader->parts[index].column, reader->chunk_at, &cell->column,
@@ -398,19 +373,10 @@ static int row_give(struct parquet_reader *reader, struct fm_row_block *block,
     for (uint32_t i = 0; i < reader->spec->passed_count && status == 0; i++) {
         status = passed_give(reader, i, block, &error);
     }
-    for (uint32_t i = 0; i < reader->cell_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
         status = cell_give(reader, i, block, &error);
     }
-    if (status == FM_EAGAIN || status == FM_ENOMEM) {
-        fm_row_block_drop(block);
-        return status == FM_EAGAIN ? status
-                                   : fm_error_set(reterr, FM_ENOMEM, "out of memory for a row");
-    }
-    if (status != 0) {
-        status = fm_error_prefix(&error, status, "row %" PRIu64, reader->next_row);
-    }
-    status = status == 0 ? fm_row_block_end(block) : fm_row_block_fail(block, &error);
-    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for a row");
+    return fm_source_row_end(block, status, &error, "row", reader->next_row, reterr);
 }
 
 static int parquet_read(struct fm_source_reader *source, uint32_t rows_max,
@@ -460,14 +426,14 @@ static void parquet_close(struct fm_source_reader *source)
 {
     struct parquet_reader *reader = parquet_reader_of(source);
     query_end(reader);
-    for (uint32_t i = 0; reader->parts != NULL && i < reader->part_count; i++) {
+    for (uint32_t i = 0; reader->parts != NULL && i < reader->cells.name_count; i++) {
         fm_duckdb_column_deinit(&reader->parts[i].column);
     }
     fm_duckdb_close(&reader->session);
     fm_file_reader_close(&reader->file);
     fm_text_deinit(&reader->select);
     fm_text_deinit(&reader->json);
-    fm_free(reader->cells);
+    fm_source_cells_deinit(&reader->cells);
     fm_free(reader->parts);
     fm_free(reader);
 }

@@ -14,18 +14,12 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/file_reader.h"
+#include "host/source/cells.h"
 #include "host/source/formats.h"
 
 enum { CHUNK_BYTES = 1 << 18, SCAN_BYTES = 1 << 20 };
 #define STRIDE_BYTES UINT64_C(262144)
 #define STRIDE_ROWS  UINT64_C(65536)
-
-/* What one column gives to one tensor's row. */
-struct cell {
-    struct fm_column column; /* its name is the source's column */
-    uint32_t tensor;
-    bool last; /* of the tensor's row */
-};
 
 /* Where a wanted column lies: for csv its field, for jsonl the value in the record at hand. */
 struct place {
@@ -48,11 +42,9 @@ struct record_reader {
     bool file_ended;
     struct fm_record record;
     bool pending; /* the record has not been given yet */
-    struct cell *cells;
+    struct fm_source_cells cells;
     struct place *places; /* by cell, then the id, then what is passed */
-    uint32_t cell_count;
-    uint32_t place_count;
-    uint32_t next_place; /* where the next member of an object is looked for first */
+    uint32_t next_place;  /* where the next member of an object is looked for first */
     struct fm_csv_header header;
     struct fm_csv_field *fields;
     struct fm_text scratch;
@@ -130,36 +122,17 @@ static int record_next(struct record_reader *reader, struct fm_error *reterr)
 
 /* --- Cells --- */
 
-static int cells_make(struct record_reader *reader)
+static int places_make(struct record_reader *reader)
 {
-    const struct fm_source_spec *spec = reader->spec;
-    for (uint32_t i = 0; i < spec->tensor_count; i++) {
-        reader->cell_count += spec->tensors[i].name_count;
+    int status = fm_source_cells_make(&reader->cells, reader->spec);
+    if (status != 0) {
+        return status;
     }
-    reader->place_count = reader->cell_count + 1 + spec->passed_count;
-    reader->cells = fm_alloc_zero(reader->cell_count + 1, sizeof(*reader->cells));
-    reader->places = fm_alloc_zero(reader->place_count, sizeof(*reader->places));
-    if (reader->cells == NULL || reader->places == NULL) {
-        return FM_ENOMEM;
+    reader->places = fm_alloc_zero(reader->cells.name_count, sizeof(*reader->places));
+    for (uint32_t i = 0; reader->places != NULL && i < reader->cells.name_count; i++) {
+        reader->places[i].name = reader->cells.names[i];
     }
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < spec->tensor_count; i++) {
-        const struct fm_source_tensor *tensor = &spec->tensors[i];
-        for (uint32_t n = 0; n < tensor->name_count; n++) {
-            struct cell *cell = &reader->cells[count];
-            cell->column = tensor->column;
-            cell->column.name = tensor->names[n];
-            cell->column.rank = tensor->name_count > 1 ? 0 : tensor->column.rank;
-            cell->tensor = i;
-            cell->last = n + 1 == tensor->name_count;
-            reader->places[count++].name = tensor->names[n];
-        }
-    }
-    reader->places[count++].name = spec->id;
-    for (uint32_t i = 0; i < spec->passed_count; i++) {
-        reader->places[count++].name = spec->passed[i];
-    }
-    return 0;
+    return reader->places != NULL ? 0 : FM_ENOMEM;
 }
 
 /* --- CSV --- */
@@ -210,7 +183,7 @@ static int header_read(struct record_reader *reader, struct fm_error *reterr)
     if (status != 0) {
         return fm_error_prefix(reterr, status, "%s", reader->file.path);
     }
-    for (uint32_t i = 0; i < reader->place_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         if (reader->places[i].name != NULL) {
             status = fm_csv_header_find(&reader->header, reader->places[i].name,
                                         &reader->places[i].field, reterr);
@@ -227,7 +200,7 @@ static int csv_places(struct record_reader *reader, struct fm_error *reterr)
 {
     int status = fm_csv_row_parse(&reader->header, &reader->spec->csv, reader->record.data,
                                   reader->record.size, &reader->scratch, reader->fields, reterr);
-    for (uint32_t i = 0; i < reader->place_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         const struct fm_csv_field *field = &reader->fields[reader->places[i].field];
         reader->places[i].value = field->data;
         reader->places[i].size = field->size;
@@ -241,8 +214,8 @@ static int csv_places(struct record_reader *reader, struct fm_error *reterr)
  * come in the order in which they are wanted. */
 static struct place *place_of(struct record_reader *reader, const struct fm_json_reader *json)
 {
-    for (uint32_t i = 0; i < reader->place_count; i++) {
-        uint32_t index = (reader->next_place + i) % reader->place_count;
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
+        uint32_t index = (reader->next_place + i) % reader->cells.name_count;
         struct place *place = &reader->places[index];
         if (place->name != NULL && fm_json_equals(json, place->name)) {
             reader->next_place = index + 1;
@@ -259,7 +232,7 @@ static int places_set(struct record_reader *reader, const struct place *first, c
     if (first->value != NULL) {
         return fm_error_set(reterr, FM_ECORRUPT, "the member '%s' occurs twice", first->name);
     }
-    for (uint32_t i = 0; i < reader->place_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         struct place *place = &reader->places[i];
         if (place == first || (place->name != NULL && strcmp(place->name, first->name) == 0)) {
             place->value = value;
@@ -273,7 +246,7 @@ static int json_places(struct record_reader *reader, struct fm_error *reterr)
 {
     struct fm_json_reader json;
     fm_json_reader_init(&json, reader->record.data, reader->record.size);
-    for (uint32_t i = 0; i < reader->place_count; i++) {
+    for (uint32_t i = 0; i < reader->cells.name_count; i++) {
         reader->places[i].value = NULL;
     }
     enum fm_json_token token = fm_json_next(&json);
@@ -358,7 +331,7 @@ static int passed_give(struct record_reader *reader, const struct place *place,
 static int id_give(struct record_reader *reader, struct fm_row_block *block,
                    struct fm_error *reterr)
 {
-    const struct place *place = &reader->places[reader->cell_count];
+    const struct place *place = &reader->places[reader->cells.count];
     if (place->name == NULL) {
         return 0;
     }
@@ -376,7 +349,7 @@ static int id_give(struct record_reader *reader, struct fm_row_block *block,
 static int cell_give(struct record_reader *reader, uint32_t index, struct fm_row_block *block,
                      struct fm_error *reterr)
 {
-    const struct cell *cell = &reader->cells[index];
+    const struct fm_source_cell *cell = &reader->cells.items[index];
     const struct place *place = &reader->places[index];
     struct fm_text *out = &block->tensors[cell->tensor];
     int64_t shape[FM_RANK_MAX];
@@ -409,22 +382,13 @@ static int row_give(struct record_reader *reader, struct fm_row_block *block,
     if (status == 0) {
         status = id_give(reader, block, &error);
         for (uint32_t i = 0; i < reader->spec->passed_count && status == 0; i++) {
-            status = passed_give(reader, &reader->places[reader->cell_count + 1 + i], block);
+            status = passed_give(reader, &reader->places[reader->cells.count + 1 + i], block);
         }
     }
-    for (uint32_t i = 0; i < reader->cell_count && status == 0; i++) {
+    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
         status = cell_give(reader, i, block, &error);
     }
-    if (status == FM_EAGAIN || status == FM_ENOMEM) {
-        fm_row_block_drop(block);
-        return status == FM_EAGAIN ? status
-                                   : fm_error_set(reterr, FM_ENOMEM, "out of memory for a row");
-    }
-    if (status != 0) {
-        status = fm_error_prefix(&error, status, "line %" PRIu64, reader->record.at.line);
-    }
-    status = status == 0 ? fm_row_block_end(block) : fm_row_block_fail(block, &error);
-    return status == 0 ? 0 : fm_error_set(reterr, status, "out of memory for a row");
+    return fm_source_row_end(block, status, &error, "line", reader->record.at.line, reterr);
 }
 
 static int records_read(struct fm_source_reader *source, uint32_t rows_max,
@@ -480,7 +444,7 @@ static void records_close(struct fm_source_reader *source)
     fm_text_deinit(&reader->scratch);
     fm_free(reader->fields);
     fm_free(reader->buffer);
-    fm_free(reader->cells);
+    fm_source_cells_deinit(&reader->cells);
     fm_free(reader->places);
     fm_free(reader);
 }
@@ -496,7 +460,7 @@ static int records_open(const struct fm_source_spec *spec, const char *path,
     reader->base.format = spec->format;
     reader->spec = spec;
     options_make(spec, &reader->options);
-    int status = cells_make(reader);
+    int status = places_make(reader);
     status = status == 0 ? fm_file_reader_open(&reader->file, path, reterr)
                          : fm_error_set(reterr, status, "out of memory");
     if (status == 0 && is_csv(spec)) {

@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import SLOW_MODEL, Job, fnv1a64  # noqa: E402
+from batch_job import SLOW_MODEL, Job, fnv1a64, wait_for  # noqa: E402
 from tap import FERMATA, contains, fermata, fermata_json, run, test  # noqa: E402
 
 UNPROVEN = 8
@@ -613,16 +613,6 @@ def begin(job, *arguments):
 
 def master_of(job):
     return fermata_json("job", "show", job.out, "--json")["master"]
-
-
-def wait_for(what, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come")
 
 
 def last_event(child):

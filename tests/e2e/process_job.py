@@ -2,8 +2,8 @@
 import os
 import pathlib
 import shutil
-import time
 
+from batch_job import wait_for
 from tap import ROOT
 
 PEER = os.path.join(ROOT, "tests", "harness", "process_peer.py")
@@ -43,16 +43,6 @@ def processes_of(directory):
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
             pass
     return found
-
-
-def wait_for(what, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not come")
 
 
 def all_gone(directory):

@@ -7,8 +7,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
-from batch_job import Job  # noqa: E402
-from process_job import all_gone, pipeline_write, processes_of, wait_for  # noqa: E402
+from batch_job import Job, wait_for  # noqa: E402
+from process_job import all_gone, pipeline_write, processes_of  # noqa: E402
 from tap import FERMATA, fermata, run, test  # noqa: E402
 
 SEED = int(os.environ.get("FM_SEED", "1"))
