@@ -758,7 +758,7 @@ static int status_write(const struct host *host, struct fm_text *text)
         worker_status(host, &worker, now_ns, &workers[i]);
     }
     fm_master_progress(host->master, &progress);
-    if (host->paused || !fm_progress_rest_ns(&host->rate, now_ns, &rest_ns)) {
+    if (host->paused || !host->listed || !fm_progress_rest_ns(&host->rate, now_ns, &rest_ns)) {
         rest_ns = FM_BATCH_REST_UNKNOWN;
     }
     const struct fm_batch_status status = {.job = name_view(host->options->job->name),
@@ -1219,6 +1219,7 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     }
     struct fm_run_progress progress;
     progress_get(host, &progress);
+    host->rate.total = progress.rows_total; /* it grows while inputs are found */
     fm_progress_update(&host->rate, now_ns, progress.rows_done);
     if (progress.slowest_stage != NULL) {
         (void)snprintf(host->stage, sizeof(host->stage), "%.60s", progress.slowest_stage);
