@@ -242,6 +242,15 @@ static int places_set(struct record_reader *reader, const struct place *first, c
     return 0;
 }
 
+/* The reader has seen one line only, and says so: which one is said elsewhere. */
+static const char *json_words(const struct fm_json_reader *json)
+{
+    static const char line[] = "line 1, ";
+    const char *words = json->error.text;
+    words += strncmp(words, line, sizeof(line) - 1) == 0 ? sizeof(line) - 1 : 0;
+    return words[0] != '\0' ? words : "something stands behind it";
+}
+
 static int json_places(struct record_reader *reader, struct fm_error *reterr)
 {
     struct fm_json_reader json;
@@ -272,11 +281,9 @@ static int json_places(struct record_reader *reader, struct fm_error *reterr)
     if (token == FM_JSON_OBJECT_END) {
         token = fm_json_next(&json);
     }
-    return token == FM_JSON_END
-               ? 0
-               : fm_error_set(reterr, FM_ECORRUPT, "the line is no JSON object: %s",
-                              json.error.text[0] != '\0' ? json.error.text
-                                                         : "something stands behind it");
+    return token == FM_JSON_END ? 0
+                                : fm_error_set(reterr, FM_ECORRUPT,
+                                               "the line is no JSON object: %s", json_words(&json));
 }
 
 static int json_id(struct record_reader *reader, const struct place *place,
@@ -449,6 +456,33 @@ static void records_close(struct fm_source_reader *source)
     fm_free(reader);
 }
 
+/* What is no text of ours is told by its first bytes, before it is taken for a strange one. */
+static int text_check(const struct fm_file_reader *file, struct fm_error *reterr)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *words;
+    } known[] = {
+        {"\x1F\x8B", 2, "is compressed with gzip: decompress it first"},
+        {"\x28\xB5\x2F\xFD", 4, "is compressed with zstd: decompress it first"},
+        {"BZh", 3, "is compressed with bzip2: decompress it first"},
+        {"PK\x03\x04", 4, "is a ZIP archive, or a spreadsheet: save the table as CSV"},
+        {"PAR1", 4, "is a Parquet file: say format: parquet"},
+        {"\xFF\xFE", 2, "is UTF-16: save it as UTF-8"},
+        {"\xFE\xFF", 2, "is UTF-16: save it as UTF-8"},
+    };
+    char head[4];
+    size_t size = 0;
+    int status = fm_file_reader_read_at(file, 0, head, sizeof(head), &size, reterr);
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && status == 0; i++) {
+        if (size >= known[i].size && memcmp(head, known[i].bytes, known[i].size) == 0) {
+            status = fm_error_set(reterr, FM_EUNSUPPORTED, "%s %s", file->path, known[i].words);
+        }
+    }
+    return status;
+}
+
 static int records_open(const struct fm_source_spec *spec, const char *path,
                         const struct fm_record_point *point, struct fm_source_reader **ret_reader,
                         struct fm_error *reterr)
@@ -463,6 +497,7 @@ static int records_open(const struct fm_source_spec *spec, const char *path,
     int status = places_make(reader);
     status = status == 0 ? fm_file_reader_open(&reader->file, path, reterr)
                          : fm_error_set(reterr, status, "out of memory");
+    status = status != 0 ? status : text_check(&reader->file, reterr);
     if (status == 0 && is_csv(spec)) {
         status = header_read(reader, reterr);
     }

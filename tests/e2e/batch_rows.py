@@ -1,4 +1,5 @@
 """`fermata batch` over files that hold rows: csv, tsv, JSON lines, Parquet, npy and npz."""
+import gzip
 import io
 import json
 import os
@@ -104,7 +105,7 @@ def json_lines():
         contains(letters["late"]["message"], "line 11: the column 'd' is missing")
         contains(letters["short"]["message"], "'x'")
         contains(letters["a.jsonl:13"]["message"], "no JSON object")
-        contains(letters["a.jsonl:14"]["message"], "line 15")
+        contains(letters["a.jsonl:14"]["message"], "line 15: the line is no JSON object: column ")
         contains(letters["a.jsonl:15"]["message"], "'d' occurs twice")
         contains(letters["a.jsonl:16"]["message"], "neither a string nor a number")
 
@@ -216,6 +217,8 @@ def damaged_files_are_told_before_anything_runs():
     for files, words in [({"1.csv": table(0, 20), "2.csv": "user,a,b,d\n1,2,3,4\n"}, "2.csv: there is no column 'c'"),
                          ({"1.csv": table(0, 20) + 'u20,1,2,3,4,"open'}, "1.csv: "),
                          ({"1.csv": "user,a,a,c,d\n"}, "names 'a' twice"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode())}, "1.csv is compressed with gzip: decompress it first"),
+                         ({"1.csv": table(0, 20).encode("utf-16")}, "1.csv is UTF-16: save it as UTF-8"),
                          ({"1.csv": table(0, 20) + "x" * 2000}, "1.csv: ")]:
         with Rows(files, keys="limits: {record_bytes: 1KiB}\n") as job:
             _, err = fermata("batch", job.file, "--quiet", code=3)
