@@ -52,7 +52,7 @@ static void npy(struct fm_text *text, const char *descr, const char *shape, cons
 static void put(struct fm_text *text, uint64_t value, unsigned size)
 {
     for (unsigned i = 0; i < size; i++) {
-        fm_text_append_char(text, i < 8 ? (char)(value >> (8 * i)) : '\0');
+        fm_text_append_char(text, (char)(i < 8 ? value >> (8 * i) & 0xFF : 0));
     }
 }
 
