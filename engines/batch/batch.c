@@ -243,12 +243,14 @@ static int more_rows(void *context, struct fm_error *reterr)
         case FM_LISTER_ENDED:
         default:
             batch->listed = true;
-            if (error.status != 0) {
+            if (error.status == 0) {
+                listing_ended(batch);
+            } else {
                 *reterr = error;
-                return error.status;
             }
-            listing_ended(batch);
-            return 0;
+            fm_lister_stop(batch->lister);
+            batch->lister = NULL;
+            return error.status;
         }
         if (status != 0) {
             return status;
