@@ -88,7 +88,7 @@ def a_row_that_ends_its_process_becomes_a_dead_letter_and_no_other():
 
 @test
 def a_killed_master_takes_its_workers_along_and_the_job_goes_on():
-    with Job(count=300, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
+    with Job(count=1500, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 12\n") as job:
         for _ in range(4):
             process = start(job, "--workers", "2", "--resume")
             wait_for(lambda: len(workers_of(process)) == 2)
