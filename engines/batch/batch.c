@@ -511,7 +511,8 @@ static void batch_close(struct batch *batch)
         batch->store->functions->close(batch->store);
     }
     fm_file_lock_release(&batch->lock);
-    inputs_forget(batch);
+    listing_forget(batch);
+    fm_free(batch->added);
 }
 
 /* Inputs there are, as far as anybody has looked: a limit may have ended that. */

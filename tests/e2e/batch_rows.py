@@ -128,7 +128,8 @@ def a_batch_that_fails_is_tried_row_by_row():
         fermata("batch", job.file, "--quiet", code=4)
         letters = job.letters()
         assert len(job.lines()) + len(letters) == 640
-        assert 0 < len(letters) <= 640 // 4, "%d rows failed, although only every seventh run does" % len(letters)
+        # About 6 of the 40 batches fail, and of the rows of each every seventh; without a second try it would be all 16 of each.
+        assert 0 < len(letters) < 40, "%d rows failed, although only every seventh run does" % len(letters)
         assert all(letter["stage"] == "model" for letter in letters.values())
 
 
