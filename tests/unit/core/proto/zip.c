@@ -11,7 +11,8 @@
 static void put(struct fm_text *text, uint64_t value, unsigned size)
 {
     for (unsigned i = 0; i < size; i++) {
-        fm_text_append_char(text, i < 8 ? (char)(value >> (8 * i)) : '\0');
+        fm_text_append_char(text, (char)(value & 0xff));
+        value >>= 8;
     }
 }
 
