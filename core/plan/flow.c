@@ -25,6 +25,7 @@ struct stage_state {
     uint32_t slots_used; /* by all stages that use this one's slots */
     uint32_t slots_max;
     uint32_t batch_max;
+    uint32_t batch_limit; /* what it was made with */
 };
 
 /* The child frames of one frame in one child scope. */
@@ -73,6 +74,7 @@ struct fm_flow {
     uint32_t requests_max;
     uint32_t requests;
     uint32_t operator_slots;
+    uint32_t operator_slots_most; /* that there have been */
     uint32_t operators_running;
     uint32_t accelerator_slots;
     uint32_t models_running;
@@ -104,6 +106,7 @@ int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_opti
     flow->pipeline = pipeline;
     flow->requests_max = options->requests_max;
     flow->operator_slots = options->operator_slots;
+    flow->operator_slots_most = options->operator_slots;
     flow->accelerator_slots = options->accelerator_slots;
     flow->stages = fm_alloc_zero(pipeline->stage_count, sizeof(*flow->stages));
     flow->by_depth = fm_alloc_zero(pipeline->stage_count, sizeof(*flow->by_depth));
@@ -117,6 +120,7 @@ int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_opti
         flow->stages[i].slots_of = options->slots_of != NULL ? options->slots_of[i] : i;
         FM_ASSERT(flow->stages[i].slots_of <= i);
         flow->stages[i].batch_max = batch_max == 0 ? 1 : batch_max;
+        flow->stages[i].batch_limit = flow->stages[i].batch_max;
         flow->by_depth[pipeline->stage_count - 1 - pipeline->stages[i].depth] = i;
     }
     *ret_flow = flow;
@@ -631,6 +635,21 @@ static void form_batch(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
     }
 }
 
+void fm_flow_operator_slots_set(struct fm_flow *flow, uint32_t slots)
+{
+    FM_ASSERT(slots > 0);
+    flow->operator_slots = slots;
+    flow->operator_slots_most =
+        slots > flow->operator_slots_most ? slots : flow->operator_slots_most;
+}
+
+void fm_flow_batch_max_set(struct fm_flow *flow, uint32_t stage, uint32_t rows)
+{
+    struct stage_state *state = &flow->stages[stage];
+    FM_ASSERT(is_model(flow, stage) && rows > 0 && rows <= state->batch_limit);
+    state->batch_max = rows;
+}
+
 static bool stage_may_run(const struct fm_flow *flow, uint32_t stage)
 {
     const struct stage_state *state = &flow->stages[stage];
@@ -875,6 +894,7 @@ void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns,
     FM_ASSERT(state->stats.running > 0);
     state->stats.running--;
     state->stats.batches++;
+    state->stats.rows += task->rows;
     state->stats.busy_ns += now_ns > start_ns ? now_ns - start_ns : 0;
     uint32_t *running =
         is_model(flow, task->stage) ? &flow->models_running : &flow->operators_running;
@@ -1048,7 +1068,7 @@ void fm_flow_validate(const struct fm_flow *flow)
     }
     FM_ASSERT(models == flow->models_running);
     FM_ASSERT(operators == flow->operators_running);
-    FM_ASSERT(operators <= flow->operator_slots);
+    FM_ASSERT(operators <= flow->operator_slots_most);
     running_validate(flow);
     uint32_t requests = 0;
     for (const struct fm_flow_request *request = flow->live; request != NULL;

@@ -82,6 +82,7 @@ struct fm_flow_stats {
     uint64_t items;
     uint64_t failures;
     uint64_t batches;
+    uint64_t rows; /* in them */
     uint64_t busy_ns;
     uint32_t queued;
     uint32_t running;
@@ -103,6 +104,11 @@ int FM_NODISCARD fm_flow_admit(struct fm_flow *flow, uint64_t now_ns, struct fm_
  * failed already. */
 void fm_flow_fail(struct fm_flow *flow, struct fm_flow_request *request, int stage,
                   const struct fm_error *error);
+
+/* From the next run on; runs in progress go on. Slots > 0. */
+void fm_flow_operator_slots_set(struct fm_flow *flow, uint32_t slots);
+/* Likewise, of a model stage: rows in a run, from 1 up to what the flow was made with. */
+void fm_flow_batch_max_set(struct fm_flow *flow, uint32_t stage, uint32_t rows);
 
 /* Whether a run of the kind could start now. */
 bool fm_flow_may_run(const struct fm_flow *flow, enum fm_stage_kind kind);

@@ -13,6 +13,7 @@
 #include "engines/batch/block.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
+#include "engines/batch/path_meter.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -21,6 +22,7 @@
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
+#define TUNE_NS         (200 * NS_PER_MS)
 
 struct shard_work;
 
@@ -73,20 +75,37 @@ struct shard_work {
     struct shard_work *next;
 };
 
+/* A thread that reads and formats. */
+struct reader {
+    struct fm_data_path *path;
+    struct fm_thread thread;
+    uint32_t number;
+};
+
 struct fm_data_path {
     struct fm_data_path_options options;
     struct fm_executor *executor;
     const struct fm_pipeline *pipeline;
     struct fm_block_plan plan;
-    struct flight *flights;
+    struct flight **flights; /* room for as many as there may ever be */
     uint32_t flight_count;
-    struct fm_thread *threads; /* readers, then the writer */
-    uint32_t thread_count;
+    struct reader *readers; /* likewise */
+    uint32_t reader_count;
+    struct fm_thread writer;
+    bool has_writer;
+    struct fm_tuner *tuner;
+    uint64_t tuned_ns;
 
     struct fm_mutex mutex;
-    struct fm_condition work;  /* readers wait here */
-    struct fm_condition ready; /* the writer */
-    struct fm_condition gone;  /* close, for the last shard */
+    struct fm_condition work;   /* readers wait here ... */
+    struct fm_condition parked; /* ... and here those that are too many */
+    struct fm_condition ready;  /* the writer */
+    struct fm_condition gone;   /* close, for the last shard */
+    struct fm_tuner_settings settings;
+    uint32_t flights_max; /* in use at once, by the settings */
+    uint32_t flights_used;
+    uint32_t block_rows; /* that are read together, by the settings */
+    struct fm_path_meter meter;
     struct flight *free_flights;
     struct flight_queue to_format;
     struct shard_work *shards; /* in the order in which they came */
@@ -144,6 +163,10 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     fm_block_clear(&flight->block);
     flight->next = path->free_flights;
     path->free_flights = flight;
+    path->flights_used--;
+    if (path->meter.full && path->flights_used < path->flights_max) {
+        fm_path_meter_full(&path->meter, fm_os_now_ns(), false);
+    }
     fm_condition_signal(&path->work);
 }
 
@@ -307,8 +330,13 @@ static struct flight *flight_admit(struct fm_data_path *path)
                              shard->admitted >= shard->shard.row_count)) {
         shard = shard->next;
     }
-    if (shard == NULL || path->free_flights == NULL || path->failure.status != 0 ||
-        path->starvation.status != 0) {
+    if (shard == NULL || path->failure.status != 0 || path->starvation.status != 0) {
+        return NULL;
+    }
+    if (path->free_flights == NULL || path->flights_used >= path->flights_max) {
+        if (!path->meter.full) {
+            fm_path_meter_full(&path->meter, fm_os_now_ns(), true);
+        }
         return NULL;
     }
     uint64_t bytes = expected_bytes(path, shard);
@@ -319,8 +347,9 @@ static struct flight *flight_admit(struct fm_data_path *path)
     }
     struct flight *flight = path->free_flights;
     path->free_flights = flight->next;
+    path->flights_used++;
     uint64_t left = shard->shard.row_count - shard->admitted;
-    uint64_t most = holds_rows(shard) ? flight->block.rows_max : 1;
+    uint64_t most = holds_rows(shard) ? path->block_rows : 1;
     uint32_t rows = (uint32_t)(left < most ? left : most);
     flight->next = NULL;
     flight->following = NULL;
@@ -437,11 +466,25 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     return read && fm_block_submit(block);
 }
 
+/* Waits on a condition, as one that has nothing to do. */
+static void reader_rest(struct fm_data_path *path, struct fm_condition *condition)
+{
+    fm_path_meter_reader(&path->meter, fm_os_now_ns(), false);
+    fm_condition_wait(condition, &path->mutex);
+    fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
+}
+
 static void reader_thread(void *argument)
 {
-    struct fm_data_path *path = argument;
+    const struct reader *reader = argument;
+    struct fm_data_path *path = reader->path;
     fm_mutex_lock(&path->mutex);
+    fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
     for (;;) {
+        if (reader->number >= path->settings.readers && !path->ending) {
+            reader_rest(path, &path->parked);
+            continue;
+        }
         struct flight *flight = queue_pop(&path->to_format);
         bool formatting = flight != NULL;
         if (flight == NULL) {
@@ -451,7 +494,7 @@ static void reader_thread(void *argument)
             if (path->ending) {
                 break;
             }
-            fm_condition_wait(&path->work, &path->mutex);
+            reader_rest(path, &path->work);
             continue;
         }
         if (!formatting) {
@@ -851,44 +894,147 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
 
 /* --- Life --- */
 
-static int flights_create(struct fm_data_path *path, struct fm_error *reterr)
+/* Up to so many. */
+static int flights_create(struct fm_data_path *path, uint32_t wanted, struct fm_error *reterr)
 {
     uint32_t rows_max = path->options.setup->block_rows;
-    uint32_t count = (path->options.rows_in_flight + rows_max - 1) / rows_max;
-    count = count < BLOCKS_MIN ? BLOCKS_MIN : count;
-    path->flights = fm_alloc_zero(count, sizeof(*path->flights));
-    int status = path->flights != NULL ? 0 : FM_ENOMEM;
-    for (uint32_t i = 0; i < count && status == 0; i++) {
-        struct flight *flight = &path->flights[i];
-        status = fm_block_init(&flight->block, &path->plan, rows_max, request_done, flight);
-        if (status == 0) {
-            path->flight_count++;
-            flight->path = path;
-            flight->next = path->free_flights;
-            path->free_flights = flight;
-        }
-    }
-    return status == 0 ? 0
-                       : fm_error_set(reterr, status, "out of memory for %u blocks of %u rows",
-                                      count, rows_max);
-}
-
-static int threads_start(struct fm_data_path *path, struct fm_error *reterr)
-{
-    uint32_t readers = path->options.setup->job->read_threads;
-    path->threads = fm_alloc_zero(readers + 1, sizeof(*path->threads));
-    if (path->threads == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for threads");
-    }
-    for (uint32_t i = 0; i <= readers; i++) {
-        int status = fm_thread_start(&path->threads[i], i < readers ? "fm-read" : "fm-write",
-                                     i < readers ? reader_thread : writer_thread, path);
+    for (uint32_t i = path->flight_count; i < wanted; i++) {
+        struct flight *flight = fm_alloc_zero(1, sizeof(*flight));
+        int status = flight == NULL ? FM_ENOMEM
+                                    : fm_block_init(&flight->block, &path->plan, rows_max,
+                                                    request_done, flight);
         if (status != 0) {
-            return fm_error_set(reterr, status, "cannot start thread %u of %u", i + 1, readers + 1);
+            fm_free(flight);
+            return fm_error_set(reterr, status, "out of memory for %u blocks of %u rows", wanted,
+                                rows_max);
         }
-        path->thread_count++;
+        flight->path = path;
+        path->flights[path->flight_count++] = flight;
+        fm_mutex_lock(&path->mutex);
+        flight->next = path->free_flights;
+        path->free_flights = flight;
+        fm_mutex_unlock(&path->mutex);
     }
     return 0;
+}
+
+/* Likewise. */
+static int readers_start(struct fm_data_path *path, uint32_t wanted, struct fm_error *reterr)
+{
+    for (uint32_t i = path->reader_count; i < wanted; i++) {
+        path->readers[i] = (struct reader){.path = path, .number = i};
+        int status =
+            fm_thread_start(&path->readers[i].thread, "fm-read", reader_thread, &path->readers[i]);
+        if (status != 0) {
+            return fm_error_set(reterr, status, "cannot start reader %u of %u", i + 1, wanted);
+        }
+        path->reader_count++;
+    }
+    return 0;
+}
+
+static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
+{
+    uint32_t rows_max = path->options.setup->block_rows;
+    uint32_t blocks = (rows + rows_max - 1) / rows_max;
+    return blocks > BLOCKS_MIN ? blocks : BLOCKS_MIN;
+}
+
+/* What the settings say, as far as there are memory and threads for it. */
+static int settings_apply(struct fm_data_path *path, const struct fm_tuner_settings *settings,
+                          struct fm_error *reterr)
+{
+    uint32_t blocks = blocks_of(path, settings->rows);
+    int status = flights_create(path, blocks, reterr);
+    bool batched = path->options.setup->batched;
+    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
+        if (settings->batch[i] > 0) {
+            fm_executor_batch_max_set(path->executor, i, settings->batch[i]);
+        }
+    }
+    if (settings->operators > 0) {
+        (void)fm_executor_operator_threads_set(path->executor, settings->operators);
+    }
+    fm_mutex_lock(&path->mutex);
+    uint32_t rows_max = path->options.setup->block_rows;
+    uint32_t batch = batched ? settings->batch[0] : 1;
+    path->block_rows = batch < rows_max ? batch : rows_max;
+    path->settings = *settings;
+    path->flights_max = blocks;
+    fm_path_meter_full(&path->meter, fm_os_now_ns(), path->flights_used >= blocks);
+    fm_condition_broadcast(&path->work); /* those that are too many go and park */
+    fm_condition_broadcast(&path->parked);
+    fm_mutex_unlock(&path->mutex);
+    return status != 0 ? status : readers_start(path, settings->readers, reterr);
+}
+
+static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
+{
+    struct fm_tuner_stage stages[FM_PIPELINE_STAGES_MAX] = {0};
+    const struct fm_stage_binding *bindings = fm_servable_bindings(path->options.setup->servable);
+    struct fm_tuner_options options = {.rows = path->options.ranges.rows,
+                                       .readers = path->options.ranges.readers,
+                                       .operators = path->options.ranges.operators,
+                                       .rows_step = path->options.setup->block_rows,
+                                       .cpus = fm_os_cpu_count(),
+                                       .stage_count = path->pipeline->stage_count,
+                                       .stages = stages};
+    for (uint32_t i = 0; i < options.stage_count; i++) {
+        if (bindings[i].model != NULL) {
+            stages[i] =
+                (struct fm_tuner_stage){.slots = fm_model_instance_count(bindings[i].model),
+                                        .batch_max = fm_executor_batch_max(path->executor, i)};
+        }
+    }
+    path->tuner = fm_alloc_zero(1, sizeof(*path->tuner));
+    path->flights = fm_alloc_zero(blocks_of(path, options.rows.max), sizeof(struct flight *));
+    path->readers = fm_alloc_zero(options.readers.max, sizeof(*path->readers));
+    if (path->tuner == NULL || path->flights == NULL || path->readers == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    fm_tuner_init(path->tuner, &options);
+    return 0;
+}
+
+static void sample_take(struct fm_data_path *path, uint64_t now_ns,
+                        struct fm_tuner_sample *ret_sample)
+{
+    *ret_sample = (struct fm_tuner_sample){.now_ns = now_ns, .cpu_ns = fm_os_cpu_ns()};
+    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
+        struct fm_executor_stage_stats stats;
+        fm_executor_stats(path->executor, i, &stats);
+        ret_sample->stages[i] = (struct fm_tuner_stage_sample){
+            .busy_ns = stats.busy_ns, .batches = stats.batches, .rows = stats.rows};
+    }
+    fm_mutex_lock(&path->mutex);
+    fm_path_meter_advance(&path->meter, now_ns);
+    ret_sample->rows = path->rows_finished;
+    ret_sample->full_ns = path->meter.full_ns;
+    ret_sample->readers_busy_ns = path->meter.readers_busy_ns;
+    fm_mutex_unlock(&path->mutex);
+}
+
+void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
+{
+    struct fm_tuner_sample sample;
+    struct fm_error error = {0};
+    if (now_ns - path->tuned_ns < TUNE_NS) {
+        return;
+    }
+    path->tuned_ns = now_ns;
+    sample_take(path, now_ns, &sample);
+    fm_mutex_lock(&path->mutex);
+    bool works = path->rows_in_flight > 0;
+    fm_mutex_unlock(&path->mutex);
+    if (!works) {
+        fm_tuner_pause(path->tuner);
+    } else if (fm_tuner_look(path->tuner, &sample)) {
+        struct fm_tuner_settings settings;
+        fm_tuner_settings(path->tuner, &settings);
+        /* Where threads or memory are at their end, it goes on with what there is; that it brings
+         * nothing the tuner will see. */
+        (void)settings_apply(path, &settings, &error);
+    }
 }
 
 int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data_path **ret_path,
@@ -902,8 +1048,10 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     path->executor = fm_servable_executor(options->setup->servable);
     path->pipeline = fm_servable_pipeline(options->setup->servable);
     path->busy_at_ns = fm_os_now_ns();
+    path->meter.at_ns = path->busy_at_ns;
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
+    fm_condition_init(&path->parked);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
     int status = fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
@@ -912,10 +1060,20 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
         path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
-        status = path->busy_before != NULL ? flights_create(path, reterr)
+        status = path->busy_before != NULL ? tuner_create(path, reterr)
                                            : fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    status = status != 0 ? status : threads_start(path, reterr);
+    if (status == 0) {
+        struct fm_tuner_settings settings;
+        fm_tuner_settings(path->tuner, &settings);
+        status = settings_apply(path, &settings, reterr);
+    }
+    if (status == 0) {
+        status = fm_thread_start(&path->writer, "fm-write", writer_thread, path);
+        path->has_writer = status == 0;
+        status =
+            status == 0 ? 0 : fm_error_set(reterr, status, "cannot start the thread that writes");
+    }
     if (status != 0) {
         fm_data_path_close(path);
         return status;
@@ -951,20 +1109,27 @@ void fm_data_path_close(struct fm_data_path *path)
     fm_mutex_lock(&path->mutex);
     path->ending = true;
     fm_condition_broadcast(&path->work);
+    fm_condition_broadcast(&path->parked);
     fm_condition_broadcast(&path->ready);
     fm_mutex_unlock(&path->mutex);
-    for (uint32_t i = 0; i < path->thread_count; i++) {
-        fm_thread_join(&path->threads[i]);
+    for (uint32_t i = 0; i < path->reader_count; i++) {
+        fm_thread_join(&path->readers[i].thread);
+    }
+    if (path->has_writer) {
+        fm_thread_join(&path->writer);
     }
     for (uint32_t i = 0; i < path->flight_count; i++) {
-        fm_block_deinit(&path->flights[i].block);
+        fm_block_deinit(&path->flights[i]->block);
+        fm_free(path->flights[i]);
     }
     fm_free(path->flights);
-    fm_free(path->threads);
+    fm_free(path->readers);
+    fm_free(path->tuner);
     fm_block_plan_deinit(&path->plan);
     fm_free(path->busy_before);
     fm_condition_deinit(&path->gone);
     fm_condition_deinit(&path->ready);
+    fm_condition_deinit(&path->parked);
     fm_condition_deinit(&path->work);
     fm_mutex_deinit(&path->mutex);
     fm_free(path);

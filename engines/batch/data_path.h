@@ -28,7 +28,7 @@ struct fm_data_path_options {
     const struct fm_job_setup *setup; /* these three are borrowed while the path is open */
     const char *base;                 /* where relative ids start */
     struct fm_fault *fault;
-    uint32_t rows_in_flight; /* > 0 */
+    struct fm_job_ranges ranges; /* of what is tuned (core/plan/tuner) */
     /* Nothing can be run with less memory: a row that gets none becomes a dead letter, unless the
      * process has grown. Otherwise the path ends (STARVED). */
     bool single;
@@ -112,6 +112,10 @@ struct fm_data_path_overdue {
  * each once, the one that began first at first. Such a path cannot be closed. */
 size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
                             struct fm_data_path_overdue *ret_overdue, size_t max);
+
+/* Looks how fast it is, and sets threads, rows in flight and batches accordingly. To be called some
+ * times in a second, by one thread. */
+void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns);
 
 struct fm_data_path_stats {
     uint32_t rows_in_flight;

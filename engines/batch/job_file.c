@@ -453,7 +453,7 @@ static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_erro
     status = status != 0 ? status
                          : fm_config_bytes(root, "bytes_in_flight", &job->bytes_in_flight, reterr);
     status = status != 0 ? status
-                         : fm_config_int(root, "read_threads", 1, FM_JOB_READ_THREADS_MAX,
+                         : fm_config_int(root, "read_threads", 0, FM_JOB_READ_THREADS_MAX,
                                          &read_threads, reterr);
     status = status != 0
                  ? status
@@ -497,7 +497,6 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
     struct fm_config *root = NULL;
     struct fm_job job = {
         .bytes_in_flight = 256u << 20,
-        .read_threads = 2,
         .errors_max_rows = UINT64_MAX,
         .errors_max_ratio = 0.5,
         .errors_min_sample = 50,

@@ -54,11 +54,11 @@ struct fm_job {
     enum fm_job_bytes bytes;
     bool timings;
     uint64_t shard_rows;
-    uint32_t rows_in_flight;
+    uint32_t rows_in_flight; /* 0: tuned */
     uint64_t bytes_in_flight;
-    uint32_t read_threads;
-    uint32_t operator_threads;
-    uint64_t errors_max_rows; /* UINT64_MAX: no limit */
+    uint32_t read_threads;     /* 0: tuned */
+    uint32_t operator_threads; /* 0: tuned */
+    uint64_t errors_max_rows;  /* UINT64_MAX: no limit */
     double errors_max_ratio;
     uint64_t errors_min_sample;
     uint64_t file_bytes_max;

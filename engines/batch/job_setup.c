@@ -17,6 +17,10 @@
 #define LINE_FORMAT "1"
 /* Rows that are read and run together, whatever the model would take. */
 #define BLOCK_ROWS_MAX 1024u
+/* Where the job file does not say how many threads read ... */
+#define READ_THREADS_FIRST 2u
+/* ... or run operators: there may be so many where they wait and do not work. */
+#define OPERATOR_THREADS_TUNED_MAX 64u
 
 static int tensor_check(const struct fm_job *job, const struct fm_port *port,
                         struct fm_error *reterr)
@@ -302,6 +306,31 @@ static uint32_t rows_in_flight_full(const struct fm_job_setup *setup)
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
 {
     return halved(rows_in_flight_full(setup), setup->halvings);
+}
+
+static struct fm_tuner_range range(uint32_t wanted, uint32_t first, uint32_t max)
+{
+    first = wanted > 0 ? wanted : first;
+    max = wanted > 0 || max < first ? first : max;
+    return (struct fm_tuner_range){.first = first, .max = max};
+}
+
+void fm_job_setup_ranges(const struct fm_job_setup *setup, struct fm_job_ranges *ret_ranges)
+{
+    const struct fm_job *job = setup->job;
+    const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
+    bool scarce = setup->halvings > 0;
+    uint32_t rows = fm_job_setup_rows_in_flight(setup);
+    *ret_ranges = (struct fm_job_ranges){0};
+    ret_ranges->rows = range(scarce ? rows : job->rows_in_flight, rows, FM_JOB_ROWS_IN_FLIGHT_MAX);
+    ret_ranges->readers =
+        range(job->read_threads, READ_THREADS_FIRST, scarce ? 0 : FM_JOB_READ_THREADS_MAX);
+    for (uint32_t i = 0; i < pipeline->stage_count; i++) {
+        if (pipeline->stages[i].spec->kind == FM_STAGE_OPERATOR) {
+            ret_ranges->operators = range(job->operator_threads, fm_os_cpu_count(),
+                                          scarce ? 0 : OPERATOR_THREADS_TUNED_MAX);
+        }
+    }
 }
 
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)

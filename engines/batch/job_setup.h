@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/plan/tuner.h"
 #include "engines/batch/job_file.h"
 #include "host/runtime/servable.h"
 #include "host/store/job_store.h"
@@ -48,6 +49,14 @@ void fm_job_setup_unload(struct fm_job_setup *setup);
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
+/* Where tuning of a worker begins and how far it may go: nowhere beyond a number that the job file
+ * has, and nowhere at all where memory was short. */
+struct fm_job_ranges {
+    struct fm_tuner_range rows; /* in flight */
+    struct fm_tuner_range readers;
+    struct fm_tuner_range operators; /* threads; first 0: the pipeline has no operators */
+};
+void fm_job_setup_ranges(const struct fm_job_setup *setup, struct fm_job_ranges *ret_ranges);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 

@@ -586,19 +586,20 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     if (status != 0) {
         return status;
     }
-    const struct fm_data_path_options path = {.setup = &worker->setup,
-                                              .base = worker->base,
-                                              .fault = worker->options->fault,
-                                              .rows_in_flight =
-                                                  fm_job_setup_rows_in_flight(&worker->setup),
-                                              .single = fm_job_setup_is_single(&worker->setup),
-                                              .memory_bytes = worker->memory_bytes,
-                                              .wake = on_wake,
-                                              .context = worker};
+    struct fm_data_path_options path = {.setup = &worker->setup,
+                                        .base = worker->base,
+                                        .fault = worker->options->fault,
+                                        .single = fm_job_setup_is_single(&worker->setup),
+                                        .memory_bytes = worker->memory_bytes,
+                                        .wake = on_wake,
+                                        .context = worker};
+    fm_job_setup_ranges(&worker->setup, &path.ranges);
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
     uint64_t rows = worker->job.shard_rows;
-    uint64_t shards = SPARE_SHARDS + (rows > 0 ? path.rows_in_flight / rows : 0);
+    uint64_t wanted = 4 * (uint64_t)path.ranges.rows.first;
+    wanted = wanted < path.ranges.rows.max ? wanted : path.ranges.rows.max;
+    uint64_t shards = SPARE_SHARDS + (rows > 0 ? wanted / rows : 0);
     worker->shards_max =
         shards < FM_MASTER_SHARDS_OF_ONE_MAX ? (uint32_t)shards : FM_MASTER_SHARDS_OF_ONE_MAX;
     const struct fm_holder_options holder = {.beat_ns = welcome->beat_ns,
@@ -810,6 +811,7 @@ static void tick(void *context)
         hand_on(worker);
     }
     if (worker->holder != NULL && !worker->leaving) {
+        fm_data_path_tune(worker->path, now_ns);
         memory_look(worker, now_ns);
         hand_on(worker);
     }

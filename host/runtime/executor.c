@@ -34,14 +34,16 @@ struct stage_slots {
     uint32_t *free_instances; /* a stack */
     uint32_t free_count;
     uint32_t instance_count;
+    uint32_t batch_max; /* of a model */
 };
 
 struct fm_executor {
     const struct fm_pipeline *pipeline;
     struct fm_flow *flow;
     struct stage_slots *stages;
-    struct fm_thread *threads;
-    uint32_t thread_count;
+    struct fm_thread *threads; /* room for OPERATOR_THREADS_MAX where there are operators */
+    uint32_t thread_count;     /* as many as there have ever been ... */
+    uint32_t operator_slots;   /* ... and how many of them may work */
     uint32_t idle_threads;
     /* One stage's outputs on their way into the flow, by port; used under the lock only. */
     struct fm_value **finish_values;
@@ -612,10 +614,13 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         if (executor->has_outside && !spec->items_have_rows) {
             batch_max[i] = batch_max[i] > 1 ? 1 : batch_max[i];
         }
+        executor->stages[i].batch_max = executor->stages[i].model == NULL ? 0
+                                        : batch_max[i] > 0                ? batch_max[i]
+                                                                          : 1;
     }
     struct fm_flow_options flow_options = {
         .requests_max = options->requests_max > 0 ? options->requests_max : REQUESTS_MAX_DEFAULT,
-        .operator_slots = executor->thread_count,
+        .operator_slots = executor->operator_slots,
         .accelerator_slots = executor->has_outside ? 0 : options->accelerator_slots,
         .stage_slots = stage_slots,
         .slots_of = slots_of,
@@ -626,15 +631,10 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
     return 0;
 }
 
-static int threads_start(struct fm_executor *executor, struct fm_error *reterr)
+/* Up to so many. */
+static int threads_start(struct fm_executor *executor, uint32_t wanted, struct fm_error *reterr)
 {
-    uint32_t wanted = executor->thread_count;
-    executor->thread_count = 0;
-    executor->threads = calloc(wanted == 0 ? 1 : wanted, sizeof(*executor->threads));
-    if (executor->threads == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor's threads");
-    }
-    for (uint32_t i = 0; i < wanted; i++) {
+    for (uint32_t i = executor->thread_count; i < wanted; i++) {
         char name[32];
         (void)snprintf(name, sizeof(name), "fm-op-%u", i);
         struct operator_run *run = calloc(1, sizeof(*run));
@@ -680,12 +680,15 @@ int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage
     fm_condition_init(&executor->drained);
     uint32_t threads =
         options->operator_threads > 0 ? options->operator_threads : fm_os_cpu_count();
-    executor->thread_count = !has_operators(pipeline)         ? 0
-                             : threads < OPERATOR_THREADS_MAX ? threads
-                                                              : OPERATOR_THREADS_MAX;
-    int status = slots_create(executor, bindings, reterr);
+    if (has_operators(pipeline)) {
+        executor->operator_slots = threads < OPERATOR_THREADS_MAX ? threads : OPERATOR_THREADS_MAX;
+        executor->threads = calloc(OPERATOR_THREADS_MAX, sizeof(*executor->threads));
+    }
+    int status = executor->operator_slots > 0 && executor->threads == NULL
+                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor's threads")
+                     : slots_create(executor, bindings, reterr);
     status = status != 0 ? status : flow_create(executor, options, reterr);
-    status = status != 0 ? status : threads_start(executor, reterr);
+    status = status != 0 ? status : threads_start(executor, executor->operator_slots, reterr);
     if (status != 0) {
         fm_executor_destroy(executor);
         return status;
@@ -888,20 +891,49 @@ void fm_executor_running(struct fm_executor *executor,
     fm_mutex_unlock(&executor->mutex);
 }
 
+uint32_t fm_executor_operator_threads_set(struct fm_executor *executor, uint32_t threads)
+{
+    struct fm_error error = {0};
+    if (executor->operator_slots == 0) {
+        return 0;
+    }
+    uint32_t wanted = threads < OPERATOR_THREADS_MAX ? threads : OPERATOR_THREADS_MAX;
+    int status = threads_start(executor, wanted, &error);
+    fm_mutex_lock(&executor->mutex);
+    executor->operator_slots = status == 0 ? wanted : executor->thread_count;
+    fm_flow_operator_slots_set(executor->flow, executor->operator_slots);
+    fm_condition_broadcast(&executor->work);
+    fm_mutex_unlock(&executor->mutex);
+    return executor->operator_slots;
+}
+
+void fm_executor_batch_max_set(struct fm_executor *executor, uint32_t stage, uint32_t rows)
+{
+    fm_mutex_lock(&executor->mutex);
+    fm_flow_batch_max_set(executor->flow, stage, rows);
+    fm_mutex_unlock(&executor->mutex);
+}
+
+uint32_t fm_executor_batch_max(const struct fm_executor *executor, uint32_t stage)
+{
+    return executor->stages[stage].batch_max;
+}
+
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
                        struct fm_executor_stage_stats *ret_stats)
 {
     struct fm_flow_stats stats;
     fm_mutex_lock(&executor->mutex);
     fm_flow_stats(executor->flow, stage, &stats);
+    uint32_t threads = executor->operator_slots;
     fm_mutex_unlock(&executor->mutex);
     bool model = executor->stages[stage].model != NULL;
     uint32_t most = executor->stages[stage].runs_at_once;
-    uint32_t threads = executor->thread_count;
     *ret_stats = (struct fm_executor_stage_stats){
         .items = stats.items,
         .failures = stats.failures,
         .batches = stats.batches,
+        .rows = stats.rows,
         .busy_ns = stats.busy_ns,
         .queued = stats.queued,
         .running = stats.running,

@@ -86,7 +86,8 @@ struct fm_request {
 struct fm_executor_stage_stats {
     uint64_t items; /* finished, good or bad */
     uint64_t failures;
-    uint64_t batches; /* runs; items/batches = mean batch size */
+    uint64_t batches; /* runs */
+    uint64_t rows;    /* in them: items, or, where a request brings several, those */
     uint64_t busy_ns; /* summed over instances or threads */
     uint32_t queued;  /* items ready and not started */
     uint32_t running; /* runs in progress */
@@ -114,6 +115,16 @@ int FM_NODISCARD fm_executor_submit(struct fm_executor *executor, struct fm_requ
 void fm_executor_cancel(struct fm_executor *executor, struct fm_request *request);
 /* Submits and waits, for one-shot use. Returns request->error.status. */
 int FM_NODISCARD fm_executor_run(struct fm_executor *executor, struct fm_request *request);
+
+/* While it runs: so many operator threads (at least 1), and as many operators at once. Returns how
+ * many there are: fewer when no more can be started. Does nothing where there are no operators. One
+ * thread at a time. */
+uint32_t fm_executor_operator_threads_set(struct fm_executor *executor, uint32_t threads);
+/* While it runs: rows in a run of the stage's model, from 1 up to the largest that it was made
+ * with (fm_executor_batch_max). */
+void fm_executor_batch_max_set(struct fm_executor *executor, uint32_t stage, uint32_t rows);
+/* 0: an operator. */
+uint32_t fm_executor_batch_max(const struct fm_executor *executor, uint32_t stage);
 
 /*
  * Calls visit for every item that runs, the one that began first at first, until it says false.

@@ -40,6 +40,8 @@ struct world {
     uint32_t slots[STAGES_MAX];
     uint32_t slots_of[STAGES_MAX]; /* models may share their slots with an earlier one */
     uint32_t batch[STAGES_MAX];
+    uint32_t batch_now[STAGES_MAX]; /* what was set since; 0: nothing */
+    uint32_t operators_now;         /* likewise */
     struct fm_flow_task tasks[TASKS_MAX];
     uint64_t started[TASKS_MAX];
     uint32_t task_count;
@@ -415,18 +417,40 @@ static void task_check(const struct world *world, const struct fm_flow_task *tas
     FM_ASSERT(model || task->item_count == 1);
     FM_ASSERT(task->rows == task->item_count);
     FM_ASSERT(task->rows <= world->batch[task->stage] || !model);
+    FM_ASSERT(!model || world->batch_now[task->stage] == 0 ||
+              task->rows <= world->batch_now[task->stage]);
     uint32_t running = 0;
+    uint32_t operators = 0;
     for (uint32_t i = 0; i < world->task_count; i++) {
         running += world->tasks[i].stage == task->stage ? 1 : 0;
+        operators += world->stages[world->tasks[i].stage].kind == FM_STAGE_OPERATOR ? 1 : 0;
     }
+    FM_ASSERT(model || world->operators_now == 0 || operators < world->operators_now);
     FM_ASSERT(running < world->slots[task->stage] || (!model && world->slots[task->stage] == 0));
     if (model) {
         bucket_check(world, task);
     }
 }
 
+/* As a tuner does. */
+static void set_some(struct world *world)
+{
+    uint32_t stage = (uint32_t)fm_random_below(&world->random, world->spec.stage_count);
+    if (world->stages[stage].kind == FM_STAGE_OPERATOR) {
+        world->operators_now = 1 + (uint32_t)fm_random_below(&world->random, 5);
+        fm_flow_operator_slots_set(world->flow, world->operators_now);
+    } else if (world->batch[stage] > 0) {
+        world->batch_now[stage] =
+            1 + (uint32_t)fm_random_below(&world->random, world->batch[stage]);
+        fm_flow_batch_max_set(world->flow, stage, world->batch_now[stage]);
+    }
+}
+
 static bool start_some(struct world *world)
 {
+    if (fm_random_below(&world->random, 20) == 0) {
+        set_some(world);
+    }
     enum fm_stage_kind kind =
         fm_random_below(&world->random, 2) == 0 ? FM_STAGE_MODEL : FM_STAGE_OPERATOR;
     struct fm_flow_task task;

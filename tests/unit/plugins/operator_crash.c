@@ -3,7 +3,7 @@
  * process where that contains the word "poison", and never comes back where it contains "hang" (or
  * "stubborn": then SIGTERM is ignored as well). "leak N" keeps N MiB for ever, "take N" has N MiB
  * for a moment, and fails as an operator does where there are none. "collapse N" takes them, and
- * ends the process a moment later.
+ * ends the process a moment later. "sleep N" waits for N milliseconds.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static int crash_ports(void *state, const struct fm_port **ret_inputs, uint32_t 
 }
 
 /* The number behind a word of the input; 0: the word is not there. */
-static size_t mebibytes(const struct fm_tensor *input, const char *word)
+static size_t number_behind(const struct fm_tensor *input, const char *word)
 {
     size_t number = 0;
     const char *end = (const char *)input->data + input->size;
@@ -68,9 +68,9 @@ static char *taken(size_t mebibytes)
 
 static int memory_use(const struct fm_tensor *input)
 {
-    size_t leak = mebibytes(input, "leak ");
-    size_t take = mebibytes(input, "take ");
-    size_t collapse = mebibytes(input, "collapse ");
+    size_t leak = number_behind(input, "leak ");
+    size_t take = number_behind(input, "take ");
+    size_t collapse = number_behind(input, "collapse ");
     if (collapse > 0 && taken(collapse) == NULL) {
         return FM_ENOMEM;
     }
@@ -107,6 +107,7 @@ static int crash_run(void *state, struct fm_operator_call *call)
            memmem(input->data, input->size, "stubborn", 8) != NULL) {
         (void)sleep(1);
     }
+    (void)usleep((useconds_t)number_behind(input, "sleep ") * 1000);
     int status = memory_use(input);
     status = status != 0 ? status : call->emit(call, 0, input, &data);
     if (status == 0) {

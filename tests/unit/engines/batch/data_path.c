@@ -89,11 +89,9 @@ static void rig_open(uint32_t rows, const char *text, uint64_t bytes_in_flight, 
         printf("# %s\n", error.text);
         abort();
     }
-    const struct fm_data_path_options path = {.setup = &rig.setup,
-                                              .base = rig.folder,
-                                              .rows_in_flight = rows,
-                                              .single = single,
-                                              .wake = woken};
+    struct fm_data_path_options path = {
+        .setup = &rig.setup, .base = rig.folder, .single = single, .wake = woken};
+    fm_job_setup_ranges(&rig.setup, &path.ranges);
     if (fm_data_path_open(&path, &rig.path, &error) != 0) {
         printf("# %s\n", error.text);
         abort();
