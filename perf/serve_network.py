@@ -18,14 +18,14 @@ def field(number, value):
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def perceptron(path, layers=4):
-    """Rows of WIDTH numbers, `layers` times a matrix (16 MB) and a ReLU."""
+def perceptron(path, layers=4, width=WIDTH):
+    """Rows of `width` numbers, `layers` times a matrix and a ReLU (16 MB each at the default width)."""
     rng = random.Random(1)
-    row = [rng.uniform(-0.05, 0.05) for _ in range(WIDTH)]
-    weights = b"".join(struct.pack("<%df" % WIDTH, *(row[i:] + row[:i])) for i in range(WIDTH))
+    row = [rng.uniform(-0.05, 0.05) for _ in range(width)]
+    weights = b"".join(struct.pack("<%df" % width, *(row[i:] + row[:i])) for i in range(width))
 
     def port(name):
-        shape = field(1, field(2, "n")) + field(1, field(1, WIDTH))
+        shape = field(1, field(2, "n")) + field(1, field(1, width))
         return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
     graph, last = b"", "x"
     for layer in range(layers):
@@ -35,7 +35,7 @@ def perceptron(path, layers=4):
         last = out
     graph += field(2, "mlp")
     for layer in range(layers):
-        graph += field(5, field(1, WIDTH) + field(1, WIDTH) + field(2, 1) + field(8, "w%d" % layer) + field(9, weights))
+        graph += field(5, field(1, width) + field(1, width) + field(2, 1) + field(8, "w%d" % layer) + field(9, weights))
     graph += field(11, port("x")) + field(12, port("y"))
     with open(path, "wb") as file:
         file.write(field(1, 8) + field(7, graph) + field(8, field(2, 17)))

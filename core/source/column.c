@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/decimal.h"
 #include "core/source/element.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
@@ -149,15 +150,17 @@ static int integer_append(const struct row *row, const struct fm_json_reader *re
     return append(row, &value, size);
 }
 
-static int float_append(const struct row *row, const struct fm_json_reader *reader)
+/* A text that follows the grammar of numbers, but for zeros in front. */
+static int float_append(const struct row *row, const char *text, size_t length)
 {
     double value = 0;
     unsigned char bytes[8];
     uint32_t dtype = row->column->dtype;
-    if (fm_json_double(reader, &value) != 0 || !fm_element_from_double(dtype, value, bytes)) {
-        return out_of_range(row, reader->text, reader->text_length);
+    if (fm_decimal_read(text, length, &value) != 0 ||
+        !fm_element_from_double(dtype, value, bytes)) {
+        return out_of_range(row, text, length);
     }
-    return append(row, bytes, fm_dtype_bits(dtype) / 8);
+    return append(row, bytes, dtype == FM_DTYPE_FP32 ? 4 : fm_dtype_bits(dtype) / 8);
 }
 
 static int bool_append(const struct row *row, bool value)
@@ -180,7 +183,8 @@ static int number_append(const struct row *row, const struct fm_json_reader *rea
         return no_value(row, reader->text, reader->text_length,
                         "it is a number, and a string in quotes is needed");
     }
-    return fm_element_is_float(dtype) ? float_append(row, reader) : integer_append(row, reader);
+    return fm_element_is_float(dtype) ? float_append(row, reader->text, reader->text_length)
+                                      : integer_append(row, reader);
 }
 
 static int string_append(const struct row *row, const struct fm_json_reader *reader)
@@ -426,13 +430,17 @@ static int bare_append(const struct row *row, const char *data, size_t size)
         return yes || no ? bool_append(row, yes)
                          : no_value(row, data, size, "it must be true, false, 1 or 0");
     }
+    size_t plus = data[0] == '+' && size > 1 && data[1] != '-';
+    bool number = is_number(data + plus, size - plus);
+    if (number && fm_element_is_float(dtype)) {
+        return float_append(row, data + plus, size - plus);
+    }
     if (fm_element_is_float(dtype) && is_special(data, size, &special)) {
         unsigned char bytes[8];
         (void)fm_element_from_double(dtype, special, bytes);
         return append(row, bytes, fm_dtype_bits(dtype) / 8);
     }
-    size_t plus = data[0] == '+' && size > 1 && data[1] != '-';
-    if (!is_number(data + plus, size - plus)) {
+    if (!number) {
         return no_value(row, data, size, "");
     }
     struct fm_json_reader reader;

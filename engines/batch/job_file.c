@@ -12,6 +12,9 @@
 #include "host/config/config.h"
 #include "host/os/file.h"
 
+/* Of models that do not say theirs, where rows are small. */
+#define BATCH_OF_ROWS 64
+
 /* A directory name is taken literally even where it looks like a pattern. */
 static const char *resolve_in(struct fm_job *job, const char *directory, const char *path,
                               bool escape)
@@ -446,6 +449,7 @@ static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_erro
     int64_t rows_in_flight = 0;
     int64_t read_threads = job->read_threads;
     int64_t operator_threads = 0;
+    int64_t max_batch_size = job->format != NULL ? BATCH_OF_ROWS : 0;
     int status = fm_config_int(root, "shard_rows", 0, FM_JOB_SHARD_ROWS_MAX, &shard_rows, reterr);
     status = status != 0 ? status
                          : fm_config_int(root, "rows_in_flight", 0, FM_JOB_ROWS_IN_FLIGHT_MAX,
@@ -458,7 +462,11 @@ static int read_sizes(struct fm_job *job, struct fm_config *root, struct fm_erro
     status = status != 0
                  ? status
                  : fm_config_int(root, "operator_threads", 0, 256, &operator_threads, reterr);
+    status = status != 0 ? status
+                         : fm_config_int(root, "max_batch_size", 1, FM_JOB_BATCH_MAX,
+                                         &max_batch_size, reterr);
     job->shard_rows = (uint64_t)shard_rows;
+    job->max_batch_size = (uint32_t)max_batch_size;
     job->rows_in_flight = (uint32_t)rows_in_flight;
     job->read_threads = (uint32_t)read_threads;
     job->operator_threads = (uint32_t)operator_threads;

@@ -18,6 +18,7 @@
 /* The names of so many rows fit into one message to a worker, however long they are. */
 #define FM_JOB_SHARD_ROWS_MAX   10000
 #define FM_JOB_READ_THREADS_MAX 64
+#define FM_JOB_BATCH_MAX        1024
 /* A limit below these would end workers that have done nothing wrong. */
 #define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
 #define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
@@ -54,6 +55,7 @@ struct fm_job {
     enum fm_job_bytes bytes;
     bool timings;
     uint64_t shard_rows;
+    uint32_t max_batch_size; /* of models that do not say theirs; 0: as when they are served */
     uint32_t rows_in_flight; /* 0: tuned */
     uint64_t bytes_in_flight;
     uint32_t read_threads;     /* 0: tuned */

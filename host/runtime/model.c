@@ -306,8 +306,9 @@ static int complete_batch(struct fm_model *model, const struct fm_model_config *
         return fm_error_set(reterr, FM_EINVAL, "max_batch_size %lld is too large",
                             (long long)config->max_batch_size);
     }
+    uint32_t unsaid = config->batch_default > 0 ? config->batch_default : BATCH_MAX_DEFAULT;
     model->batch_max = config->max_batch_size >= 0 ? (uint32_t)config->max_batch_size
-                       : batchable                 ? BATCH_MAX_DEFAULT
+                       : batchable                 ? unsaid
                                                    : 0;
     return 0;
 }

@@ -47,8 +47,9 @@ struct fm_model_config {
     uint64_t version;
     const char *path;        /* model file; NULL when the backend needs none */
     const char *backend;     /* "onnxruntime" */
-    int64_t max_batch_size;  /* 0: the model does not batch; -1: 8 when dimension 0 of every
-                                input and output is variable, else 0 */
+    int64_t max_batch_size;  /* 0: the model does not batch; -1: batch_default when dimension 0 of
+                                every input and output is variable, else 0 */
+    uint32_t batch_default;  /* 0: 8 */
     uint32_t instance_count; /* 0: choose (CPU: one per usable CPU) */
     struct fm_setting *device_settings;
     size_t device_setting_count;

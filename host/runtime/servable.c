@@ -323,6 +323,7 @@ static int model_open_for(struct fm_servable *servable, const struct fm_model_co
     }
     merged.settings = settings;
     merged.setting_count = count;
+    merged.batch_default = options->batch_default;
     if (stage != NULL && stage->instances > 0) {
         merged.instance_count = stage->instances;
     }

@@ -16,6 +16,7 @@
 struct fm_servable_options {
     uint32_t operator_threads; /* 0: choose */
     uint32_t requests_max;     /* 0: default */
+    uint32_t batch_default;    /* largest batch of models that do not say theirs; 0: 8 */
     uint32_t batch_halvings;   /* largest batches are halved so often, down to 1 */
     uint32_t instances;        /* instances per model; 0: as configured */
     uint32_t threads;          /* threads per instance; 0: as configured */

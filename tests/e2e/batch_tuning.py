@@ -5,7 +5,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from batch_job import OperatorJob, Rows  # noqa: E402
-from tap import fermata, run, test  # noqa: E402
+from tap import contains, fermata, run, test  # noqa: E402
 
 CPUS = len(os.sched_getaffinity(0))
 WAIT_S = 0.02
@@ -48,6 +48,20 @@ def batches_that_do_not_pay_become_smaller():
         fermata("batch", job.file)
         assert time.monotonic() - start < 25
         assert len(job.lines()) == rows
+
+
+@test
+def models_that_do_not_say_their_batch_get_larger_ones():
+    model = 'backend: emulated\ninstances: 1\nsettings: {inputs: "x:FP32[-1]", outputs: "y:FP32[-1]", alpha: 0ms, beta: 40ms}\n'
+    files = {"a.csv": "x\n" + "".join("%d\n" % i for i in range(2000))}  # 250 batches of 8: 10 s; 32 of 64: 1.3 s
+    with Rows(files, given="columns: {x: x}", model=model, keys="") as job:
+        start = time.monotonic()
+        fermata("batch", job.file)
+        assert time.monotonic() - start < 7
+        assert len(job.lines()) == 2000
+    with Rows(files, given="columns: {x: x}", model=model, keys="max_batch_size: 0\n") as job:
+        _, err = fermata("batch", job.file, code=3)
+        contains(err, "max_batch_size", "from 1 to 1024")
 
 
 run()
