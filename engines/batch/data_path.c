@@ -23,6 +23,8 @@ enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
 #define TUNE_NS         (200 * NS_PER_MS)
+/* What a thread's stack counts for against a limit on memory. */
+#define THREAD_BYTES (UINT64_C(8) << 20)
 
 struct shard_work;
 
@@ -968,17 +970,31 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     return status != 0 ? status : readers_start(path, settings->readers, reterr);
 }
 
+/* More threads only as far as their stacks take no more than an eighth of what memory there is. */
+static struct fm_tuner_range threads_within(const struct fm_data_path *path,
+                                            struct fm_tuner_range range)
+{
+    uint64_t limit = path->options.memory_bytes;
+    uint64_t used = path->plan.memory_first;
+    uint64_t room = limit > used ? (limit - used) / 8 / THREAD_BYTES : 0;
+    if (limit > 0 && range.max - range.first > room) {
+        range.max = range.first + (uint32_t)room;
+    }
+    return range;
+}
+
 static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
 {
     struct fm_tuner_stage stages[FM_PIPELINE_STAGES_MAX] = {0};
     const struct fm_stage_binding *bindings = fm_servable_bindings(path->options.setup->servable);
-    struct fm_tuner_options options = {.rows = path->options.ranges.rows,
-                                       .readers = path->options.ranges.readers,
-                                       .operators = path->options.ranges.operators,
-                                       .rows_step = path->options.setup->block_rows,
-                                       .cpus = fm_os_cpu_count(),
-                                       .stage_count = path->pipeline->stage_count,
-                                       .stages = stages};
+    struct fm_tuner_options options = {
+        .rows = path->options.ranges.rows,
+        .readers = threads_within(path, path->options.ranges.readers),
+        .operators = threads_within(path, path->options.ranges.operators),
+        .rows_step = path->options.setup->block_rows,
+        .cpus = fm_os_cpu_count(),
+        .stage_count = path->pipeline->stage_count,
+        .stages = stages};
     for (uint32_t i = 0; i < options.stage_count; i++) {
         if (bindings[i].model != NULL) {
             stages[i] =
