@@ -14,6 +14,7 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/batch.h"
+#include "engines/batch/sink.h"
 #include "fermata_build_facts.h"
 #include "host/os/os.h"
 #include "host/os/stop_signal.h"
@@ -385,7 +386,7 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
     restarts_text(&report->crew);
-    printf("results: %s/part-*.jsonl\n", watcher->job->output);
+    printf("results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
     }

@@ -10,6 +10,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
+#include "engines/batch/block.h"
 #include "engines/batch/job_notes.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/lister.h"
@@ -97,6 +98,18 @@ static int rows_try(const struct batch *batch, struct fm_error *reterr)
                      ? fm_row_index_try(&batch->listing, &batch->setup.source, reterr)
                      : 0;
     return status != 0 ? fm_error_prefix(reterr, status, "%s", batch->job->file) : 0;
+}
+
+/* Results that cannot be written are, too. */
+static int output_try(const struct batch *batch, struct fm_error *reterr)
+{
+    struct fm_block_plan plan;
+    int status = fm_block_plan_init(&plan, &batch->setup, "", reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "%s", batch->job->file);
+    }
+    fm_block_plan_deinit(&plan);
+    return 0;
 }
 
 static int facts_compare(struct batch *batch, struct fm_error *reterr)
@@ -370,7 +383,7 @@ static int job_resume(struct batch *batch, struct fm_error *reterr)
     batch->resumed = true;
     batch->rows_recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
     status = status != 0 ? status
-                         : fm_output_reconcile(batch->job->output, batch->store,
+                         : fm_output_reconcile(batch->job->output, batch->job->sink, batch->store,
                                                batch->options->listen != NULL,
                                                batch->options->fault, reterr);
     return status != 0 ? status : job_grow(batch, reterr);
@@ -531,6 +544,7 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
         return 0;
     }
     struct fm_output_summary summary = {.name = batch->job->name,
+                                        .sink = batch->job->sink,
                                         .proof = &report->proof,
                                         .facts = batch->facts.items,
                                         .fact_count = FM_JOB_FACTS,
@@ -690,6 +704,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     status = status != 0 ? status : listing_make(&batch, false, error);
     status = status != 0 ? status : setup_open(&batch, error);
     status = status != 0 ? status : rows_try(&batch, error);
+    status = status != 0 ? status : output_try(&batch, error);
     if (status == 0) {
         fm_job_facts_make(&batch.setup, &batch.facts);
         fm_job_setup_unload(&batch.setup);
@@ -740,6 +755,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     status = status != 0 ? status : listing_make(&batch, true, reterr);
     status = status != 0 ? status : setup_open(&batch, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
+    status = status != 0 ? status : output_try(&batch, reterr);
     if (status == 0 && job->format != NULL) {
         status =
             fm_row_index_count(&batch.listing, &batch.setup.source,

@@ -11,6 +11,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/listing.h"
+#include "engines/batch/sink.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -61,6 +62,8 @@ int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup
         return fm_error_set(reterr, status, "out of memory");
     }
     plan.format = (struct fm_row_format){
+        .sink = job->sink,
+        .compression = job->compression,
         .strip_rows = setup->batched,
         .bytes = job->bytes,
         .timings = job->timings,
@@ -68,6 +71,7 @@ int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup
         .stage_count = pipeline->stage_count,
         .passed = job->passed,
         .passed_count = job->passed_count,
+        .passed_types = setup->passed_types,
     };
     plan.format.outputs = fm_servable_outputs(setup->servable, &plan.format.output_count);
     status = fm_row_format_check(&plan.format, reterr);
@@ -262,7 +266,8 @@ static void result_write(struct fm_block *block, uint32_t index)
         .stage_ns = block->stage_ns,
         .total_ns = block->request.done_ns - block->start_ns,
     };
-    int status = fm_row_format_result(&block->plan->format, &result, &block->lines, &error);
+    const struct fm_row_format *format = &block->plan->format;
+    int status = format->sink->pack(format, &result, &block->lines, &error);
     if (status != 0) {
         letter_write(block, index, "write", &error);
         return;

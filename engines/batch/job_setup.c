@@ -10,6 +10,7 @@
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/text.h"
+#include "engines/batch/sink.h"
 #include "host/os/os.h"
 
 /* What a line looks like: raised when it changes, so that a job is not continued in another form.
@@ -178,6 +179,21 @@ static int columns_known(const struct fm_job *job, const struct fm_port *ports, 
     return 0;
 }
 
+/* What is known of the values that are passed before any was read: the fields of csv are texts. */
+static int passed_describe(struct fm_job_setup *setup, struct fm_error *reterr)
+{
+    const struct fm_job *job = setup->job;
+    if (job->csv.delimiter == '\0') {
+        return 0;
+    }
+    uint32_t *types = fm_arena_alloc(&setup->arena, (job->passed_count + 1) * sizeof(*types));
+    for (uint32_t i = 0; types != NULL && i < job->passed_count; i++) {
+        types[i] = FM_DTYPE_BYTES;
+    }
+    setup->passed_types = types;
+    return types != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+}
+
 /* What is wanted of the source: a tensor for each input that has columns, or must have a value. */
 static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
 {
@@ -198,7 +214,8 @@ static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
                                             .csv = job->csv,
                                             .csv_header = job->csv_header,
                                             .record_bytes_max = job->record_bytes_max};
-    int status = columns_known(job, ports, count, reterr);
+    int status = passed_describe(setup, reterr);
+    status = status != 0 ? status : columns_known(job, ports, count, reterr);
     for (uint32_t i = 0; i < count && status == 0; i++) {
         const struct fm_job_column *wanted = column_of(job, ports[i].name);
         if (wanted == NULL && (ports[i].flags & FM_PORT_OPTIONAL) != 0) {
@@ -346,7 +363,7 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     static const char *const keys[FM_JOB_FACTS] = {
         "line format",         "pipeline and models", "input.tensor", "output.bytes",
         "output.timings",      "limits.file_bytes",   "input.format", "input.columns",
-        "limits.record_bytes", FM_JOB_FACT_ID};
+        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
@@ -365,6 +382,8 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
     (void)snprintf(values[9], FM_JOB_FACT_SIZE, "%.250s",
                    job->id_column != NULL ? job->id_column : "");
+    (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s", job->sink->name,
+                   job->compression);
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }

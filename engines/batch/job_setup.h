@@ -24,6 +24,7 @@ struct fm_job_setup {
      * is. */
     struct fm_source_spec source;
     uint32_t *inputs;
+    const uint32_t *passed_types; /* as in struct fm_row_format; NULL: not known */
     uint32_t block_rows; /* rows that are read and run together, at most; 1: each by itself */
     struct fm_arena arena;
     uint32_t halvings;
@@ -51,10 +52,12 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 10, FM_JOB_FACT_SIZE = 256 };
+enum { FM_JOB_FACTS = 11, FM_JOB_FACT_SIZE = 256 };
 
 /* Where the job names a column for the rows' ids, it is this fact's value. */
 #define FM_JOB_FACT_ID "input.id"
+/* And this one's begins with what the results are written as. */
+#define FM_JOB_FACT_FORMAT "output.format"
 
 /* Not to be moved: the items point into it. */
 struct fm_job_facts {

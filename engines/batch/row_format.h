@@ -1,8 +1,8 @@
 /*
- * One finished row as one JSON line: results, or a dead letter.
+ * One finished row: what it consists of, and as one JSON line: results, or a dead letter.
  *
- * Owns: how outputs of a pipeline look as JSON. docs/batch.md shows it. Thread rule: pure, on the
- * caller's memory.
+ * Owns: how outputs of a pipeline look as JSON. docs/batch.md shows it. Does not own: other formats
+ * of results (sink.h). Thread rule: pure, on the caller's memory.
  */
 #ifndef FM_ENGINES_BATCH_ROW_FORMAT_H
 #define FM_ENGINES_BATCH_ROW_FORMAT_H
@@ -10,11 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/proto/json.h"
 #include "core/tensor/tensor.h"
 #include "core/util/text.h"
 #include "engines/batch/job_file.h"
 
 struct fm_row_format {
+    const struct fm_sink *sink; /* what rows are written by, and how it compresses them */
+    const char *compression;
     const struct fm_port *outputs;
     uint32_t output_count;
     bool strip_rows; /* one model: outputs carry a leading batch dimension of 1 that is not shown */
@@ -25,10 +28,13 @@ struct fm_row_format {
     const char *const
         *passed; /* columns of the source whose values stand in front of the outputs */
     uint32_t passed_count;
+    /* By passed column: the type that all its values have, BYTES for texts; INVALID: each may be
+     * anything, and stays JSON. NULL: all of them are such. */
+    const uint32_t *passed_types;
 };
 
 /* FM_EINVAL: an output's or a passed column's name collides with another one or with a key of ours;
- * FM_EUNSUPPORTED: a type without a JSON form. */
+ * FM_EUNSUPPORTED: a type that has no form in any format; and what the sink says. */
 int FM_NODISCARD fm_row_format_check(const struct fm_row_format *format, struct fm_error *reterr);
 
 struct fm_row_id {
@@ -44,6 +50,21 @@ struct fm_result {
     const uint64_t *stage_ns;        /* by stage, where timings are written */
     uint64_t total_ns;
 };
+
+/* Whether it is UTF-8. */
+bool fm_row_id_is_text(const struct fm_row_id *id);
+/* Whether each row of the output is one value, by what the pipeline says of it: it has no axes but
+ * that of the batch, or one behind it, of length 1. */
+bool fm_row_output_is_one(const struct fm_row_format *format, const struct fm_port *port);
+/* A row's value as JSON: null when the pipeline gave none. FM_EUNSUPPORTED, FM_ECORRUPT, FM_ENOMEM.
+ */
+int FM_NODISCARD fm_row_output_write(const struct fm_row_format *format, const struct fm_port *port,
+                                     const struct fm_tensor *tensor, struct fm_json_writer *json);
+/* One string of a tensor of BYTES: *cursor is where it begins, and is moved behind it. FM_ECORRUPT.
+ */
+int FM_NODISCARD fm_row_bytes_next(const struct fm_tensor *tensor, size_t *cursor,
+                                   const char **ret_data, size_t *ret_size);
+double fm_row_milliseconds(uint64_t ns); /* with three digits behind the point */
 
 /* Appends {"id": ..., passed..., outputs..., "timings": {...}} and a newline. FM_EUNSUPPORTED,
  * FM_ECORRUPT, FM_ENOMEM: nothing was appended. */

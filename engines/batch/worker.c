@@ -881,7 +881,8 @@ static void leftovers_remove(const struct worker *worker)
     for (size_t i = 0; i < count; i++) {
         if (fm_holder_is_reported(worker->holder, holdings[i].number) &&
             fm_output_is_complete(worker->job.output)) {
-            fm_output_attempt_remove(worker->job.output, holdings[i].number, holdings[i].epoch);
+            fm_output_attempt_remove(worker->job.output, worker->job.sink, holdings[i].number,
+                                     holdings[i].epoch);
         }
     }
 }
