@@ -16,6 +16,7 @@
 #include "engines/batch/lister.h"
 #include "engines/batch/notify.h"
 #include "engines/batch/output.h"
+#include "host/os/file.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
@@ -101,10 +102,18 @@ static int rows_try(const struct batch *batch, struct fm_error *reterr)
 }
 
 /* Results that cannot be written are, too. */
-static int output_try(const struct batch *batch, struct fm_error *reterr)
+static int output_try(struct batch *batch, struct fm_error *reterr)
 {
     struct fm_block_plan plan;
-    int status = fm_block_plan_init(&plan, &batch->setup, "", reterr);
+    char path[2 * FM_LISTING_ID_MAX];
+    int status = 0;
+    if (batch->job->sink->typed && batch->job->passed_count > 0 && batch->listing.count > 0) {
+        status = fm_path_join(path, sizeof(path), batch->listing.base, batch->listing.entries[0].id);
+        status = status == 0 ? fm_job_setup_types_learn(&batch->setup, path, reterr)
+                             : fm_error_set(reterr, status, "the path '%.200s...' is too long",
+                                            batch->listing.entries[0].id);
+    }
+    status = status != 0 ? status : fm_block_plan_init(&plan, &batch->setup, "", reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "%s", batch->job->file);
     }

@@ -179,21 +179,6 @@ static int columns_known(const struct fm_job *job, const struct fm_port *ports, 
     return 0;
 }
 
-/* What is known of the values that are passed before any was read: the fields of csv are texts. */
-static int passed_describe(struct fm_job_setup *setup, struct fm_error *reterr)
-{
-    const struct fm_job *job = setup->job;
-    if (job->csv.delimiter == '\0') {
-        return 0;
-    }
-    uint32_t *types = fm_arena_alloc(&setup->arena, (job->passed_count + 1) * sizeof(*types));
-    for (uint32_t i = 0; types != NULL && i < job->passed_count; i++) {
-        types[i] = FM_DTYPE_BYTES;
-    }
-    setup->passed_types = types;
-    return types != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
-}
-
 /* What is wanted of the source: a tensor for each input that has columns, or must have a value. */
 static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
 {
@@ -214,8 +199,7 @@ static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
                                             .csv = job->csv,
                                             .csv_header = job->csv_header,
                                             .record_bytes_max = job->record_bytes_max};
-    int status = passed_describe(setup, reterr);
-    status = status != 0 ? status : columns_known(job, ports, count, reterr);
+    int status = columns_known(job, ports, count, reterr);
     for (uint32_t i = 0; i < count && status == 0; i++) {
         const struct fm_job_column *wanted = column_of(job, ports[i].name);
         if (wanted == NULL && (ports[i].flags & FM_PORT_OPTIONAL) != 0) {
@@ -321,6 +305,79 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)
     return halved(rows_in_flight_full(setup), setup->halvings);
 }
 
+/* --- Types of what is passed --- */
+
+#define TYPE_JSON "JSON"
+#define TYPE_TEXT "TEXT"
+
+static uint32_t *types_make(struct fm_job_setup *setup)
+{
+    size_t size = (setup->job->passed_count + 1) * sizeof(uint32_t);
+    uint32_t *types = fm_arena_alloc(&setup->arena, size);
+    if (types != NULL) {
+        memset(types, 0, size);
+    }
+    return types;
+}
+
+int fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path, struct fm_error *reterr)
+{
+    const struct fm_job *job = setup->job;
+    struct fm_source_reader *reader = NULL;
+    if (job->passed_count > FM_JOB_TYPES_MAX) {
+        return fm_error_set(reterr, FM_ETOOLARGE,
+                            "%s: output.passthrough: %u columns; with output.format: %s there may "
+                            "be %d",
+                            job->file, job->passed_count, job->sink->name, FM_JOB_TYPES_MAX);
+    }
+    uint32_t *types = types_make(setup);
+    int status = types != NULL ? job->format->open(&setup->source, path, NULL, &reader, reterr)
+                               : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    if (status != 0) {
+        return status;
+    }
+    for (uint32_t i = 0; reader->passed_types != NULL && i < job->passed_count; i++) {
+        types[i] = reader->passed_types[i];
+    }
+    job->format->close(reader);
+    setup->passed_types = types;
+    return 0;
+}
+
+int fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t size,
+                            struct fm_error *reterr)
+{
+    uint32_t *types = types_make(setup);
+    const char *end = text + size;
+    if (types == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; text < end && i < setup->job->passed_count; i++) {
+        const char *comma = memchr(text, ',', (size_t)(end - text));
+        size_t length = comma != NULL ? (size_t)(comma - text) : (size_t)(end - text);
+        types[i] = length == strlen(TYPE_TEXT) && memcmp(text, TYPE_TEXT, length) == 0
+                       ? FM_DTYPE_BYTES
+                       : fm_dtype_parse(text, length);
+        text += length + (comma != NULL ? 1 : 0);
+    }
+    setup->passed_types = types;
+    return 0;
+}
+
+static void types_describe(const struct fm_job_setup *setup, char *ret_text, size_t size)
+{
+    size_t used = 0;
+    ret_text[0] = '\0';
+    for (uint32_t i = 0; setup->passed_types != NULL && i < setup->job->passed_count; i++) {
+        uint32_t dtype = setup->passed_types[i];
+        const char *name = dtype == FM_DTYPE_INVALID ? TYPE_JSON
+                           : dtype == FM_DTYPE_BYTES ? TYPE_TEXT
+                                                     : fm_dtype_name(dtype);
+        (void)snprintf(ret_text + used, size - used, "%s%s", i > 0 ? "," : "", name);
+        used += strlen(ret_text + used);
+    }
+}
+
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)
 {
     if (job->format == NULL) {
@@ -363,7 +420,8 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     static const char *const keys[FM_JOB_FACTS] = {
         "line format",         "pipeline and models", "input.tensor", "output.bytes",
         "output.timings",      "limits.file_bytes",   "input.format", "input.columns",
-        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT};
+        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT,
+        FM_JOB_FACT_TYPES};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
@@ -384,7 +442,9 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
                    job->id_column != NULL ? job->id_column : "");
     (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s", job->sink->name,
                    job->compression);
+    types_describe(setup, ret_facts->types, sizeof(ret_facts->types));
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }
+    ret_facts->items[FM_JOB_FACTS - 1].value = ret_facts->types;
 }

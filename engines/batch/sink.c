@@ -32,10 +32,10 @@ int fm_sink_find(const char *name, const struct fm_sink **ret_sink, struct fm_er
     struct fm_text all = {0};
     const char *near = fm_text_suggest(name, names, count);
     names_join(names, ", ", &all);
-    int status = fm_error_set(reterr, FM_ENOTFOUND, "'%s' is no output format%s%s%s; there are %s",
-                              name, near != NULL ? "; did you mean '" : "",
-                              near != NULL ? near : "", near != NULL ? "'?" : "",
-                              all.data != NULL ? all.data : "jsonl");
+    int status = fm_error_set(reterr, FM_ENOTFOUND, "'%s' is no output format (%s)%s%s%s", name,
+                              all.data != NULL ? all.data : fm_sinks[0]->name,
+                              near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                              near != NULL ? "'?" : "");
     fm_text_deinit(&all);
     return status;
 }

@@ -25,6 +25,7 @@ struct fm_sink {
     const char *name;   /* "parquet" */
     const char *title;  /* in messages: "Parquet" */
     const char *ending; /* of its files' names, with the dot */
+    bool typed;         /* each of its columns has one type, the same in all files */
     /* NULL-terminated; the first is taken where the job does not say. */
     const char *const *compressions;
     /* What reads its files back, and finds the ids in the column "id". NULL: they are lines of

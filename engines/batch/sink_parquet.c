@@ -106,10 +106,10 @@ static void value_put(struct fm_text *rows, const void *data, size_t size)
 }
 
 /* A passed number, which is JSON, as an element of its column's type. */
-static int passed_number(uint32_t dtype, const char *json, unsigned char ret_element[8],
-                         struct fm_error *reterr)
+static int passed_number(const char *name, uint32_t dtype, const char *json,
+                         unsigned char ret_element[8], struct fm_error *reterr)
 {
-    const struct fm_column column = {.name = "", .dtype = dtype};
+    const struct fm_column column = {.name = name, .dtype = dtype};
     struct fm_json_reader reader;
     struct fm_text element;
     char room[16];
@@ -136,7 +136,7 @@ static int passed_pack(const struct fm_row_format *format, uint32_t index, const
     if (dtype == FM_DTYPE_BYTES) {
         status = fm_row_passed_text(json, &room, &data, &size, &null);
     } else if (dtype != FM_DTYPE_INVALID && !null) {
-        status = passed_number(dtype, json, element, reterr);
+        status = passed_number(format->passed[index], dtype, json, element, reterr);
         data = (const char *)element;
         size = fm_dtype_bits(dtype) / 8;
     }
@@ -359,6 +359,7 @@ static const char *const compressions[] = {"snappy", "zstd", "gzip", "none", NUL
 const struct fm_sink fm_sink_parquet = {.name = "parquet",
                                         .title = "Parquet",
                                         .ending = ".parquet",
+                                        .typed = true,
                                         .compressions = compressions,
                                         .source = &fm_source_parquet,
                                         .check = parquet_check,
