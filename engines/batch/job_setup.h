@@ -59,7 +59,7 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256, FM_JOB_TYPES_MAX = 2000 };
+enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256, FM_JOB_TYPES_MAX = 500 };
 
 /* Where the job names a column for the rows' ids, it is this fact's value. */
 #define FM_JOB_FACT_ID "input.id"
@@ -68,6 +68,9 @@ enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256, FM_JOB_TYPES_MAX = 2000 };
 /* The types of the passed columns, "INT64,TEXT,JSON", where the results have such: the master finds
  * them out, and the workers take them over. */
 #define FM_JOB_FACT_TYPES "output.types"
+/* Of a job that runs the dead letters of another one, which workers need not know: where they are.
+ */
+#define FM_JOB_FACT_RETRY "input.dead_letters"
 
 /* Not to be moved: the items point into it. */
 struct fm_job_facts {

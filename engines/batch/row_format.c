@@ -227,6 +227,15 @@ static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *ten
     return status;
 }
 
+int fm_row_tensor_write(const struct fm_tensor *tensor, uint32_t axes, enum fm_job_bytes bytes,
+                        struct fm_json_writer *json)
+{
+    uint64_t index = 0;
+    size_t cursor = 0;
+    return type_has_form(tensor->dtype) ? tensor_write(json, tensor, axes, bytes, &index, &cursor)
+                                        : FM_EUNSUPPORTED;
+}
+
 bool fm_row_output_is_one(const struct fm_row_format *format, const struct fm_port *port)
 {
     int32_t axis = format->strip_rows && port->rank > 0 ? 1 : 0;
@@ -382,6 +391,31 @@ int fm_row_format_result(const struct fm_row_format *format, const struct fm_res
     return status;
 }
 
+/* As text, cut at a whole character, or in base64. */
+static int raw_write(struct fm_json_writer *json, const struct fm_dead_letter *letter)
+{
+    size_t size = letter->raw_size;
+    int status = 0;
+    for (size_t cut = 0; letter->raw_truncated && cut < 4 && cut < letter->raw_size; cut++) {
+        if (fm_row_id_is_text(&(struct fm_row_id){letter->raw, letter->raw_size - cut})) {
+            size = letter->raw_size - cut;
+            break;
+        }
+    }
+    if (fm_row_id_is_text(&(struct fm_row_id){letter->raw, size})) {
+        fm_json_key(json, "raw");
+        fm_json_string_n(json, letter->raw, size);
+    } else {
+        fm_json_key(json, "raw_base64");
+        status = base64_write(json, letter->raw, size);
+    }
+    if (letter->raw_truncated) {
+        fm_json_key(json, "raw_truncated");
+        fm_json_bool(json, true);
+    }
+    return status;
+}
+
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
 {
     struct fm_json_writer json;
@@ -396,6 +430,12 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_uint(&json, letter->row);
     fm_json_key(&json, "source");
     fm_json_string(&json, letter->source);
+    if (letter->file != NULL) {
+        fm_json_key(&json, "file");
+        fm_json_string(&json, letter->file);
+        fm_json_key(&json, "file_row");
+        fm_json_uint(&json, letter->file_row);
+    }
     if (letter->line > 0) {
         fm_json_key(&json, "line");
         fm_json_uint(&json, letter->line);
@@ -408,6 +448,14 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_string(&json, letter->message);
     fm_json_key(&json, "attempts");
     fm_json_uint(&json, letter->attempts);
+    if (letter->raw != NULL && raw_write(&json, letter) != 0) {
+        take_back(text, before);
+        return FM_ENOMEM;
+    }
+    if (letter->columns != NULL) {
+        fm_json_key(&json, "columns");
+        fm_json_raw(&json, letter->columns, strlen(letter->columns));
+    }
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
     if (text->failed) {

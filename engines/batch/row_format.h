@@ -60,6 +60,9 @@ bool fm_row_output_is_one(const struct fm_row_format *format, const struct fm_po
  */
 int FM_NODISCARD fm_row_output_write(const struct fm_row_format *format, const struct fm_port *port,
                                      const struct fm_tensor *tensor, struct fm_json_writer *json);
+/* All that is behind the first axes of a tensor, as nested arrays; likewise. */
+int FM_NODISCARD fm_row_tensor_write(const struct fm_tensor *tensor, uint32_t axes,
+                                     enum fm_job_bytes bytes, struct fm_json_writer *json);
 /* One string of a tensor of BYTES: *cursor is where it begins, and is moved behind it. FM_ECORRUPT.
  */
 int FM_NODISCARD fm_row_bytes_next(const struct fm_tensor *tensor, size_t *cursor,
@@ -75,16 +78,29 @@ int FM_NODISCARD fm_row_format_result(const struct fm_row_format *format,
 struct fm_dead_letter {
     struct fm_row_id id;
     const char *source; /* the file */
-    uint64_t line;      /* of the file, where the row begins; 0: not known */
+    /* Of a file that holds rows: its own id, and the row's number in it. NULL: the file is the row.
+     */
+    const char *file;
+    uint64_t file_row;
+    uint64_t line; /* of the file, where the row begins; 0: not known */
     uint64_t row;       /* of the job */
     const char *stage;  /* "read", a stage's name, "write" */
     int status;
     const char *message;
     uint64_t attempts;
+    /* The record as it stands in the file, or its beginning; NULL: there is none. */
+    const char *raw;
+    size_t raw_size;
+    bool raw_truncated;
+    /* Or what was read of the row, by input of the pipeline, as a JSON object; NULL: nothing. */
+    const char *columns;
 };
 
-/* Appends {"id", "row", "source", "line", "stage", "code", "message", "attempts"} and a newline.
- * FM_ENOMEM: nothing was appended. */
+/* Of a record, or of what was read of a row: more is cut off. */
+#define FM_LETTER_RAW_MAX ((size_t)16384)
+
+/* Appends {"id", "row", "source", "file", "file_row", "line", "stage", "code", "message",
+ * "attempts", "raw", "columns"} and a newline. FM_ENOMEM: nothing was appended. */
 int FM_NODISCARD fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text);
 
 #endif
