@@ -16,15 +16,15 @@
 #include "core/source/column.h"
 
 struct fm_block_row {
-    uint64_t row;   /* in its file, from 0 */
-    uint64_t line;  /* on which it begins, from 1; 0: the format has no lines */
+    uint64_t row;    /* in its file, from 0 */
+    uint64_t line;   /* on which it begins, from 1; 0: the format has no lines */
     uint64_t offset; /* of its record in the file, which has so many bytes ... */
     size_t size;     /* ... 0: the format has no records */
-    int status;     /* 0: its values are in the tensors */
-    size_t words;   /* where why it failed begins in the texts */
-    size_t id;      /* likewise its id; SIZE_MAX: it has none */
-    size_t id_size; /* an id may hold any byte */
-    size_t passed;  /* where its passed values begin: JSON values, each with a NUL behind it */
+    int status;      /* 0: its values are in the tensors */
+    size_t words;    /* where why it failed begins in the texts */
+    size_t id;       /* likewise its id; SIZE_MAX: it has none */
+    size_t id_size;  /* an id may hold any byte */
+    size_t passed;   /* where its passed values begin: JSON values, each with a NUL behind it */
 };
 
 struct fm_row_block {

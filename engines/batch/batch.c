@@ -112,7 +112,8 @@ static int output_try(struct batch *batch, struct fm_error *reterr)
     char path[2 * FM_LISTING_ID_MAX];
     int status = 0;
     if (batch->job->sink->typed && batch->job->passed_count > 0 && batch->listing.count > 0) {
-        status = fm_path_join(path, sizeof(path), batch->listing.base, batch->listing.entries[0].id);
+        status =
+            fm_path_join(path, sizeof(path), batch->listing.base, batch->listing.entries[0].id);
         status = status == 0 ? fm_job_setup_types_learn(&batch->setup, path, reterr)
                              : fm_error_set(reterr, status, "the path '%.200s...' is too long",
                                             batch->listing.entries[0].id);
@@ -180,7 +181,8 @@ static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr
                      : fm_listing_walk(job, job->output, probe, batch, &batch->listing, reterr);
     batch->has_listing = status >= 0 || !batch->listing_whole;
     if (status >= 0 && batch->options->retry != NULL && batch->retry.count == 0) {
-        status = fm_retry_choose(&batch->retry, batch->options->retry, job, &batch->listing, reterr);
+        status =
+            fm_retry_choose(&batch->retry, batch->options->retry, job, &batch->listing, reterr);
         if (status == 0 && !fm_output_is_complete(batch->options->retry)) {
             note(batch, "the job in '%s' is not complete: these are its dead letters so far",
                  batch->options->retry);
@@ -850,8 +852,9 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
                              : ret_plan->rows_found;
         for (size_t i = 0; i < batch.listing.count; i++) {
             const struct fm_listing_entry *entry = &batch.listing.entries[i];
-            bool wanted = batch.retry.count > 0  ? true
-                          : job->format != NULL ? entry->row_count > 0 : i < ret_plan->rows;
+            bool wanted = batch.retry.count > 0 ? true
+                          : job->format != NULL ? entry->row_count > 0
+                                                : i < ret_plan->rows;
             ret_plan->bytes += wanted && entry->size != FM_LISTING_SIZE_UNKNOWN ? entry->size : 0;
         }
         ret_plan->shard_rows = job->shard_rows;

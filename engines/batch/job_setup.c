@@ -418,10 +418,9 @@ static void columns_describe(const struct fm_job_setup *setup, char *ret_text, s
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts)
 {
     static const char *const keys[FM_JOB_FACTS] = {
-        "line format",         "pipeline and models", "input.tensor", "output.bytes",
-        "output.timings",      "limits.file_bytes",   "input.format", "input.columns",
-        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT,
-        FM_JOB_FACT_TYPES};
+        "line format",         "pipeline and models", "input.tensor",     "output.bytes",
+        "output.timings",      "limits.file_bytes",   "input.format",     "input.columns",
+        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT, FM_JOB_FACT_TYPES};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);

@@ -45,8 +45,9 @@ void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
 /* Gives back the pipeline and its models; `source` stays. */
 void fm_job_setup_unload(struct fm_job_setup *setup);
 
-/* The types of the passed columns, where the results want to know: out of a file of the input, or as
- * another process has found them. What is wrong with the file; FM_ETOOLARGE: too many of them. */
+/* The types of the passed columns, where the results want to know: out of a file of the input, or
+ * as another process has found them. What is wrong with the file; FM_ETOOLARGE: too many of them.
+ */
 int FM_NODISCARD fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path,
                                           struct fm_error *reterr);
 int FM_NODISCARD fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t size,

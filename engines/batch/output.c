@@ -369,8 +369,7 @@ bool fm_output_attempt_is_there(const char *directory, const struct fm_sink *sin
 }
 
 int fm_output_publish(const char *directory, const struct fm_sink *sink, uint64_t number,
-                      uint64_t epoch, bool letters, struct fm_fault *fault,
-                      struct fm_error *reterr)
+                      uint64_t epoch, bool letters, struct fm_fault *fault, struct fm_error *reterr)
 {
     int status = 0;
     /* The dead letters first: whoever sees a part can count on its dead letters being there. */
@@ -442,15 +441,13 @@ static int reconcile_attempt(void *context, const char *name)
         return status;
     }
     bool committed = status == 0 && record.shard.state == FM_SHARD_DONE &&
-                     record.files.attempt == epoch &&
-                     (sink == reconciler->sink || sink == NULL);
+                     record.files.attempt == epoch && (sink == reconciler->sink || sink == NULL);
     bool held = status == 0 && record.shard.state == FM_SHARD_LEASED && record.shard.epoch == epoch;
     if (held && reconciler->keep_held) {
         return 0;
     }
-    return committed
-               ? publish_file(reconciler->directory, sink, number, epoch, reconciler->reterr)
-               : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
+    return committed ? publish_file(reconciler->directory, sink, number, epoch, reconciler->reterr)
+                     : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
 }
 
 /* A part gets its name after its commit, so one that the ledger does not know tells that the ledger
@@ -501,8 +498,7 @@ static int part_check(const char *directory, const struct fm_sink *sink, uint64_
     uint64_t found = 0;
     uint64_t size = 0;
     fm_part_name(number, sink, name);
-    int status =
-        path_of(directory, sink == NULL ? ERRORS_DIRECTORY : NULL, name, path, reterr);
+    int status = path_of(directory, sink == NULL ? ERRORS_DIRECTORY : NULL, name, path, reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
     if (status == 0 && facts.kind == FM_FILE_ABSENT) {
         return fm_error_set(
@@ -537,9 +533,9 @@ static int check_each(void *context, const struct fm_shard_record *record)
     int status = part_check(checker->directory, checker->sink, record->shard.number,
                             record->files.part_bytes, record->files.part_checksum, checker->reterr);
     if (status == 0 && record->files.letters_bytes > 0) {
-        status = part_check(checker->directory, NULL, record->shard.number,
-                            record->files.letters_bytes, record->files.letters_checksum,
-                            checker->reterr);
+        status =
+            part_check(checker->directory, NULL, record->shard.number, record->files.letters_bytes,
+                       record->files.letters_checksum, checker->reterr);
     }
     return status;
 }

@@ -110,8 +110,8 @@ void fm_output_attempt_remove(const char *directory, const struct fm_sink *sink,
  * checksum, for which all of them are read (FM_ECORRUPT otherwise).
  */
 int FM_NODISCARD fm_output_reconcile(const char *directory, const struct fm_sink *sink,
-                                     struct fm_job_store *store, bool keep_held, struct fm_fault *fault,
-                                     struct fm_error *reterr);
+                                     struct fm_job_store *store, bool keep_held,
+                                     struct fm_fault *fault, struct fm_error *reterr);
 
 struct fm_output_summary {
     const char *name;

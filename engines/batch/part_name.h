@@ -4,8 +4,8 @@
  * Owns: these names. Does not own: which directory they lie in (output.h). Thread rule: pure.
  *
  *   part-00003.parquet           results of shard 3
- *   part-00003.jsonl             its dead letters (in errors/), or its results, where they are lines
- *   part-00003.7.parquet         attempt 7 at shard 3, and part-00003.7.errors.jsonl
+ *   part-00003.jsonl             its dead letters (in errors/), or its results, where they are
+ * lines part-00003.7.parquet         attempt 7 at shard 3, and part-00003.7.errors.jsonl
  */
 #ifndef FM_ENGINES_BATCH_PART_NAME_H
 #define FM_ENGINES_BATCH_PART_NAME_H

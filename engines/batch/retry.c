@@ -13,7 +13,7 @@
 struct gatherer {
     const struct fm_job *job;
     const char *from;
-    struct fm_arena arena; /* of the ids */
+    struct fm_arena arena;         /* of the ids */
     struct fm_listing_entry *rows; /* their files' ids, and each one's number as first_row */
     size_t count;
     size_t capacity;
@@ -25,10 +25,10 @@ static int wanted_compare(const void *left, const void *right)
     const struct fm_listing_entry *a = left;
     const struct fm_listing_entry *b = right;
     int order = fm_listing_compare(a, b);
-    return order != 0                                ? order
+    return order != 0                     ? order
            : a->first_row == b->first_row ? 0
            : a->first_row < b->first_row  ? -1
-                                                    : 1;
+                                          : 1;
 }
 
 static int letter_take(void *context, const struct fm_row_letter *letter, const char *line,
@@ -73,8 +73,7 @@ static struct fm_listing_entry entry_of(const struct fm_listing *listing,
                                      sizeof(*listing->entries), fm_listing_compare)
                            : NULL;
     return (struct fm_listing_entry){.id = wanted->id,
-                                     .size = found != NULL ? found->size
-                                                           : FM_LISTING_SIZE_UNKNOWN,
+                                     .size = found != NULL ? found->size : FM_LISTING_SIZE_UNKNOWN,
                                      .rows_total = FM_LISTING_ROWS_UNKNOWN};
 }
 

@@ -75,17 +75,17 @@ static int names_compare(const void *left, const void *right)
 
 static int names_compare_any_case(const void *left, const void *right)
 {
-    return strcasecmp(*(const char *const *)left, *(const char *const *)right);
+    int order = strcasecmp(*(const char *const *)left, *(const char *const *)right);
+    return order != 0 ? order : names_compare(left, right);
 }
 
 static int names_check(char **names, uint32_t count, const struct fm_row_format *format,
                        bool ignore_case, struct fm_error *reterr)
 {
-    int (*compare)(const void *, const void *) =
-        ignore_case ? names_compare_any_case : names_compare;
-    qsort(names, count, sizeof(*names), compare);
+    qsort(names, count, sizeof(*names), ignore_case ? names_compare_any_case : names_compare);
     for (uint32_t i = 1; i < count; i++) {
-        if (compare(&names[i - 1], &names[i]) == 0) {
+        if ((ignore_case ? strcasecmp(names[i - 1], names[i]) : strcmp(names[i - 1], names[i])) ==
+            0) {
             return fm_error_set(reterr, FM_EINVAL,
                                 "the results would have the columns '%s' and '%s', which are one "
                                 "to readers of %s: rename the pipeline's output, or pass another "

@@ -350,8 +350,7 @@ static int result_write(const struct fm_row_format *format, const struct fm_resu
     passed_write(format, &json, result->passed);
     for (uint32_t i = 0; i < format->output_count; i++) {
         fm_json_key(&json, format->outputs[i].name);
-        status =
-            fm_row_output_write(format, &format->outputs[i], &result->outputs[i], &json);
+        status = fm_row_output_write(format, &format->outputs[i], &result->outputs[i], &json);
         if (status != 0) {
             return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s",
                                 format->outputs[i].name, fm_status_text(status));

@@ -82,9 +82,9 @@ struct fm_dead_letter {
      */
     const char *file;
     uint64_t file_row;
-    uint64_t line; /* of the file, where the row begins; 0: not known */
-    uint64_t row;       /* of the job */
-    const char *stage;  /* "read", a stage's name, "write" */
+    uint64_t line;     /* of the file, where the row begins; 0: not known */
+    uint64_t row;      /* of the job */
+    const char *stage; /* "read", a stage's name, "write" */
     int status;
     const char *message;
     uint64_t attempts;

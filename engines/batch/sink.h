@@ -64,8 +64,8 @@ int FM_NODISCARD fm_sink_find(const char *name, const struct fm_sink **ret_sink,
                               struct fm_error *reterr);
 /* By the ending of a file's name, exactly; NULL: none has it. */
 const struct fm_sink *fm_sink_of_ending(const char *ending);
-/* By what a job has recorded: "csv", and whatever stands behind a comma. An unknown one is taken for
- * the first of the table. */
+/* By what a job has recorded: "csv", and whatever stands behind a comma. An unknown one is taken
+ * for the first of the table. */
 const struct fm_sink *fm_sink_of_fact(const char *fact);
 /* `name` as the sink's own: FM_EUNSUPPORTED, with those that it has. */
 int FM_NODISCARD fm_sink_compression(const struct fm_sink *sink, const char *name,

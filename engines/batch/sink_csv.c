@@ -241,9 +241,8 @@ static int csv_open(const struct fm_row_format *format, const char *path,
         head.failed = head.failed || name.failed;
     }
     fm_text_append_char(&head, '\n');
-    int status = head.failed
-                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory to write '%s'", path)
-                     : fm_sink_text_open(format->sink, path, &head, ret_file, reterr);
+    int status = head.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory to write '%s'", path)
+                             : fm_sink_text_open(format->sink, path, &head, ret_file, reterr);
     fm_text_deinit(&name);
     fm_text_deinit(&head);
     return status;

@@ -63,8 +63,7 @@ static struct fm_parquet_column column_of(const struct fm_row_format *format,
     case FM_ROW_COLUMN_OUTPUT: {
         const struct fm_port *port = &format->outputs[column.index];
         is.dtype = port->dtype;
-        is.rank =
-            fm_row_output_is_one(format, port) ? 0 : (uint32_t)port->rank - lead_of(format);
+        is.rank = fm_row_output_is_one(format, port) ? 0 : (uint32_t)port->rank - lead_of(format);
         is.text = format->bytes == FM_JOB_BYTES_TEXT;
         break;
     }
@@ -166,10 +165,10 @@ static int output_pack(const struct fm_row_format *format, const struct fm_port 
     if (tensor->dtype != port->dtype || tensor->rank < lead ||
         (one ? elements != 1 : tensor->rank != (uint32_t)port->rank)) {
         char shape[128];
-        return fm_error_set(
-            reterr, FM_ETYPE, "the pipeline gave %s of the shape %s, which is not the column's",
-            fm_dtype_name(tensor->dtype),
-            fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)));
+        return fm_error_set(reterr, FM_ETYPE,
+                            "the pipeline gave %s of the shape %s, which is not the column's",
+                            fm_dtype_name(tensor->dtype),
+                            fm_shape_format(tensor->shape, tensor->rank, shape, sizeof(shape)));
     }
     number_put(rows, tensor->size);
     if (!one) {
@@ -195,8 +194,8 @@ static int column_pack(const struct fm_row_format *format, struct fm_row_column 
         *passed += strlen(*passed) + 1;
         break;
     case FM_ROW_COLUMN_OUTPUT:
-        status = output_pack(format, &format->outputs[column.index],
-                             &result->outputs[column.index], rows, reterr);
+        status = output_pack(format, &format->outputs[column.index], &result->outputs[column.index],
+                             rows, reterr);
         break;
     case FM_ROW_COLUMN_TIME:
     default:

@@ -65,7 +65,7 @@ struct verify {
     uint64_t ledger_done;
     uint64_t ledger_given_up;
     uint64_t ledger_parts;
-    uint64_t next_row; /* behind the parts seen so far */
+    uint64_t next_row;          /* behind the parts seen so far */
     const struct fm_sink *sink; /* as the ledger says */
     struct fm_part_reader results;
     struct fm_part_reader errors;

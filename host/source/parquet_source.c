@@ -38,7 +38,7 @@ struct parquet_reader {
     struct fm_file_reader file;
     struct fm_duckdb_session session;
     struct fm_source_cells cells;
-    uint32_t *types; /* of what is passed */
+    uint32_t *types;       /* of what is passed */
     struct part *parts;    /* by cell, then the id, then what is passed */
     struct fm_text select; /* the query, up to the number of the first row */
     struct fm_text json;
@@ -136,10 +136,10 @@ static int column_unknown(const struct parquet_reader *reader, duckdb_result *sc
 /* What all values of a passed column are, where they go on as they are. */
 static uint32_t type_of(const struct fm_duckdb_column *column, enum fm_duckdb_form form)
 {
-    return form != FM_DUCKDB_AS_IT_IS                                  ? FM_DTYPE_INVALID
-           : column->type == DUCKDB_TYPE_VARCHAR && !column->json      ? FM_DTYPE_BYTES
+    return form != FM_DUCKDB_AS_IT_IS                                      ? FM_DTYPE_INVALID
+           : column->type == DUCKDB_TYPE_VARCHAR && !column->json          ? FM_DTYPE_BYTES
            : column->child_count == 0 && column->dtype != FM_DTYPE_INVALID ? column->dtype
-                                                                       : FM_DTYPE_INVALID;
+                                                                           : FM_DTYPE_INVALID;
 }
 
 /* How the part that has this index is asked for. */

@@ -172,13 +172,13 @@ static void copy_run(void *argument)
     struct fm_parquet_writer *writer = argument;
     struct fm_error error = {0};
     char sql[SQL_SIZE];
-    (void)snprintf(
-        sql, sizeof sql,
-        "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR "::UBIGINT)) TO '" FM_DUCKDB_FILE
-        "' (FORMAT parquet, COMPRESSION %s, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
-        "ROW_GROUP_SIZE_BYTES %d)",
-        (uintptr_t)writer, writer->file.descriptor, writer->compression, FM_PARQUET_GROUP_ROWS,
-        FM_PARQUET_GROUP_BYTES);
+    (void)snprintf(sql, sizeof sql,
+                   "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR
+                   "::UBIGINT)) TO '" FM_DUCKDB_FILE
+                   "' (FORMAT parquet, COMPRESSION %s, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
+                   "ROW_GROUP_SIZE_BYTES %d)",
+                   (uintptr_t)writer, writer->file.descriptor, writer->compression,
+                   FM_PARQUET_GROUP_ROWS, FM_PARQUET_GROUP_BYTES);
     int status =
         fm_duckdb_run(&writer->session, sql, writer->file.path, writer->file.descriptor, &error);
     fm_mutex_lock(&writer->mutex);
@@ -456,10 +456,10 @@ int fm_parquet_writer_create(const char *path, const struct fm_parquet_column *c
     fm_mutex_init(&writer->mutex);
     fm_condition_init(&writer->changed);
     writer->compression = compression_of(compression);
-    int status = writer->compression != NULL
-                     ? columns_init(writer, columns, column_count, reterr)
-                     : fm_error_set(reterr, FM_EINVAL, "Parquet has no compression '%s'",
-                                    compression);
+    int status =
+        writer->compression != NULL
+            ? columns_init(writer, columns, column_count, reterr)
+            : fm_error_set(reterr, FM_EINVAL, "Parquet has no compression '%s'", compression);
     if (status != 0) {
         status = fm_error_prefix(reterr, status, "%s", path);
     }

@@ -82,7 +82,7 @@ def formats_without_records_show_what_was_read():
 
 @test
 def a_file_that_is_a_row_is_named_and_run_again():
-    with OperatorJob(20, rows={3: "fail", 11: "fail"}) as job:
+    with OperatorJob(20, rows={3: "poison", 11: "poison"}) as job:
         (job.path / "in" / "row-0007").write_bytes(b"")
         fermata("batch", job.file, "--quiet", code=4)
         letters = job.lines("errors")

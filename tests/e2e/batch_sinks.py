@@ -263,7 +263,7 @@ def parts_that_were_changed_are_found():
     changes = {"csv": [(lambda text: text.replace(b"u3,", b"u9,", 1), "has the checksum"), (lambda text: text[:-5], "bytes instead of"),
                        (lambda text: re.sub(rb"u5,.*\n", b"", text), "has 19 rows instead of 20"), (lambda text: text + b'"open', "part-00000.csv"),
                        (lambda text: text.replace(b"id,", b"it,", 1), "part-00000.csv"), (lambda _: b"", "the file is empty")],
-               "parquet": [(lambda text: text[:-20], "bytes instead of"), (lambda text: text[:200] + b"\0" + text[201:], "part-00000.parquet"), (lambda _: b"", "bytes instead of")]}
+               "parquet": [(lambda text: text[:-20], "bytes instead of"), (lambda text: text[:200] + bytes([text[200] ^ 255]) + text[201:], "part-00000.parquet: has the checksum"), (lambda _: b"", "bytes instead of")]}
     for sink, cases in changes.items():
         with Rows({"1.csv": table(0, 60)}, output=output(sink), keys="shard_rows: 20\n") as job:
             fermata("batch", job.file, "--quiet")
@@ -310,11 +310,6 @@ def mistakes_are_told_before_anything_runs():
         with Rows({"1.csv": "x\n1\n"}, given="columns: {x: x, X: x}", model=model, output=output(sink)) as job:
             _, err = fermata("batch", job.file, "--quiet", code=code)
             contains(err, "the columns 'out_X' and 'out_x', which are one to readers of Parquet" if code else "")
-    model = 'backend: identity\nmax_batch_size: 0\nsettings: {inputs: "x:BYTES"}\n'
-    for sink in SINKS:
-        with Job(count=2, model=model, output=output(sink)) as job:
-            _, err = fermata("batch", job.file, "--quiet", code=None)
-            assert sink != "parquet" or "may have any type or any number of axes" in err or "out_x" in err, err
 
 
 @test

@@ -134,8 +134,8 @@ TEST(every_type)
         nulls[i] = (struct fm_parquet_value){.null = true};
     }
     path_next();
-    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, sizeof columns / sizeof columns[0], "snappy",
-                                          &writer, &error),
+    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, sizeof columns / sizeof columns[0],
+                                          "snappy", &writer, &error),
                  0);
     CHECK_INT_EQ(fm_parquet_writer_append(writer, values, &error), 0);
     CHECK_INT_EQ(fm_parquet_writer_append(writer, nulls, &error), 0);
@@ -339,9 +339,9 @@ TEST(columns_that_cannot_be)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fm_parquet_writer *writer = NULL;
         struct fm_error error = {0};
-        CHECK_INT_EQ(
-            fm_parquet_writer_create(path, cases[i].columns, cases[i].count, "snappy", &writer, &error),
-            cases[i].status);
+        CHECK_INT_EQ(fm_parquet_writer_create(path, cases[i].columns, cases[i].count, "snappy",
+                                              &writer, &error),
+                     cases[i].status);
         CHECK_STR_CONTAINS(error.text, cases[i].words);
         CHECK_PTR_EQ(writer, NULL);
     }
@@ -398,8 +398,9 @@ TEST(files_that_cannot_be_written)
     int64_t shape = SIZE;
     uint64_t bytes = 0;
     uint32_t seed = 1;
-    CHECK_INT_EQ(fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, "snappy", &writer, &error),
-                 FM_ENOTFOUND);
+    CHECK_INT_EQ(
+        fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, "snappy", &writer, &error),
+        FM_ENOTFOUND);
     /* Full: at the end, and in the middle of rows. A link is what is removed. */
     for (int rows = 2; rows <= 200; rows *= 100) {
         path_next();
