@@ -320,16 +320,26 @@ static uint32_t *types_make(struct fm_job_setup *setup)
     return types;
 }
 
+static int types_set(struct fm_job_setup *setup, const uint32_t *types, struct fm_error *reterr)
+{
+    struct fm_text text = {0};
+    for (uint32_t i = 0; i < setup->job->passed_count; i++) {
+        const char *name = types[i] == FM_DTYPE_INVALID ? TYPE_JSON
+                           : types[i] == FM_DTYPE_BYTES ? TYPE_TEXT
+                                                        : fm_dtype_name(types[i]);
+        fm_text_append_format(&text, "%s%s", i > 0 ? "," : "", name);
+    }
+    setup->passed_types = types;
+    setup->types =
+        !text.failed && text.data != NULL ? fm_arena_strdup(&setup->arena, text.data) : NULL;
+    fm_text_deinit(&text);
+    return setup->types != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+}
+
 int fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path, struct fm_error *reterr)
 {
     const struct fm_job *job = setup->job;
     struct fm_source_reader *reader = NULL;
-    if (job->passed_count > FM_JOB_TYPES_MAX) {
-        return fm_error_set(reterr, FM_ETOOLARGE,
-                            "%s: output.passthrough: %u columns; with output.format: %s there may "
-                            "be %d",
-                            job->file, job->passed_count, job->sink->name, FM_JOB_TYPES_MAX);
-    }
     uint32_t *types = types_make(setup);
     int status = types != NULL ? job->format->open(&setup->source, path, NULL, &reader, reterr)
                                : fm_error_set(reterr, FM_ENOMEM, "out of memory");
@@ -340,8 +350,7 @@ int fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path, struc
         types[i] = reader->passed_types[i];
     }
     job->format->close(reader);
-    setup->passed_types = types;
-    return 0;
+    return types_set(setup, types, reterr);
 }
 
 int fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t size,
@@ -360,22 +369,7 @@ int fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t
                        : fm_dtype_parse(text, length);
         text += length + (comma != NULL ? 1 : 0);
     }
-    setup->passed_types = types;
-    return 0;
-}
-
-static void types_describe(const struct fm_job_setup *setup, char *ret_text, size_t size)
-{
-    size_t used = 0;
-    ret_text[0] = '\0';
-    for (uint32_t i = 0; setup->passed_types != NULL && i < setup->job->passed_count; i++) {
-        uint32_t dtype = setup->passed_types[i];
-        const char *name = dtype == FM_DTYPE_INVALID ? TYPE_JSON
-                           : dtype == FM_DTYPE_BYTES ? TYPE_TEXT
-                                                     : fm_dtype_name(dtype);
-        (void)snprintf(ret_text + used, size - used, "%s%s", i > 0 ? "," : "", name);
-        used += strlen(ret_text + used);
-    }
+    return types_set(setup, types, reterr);
 }
 
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)
@@ -441,9 +435,8 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
                    job->id_column != NULL ? job->id_column : "");
     (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s", job->sink->name,
                    job->compression);
-    types_describe(setup, ret_facts->types, sizeof(ret_facts->types));
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }
-    ret_facts->items[FM_JOB_FACTS - 1].value = ret_facts->types;
+    ret_facts->items[FM_JOB_FACTS - 1].value = setup->types != NULL ? setup->types : "";
 }

@@ -25,6 +25,7 @@ struct fm_job_setup {
     struct fm_source_spec source;
     uint32_t *inputs;
     const uint32_t *passed_types; /* as in struct fm_row_format; NULL: not known */
+    const char *types;            /* the same in words, "INT64,TEXT,JSON"; NULL likewise */
     uint32_t block_rows; /* rows that are read and run together, at most; 1: each by itself */
     struct fm_arena arena;
     uint32_t halvings;
@@ -60,7 +61,7 @@ uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256, FM_JOB_TYPES_MAX = 500 };
+enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256 };
 
 /* Where the job names a column for the rows' ids, it is this fact's value. */
 #define FM_JOB_FACT_ID "input.id"
@@ -73,11 +74,10 @@ enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256, FM_JOB_TYPES_MAX = 500 };
  */
 #define FM_JOB_FACT_RETRY "input.dead_letters"
 
-/* Not to be moved: the items point into it. */
+/* Not to be moved: the items point into it, and into the setup. */
 struct fm_job_facts {
     struct fm_job_fact items[FM_JOB_FACTS];
     char values[FM_JOB_FACTS][FM_JOB_FACT_SIZE];
-    char types[FM_JOB_TYPES_MAX * 8]; /* the last one's value */
 };
 
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts);
