@@ -132,9 +132,15 @@ static int facts_compare(struct batch *batch, struct fm_error *reterr)
     int status = 0;
     for (size_t i = 0; i < FM_JOB_FACTS && status == 0; i++) {
         struct fm_text value = {0};
+        const char *former = fm_job_fact_former(batch->facts.items[i].key);
         status =
             batch->store->functions->fact(batch->store, batch->facts.items[i].key, &value, reterr);
         const char *was = value.data != NULL ? value.data : "";
+        if (status == FM_ENOTFOUND && former != NULL) {
+            *reterr = (struct fm_error){0};
+            status = 0;
+            was = former;
+        }
         if (status == 0 && strcmp(was, batch->facts.items[i].value) != 0) {
             fm_text_append_format(&differences, "%s%s was '%s' and is '%s'",
                                   differences.length > 0 ? "; " : "", batch->facts.items[i].key,

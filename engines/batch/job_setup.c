@@ -409,6 +409,13 @@ static void columns_describe(const struct fm_job_setup *setup, char *ret_text, s
     fm_text_deinit(&text);
 }
 
+const char *fm_job_fact_former(const char *key)
+{
+    return strcmp(key, FM_JOB_FACT_FORMAT) == 0  ? "jsonl, compression none"
+           : strcmp(key, FM_JOB_FACT_TYPES) == 0 ? ""
+                                                 : NULL;
+}
+
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts)
 {
     static const char *const keys[FM_JOB_FACTS] = {

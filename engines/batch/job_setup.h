@@ -80,6 +80,9 @@ struct fm_job_facts {
     char values[FM_JOB_FACTS][FM_JOB_FACT_SIZE];
 };
 
+/* What a fact was in jobs that were begun before it was recorded; NULL: it always was. */
+const char *fm_job_fact_former(const char *key);
+
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts);
 
 #endif

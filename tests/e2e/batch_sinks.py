@@ -1,9 +1,11 @@
 """What a job writes its results as: JSON lines, CSV, Parquet; each of them resumed, killed, proven, and read again by another job."""
+import contextlib
 import csv
 import json
 import os
 import re
 import shutil
+import sqlite3
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -310,6 +312,22 @@ def mistakes_are_told_before_anything_runs():
         with Rows({"1.csv": "x\n1\n"}, given="columns: {x: x, X: x}", model=model, output=output(sink)) as job:
             _, err = fermata("batch", job.file, "--quiet", code=code)
             contains(err, "the columns 'out_X' and 'out_x', which are one to readers of Parquet" if code else "")
+
+
+@test
+def jobs_that_were_begun_before_there_were_formats():
+    with Rows({"1.csv": table(0, 100)}) as job:
+        fermata("batch", job.file, "--quiet", "--limit", "30")
+        with contextlib.closing(sqlite3.connect(job.out / ".fermata" / "ledger.db")) as ledger:
+            assert ledger.execute("DELETE FROM fact WHERE key IN ('output.format', 'output.types')").rowcount == 2
+            ledger.commit()
+        text = job.file.read_text()
+        job.file.write_text(text.replace("{directory: out}", output("csv")))
+        _, err = fermata("batch", job.file, "--quiet", "--resume", code=3)
+        contains(err, "output.format was 'jsonl, compression none' and is 'csv, compression none'")
+        job.file.write_text(text)
+        fermata("batch", job.file, "--quiet", "--resume")
+        contains(verified(job), "proven: 100 rows")
 
 
 @test
