@@ -71,9 +71,6 @@ static int write_and_read(const struct fm_sink *sink, const char *path, struct f
     uint64_t size = 0;
     uint64_t seen = 0;
     bool found = true;
-    if (sink->check(&format, NULL) == FM_EUNSUPPORTED) {
-        return 0; /* a build without DuckDB */
-    }
     int status = sink->open(&format, path, &file, error);
     status = status != 0 ? status : row_pack(&format, "first", &rows, error);
     status = status != 0 ? status : row_pack(&format, "second, \"2\"", &rows, error);
@@ -107,6 +104,13 @@ static int write_and_read(const struct fm_sink *sink, const char *path, struct f
     return status;
 }
 
+/* Not in a build without DuckDB. */
+static bool is_there(const struct fm_sink *sink)
+{
+    const struct fm_row_format format = format_of(sink);
+    return sink->check(&format, NULL) != FM_EUNSUPPORTED;
+}
+
 static const char *path_make(void)
 {
     static char path[128];
@@ -119,7 +123,7 @@ TEST(what_is_written_is_read_back)
     const char *path = path_make();
     for (size_t i = 0; fm_sinks[i] != NULL; i++) {
         struct fm_error error = {0};
-        CHECK_INT_EQ(write_and_read(fm_sinks[i], path, &error), 0);
+        CHECK_INT_EQ(is_there(fm_sinks[i]) ? write_and_read(fm_sinks[i], path, &error) : 0, 0);
     }
     unlink(path);
 }
@@ -176,7 +180,7 @@ TEST(names)
 TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
 {
     const char *path = path_make();
-    for (size_t i = 0; fm_sinks[i] != NULL; i++) {
+    for (size_t i = 0; fm_sinks[i] != NULL && is_there(fm_sinks[i]); i++) {
         int status = FM_ENOMEM;
         int failures = 0;
         for (uint64_t n = 1; n < 2000 && status != 0; n++) {
@@ -188,7 +192,7 @@ TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
             failures += status != 0;
         }
         CHECK_INT_EQ(status, 0);
-        CHECK_INT_GT(failures, fm_sinks[i]->typed ? -1 : 3);
+        CHECK_INT_GT(failures, 3);
     }
     unlink(path);
 }
