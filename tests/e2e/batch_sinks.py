@@ -9,11 +9,10 @@ import sqlite3
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import COLUMNS, SLOW_MODEL, Job, Rows  # noqa: E402
+from batch_job import COLUMNS, NAME_MODEL, SLOW_MODEL, Job, Rows, read_back  # noqa: E402
 from tap import contains, fermata, run, test  # noqa: E402
 
 SINKS = ("jsonl", "csv", "parquet")
-NAME_MODEL = 'backend: identity\nmax_batch_size: 16\nsettings: {inputs: "name:BYTES[-1,1]"}\n'
 
 
 def table(first, count, bad=()):
@@ -37,21 +36,6 @@ def csv_rows(job):
                 assert row["id"] not in found, "%s is there twice" % row["id"]
                 found[row["id"]] = row
     return found
-
-
-def read_back(job, sink, passed):
-    """The parts as another job reads them: every column as it is passed to lines of JSON."""
-    with Rows({"x": ""}, given="columns: {name: id}, id: id", model=NAME_MODEL, output="{directory: out, passthrough: [%s]}" % ", ".join(passed)) as again:
-        (again.path / "in" / "x").unlink()
-        for part in job.out.glob("part-*." + sink):
-            shutil.copy(part, again.path / "in")
-        again.file.write_text(again.file.read_text().replace("in/*", "in/*." + sink))
-        fermata("batch", again.file, "--quiet")
-        results = again.results()
-        assert len(again.lines()) == len(results), "an id is there twice"
-        for key, row in results.items():
-            assert row.pop("out_name") == key
-        return results
 
 
 def verified(job, code=0):
