@@ -52,6 +52,7 @@ def csv_parts_are_tables_with_a_header_each():
         assert all(part.read_text().startswith("id,label,out_x,out_t,out_name\n") for part in parts)
         rows = csv_rows(job)
         assert len(rows) == 299 and list(job.letters()) == ["u7"]
+        assert 'u0,"say ""0"", or' in parts[0].read_text()
         assert rows["u17"] == {"id": "u17", "label": 'say "17", or\nnot', "out_x": "[17.5,-17.0,0.01]", "out_t": str(17 * 10**12), "out_name": "u17"}, rows["u17"]
         contains(verified(job, code=4), "proven with dead letters: 300 rows in, 299 results + 1 dead letters counted in 8 parts")
 
@@ -248,6 +249,7 @@ def a_full_disk_and_lack_of_memory_are_told_and_resumed():
 def parts_that_were_changed_are_found():
     changes = {"csv": [(lambda text: text.replace(b"u3,", b"u9,", 1), "has the checksum"), (lambda text: text[:-5], "bytes instead of"),
                        (lambda text: re.sub(rb"u5,.*\n", b"", text), "has 19 rows instead of 20"), (lambda text: text + b'"open', "part-00000.csv"),
+                       (lambda text: text.replace(b"u5,", b"u5,more,", 1), "part-00000.csv: row 6: line 7: "),
                        (lambda text: text.replace(b"id,", b"it,", 1), "part-00000.csv"), (lambda _: b"", "the file is empty")],
                "parquet": [(lambda text: text[:-20], "bytes instead of"), (lambda text: text[:200] + bytes([text[200] ^ 255]) + text[201:], "part-00000.parquet: has the checksum"), (lambda _: b"", "bytes instead of")]}
     for sink, cases in changes.items():

@@ -49,7 +49,7 @@ static int row_pack(const struct fm_row_format *format, const char *id, struct f
          .size = sizeof(scores)},
     };
     const struct fm_result result = {.id = {id, strlen(id)},
-                                     .passed = "\"l\\u00fc\"\0"
+                                     .passed = "\"l\\u00fc\\\"\"\0"
                                                "-7",
                                      .outputs = outputs,
                                      .stage_ns = stage_ns,
@@ -135,9 +135,10 @@ TEST(a_record_of_csv)
     size_t size = 0;
     CHECK_INT_EQ(write_and_read(&fm_sink_csv, path, NULL), 0);
     CHECK_INT_EQ(fm_file_read(path, 1 << 20, &data, &size, NULL), 0);
-    CHECK_STR_EQ(data, "id,label,number,text,score,timings.model,timings.total_ms\n"
-                       "first,l\xc3\xbc,-7,\"a,\"\"b\n\",\"[0.5,-1.0]\",1.5,2.5\n"
-                       "\"second, \"\"2\"\"\",l\xc3\xbc,-7,\"a,\"\"b\n\",\"[0.5,-1.0]\",1.5,2.5\n");
+    CHECK_STR_EQ(
+        data, "id,label,number,text,score,timings.model,timings.total_ms\n"
+              "first,\"l\xc3\xbc\"\"\",-7,\"a,\"\"b\n\",\"[0.5,-1.0]\",1.5,2.5\n"
+              "\"second, \"\"2\"\"\",\"l\xc3\xbc\"\"\",-7,\"a,\"\"b\n\",\"[0.5,-1.0]\",1.5,2.5\n");
     fm_free(data);
     unlink(path);
 }
