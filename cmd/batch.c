@@ -14,6 +14,7 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/batch.h"
+#include "engines/batch/sink.h"
 #include "fermata_build_facts.h"
 #include "host/os/os.h"
 #include "host/os/stop_signal.h"
@@ -385,7 +386,7 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
     restarts_text(&report->crew);
-    printf("results: %s/part-*.jsonl\n", watcher->job->output);
+    printf("results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
     }
@@ -433,6 +434,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     struct fm_batch_options options = {
         .resume = fm_call_flag(call, "resume"),
         .restart = fm_call_flag(call, "restart"),
+        .retry = fm_call_string(call, "retry-dead-letters"),
         .limit = (uint64_t)fm_call_integer(call, "limit"),
         .fault = fault,
         .fault_text = fm_call_string(call, "fault"),
@@ -515,8 +517,10 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
     struct fm_error error = {0};
     struct fm_batch_plan plan;
     struct watcher watcher = {.call = call, .job = job};
-    struct fm_batch_options options = {
-        .limit = (uint64_t)fm_call_integer(call, "limit"), .note = on_note, .context = &watcher};
+    struct fm_batch_options options = {.retry = fm_call_string(call, "retry-dead-letters"),
+                                       .limit = (uint64_t)fm_call_integer(call, "limit"),
+                                       .note = on_note,
+                                       .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);
@@ -619,6 +623,10 @@ static int run(const struct fm_call *call)
         return fm_call_usage(
             call, "--resume continues the job and --restart begins it anew: give one of them");
     }
+    if (fm_call_given(call, "retry-dead-letters") && fm_call_given(call, "limit")) {
+        return fm_call_usage(call, "--retry-dead-letters runs exactly the rows that failed: give "
+                                   "it without --limit");
+    }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
     }
@@ -678,6 +686,11 @@ static const struct fm_option options[] = {
      .value_name = "N",
      .min = 1,
      .help = "do the first N inputs only; resuming without it does the rest"},
+    {.name = "retry-dead-letters",
+     .kind = FM_OPTION_PATH,
+     .value_name = "DIR",
+     .help = "do exactly the inputs that became dead letters in the output directory DIR, from "
+             "their files, with the ids that they had; needs another --output"},
     {.name = "output",
      .short_name = 'o',
      .kind = FM_OPTION_PATH,
@@ -748,6 +761,8 @@ static const struct fm_example examples[] = {
      .command = "fermata batch examples/ocr/job.yaml --output build/ocr/first --limit 4"},
     {.text = "Go on after Ctrl-C, a crash, a full disk, or with more pages",
      .command = "fermata batch examples/ocr/job.yaml --output build/ocr/first --resume"},
+    {.text = "Run what failed once more, after mending",
+     .command = "fermata batch job.yaml --retry-dead-letters out --output again"},
     {.text = "See what would be done", .command = "fermata batch job.yaml --dry-run"},
     {.text = "Give the inputs on standard input (the job file says input: {list: -})",
      .command = "find scans -name '*.png' -print0 | fermata batch job.yaml --json"},
@@ -760,10 +775,10 @@ static const int exit_codes[] = {
 
 const struct fm_command fm_command_batch = {
     .name = "batch",
-    .summary = "run a model or pipeline over many files, one JSON line each",
+    .summary = "run a model or pipeline over many files or rows, one result each",
     .description =
-        "Runs every input of the job through its pipeline and writes one JSON line per input to "
-        "part files in the output directory. "
+        "Runs every input of the job through its pipeline and writes one result per input, as JSON "
+        "lines, CSV or Parquet, to part files in the output directory. "
         "Inputs that cannot be done become dead letters with their reason, and the job goes on.\n\n"
         "Whatever is killed, whenever: a part file is either complete and final or not there, and "
         "--resume continues where the job stands. At the end the rows are counted: "

@@ -63,6 +63,13 @@ void fm_row_block_begin(struct fm_row_block *block, uint64_t row, uint64_t line)
     block->open = true;
 }
 
+void fm_row_block_place(struct fm_row_block *block, uint64_t offset, size_t size)
+{
+    FM_ASSERT(block->open);
+    block->rows[block->row_count].offset = offset;
+    block->rows[block->row_count].size = size;
+}
+
 int fm_row_block_shape(struct fm_row_block *block, uint32_t tensor, const int64_t *shape)
 {
     size_t size = block->columns[tensor].rank * sizeof(*shape);

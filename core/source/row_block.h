@@ -16,13 +16,15 @@
 #include "core/source/column.h"
 
 struct fm_block_row {
-    uint64_t row;   /* in its file, from 0 */
-    uint64_t line;  /* on which it begins, from 1; 0: the format has no lines */
-    int status;     /* 0: its values are in the tensors */
-    size_t words;   /* where why it failed begins in the texts */
-    size_t id;      /* likewise its id; SIZE_MAX: it has none */
-    size_t id_size; /* an id may hold any byte */
-    size_t passed;  /* where its passed values begin: JSON values, each with a NUL behind it */
+    uint64_t row;    /* in its file, from 0 */
+    uint64_t line;   /* on which it begins, from 1; 0: the format has no lines */
+    uint64_t offset; /* of its record in the file, which has so many bytes ... */
+    size_t size;     /* ... 0: the format has no records */
+    int status;      /* 0: its values are in the tensors */
+    size_t words;    /* where why it failed begins in the texts */
+    size_t id;       /* likewise its id; SIZE_MAX: it has none */
+    size_t id_size;  /* an id may hold any byte */
+    size_t passed;   /* where its passed values begin: JSON values, each with a NUL behind it */
 };
 
 struct fm_row_block {
@@ -52,6 +54,8 @@ void fm_row_block_clear(struct fm_row_block *block);  /* keeps the memory */
 
 /* There must be room: row_count < rows_max. */
 void fm_row_block_begin(struct fm_row_block *block, uint64_t row, uint64_t line);
+/* Where its record lies in the file. */
+void fm_row_block_place(struct fm_row_block *block, uint64_t offset, size_t size);
 /* To be said once for every tensor, after its row was appended to block->tensors[tensor].
  * FM_EAGAIN: the block's other rows have another shape; drop the row, and begin the next block with
  * it. */

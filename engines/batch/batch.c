@@ -10,11 +10,13 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
+#include "engines/batch/block.h"
 #include "engines/batch/job_notes.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/lister.h"
 #include "engines/batch/notify.h"
 #include "engines/batch/output.h"
+#include "host/os/file.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
@@ -62,6 +64,10 @@ struct batch {
     struct fm_lister *lister;
     bool listed; /* it has come to its end */
     struct fm_job_facts facts;
+    struct fm_job_fact recorded[FM_JOB_FACTS + 1]; /* those, and that of a retry */
+    size_t recorded_count;
+    struct fm_text retry_from; /* what it is of */
+    struct fm_retry retry;
     struct fm_webhook *webhook; /* NULL: none */
 };
 
@@ -99,15 +105,42 @@ static int rows_try(const struct batch *batch, struct fm_error *reterr)
     return status != 0 ? fm_error_prefix(reterr, status, "%s", batch->job->file) : 0;
 }
 
+/* Results that cannot be written are, too. */
+static int output_try(struct batch *batch, struct fm_error *reterr)
+{
+    struct fm_block_plan plan;
+    char path[2 * FM_LISTING_ID_MAX];
+    int status = 0;
+    if (batch->job->sink->typed && batch->job->passed_count > 0 && batch->listing.count > 0) {
+        status =
+            fm_path_join(path, sizeof(path), batch->listing.base, batch->listing.entries[0].id);
+        status = status == 0 ? fm_job_setup_types_learn(&batch->setup, path, reterr)
+                             : fm_error_set(reterr, status, "the path '%.200s...' is too long",
+                                            batch->listing.entries[0].id);
+    }
+    status = status != 0 ? status : fm_block_plan_init(&plan, &batch->setup, "", reterr);
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "%s", batch->job->file);
+    }
+    fm_block_plan_deinit(&plan);
+    return 0;
+}
+
 static int facts_compare(struct batch *batch, struct fm_error *reterr)
 {
     struct fm_text differences = {0};
     int status = 0;
     for (size_t i = 0; i < FM_JOB_FACTS && status == 0; i++) {
         struct fm_text value = {0};
+        const char *former = fm_job_fact_former(batch->facts.items[i].key);
         status =
             batch->store->functions->fact(batch->store, batch->facts.items[i].key, &value, reterr);
         const char *was = value.data != NULL ? value.data : "";
+        if (status == FM_ENOTFOUND && former != NULL) {
+            *reterr = (struct fm_error){0};
+            status = 0;
+            was = former;
+        }
         if (status == 0 && strcmp(was, batch->facts.items[i].value) != 0) {
             fm_text_append_format(&differences, "%s%s was '%s' and is '%s'",
                                   differences.length > 0 ? "; " : "", batch->facts.items[i].key,
@@ -148,11 +181,19 @@ static int probe(void *context)
 static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr)
 {
     const struct fm_job *job = batch->job;
-    batch->listing_whole = whole || !fm_listing_is_walk(job);
+    batch->listing_whole = whole || batch->options->retry != NULL || !fm_listing_is_walk(job);
     int status = batch->listing_whole
                      ? fm_listing_build(job, job->output, &batch->listing, reterr)
                      : fm_listing_walk(job, job->output, probe, batch, &batch->listing, reterr);
     batch->has_listing = status >= 0 || !batch->listing_whole;
+    if (status >= 0 && batch->options->retry != NULL && batch->retry.count == 0) {
+        status =
+            fm_retry_choose(&batch->retry, batch->options->retry, job, &batch->listing, reterr);
+        if (status == 0 && !fm_output_is_complete(batch->options->retry)) {
+            note(batch, "the job in '%s' is not complete: these are its dead letters so far",
+                 batch->options->retry);
+        }
+    }
     if (status < 0) {
         return fm_error_prefix(reterr, status, "%s", job->file);
     }
@@ -269,8 +310,8 @@ static int listing_begin(struct batch *batch, const size_t *order, size_t count,
         .job = batch->job,
         .source = batch->job->format != NULL ? &batch->setup.source : NULL,
         .store = batch->store,
-        .facts = batch->resumed ? NULL : batch->facts.items,
-        .fact_count = batch->resumed ? 0 : FM_JOB_FACTS,
+        .facts = batch->resumed ? NULL : batch->recorded,
+        .fact_count = batch->resumed ? 0 : batch->recorded_count,
         .first_row = there,
         .first_segment = batch->segment_count,
         .rows_max = limit == 0      ? UINT64_MAX
@@ -279,6 +320,7 @@ static int listing_begin(struct batch *batch, const size_t *order, size_t count,
         .listing = batch->listing_whole ? &batch->listing : NULL,
         .order = order,
         .order_count = count,
+        .retry = batch->retry.count > 0 ? &batch->retry : NULL,
         .fault = batch->options->fault};
     int status = fm_lister_start(&options, &batch->lister, reterr);
     if (status != 0) {
@@ -331,6 +373,33 @@ static int ledger_restore(struct batch *batch, struct fm_error *reterr)
     return status;
 }
 
+/* Which dead letters the job is of, if it is of some: nothing comes to them. */
+static int retry_restore(struct batch *batch, struct fm_error *reterr)
+{
+    const char *wanted = batch->options->retry;
+    struct fm_error unknown = {0};
+    int status = batch->store->functions->fact(batch->store, FM_JOB_FACT_RETRY, &batch->retry_from,
+                                               &unknown);
+    if (status != 0 && status != FM_ENOTFOUND) {
+        return fm_error_set(reterr, status, "%s", unknown.text);
+    }
+    const char *was = status == 0 && batch->retry_from.data != NULL ? batch->retry_from.data : NULL;
+    if (wanted != NULL && (was == NULL || strcmp(was, wanted) != 0)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "cannot resume '%s' with --retry-dead-letters '%s': it runs %s%s%s; "
+                            "choose another directory with --output, or --restart",
+                            batch->job->output, wanted,
+                            was != NULL ? "the dead letters of '" : "all inputs",
+                            was != NULL ? was : "", was != NULL ? "'" : "");
+    }
+    if (was != NULL) {
+        batch->recorded[FM_JOB_FACTS] =
+            (struct fm_job_fact){.key = FM_JOB_FACT_RETRY, .value = was};
+        batch->recorded_count = FM_JOB_FACTS + 1;
+    }
+    return 0;
+}
+
 /* New inputs become new shards. */
 static int job_grow(struct batch *batch, struct fm_error *reterr)
 {
@@ -366,13 +435,18 @@ static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
     int status = fm_job_notes_permit(batch->store, batch->job->output, reterr);
     status = status != 0 ? status : facts_compare(batch, reterr);
+    status = status != 0 ? status : retry_restore(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
     batch->resumed = true;
     batch->rows_recorded = fm_ledger_row_count(fm_master_ledger(batch->master));
     status = status != 0 ? status
-                         : fm_output_reconcile(batch->job->output, batch->store,
+                         : fm_output_reconcile(batch->job->output, batch->job->sink, batch->store,
                                                batch->options->listen != NULL,
                                                batch->options->fault, reterr);
+    if (status == 0 && batch->retry_from.length > 0) {
+        inputs_forget(batch);
+        return 0;
+    }
     return status != 0 ? status : job_grow(batch, reterr);
 }
 
@@ -396,6 +470,18 @@ static int output_permits(const struct batch *batch, enum fm_output_state state,
                             output);
     }
     return 0;
+}
+
+/* The dead letters of a directory would go with the results in it. */
+static int retry_permits(const struct batch *batch, struct fm_error *reterr)
+{
+    const char *from = batch->options->retry;
+    return from == NULL || !fm_file_is_same(from, batch->job->output)
+               ? 0
+               : fm_error_set(reterr, FM_EINVAL,
+                              "the dead letters of '%s' cannot be run into the same directory: "
+                              "choose another one with --output",
+                              from);
 }
 
 static int output_lock(struct batch *batch, struct fm_error *reterr)
@@ -513,6 +599,8 @@ static void batch_close(struct batch *batch)
     fm_file_lock_release(&batch->lock);
     listing_forget(batch);
     fm_free(batch->added);
+    fm_retry_deinit(&batch->retry);
+    fm_text_deinit(&batch->retry_from);
 }
 
 /* Inputs there are, as far as anybody has looked: a limit may have ended that. */
@@ -523,6 +611,17 @@ static uint64_t rows_found(const struct batch *batch)
     return files > rows ? files : rows;
 }
 
+static void facts_make(struct batch *batch)
+{
+    fm_job_facts_make(&batch->setup, &batch->facts);
+    memcpy(batch->recorded, batch->facts.items, sizeof(batch->facts.items));
+    batch->recorded_count = FM_JOB_FACTS;
+    if (batch->options->retry != NULL) {
+        batch->recorded[batch->recorded_count++] =
+            (struct fm_job_fact){.key = FM_JOB_FACT_RETRY, .value = batch->options->retry};
+    }
+}
+
 static int job_finish(struct batch *batch, struct fm_batch_report *report, struct fm_error *reterr)
 {
     fm_ledger_prove(fm_master_ledger(batch->master), &report->proof);
@@ -531,9 +630,10 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
         return 0;
     }
     struct fm_output_summary summary = {.name = batch->job->name,
+                                        .sink = batch->job->sink,
                                         .proof = &report->proof,
-                                        .facts = batch->facts.items,
-                                        .fact_count = FM_JOB_FACTS,
+                                        .facts = batch->recorded,
+                                        .fact_count = batch->recorded_count,
                                         .rows_found = rows_found(batch),
                                         .finished_wall_ns = fm_os_wall_ns()};
     report->verdict =
@@ -686,12 +786,14 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     /* The cheap refusals first; models are loaded when nothing else can go wrong. */
     int status = fm_output_look(job->output, &state, error);
     status = status != 0 ? status : output_permits(&batch, state, error);
+    status = status != 0 ? status : retry_permits(&batch, error);
     status = status != 0 ? status : webhook_open(&batch, error);
     status = status != 0 ? status : listing_make(&batch, false, error);
     status = status != 0 ? status : setup_open(&batch, error);
     status = status != 0 ? status : rows_try(&batch, error);
+    status = status != 0 ? status : output_try(&batch, error);
     if (status == 0) {
-        fm_job_facts_make(&batch.setup, &batch.facts);
+        facts_make(&batch);
         fm_job_setup_unload(&batch.setup);
         (void)snprintf(batch.base, sizeof(batch.base), "%s", batch.listing.base);
         status = output_open(&batch, error);
@@ -740,7 +842,10 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     status = status != 0 ? status : listing_make(&batch, true, reterr);
     status = status != 0 ? status : setup_open(&batch, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
-    if (status == 0 && job->format != NULL) {
+    status = status != 0 ? status : output_try(&batch, reterr);
+    if (status == 0 && batch.retry.count > 0) {
+        rows = batch.retry.count;
+    } else if (status == 0 && job->format != NULL) {
         status =
             fm_row_index_count(&batch.listing, &batch.setup.source,
                                options->limit > 0 ? options->limit : UINT64_MAX, &rows, reterr);
@@ -753,7 +858,9 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
                              : ret_plan->rows_found;
         for (size_t i = 0; i < batch.listing.count; i++) {
             const struct fm_listing_entry *entry = &batch.listing.entries[i];
-            bool wanted = job->format != NULL ? entry->row_count > 0 : i < ret_plan->rows;
+            bool wanted = batch.retry.count > 0 ? true
+                          : job->format != NULL ? entry->row_count > 0
+                                                : i < ret_plan->rows;
             ret_plan->bytes += wanted && entry->size != FM_LISTING_SIZE_UNKNOWN ? entry->size : 0;
         }
         ret_plan->shard_rows = job->shard_rows;

@@ -15,6 +15,8 @@
 struct fm_batch_options {
     bool resume;
     bool restart;
+    const char
+        *retry;     /* the output directory whose dead letters are the inputs; NULL: all inputs */
     uint64_t limit; /* at most so many rows in the job; 0: all */
     struct fm_fault *fault;
     const char *fault_text; /* the same, for the first worker; NULL: none */

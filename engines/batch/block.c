@@ -11,7 +11,9 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/listing.h"
+#include "engines/batch/sink.h"
 #include "host/os/file.h"
+#include "host/os/file_reader.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
@@ -61,6 +63,8 @@ int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup
         return fm_error_set(reterr, status, "out of memory");
     }
     plan.format = (struct fm_row_format){
+        .sink = job->sink,
+        .compression = job->compression,
         .strip_rows = setup->batched,
         .bytes = job->bytes,
         .timings = job->timings,
@@ -68,6 +72,7 @@ int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup
         .stage_count = pipeline->stage_count,
         .passed = job->passed,
         .passed_count = job->passed_count,
+        .passed_types = setup->passed_types,
     };
     plan.format.outputs = fm_servable_outputs(setup->servable, &plan.format.output_count);
     status = fm_row_format_check(&plan.format, reterr);
@@ -187,30 +192,103 @@ static struct fm_row_id id_of(const struct fm_block *block, uint32_t index, char
     return (struct fm_row_id){room, strlen(room)};
 }
 
+/* The record of a row, read once more where it lies: rows that are good need not be kept for it.
+ * false: it cannot be had. */
+static bool raw_read(const struct fm_block_row *row, const char *path, struct fm_text *text)
+{
+    struct fm_file_reader file = {0};
+    size_t wanted = row->size < FM_LETTER_RAW_MAX ? row->size : FM_LETTER_RAW_MAX;
+    size_t got = 0;
+    char *room = fm_text_reserve(text, wanted);
+    int status = room != NULL ? fm_file_reader_open(&file, path, NULL) : FM_ENOMEM;
+    status =
+        status != 0 ? status : fm_file_reader_read_at(&file, row->offset, room, wanted, &got, NULL);
+    fm_file_reader_close(&file);
+    return status == 0 && got == wanted;
+}
+
+/* What was read of a good row, by input; false: there is nothing, or too much. */
+static bool columns_write(const struct fm_block *block, uint32_t index, struct fm_text *text)
+{
+    struct fm_json_writer json;
+    uint32_t good = 0;
+    bool whole = true;
+    for (uint32_t i = 0; i < index; i++) {
+        good += block->rows.rows[i].status == 0 ? 1 : 0;
+    }
+    fm_json_writer_init(&json, text);
+    fm_json_object_begin(&json);
+    for (uint32_t i = 0; i < block->rows.tensor_count && whole; i++) {
+        const struct fm_column *column = &block->plan->columns[i];
+        struct fm_tensor all = {.dtype = column->dtype,
+                                .rank = column->rank + 1,
+                                .shape = {block->rows.good_count},
+                                .data = block->rows.tensors[i].data,
+                                .size = block->rows.tensors[i].length};
+        struct fm_tensor row = {0};
+        size_t offset = 0;
+        if (column->rank == FM_RANK_MAX) {
+            return false;
+        }
+        memcpy(&all.shape[1], block->rows.shapes[i], column->rank * sizeof(all.shape[0]));
+        for (uint32_t n = 0; n <= good && whole; n++) {
+            whole = fm_tensor_rows_next(&all, &offset, 1, &row) == 0;
+        }
+        whole = whole && row.size <= FM_LETTER_RAW_MAX;
+        fm_json_key(&json, column->name);
+        if (!whole || fm_row_tensor_write(&row, 1, FM_JOB_BYTES_TEXT, &json) != 0) {
+            return false;
+        }
+    }
+    fm_json_object_end(&json);
+    return whole && !text->failed && text->length <= 2 * FM_LETTER_RAW_MAX;
+}
+
+/* What the row was, as far as it is known: into the letter, which borrows `text`. */
+static void origin_add(const struct fm_block *block, uint32_t index, struct fm_dead_letter *letter,
+                       struct fm_text *text)
+{
+    const struct fm_block_row *row =
+        index < block->rows.row_count ? &block->rows.rows[index] : NULL;
+    letter->file = is_records(block->plan) ? block->id : NULL;
+    letter->file_row = block->file_row + index;
+    if (row == NULL) {
+        return;
+    }
+    letter->line = row->line;
+    if (row->size > 0 && raw_read(row, letter->source, text)) {
+        letter->raw = text->data;
+        letter->raw_size = text->length;
+        letter->raw_truncated = text->length < row->size;
+    } else if (row->size == 0 && row->status == 0 && columns_write(block, index, text)) {
+        letter->columns = text->data;
+    }
+}
+
 /* Makes the row a dead letter. */
 static void condemn(struct fm_block *block, uint32_t index, const char *stage,
                     const struct fm_error *error)
 {
     char path[2 * FM_LISTING_ID_MAX];
     char room[ID_MAX];
-    const struct fm_block_row *row =
-        index < block->rows.row_count ? &block->rows.rows[index] : NULL;
+    struct fm_text origin = {0};
     source_path(block, path, sizeof(path));
-    const struct fm_dead_letter letter = {
+    struct fm_dead_letter letter = {
         .id = id_of(block, index, room, sizeof(room)),
         .source = path,
-        .line = row != NULL ? row->line : 0,
         .row = block->first_row + index,
         .stage = stage,
         .status = error->status,
         .message = error->text[0] != '\0' ? error->text : fm_status_text(error->status),
         .attempts = block->attempts,
     };
+    origin_add(block, index, &letter, &origin);
     size_t before = block->lines.length;
     /* Without memory for even this the line stays empty: the path's owner sees that. */
     if (fm_row_format_letter(&letter, &block->lines) != 0) {
         FM_ASSERT(block->lines.length == before);
     }
+    fm_text_deinit(&origin);
     block->line[index] = (struct fm_block_line){.size = block->lines.length - before};
     block->bad++;
     block->last_error = *error;
@@ -262,7 +340,8 @@ static void result_write(struct fm_block *block, uint32_t index)
         .stage_ns = block->stage_ns,
         .total_ns = block->request.done_ns - block->start_ns,
     };
-    int status = fm_row_format_result(&block->plan->format, &result, &block->lines, &error);
+    const struct fm_row_format *format = &block->plan->format;
+    int status = format->sink->pack(format, &result, &block->lines, &error);
     if (status != 0) {
         letter_write(block, index, "write", &error);
         return;

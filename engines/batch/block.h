@@ -34,9 +34,9 @@ int FM_NODISCARD fm_block_plan_init(struct fm_block_plan *ret_plan,
                                     struct fm_error *reterr);
 void fm_block_plan_deinit(struct fm_block_plan *plan); /* accepts a zeroed one */
 
-/* One line of a block. */
+/* One row's results, as the sink has packed them, or its dead letter. */
 struct fm_block_line {
-    size_t size; /* with its newline; 0: there was no memory for it */
+    size_t size; /* 0: there was no memory for it */
     bool good;   /* else a dead letter */
 };
 

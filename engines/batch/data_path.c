@@ -572,8 +572,9 @@ static void write_lines(struct fm_data_path *path, struct shard_work *shard)
     }
     fm_mutex_unlock(&path->mutex);
     if (!shard->attempt_open) {
-        status = fm_attempt_open(&shard->attempt, path->options.setup->job->output,
-                                 shard->shard.number, shard->shard.epoch, &error);
+        status =
+            fm_attempt_open(&shard->attempt, path->options.setup->job->output, &path->plan.format,
+                            shard->shard.number, shard->shard.epoch, &error);
         shard->attempt_open = status == 0;
     }
     for (size_t i = 0; i < count && status == 0; i++) {

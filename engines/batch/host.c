@@ -590,8 +590,8 @@ static int done(struct session *session, uint64_t now_ns, const struct fm_master
 {
     struct host *host = session->host;
     if (!fm_master_holds(host->master, session->worker, done->number, done->epoch) ||
-        fm_output_attempt_is_there(host->options->job->output, done->number, done->epoch,
-                                   &done->files)) {
+        fm_output_attempt_is_there(host->options->job->output, host->options->job->sink,
+                                   done->number, done->epoch, &done->files)) {
         return fm_master_done(host->master, now_ns, session->worker, done);
     }
     enum fm_output_state state = FM_OUTPUT_EMPTY;
@@ -994,10 +994,10 @@ static void publish(struct host *host, const struct fm_master_action *action)
     struct fm_error error = {0};
     const struct fm_batch_host_options *run = host->options;
     int status = fm_fault_hit(run->fault, FM_FAULT_AFTER_COMMIT, &error);
-    status = status != 0
-                 ? status
-                 : fm_output_publish(run->job->output, action->shard.number, action->files.attempt,
-                                     action->files.letters_bytes > 0, run->fault, &error);
+    status = status != 0 ? status
+                         : fm_output_publish(run->job->output, run->job->sink, action->shard.number,
+                                             action->files.attempt, action->files.letters_bytes > 0,
+                                             run->fault, &error);
     if (status != 0) {
         fail(host, &error);
     }

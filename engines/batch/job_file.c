@@ -9,6 +9,7 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/paths.h"
+#include "engines/batch/sink.h"
 #include "host/config/config.h"
 #include "host/os/file.h"
 
@@ -355,6 +356,24 @@ static int read_passed(struct fm_job *job, struct fm_config *output, struct fm_e
     return read_names(job, passed, &job->passed, &job->passed_count, reterr);
 }
 
+static int read_sink(struct fm_job *job, struct fm_config *output, struct fm_error *reterr)
+{
+    const char *format = NULL;
+    const char *compression = NULL;
+    struct fm_error unknown = {0};
+    int status = fm_config_string(output, "format", &format, reterr);
+    status = status != 0 ? status : fm_config_string(output, "compression", &compression, reterr);
+    if (status == 0 && format != NULL && fm_sink_find(format, &job->sink, &unknown) != 0) {
+        return fm_config_error(fm_config_get(output, "format"), reterr, "%s", unknown.text);
+    }
+    job->compression = job->sink->compressions[0];
+    if (status == 0 && compression != NULL &&
+        fm_sink_compression(job->sink, compression, &job->compression, &unknown) != 0) {
+        return fm_config_error(fm_config_get(output, "compression"), reterr, "%s", unknown.text);
+    }
+    return status;
+}
+
 static int read_output(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     static const char *const bytes_names[] = {"text", "base64", NULL};
@@ -373,6 +392,7 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
     if (status == 0 && job->output == NULL) {
         status = fm_config_error(output, reterr, "missing key 'directory': where the results go");
     }
+    status = status != 0 ? status : read_sink(job, output, reterr);
     status = status != 0 ? status : fm_config_enum(output, "bytes", bytes_names, &bytes, reterr);
     status = status != 0 ? status : fm_config_bool(output, "timings", &job->timings, reterr);
     status = status != 0 ? status : read_passed(job, output, reterr);
@@ -510,6 +530,8 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
         .errors_min_sample = 50,
         .file_bytes_max = 64u << 20,
         .csv_header = true,
+        .sink = fm_sinks[0],
+        .compression = fm_sinks[0]->compressions[0],
         .record_bytes_max = 16u << 20,
     };
     int status = fm_config_load(path, &root, reterr);

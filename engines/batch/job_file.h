@@ -23,6 +23,8 @@
 #define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
 #define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
 
+struct fm_sink;
+
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 
 /* Which columns fill an input of the pipeline. */
@@ -52,6 +54,8 @@ struct fm_job {
     bool csv_header;
     uint64_t record_bytes_max;
     const char *output; /* resolved path */
+    const struct fm_sink *sink;
+    const char *compression; /* one of the sink's */
     enum fm_job_bytes bytes;
     bool timings;
     uint64_t shard_rows;

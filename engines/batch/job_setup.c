@@ -10,6 +10,7 @@
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/text.h"
+#include "engines/batch/sink.h"
 #include "host/os/os.h"
 
 /* What a line looks like: raised when it changes, so that a job is not continued in another form.
@@ -334,6 +335,73 @@ void fm_job_setup_ranges(const struct fm_job_setup *setup, struct fm_job_ranges 
     }
 }
 
+/* --- Types of what is passed --- */
+
+#define TYPE_JSON "JSON"
+#define TYPE_TEXT "TEXT"
+
+static uint32_t *types_make(struct fm_job_setup *setup)
+{
+    size_t size = (setup->job->passed_count + 1) * sizeof(uint32_t);
+    uint32_t *types = fm_arena_alloc(&setup->arena, size);
+    if (types != NULL) {
+        memset(types, 0, size);
+    }
+    return types;
+}
+
+static int types_set(struct fm_job_setup *setup, const uint32_t *types, struct fm_error *reterr)
+{
+    struct fm_text text = {0};
+    for (uint32_t i = 0; i < setup->job->passed_count; i++) {
+        const char *name = types[i] == FM_DTYPE_INVALID ? TYPE_JSON
+                           : types[i] == FM_DTYPE_BYTES ? TYPE_TEXT
+                                                        : fm_dtype_name(types[i]);
+        fm_text_append_format(&text, "%s%s", i > 0 ? "," : "", name);
+    }
+    setup->passed_types = types;
+    setup->types =
+        !text.failed && text.data != NULL ? fm_arena_strdup(&setup->arena, text.data) : NULL;
+    fm_text_deinit(&text);
+    return setup->types != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+}
+
+int fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path, struct fm_error *reterr)
+{
+    const struct fm_job *job = setup->job;
+    struct fm_source_reader *reader = NULL;
+    uint32_t *types = types_make(setup);
+    int status = types != NULL ? job->format->open(&setup->source, path, NULL, &reader, reterr)
+                               : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    if (status != 0) {
+        return status;
+    }
+    for (uint32_t i = 0; reader->passed_types != NULL && i < job->passed_count; i++) {
+        types[i] = reader->passed_types[i];
+    }
+    job->format->close(reader);
+    return types_set(setup, types, reterr);
+}
+
+int fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t size,
+                            struct fm_error *reterr)
+{
+    uint32_t *types = types_make(setup);
+    const char *end = text + size;
+    if (types == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; text < end && i < setup->job->passed_count; i++) {
+        const char *comma = memchr(text, ',', (size_t)(end - text));
+        size_t length = comma != NULL ? (size_t)(comma - text) : (size_t)(end - text);
+        types[i] = length == strlen(TYPE_TEXT) && memcmp(text, TYPE_TEXT, length) == 0
+                       ? FM_DTYPE_BYTES
+                       : fm_dtype_parse(text, length);
+        text += length + (comma != NULL ? 1 : 0);
+    }
+    return types_set(setup, types, reterr);
+}
+
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)
 {
     if (job->format == NULL) {
@@ -371,12 +439,19 @@ static void columns_describe(const struct fm_job_setup *setup, char *ret_text, s
     fm_text_deinit(&text);
 }
 
+const char *fm_job_fact_former(const char *key)
+{
+    return strcmp(key, FM_JOB_FACT_FORMAT) == 0  ? "jsonl, compression none"
+           : strcmp(key, FM_JOB_FACT_TYPES) == 0 ? ""
+                                                 : NULL;
+}
+
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts)
 {
     static const char *const keys[FM_JOB_FACTS] = {
-        "line format",         "pipeline and models", "input.tensor", "output.bytes",
-        "output.timings",      "limits.file_bytes",   "input.format", "input.columns",
-        "limits.record_bytes", FM_JOB_FACT_ID};
+        "line format",         "pipeline and models", "input.tensor",     "output.bytes",
+        "output.timings",      "limits.file_bytes",   "input.format",     "input.columns",
+        "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT, FM_JOB_FACT_TYPES};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
     const struct fm_port *ports = fm_servable_inputs(setup->servable, &count);
@@ -395,7 +470,10 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
     (void)snprintf(values[9], FM_JOB_FACT_SIZE, "%.250s",
                    job->id_column != NULL ? job->id_column : "");
+    (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s", job->sink->name,
+                   job->compression);
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }
+    ret_facts->items[FM_JOB_FACTS - 1].value = setup->types != NULL ? setup->types : "";
 }

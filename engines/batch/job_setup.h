@@ -25,6 +25,8 @@ struct fm_job_setup {
      * is. */
     struct fm_source_spec source;
     uint32_t *inputs;
+    const uint32_t *passed_types; /* as in struct fm_row_format; NULL: not known */
+    const char *types;            /* the same in words, "INT64,TEXT,JSON"; NULL likewise */
     uint32_t block_rows; /* rows that are read and run together, at most; 1: each by itself */
     struct fm_arena arena;
     uint32_t halvings;
@@ -45,6 +47,14 @@ void fm_job_setup_close(struct fm_job_setup *setup); /* accepts a zeroed one */
 /* Gives back the pipeline and its models; `source` stays. */
 void fm_job_setup_unload(struct fm_job_setup *setup);
 
+/* The types of the passed columns, where the results want to know: out of a file of the input, or
+ * as another process has found them. What is wrong with the file; FM_ETOOLARGE: too many of them.
+ */
+int FM_NODISCARD fm_job_setup_types_learn(struct fm_job_setup *setup, const char *path,
+                                          struct fm_error *reterr);
+int FM_NODISCARD fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t size,
+                                         struct fm_error *reterr);
+
 /* Rows to have in work at once: the job's own number, or enough that every instance of the stages
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
  */
@@ -60,16 +70,27 @@ void fm_job_setup_ranges(const struct fm_job_setup *setup, struct fm_job_ranges 
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 
-enum { FM_JOB_FACTS = 10, FM_JOB_FACT_SIZE = 256 };
+enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256 };
 
 /* Where the job names a column for the rows' ids, it is this fact's value. */
 #define FM_JOB_FACT_ID "input.id"
+/* And this one's begins with what the results are written as. */
+#define FM_JOB_FACT_FORMAT "output.format"
+/* The types of the passed columns, "INT64,TEXT,JSON", where the results have such: the master finds
+ * them out, and the workers take them over. */
+#define FM_JOB_FACT_TYPES "output.types"
+/* Of a job that runs the dead letters of another one, which workers need not know: where they are.
+ */
+#define FM_JOB_FACT_RETRY "input.dead_letters"
 
-/* Not to be moved: the items point into it. */
+/* Not to be moved: the items point into it, and into the setup. */
 struct fm_job_facts {
     struct fm_job_fact items[FM_JOB_FACTS];
     char values[FM_JOB_FACTS][FM_JOB_FACT_SIZE];
 };
+
+/* What a fact was in jobs that were begun before it was recorded; NULL: it always was. */
+const char *fm_job_fact_former(const char *key);
 
 void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *ret_facts);
 

@@ -11,8 +11,8 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/line_reader.h"
-#include "engines/batch/manifest.h"
 #include "engines/batch/output.h"
+#include "engines/batch/part_name.h"
 
 static int part_each(const struct fm_letters_options *options, const char *path,
                      struct fm_line_reader *lines, struct fm_row_letter *letter,
@@ -55,7 +55,9 @@ static int numbers_list(const char *errors, uint64_t **ret_numbers, size_t *ret_
     uint64_t *numbers = status == 0 ? fm_alloc((list.count + 1) * sizeof(*numbers)) : NULL;
     size_t count = 0;
     for (size_t i = 0; i < list.count && numbers != NULL; i++) {
-        count += fm_manifest_part_number(list.names[i], &numbers[count]) ? 1 : 0;
+        const struct fm_sink *sink = NULL;
+        bool letters = fm_part_name_read(list.names[i], &numbers[count], &sink);
+        count += letters && sink == &fm_sink_jsonl ? 1 : 0;
     }
     if (status == 0 && numbers == NULL) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory to list '%s'", errors);
@@ -72,7 +74,8 @@ static int numbers_list(const char *errors, uint64_t **ret_numbers, size_t *ret_
 int fm_letters_each(const struct fm_letters_options *options, struct fm_error *reterr)
 {
     char errors[FM_OUTPUT_PATH_MAX];
-    char path[FM_OUTPUT_PATH_MAX + 64];
+    char path[FM_OUTPUT_PATH_MAX + FM_PART_NAME_SIZE];
+    char name[FM_PART_NAME_SIZE];
     bool results = false;
     enum fm_output_state state = FM_OUTPUT_EMPTY;
     struct fm_file_facts facts = {0};
@@ -97,7 +100,8 @@ int fm_letters_each(const struct fm_letters_options *options, struct fm_error *r
     }
     status = numbers_list(errors, &numbers, &count, reterr);
     for (size_t i = 0; i < count && status == 0; i++) {
-        (void)snprintf(path, sizeof(path), "%s/part-%05" PRIu64 ".jsonl", errors, numbers[i]);
+        fm_part_name(numbers[i], NULL, name);
+        (void)snprintf(path, sizeof(path), "%s/%s", errors, name);
         status = part_each(options, path, &lines, &letter, reterr);
     }
     fm_free(numbers);

@@ -35,6 +35,7 @@ struct fm_lister {
     struct fm_listing_entry *at; /* the last: the file whose rows are being counted */
     bool begun;                  /* it has its first point */
     struct fm_record_point before;
+    size_t wanted; /* of a retry: the next row of its that has no place */
     uint64_t rows; /* of all segments so far */
     uint32_t segments;
     uint64_t cut_ns; /* when the next one is due */
@@ -324,11 +325,95 @@ static int rows_count(struct fm_lister *lister, const struct fm_listing *listing
     return status != 0 ? status : rows_cut(lister);
 }
 
+/* --- Rows that are wanted by their numbers --- */
+
+/* Gives the wanted rows of a file that come before `end` their place: behind the last point. */
+static int wanted_place(struct fm_lister *lister, const struct fm_listing_entry *file, size_t entry,
+                        uint64_t end)
+{
+    const struct fm_retry *retry = lister->options.retry;
+    int status = 0;
+    while (status == 0 && lister->wanted < retry->count &&
+           retry->rows[lister->wanted].entry == entry && retry->rows[lister->wanted].row < end) {
+        uint64_t first = retry->rows[lister->wanted].row;
+        uint64_t count = 0;
+        for (; lister->wanted < retry->count && retry->rows[lister->wanted].entry == entry &&
+               retry->rows[lister->wanted].row == first + count && first + count < end;
+             count++) {
+            lister->wanted++;
+        }
+        status = entry_begin(lister, file, first);
+        status = status != 0 ? status : point_put(lister, first, &lister->before);
+        if (status == 0) {
+            entry_end(lister, first + count);
+        }
+    }
+    return status;
+}
+
+struct wanted_file {
+    struct fm_lister *lister;
+    const struct fm_listing_entry *file;
+    size_t entry;
+    int status; /* of the lister itself; else it is the file's */
+};
+
+static int wanted_take(void *context, const struct fm_record_point *point)
+{
+    struct wanted_file *wanted = context;
+    struct fm_lister *lister = wanted->lister;
+    if (atomic_load(&lister->stopping)) {
+        wanted->status = fm_error_set(&lister->error, FM_ECANCELLED, "stopped");
+    } else {
+        wanted->status = wanted_place(lister, wanted->file, wanted->entry, point->row);
+    }
+    lister->before = *point;
+    return wanted->status;
+}
+
+/* A file that is gone, or is none any more, is one to whoever reads its rows: they say so. */
+static int wanted_find(struct fm_lister *lister, size_t entry)
+{
+    const struct fm_source_spec *source = lister->options.source;
+    const struct fm_listing *listing = lister->options.listing;
+    const struct fm_listing_entry *file = &listing->entries[entry];
+    struct wanted_file wanted = {.lister = lister, .file = file, .entry = entry};
+    struct fm_error of_file = {0};
+    char path[2 * FM_LISTING_ID_MAX];
+    uint64_t rows = 0;
+    if (fm_path_join(path, sizeof(path), listing->base, file->id) != 0) {
+        return fm_error_set(&lister->error, FM_ETOOLARGE, "the path '%.200s...' is too long",
+                            file->id);
+    }
+    lister->before = (struct fm_record_point){.line = 1};
+    int status = source->format->count(source, path, wanted_take, &wanted, &rows, &of_file);
+    if (wanted.status != 0) {
+        return wanted.status;
+    }
+    if (status == FM_ENOMEM) {
+        return fm_error_set(&lister->error, status, "%s", of_file.text);
+    }
+    return wanted_place(lister, file, entry, UINT64_MAX);
+}
+
+static int wanted_list(struct fm_lister *lister)
+{
+    int status = 0;
+    for (size_t i = 0; i < lister->options.listing->count && status == 0; i++) {
+        status = wanted_find(lister, i);
+    }
+    lister->last = true;
+    return status != 0 ? status : rows_cut(lister);
+}
+
 /* --- The thread --- */
 
 static int rows_list(struct fm_lister *lister)
 {
     const struct fm_lister_options *options = &lister->options;
+    if (options->retry != NULL) {
+        return wanted_list(lister);
+    }
     if (options->listing != NULL) {
         return rows_count(lister, options->listing);
     }

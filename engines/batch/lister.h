@@ -18,6 +18,7 @@
 #define FM_ENGINES_BATCH_LISTER_H
 
 #include "engines/batch/fault.h"
+#include "engines/batch/retry.h"
 #include "engines/batch/row_source.h"
 #include "host/store/job_store.h"
 
@@ -35,6 +36,9 @@ struct fm_lister_options {
     struct fm_listing *listing;
     const size_t *order;
     size_t order_count;
+    /* Only these rows of the files that `listing` has, all of them in one segment: so it is known
+     * at once which rows the job has. NULL: all rows. */
+    const struct fm_retry *retry;
     struct fm_fault *fault;
 };
 

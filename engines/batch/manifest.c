@@ -45,23 +45,6 @@ static int damaged(const struct reader *reader, const char *why)
                         reader->path, why);
 }
 
-bool fm_manifest_part_number(const char *name, uint64_t *ret_number)
-{
-    char again[64];
-    uint64_t number = 0;
-    if (strncmp(name, "part-", 5) != 0) {
-        return false;
-    }
-    size_t digits = strspn(name + 5, "0123456789");
-    for (size_t i = 0; i < digits && i < 19; i++) {
-        number = number * 10 + (uint64_t)(name[5 + i] - '0');
-    }
-    /* One name for each number: no zeros too many. */
-    (void)snprintf(again, sizeof(again), "part-%05" PRIu64 ".jsonl", number);
-    *ret_number = number;
-    return strcmp(again, name) == 0;
-}
-
 /* --- Values --- */
 
 static int text_take(struct fm_json_reader *json, char *ret_text, size_t size)
@@ -152,7 +135,7 @@ static int part_read(struct reader *reader)
                  (seen & ((1u << PART_KEYS_NEEDED) - 1)) == (1u << PART_KEYS_NEEDED) - 1;
     bool letters = (seen >> PART_KEYS_NEEDED) == 3;
     if (!whole || letters != (part.dead_letters > 0) ||
-        !fm_manifest_part_number(part.name, &part.number)) {
+        !fm_part_name_read(part.name, &part.number, &part.sink)) {
         (void)snprintf(why, sizeof(why), "what it says of a part cannot be understood: %.90s",
                        reader->part.data);
         return damaged(reader, why);

@@ -11,13 +11,15 @@
 #include <stdint.h>
 
 #include "core/ledger/shard_record.h"
+#include "engines/batch/part_name.h"
 #include "host/store/job_store.h"
 
 #define FM_MANIFEST_VERSION 1u
 
 struct fm_manifest_part {
-    char name[64]; /* "part-00003.jsonl" */
+    char name[FM_PART_NAME_SIZE]; /* "part-00003.jsonl" */
     uint64_t number;
+    const struct fm_sink *sink; /* that has written it, as its name says */
     uint64_t first_row;
     uint64_t rows_in; /* rows + dead_letters, if the manifest is right */
     uint64_t rows;
@@ -48,8 +50,5 @@ struct fm_manifest_handlers {
  * one of a newer Fermata; FM_EIO, FM_ENOMEM. */
 int FM_NODISCARD fm_manifest_read(const char *path, const struct fm_manifest_handlers *handlers,
                                   struct fm_manifest_head *ret_head, struct fm_error *reterr);
-
-/* "part-00003.jsonl" as its number; false for any other name. */
-bool fm_manifest_part_number(const char *name, uint64_t *ret_number);
 
 #endif

@@ -10,8 +10,8 @@
 #include "core/proto/json.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
-#include "core/util/memory.h"
-#include "host/os/file_reader.h"
+#include "engines/batch/file_sum.h"
+#include "engines/batch/part_name.h"
 #include "host/os/os.h"
 
 #define STATE_DIRECTORY  FM_OUTPUT_STATE_DIRECTORY
@@ -22,8 +22,6 @@
 #define MANIFEST_FILE    FM_OUTPUT_MANIFEST_FILE
 #define MANIFEST_DRAFT   "manifest.tmp"
 #define SUCCESS_FILE     FM_OUTPUT_SUCCESS_FILE
-
-enum { READ_CHUNK = 1 << 16 };
 
 /* --- Names --- */
 
@@ -40,53 +38,19 @@ static int path_of(const char *directory, const char *folder, const char *name, 
     return 0;
 }
 
-static void part_name(uint64_t number, char *ret_name, size_t size)
-{
-    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".jsonl", number);
-}
-
-static void attempt_name(uint64_t number, uint64_t epoch, bool letters, char *ret_name, size_t size)
-{
-    (void)snprintf(ret_name, size, "part-%05" PRIu64 ".%" PRIu64 "%s.jsonl", number, epoch,
-                   letters ? ".errors" : "");
-}
-
-/* Digits at *cursor, which moves behind them. */
-static bool number_read(const char **cursor, uint64_t *ret_number)
-{
-    const char *text = *cursor;
-    uint64_t number = 0;
-    size_t digits = 0;
-    for (; text[digits] >= '0' && text[digits] <= '9' && digits < 19; digits++) {
-        number = number * 10 + (uint64_t)(text[digits] - '0');
-    }
-    *cursor = text + digits;
-    *ret_number = number;
-    return digits > 0;
-}
-
 static bool is_part_name(const char *name)
 {
     uint64_t number = 0;
-    if (strncmp(name, "part-", 5) != 0) {
-        return false;
-    }
-    name += 5;
-    return number_read(&name, &number) && strcmp(name, ".jsonl") == 0;
+    const struct fm_sink *sink = NULL;
+    return fm_part_name_read(name, &number, &sink);
 }
 
-static bool is_attempt_name(const char *name, uint64_t *ret_number, uint64_t *ret_epoch,
-                            bool *ret_letters)
+/* In errors/: lines of JSON, whatever the results are. */
+static bool is_letters_name(const char *name)
 {
-    if (strncmp(name, "part-", 5) != 0) {
-        return false;
-    }
-    name += 5;
-    if (!number_read(&name, ret_number) || *name++ != '.' || !number_read(&name, ret_epoch)) {
-        return false;
-    }
-    *ret_letters = strcmp(name, ".errors.jsonl") == 0;
-    return *ret_letters || strcmp(name, ".jsonl") == 0;
+    uint64_t number = 0;
+    const struct fm_sink *sink = NULL;
+    return fm_part_name_read(name, &number, &sink) && sink == &fm_sink_jsonl;
 }
 
 int fm_output_state_path(const char *directory, const char *name, char *ret_path, size_t size,
@@ -265,8 +229,8 @@ static bool ours_in_stage(const char *name)
 {
     uint64_t number = 0;
     uint64_t epoch = 0;
-    bool letters = false;
-    return is_attempt_name(name, &number, &epoch, &letters);
+    const struct fm_sink *sink = NULL;
+    return fm_attempt_name_read(name, &number, &epoch, &sink);
 }
 
 static bool ours_in_state(const char *name)
@@ -291,7 +255,8 @@ int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_e
     status = status != 0 ? status : fm_output_reopen(directory, reterr);
     status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_DISCARDING, reterr);
     status = status != 0 ? status : remove_where(directory, NULL, is_part_name, reterr);
-    status = status != 0 ? status : remove_where(directory, ERRORS_DIRECTORY, is_part_name, reterr);
+    status =
+        status != 0 ? status : remove_where(directory, ERRORS_DIRECTORY, is_letters_name, reterr);
     status = status != 0 ? status : remove_where(directory, STAGE_DIRECTORY, ours_in_stage, reterr);
     status = status != 0 ? status : remove_where(directory, STATE_DIRECTORY, ours_in_state, reterr);
     status = status != 0 ? status : fm_file_remove(mark, reterr);
@@ -300,45 +265,44 @@ int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_e
 
 /* --- Attempts --- */
 
-int fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number,
-                    uint64_t epoch, struct fm_error *reterr)
+int fm_attempt_open(struct fm_attempt *attempt, const char *directory,
+                    const struct fm_row_format *format, uint64_t number, uint64_t epoch,
+                    struct fm_error *reterr)
 {
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     char path[FM_OUTPUT_PATH_MAX];
     *attempt = (struct fm_attempt){.directory = directory,
+                                   .sink = format->sink,
                                    .number = number,
                                    .epoch = epoch,
-                                   .part_checksum = FM_HASH_START,
                                    .letters_checksum = FM_HASH_START};
-    attempt_name(number, epoch, false, name, sizeof(name));
+    fm_attempt_name(number, epoch, format->sink, name);
     int status = path_of(directory, STAGE_DIRECTORY, name, path, reterr);
-    return status != 0 ? status : fm_file_writer_open(&attempt->part, path, reterr);
+    return status != 0 ? status : format->sink->open(format, path, &attempt->part, reterr);
 }
 
 static int letters_open(struct fm_attempt *attempt, struct fm_error *reterr)
 {
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     char path[FM_OUTPUT_PATH_MAX];
-    attempt_name(attempt->number, attempt->epoch, true, name, sizeof(name));
+    fm_attempt_name(attempt->number, attempt->epoch, NULL, name);
     int status = path_of(attempt->directory, STAGE_DIRECTORY, name, path, reterr);
     return status != 0 ? status : fm_file_writer_open(&attempt->letters, path, reterr);
 }
 
-int fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows, const char *lines,
-                      size_t length, struct fm_error *reterr)
+int fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows, const char *data,
+                      size_t size, struct fm_error *reterr)
 {
     int status = 0;
     if (good) {
-        status = fm_file_writer_append(&attempt->part, lines, length, reterr);
-        attempt->part_checksum = fm_hash_add(attempt->part_checksum, lines, length);
         attempt->rows_out += rows;
-        return status;
+        return attempt->sink->append(attempt->part, data, size, reterr);
     }
     if (!attempt->letters.open) {
         status = letters_open(attempt, reterr);
     }
-    status = status != 0 ? status : fm_file_writer_append(&attempt->letters, lines, length, reterr);
-    attempt->letters_checksum = fm_hash_add(attempt->letters_checksum, lines, length);
+    status = status != 0 ? status : fm_file_writer_append(&attempt->letters, data, size, reterr);
+    attempt->letters_checksum = fm_hash_add(attempt->letters_checksum, data, size);
     attempt->dead_letters += rows;
     return status;
 }
@@ -347,7 +311,10 @@ int fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_reco
                     struct fm_error *reterr)
 {
     char stage[FM_OUTPUT_PATH_MAX];
-    int status = fm_file_writer_commit(&attempt->part, reterr);
+    struct fm_part_facts *files = &ret_record->files;
+    int status =
+        attempt->sink->finish(attempt->part, &files->part_bytes, &files->part_checksum, reterr);
+    attempt->part = NULL;
     if (status == 0 && attempt->dead_letters > 0) {
         status = fm_file_writer_commit(&attempt->letters, reterr);
     }
@@ -360,57 +327,57 @@ int fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_reco
     ret_record->shard.row_count = attempt->rows_out + attempt->dead_letters;
     ret_record->shard.rows_out = attempt->rows_out;
     ret_record->shard.dead_letters = attempt->dead_letters;
-    ret_record->files.part_bytes = attempt->part.size;
-    ret_record->files.part_checksum = attempt->part_checksum;
-    ret_record->files.letters_bytes = attempt->dead_letters > 0 ? attempt->letters.size : 0;
-    ret_record->files.letters_checksum = attempt->dead_letters > 0 ? attempt->letters_checksum : 0;
+    files->letters_bytes = attempt->dead_letters > 0 ? attempt->letters.size : 0;
+    files->letters_checksum = attempt->dead_letters > 0 ? attempt->letters_checksum : 0;
     return 0;
 }
 
-static int publish_file(const char *directory, uint64_t number, uint64_t epoch, bool letters,
-                        struct fm_error *reterr)
+/* `sink` NULL: the dead letters. */
+static int publish_file(const char *directory, const struct fm_sink *sink, uint64_t number,
+                        uint64_t epoch, struct fm_error *reterr)
 {
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     char from[FM_OUTPUT_PATH_MAX];
     char to[FM_OUTPUT_PATH_MAX];
-    attempt_name(number, epoch, letters, name, sizeof(name));
+    fm_attempt_name(number, epoch, sink, name);
     int status = path_of(directory, STAGE_DIRECTORY, name, from, reterr);
-    part_name(number, name, sizeof(name));
-    status = status != 0 ? status
-                         : path_of(directory, letters ? ERRORS_DIRECTORY : NULL, name, to, reterr);
+    fm_part_name(number, sink, name);
+    status = status != 0
+                 ? status
+                 : path_of(directory, sink == NULL ? ERRORS_DIRECTORY : NULL, name, to, reterr);
     return status != 0 ? status : fm_file_rename(from, to, reterr);
 }
 
-static bool attempt_has(const char *directory, uint64_t number, uint64_t epoch, bool letters,
-                        uint64_t bytes)
+static bool attempt_has(const char *directory, const struct fm_sink *sink, uint64_t number,
+                        uint64_t epoch, uint64_t bytes)
 {
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     char path[FM_OUTPUT_PATH_MAX];
     struct fm_file_facts facts = {0};
-    attempt_name(number, epoch, letters, name, sizeof(name));
+    fm_attempt_name(number, epoch, sink, name);
     return path_of(directory, STAGE_DIRECTORY, name, path, NULL) == 0 &&
            fm_file_stat(path, &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR &&
            facts.size == bytes;
 }
 
-bool fm_output_attempt_is_there(const char *directory, uint64_t number, uint64_t epoch,
-                                const struct fm_part_facts *files)
+bool fm_output_attempt_is_there(const char *directory, const struct fm_sink *sink, uint64_t number,
+                                uint64_t epoch, const struct fm_part_facts *files)
 {
-    return attempt_has(directory, number, epoch, false, files->part_bytes) &&
+    return attempt_has(directory, sink, number, epoch, files->part_bytes) &&
            (files->letters_bytes == 0 ||
-            attempt_has(directory, number, epoch, true, files->letters_bytes));
+            attempt_has(directory, NULL, number, epoch, files->letters_bytes));
 }
 
-int fm_output_publish(const char *directory, uint64_t number, uint64_t epoch, bool letters,
-                      struct fm_fault *fault, struct fm_error *reterr)
+int fm_output_publish(const char *directory, const struct fm_sink *sink, uint64_t number,
+                      uint64_t epoch, bool letters, struct fm_fault *fault, struct fm_error *reterr)
 {
     int status = 0;
     /* The dead letters first: whoever sees a part can count on its dead letters being there. */
     if (letters) {
-        status = publish_file(directory, number, epoch, true, reterr);
+        status = publish_file(directory, NULL, number, epoch, reterr);
         status = status != 0 ? status : fm_fault_hit(fault, FM_FAULT_LETTERS_PUBLISHED, reterr);
     }
-    status = status != 0 ? status : publish_file(directory, number, epoch, false, reterr);
+    status = status != 0 ? status : publish_file(directory, sink, number, epoch, reterr);
     return status != 0 ? status : fm_fault_hit(fault, FM_FAULT_PUBLISHED, reterr);
 }
 
@@ -420,11 +387,13 @@ bool fm_output_is_complete(const char *directory)
     return exists(directory, NULL, SUCCESS_FILE, &complete, NULL) == 0 && complete;
 }
 
-void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t epoch)
+void fm_output_attempt_remove(const char *directory, const struct fm_sink *sink, uint64_t number,
+                              uint64_t epoch)
 {
-    for (int letters = 0; letters <= 1; letters++) {
-        char name[96];
-        attempt_name(number, epoch, letters == 1, name, sizeof(name));
+    const struct fm_sink *const both[] = {sink, NULL};
+    for (size_t i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
+        char name[FM_PART_NAME_SIZE];
+        fm_attempt_name(number, epoch, both[i], name);
         /* A leftover is removed when the job is resumed. */
         int ignored = remove_one(directory, STAGE_DIRECTORY, name, NULL);
         (void)ignored;
@@ -434,10 +403,14 @@ void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t e
 void fm_attempt_abandon(struct fm_attempt *attempt)
 {
     if (attempt->directory != NULL) {
-        fm_file_writer_abandon(&attempt->part);
+        if (attempt->part != NULL) {
+            attempt->sink->abandon(attempt->part);
+        }
         fm_file_writer_abandon(&attempt->letters);
-        fm_output_attempt_remove(attempt->directory, attempt->number, attempt->epoch);
+        fm_output_attempt_remove(attempt->directory, attempt->sink, attempt->number,
+                                 attempt->epoch);
     }
+    attempt->part = NULL;
     attempt->directory = NULL;
 }
 
@@ -445,6 +418,7 @@ void fm_attempt_abandon(struct fm_attempt *attempt)
 
 struct reconciler {
     const char *directory;
+    const struct fm_sink *sink;
     const char *folder; /* being looked at; NULL: the directory itself */
     bool keep_held;     /* attempts at shards that are leased are still being made */
     struct fm_job_store *store;
@@ -456,9 +430,9 @@ static int reconcile_attempt(void *context, const char *name)
     const struct reconciler *reconciler = context;
     uint64_t number = 0;
     uint64_t epoch = 0;
-    bool letters = false;
+    const struct fm_sink *sink = NULL;
     struct fm_shard_record record = {0};
-    if (!is_attempt_name(name, &number, &epoch, &letters)) {
+    if (!fm_attempt_name_read(name, &number, &epoch, &sink)) {
         return 0;
     }
     int status =
@@ -466,15 +440,14 @@ static int reconcile_attempt(void *context, const char *name)
     if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
-    bool committed =
-        status == 0 && record.shard.state == FM_SHARD_DONE && record.files.attempt == epoch;
+    bool committed = status == 0 && record.shard.state == FM_SHARD_DONE &&
+                     record.files.attempt == epoch && (sink == reconciler->sink || sink == NULL);
     bool held = status == 0 && record.shard.state == FM_SHARD_LEASED && record.shard.epoch == epoch;
     if (held && reconciler->keep_held) {
         return 0;
     }
-    return committed
-               ? publish_file(reconciler->directory, number, epoch, letters, reconciler->reterr)
-               : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
+    return committed ? publish_file(reconciler->directory, sink, number, epoch, reconciler->reterr)
+                     : remove_one(reconciler->directory, STAGE_DIRECTORY, name, reconciler->reterr);
 }
 
 /* A part gets its name after its commit, so one that the ledger does not know tells that the ledger
@@ -482,11 +455,11 @@ static int reconcile_attempt(void *context, const char *name)
 static int reconcile_part(void *context, const char *name)
 {
     const struct reconciler *reconciler = context;
-    const char *digits = name + strlen("part-");
     uint64_t number = 0;
+    const struct fm_sink *sink = NULL;
     struct fm_shard_record record = {0};
     bool letters = reconciler->folder != NULL;
-    if (!is_part_name(name) || !number_read(&digits, &number)) {
+    if (!fm_part_name_read(name, &number, &sink)) {
         return 0;
     }
     int status =
@@ -495,7 +468,8 @@ static int reconcile_part(void *context, const char *name)
         return status;
     }
     bool known = status == 0 && record.shard.state == FM_SHARD_DONE &&
-                 (!letters || record.files.letters_bytes > 0);
+                 (letters ? sink == &fm_sink_jsonl && record.files.letters_bytes > 0
+                          : sink == reconciler->sink);
     return known
                ? 0
                : fm_error_set(reconciler->reterr, FM_ECORRUPT,
@@ -513,39 +487,18 @@ static int part_changed(const char *path, const char *how, struct fm_error *rete
                         path, how);
 }
 
-static int part_sum(const char *path, uint64_t *ret_checksum, struct fm_error *reterr)
+/* The file is what was committed, byte for byte. `sink` NULL: the dead letters. */
+static int part_check(const char *directory, const struct fm_sink *sink, uint64_t number,
+                      uint64_t bytes, uint64_t checksum, struct fm_error *reterr)
 {
-    struct fm_file_reader reader = {0};
-    uint64_t offset = 0;
-    size_t size = 1;
-    char *chunk = fm_alloc(READ_CHUNK);
-    int status = chunk == NULL
-                     ? fm_error_set(reterr, FM_ENOMEM, "out of memory to check '%s'", path)
-                     : fm_file_reader_open(&reader, path, reterr);
-    *ret_checksum = FM_HASH_START;
-    while (status == 0 && size > 0) {
-        status = fm_file_reader_read_at(&reader, offset, chunk, READ_CHUNK, &size, reterr);
-        if (status == 0) {
-            *ret_checksum = fm_hash_add(*ret_checksum, chunk, size);
-            offset += size;
-        }
-    }
-    fm_file_reader_close(&reader);
-    fm_free(chunk);
-    return status;
-}
-
-/* The file is what was committed, byte for byte. */
-static int part_check(const char *directory, const char *folder, uint64_t number, uint64_t bytes,
-                      uint64_t checksum, struct fm_error *reterr)
-{
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     char path[FM_OUTPUT_PATH_MAX];
     char how[64];
     struct fm_file_facts facts;
     uint64_t found = 0;
-    part_name(number, name, sizeof(name));
-    int status = path_of(directory, folder, name, path, reterr);
+    uint64_t size = 0;
+    fm_part_name(number, sink, name);
+    int status = path_of(directory, sink == NULL ? ERRORS_DIRECTORY : NULL, name, path, reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
     if (status == 0 && facts.kind == FM_FILE_ABSENT) {
         return fm_error_set(
@@ -557,7 +510,7 @@ static int part_check(const char *directory, const char *folder, uint64_t number
                        bytes);
         return part_changed(path, how, reterr);
     }
-    status = status != 0 ? status : part_sum(path, &found, reterr);
+    status = status != 0 ? status : fm_file_sum(path, &found, &size, reterr);
     if (status == 0 && found != checksum) {
         (void)snprintf(how, sizeof(how), "has the checksum %016" PRIx64, found);
         return part_changed(path, how, reterr);
@@ -567,6 +520,7 @@ static int part_check(const char *directory, const char *folder, uint64_t number
 
 struct checker {
     const char *directory;
+    const struct fm_sink *sink;
     struct fm_error *reterr;
 };
 
@@ -576,22 +530,26 @@ static int check_each(void *context, const struct fm_shard_record *record)
     if (record->shard.state != FM_SHARD_DONE) {
         return 0;
     }
-    int status = part_check(checker->directory, NULL, record->shard.number,
+    int status = part_check(checker->directory, checker->sink, record->shard.number,
                             record->files.part_bytes, record->files.part_checksum, checker->reterr);
     if (status == 0 && record->files.letters_bytes > 0) {
-        status = part_check(checker->directory, ERRORS_DIRECTORY, record->shard.number,
-                            record->files.letters_bytes, record->files.letters_checksum,
-                            checker->reterr);
+        status =
+            part_check(checker->directory, NULL, record->shard.number, record->files.letters_bytes,
+                       record->files.letters_checksum, checker->reterr);
     }
     return status;
 }
 
-int fm_output_reconcile(const char *directory, struct fm_job_store *store, bool keep_held,
-                        struct fm_fault *fault, struct fm_error *reterr)
+int fm_output_reconcile(const char *directory, const struct fm_sink *sink,
+                        struct fm_job_store *store, bool keep_held, struct fm_fault *fault,
+                        struct fm_error *reterr)
 {
-    struct reconciler reconciler = {
-        .directory = directory, .keep_held = keep_held, .store = store, .reterr = reterr};
-    struct checker checker = {.directory = directory, .reterr = reterr};
+    struct reconciler reconciler = {.directory = directory,
+                                    .sink = sink,
+                                    .keep_held = keep_held,
+                                    .store = store,
+                                    .reterr = reterr};
+    struct checker checker = {.directory = directory, .sink = sink, .reterr = reterr};
     /* Before anything is changed: whether ledger and results belong together. */
     int status = names_each(directory, NULL, reconcile_part, &reconciler, reterr);
     reconciler.folder = ERRORS_DIRECTORY;
@@ -610,6 +568,7 @@ int fm_output_reconcile(const char *directory, struct fm_job_store *store, bool 
 
 struct manifest {
     const char *directory;
+    const struct fm_sink *sink;
     struct fm_file_writer writer;
     struct fm_text text;
     struct fm_json_writer json;
@@ -644,9 +603,10 @@ static void checksum_write(struct fm_json_writer *json, const char *key, uint64_
 static int manifest_part(void *context, const struct fm_shard_record *record)
 {
     struct manifest *manifest = context;
-    struct checker checker = {.directory = manifest->directory, .reterr = manifest->reterr};
+    struct checker checker = {
+        .directory = manifest->directory, .sink = manifest->sink, .reterr = manifest->reterr};
     struct fm_json_writer *json = &manifest->json;
-    char name[96];
+    char name[FM_PART_NAME_SIZE];
     if (record->shard.state != FM_SHARD_DONE) {
         return 0;
     }
@@ -654,7 +614,7 @@ static int manifest_part(void *context, const struct fm_shard_record *record)
     if (status != 0) {
         return status;
     }
-    part_name(record->shard.number, name, sizeof(name));
+    fm_part_name(record->shard.number, manifest->sink, name);
     fm_text_append_char(&manifest->text, '\n');
     fm_json_object_begin(json);
     fm_json_key(json, "part");
@@ -766,8 +726,9 @@ int fm_output_finish(const char *directory, struct fm_job_store *store,
 {
     char temporary[FM_OUTPUT_PATH_MAX];
     char path[FM_OUTPUT_PATH_MAX];
-    struct manifest manifest = {.directory = directory, .reterr = reterr};
-    struct reconciler reconciler = {.directory = directory, .store = store, .reterr = reterr};
+    struct manifest manifest = {.directory = directory, .sink = summary->sink, .reterr = reterr};
+    struct reconciler reconciler = {
+        .directory = directory, .sink = summary->sink, .store = store, .reterr = reterr};
     int status = fm_fault_hit(fault, FM_FAULT_BEFORE_MANIFEST, reterr);
     /* What workers left that were lost, or late. */
     status = status != 0

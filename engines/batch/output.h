@@ -1,7 +1,8 @@
 /*
  * The output directory: what lies where, and the steps by which a shard's results become visible.
  *
- *   part-00003.jsonl            results of shard 3, complete the moment it has this name
+ *   part-00003.jsonl            results of shard 3, complete the moment it has this name; in
+ *                               another format (sink.h) it has that one's ending
  *   errors/part-00003.jsonl     its dead letters, when there are any
  *   _manifest.json, _SUCCESS    the end, in this order
  *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "engines/batch/fault.h"
+#include "engines/batch/sink.h"
 #include "host/os/file.h"
 #include "host/store/job_store.h"
 
@@ -61,40 +63,45 @@ int FM_NODISCARD fm_output_reopen(const char *directory, struct fm_error *reterr
 /* The files of one attempt at one shard. Zero-initialise. */
 struct fm_attempt {
     const char *directory;
+    const struct fm_sink *sink;
     uint64_t number;
     uint64_t epoch;
-    struct fm_file_writer part;
+    struct fm_sink_file *part;     /* NULL: it is not open, or was synced */
     struct fm_file_writer letters; /* opened by the first dead letter */
-    uint64_t part_checksum;
     uint64_t letters_checksum;
     uint64_t rows_out;
     uint64_t dead_letters;
 };
 
-int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory, uint64_t number,
+/* `directory` and `format`, whose sink writes the part, are borrowed until the end. */
+int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory,
+                                 const struct fm_row_format *format, uint64_t number,
                                  uint64_t epoch, struct fm_error *reterr);
-/* Appends finished rows that are all good, or all dead letters: their lines with their newlines. */
+/* Appends finished rows that are all good, as the sink has packed them, or all dead letters: lines
+ * with their newlines. */
 int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows,
-                                   const char *lines, size_t length, struct fm_error *reterr);
+                                   const char *data, size_t size, struct fm_error *reterr);
 /* Everything on the disk, names included; fills the sizes and checksums of *ret_record. After this
  * only the ledger's commit is missing. */
 int FM_NODISCARD fm_attempt_sync(struct fm_attempt *attempt, struct fm_shard_record *ret_record,
                                  struct fm_error *reterr);
 /* Whether the files of an attempt are there, as long as its worker says. False also when that
  * cannot be found out. */
-bool fm_output_attempt_is_there(const char *directory, uint64_t number, uint64_t epoch,
-                                const struct fm_part_facts *files);
+bool fm_output_attempt_is_there(const char *directory, const struct fm_sink *sink, uint64_t number,
+                                uint64_t epoch, const struct fm_part_facts *files);
 /* After the ledger's commit: gives the files of the attempt `epoch` their final names; `letters`:
  * there is one with dead letters. */
-int FM_NODISCARD fm_output_publish(const char *directory, uint64_t number, uint64_t epoch,
-                                   bool letters, struct fm_fault *fault, struct fm_error *reterr);
+int FM_NODISCARD fm_output_publish(const char *directory, const struct fm_sink *sink,
+                                   uint64_t number, uint64_t epoch, bool letters,
+                                   struct fm_fault *fault, struct fm_error *reterr);
 /* Closes and removes; accepts an attempt in any state before publish. */
 void fm_attempt_abandon(struct fm_attempt *attempt);
 /* The job is complete: what counts is published, and what is still in stage/ does not. False also
  * when that cannot be found out. */
 bool fm_output_is_complete(const char *directory);
 /* Removes the files of an attempt that was synced, of a complete job. */
-void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t epoch);
+void fm_output_attempt_remove(const char *directory, const struct fm_sink *sink, uint64_t number,
+                              uint64_t epoch);
 
 /*
  * At start: every part must be one that the ledger knows; attempt files of committed shards are
@@ -102,12 +109,13 @@ void fm_output_attempt_remove(const char *directory, uint64_t number, uint64_t e
  * workers of other hosts may be at them); then every committed part must be there with its size and
  * checksum, for which all of them are read (FM_ECORRUPT otherwise).
  */
-int FM_NODISCARD fm_output_reconcile(const char *directory, struct fm_job_store *store,
-                                     bool keep_held, struct fm_fault *fault,
-                                     struct fm_error *reterr);
+int FM_NODISCARD fm_output_reconcile(const char *directory, const struct fm_sink *sink,
+                                     struct fm_job_store *store, bool keep_held,
+                                     struct fm_fault *fault, struct fm_error *reterr);
 
 struct fm_output_summary {
     const char *name;
+    const struct fm_sink *sink;
     const struct fm_ledger_proof *proof;
     const struct fm_job_fact *facts; /* what the job was; written as they are */
     size_t fact_count;

@@ -1,13 +1,13 @@
 /*
- * Rows as JSON lines. See row_format.h.
+ * Rows, and rows as JSON lines. See row_format.h.
  */
 #include "engines/batch/row_format.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "core/proto/json.h"
 #include "core/util/error.h"
+#include "engines/batch/sink.h"
 
 /* --- Pieces --- */
 
@@ -44,10 +44,10 @@ static int base64_write(struct fm_json_writer *json, const char *data, size_t le
     return status;
 }
 
-static bool is_utf8(const char *text, size_t length)
+bool fm_row_id_is_text(const struct fm_row_id *id)
 {
-    for (size_t i = 0; i < length;) {
-        size_t step = fm_utf8_sequence(text + i, length - i);
+    for (size_t i = 0; i < id->size;) {
+        size_t step = fm_utf8_sequence(id->data + i, id->size - i);
         if (step == 0) {
             return false;
         }
@@ -62,7 +62,7 @@ static int id_write(struct fm_json_writer *json, const struct fm_row_id *id)
 {
     fm_json_key(json, "id");
     fm_json_string_n(json, id->data, id->size);
-    if (is_utf8(id->data, id->size)) {
+    if (fm_row_id_is_text(id)) {
         return 0;
     }
     fm_json_key(json, "id_base64");
@@ -172,9 +172,8 @@ static void number_write(struct fm_json_writer *json, uint32_t dtype, const char
     }
 }
 
-/* BYTES elements are read in order: `cursor` walks along. */
-static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tensor, size_t *cursor,
-                       enum fm_job_bytes form)
+int fm_row_bytes_next(const struct fm_tensor *tensor, size_t *cursor, const char **ret_data,
+                      size_t *ret_size)
 {
     const unsigned char *data = tensor->data;
     if (tensor->size - *cursor < 4) {
@@ -185,13 +184,26 @@ static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tens
     if (tensor->size - *cursor - 4 < length) {
         return FM_ECORRUPT;
     }
-    const char *text = (const char *)data + *cursor + 4;
+    *ret_data = (const char *)data + *cursor + 4;
+    *ret_size = length;
     *cursor += 4 + length;
-    if (form == FM_JOB_BYTES_BASE64) {
+    return 0;
+}
+
+/* BYTES elements are read in order: `cursor` walks along. */
+static int bytes_write(struct fm_json_writer *json, const struct fm_tensor *tensor, size_t *cursor,
+                       enum fm_job_bytes form)
+{
+    const char *text = NULL;
+    size_t length = 0;
+    int status = fm_row_bytes_next(tensor, cursor, &text, &length);
+    if (status == 0 && form == FM_JOB_BYTES_BASE64) {
         return base64_write(json, text, length);
     }
-    fm_json_string_n(json, text, length);
-    return 0;
+    if (status == 0) {
+        fm_json_string_n(json, text, length);
+    }
+    return status;
 }
 
 /* Nested arrays, row-major. `axis` from which on the shape is shown; the depth is bounded by
@@ -215,8 +227,23 @@ static int tensor_write(struct fm_json_writer *json, const struct fm_tensor *ten
     return status;
 }
 
-static int output_write(const struct fm_row_format *format, struct fm_json_writer *json,
-                        const struct fm_port *port, const struct fm_tensor *tensor)
+int fm_row_tensor_write(const struct fm_tensor *tensor, uint32_t axes, enum fm_job_bytes bytes,
+                        struct fm_json_writer *json)
+{
+    uint64_t index = 0;
+    size_t cursor = 0;
+    return type_has_form(tensor->dtype) ? tensor_write(json, tensor, axes, bytes, &index, &cursor)
+                                        : FM_EUNSUPPORTED;
+}
+
+bool fm_row_output_is_one(const struct fm_row_format *format, const struct fm_port *port)
+{
+    int32_t axis = format->strip_rows && port->rank > 0 ? 1 : 0;
+    return port->rank == axis || (port->rank == axis + 1 && port->shape[axis] == 1);
+}
+
+int fm_row_output_write(const struct fm_row_format *format, const struct fm_port *port,
+                        const struct fm_tensor *tensor, struct fm_json_writer *json)
 {
     uint64_t index = 0;
     size_t cursor = 0;
@@ -230,8 +257,8 @@ static int output_write(const struct fm_row_format *format, struct fm_json_write
     uint32_t axis = format->strip_rows && tensor->rank > 0 ? 1 : 0;
     /* One string is a string; whether it is one is said by the port, not by how many there happen
      * to be. */
-    bool one = port->dtype == FM_DTYPE_BYTES && port->rank == (int32_t)axis + 1 &&
-               port->shape[axis] == 1 && tensor->rank == axis + 1 && tensor->shape[axis] == 1;
+    bool one = port->dtype == FM_DTYPE_BYTES && fm_row_output_is_one(format, port) &&
+               tensor->rank == axis + 1 && tensor->shape[axis] == 1;
     return tensor_write(json, tensor, one ? axis + 1 : axis, format->bytes, &index, &cursor);
 }
 
@@ -285,16 +312,16 @@ int fm_row_format_check(const struct fm_row_format *format, struct fm_error *ret
         }
         if (port->dtype != FM_DTYPE_INVALID && !type_has_form(port->dtype)) {
             return fm_error_set(reterr, FM_EUNSUPPORTED,
-                                "the pipeline's output '%s' is %s, which has no form in JSON: "
+                                "the pipeline's output '%s' is %s, which has no form in %s: "
                                 "convert it in the pipeline",
-                                port->name, fm_dtype_name(port->dtype));
+                                port->name, fm_dtype_name(port->dtype), format->sink->title);
         }
     }
-    return 0;
+    return format->sink->check(format, reterr);
 }
 
-/* Milliseconds with three digits behind the point: shorter, and nobody measures better. */
-static double milliseconds(uint64_t ns)
+/* Three digits: shorter, and nobody measures better. */
+double fm_row_milliseconds(uint64_t ns)
 {
     return round((double)ns / 1000) / 1000;
 }
@@ -323,7 +350,7 @@ static int result_write(const struct fm_row_format *format, const struct fm_resu
     passed_write(format, &json, result->passed);
     for (uint32_t i = 0; i < format->output_count; i++) {
         fm_json_key(&json, format->outputs[i].name);
-        status = output_write(format, &json, &format->outputs[i], &result->outputs[i]);
+        status = fm_row_output_write(format, &format->outputs[i], &result->outputs[i], &json);
         if (status != 0) {
             return fm_error_set(reterr, status, "output '%s' cannot be written as JSON: %s",
                                 format->outputs[i].name, fm_status_text(status));
@@ -334,10 +361,10 @@ static int result_write(const struct fm_row_format *format, const struct fm_resu
         fm_json_object_begin(&json);
         for (uint32_t i = 0; i < format->stage_count; i++) {
             fm_json_key(&json, format->stage_names[i]);
-            fm_json_number(&json, milliseconds(result->stage_ns[i]));
+            fm_json_number(&json, fm_row_milliseconds(result->stage_ns[i]));
         }
         fm_json_key(&json, "total_ms");
-        fm_json_number(&json, milliseconds(result->total_ns));
+        fm_json_number(&json, fm_row_milliseconds(result->total_ns));
         fm_json_object_end(&json);
     }
     fm_json_object_end(&json);
@@ -363,6 +390,31 @@ int fm_row_format_result(const struct fm_row_format *format, const struct fm_res
     return status;
 }
 
+/* As text, cut at a whole character, or in base64. */
+static int raw_write(struct fm_json_writer *json, const struct fm_dead_letter *letter)
+{
+    size_t size = letter->raw_size;
+    int status = 0;
+    for (size_t cut = 0; letter->raw_truncated && cut < 4 && cut < letter->raw_size; cut++) {
+        if (fm_row_id_is_text(&(struct fm_row_id){letter->raw, letter->raw_size - cut})) {
+            size = letter->raw_size - cut;
+            break;
+        }
+    }
+    if (fm_row_id_is_text(&(struct fm_row_id){letter->raw, size})) {
+        fm_json_key(json, "raw");
+        fm_json_string_n(json, letter->raw, size);
+    } else {
+        fm_json_key(json, "raw_base64");
+        status = base64_write(json, letter->raw, size);
+    }
+    if (letter->raw_truncated) {
+        fm_json_key(json, "raw_truncated");
+        fm_json_bool(json, true);
+    }
+    return status;
+}
+
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
 {
     struct fm_json_writer json;
@@ -377,6 +429,12 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_uint(&json, letter->row);
     fm_json_key(&json, "source");
     fm_json_string(&json, letter->source);
+    if (letter->file != NULL) {
+        fm_json_key(&json, "file");
+        fm_json_string(&json, letter->file);
+        fm_json_key(&json, "file_row");
+        fm_json_uint(&json, letter->file_row);
+    }
     if (letter->line > 0) {
         fm_json_key(&json, "line");
         fm_json_uint(&json, letter->line);
@@ -389,6 +447,14 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     fm_json_string(&json, letter->message);
     fm_json_key(&json, "attempts");
     fm_json_uint(&json, letter->attempts);
+    if (letter->raw != NULL && raw_write(&json, letter) != 0) {
+        take_back(text, before);
+        return FM_ENOMEM;
+    }
+    if (letter->columns != NULL) {
+        fm_json_key(&json, "columns");
+        fm_json_raw(&json, letter->columns, strlen(letter->columns));
+    }
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
     if (text->failed) {

@@ -103,18 +103,21 @@ int fm_row_letter_read(struct fm_row_letter *letter, const char *text, size_t le
                        struct fm_error *reterr)
 {
     struct fm_text coded = {0};
-    struct fm_text *const texts[] = {&letter->source, &letter->stage, &letter->code,
+    struct fm_text *const texts[] = {&letter->source, &letter->file, &letter->stage, &letter->code,
                                      &letter->message};
     struct member members[] = {{.key = "id", .text = &letter->id},
                                {.key = "id_base64", .text = &coded},
                                {.key = "row", .number = &letter->row},
                                {.key = "source", .text = &letter->source},
+                               {.key = "file", .text = &letter->file},
+                               {.key = "file_row", .number = &letter->file_row},
                                {.key = "stage", .text = &letter->stage},
                                {.key = "code", .text = &letter->code},
                                {.key = "message", .text = &letter->message},
                                {.key = "attempts", .number = &letter->attempts}};
     bool failed = false;
     letter->attempts = 0;
+    letter->file_row = 0;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         fm_text_clear(texts[i]);
         fm_text_append_string(texts[i], ""); /* never NULL */
@@ -135,6 +138,7 @@ void fm_row_letter_deinit(struct fm_row_letter *letter)
 {
     fm_text_deinit(&letter->id);
     fm_text_deinit(&letter->source);
+    fm_text_deinit(&letter->file);
     fm_text_deinit(&letter->stage);
     fm_text_deinit(&letter->code);
     fm_text_deinit(&letter->message);

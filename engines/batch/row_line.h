@@ -22,10 +22,12 @@ int FM_NODISCARD fm_row_line_id(const char *text, size_t length, struct fm_text 
 struct fm_row_letter {
     struct fm_text id;
     struct fm_text source;
+    struct fm_text file; /* of a file that holds rows: its id; it has no file_row without it */
     struct fm_text stage;
     struct fm_text code;
     struct fm_text message;
     uint64_t row;
+    uint64_t file_row;
     uint64_t attempts;
 };
 

@@ -12,10 +12,11 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/job_setup.h"
-#include "engines/batch/line_reader.h"
 #include "engines/batch/lister.h"
 #include "engines/batch/manifest.h"
 #include "engines/batch/output.h"
+#include "engines/batch/part_name.h"
+#include "engines/batch/part_reader.h"
 #include "engines/batch/row_line.h"
 #include "engines/batch/unique_ids.h"
 #include "host/os/file_lock.h"
@@ -64,9 +65,10 @@ struct verify {
     uint64_t ledger_done;
     uint64_t ledger_given_up;
     uint64_t ledger_parts;
-    uint64_t next_row; /* behind the parts seen so far */
-    struct fm_line_reader results;
-    struct fm_line_reader errors;
+    uint64_t next_row;          /* behind the parts seen so far */
+    const struct fm_sink *sink; /* as the ledger says */
+    struct fm_part_reader results;
+    struct fm_part_reader errors;
     struct fm_text id;
     struct fm_row_letter letter;
     struct fm_unique_ids *ids;
@@ -211,10 +213,10 @@ static bool is_known(const char *name)
 static bool looks_like_a_part(const char *name)
 {
     const char *end = strrchr(name, '.');
-    return strncmp(name, "part-", 5) == 0 && end != NULL && strcmp(end, ".jsonl") == 0;
+    return strncmp(name, "part-", 5) == 0 && end != NULL && fm_sink_of_ending(end) != NULL;
 }
 
-/* Files that nobody vouches for: whoever reads part-*.jsonl would read them, too. */
+/* Files that nobody vouches for: whoever reads part-* would read them, too. */
 static void strangers_tell(struct verify *verify, const char *folder, const struct names *names)
 {
     for (size_t i = 0; i < names->list.count; i++) {
@@ -295,39 +297,55 @@ static int row_take(struct verify *verify, const char *part, uint64_t row, bool 
 
 /* One of the two files of a part. */
 struct side {
-    struct fm_line_reader *lines;
+    struct fm_part_reader *reader;
+    const struct fm_sink *sink;
+    const char *name;
     const char *prefix; /* of its name in messages: "", "errors/" */
     bool open;
     bool broken; /* one line that cannot be read was told */
 };
 
-/* A line that says what it should; others are told (the first of a file) and passed over.
- * *ret_line NULL: no more. */
-static int line_next(struct verify *verify, const struct fm_manifest_part *part, struct side *side,
-                     bool letter, bool *ret_found)
+static const char *unit_of(const struct side *side)
+{
+    return side->sink->source == NULL ? "line" : "row";
+}
+
+/* The next result's id, or dead letter. */
+static int row_read(struct verify *verify, const struct side *side, bool letter, bool *ret_found,
+                    struct fm_error *reterr)
 {
     const char *line = NULL;
     size_t length = 0;
+    if (!letter) {
+        return fm_part_reader_next(side->reader, &verify->id, ret_found, reterr);
+    }
+    *ret_found = false;
+    int status = fm_part_reader_line(side->reader, &line, &length, reterr);
+    if (status == 0 && line != NULL) {
+        status = fm_row_letter_read(&verify->letter, line, length, reterr);
+        *ret_found = status == 0;
+    }
+    return status;
+}
+
+/* A row that says what it should; others are told (the first of a file) and passed over.
+ * *ret_found false: no more. */
+static int row_next(struct verify *verify, struct side *side, bool letter, bool *ret_found)
+{
     *ret_found = false;
     while (side->open) {
         struct fm_error why = {0};
-        int status = fm_line_reader_next(side->lines, &line, &length, verify->reterr);
-        if (status != 0 || line == NULL) {
-            return status;
-        }
-        status = letter ? fm_row_letter_read(&verify->letter, line, length, &why)
-                        : fm_row_line_id(line, length, &verify->id, &why);
-        if (status == FM_ENOMEM) {
-            *verify->reterr = why;
-            return status;
-        }
-        *ret_found = status == 0;
+        int status = row_read(verify, side, letter, ret_found, &why);
         if (status == 0) {
             return 0;
         }
+        if (status != FM_ECORRUPT) {
+            *verify->reterr = why;
+            return status;
+        }
         if (!side->broken && verify->pass == PASS_CHECK) {
-            problem(verify, "%s%s: line %" PRIu64 ": %s; others may be wrong, too", side->prefix,
-                    part->name, side->lines->lines, why.text);
+            problem(verify, "%s%s: %s %" PRIu64 ": %s; others may be wrong, too", side->prefix,
+                    side->name, unit_of(side), side->reader->rows, why.text);
         }
         side->broken = true;
     }
@@ -343,7 +361,7 @@ static int rows_walk(struct verify *verify, const struct fm_manifest_part *part,
     bool result = true;
     bool strange = false;
     uint64_t row = part->first_row;
-    int status = line_next(verify, part, errors, true, &letter);
+    int status = row_next(verify, errors, true, &letter);
     while (status == 0 && (letter || result)) {
         uint64_t end = part->first_row + part->rows_in;
         if (letter && (verify->letter.row < row || verify->letter.row >= end)) {
@@ -351,10 +369,10 @@ static int rows_walk(struct verify *verify, const struct fm_manifest_part *part,
                 problem(verify,
                         "errors/%s: line %" PRIu64 ": the dead letter of row %" PRIu64
                         " does not belong there; others may be wrong, too",
-                        part->name, errors->lines->lines, verify->letter.row);
+                        errors->name, errors->reader->rows, verify->letter.row);
             }
             strange = true;
-            status = line_next(verify, part, errors, true, &letter);
+            status = row_next(verify, errors, true, &letter);
             continue;
         }
         if (letter && (verify->letter.row == row || !result)) {
@@ -363,11 +381,11 @@ static int rows_walk(struct verify *verify, const struct fm_manifest_part *part,
             fm_text_append(&verify->id, verify->letter.id.data, verify->letter.id.length);
             status = verify->id.failed ? fm_error_set(verify->reterr, FM_ENOMEM, "out of memory")
                                        : row_take(verify, part->name, row, &told);
-            status = status != 0 ? status : line_next(verify, part, errors, true, &letter);
+            status = status != 0 ? status : row_next(verify, errors, true, &letter);
             row++;
             continue;
         }
-        status = line_next(verify, part, results, false, &result);
+        status = row_next(verify, results, false, &result);
         told = told || results->broken || errors->broken; /* which row is which is not sure then */
         if (status == 0 && result) {
             status = row_take(verify, part->name, row, &told);
@@ -379,33 +397,32 @@ static int rows_walk(struct verify *verify, const struct fm_manifest_part *part,
 
 /* --- Files of a part --- */
 
-static void file_compare(struct verify *verify, const struct fm_manifest_part *part,
-                         const struct side *side, uint64_t bytes, uint64_t checksum, uint64_t rows)
+static void file_compare(struct verify *verify, const struct side *side, uint64_t bytes,
+                         uint64_t checksum, uint64_t rows)
 {
-    const struct fm_line_reader *lines = side->lines;
-    if (lines->bytes != bytes) {
-        problem(verify, "%s%s: has %" PRIu64 " bytes instead of %" PRIu64, side->prefix, part->name,
-                lines->bytes, bytes);
-    } else if (lines->checksum != checksum) {
+    const struct fm_part_reader *reader = side->reader;
+    if (reader->bytes != bytes) {
+        problem(verify, "%s%s: has %" PRIu64 " bytes instead of %" PRIu64, side->prefix, side->name,
+                reader->bytes, bytes);
+    } else if (reader->checksum != checksum) {
         problem(verify, "%s%s: has the checksum %016" PRIx64 " instead of %016" PRIx64,
-                side->prefix, part->name, lines->checksum, checksum);
+                side->prefix, side->name, reader->checksum, checksum);
     }
-    if (lines->lines != rows) {
-        problem(verify, "%s%s: has %" PRIu64 " lines instead of %" PRIu64, side->prefix, part->name,
-                lines->lines, rows);
-    } else if (lines->unterminated) {
-        problem(verify, "%s%s: ends in the middle of a line", side->prefix, part->name);
+    if (reader->rows != rows) {
+        problem(verify, "%s%s: has %" PRIu64 " %ss instead of %" PRIu64, side->prefix, side->name,
+                reader->rows, unit_of(side), rows);
+    } else if (reader->unterminated) {
+        problem(verify, "%s%s: ends in the middle of a line", side->prefix, side->name);
     }
 }
 
 /* Committed but not there under its name: a killed master had no time to give it one. */
 static bool is_staged(const struct verify *verify, const struct fm_manifest_part *part,
-                      bool letters)
+                      const struct fm_sink *sink)
 {
-    char name[128];
+    char name[FM_PART_NAME_SIZE];
     struct fm_file_facts facts = {0};
-    (void)snprintf(name, sizeof(name), "part-%05" PRIu64 ".%" PRIu64 "%s.jsonl", part->number,
-                   part->files.attempt, letters ? ".errors" : "");
+    fm_attempt_name(part->number, part->files.attempt, sink, name);
     return part->files.attempt != 0 &&
            facts_of(verify, FM_OUTPUT_STAGE_DIRECTORY, name, &facts) == 0 &&
            facts.kind == FM_FILE_REGULAR;
@@ -415,35 +432,53 @@ static int side_open(struct verify *verify, const struct fm_manifest_part *part,
                      bool letters)
 {
     char path[FM_OUTPUT_PATH_MAX];
+    struct fm_error why = {0};
     enum vouching vouching =
         verify->pass == PASS_CHECK
-            ? name_vouch(letters ? &verify->letters : &verify->parts, part->name)
+            ? name_vouch(letters ? &verify->letters : &verify->parts, side->name)
             : NAME_VOUCHED;
     if (vouching == NAME_ABSENT) {
-        problem(verify, "%s%s: is missing%s", side->prefix, part->name,
-                is_staged(verify, part, letters)
+        problem(verify, "%s%s: is missing%s", side->prefix, side->name,
+                is_staged(verify, part, letters ? NULL : side->sink)
                     ? ": it is committed and lies in stage/; fermata batch --resume publishes it"
                     : "");
         return 0;
     }
     if (vouching == NAME_VOUCHED_TWICE) {
-        problem(verify, "%s%s: is named more than once", side->prefix, part->name);
+        problem(verify, "%s%s: is named more than once", side->prefix, side->name);
         return 0;
     }
-    int status = path_of(verify, letters ? FM_OUTPUT_ERRORS_DIRECTORY : NULL, part->name, path);
-    status = status != 0 ? status : fm_line_reader_open(side->lines, path, verify->reterr);
+    int status = path_of(verify, letters ? FM_OUTPUT_ERRORS_DIRECTORY : NULL, side->name, path);
+    status = status != 0 ? status : fm_part_reader_open(side->reader, side->sink, path, &why);
     side->open = status == 0;
     if (status == FM_ENOTFOUND && verify->pass != PASS_CHECK) {
-        *verify->reterr = (struct fm_error){0};
         return 0; /* told in the first pass */
+    }
+    if (status == FM_ECORRUPT || (status == FM_EUNSUPPORTED && side->reader->bytes > 0)) {
+        /* It cannot be entered at all, but has bytes to be compared. */
+        side->open = true;
+        side->broken = true;
+        if (verify->pass == PASS_CHECK) {
+            problem(verify, "%s%s: %s", side->prefix, side->name, why.text);
+        }
+        return 0;
+    }
+    if (status != 0 && why.status != 0) {
+        *verify->reterr = why;
     }
     return status;
 }
 
 static int part_walk(struct verify *verify, const struct fm_manifest_part *part)
 {
-    struct side results = {.lines = &verify->results, .prefix = ""};
-    struct side errors = {.lines = &verify->errors, .prefix = FM_OUTPUT_ERRORS_DIRECTORY "/"};
+    char letters_name[FM_PART_NAME_SIZE];
+    struct side results = {
+        .reader = &verify->results, .sink = part->sink, .name = part->name, .prefix = ""};
+    struct side errors = {.reader = &verify->errors,
+                          .sink = &fm_sink_jsonl,
+                          .name = letters_name,
+                          .prefix = FM_OUTPUT_ERRORS_DIRECTORY "/"};
+    fm_part_name(part->number, NULL, letters_name);
     int status = side_open(verify, part, &results, false);
     if (status == 0 && part->dead_letters > 0) {
         status = side_open(verify, part, &errors, true);
@@ -451,20 +486,20 @@ static int part_walk(struct verify *verify, const struct fm_manifest_part *part)
     status = status != 0 ? status : rows_walk(verify, part, &results, &errors);
     if (status == 0 && verify->pass == PASS_CHECK) {
         if (results.open) {
-            file_compare(verify, part, &results, part->files.part_bytes, part->files.part_checksum,
+            file_compare(verify, &results, part->files.part_bytes, part->files.part_checksum,
                          part->rows);
-            verify->report->rows_out += results.lines->lines;
+            verify->report->rows_out += results.reader->rows;
         }
         if (errors.open) {
-            file_compare(verify, part, &errors, part->files.letters_bytes,
-                         part->files.letters_checksum, part->dead_letters);
-            verify->report->dead_letters += errors.lines->lines;
+            file_compare(verify, &errors, part->files.letters_bytes, part->files.letters_checksum,
+                         part->dead_letters);
+            verify->report->dead_letters += errors.reader->rows;
         }
     }
     verify->report->bytes +=
-        (results.open ? results.lines->bytes : 0) + (errors.open ? errors.lines->bytes : 0);
-    fm_line_reader_close(results.lines);
-    fm_line_reader_close(errors.lines);
+        (results.open ? results.reader->bytes : 0) + (errors.open ? errors.reader->bytes : 0);
+    fm_part_reader_close(results.reader);
+    fm_part_reader_close(errors.reader);
     verify->results.bytes = 0;
     verify->errors.bytes = 0;
     return status != 0 ? status : look_up(verify);
@@ -534,7 +569,8 @@ static int ledger_part(void *context, const struct fm_shard_record *record)
                                     .rows = record->shard.rows_out,
                                     .dead_letters = record->shard.dead_letters,
                                     .files = record->files};
-    (void)snprintf(part.name, sizeof(part.name), "part-%05" PRIu64 ".jsonl", part.number);
+    part.sink = verify->sink;
+    fm_part_name(part.number, part.sink, part.name);
     if (record->shard.state != FM_SHARD_DONE) {
         return 0;
     }
@@ -606,6 +642,7 @@ static int ledger_open(struct verify *verify)
     struct fm_error why = {0};
     struct ledger_walk walk = {.verify = verify};
     struct fm_text id_column = {0};
+    struct fm_text format = {0};
     int status = fm_output_state_path(verify->directory, FM_OUTPUT_LEDGER_FILE, path, sizeof(path),
                                       verify->reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, verify->reterr);
@@ -626,6 +663,10 @@ static int ledger_open(struct verify *verify)
     verify->ids_given =
         store->fact(verify->store, FM_JOB_FACT_ID, &id_column, NULL) == 0 && id_column.length > 0;
     fm_text_deinit(&id_column);
+    if (store->fact(verify->store, FM_JOB_FACT_FORMAT, &format, NULL) == 0 && format.length > 0) {
+        verify->sink = fm_sink_of_fact(format.data);
+    }
+    fm_text_deinit(&format);
     status = store->segments(verify->store, segment_take, &walk, verify->reterr);
     verify->report->has_inputs = !walk.broken && verify->inputs_rows > 0 && !verify->ids_given;
     return status != 0 ? status
@@ -839,6 +880,7 @@ int fm_verify_run(const struct fm_verify_options *options, struct fm_verify_repo
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     verify->options = options;
+    verify->sink = fm_sinks[0];
     verify->report = ret_report;
     verify->directory = options->directory;
     verify->reterr = reterr != NULL ? reterr : &local;
@@ -858,8 +900,8 @@ int fm_verify_run(const struct fm_verify_options *options, struct fm_verify_repo
     }
     fm_unique_ids_destroy(verify->ids);
     fm_row_source_deinit(&verify->inputs);
-    fm_line_reader_deinit(&verify->results);
-    fm_line_reader_deinit(&verify->errors);
+    fm_part_reader_deinit(&verify->results);
+    fm_part_reader_deinit(&verify->errors);
     fm_text_deinit(&verify->id);
     fm_row_letter_deinit(&verify->letter);
     names_free(&verify->parts);

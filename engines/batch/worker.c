@@ -535,6 +535,20 @@ static int facts_compare(const struct worker *worker, struct fm_batch_facts thei
                               matched, FM_JOB_FACTS);
 }
 
+/* What the master has found out about the columns that are passed. */
+static int types_take(struct worker *worker, struct fm_batch_facts theirs, struct fm_error *reterr)
+{
+    struct fm_batch_fact fact;
+    while (fm_batch_facts_next(&theirs, &fact)) {
+        if (fact.key.size == strlen(FM_JOB_FACT_TYPES) && fact.value.size > 0 &&
+            memcmp(fact.key.data, FM_JOB_FACT_TYPES, fact.key.size) == 0) {
+            return fm_job_setup_types_take(&worker->setup, fact.value.data, fact.value.size,
+                                           reterr);
+        }
+    }
+    return 0;
+}
+
 static int job_open(struct worker *worker, const struct fm_batch_welcome *welcome,
                     struct fm_error *reterr)
 {
@@ -572,6 +586,7 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
                                "with the %" PRIu64 " MiB that a worker may have (workers.memory)",
                                worker->memory_bytes >> 20);
     }
+    status = status != 0 ? status : types_take(worker, welcome->facts, reterr);
     if (status == 0) {
         fm_job_facts_make(&worker->setup, &worker->facts);
         status = facts_compare(worker, welcome->facts, reterr);
@@ -883,7 +898,8 @@ static void leftovers_remove(const struct worker *worker)
     for (size_t i = 0; i < count; i++) {
         if (fm_holder_is_reported(worker->holder, holdings[i].number) &&
             fm_output_is_complete(worker->job.output)) {
-            fm_output_attempt_remove(worker->job.output, holdings[i].number, holdings[i].epoch);
+            fm_output_attempt_remove(worker->job.output, worker->job.sink, holdings[i].number,
+                                     holdings[i].epoch);
         }
     }
 }

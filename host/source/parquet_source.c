@@ -38,6 +38,7 @@ struct parquet_reader {
     struct fm_file_reader file;
     struct fm_duckdb_session session;
     struct fm_source_cells cells;
+    uint32_t *types;       /* of what is passed */
     struct part *parts;    /* by cell, then the id, then what is passed */
     struct fm_text select; /* the query, up to the number of the first row */
     struct fm_text json;
@@ -80,10 +81,14 @@ static int parts_make(struct parquet_reader *reader, struct fm_error *reterr)
     if (status == 0) {
         reader->parts = fm_alloc_zero(reader->cells.name_count, sizeof(*reader->parts));
     }
+    reader->types = fm_alloc_zero(spec->passed_count + 1, sizeof(*reader->types));
     for (uint32_t i = 0; reader->parts != NULL && i < reader->cells.name_count; i++) {
         reader->parts[i].name = reader->cells.names[i];
     }
-    return reader->parts != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    reader->base.passed_types = reader->types;
+    return reader->parts != NULL && reader->types != NULL
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 /* The name within quotes for DuckDB. */
@@ -128,6 +133,15 @@ static int column_unknown(const struct parquet_reader *reader, duckdb_result *sc
     return fm_error_prefix(reterr, status, "%s", reader->file.path);
 }
 
+/* What all values of a passed column are, where they go on as they are. */
+static uint32_t type_of(const struct fm_duckdb_column *column, enum fm_duckdb_form form)
+{
+    return form != FM_DUCKDB_AS_IT_IS                                      ? FM_DTYPE_INVALID
+           : column->type == DUCKDB_TYPE_VARCHAR && !column->json          ? FM_DTYPE_BYTES
+           : column->child_count == 0 && column->dtype != FM_DTYPE_INVALID ? column->dtype
+                                                                           : FM_DTYPE_INVALID;
+}
+
 /* How the part that has this index is asked for. */
 static int part_check(struct parquet_reader *reader, uint32_t index, duckdb_result *schema,
                       struct fm_error *reterr)
@@ -156,6 +170,7 @@ static int part_check(struct parquet_reader *reader, uint32_t index, duckdb_resu
         status = fm_duckdb_form_of_id(&column, part->name, &part->form, reterr);
     } else {
         part->form = fm_duckdb_form_of_json(&column);
+        reader->types[index - reader->cells.count - 1] = type_of(&column, part->form);
     }
     fm_duckdb_column_deinit(&column);
     return status == 0 ? 0 : fm_error_prefix(reterr, status, "%s", reader->file.path);
@@ -434,6 +449,7 @@ static void parquet_close(struct fm_source_reader *source)
     fm_text_deinit(&reader->select);
     fm_text_deinit(&reader->json);
     fm_source_cells_deinit(&reader->cells);
+    fm_free(reader->types);
     fm_free(reader->parts);
     fm_free(reader);
 }

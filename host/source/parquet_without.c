@@ -70,12 +70,18 @@ const struct fm_source_format fm_source_parquet = {.name = "parquet",
                                                    .read = without_read,
                                                    .close = without_close};
 
+int fm_parquet_writer_check(struct fm_error *reterr)
+{
+    return refuse("output.format", reterr);
+}
+
 int fm_parquet_writer_create(const char *path, const struct fm_parquet_column *columns,
-                             uint32_t column_count, struct fm_parquet_writer **ret_writer,
-                             struct fm_error *reterr)
+                             uint32_t column_count, const char *compression,
+                             struct fm_parquet_writer **ret_writer, struct fm_error *reterr)
 {
     (void)columns;
     (void)column_count;
+    (void)compression;
     (void)ret_writer;
     return refuse(path, reterr);
 }

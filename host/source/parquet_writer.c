@@ -45,6 +45,7 @@ enum turn { TURN_COPY, TURN_ROWS };
 
 struct fm_parquet_writer {
     struct fm_file_writer file;
+    const char *compression; /* as DuckDB calls it */
     struct fm_duckdb_session session;
     struct column *columns;
     uint32_t column_count;
@@ -171,12 +172,13 @@ static void copy_run(void *argument)
     struct fm_parquet_writer *writer = argument;
     struct fm_error error = {0};
     char sql[SQL_SIZE];
-    (void)snprintf(
-        sql, sizeof sql,
-        "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR "::UBIGINT)) TO '" FM_DUCKDB_FILE
-        "' (FORMAT parquet, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
-        "ROW_GROUP_SIZE_BYTES %d)",
-        (uintptr_t)writer, writer->file.descriptor, FM_PARQUET_GROUP_ROWS, FM_PARQUET_GROUP_BYTES);
+    (void)snprintf(sql, sizeof sql,
+                   "COPY (SELECT * FROM " ROWS_FUNCTION "(%" PRIuPTR
+                   "::UBIGINT)) TO '" FM_DUCKDB_FILE
+                   "' (FORMAT parquet, COMPRESSION %s, USE_TMP_FILE false, ROW_GROUP_SIZE %d, "
+                   "ROW_GROUP_SIZE_BYTES %d)",
+                   (uintptr_t)writer, writer->file.descriptor, writer->compression,
+                   FM_PARQUET_GROUP_ROWS, FM_PARQUET_GROUP_BYTES);
     int status =
         fm_duckdb_run(&writer->session, sql, writer->file.path, writer->file.descriptor, &error);
     fm_mutex_lock(&writer->mutex);
@@ -422,9 +424,30 @@ static void writer_free(struct fm_parquet_writer *writer)
     fm_free(writer);
 }
 
+int fm_parquet_writer_check(struct fm_error *reterr)
+{
+    struct fm_duckdb_session session = {0};
+    int status = fm_duckdb_open(&session, reterr);
+    fm_duckdb_close(&session);
+    return status;
+}
+
+/* As DuckDB calls it; NULL: there is no such. */
+static const char *compression_of(const char *name)
+{
+    static const char *const names[][2] = {
+        {"none", "uncompressed"}, {"snappy", "snappy"}, {"zstd", "zstd"}, {"gzip", "gzip"}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i][0], name) == 0) {
+            return names[i][1];
+        }
+    }
+    return NULL;
+}
+
 int fm_parquet_writer_create(const char *path, const struct fm_parquet_column *columns,
-                             uint32_t column_count, struct fm_parquet_writer **ret_writer,
-                             struct fm_error *reterr)
+                             uint32_t column_count, const char *compression,
+                             struct fm_parquet_writer **ret_writer, struct fm_error *reterr)
 {
     struct fm_parquet_writer *writer = fm_alloc_zero(1, sizeof(*writer));
     if (writer == NULL) {
@@ -432,7 +455,11 @@ int fm_parquet_writer_create(const char *path, const struct fm_parquet_column *c
     }
     fm_mutex_init(&writer->mutex);
     fm_condition_init(&writer->changed);
-    int status = columns_init(writer, columns, column_count, reterr);
+    writer->compression = compression_of(compression);
+    int status =
+        writer->compression != NULL
+            ? columns_init(writer, columns, column_count, reterr)
+            : fm_error_set(reterr, FM_EINVAL, "Parquet has no compression '%s'", compression);
     if (status != 0) {
         status = fm_error_prefix(reterr, status, "%s", path);
     }

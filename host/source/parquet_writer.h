@@ -48,13 +48,16 @@ struct fm_parquet_value {
 
 struct fm_parquet_writer;
 
+/* Whether files can be written at all: FM_EUNSUPPORTED, FM_ENOTFOUND, as below. */
+int FM_NODISCARD fm_parquet_writer_check(struct fm_error *reterr);
 /*
- * Creates or truncates the file. The columns are copied. FM_EINVAL: no columns, or a name that
+ * Creates or truncates the file. The columns are copied; `compression` is "none", "snappy", "zstd"
+ * or "gzip". FM_EINVAL: no columns, or a name that
  * cannot be one; FM_EUNSUPPORTED: Parquet has no type for a tensor's (FP8, complex, 4 bits), or
  * this build has no DuckDB; FM_ENOTFOUND: its library is not there; FM_EPERM, FM_EIO, FM_ENOMEM.
  */
 int FM_NODISCARD fm_parquet_writer_create(const char *path, const struct fm_parquet_column *columns,
-                                          uint32_t column_count,
+                                          uint32_t column_count, const char *compression,
                                           struct fm_parquet_writer **ret_writer,
                                           struct fm_error *reterr);
 /*

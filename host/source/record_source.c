@@ -43,6 +43,7 @@ struct record_reader {
     struct fm_record record;
     bool pending; /* the record has not been given yet */
     struct fm_source_cells cells;
+    uint32_t *types;      /* of what is passed, of csv */
     struct place *places; /* by cell, then the id, then what is passed */
     uint32_t next_place;  /* where the next member of an object is looked for first */
     struct fm_csv_header header;
@@ -132,7 +133,15 @@ static int places_make(struct record_reader *reader)
     for (uint32_t i = 0; reader->places != NULL && i < reader->cells.name_count; i++) {
         reader->places[i].name = reader->cells.names[i];
     }
-    return reader->places != NULL ? 0 : FM_ENOMEM;
+    if (is_csv(reader->spec)) {
+        reader->types = fm_alloc(sizeof(*reader->types) * (reader->spec->passed_count + 1));
+        for (uint32_t i = 0; reader->types != NULL && i < reader->spec->passed_count; i++) {
+            reader->types[i] = FM_DTYPE_BYTES;
+        }
+        status = reader->types != NULL ? 0 : FM_ENOMEM;
+    }
+    reader->base.passed_types = reader->types;
+    return reader->places != NULL ? status : FM_ENOMEM;
 }
 
 /* --- CSV --- */
@@ -385,6 +394,7 @@ static int row_give(struct record_reader *reader, struct fm_row_block *block,
 {
     struct fm_error error = {0};
     fm_row_block_begin(block, reader->record.at.row, reader->record.at.line);
+    fm_row_block_place(block, reader->record.at.offset, reader->record.size);
     int status = is_csv(reader->spec) ? csv_places(reader, &error) : json_places(reader, &error);
     if (status == 0) {
         status = id_give(reader, block, &error);
@@ -452,6 +462,7 @@ static void records_close(struct fm_source_reader *source)
     fm_free(reader->fields);
     fm_free(reader->buffer);
     fm_source_cells_deinit(&reader->cells);
+    fm_free(reader->types);
     fm_free(reader->places);
     fm_free(reader);
 }

@@ -72,6 +72,9 @@ struct fm_source_format {
 /* What every format's reader begins with. */
 struct fm_source_reader {
     const struct fm_source_format *format;
+    /* By passed column: the type of all its values, as far as the file says: BYTES are texts,
+     * INVALID may be anything. NULL: the file says nothing. Stays until the close. */
+    const uint32_t *passed_types;
 };
 
 /* All formats, NULL-terminated. */

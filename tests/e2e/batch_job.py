@@ -22,6 +22,10 @@ TABLE_MODEL = """backend: identity
 max_batch_size: 16
 settings: {inputs: "x:FP32[-1,3], t:INT64[-1], name:BYTES[-1,1]"}
 """
+NAME_MODEL = """backend: identity
+max_batch_size: 16
+settings: {inputs: "name:BYTES[-1,1]"}
+"""
 COLUMNS = "columns: {x: [a, b, c], t: d, name: user}, id: user"
 
 OPERATOR_PIPELINE = """name: crash
@@ -117,6 +121,21 @@ class Rows(Job):
 
     def letters(self):
         return {line["id"]: line for line in self.lines("errors")}
+
+
+def read_back(job, sink, passed):
+    """The parts as another job reads them: every column as it is passed to lines of JSON."""
+    with Rows({"x": ""}, given="columns: {name: id}, id: id", model=NAME_MODEL, output="{directory: out, passthrough: [%s]}" % ", ".join(passed)) as again:
+        (again.path / "in" / "x").unlink()
+        for part in job.out.glob("part-*." + sink):
+            shutil.copy(part, again.path / "in")
+        again.file.write_text(again.file.read_text().replace("in/*", "in/*." + sink))
+        subprocess.run([FERMATA, "batch", again.file, "--quiet"], check=True)
+        results = again.results()
+        assert len(again.lines()) == len(results), "an id is there twice"
+        for key, row in results.items():
+            assert row.pop("out_name") == key
+        return results
 
 
 class OperatorJob(Job):

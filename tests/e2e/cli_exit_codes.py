@@ -119,6 +119,9 @@ TABLE = [
     (["batch", "absent.yaml", "--worker-memory", "0"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--listen", "nowhere"], USAGE, "--listen: 'nowhere' is not HOST:PORT"),
     (["batch", "absent.yaml", "--listen", "localhost:0"], USAGE, "--listen needs --token-file or --tls-client-ca"),
+    (["batch", "absent.yaml", "--retry-dead-letters", "absent"], INPUT, "absent.yaml"),
+    (["batch", "absent.yaml", "--retry-dead-letters", "absent", "--limit", "3"], USAGE, "give it without --limit"),
+    (["batch", "absent.yaml", "--retry-dead-letters"], USAGE, "--retry-dead-letters"),
     (["batch", "absent.yaml", "--page", "nowhere"], USAGE, "--page: 'nowhere' is not HOST:PORT"),
     # job
     (["job"], USAGE, "COMMAND is missing"),

@@ -179,26 +179,6 @@ TEST(lengths_are_limited)
     free(text);
 }
 
-TEST(names_of_parts)
-{
-    uint64_t number = 0;
-    CHECK(fm_manifest_part_number("part-00003.jsonl", &number));
-    CHECK_UINT_EQ(number, 3);
-    CHECK(fm_manifest_part_number("part-1234567.jsonl", &number));
-    CHECK_UINT_EQ(number, 1234567);
-    static const char *const others[] = {"part-3.jsonl",
-                                         "part-000003.jsonl",
-                                         "part-00003.json",
-                                         "part-00003.7.jsonl",
-                                         "part-.jsonl",
-                                         "xpart-00003.jsonl",
-                                         "part-99999999999999999999999.jsonl",
-                                         ""};
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
-        CHECK(!fm_manifest_part_number(others[i], &number));
-    }
-}
-
 TEST(memory_that_runs_out_is_an_error)
 {
     struct seen seen;

@@ -42,6 +42,8 @@ static void file_make(const char *name, const char *text)
     }
 }
 
+static const struct fm_row_format lines = {.sink = &fm_sink_jsonl};
+
 /* A directory with a ledger of eight rows in shards of four. */
 static struct fm_job_store *job_make(void)
 {
@@ -66,7 +68,7 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
         .number = number, .first_row = 4 * number, .row_count = 4, .epoch = 1, .owner = 5};
     record.shard.state = FM_SHARD_LEASED;
     int status = store->functions->put(store, &record, 1, NULL);
-    status = status != 0 ? status : fm_attempt_open(&attempt, out(), number, 1, NULL);
+    status = status != 0 ? status : fm_attempt_open(&attempt, out(), &lines, number, 1, NULL);
     for (int i = 0; i < 4 && status == 0; i++) {
         status = fm_attempt_append(&attempt, i != 2, 1, i != 2 ? "{\"a\":1}\n" : "{\"bad\":1}\n",
                                    i != 2 ? 8 : 10, NULL);
@@ -75,13 +77,15 @@ static int shard_do(struct fm_job_store *store, uint64_t number, bool publish)
     record.shard.state = FM_SHARD_DONE;
     record.files.attempt = 1;
     status = status != 0 ? status : store->functions->put(store, &record, 1, NULL);
-    return status != 0 || !publish ? status : fm_output_publish(out(), number, 1, true, NULL, NULL);
+    return status != 0 || !publish
+               ? status
+               : fm_output_publish(out(), &fm_sink_jsonl, number, 1, true, NULL, NULL);
 }
 
 static int reconcile(struct fm_job_store *store, struct fm_error *reterr)
 {
     *reterr = (struct fm_error){0};
-    return fm_output_reconcile(out(), store, false, NULL, reterr);
+    return fm_output_reconcile(out(), &fm_sink_jsonl, store, false, NULL, reterr);
 }
 
 TEST(looking)
@@ -165,7 +169,8 @@ TEST(the_end_is_written_only_over_parts_that_are_right)
     struct fm_job_store *store = job_make();
     struct fm_ledger_proof proof = {
         .rows_in = 8, .rows_out = 6, .dead_letters = 2, .complete = true};
-    const struct fm_output_summary summary = {.name = "test", .proof = &proof, .rows_found = 8};
+    const struct fm_output_summary summary = {
+        .name = "test", .sink = &fm_sink_jsonl, .proof = &proof, .rows_found = 8};
     CHECK_INT_EQ(shard_do(store, 0, true), 0);
     CHECK_INT_EQ(fm_output_finish(out(), store, &summary, NULL, &error), FM_ECORRUPT);
     CHECK_STR_CONTAINS(error.text, "do not add up");
@@ -207,7 +212,8 @@ TEST(every_failing_allocation_is_an_error_and_the_directory_stays_usable)
     struct fm_job_store *store = job_make();
     struct fm_ledger_proof proof = {
         .rows_in = 8, .rows_out = 6, .dead_letters = 2, .complete = true};
-    const struct fm_output_summary summary = {.name = "test", .proof = &proof, .rows_found = 8};
+    const struct fm_output_summary summary = {
+        .name = "test", .sink = &fm_sink_jsonl, .proof = &proof, .rows_found = 8};
     CHECK_INT_EQ(shard_do(store, 0, false), 0);
     CHECK_INT_EQ(shard_do(store, 1, true), 0);
     for (uint64_t n = 1; n < 10000 && status != 0; n++) {
@@ -215,7 +221,9 @@ TEST(every_failing_allocation_is_an_error_and_the_directory_stays_usable)
         error = (struct fm_error){0};
         (void)fm_memory_fail_at(n, 0);
         status = fm_output_look(out(), &state, &error);
-        status = status != 0 ? status : fm_output_reconcile(out(), store, false, NULL, &error);
+        status = status != 0
+                     ? status
+                     : fm_output_reconcile(out(), &fm_sink_jsonl, store, false, NULL, &error);
         status = status != 0 ? status : fm_output_finish(out(), store, &summary, NULL, &error);
         (void)fm_memory_fail_at(0, 0);
         CHECK(status == 0 || (status == FM_ENOMEM && error.text[0] != '\0'));

@@ -3,6 +3,8 @@
  */
 #include "engines/batch/row_format.h"
 
+#include "engines/batch/sink.h"
+
 #include "core/util/memory.h"
 #include "tests/harness/test.h"
 
@@ -12,7 +14,8 @@ static const struct fm_port ports[] = {
     {.name = "text", .dtype = FM_DTYPE_BYTES, .rank = 1, .shape = {1}},
     {.name = "score", .dtype = FM_DTYPE_FP32, .rank = 1, .shape = {2}},
 };
-static const struct fm_row_format plain = {.outputs = ports, .output_count = 2};
+static const struct fm_row_format plain = {
+    .sink = &fm_sink_jsonl, .outputs = ports, .output_count = 2};
 
 static void outputs_make(struct fm_value *values, const char *text, size_t length, float score)
 {
@@ -86,7 +89,8 @@ TEST(the_batch_dimension_of_one_model_is_not_shown)
     const int64_t shape[] = {1, 2};
     const int32_t numbers[] = {-1, 7};
     const struct fm_port port = {.name = "y", .dtype = FM_DTYPE_INT32, .rank = 2, .shape = {-1, 2}};
-    struct fm_row_format format = {.outputs = &port, .output_count = 1, .strip_rows = true};
+    struct fm_row_format format = {
+        .sink = &fm_sink_jsonl, .outputs = &port, .output_count = 1, .strip_rows = true};
     struct fm_value value = {0};
     struct fm_text line = {0};
     CHECK_INT_EQ(fm_value_alloc(&value, FM_DTYPE_INT32, shape, 2, sizeof(numbers)), 0);
@@ -119,13 +123,29 @@ TEST(names_that_lines_have_already_are_refused)
     static const char *const names[] = {"id", "id_base64", "timings"};
     for (size_t i = 0; i < 3; i++) {
         struct fm_port port = {.dtype = FM_DTYPE_FP32};
-        struct fm_row_format format = {.outputs = &port, .output_count = 1};
+        struct fm_row_format format = {.sink = &fm_sink_jsonl, .outputs = &port, .output_count = 1};
         struct fm_error error = {0};
         port.name = names[i];
         CHECK_INT_EQ(fm_row_format_check(&format, &error), FM_EINVAL);
         CHECK_STR_CONTAINS(error.text, names[i]);
     }
     CHECK_INT_EQ(fm_row_format_check(&plain, NULL), 0);
+}
+
+TEST(tables_need_to_know_their_columns)
+{
+    struct fm_error error;
+    struct fm_port port = {.name = "y", .dtype = FM_DTYPE_FP32, .rank = -1};
+    struct fm_row_format format = {.sink = &fm_sink_parquet, .outputs = &port, .output_count = 1};
+    CHECK_INT_EQ(fm_row_format_check(&format, &error), FM_EUNSUPPORTED);
+    CHECK_STR_CONTAINS(error.text, "may have any type or any number of axes");
+    port = (struct fm_port){.name = "y", .dtype = FM_DTYPE_INVALID, .rank = 1};
+    CHECK_INT_EQ(fm_row_format_check(&format, &error), FM_EUNSUPPORTED);
+    format.sink = &fm_sink_csv;
+    CHECK_INT_EQ(fm_row_format_check(&format, &error), 0);
+    port.dtype = FM_DTYPE_COMPLEX64;
+    CHECK_INT_EQ(fm_row_format_check(&format, &error), FM_EUNSUPPORTED);
+    CHECK_STR_CONTAINS(error.text, "has no form in CSV");
 }
 
 TEST(a_dead_letter)

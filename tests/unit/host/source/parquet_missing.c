@@ -31,8 +31,9 @@ TEST(a_library_that_is_not_there)
                              "loaded: /nonexistent/libduckdb.so");
     CHECK_STR_CONTAINS(text, "run tools/setup, or set FERMATA_DUCKDB");
     fm_free(text);
-    CHECK_INT_EQ(fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, &writer, &error),
-                 FM_ENOTFOUND);
+    CHECK_INT_EQ(
+        fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, "snappy", &writer, &error),
+        FM_ENOTFOUND);
     CHECK_STR_CONTAINS(error.text, "Parquet needs DuckDB's library");
 }
 

@@ -20,7 +20,7 @@ TEST(reading_and_writing_say_what_is_missing)
     text = fm_source_rig_read(&spec, "a.parquet", 0, 0, 1, 1);
     CHECK_STR_CONTAINS(text, "!! EUNSUPPORTED a.parquet: ");
     fm_free(text);
-    CHECK_INT_EQ(fm_parquet_writer_create("a.parquet", &column, 1, &writer, &error),
+    CHECK_INT_EQ(fm_parquet_writer_create("a.parquet", &column, 1, "snappy", &writer, &error),
                  FM_EUNSUPPORTED);
     CHECK_STR_CONTAINS(error.text, "run tools/setup, or give the build -Dduckdb_root=FOLDER");
 }

@@ -135,7 +135,7 @@ TEST(every_type)
     }
     path_next();
     CHECK_INT_EQ(fm_parquet_writer_create(path, columns, sizeof columns / sizeof columns[0],
-                                          &writer, &error),
+                                          "snappy", &writer, &error),
                  0);
     CHECK_INT_EQ(fm_parquet_writer_append(writer, values, &error), 0);
     CHECK_INT_EQ(fm_parquet_writer_append(writer, nulls, &error), 0);
@@ -197,7 +197,7 @@ TEST(lists_of_every_depth)
     struct fm_error error = {0};
     uint64_t bytes = 0;
     path_next();
-    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 4, &writer, &error), 0);
+    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 4, "snappy", &writer, &error), 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         CHECK_INT_EQ(fm_parquet_writer_append(writer, rows[i], &error), 0);
     }
@@ -223,7 +223,7 @@ TEST(many_rows)
     struct fm_error error = {0};
     uint64_t bytes = 0;
     path_next();
-    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 3, &writer, &error), 0);
+    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 3, "snappy", &writer, &error), 0);
     for (int32_t i = 0; i < ROWS; i++) {
         char name[32];
         int64_t id = i;
@@ -273,7 +273,7 @@ TEST(large_rows)
         .data = data, .size = ELEMENTS * sizeof *data, .shape = &shape};
     path_next();
     CHECK_PTR_NE(data, NULL);
-    CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, &writer, &error), 0);
+    CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writer, &error), 0);
     uint64_t before = fm_os_memory_peak();
     for (uint32_t row = 0; row < ROWS; row++) {
         for (uint32_t i = 0; i < ELEMENTS; i++) {
@@ -308,7 +308,7 @@ TEST(no_rows)
     struct fm_error error = {0};
     uint64_t bytes = 0;
     path_next();
-    CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, &writer, &error), 0);
+    CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writer, &error), 0);
     CHECK_INT_EQ(fm_parquet_writer_finish(writer, &bytes, &error), 0);
     CHECK_STR_EQ(ask_file("count(*) || ' ' || any_value(typeof(x))", ""), "NULL");
     CHECK_STR_EQ(ask_file("count(*)", ""), "0");
@@ -339,9 +339,9 @@ TEST(columns_that_cannot_be)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fm_parquet_writer *writer = NULL;
         struct fm_error error = {0};
-        CHECK_INT_EQ(
-            fm_parquet_writer_create(path, cases[i].columns, cases[i].count, &writer, &error),
-            cases[i].status);
+        CHECK_INT_EQ(fm_parquet_writer_create(path, cases[i].columns, cases[i].count, "snappy",
+                                              &writer, &error),
+                     cases[i].status);
         CHECK_STR_CONTAINS(error.text, cases[i].words);
         CHECK_PTR_EQ(writer, NULL);
     }
@@ -360,7 +360,7 @@ TEST(values_that_cannot_be)
     struct fm_error error = {0};
     uint64_t bytes = 0;
     path_next();
-    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 2, &writer, &error), 0);
+    CHECK_INT_EQ(fm_parquet_writer_create(path, columns, 2, "snappy", &writer, &error), 0);
     CHECK_INT_EQ(fm_parquet_writer_append(writer, bad, &error), FM_ETYPE);
     CHECK_STR_CONTAINS(error.text, "column 'x'");
     CHECK_INT_EQ(fm_parquet_writer_append(writer, good, &error), 0);
@@ -376,7 +376,7 @@ TEST(abandoned_files_are_gone)
     for (int rows = 0; rows <= 5000; rows = rows * 10 + 5) {
         struct fm_parquet_writer *writer = NULL;
         path_next();
-        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, &writer, &error), 0);
+        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writer, &error), 0);
         for (int64_t i = 0; i < rows; i++) {
             const struct fm_parquet_value value = {.data = &i, .size = sizeof i};
             CHECK_INT_EQ(fm_parquet_writer_append(writer, &value, &error), 0);
@@ -398,8 +398,9 @@ TEST(files_that_cannot_be_written)
     int64_t shape = SIZE;
     uint64_t bytes = 0;
     uint32_t seed = 1;
-    CHECK_INT_EQ(fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, &writer, &error),
-                 FM_ENOTFOUND);
+    CHECK_INT_EQ(
+        fm_parquet_writer_create("/nonexistent/x.parquet", &column, 1, "snappy", &writer, &error),
+        FM_ENOTFOUND);
     /* Full: at the end, and in the middle of rows. A link is what is removed. */
     for (int rows = 2; rows <= 200; rows *= 100) {
         path_next();
@@ -409,7 +410,7 @@ TEST(files_that_cannot_be_written)
         int status = 0;
         CHECK_PTR_NE(data, NULL);
         writer = NULL;
-        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, &writer, &error), 0);
+        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writer, &error), 0);
         for (int row = 0; row < rows && status == 0; row++) {
             for (size_t i = 0; i < SIZE; i++) {
                 seed = seed * 1664525u + 1013904223u;
@@ -441,7 +442,7 @@ TEST(several_at_once)
     for (int w = 0; w < WRITERS; w++) {
         path_next();
         memcpy(paths[w], path, sizeof path);
-        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, &writers[w], &error), 0);
+        CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writers[w], &error), 0);
     }
     for (int64_t i = 0; i < 20000; i++) {
         const struct fm_parquet_value value = {.data = &i, .size = sizeof i};

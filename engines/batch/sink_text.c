@@ -1,0 +1,69 @@
+/*
+ * Files that are texts. See sink_text.h.
+ */
+#include "engines/batch/sink_text.h"
+
+#include "core/util/error.h"
+#include "core/util/hash.h"
+#include "core/util/memory.h"
+#include "host/os/file.h"
+
+const char *const fm_sink_text_compressions[] = {"none", NULL};
+
+struct text_file {
+    struct fm_sink_file base;
+    struct fm_file_writer writer;
+    uint64_t checksum;
+};
+
+static struct text_file *text_file_of(struct fm_sink_file *file)
+{
+    return (struct text_file *)(void *)file;
+}
+
+int fm_sink_text_append(struct fm_sink_file *file, const char *rows, size_t size,
+                        struct fm_error *reterr)
+{
+    struct text_file *text = text_file_of(file);
+    text->checksum = fm_hash_add(text->checksum, rows, size);
+    return fm_file_writer_append(&text->writer, rows, size, reterr);
+}
+
+int fm_sink_text_open(const struct fm_sink *sink, const char *path, const struct fm_text *head,
+                      struct fm_sink_file **ret_file, struct fm_error *reterr)
+{
+    struct text_file *text = fm_alloc_zero(1, sizeof(*text));
+    if (text == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory to write '%s'", path);
+    }
+    text->base.sink = sink;
+    text->checksum = FM_HASH_START;
+    int status = fm_file_writer_open(&text->writer, path, reterr);
+    if (status == 0 && head->length > 0) {
+        status = fm_sink_text_append(&text->base, head->data, head->length, reterr);
+    }
+    if (status != 0) {
+        fm_sink_text_abandon(&text->base);
+        return status;
+    }
+    *ret_file = &text->base;
+    return 0;
+}
+
+int fm_sink_text_finish(struct fm_sink_file *file, uint64_t *ret_bytes, uint64_t *ret_checksum,
+                        struct fm_error *reterr)
+{
+    struct text_file *text = text_file_of(file);
+    int status = fm_file_writer_commit(&text->writer, reterr);
+    *ret_bytes = text->writer.size;
+    *ret_checksum = text->checksum;
+    fm_free(text);
+    return status;
+}
+
+void fm_sink_text_abandon(struct fm_sink_file *file)
+{
+    struct text_file *text = text_file_of(file);
+    fm_file_writer_abandon(&text->writer);
+    fm_free(text);
+}

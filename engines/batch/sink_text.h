@@ -1,0 +1,24 @@
+/*
+ * Files of results that are texts: what the sinks jsonl and csv share.
+ *
+ * Owns: appending, the checksum. Does not own: what the text says. Thread rule: as sink.h.
+ */
+#ifndef FM_ENGINES_BATCH_SINK_TEXT_H
+#define FM_ENGINES_BATCH_SINK_TEXT_H
+
+#include "engines/batch/sink.h"
+
+/* The file begins with `head`, which may be empty. */
+int FM_NODISCARD fm_sink_text_open(const struct fm_sink *sink, const char *path,
+                                   const struct fm_text *head, struct fm_sink_file **ret_file,
+                                   struct fm_error *reterr);
+
+/* For the table. */
+int FM_NODISCARD fm_sink_text_append(struct fm_sink_file *file, const char *rows, size_t size,
+                                     struct fm_error *reterr);
+int FM_NODISCARD fm_sink_text_finish(struct fm_sink_file *file, uint64_t *ret_bytes,
+                                     uint64_t *ret_checksum, struct fm_error *reterr);
+void fm_sink_text_abandon(struct fm_sink_file *file);
+extern const char *const fm_sink_text_compressions[];
+
+#endif
