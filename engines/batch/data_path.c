@@ -13,6 +13,7 @@
 #include "engines/batch/block.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
+#include "engines/batch/remote.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -21,6 +22,8 @@
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define NS_PER_MS       UINT64_C(1000000)
 #define SLOWEST_OVER_NS (2000 * NS_PER_MS)
+/* What an object of unknown size counts with, until a larger one has come. */
+#define OBJECT_BYTES_MIN (UINT64_C(1) << 20)
 
 struct shard_work;
 
@@ -80,7 +83,8 @@ struct fm_data_path {
     struct fm_block_plan plan;
     struct flight *flights;
     uint32_t flight_count;
-    struct fm_thread *threads; /* readers, then the writer */
+    struct fm_objects *objects; /* NULL: all rows are files */
+    struct fm_thread *threads;  /* readers, then the writer */
     uint32_t thread_count;
 
     struct fm_mutex mutex;
@@ -88,7 +92,10 @@ struct fm_data_path {
     struct fm_condition ready; /* the writer */
     struct fm_condition gone;  /* close, for the last shard */
     struct flight *free_flights;
+    uint32_t flights_used;
+    struct flight_queue to_submit; /* fetched */
     struct flight_queue to_format;
+    uint64_t object_bytes;     /* what an object of unknown size is expected to have */
     struct shard_work *shards; /* in the order in which they came */
     uint32_t rows_in_flight;
     uint64_t rows_finished;
@@ -144,6 +151,7 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     fm_block_clear(&flight->block);
     flight->next = path->free_flights;
     path->free_flights = flight;
+    path->flights_used--;
     fm_condition_signal(&path->work);
 }
 
@@ -282,19 +290,39 @@ static void request_done(struct fm_request *request)
     fm_mutex_unlock(&path->mutex);
 }
 
+static void fetch_done(struct fm_fetch *fetch)
+{
+    struct flight *flight = FM_CONTAINER_OF(fetch, struct flight, block.fetch);
+    struct fm_data_path *path = flight->path;
+    fm_mutex_lock(&path->mutex);
+    queue_push(&path->to_submit, flight);
+    fm_condition_signal(&path->work);
+    fm_mutex_unlock(&path->mutex);
+}
+
 static bool holds_rows(const struct shard_work *shard)
 {
     return shard->files[0].row_count > 0;
+}
+
+/* Whether the next row, which is a file, is behind an address. */
+static bool is_fetched(const struct fm_data_path *path, const struct shard_work *shard,
+                       uint64_t row)
+{
+    return path->objects != NULL && fm_remote_is(path->options.base, shard->files[row].id);
 }
 
 /* What is counted for a block before it was read. */
 static uint64_t expected_bytes(const struct fm_data_path *path, const struct shard_work *shard)
 {
     uint64_t limit = path->options.setup->job->file_bytes_max;
-    if (holds_rows(shard) || shard->files[shard->admitted].size == FM_LISTING_SIZE_UNKNOWN) {
+    if (holds_rows(shard)) {
         return 0;
     }
     uint64_t size = shard->files[shard->admitted].size;
+    if (size == FM_LISTING_SIZE_UNKNOWN) {
+        size = is_fetched(path, shard, shard->admitted) ? path->object_bytes : 0;
+    }
     return size < limit ? size : limit;
 }
 
@@ -311,6 +339,13 @@ static struct flight *flight_admit(struct fm_data_path *path)
         path->starvation.status != 0) {
         return NULL;
     }
+    uint32_t most_flights = path->flight_count;
+    if (path->objects != NULL && !is_fetched(path, shard, shard->admitted)) {
+        most_flights -= path->options.rows_fetched; /* those are for what takes its time */
+    }
+    if (path->flights_used >= most_flights) {
+        return NULL;
+    }
     uint64_t bytes = expected_bytes(path, shard);
     uint64_t limit = path->options.setup->job->bytes_in_flight;
     if (path->bytes_in_flight > 0 &&
@@ -319,6 +354,7 @@ static struct flight *flight_admit(struct fm_data_path *path)
     }
     struct flight *flight = path->free_flights;
     path->free_flights = flight->next;
+    path->flights_used++;
     uint64_t left = shard->shard.row_count - shard->admitted;
     uint64_t most = holds_rows(shard) ? flight->block.rows_max : 1;
     uint32_t rows = (uint32_t)(left < most ? left : most);
@@ -405,6 +441,19 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     return status == 0;
 }
 
+/* What was fetched. False: the block has its lines already. */
+static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
+{
+    struct fm_block *block = &flight->block;
+    bool taken = fm_block_fetch_end(block);
+    fm_mutex_lock(&path->mutex);
+    charge(path, flight, block->bytes);
+    path->object_bytes = block->bytes > path->object_bytes ? block->bytes : path->object_bytes;
+    fm_condition_signal(&path->work); /* it may be less than was counted */
+    fm_mutex_unlock(&path->mutex);
+    return taken && fm_block_submit(block);
+}
+
 /* Reads and submits. False: the block has its lines already. */
 static bool flight_start(struct fm_data_path *path, struct flight *flight)
 {
@@ -416,6 +465,10 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
         if (shard->shard.condemned) {
             fm_block_condemn(block, id, row, 0, &shard->blame);
             return false;
+        }
+        if (is_fetched(path, shard, row - shard->shard.first_row)) {
+            fm_block_fetch_begin(block, path->objects, id, row);
+            return true;
         }
         if (!fm_block_read_file(block, id, row)) {
             return false;
@@ -444,6 +497,11 @@ static void reader_thread(void *argument)
     for (;;) {
         struct flight *flight = queue_pop(&path->to_format);
         bool formatting = flight != NULL;
+        bool fetched = false;
+        if (flight == NULL) {
+            flight = queue_pop(&path->to_submit);
+            fetched = flight != NULL;
+        }
         if (flight == NULL) {
             flight = flight_admit(path);
         }
@@ -461,6 +519,8 @@ static void reader_thread(void *argument)
         bool finished = formatting;
         if (formatting) {
             fm_block_finish(&flight->block);
+        } else if (fetched) {
+            finished = !flight_go_on(path, flight);
         } else {
             finished = !flight_start(path, flight);
         }
@@ -856,6 +916,7 @@ static int flights_create(struct fm_data_path *path, struct fm_error *reterr)
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t count = (path->options.rows_in_flight + rows_max - 1) / rows_max;
     count = count < BLOCKS_MIN ? BLOCKS_MIN : count;
+    count += path->objects != NULL ? path->options.rows_fetched : 0;
     path->flights = fm_alloc_zero(count, sizeof(*path->flights));
     int status = path->flights != NULL ? 0 : FM_ENOMEM;
     for (uint32_t i = 0; i < count && status == 0; i++) {
@@ -864,6 +925,7 @@ static int flights_create(struct fm_data_path *path, struct fm_error *reterr)
         if (status == 0) {
             path->flight_count++;
             flight->path = path;
+            flight->block.fetch.done = fetch_done;
             flight->next = path->free_flights;
             path->free_flights = flight;
         }
@@ -906,7 +968,12 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     fm_condition_init(&path->work);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    int status = fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
+    path->object_bytes = OBJECT_BYTES_MIN;
+    int status = fm_remote_may_be(options->setup->job)
+                     ? fm_remote_open(options->setup->job, &path->objects, reterr)
+                     : 0;
+    status = status != 0 ? status
+                         : fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
     if (status == 0) {
         path->plan.single = options->single;
         path->plan.memory_bytes = options->memory_bytes;
@@ -927,6 +994,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
 bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
     bool waits = true;
+    fm_objects_cancel(path->objects);
     fm_mutex_lock(&path->mutex);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
@@ -956,6 +1024,7 @@ void fm_data_path_close(struct fm_data_path *path)
     for (uint32_t i = 0; i < path->thread_count; i++) {
         fm_thread_join(&path->threads[i]);
     }
+    fm_objects_close(path->objects);
     for (uint32_t i = 0; i < path->flight_count; i++) {
         fm_block_deinit(&path->flights[i].block);
     }

@@ -48,6 +48,9 @@ void fm_job_setup_unload(struct fm_job_setup *setup);
  * that see whole rows has a batch in work and one waiting, and every CPU has something to decode.
  */
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup);
+/* Rows more, which are being fetched from addresses: none where the job says how many rows there
+ * may be in work. */
+uint32_t fm_job_setup_rows_fetched(const struct fm_job_setup *setup);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 

@@ -586,19 +586,21 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     if (status != 0) {
         return status;
     }
-    const struct fm_data_path_options path = {.setup = &worker->setup,
-                                              .base = worker->base,
-                                              .fault = worker->options->fault,
-                                              .rows_in_flight =
-                                                  fm_job_setup_rows_in_flight(&worker->setup),
-                                              .single = fm_job_setup_is_single(&worker->setup),
-                                              .memory_bytes = worker->memory_bytes,
-                                              .wake = on_wake,
-                                              .context = worker};
+    const struct fm_data_path_options path = {
+        .setup = &worker->setup,
+        .base = worker->base,
+        .fault = worker->options->fault,
+        .rows_in_flight = fm_job_setup_rows_in_flight(&worker->setup),
+        .rows_fetched = fm_job_setup_rows_fetched(&worker->setup),
+        .single = fm_job_setup_is_single(&worker->setup),
+        .memory_bytes = worker->memory_bytes,
+        .wake = on_wake,
+        .context = worker};
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
     uint64_t rows = worker->job.shard_rows;
-    uint64_t shards = SPARE_SHARDS + (rows > 0 ? path.rows_in_flight / rows : 0);
+    uint64_t at_once = (uint64_t)path.rows_in_flight + path.rows_fetched;
+    uint64_t shards = SPARE_SHARDS + (rows > 0 ? at_once / rows : 0);
     worker->shards_max =
         shards < FM_MASTER_SHARDS_OF_ONE_MAX ? (uint32_t)shards : FM_MASTER_SHARDS_OF_ONE_MAX;
     const struct fm_holder_options holder = {.beat_ns = welcome->beat_ns,

@@ -1,4 +1,5 @@
 """`fermata batch` over files that hold rows: csv, tsv, JSON lines, Parquet, npy and npz."""
+import ctypes
 import gzip
 import io
 import json
@@ -218,7 +219,12 @@ def damaged_files_are_told_before_anything_runs():
     for files, words in [({"1.csv": table(0, 20), "2.csv": "user,a,b,d\n1,2,3,4\n"}, "2.csv: there is no column 'c'"),
                          ({"1.csv": table(0, 20) + 'u20,1,2,3,4,"open'}, "1.csv: "),
                          ({"1.csv": "user,a,a,c,d\n"}, "names 'a' twice"),
-                         ({"1.csv": gzip.compress(table(0, 20).encode())}, "1.csv is compressed with gzip: decompress it first"),
+                         ({"1.csv": gzip.compress(gzip.compress(table(0, 20).encode()))}, "1.csv is compressed twice: decompress it first"),
+                         ({"1.csv": b"\xfd7zXZ\0" + bytes(100)}, "1.csv is compressed with xz: decompress it first"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode())[:-5]}, "of the gzip file: the file ends in the middle: it was cut off"),
+                         ({"1.csv": zstd(table(0, 20).encode())[:-5]}, "of the zstd file: the file ends in the middle: it was cut off"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode())[:-6] + b"wrong!"}, "of the gzip file: incorrect"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode() + bytes(50_000_000))}, "1.csv: "),
                          ({"1.csv": table(0, 20).encode("utf-16")}, "1.csv is UTF-16: save it as UTF-8"),
                          ({"1.csv": table(0, 20) + "x" * 2000}, "1.csv: ")]:
         with Rows(files, keys="limits: {record_bytes: 1KiB}\n") as job:
@@ -279,6 +285,42 @@ def arrays_of_numpy():
         fermata("batch", job.file, "--quiet", "--workers", "2")
         assert sorted(job.results()) == sorted(str(i) for i in range(700))
         assert job.results()["42"] == {"id": "42", "label": 42, "out_x": [42, 42.5, -42]}, job.results()["42"]
+
+
+def zstd(data):
+    """Python has no module for it yet; the library is there, because the program is linked with it."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compressBound.restype = library.ZSTD_compress.restype = ctypes.c_size_t
+    size = library.ZSTD_compressBound(ctypes.c_size_t(len(data)))
+    packed = ctypes.create_string_buffer(size)
+    used = library.ZSTD_compress(packed, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)), 3)
+    return packed.raw[:used]
+
+
+@test
+def compressed_files():
+    """8000 rows are more than a point's stretch, so that shards begin behind it; of two members, and of both kinds."""
+    rows = table(0, 9000)
+    places = [rows.index("u%d," % i) for i in (4000, 8000)]
+    texts = [rows[:places[1]].encode(), (rows[:rows.index("\n") + 1] + rows[places[1]:]).encode()]
+    files = {"1.csv.gz": gzip.compress(texts[0][:places[0] + 7]) + gzip.compress(texts[0][places[0] + 7:]), "2.csv.zst": zstd(texts[1])}
+    for name in ("in", "'in/*.csv.*'"):
+        with Rows(files, keys="shard_rows: 700\n", output="{directory: out, passthrough: [label]}") as job:
+            job.file.write_text(job.file.read_text().replace("'in/*.gz'", name).replace("columns", "format: csv, columns"))
+            fermata("batch", job.file, "--quiet", "--limit", "4500")
+            assert len(job.lines()) == 4500
+            fermata("batch", job.file, "--quiet", "--resume", "--workers", "2")
+            check(job, 9000)
+    with Rows({"1.csv.gz": files["1.csv.gz"]}, keys="shard_rows: 3000\n") as job:
+        job.file.write_text(job.file.read_text().replace("in/*.gz", "in/*.csv.gz"))
+        fermata("batch", job.file, "--quiet")
+        check(job, 8000)
+    lines = "".join('{"user": "u%d", "x": [%d, %d, 0.01], "d": %d}\n' % (i, i, -i, i) for i in range(50)).encode()
+    for name, data in (("a.jsonl.gz", gzip.compress(lines)), ("a.ndjson.zst", zstd(lines))):
+        with Rows({name: data}, given="columns: {x: x, t: d, name: user}, id: user") as job:
+            job.file.write_text(job.file.read_text().replace("'in/*.%s'" % name.rsplit(".", 1)[1], "in/" + name))
+            fermata("batch", job.file, "--quiet")
+            assert len(job.lines()) == 50 and job.results()["u7"]["out_t"] == 7
 
 
 @test
