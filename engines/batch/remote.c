@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/s3.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
-#include "core/util/text.h"
 #include "engines/batch/glob.h"
 #include "engines/batch/paths.h"
 #include "host/os/file.h"
@@ -144,23 +144,24 @@ int fm_remote_walk(const struct fm_job *job, const struct fm_remote_walk *walk,
 {
     struct fm_objects *objects = NULL;
     struct walker walker = {.walk = walk, .error = reterr};
+    struct fm_s3_name name;
     char prefix[ADDRESS_SIZE];
     const char *address = walk->address;
     size_t literal = literal_length(address);
-    const char *key = strchr(address + strlen("s3://"), '/');
-    int bucket = key != NULL ? (int)(key - address) : (int)strlen(address);
     bool is_pattern = address[literal] != '\0';
+    int status = fm_s3_name_parse(address, &name, reterr);
+    if (status != 0) {
+        return status;
+    }
     /* One level will do when the rest of the pattern names files of one folder. */
     bool level = is_pattern && strchr(address + literal, '/') == NULL &&
                  strstr(address + literal, "**") == NULL;
-    if (is_pattern && (key == NULL || address + literal < key)) {
-        return fm_error_set(reterr, FM_EINVAL, "'%.200s': the bucket cannot be a pattern", address);
-    }
-    walker.prefix = key != NULL ? key + 1 : "";
-    walker.pattern = is_pattern ? walker.prefix : NULL;
-    (void)snprintf(walker.bucket, sizeof(walker.bucket), "%.*s/", bucket, address);
+    walker.prefix = name.key;
+    walker.pattern = is_pattern ? name.key : NULL;
+    (void)snprintf(walker.bucket, sizeof(walker.bucket), "%.*s/",
+                   (int)(name.bucket - address) + (int)name.bucket_length, address);
     (void)snprintf(prefix, sizeof(prefix), "%.*s", (int)literal, address);
-    int status = fm_remote_open(job, &objects, reterr);
+    status = fm_remote_open(job, &objects, reterr);
     status = status != 0 ? status
                          : fm_objects_list(objects, prefix, level, object_found, &walker, reterr);
     fm_objects_close(objects);

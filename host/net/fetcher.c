@@ -20,6 +20,10 @@
 enum { FAILURE_BYTES_MAX = 1 << 16, URL_SHOWN = 200, IDLE_MS = 60000 };
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)
+/* For so long at most the first transfer is alone: what it finds out is known to the others then.
+ * Else each of them would look for the server's address, on a thread of libcurl's with a stack of
+ * its own, and none would know that one connection can carry all (HTTP/2). */
+#define ALONE_NS (100 * NS_PER_MS)
 
 /* A place, with what libcurl needs for it; used again and again. */
 struct fm_fetch_transfer {
@@ -49,6 +53,8 @@ struct fm_fetcher {
     struct fm_fetch_transfer *transfers;
     uint32_t transfer_count;
     uint32_t active;
+    uint64_t crowd_ns; /* when there may be more than one: ALONE_NS behind the first; 0: it has not
+                          begun */
     struct fetch_list waiting;
     /* Behind the lock. */
     struct fm_mutex mutex;
@@ -343,6 +349,7 @@ static void transfer_begin(struct fm_fetcher *fetcher, struct fm_fetch *fetch)
         return;
     }
     fetcher->active++;
+    fetcher->crowd_ns = fetcher->crowd_ns > 0 ? fetcher->crowd_ns : fm_os_now_ns() + ALONE_NS;
 }
 
 static void transfer_release(struct fm_fetcher *fetcher, struct fm_fetch_transfer *transfer)
@@ -390,6 +397,7 @@ static void transfer_end(struct fm_fetcher *fetcher, struct fm_fetch_transfer *t
         status = fail_code(transfer, fetch, code);
     }
     uint64_t pause_ns = passing ? pause_of(fetcher, transfer, fetch) : 0;
+    fetcher->crowd_ns = 1; /* in the past */
     transfer_release(fetcher, transfer);
     if (moved) {
         return;
@@ -418,26 +426,33 @@ static uint64_t begin_due(struct fm_fetcher *fetcher)
     while (waiting.first != NULL) {
         struct fm_fetch *fetch = waiting.first;
         waiting.first = fetch->next;
-        if (fetch->due_ns <= now_ns && fetcher->active < fetcher->transfer_count) {
+        bool alone = fetcher->active > 0 && fetcher->crowd_ns > now_ns;
+        if (fetch->due_ns <= now_ns && fetcher->active < fetcher->transfer_count && !alone) {
             transfer_begin(fetcher, fetch);
             continue;
         }
-        next_ns = fetch->due_ns > now_ns && fetch->due_ns < next_ns ? fetch->due_ns : next_ns;
+        uint64_t due_ns =
+            alone && fetcher->crowd_ns > fetch->due_ns ? fetcher->crowd_ns : fetch->due_ns;
+        next_ns = due_ns > now_ns && due_ns < next_ns ? due_ns : next_ns;
         list_push(&fetcher->waiting, fetch);
     }
     return next_ns;
 }
 
-static void take_results(struct fm_fetcher *fetcher)
+/* Whether there were any: then there may be places for others. */
+static bool take_results(struct fm_fetcher *fetcher)
 {
     int left = 0;
+    bool any = false;
     CURLMsg *message = NULL;
     while ((message = curl_multi_info_read(fetcher->multi, &left)) != NULL) {
         struct fm_fetch_transfer *transfer = NULL;
         CURLcode result = message->data.result; /* removing the handle invalidates the message */
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
         transfer_end(fetcher, transfer, result);
+        any = true;
     }
+    return any;
 }
 
 static void give_up_all(struct fm_fetcher *fetcher)
@@ -487,15 +502,15 @@ static void thread_run(void *argument)
         int running = 0;
         uint64_t next_ns = begin_due(fetcher);
         curl_multi_perform(fetcher->multi, &running);
-        take_results(fetcher);
+        if (take_results(fetcher)) {
+            continue;
+        }
         uint64_t now_ns = fm_os_now_ns();
-        bool more = fetcher->waiting.first != NULL && fetcher->active < fetcher->transfer_count &&
-                    next_ns == UINT64_MAX;
         uint64_t wait_ms = next_ns == UINT64_MAX ? IDLE_MS
                            : next_ns > now_ns    ? (next_ns - now_ns) / NS_PER_MS + 1
                                                  : 0;
-        curl_multi_poll(fetcher->multi, NULL, 0,
-                        more ? 0 : (int)(wait_ms < IDLE_MS ? wait_ms : IDLE_MS), NULL);
+        curl_multi_poll(fetcher->multi, NULL, 0, (int)(wait_ms < IDLE_MS ? wait_ms : IDLE_MS),
+                        NULL);
     }
     give_up_all(fetcher);
 }

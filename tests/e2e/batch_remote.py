@@ -127,6 +127,20 @@ def what_fails_is_tried_again_or_a_dead_letter():
 
 
 @test
+def one_that_waits_keeps_no_place_from_others():
+    with Server(texts("/", 10)) as server:
+        first = min(server.objects)
+        server.plan = {first: [{"status": 503, "Retry-After": "3"}]}
+        with Remote([server.url + path for path in server.objects], given="requests: 1") as job:
+            job.run()
+            assert len(job.results()) == 10
+        paths = [path for path, _ in server.requests]
+        assert len(paths) == 11 and paths[0] == paths[10] == first, paths
+        assert server.times[9] - server.times[0] < 2.5, "the others were fetched meanwhile"
+        assert 3 <= server.times[10] - server.times[0] < 30, server.times
+
+
+@test
 def a_body_without_a_length_is_limited_too():
     with Server({"/a": b"y" * 5000}) as server:
         plain = server.http.RequestHandlerClass.answer

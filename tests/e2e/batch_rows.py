@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import sys
+import tarfile
 import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -295,6 +296,54 @@ def zstd(data):
     packed = ctypes.create_string_buffer(size)
     used = library.ZSTD_compress(packed, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)), 3)
     return packed.raw[:used]
+
+
+def tar(samples, form=tarfile.PAX_FORMAT, prefix=""):
+    """An archive of samples: dictionaries of fields, by their names."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
+        for name, fields in samples.items():
+            for field, data in fields.items():
+                info = tarfile.TarInfo("%s%s.%s" % (prefix, name, field))
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+@test
+def archives_of_samples():
+    model = 'backend: identity\nmax_batch_size: 16\nsettings: {inputs: "image:BYTES[-1,1], label:INT64[-1]"}\n'
+    given = "columns: {image: jpg, label: cls}, id: __key__"
+    samples = {"s%04d" % i: {"jpg": b"image %d " % i * (i % 90), "cls": b"%d\n" % i, "json": json.dumps({"n": i}, indent=1).encode()} for i in range(1200)}
+    keys = sorted(samples)
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        prefix = "" if form == tarfile.USTAR_FORMAT else "folder/" + "long" * 40 + "/"
+        files = {"a-000.tar": tar({key: samples[key] for key in keys[:900]}, form, prefix), "a-001.tar": tar({key: samples[key] for key in keys[900:]}, form, prefix)}
+        with Rows(files, given=given, model=model, output="{directory: out, passthrough: [json]}", keys="shard_rows: 100\n") as job:
+            fermata("batch", job.file, "--quiet", "--limit", "450")
+            assert len(job.lines()) == 450
+            fermata("batch", job.file, "--quiet", "--resume", "--workers", "2")
+            results = job.results()
+            assert len(results) == 1200
+            for i, key in enumerate(keys):
+                line = results[prefix + key]
+                assert line == {"id": prefix + key, "json": {"n": i}, "out_image": samples[key]["jpg"].decode(), "out_label": i}, line
+    with Rows({"b.tar": tar({"x": {"jpg": b"1", "cls": b"1"}, "y": {"jpg": b"2"}, "z": {"jpg": b"3", "cls": b"three"}})}, given="columns: {image: jpg, label: cls}", model=model) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        assert job.results() == {"b.tar:0": {"id": "b.tar:0", "out_image": "1", "out_label": 1}}
+        letters = job.letters()
+        contains(letters["b.tar:1"]["message"], "sample 1: the field 'cls' is missing; there are jpg")
+        contains(letters["b.tar:2"]["message"], "sample 2: column 'cls': 'three' is no INT64")
+        assert letters["b.tar:1"]["stage"] == "parse", letters
+    whole = tar({"x": {"jpg": b"1" * 5000, "cls": b"1"}})
+    for data, words in ((whole[:3000], "b.tar: byte 0: the archive ends within the member that begins there: it was cut off"), (b"no archive" * 100, "b.tar: byte 0: what is there is no header of a tar archive"),
+                        (gzip.compress(whole), "b.tar: byte 0: ")):
+        with Rows({"b.tar": data}, given=given, model=model) as job:
+            _, err = fermata("batch", job.file, "--quiet", code=3)
+            contains(err, words)
+    with Rows({"b.tar": whole}, given="columns: {image: png, label: cls}", model=model) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "none of the first 1 rows fits input.columns", "the field 'png' is missing; there are jpg, cls")
 
 
 @test

@@ -26,6 +26,7 @@ class Server:
         self.page = page
         self.lock = threading.Lock()
         self.requests = []  # (path with its query, headers)
+        self.times = []  # when each of them came
         self.connections = set()
         self.at_once = self.most_at_once = 0
         self.over = threading.Event()
@@ -122,6 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         with owner.lock:
             owner.requests.append((self.path, dict(self.headers.items())))
+            owner.times.append(time.monotonic())
             owner.connections.add(self.client_address)
             owner.at_once += 1
             owner.most_at_once = max(owner.most_at_once, owner.at_once)

@@ -47,12 +47,14 @@ int fm_fuzz_has_canary(void)
 
 size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
 {
+    static const char entities[] =
+        "<ListBucketResult><!-- c --><Contents><Key>&#x41;+</Key><Size>1</Size></Contents>"
+        "</ListBucketResult>";
     static const char *const seeds[] = {
         "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><Name>b</Name><IsTruncated>true"
         "</IsTruncated><NextContinuationToken>t&amp;</NextContinuationToken><Contents><Key>a%2Fb"
         "</Key><Size>12</Size><Owner><ID/></Owner></Contents></ListBucketResult>",
-        "<ListBucketResult><!-- c --><Contents><Key>&#x41;+</Key><Size>1</Size></Contents>"
-        "</ListBucketResult>",
+        entities,
         "<Error><Code>AccessDenied</Code><Message>no</Message></Error>",
     };
     return index < sizeof(seeds) / sizeof(seeds[0]) ? fm_fuzz_text(seeds[index], data, capacity)
