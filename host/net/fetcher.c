@@ -24,6 +24,10 @@ enum { FAILURE_BYTES_MAX = 1 << 16, URL_SHOWN = 200, IDLE_MS = 60000 };
  * Else each of them would look for the server's address, on a thread of libcurl's with a stack of
  * its own, and none would know that one connection can carry all (HTTP/2). */
 #define ALONE_NS (100 * NS_PER_MS)
+/* S3 wants the digest of what is sent, here of nothing, in each signed request; libcurl before 8
+ * leaves it out, and takes over and signs the one that is given. */
+#define NOTHING_DIGEST \
+    "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 /* A place, with what libcurl needs for it; used again and again. */
 struct fm_fetch_transfer {
@@ -574,6 +578,7 @@ static int signature_make(struct fm_fetcher *fetcher, const struct fm_fetch_sign
     fetcher->user = fm_text_take(&text);
     fetcher->region = fm_strdup(signature->region);
     int status = fetcher->user == NULL || fetcher->region == NULL ? FM_ENOMEM : 0;
+    status = status != 0 ? status : slist_add(&fetcher->store_headers, NOTHING_DIGEST);
     if (status == 0 && signature->session_token != NULL) {
         struct fm_text token = {0};
         fm_text_append_format(&token, "x-amz-security-token: %s", signature->session_token);

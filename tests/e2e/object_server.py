@@ -84,10 +84,12 @@ def signature_problem(owner, method, path, query, headers):
     names = fields["SignedHeaders"].split(";")
     if who != access or (token and (headers.get("X-Amz-Security-Token") != token or "x-amz-security-token" not in names)):
         return "InvalidAccessKeyId"
+    if headers.get("x-amz-content-sha256") != EMPTY or "x-amz-content-sha256" not in names or names != sorted(names):
+        return "MissingSecurityHeader"
     if region != owner.region or service != "s3":
         return "AuthorizationHeaderMalformed"
     lines = "".join("%s:%s\n" % (name, " ".join((headers.get(name) or "").split())) for name in names)
-    canonical = "\n".join([method, path, "&".join(sorted(query.split("&"))) if query else "", lines, ";".join(names), headers.get("x-amz-content-sha256", EMPTY)])
+    canonical = "\n".join([method, path, "&".join(sorted(query.split("&"))) if query else "", lines, ";".join(names), headers["x-amz-content-sha256"]])
     scope = "%s/%s/s3/aws4_request" % (date, region)
     stamp = headers["X-Amz-Date"]
     signed = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])

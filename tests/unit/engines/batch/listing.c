@@ -282,4 +282,44 @@ TEST(addresses_of_many_objects)
     }
 }
 
+TEST(lists_of_addresses)
+{
+    static const char *const headers[] = {"Name: value\n", "no header\n"};
+    inputs_make();
+    file_make("list", "https://host/b\nhttp://host/a?x=1\nhttps://host/b\n1.txt\n/in/2.txt\n");
+    for (int i = 0; i < 2; i++) {
+        struct fm_listing listing;
+        struct fm_error error = {0};
+        int status = FM_ENOMEM;
+        file_make("headers", headers[i]);
+        const struct fm_job job = {.file = at("job.yaml"),
+                                   .list = at("list"),
+                                   .base = folder,
+                                   .headers_file = at("headers"),
+                                   .requests = 2};
+        for (uint64_t n = 1; status == FM_ENOMEM && n < 100; n++) {
+            error = (struct fm_error){0};
+            (void)fm_memory_fail_at(n, 0);
+            status = fm_listing_build(&job, NULL, &listing, &error);
+            (void)fm_memory_fail_at(0, 0);
+            CHECK(status == 0 || error.text[0] != '\0');
+            CHECK(n > 2 || status == FM_ENOMEM);
+        }
+        if (i == 1) {
+            CHECK_INT_EQ(status, FM_EINVAL);
+            CHECK_STR_CONTAINS(error.text, "headers': line 1 must read 'Name: value'");
+            break;
+        }
+        CHECK_INT_EQ(status, 0);
+        CHECK_UINT_EQ(listing.count, 4);
+        CHECK_UINT_EQ(listing.duplicate_count, 1);
+        CHECK_STR_EQ(listing.entries[0].id, "/in/2.txt");
+        CHECK_STR_EQ(listing.entries[1].id, "1.txt");
+        CHECK_STR_EQ(listing.entries[2].id, "http://host/a?x=1");
+        CHECK_STR_EQ(listing.entries[3].id, "https://host/b");
+        CHECK(listing.entries[3].size == FM_LISTING_SIZE_UNKNOWN);
+        fm_listing_deinit(&listing);
+    }
+}
+
 TEST_MAIN()
