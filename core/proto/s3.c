@@ -102,6 +102,8 @@ struct page {
     uint64_t size;
     bool has_key;
     bool has_size;
+    bool looking; /* for what is said of the whole: objects are not given yet */
+    bool encoded; /* keys are */
     bool truncated;
     struct fm_text *token;
     struct fm_error *error;
@@ -146,7 +148,9 @@ static int element_skip(struct page *page)
 static int key_take(struct page *page)
 {
     fm_text_clear(&page->key);
-    if (!decode(page->text.data, page->text.length, &page->key)) {
+    if (!page->encoded) {
+        fm_text_append(&page->key, page->text.data, page->text.length);
+    } else if (!decode(page->text.data, page->text.length, &page->key)) {
         return page_refuse(page, "a key with a '%' that encodes nothing");
     }
     page->has_key = true;
@@ -204,14 +208,17 @@ static int part_read(struct page *page)
 {
     bool is_token = fm_xml_is(&page->xml, "NextContinuationToken");
     bool is_flag = fm_xml_is(&page->xml, "IsTruncated");
-    if (fm_xml_is(&page->xml, "Contents")) {
+    bool is_encoding = fm_xml_is(&page->xml, "EncodingType");
+    if (fm_xml_is(&page->xml, "Contents") && !page->looking) {
         return object_read(page);
     }
-    if (!is_token && !is_flag) {
+    if (!is_token && !is_flag && !is_encoding) {
         return element_skip(page);
     }
     int status = element_text(page);
-    if (status == 0 && is_flag) {
+    if (status == 0 && is_encoding) {
+        page->encoded = page->text.length == 3 && memcmp(page->text.data, "url", 3) == 0;
+    } else if (status == 0 && is_flag) {
         page->truncated = page->text.length == 4 && memcmp(page->text.data, "true", 4) == 0;
     } else if (status == 0) {
         fm_text_clear(page->token);
@@ -240,10 +247,16 @@ static int page_read(struct page *page)
 int fm_s3_list_read(const char *data, size_t size, const struct fm_s3_list_handler *handler,
                     struct fm_text *next_token, struct fm_error *reterr)
 {
-    struct page page = {.handler = handler, .token = next_token, .error = reterr};
+    struct page page = {.handler = handler, .token = next_token, .error = reterr, .looking = true};
     fm_text_clear(next_token);
     fm_xml_reader_init(&page.xml, data, size);
     int status = page_read(&page);
+    if (status == 0) {
+        /* Whether a store has encoded the keys, as it was asked to, it says anywhere. */
+        page.looking = false;
+        fm_xml_reader_init(&page.xml, data, size);
+        status = page_read(&page);
+    }
     if (status == 0 && page.truncated && next_token->length == 0) {
         status = page_refuse(&page, "there is more, but not how to ask for it");
     } else if (status == 0 && next_token->failed) {

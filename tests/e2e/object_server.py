@@ -173,7 +173,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         keys = [key for key in keys if key > after and not (level and "/" in key[len(prefix):])]
         page, more = keys[:owner.page], len(keys) > owner.page
         parts = ["<?xml version='1.0' encoding='UTF-8'?>\n<ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"]
-        parts.append("<Prefix>%s</Prefix><KeyCount>%d</KeyCount><IsTruncated>%s</IsTruncated>" % (escape(urllib.parse.quote_plus(prefix)), len(page), str(more).lower()))
+        parts.append("<Prefix>%s</Prefix><KeyCount>%d</KeyCount><EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated>" % (escape(urllib.parse.quote_plus(prefix)), len(page), str(more).lower()))
         if more:
             parts.append("<NextContinuationToken>%s</NextContinuationToken>" % base64.b64encode(page[-1].encode()).decode())
         for key in page:

@@ -51,7 +51,8 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "<ListBucketResult><!-- c --><Contents><Key>&#x41;+</Key><Size>1</Size></Contents>"
         "</ListBucketResult>";
     static const char *const seeds[] = {
-        "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"x\"><Name>b</Name><IsTruncated>true"
+        "<?xml version=\"1.0\"?><ListBucketResult "
+        "xmlns=\"x\"><Name>b</Name><EncodingType>url</EncodingType><IsTruncated>true"
         "</IsTruncated><NextContinuationToken>t&amp;</NextContinuationToken><Contents><Key>a%2Fb"
         "</Key><Size>12</Size><Owner><ID/></Owner></Contents></ListBucketResult>",
         entities,

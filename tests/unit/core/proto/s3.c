@@ -93,11 +93,17 @@ TEST(listings)
                            "<Size>12</Size><Owner><ID>1</ID><Key>no</Key></Owner></Contents>"
                            "<Contents><Size>18446744073709551615</Size><Key>z</Key></Contents>"
                            "<Contents><Key>nul%00</Key><Size>1</Size></Contents>"
-                           "<CommonPrefixes><Prefix>d%2F</Prefix></CommonPrefixes>" TAIL,
+                           "<CommonPrefixes><Prefix>d%2F</Prefix></CommonPrefixes>"
+                           "<EncodingType>url</EncodingType>" TAIL,
                       &objects, &token, &error),
                  0);
     CHECK_STR_EQ(objects.data, "a/b c+d%=12 z=18446744073709551615 ");
     CHECK_STR_EQ(token.data, "1ueGc&/=");
+    /* A store that does not encode keys does not say that it did. */
+    CHECK_INT_EQ(list(HEAD "<Contents><Key>a+b%2F &lt;</Key><Size>1</Size></Contents>" TAIL,
+                      &objects, &token, &error),
+                 0);
+    CHECK_STR_EQ(objects.data, "a+b%2F <=1 ");
     CHECK_INT_EQ(list(HEAD "<IsTruncated>false</IsTruncated>" TAIL, &objects, &token, &error), 0);
     CHECK_STR_EQ(objects.data, "");
     CHECK_UINT_EQ(token.length, 0);
@@ -125,9 +131,11 @@ TEST(what_is_no_listing)
         {HEAD "<Contents><Key>a</Key><Size>-1</Size></Contents>" TAIL, "a size that is no number"},
         {HEAD "<Contents><Key>a</Key><Size>0x1</Size></Contents>" TAIL, "a size that is no number"},
         {HEAD "<Contents><Key>a</Key><Size></Size></Contents>" TAIL, "a size that is no number"},
-        {HEAD "<Contents><Key>a%2</Key><Size>1</Size></Contents>" TAIL,
+        {HEAD
+         "<EncodingType>url</EncodingType><Contents><Key>a%2</Key><Size>1</Size></Contents>" TAIL,
          "a '%' that encodes nothing"},
-        {HEAD "<Contents><Key>a%zz</Key><Size>1</Size></Contents>" TAIL,
+        {HEAD
+         "<EncodingType>url</EncodingType><Contents><Key>a%zz</Key><Size>1</Size></Contents>" TAIL,
          "a '%' that encodes nothing"},
         {HEAD "<Contents><Key><b/></Key><Size>1</Size></Contents>" TAIL, "an element in a text"},
         {HEAD "<IsTruncated>true</IsTruncated>" TAIL, "there is more, but not how"},
