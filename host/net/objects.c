@@ -9,6 +9,7 @@
 
 #include "core/proto/s3.h"
 #include "core/util/error.h"
+#include "core/util/hash.h"
 #include "core/util/memory.h"
 #include "host/os/os.h"
 
@@ -231,6 +232,7 @@ int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
     const struct fm_s3_list_handler handler = {.object = found, .context = context};
     struct fm_s3_name name;
     struct fm_text token = {0};
+    uint64_t asked = 0; /* with which token, by its sum; 0: none */
     struct fm_fetch fetch = {.name = address, .of_store = true, .bytes_max = PAGE_BYTES_MAX};
     int status = fm_s3_name_parse(address, &name, reterr);
     bool more = status == 0;
@@ -246,6 +248,15 @@ int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
                                        : status;
         }
         more = status == 0 && token.length > 0;
+        uint64_t next = fm_hash_add(FM_HASH_START, token.data, token.length);
+        if (more && next == asked) {
+            more = false;
+            status = fm_error_set(reterr, FM_ECORRUPT,
+                                  "cannot list %.200s: the store gives the same page again and "
+                                  "again",
+                                  address);
+        }
+        asked = next;
     }
     fm_text_deinit(&fetch.body);
     fm_text_deinit(&token);

@@ -305,6 +305,11 @@ def listings_that_fail():
         with Remote(given="files: 's3://data/'") as job:
             _, err = job.run(code=3, env=server.environment())
             contains(err, "cannot list s3://data/", "it is no ListBucketResult")
+        page = b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+        server.http.RequestHandlerClass = type("Again", (server.http.RequestHandlerClass,), {"list": lambda self, *_: self.answer(200, page)})
+        with Remote(given="files: 's3://data/'") as job:
+            _, err = job.run(code=3, env=server.environment())
+            contains(err, "cannot list s3://data/", "the same page again and again")
 
 
 @test
