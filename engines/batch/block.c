@@ -11,6 +11,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/listing.h"
+#include "engines/batch/remote.h"
 #include "engines/batch/sink.h"
 #include "host/os/file.h"
 #include "host/os/file_reader.h"
@@ -133,6 +134,9 @@ void fm_block_deinit(struct fm_block *block)
 {
     fm_row_block_deinit(&block->rows);
     fm_text_deinit(&block->lines);
+    fm_text_deinit(&block->fetch.body);
+    fm_text_deinit(&block->url);
+    fm_free(block->address);
     fm_free(block->line);
     fm_free(block->inputs);
     fm_free(block->alone_inputs);
@@ -172,7 +176,7 @@ static void begin(struct fm_block *block, const char *id, uint64_t row, uint64_t
 
 static void source_path(const struct fm_block *block, char *ret_path, size_t size)
 {
-    if (fm_path_join(ret_path, size, block->plan->base, block->id) != 0) {
+    if (fm_remote_place(ret_path, size, block->plan->base, block->id) != 0) {
         (void)snprintf(ret_path, size, "%s", block->id);
     }
 }
@@ -435,19 +439,15 @@ static void request_prepare(struct fm_block *block, struct fm_value *inputs, uin
                                          .user = kept.user};
 }
 
-bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row)
+/* What came of reading: block->error, where status is not 0, else the row's bytes. */
+static bool file_take(struct fm_block *block, int status, const char *data, size_t size)
 {
-    char *data = NULL;
-    size_t size = 0;
     struct fm_value *input = &block->inputs[block->plan->setup->input];
-    begin(block, id, row, 0, 1);
-    int status = file_read(block, &data, &size);
     if (status == 0) {
         block->error = (struct fm_error){0};
         status = size > 0 ? file_input(block, data, size, input)
                           : fm_error_set(&block->error, FM_ECORRUPT, "the file is empty");
     }
-    fm_free(data);
     if (status != 0) {
         block->error.status = status;
         letter_write(block, 0, "read", &block->error);
@@ -455,6 +455,46 @@ bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row)
     }
     block->bytes = size;
     return true;
+}
+
+bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row)
+{
+    char *data = NULL;
+    size_t size = 0;
+    begin(block, id, row, 0, 1);
+    int status = file_read(block, &data, &size);
+    bool taken = file_take(block, status, data, size);
+    fm_free(data);
+    return taken;
+}
+
+void fm_block_fetch_begin(struct fm_block *block, struct fm_objects *objects, const char *id,
+                          uint64_t row)
+{
+    char address[2 * FM_LISTING_ID_MAX];
+    begin(block, id, row, 0, 1);
+    source_path(block, address, sizeof(address));
+    block->fetch.bytes_max = (size_t)block->plan->setup->job->file_bytes_max;
+    block->address = fm_strdup(address);
+    if (block->address == NULL) {
+        block->fetch.attempts = 1;
+        block->fetch.status = fm_error_set(&block->fetch.error, FM_ENOMEM, "out of memory");
+        block->fetch.done(&block->fetch);
+        return;
+    }
+    fm_objects_get(objects, block->address, &block->url, &block->fetch);
+}
+
+bool fm_block_fetch_end(struct fm_block *block)
+{
+    struct fm_fetch *fetch = &block->fetch;
+    block->attempts = fetch->attempts;
+    block->error = fetch->error;
+    bool taken = file_take(block, fetch->status, fetch->body.data, fetch->body.length);
+    fm_text_deinit(&fetch->body); /* the input has a copy */
+    fm_free(block->address);
+    block->address = NULL;
+    return taken;
 }
 
 /* --- Rows of a file --- */

@@ -13,6 +13,7 @@
 #include "core/ledger/blame.h"
 #include "engines/batch/job_setup.h"
 #include "engines/batch/row_format.h"
+#include "host/net/objects.h"
 
 /* What all blocks of a worker share: read-only. */
 struct fm_block_plan {
@@ -59,7 +60,11 @@ struct fm_block {
     bool starved; /* there was no memory for it: somebody else may do better; no line counts */
     struct fm_error starvation;
 
+    struct fm_fetch fetch; /* of a row behind an address; its `done` is the starter's */
+
     /* Internal. */
+    char *address; /* of that row */
+    struct fm_text url;
     struct fm_row_block rows; /* of records */
     struct fm_value *inputs;
     struct fm_value *outputs;
@@ -82,6 +87,11 @@ void fm_block_deinit(struct fm_block *block); /* accepts a zeroed one */
 /* Reads a row that is a file. false: its line is there, and it is a dead letter (or it is starved).
  */
 bool fm_block_read_file(struct fm_block *block, const char *id, uint64_t row);
+/* Begins to fetch a row that is behind an address: fetch.done comes, after which
+ * fm_block_fetch_end goes on as fm_block_read_file does. */
+void fm_block_fetch_begin(struct fm_block *block, struct fm_objects *objects, const char *id,
+                          uint64_t row);
+bool fm_block_fetch_end(struct fm_block *block);
 /* A row that is not to be run: who is to blame. */
 void fm_block_condemn(struct fm_block *block, const char *id, uint64_t row, uint64_t file_row,
                       const struct fm_blame *blame);

@@ -14,6 +14,7 @@
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
 #include "engines/batch/path_meter.h"
+#include "engines/batch/remote.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -25,6 +26,8 @@ enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define TUNE_NS         (200 * NS_PER_MS)
 /* What a thread's stack counts for against a limit on memory. */
 #define THREAD_BYTES (UINT64_C(8) << 20)
+/* What an object of unknown size counts with, until a larger one has come. */
+#define OBJECT_BYTES_MIN (UINT64_C(1) << 20)
 
 struct shard_work;
 
@@ -95,6 +98,7 @@ struct fm_data_path {
     uint32_t reader_count;
     struct fm_thread writer;
     bool has_writer;
+    struct fm_objects *objects; /* NULL: all rows are files */
     struct fm_tuner *tuner;
     uint64_t tuned_ns;
 
@@ -104,12 +108,14 @@ struct fm_data_path {
     struct fm_condition ready;  /* the writer */
     struct fm_condition gone;   /* close, for the last shard */
     struct fm_tuner_settings settings;
-    uint32_t flights_max; /* in use at once, by the settings */
+    uint32_t flights_max; /* in use at once, by the settings; rows_fetched more of those */
     uint32_t flights_used;
     uint32_t block_rows; /* that are read together, by the settings */
     struct fm_path_meter meter;
     struct flight *free_flights;
+    struct flight_queue to_submit; /* fetched */
     struct flight_queue to_format;
+    uint64_t object_bytes;     /* what an object of unknown size is expected to have */
     struct shard_work *shards; /* in the order in which they came */
     uint32_t rows_in_flight;
     uint64_t rows_finished;
@@ -166,7 +172,7 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     flight->next = path->free_flights;
     path->free_flights = flight;
     path->flights_used--;
-    if (path->meter.full && path->flights_used < path->flights_max) {
+    if (path->meter.full) {
         fm_path_meter_full(&path->meter, fm_os_now_ns(), false);
     }
     fm_condition_signal(&path->work);
@@ -307,19 +313,39 @@ static void request_done(struct fm_request *request)
     fm_mutex_unlock(&path->mutex);
 }
 
+static void fetch_done(struct fm_fetch *fetch)
+{
+    struct flight *flight = FM_CONTAINER_OF(fetch, struct flight, block.fetch);
+    struct fm_data_path *path = flight->path;
+    fm_mutex_lock(&path->mutex);
+    queue_push(&path->to_submit, flight);
+    fm_condition_signal(&path->work);
+    fm_mutex_unlock(&path->mutex);
+}
+
 static bool holds_rows(const struct shard_work *shard)
 {
     return shard->files[0].row_count > 0;
+}
+
+/* Whether the next row, which is a file, is behind an address. */
+static bool is_fetched(const struct fm_data_path *path, const struct shard_work *shard,
+                       uint64_t row)
+{
+    return path->objects != NULL && fm_remote_is(path->options.base, shard->files[row].id);
 }
 
 /* What is counted for a block before it was read. */
 static uint64_t expected_bytes(const struct fm_data_path *path, const struct shard_work *shard)
 {
     uint64_t limit = path->options.setup->job->file_bytes_max;
-    if (holds_rows(shard) || shard->files[shard->admitted].size == FM_LISTING_SIZE_UNKNOWN) {
+    if (holds_rows(shard)) {
         return 0;
     }
     uint64_t size = shard->files[shard->admitted].size;
+    if (size == FM_LISTING_SIZE_UNKNOWN) {
+        size = is_fetched(path, shard, shard->admitted) ? path->object_bytes : 0;
+    }
     return size < limit ? size : limit;
 }
 
@@ -335,7 +361,9 @@ static struct flight *flight_admit(struct fm_data_path *path)
     if (shard == NULL || path->failure.status != 0 || path->starvation.status != 0) {
         return NULL;
     }
-    if (path->free_flights == NULL || path->flights_used >= path->flights_max) {
+    bool fetched = path->objects != NULL && is_fetched(path, shard, shard->admitted);
+    uint32_t most_flights = path->flights_max + (fetched ? path->options.rows_fetched : 0);
+    if (path->free_flights == NULL || path->flights_used >= most_flights) {
         if (!path->meter.full) {
             fm_path_meter_full(&path->meter, fm_os_now_ns(), true);
         }
@@ -436,6 +464,19 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     return status == 0;
 }
 
+/* What was fetched. False: the block has its lines already. */
+static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
+{
+    struct fm_block *block = &flight->block;
+    bool taken = fm_block_fetch_end(block);
+    fm_mutex_lock(&path->mutex);
+    charge(path, flight, block->bytes);
+    path->object_bytes = block->bytes > path->object_bytes ? block->bytes : path->object_bytes;
+    fm_condition_signal(&path->work); /* it may be less than was counted */
+    fm_mutex_unlock(&path->mutex);
+    return taken && fm_block_submit(block);
+}
+
 /* Reads and submits. False: the block has its lines already. */
 static bool flight_start(struct fm_data_path *path, struct flight *flight)
 {
@@ -447,6 +488,10 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
         if (shard->shard.condemned) {
             fm_block_condemn(block, id, row, 0, &shard->blame);
             return false;
+        }
+        if (is_fetched(path, shard, row - shard->shard.first_row)) {
+            fm_block_fetch_begin(block, path->objects, id, row);
+            return true;
         }
         if (!fm_block_read_file(block, id, row)) {
             return false;
@@ -489,6 +534,11 @@ static void reader_thread(void *argument)
         }
         struct flight *flight = queue_pop(&path->to_format);
         bool formatting = flight != NULL;
+        bool fetched = false;
+        if (flight == NULL) {
+            flight = queue_pop(&path->to_submit);
+            fetched = flight != NULL;
+        }
         if (flight == NULL) {
             flight = flight_admit(path);
         }
@@ -506,6 +556,8 @@ static void reader_thread(void *argument)
         bool finished = formatting;
         if (formatting) {
             fm_block_finish(&flight->block);
+        } else if (fetched) {
+            finished = !flight_go_on(path, flight);
         } else {
             finished = !flight_start(path, flight);
         }
@@ -912,6 +964,7 @@ static int flights_create(struct fm_data_path *path, uint32_t wanted, struct fm_
                                 rows_max);
         }
         flight->path = path;
+        flight->block.fetch.done = fetch_done;
         path->flights[path->flight_count++] = flight;
         fm_mutex_lock(&path->mutex);
         flight->next = path->free_flights;
@@ -948,7 +1001,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
                           struct fm_error *reterr)
 {
     uint32_t blocks = blocks_of(path, settings->rows);
-    int status = flights_create(path, blocks, reterr);
+    int status = flights_create(path, blocks + path->options.rows_fetched, reterr);
     bool batched = path->options.setup->batched;
     for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
         if (settings->batch[i] > 0) {
@@ -1004,7 +1057,8 @@ static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
         }
     }
     path->tuner = fm_alloc_zero(1, sizeof(*path->tuner));
-    path->flights = fm_alloc_zero(blocks_of(path, options.rows.max), sizeof(struct flight *));
+    path->flights = fm_alloc_zero(blocks_of(path, options.rows.max) + path->options.rows_fetched,
+                                  sizeof(struct flight *));
     path->readers = fm_alloc_zero(options.readers.max, sizeof(*path->readers));
     if (path->tuner == NULL || path->flights == NULL || path->readers == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
@@ -1071,7 +1125,12 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     fm_condition_init(&path->parked);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    int status = fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
+    path->object_bytes = OBJECT_BYTES_MIN;
+    int status = fm_remote_may_be(options->setup->job)
+                     ? fm_remote_open(options->setup->job, &path->objects, reterr)
+                     : 0;
+    status = status != 0 ? status
+                         : fm_block_plan_init(&path->plan, options->setup, options->base, reterr);
     if (status == 0) {
         path->plan.single = options->single;
         path->plan.memory_bytes = options->memory_bytes;
@@ -1102,6 +1161,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
 bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
     bool waits = true;
+    fm_objects_cancel(path->objects);
     fm_mutex_lock(&path->mutex);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
@@ -1135,6 +1195,7 @@ void fm_data_path_close(struct fm_data_path *path)
     if (path->has_writer) {
         fm_thread_join(&path->writer);
     }
+    fm_objects_close(path->objects);
     for (uint32_t i = 0; i < path->flight_count; i++) {
         fm_block_deinit(&path->flights[i]->block);
         fm_free(path->flights[i]);

@@ -9,7 +9,8 @@
  *
  * HOW IT WORKS. Rows go in blocks: one row where a file is a row, and a batch of them where files
  * hold rows and the pipeline is one model. Reader threads take the next block of the first shard
- * that has one, as long as blocks and bytes are free, read it and submit it to the executor; when
+ * that has one, as long as blocks and bytes are free, read it and submit it to the executor (a row
+ * behind an address is only asked for, and submitted by a reader thread when it has come); when
  * the executor is done with it they turn it into its lines. Of a shard whose rows come out of files
  * one thread reads at a time. The writer thread appends lines in row order, and when the last line
  * of a shard is there it brings the attempt to the disk. A block's memory is used again once its
@@ -29,6 +30,7 @@ struct fm_data_path_options {
     const char *base;                 /* where relative ids start */
     struct fm_fault *fault;
     struct fm_job_ranges ranges; /* of what is tuned (core/plan/tuner) */
+    uint32_t rows_fetched;       /* more in flight than those, of rows behind addresses */
     /* Nothing can be run with less memory: a row that gets none becomes a dead letter, unless the
      * process has grown. Otherwise the path ends (STARVED). */
     bool single;

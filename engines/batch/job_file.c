@@ -11,6 +11,7 @@
 #include "engines/batch/paths.h"
 #include "engines/batch/sink.h"
 #include "host/config/config.h"
+#include "host/net/objects.h"
 #include "host/os/file.h"
 
 /* Of models that do not say theirs, where rows are small. */
@@ -51,6 +52,20 @@ static int resolve(struct fm_job *job, const struct fm_config *node, const char 
     return *ret_path != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
 }
 
+/* An address stays as it is written. */
+static int read_address(struct fm_job *job, const struct fm_config *node, const char **ret_address,
+                        struct fm_error *reterr)
+{
+    struct fm_error bad = {0};
+    int status = fm_object_check(node->text, &bad);
+    if (status != 0) {
+        return fm_config_error(node, reterr, "%s", bad.text);
+    }
+    *ret_address = fm_arena_strdup(&job->arena, node->text);
+    return *ret_address != NULL ? 0
+                                : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
+}
+
 static int read_path(struct fm_job *job, struct fm_config *mapping, const char *key,
                      const char **ret_path, struct fm_error *reterr)
 {
@@ -75,6 +90,9 @@ static int read_pattern(struct fm_job *job, const struct fm_config *node, const 
     }
     if (node->text[0] == '\0') {
         return fm_config_error(node, reterr, "an empty path");
+    }
+    if (fm_object_is_address(node->text)) {
+        return read_address(job, node, ret_path, reterr);
     }
     bool plain = strpbrk(node->text, "*?[\\") == NULL;
     *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0
@@ -311,6 +329,50 @@ static int read_records(struct fm_job *job, struct fm_config *input, struct fm_e
     return status;
 }
 
+static int read_base(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    const char *text = NULL;
+    int status = fm_config_string(input, "base", &text, reterr);
+    bool is_address = status == 0 && text != NULL && fm_object_is_address(text);
+    return status != 0  ? status
+           : is_address ? read_address(job, fm_config_get(input, "base"), &job->base, reterr)
+                        : read_path(job, input, "base", &job->base, reterr);
+}
+
+/* How inputs behind addresses are got. */
+static int read_transfers(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    int64_t requests = job->requests;
+    int status = fm_config_int(input, "requests", 1, FM_JOB_REQUESTS_MAX, &requests, reterr);
+    status =
+        status != 0 ? status : fm_config_duration_ns(input, "stall_time", &job->stall_ns, reterr);
+    status = status != 0 ? status : read_path(job, input, "ca", &job->ca_file, reterr);
+    status =
+        status != 0 ? status : read_path(job, input, "headers_file", &job->headers_file, reterr);
+    if (status == 0 && job->stall_ns < FM_JOB_STALL_MIN_NS) {
+        status = fm_config_error(fm_config_get(input, "stall_time"), reterr,
+                                 "'stall_time' must be 1s or more");
+    }
+    job->requests = (uint32_t)requests;
+    return status;
+}
+
+/* Formats are read at any place of a file, which what is behind an address is not. */
+static int check_addresses(const struct fm_job *job, const struct fm_config *input,
+                           struct fm_error *reterr)
+{
+    bool any = job->base != NULL && fm_object_is_address(job->base);
+    for (size_t i = 0; job->files != NULL && job->files[i] != NULL; i++) {
+        any = any || fm_object_is_address(job->files[i]);
+    }
+    return any && job->format != NULL
+               ? fm_config_error(input, reterr,
+                                 "files that hold rows ('%s') are read from a file system, not "
+                                 "from an address: fetch them first",
+                                 job->format->name)
+               : 0;
+}
+
 static int read_input(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *input = NULL;
@@ -332,7 +394,8 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
     } else if (status == 0) {
         status = read_path(job, input, "list", &job->list, reterr);
     }
-    status = status != 0 ? status : read_path(job, input, "base", &job->base, reterr);
+    status = status != 0 ? status : read_base(job, input, reterr);
+    status = status != 0 ? status : read_transfers(job, input, reterr);
     const char *tensor = NULL;
     status = status != 0 ? status : fm_config_string(input, "tensor", &tensor, reterr);
     if (status == 0 && tensor != NULL &&
@@ -340,6 +403,7 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
         status = no_memory(job, reterr);
     }
     status = status != 0 ? status : read_records(job, input, reterr);
+    status = status != 0 ? status : check_addresses(job, input, reterr);
     return status != 0 ? status : fm_config_finish(input, reterr);
 }
 
@@ -525,6 +589,8 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
     struct fm_config *root = NULL;
     struct fm_job job = {
         .bytes_in_flight = 256u << 20,
+        .requests = 32,
+        .stall_ns = UINT64_C(30000000000),
         .errors_max_rows = UINT64_MAX,
         .errors_max_ratio = 0.5,
         .errors_min_sample = 50,

@@ -19,6 +19,9 @@
 #define FM_JOB_SHARD_ROWS_MAX   10000
 #define FM_JOB_READ_THREADS_MAX 64
 #define FM_JOB_BATCH_MAX        1024
+#define FM_JOB_REQUESTS_MAX     512
+/* Transfers are looked after in whole seconds. */
+#define FM_JOB_STALL_MIN_NS UINT64_C(1000000000)
 /* A limit below these would end workers that have done nothing wrong. */
 #define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
 #define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
@@ -42,7 +45,12 @@ struct fm_job {
     const char **files;   /* resolved paths and patterns; NULL-terminated; NULL: `list` is used */
     const char *list;     /* resolved path, or "-" */
     const char *base;     /* resolved path; NULL: chosen from files or list */
-    const char *tensor;   /* NULL: the only one */
+    /* Of inputs behind addresses, which `files`, `list` and `base` may be, too. */
+    uint32_t requests;        /* at once, of a worker */
+    uint64_t stall_ns;        /* what a transfer may take without a byte */
+    const char *ca_file;      /* resolved path; NULL: whom the system trusts */
+    const char *headers_file; /* resolved path; NULL: none */
+    const char *tensor;       /* NULL: the only one */
     /* NULL: a file is a row. Else files hold rows, and these say what of them goes where. */
     const struct fm_source_format *format;
     const struct fm_job_column *columns; /* none: inputs and columns of the same names */

@@ -10,6 +10,7 @@
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/text.h"
+#include "engines/batch/remote.h"
 #include "engines/batch/sink.h"
 #include "host/os/os.h"
 
@@ -279,7 +280,7 @@ void fm_job_setup_close(struct fm_job_setup *setup)
 bool fm_job_setup_is_single(const struct fm_job_setup *setup)
 {
     const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
-    bool single = fm_job_setup_rows_in_flight(setup) == 1;
+    bool single = fm_job_setup_rows_in_flight(setup) == 1 && fm_job_setup_rows_fetched(setup) == 0;
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         single = single && halved(batch_max(&pipeline->stages[i]), setup->halvings) == 1;
     }
@@ -400,6 +401,12 @@ int fm_job_setup_types_take(struct fm_job_setup *setup, const char *text, size_t
         text += length + (comma != NULL ? 1 : 0);
     }
     return types_set(setup, types, reterr);
+}
+
+uint32_t fm_job_setup_rows_fetched(const struct fm_job_setup *setup)
+{
+    bool fetched = setup->job->rows_in_flight == 0 && fm_remote_may_be(setup->job);
+    return fetched && setup->halvings < 32 ? setup->job->requests >> setup->halvings : 0;
 }
 
 static void format_describe(const struct fm_job *job, char *ret_text, size_t size)

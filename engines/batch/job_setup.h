@@ -67,6 +67,9 @@ struct fm_job_ranges {
     struct fm_tuner_range operators; /* threads; first 0: the pipeline has no operators */
 };
 void fm_job_setup_ranges(const struct fm_job_setup *setup, struct fm_job_ranges *ret_ranges);
+/* Rows more, which are being fetched from addresses: none where the job says how many rows there
+ * may be in work. */
+uint32_t fm_job_setup_rows_fetched(const struct fm_job_setup *setup);
 /* Whether that is one row, and every batch is of one item: more halvings would change nothing. */
 bool fm_job_setup_is_single(const struct fm_job_setup *setup);
 

@@ -13,6 +13,7 @@
 #include "core/util/text.h"
 #include "engines/batch/glob.h"
 #include "engines/batch/paths.h"
+#include "engines/batch/remote.h"
 #include "host/os/file.h"
 #include "host/os/tree.h"
 
@@ -57,6 +58,20 @@ struct collector {
     struct fm_error *reterr;
 };
 
+static int collect_id(void *context, const char *id, uint64_t size)
+{
+    struct collector *collector = context;
+    struct fm_listing *listing = collector->listing;
+    collector->found++;
+    const struct fm_listing_entry entry = {.id = id, .size = size};
+    int status = fm_listing_add(listing, &entry);
+    if (status != 0) {
+        return fm_error_set(collector->reterr, status,
+                            "out of memory for the list of inputs (%zu so far)", listing->count);
+    }
+    return listing->found != NULL ? listing->found(listing->found_context) : 0;
+}
+
 static int collect(void *context, const char *path, uint64_t size)
 {
     struct collector *collector = context;
@@ -68,15 +83,7 @@ static int collect(void *context, const char *path, uint64_t size)
         return fm_error_set(collector->reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
                             path);
     }
-    collector->found++;
-    struct fm_listing *listing = collector->listing;
-    const struct fm_listing_entry entry = {.id = id, .size = size};
-    int status = fm_listing_add(listing, &entry);
-    if (status != 0) {
-        return fm_error_set(collector->reterr, status,
-                            "out of memory for the list of inputs (%zu so far)", listing->count);
-    }
-    return listing->found != NULL ? listing->found(listing->found_context) : 0;
+    return collect_id(collector, id, size);
 }
 
 /* Removes the backslashes of a literal part of a pattern. */
@@ -177,6 +184,33 @@ static int add_file(struct fm_listing *listing, const char *path, uint64_t size,
     return status != 0 ? status : collect(&collector, fm_path_base(path), size);
 }
 
+/* Whether the job's transfers can be had is seen here, before anything is written. */
+static int options_check(const struct fm_job *job, struct fm_error *reterr)
+{
+    struct fm_objects *objects = NULL;
+    int status = fm_remote_open(job, &objects, reterr);
+    fm_objects_close(status == 0 ? objects : NULL);
+    return status;
+}
+
+static int add_address(const struct fm_job *job, struct fm_listing *listing, const char *address,
+                       struct fm_error *reterr)
+{
+    struct collector collector = {.listing = listing, .prefix = "", .reterr = reterr};
+    const struct fm_remote_walk walk = {.address = address,
+                                        .base = listing->base,
+                                        .found = collect_id,
+                                        .context = &collector,
+                                        .hidden_count = &listing->hidden_count};
+    if (fm_remote_is_walk(address)) {
+        return fm_remote_walk(job, &walk, reterr);
+    }
+    int status = options_check(job, reterr);
+    return status != 0 ? status
+                       : collect_id(&collector, fm_remote_id(listing->base, address),
+                                    FM_LISTING_SIZE_UNKNOWN);
+}
+
 static int add_path(struct fm_listing *listing, const char *path, const struct output_place *output,
                     struct fm_error *reterr)
 {
@@ -224,6 +258,18 @@ static int add_path(struct fm_listing *listing, const char *path, const struct o
                     reterr);
 }
 
+static int add_input(const struct fm_job *job, struct fm_listing *listing, const char *input,
+                     const struct output_place *output, struct fm_error *reterr)
+{
+    if (fm_object_is_address(input)) {
+        return add_address(job, listing, input, reterr);
+    }
+    return fm_object_is_address(listing->base)
+               ? fm_error_set(reterr, FM_EINVAL,
+                              "'input.base' is an address, and the input '%s' is none", input)
+               : add_path(listing, input, output, reterr);
+}
+
 /* Where ids begin when the job file does not say: the one directory, the fixed part of the one
  * pattern, or the job file's directory. */
 static int base_choose(const struct fm_job *job, struct fm_listing *listing,
@@ -232,8 +278,19 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing,
     char chosen[FM_LISTING_ID_MAX];
     struct fm_file_facts facts;
     int status = 0;
+    bool one = job->files != NULL && job->files[1] == NULL;
+    if (job->base == NULL && one && fm_remote_is_walk(job->files[0])) {
+        fm_remote_walk_base(job->files[0], listing->base, sizeof(listing->base));
+        return 0;
+    }
+    if (job->base != NULL && fm_object_is_address(job->base)) {
+        (void)snprintf(listing->base, sizeof(listing->base), "%s", job->base);
+        return 0;
+    }
     if (job->base != NULL) {
         (void)snprintf(chosen, sizeof(chosen), "%s", job->base);
+    } else if (one && fm_object_is_address(job->files[0])) {
+        status = fm_path_directory(chosen, sizeof(chosen), job->file);
     } else if (job->list != NULL && strcmp(job->list, "-") == 0) {
         (void)snprintf(chosen, sizeof(chosen), ".");
     } else if (job->list != NULL || job->files[1] != NULL) {
@@ -264,6 +321,8 @@ static int base_choose(const struct fm_job *job, struct fm_listing *listing,
 
 /* What reading a list needs. Its paths are too many for a stack. */
 struct list_reader {
+    const struct fm_job *job;
+    bool fetches; /* it has an address */
     struct fm_listing *listing;
     const struct output_place *output;
     char base[FM_LISTING_ID_MAX]; /* resolved */
@@ -288,6 +347,34 @@ static int list_id(struct list_reader *reader, const char **ret_id)
     return status;
 }
 
+/* The line is, or the base makes it, an address. */
+static int list_address(struct list_reader *reader, struct fm_error *reterr)
+{
+    struct fm_listing *listing = reader->listing;
+    char *address = reader->path;
+    struct fm_error bad = {0};
+    int status = fm_remote_place(address, sizeof(reader->path), listing->base, reader->text);
+    status = status != 0 ? status : fm_object_check(address, &bad);
+    if (status != 0) {
+        return fm_error_set(reterr, FM_EINVAL, "the list of inputs: %s",
+                            bad.status != 0 ? bad.text : "an address is too long");
+    }
+    if (reader->job->format != NULL) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the list of inputs has the address '%.100s', but files that hold rows "
+                            "('%s') are read from a file system: fetch them first",
+                            address, reader->job->format->name);
+    }
+    status = reader->fetches ? 0 : options_check(reader->job, reterr);
+    reader->fetches = true;
+    const struct fm_listing_entry entry = {.id = fm_remote_id(listing->base, address),
+                                           .size = FM_LISTING_SIZE_UNKNOWN};
+    if (status == 0 && fm_listing_add(listing, &entry) != 0) {
+        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
+    }
+    return status;
+}
+
 static int list_line(struct list_reader *reader, const char *line, size_t length,
                      struct fm_error *reterr)
 {
@@ -298,6 +385,9 @@ static int list_line(struct list_reader *reader, const char *line, size_t length
     bool fits = length < sizeof(reader->text);
     memcpy(reader->text, line, fits ? length : 0);
     reader->text[fits ? length : 0] = '\0';
+    if (fits && fm_remote_is(listing->base, reader->text)) {
+        return list_address(reader, reterr);
+    }
     if (!fits || list_id(reader, &id) != 0) {
         return fm_error_set(reterr, FM_ETOOLARGE,
                             "the list of inputs has a path of %zu bytes; the limit is %d", length,
@@ -332,9 +422,14 @@ static int read_list(const struct fm_job *job, const struct output_place *output
     if (reader == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of inputs");
     }
+    reader->job = job;
+    reader->fetches = false;
     reader->listing = listing;
     reader->output = output;
-    int status = fm_tree_resolve(listing->base, reader->base, sizeof(reader->base), reterr);
+    (void)snprintf(reader->base, sizeof(reader->base), "%s", listing->base);
+    int status = fm_object_is_address(listing->base)
+                     ? 0
+                     : fm_tree_resolve(listing->base, reader->base, sizeof(reader->base), reterr);
     if (status == 0) {
         status = strcmp(job->list, "-") == 0
                      ? fm_file_read_stdin(LIST_BYTES_MAX, &data, &size, reterr)
@@ -407,7 +502,7 @@ int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_li
         status = read_list(job, &output, listing, reterr);
     }
     for (size_t i = 0; status == 0 && job->files != NULL && job->files[i] != NULL; i++) {
-        status = add_path(listing, job->files[i], &output, reterr);
+        status = add_input(job, listing, job->files[i], &output, reterr);
     }
     if (status != 0) {
         fm_listing_deinit(listing);
@@ -423,6 +518,9 @@ bool fm_listing_is_walk(const struct fm_job *job)
     if (job->files == NULL || job->files[1] != NULL) {
         return false;
     }
+    if (fm_object_is_address(job->files[0])) {
+        return fm_remote_is_walk(job->files[0]);
+    }
     return fm_glob_is_pattern(job->files[0]) ||
            (fm_file_stat(job->files[0], &facts, NULL) == 0 && facts.kind == FM_FILE_DIRECTORY);
 }
@@ -437,7 +535,7 @@ int fm_listing_walk(const struct fm_job *job, const char *exclude, int (*found)(
     fm_arena_init(&listing->arena, 0);
     int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
     status = status != 0 ? status : base_choose(job, listing, reterr);
-    return status != 0 ? status : add_path(listing, job->files[0], &output, reterr);
+    return status != 0 ? status : add_input(job, listing, job->files[0], &output, reterr);
 }
 
 void fm_listing_deinit(struct fm_listing *listing)

@@ -23,7 +23,9 @@
 #define FM_LISTING_ROWS_UNKNOWN UINT64_MAX
 
 struct fm_listing_entry {
-    const char *id; /* relative to the base; absolute when the file lies elsewhere */
+    /* Relative to the base; absolute when the file lies elsewhere, and the whole address of what is
+     * behind one elsewhere. */
+    const char *id;
     uint64_t size;
     /* Where files hold rows. */
     uint64_t first_row;  /* of the job's, in the file */
@@ -36,7 +38,7 @@ struct fm_listing {
     struct fm_listing_entry *entries; /* sorted by id, no two alike */
     size_t count;
     size_t capacity;
-    char base[4096];          /* base + "/" + id opens the file */
+    char base[4096];          /* base + "/" + id opens the file; it may be an address */
     uint64_t hidden_count;    /* left out for a leading dot */
     uint64_t duplicate_count; /* left out because they were named more than once */
 
@@ -52,7 +54,7 @@ int FM_NODISCARD fm_listing_build(const struct fm_job *job, const char *exclude,
                                   struct fm_listing *ret_listing, struct fm_error *reterr);
 void fm_listing_deinit(struct fm_listing *listing);
 
-/* Whether the job's input is one directory or one pattern. */
+/* Whether the job's input is one directory, one pattern, or a prefix of a store. */
 bool fm_listing_is_walk(const struct fm_job *job);
 /*
  * The same for such an input, as it is found: found(context) is called after each entry that was

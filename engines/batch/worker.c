@@ -604,6 +604,7 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     struct fm_data_path_options path = {.setup = &worker->setup,
                                         .base = worker->base,
                                         .fault = worker->options->fault,
+                                        .rows_fetched = fm_job_setup_rows_fetched(&worker->setup),
                                         .single = fm_job_setup_is_single(&worker->setup),
                                         .memory_bytes = worker->memory_bytes,
                                         .wake = on_wake,
@@ -614,7 +615,7 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
     uint64_t rows = worker->job.shard_rows;
     uint64_t wanted = 4 * (uint64_t)path.ranges.rows.first;
     wanted = wanted < path.ranges.rows.max ? wanted : path.ranges.rows.max;
-    uint64_t shards = SPARE_SHARDS + (rows > 0 ? wanted / rows : 0);
+    uint64_t shards = SPARE_SHARDS + (rows > 0 ? (wanted + path.rows_fetched) / rows : 0);
     worker->shards_max =
         shards < FM_MASTER_SHARDS_OF_ONE_MAX ? (uint32_t)shards : FM_MASTER_SHARDS_OF_ONE_MAX;
     const struct fm_holder_options holder = {.beat_ns = welcome->beat_ns,

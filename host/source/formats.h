@@ -12,5 +12,6 @@ extern const struct fm_source_format fm_source_jsonl;
 extern const struct fm_source_format fm_source_parquet;
 extern const struct fm_source_format fm_source_npy; /* the whole file is one column, without name */
 extern const struct fm_source_format fm_source_npz; /* arrays are columns */
+extern const struct fm_source_format fm_source_tar; /* files of one name are a row */
 
 #endif

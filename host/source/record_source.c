@@ -13,7 +13,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
-#include "host/os/file_reader.h"
+#include "host/source/byte_stream.h"
 #include "host/source/cells.h"
 #include "host/source/formats.h"
 
@@ -33,7 +33,7 @@ struct record_reader {
     struct fm_source_reader base;
     const struct fm_source_spec *spec;
     struct fm_record_options options;
-    struct fm_file_reader file;
+    struct fm_byte_stream file;
     struct fm_record_reader records;
     char *buffer;
     size_t capacity;
@@ -92,7 +92,7 @@ static int buffer_fill(struct record_reader *reader, struct fm_error *reterr)
     reader->start = 0;
     reader->end = left;
     int status =
-        fm_file_reader_read_at(&reader->file, reader->records.next.offset + left,
+        fm_byte_stream_read_at(&reader->file, reader->records.next.offset + left,
                                reader->buffer + left, reader->capacity - left, &got, reterr);
     reader->end += got;
     reader->file_ended = status == 0 && reader->end < reader->capacity;
@@ -112,7 +112,8 @@ static int record_next(struct record_reader *reader, struct fm_error *reterr)
             reader->start += used;
         }
         if (status != 0 || reader->file_ended) {
-            return status < 0 ? fm_error_prefix(reterr, status, "%s", reader->file.path) : status;
+            return status < 0 ? fm_error_prefix(reterr, status, "%s", reader->file.file.path)
+                              : status;
         }
         status = buffer_fill(reader, reterr);
         if (status != 0) {
@@ -156,7 +157,7 @@ static int header_number(struct record_reader *reader, const struct fm_record *r
     int status = fm_csv_record_parse(&reader->spec->csv, record->data, record->size,
                                      &reader->scratch, &field, 1, &count, reterr);
     if (status != 0 && status != FM_ETOOLARGE) {
-        return fm_error_prefix(reterr, status, "%s, line %" PRIu64, reader->file.path,
+        return fm_error_prefix(reterr, status, "%s, line %" PRIu64, reader->file.file.path,
                                record->at.line);
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -180,7 +181,7 @@ static int header_read(struct record_reader *reader, struct fm_error *reterr)
     int status = record_next(reader, reterr);
     if (status == 0) {
         return fm_error_set(reterr, FM_ECORRUPT, "%s: the file is empty; a header was expected",
-                            reader->file.path);
+                            reader->file.file.path);
     }
     if (status < 0) {
         return status;
@@ -190,7 +191,7 @@ static int header_read(struct record_reader *reader, struct fm_error *reterr)
                                       reader->record.size, reterr)
                  : header_number(reader, &reader->record, reterr);
     if (status != 0) {
-        return fm_error_prefix(reterr, status, "%s", reader->file.path);
+        return fm_error_prefix(reterr, status, "%s", reader->file.file.path);
     }
     for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         if (reader->places[i].name != NULL) {
@@ -199,7 +200,7 @@ static int header_read(struct record_reader *reader, struct fm_error *reterr)
         }
     }
     if (status != 0) {
-        return fm_error_prefix(reterr, status, "%s", reader->file.path);
+        return fm_error_prefix(reterr, status, "%s", reader->file.file.path);
     }
     reader->fields = fm_alloc_zero(reader->header.count, sizeof(*reader->fields));
     return reader->fields != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
@@ -444,7 +445,8 @@ static int records_skip(struct fm_source_reader *source, uint64_t rows, struct f
         }
         if (status == 0) {
             return fm_error_set(reterr, FM_ENOTFOUND,
-                                "%s has fewer rows than when the job was begun", reader->file.path);
+                                "%s has fewer rows than when the job was begun",
+                                reader->file.file.path);
         }
         rows -= reader->record.header ? 0 : 1;
     }
@@ -456,7 +458,7 @@ static int records_skip(struct fm_source_reader *source, uint64_t rows, struct f
 static void records_close(struct fm_source_reader *source)
 {
     struct record_reader *reader = record_reader_of(source);
-    fm_file_reader_close(&reader->file);
+    fm_byte_stream_close(&reader->file);
     fm_csv_header_deinit(&reader->header);
     fm_text_deinit(&reader->scratch);
     fm_free(reader->fields);
@@ -468,15 +470,18 @@ static void records_close(struct fm_source_reader *source)
 }
 
 /* What is no text of ours is told by its first bytes, before it is taken for a strange one. */
-static int text_check(const struct fm_file_reader *file, struct fm_error *reterr)
+static int text_check(struct fm_byte_stream *file, struct fm_error *reterr)
 {
     static const struct {
         const char *bytes;
         size_t size;
         const char *words;
     } known[] = {
-        {"\x1F\x8B", 2, "is compressed with gzip: decompress it first"},
-        {"\x28\xB5\x2F\xFD", 4, "is compressed with zstd: decompress it first"},
+        {"\x1F\x8B", 2, "is compressed twice: decompress it first"},
+        {"\x28\xB5\x2F\xFD", 4, "is compressed twice: decompress it first"},
+        {"\xFD"
+         "7zX",
+         4, "is compressed with xz: decompress it first, or use gzip or zstd"},
         {"BZh", 3, "is compressed with bzip2: decompress it first"},
         {"PK\x03\x04", 4, "is a ZIP archive, or a spreadsheet: save the table as CSV"},
         {"PAR1", 4, "is a Parquet file: say format: parquet"},
@@ -485,10 +490,11 @@ static int text_check(const struct fm_file_reader *file, struct fm_error *reterr
     };
     char head[4];
     size_t size = 0;
-    int status = fm_file_reader_read_at(file, 0, head, sizeof(head), &size, reterr);
+    int status = fm_byte_stream_read_at(file, 0, head, sizeof(head), &size, reterr);
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && status == 0; i++) {
         if (size >= known[i].size && memcmp(head, known[i].bytes, known[i].size) == 0) {
-            status = fm_error_set(reterr, FM_EUNSUPPORTED, "%s %s", file->path, known[i].words);
+            status =
+                fm_error_set(reterr, FM_EUNSUPPORTED, "%s %s", file->file.path, known[i].words);
         }
     }
     return status;
@@ -506,7 +512,7 @@ static int records_open(const struct fm_source_spec *spec, const char *path,
     reader->spec = spec;
     options_make(spec, &reader->options);
     int status = places_make(reader);
-    status = status == 0 ? fm_file_reader_open(&reader->file, path, reterr)
+    status = status == 0 ? fm_byte_stream_open(&reader->file, path, reterr)
                          : fm_error_set(reterr, status, "out of memory");
     status = status != 0 ? status : text_check(&reader->file, reterr);
     if (status == 0 && is_csv(spec)) {
@@ -533,13 +539,13 @@ static int records_open(const struct fm_source_spec *spec, const char *path,
 
 static int scan(struct fm_record_scan *scan, const char *path, struct fm_error *reterr)
 {
-    struct fm_file_reader file = {0};
+    struct fm_byte_stream file = {0};
     char *buffer = fm_alloc(SCAN_BYTES);
     size_t got = SCAN_BYTES;
     int status = buffer == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
-                                : fm_file_reader_open(&file, path, reterr);
+                                : fm_byte_stream_open(&file, path, reterr);
     for (uint64_t offset = 0; status == 0 && got == SCAN_BYTES; offset += got) {
-        status = fm_file_reader_read_at(&file, offset, buffer, SCAN_BYTES, &got, reterr);
+        status = fm_byte_stream_read_at(&file, offset, buffer, SCAN_BYTES, &got, reterr);
         if (status == 0) {
             status = fm_record_scan_feed(scan, buffer, got, reterr);
             status = status < 0 ? fm_error_prefix(reterr, status, "%s", path) : status;
@@ -549,7 +555,7 @@ static int scan(struct fm_record_scan *scan, const char *path, struct fm_error *
         status = fm_record_scan_finish(scan, reterr);
         status = status < 0 ? fm_error_prefix(reterr, status, "%s", path) : status;
     }
-    fm_file_reader_close(&file);
+    fm_byte_stream_close(&file);
     fm_free(buffer);
     return status;
 }
@@ -574,9 +580,10 @@ static int records_count(const struct fm_source_spec *spec, const char *path,
     return status;
 }
 
-static const char *const csv_endings[] = {".csv", NULL};
-static const char *const tsv_endings[] = {".tsv", ".tab", NULL};
-static const char *const jsonl_endings[] = {".jsonl", ".ndjson", NULL};
+static const char *const csv_endings[] = {".csv", ".csv.gz", ".csv.zst", NULL};
+static const char *const tsv_endings[] = {".tsv", ".tab", ".tsv.gz", ".tsv.zst", NULL};
+static const char *const jsonl_endings[] = {".jsonl",     ".ndjson",     ".jsonl.gz", ".jsonl.zst",
+                                            ".ndjson.gz", ".ndjson.zst", NULL};
 
 const struct fm_source_format fm_source_csv = {.name = "csv",
                                                .endings = csv_endings,

@@ -1,4 +1,5 @@
 """`fermata batch` over files that hold rows: csv, tsv, JSON lines, Parquet, npy and npz."""
+import ctypes
 import gzip
 import io
 import json
@@ -6,6 +7,7 @@ import os
 import random
 import struct
 import sys
+import tarfile
 import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -218,7 +220,12 @@ def damaged_files_are_told_before_anything_runs():
     for files, words in [({"1.csv": table(0, 20), "2.csv": "user,a,b,d\n1,2,3,4\n"}, "2.csv: there is no column 'c'"),
                          ({"1.csv": table(0, 20) + 'u20,1,2,3,4,"open'}, "1.csv: "),
                          ({"1.csv": "user,a,a,c,d\n"}, "names 'a' twice"),
-                         ({"1.csv": gzip.compress(table(0, 20).encode())}, "1.csv is compressed with gzip: decompress it first"),
+                         ({"1.csv": gzip.compress(gzip.compress(table(0, 20).encode()))}, "1.csv is compressed twice: decompress it first"),
+                         ({"1.csv": b"\xfd7zXZ\0" + bytes(100)}, "1.csv is compressed with xz: decompress it first"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode())[:-5]}, "of the gzip file: the file ends in the middle: it was cut off"),
+                         ({"1.csv": zstd(table(0, 20).encode())[:-5]}, "of the zstd file: the file ends in the middle: it was cut off"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode())[:-6] + b"wrong!"}, "of the gzip file: incorrect"),
+                         ({"1.csv": gzip.compress(table(0, 20).encode() + bytes(50_000_000))}, "1.csv: "),
                          ({"1.csv": table(0, 20).encode("utf-16")}, "1.csv is UTF-16: save it as UTF-8"),
                          ({"1.csv": table(0, 20) + "x" * 2000}, "1.csv: ")]:
         with Rows(files, keys="limits: {record_bytes: 1KiB}\n") as job:
@@ -279,6 +286,90 @@ def arrays_of_numpy():
         fermata("batch", job.file, "--quiet", "--workers", "2")
         assert sorted(job.results()) == sorted(str(i) for i in range(700))
         assert job.results()["42"] == {"id": "42", "label": 42, "out_x": [42, 42.5, -42]}, job.results()["42"]
+
+
+def zstd(data):
+    """Python has no module for it yet; the library is there, because the program is linked with it."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compressBound.restype = library.ZSTD_compress.restype = ctypes.c_size_t
+    size = library.ZSTD_compressBound(ctypes.c_size_t(len(data)))
+    packed = ctypes.create_string_buffer(size)
+    used = library.ZSTD_compress(packed, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)), 3)
+    return packed.raw[:used]
+
+
+def tar(samples, form=tarfile.PAX_FORMAT, prefix=""):
+    """An archive of samples: dictionaries of fields, by their names."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=form) as archive:
+        for name, fields in samples.items():
+            for field, data in fields.items():
+                info = tarfile.TarInfo("%s%s.%s" % (prefix, name, field))
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+@test
+def archives_of_samples():
+    model = 'backend: identity\nmax_batch_size: 16\nsettings: {inputs: "image:BYTES[-1,1], label:INT64[-1]"}\n'
+    given = "columns: {image: jpg, label: cls}, id: __key__"
+    samples = {"s%04d" % i: {"jpg": b"image %d " % i * (i % 90), "cls": b"%d\n" % i, "json": json.dumps({"n": i}, indent=1).encode()} for i in range(1200)}
+    keys = sorted(samples)
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        prefix = "" if form == tarfile.USTAR_FORMAT else "folder/" + "long" * 40 + "/"
+        files = {"a-000.tar": tar({key: samples[key] for key in keys[:900]}, form, prefix), "a-001.tar": tar({key: samples[key] for key in keys[900:]}, form, prefix)}
+        with Rows(files, given=given, model=model, output="{directory: out, passthrough: [json]}", keys="shard_rows: 100\n") as job:
+            fermata("batch", job.file, "--quiet", "--limit", "450")
+            assert len(job.lines()) == 450
+            fermata("batch", job.file, "--quiet", "--resume", "--workers", "2")
+            results = job.results()
+            assert len(results) == 1200
+            for i, key in enumerate(keys):
+                line = results[prefix + key]
+                assert line == {"id": prefix + key, "json": {"n": i}, "out_image": samples[key]["jpg"].decode(), "out_label": i}, line
+    with Rows({"b.tar": tar({"x": {"jpg": b"1", "cls": b"1"}, "y": {"jpg": b"2"}, "z": {"jpg": b"3", "cls": b"three"}})}, given="columns: {image: jpg, label: cls}", model=model) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        assert job.results() == {"b.tar:0": {"id": "b.tar:0", "out_image": "1", "out_label": 1}}
+        letters = job.letters()
+        contains(letters["b.tar:1"]["message"], "sample 1: the field 'cls' is missing; there are jpg")
+        contains(letters["b.tar:2"]["message"], "sample 2: column 'cls': 'three' is no INT64")
+        assert letters["b.tar:1"]["stage"] == "parse", letters
+    whole = tar({"x": {"jpg": b"1" * 5000, "cls": b"1"}})
+    for data, words in ((whole[:3000], "b.tar: byte 0: the archive ends within the member that begins there: it was cut off"), (b"no archive" * 100, "b.tar: byte 0: what is there is no header of a tar archive"),
+                        (gzip.compress(whole), "b.tar: byte 0: ")):
+        with Rows({"b.tar": data}, given=given, model=model) as job:
+            _, err = fermata("batch", job.file, "--quiet", code=3)
+            contains(err, words)
+    with Rows({"b.tar": whole}, given="columns: {image: png, label: cls}", model=model) as job:
+        _, err = fermata("batch", job.file, "--quiet", code=3)
+        contains(err, "none of the first 1 rows fits input.columns", "the field 'png' is missing; there are jpg, cls")
+
+
+@test
+def compressed_files():
+    """8000 rows are more than a point's stretch, so that shards begin behind it; of two members, and of both kinds."""
+    rows = table(0, 9000)
+    places = [rows.index("u%d," % i) for i in (4000, 8000)]
+    texts = [rows[:places[1]].encode(), (rows[:rows.index("\n") + 1] + rows[places[1]:]).encode()]
+    files = {"1.csv.gz": gzip.compress(texts[0][:places[0] + 7]) + gzip.compress(texts[0][places[0] + 7:]), "2.csv.zst": zstd(texts[1])}
+    for name in ("in", "'in/*.csv.*'"):
+        with Rows(files, keys="shard_rows: 700\n", output="{directory: out, passthrough: [label]}") as job:
+            job.file.write_text(job.file.read_text().replace("'in/*.gz'", name).replace("columns", "format: csv, columns"))
+            fermata("batch", job.file, "--quiet", "--limit", "4500")
+            assert len(job.lines()) == 4500
+            fermata("batch", job.file, "--quiet", "--resume", "--workers", "2")
+            check(job, 9000)
+    with Rows({"1.csv.gz": files["1.csv.gz"]}, keys="shard_rows: 3000\n") as job:
+        job.file.write_text(job.file.read_text().replace("in/*.gz", "in/*.csv.gz"))
+        fermata("batch", job.file, "--quiet")
+        check(job, 8000)
+    lines = "".join('{"user": "u%d", "x": [%d, %d, 0.01], "d": %d}\n' % (i, i, -i, i) for i in range(50)).encode()
+    for name, data in (("a.jsonl.gz", gzip.compress(lines)), ("a.ndjson.zst", zstd(lines))):
+        with Rows({name: data}, given="columns: {x: x, t: d, name: user}, id: user") as job:
+            job.file.write_text(job.file.read_text().replace("'in/*.%s'" % name.rsplit(".", 1)[1], "in/" + name))
+            fermata("batch", job.file, "--quiet")
+            assert len(job.lines()) == 50 and job.results()["u7"]["out_t"] == 7
 
 
 @test

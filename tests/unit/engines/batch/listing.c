@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engines/batch/remote.h"
 #include "tests/harness/test.h"
 
 static char folder[64];
@@ -217,6 +218,108 @@ TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
         CHECK(n > 2 || status != 0);
     }
     CHECK_INT_EQ(status, 0);
+}
+
+TEST(ids_of_what_is_behind_addresses)
+{
+    static const struct {
+        const char *base;
+        const char *address;
+        const char *id;
+    } cases[] = {
+        {"s3://bucket/a", "s3://bucket/a/b/c", "b/c"},
+        {"s3://bucket/a/", "s3://bucket/a/b", "b"},
+        {"s3://bucket", "s3://bucket/a/b", "a/b"},
+        {"s3://bucket/a", "s3://bucket/ab", "s3://bucket/ab"},
+        {"s3://bucket/a", "s3://bucket/a", "s3://bucket/a"},
+        {"s3://bucket/a", "s3://bucket/a/", "s3://bucket/a/"},
+        {"s3://bucket/a", "s3://bucket/a//b", "s3://bucket/a//b"},
+        {"s3://bucket/a", "s3://bucket/a/http://host", "s3://bucket/a/http://host"},
+        {"s3://bucket/a", "https://host/a/b", "https://host/a/b"},
+        {"/home", "https://host/a/b", "https://host/a/b"},
+        {"", "https://host/a/b", "https://host/a/b"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char place[512];
+        CHECK_STR_EQ(fm_remote_id(cases[i].base, cases[i].address), cases[i].id);
+        CHECK(fm_remote_is(cases[i].base, cases[i].id));
+        CHECK_INT_EQ(fm_remote_place(place, sizeof(place), cases[i].base, cases[i].id), 0);
+        CHECK_STR_EQ(place, cases[i].address);
+    }
+    CHECK(!fm_remote_is("s3://bucket/a", "/home/x") && !fm_remote_is("/home", "x"));
+    CHECK(!fm_remote_is("", "ftp://host/x") && !fm_remote_is("", "http:/host/x"));
+    CHECK(fm_remote_is("", "HTTPS://host/x") && fm_remote_is("", "S3://bucket"));
+}
+
+TEST(addresses_of_many_objects)
+{
+    static const struct {
+        const char *address;
+        const char *base; /* NULL: it is one object */
+    } cases[] = {
+        {"s3://bucket", "s3://bucket"},
+        {"s3://bucket/", "s3://bucket"},
+        {"s3://bucket/a/", "s3://bucket/a"},
+        {"s3://bucket/a//", "s3://bucket/a"},
+        {"s3://bucket/*.jpg", "s3://bucket"},
+        {"s3://bucket/a/b*/c", "s3://bucket/a"},
+        {"s3://bucket/a/b\\*", "s3://bucket/a"},
+        {"s3://bucket/a", NULL},
+        {"https://host/a/", NULL},
+        {"https://host/a?b=*", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char base[64];
+        const char *files[] = {cases[i].address, NULL};
+        const struct fm_job job = {.file = "job.yaml", .files = files};
+        CHECK_INT_EQ(fm_remote_is_walk(cases[i].address), cases[i].base != NULL);
+        CHECK_INT_EQ(fm_listing_is_walk(&job), cases[i].base != NULL);
+        CHECK(fm_remote_may_be(&job));
+        if (cases[i].base != NULL) {
+            fm_remote_walk_base(cases[i].address, base, sizeof(base));
+            CHECK_STR_EQ(base, cases[i].base);
+        }
+    }
+}
+
+TEST(lists_of_addresses)
+{
+    static const char *const headers[] = {"Name: value\n", "no header\n"};
+    inputs_make();
+    file_make("list", "https://host/b\nhttp://host/a?x=1\nhttps://host/b\n1.txt\n/in/2.txt\n");
+    for (int i = 0; i < 2; i++) {
+        struct fm_listing listing;
+        struct fm_error error = {0};
+        int status = FM_ENOMEM;
+        file_make("headers", headers[i]);
+        const struct fm_job job = {.file = at("job.yaml"),
+                                   .list = at("list"),
+                                   .base = folder,
+                                   .headers_file = at("headers"),
+                                   .requests = 2};
+        for (uint64_t n = 1; status == FM_ENOMEM && n < 100; n++) {
+            error = (struct fm_error){0};
+            (void)fm_memory_fail_at(n, 0);
+            status = fm_listing_build(&job, NULL, &listing, &error);
+            (void)fm_memory_fail_at(0, 0);
+            CHECK(status == 0 || error.text[0] != '\0');
+            CHECK(n > 2 || status == FM_ENOMEM);
+        }
+        if (i == 1) {
+            CHECK_INT_EQ(status, FM_EINVAL);
+            CHECK_STR_CONTAINS(error.text, "headers': line 1 must read 'Name: value'");
+            break;
+        }
+        CHECK_INT_EQ(status, 0);
+        CHECK_UINT_EQ(listing.count, 4);
+        CHECK_UINT_EQ(listing.duplicate_count, 1);
+        CHECK_STR_EQ(listing.entries[0].id, "/in/2.txt");
+        CHECK_STR_EQ(listing.entries[1].id, "1.txt");
+        CHECK_STR_EQ(listing.entries[2].id, "http://host/a?x=1");
+        CHECK_STR_EQ(listing.entries[3].id, "https://host/b");
+        CHECK(listing.entries[3].size == FM_LISTING_SIZE_UNKNOWN);
+        fm_listing_deinit(&listing);
+    }
 }
 
 TEST_MAIN()
