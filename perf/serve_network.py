@@ -18,14 +18,17 @@ def field(number, value):
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def perceptron(path, layers=4, width=WIDTH):
-    """Rows of `width` numbers, `layers` times a matrix and a ReLU (16 MB each at the default width)."""
+def perceptron(path, layers=4, width=WIDTH, inputs=None, outputs=None):
+    """Rows of numbers, `layers` times a matrix and a ReLU: `inputs` wide at first, `outputs` at last, `width` where not said and between."""
     rng = random.Random(1)
     row = [rng.uniform(-0.05, 0.05) for _ in range(width)]
-    weights = b"".join(struct.pack("<%df" % width, *(row[i:] + row[:i])) for i in range(width))
+    widths = [inputs or width] + [width] * (layers - 1) + [outputs or width]
 
-    def port(name):
-        shape = field(1, field(2, "n")) + field(1, field(1, width))
+    def weights(rows, columns):
+        return b"".join(struct.pack("<%df" % columns, *(row[i % width:] + row[:i % width])[:columns]) for i in range(rows))
+
+    def port(name, columns):
+        shape = field(1, field(2, "n")) + field(1, field(1, columns))
         return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))
     graph, last = b"", "x"
     for layer in range(layers):
@@ -35,7 +38,8 @@ def perceptron(path, layers=4, width=WIDTH):
         last = out
     graph += field(2, "mlp")
     for layer in range(layers):
-        graph += field(5, field(1, width) + field(1, width) + field(2, 1) + field(8, "w%d" % layer) + field(9, weights))
-    graph += field(11, port("x")) + field(12, port("y"))
+        shape = widths[layer:layer + 2]
+        graph += field(5, field(1, shape[0]) + field(1, shape[1]) + field(2, 1) + field(8, "w%d" % layer) + field(9, weights(*shape)))
+    graph += field(11, port("x", widths[0])) + field(12, port("y", widths[-1]))
     with open(path, "wb") as file:
         file.write(field(1, 8) + field(7, graph) + field(8, field(2, 17)))

@@ -297,12 +297,12 @@ static double scale_big(const struct decimal *decimal)
  * What nearly all numbers are: at most 19 digits, no exponent, and within route 1. False leaves the
  * number to the general way.
  */
-static bool read_plain(const char *text, size_t length, double *ret_value)
+bool fm_decimal_read_plain(const char *text, size_t length, double *ret_value)
 {
     const char *end = text + length;
-    bool negative = text[0] == '-';
+    bool negative = length > 0 && text[0] == '-';
     const char *at = text + negative;
-    if (end - at > 20) {
+    if (end - at > 20 || at == end || !is_digit(*at)) {
         return false;
     }
     uint64_t w = 0;
@@ -316,6 +316,9 @@ static bool read_plain(const char *text, size_t length, double *ret_value)
             w = w * 10 + (uint64_t)(*at - '0');
         }
         decimals = at - first;
+        if (decimals == 0) {
+            return false;
+        }
     } else if (end - text > 19 + negative) {
         return false;
     }
@@ -329,7 +332,7 @@ static bool read_plain(const char *text, size_t length, double *ret_value)
 
 int fm_decimal_read(const char *text, size_t length, double *ret_value)
 {
-    if (read_plain(text, length, ret_value)) {
+    if (fm_decimal_read_plain(text, length, ret_value)) {
         return 0;
     }
     struct decimal decimal;

@@ -8,6 +8,7 @@
 #ifndef FM_CORE_PROTO_DECIMAL_H
 #define FM_CORE_PROTO_DECIMAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "fermata/status.h"
@@ -21,6 +22,8 @@
  * sign.
  */
 int FM_NODISCARD fm_decimal_read(const char *text, size_t length, double *ret_value);
+/* Likewise, of what nearly all numbers are: any text. False: it is no such number, or no number. */
+bool fm_decimal_read_plain(const char *text, size_t length, double *ret_value);
 
 /*
  * Writes a finite value with the fewest digits that read back the same ("0.1", "1.0", "1e+30"); a

@@ -509,10 +509,27 @@ static int row_end(const struct row *row, size_t start, int status, int64_t *ret
     return 0;
 }
 
+/* Most cells of most tables: a plain number, for an element of FP32. */
+static bool single_append(const struct fm_column *column, const char *data, size_t size,
+                          struct fm_text *out)
+{
+    double value = 0;
+    if (column->dtype != FM_DTYPE_FP32 || column->rank != 0 ||
+        !fm_decimal_read_plain(data, size, &value)) {
+        return false;
+    }
+    float single = (float)value;
+    fm_text_append(out, &single, sizeof(single));
+    return true;
+}
+
 int fm_column_from_field(const struct fm_column *column, const char *data, size_t size,
                          struct fm_text *out, int64_t *ret_shape, struct fm_error *reterr)
 {
     struct row row;
+    if (single_append(column, data, size, out) && !out->failed) {
+        return 0;
+    }
     size_t start = out->length;
     row_begin(&row, column, out, reterr);
     int status = field_read(&row, size > 0 ? data : "", size);
