@@ -31,6 +31,7 @@ struct watcher {
     bool plain; /* a line now and then */
     bool json;
     bool visible; /* the bar is on the screen */
+    uint32_t workers_max;
     uint64_t start_ns;
     uint64_t shown_ns;
     uint64_t shown_rows;
@@ -51,6 +52,19 @@ static void on_note(void *context, const char *text)
     struct watcher *watcher = context;
     bar_clear(watcher);
     fm_call_note(watcher->call, "%s", text);
+}
+
+/* When the job is to be finished; 0: null. */
+static void time_member(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
+{
+    char text[32];
+    fm_json_key(json, key);
+    if (wall_ms > 0) {
+        fm_os_format_time(wall_ms * 1000000, text, sizeof(text));
+        fm_json_string(json, text);
+    } else {
+        fm_json_null(json);
+    }
 }
 
 static unsigned percent_of(uint64_t done, uint64_t total)
@@ -108,6 +122,14 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
+    }
+    if (progress->workers != watcher->workers_max ||
+        progress->workers_wanted != progress->workers) {
+        fm_text_append_format(&line, "  %" PRIu32 " of %" PRIu32 " workers", progress->workers,
+                              progress->workers_wanted);
+    }
+    if (progress->late) {
+        fm_text_append_string(&line, "  late");
     }
     if (restarts_all(&progress->crew) > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " restarts", restarts_all(&progress->crew));
@@ -175,6 +197,18 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     } else {
         fm_json_null(json);
     }
+    fm_json_key(json, "workers");
+    fm_json_uint(json, progress->workers);
+    fm_json_key(json, "workers_wanted");
+    fm_json_uint(json, progress->workers_wanted);
+    fm_json_key(json, "workers_wanted_why");
+    if (progress->workers_why != NULL) {
+        fm_json_string(json, progress->workers_why);
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_key(json, "late");
+    fm_json_bool(json, progress->late);
     restarts_members(json, &progress->crew);
     fm_json_key(json, "slowest_stage");
     if (progress->slowest_stage != NULL) {
@@ -322,6 +356,23 @@ static void restarts_text(const struct fm_crew_counts *crew)
     printf(")\n");
 }
 
+/* Whether it was finished by the time that was given. */
+static void finish_by_text(const struct fm_batch_report *report)
+{
+    char time[32];
+    char by[32];
+    bool late = report->ended_ms > report->finish_by_ms;
+    uint64_t apart_ms = late ? report->ended_ms - report->finish_by_ms
+                             : report->finish_by_ms - report->ended_ms;
+    if (report->finish_by_ms == 0) {
+        return;
+    }
+    fm_os_format_time(report->finish_by_ms * 1000000, time, sizeof(time));
+    printf("to be finished by %s: %s %s\n", time,
+           fm_progress_format_duration(apart_ms * 1000000, by, sizeof(by)),
+           late ? "late" : "before that");
+}
+
 static void report_json(const struct watcher *watcher, const struct fm_batch_report *report)
 {
     struct fm_text text = {0};
@@ -355,6 +406,9 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         fm_json_uint(&json, members[i].value);
     }
     restarts_members(&json, &report->crew);
+    time_member(&json, "finish_by", report->finish_by_ms);
+    fm_json_key(&json, "late");
+    fm_json_bool(&json, report->finish_by_ms > 0 && report->ended_ms > report->finish_by_ms);
     fm_json_key(&json, "seconds");
     fm_json_number(&json, (double)(report->elapsed_ns / 1000000) / 1000);
     fm_json_key(&json, "output");
@@ -385,6 +439,7 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
     restarts_text(&report->crew);
+    finish_by_text(report);
     printf("results: %s/part-*.jsonl\n", watcher->job->output);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
@@ -418,9 +473,44 @@ static int failure_print(const struct fm_call *call, int status, bool began,
     return fm_call_fail(call, error);
 }
 
+/* "4", "1..8": how many workers. */
+static int workers_read(const char *text, uint32_t *ret_min, uint32_t *ret_max)
+{
+    char first[8];
+    uint64_t min = 0;
+    uint64_t max = 0;
+    const char *dots = strstr(text, "..");
+    size_t length = dots != NULL ? (size_t)(dots - text) : strlen(text);
+    if (length >= sizeof(first)) {
+        return FM_EINVAL;
+    }
+    (void)snprintf(first, sizeof(first), "%.*s", (int)length, text);
+    if (fm_parse_uint64(first, &min) != 0 ||
+        fm_parse_uint64(dots != NULL ? dots + 2 : first, &max) != 0 || min > max ||
+        max > FM_BATCH_WORKERS_MAX) {
+        return FM_EINVAL;
+    }
+    *ret_min = (uint32_t)min;
+    *ret_max = (uint32_t)max;
+    return 0;
+}
+
+/* What an option gives, or nothing: it was looked at before. */
+static struct fm_finish_by finish_by_of(const struct fm_call *call)
+{
+    struct fm_finish_by finish_by = {.given = false};
+    const char *text = fm_call_string(call, "finish-by");
+    return text != NULL && fm_finish_by_parse(text, &finish_by, NULL) == 0
+               ? finish_by
+               : (struct fm_finish_by){.given = false};
+}
+
 static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault,
                    const struct fm_batch_listen *listen, const struct fm_page_listen *page)
 {
+    uint32_t workers_min = 0;
+    uint32_t workers_max = 0;
+    (void)workers_read(fm_call_string(call, "workers"), &workers_min, &workers_max);
     bool quiet = fm_call_flag(call, "quiet");
     bool terminal = fm_os_is_terminal(2);
     struct fm_error error = {0};
@@ -428,6 +518,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     struct watcher watcher = {.call = call,
                               .job = job,
                               .json = call->json,
+                              .workers_max = workers_max,
                               .bar = terminal && !quiet && !call->json,
                               .plain = !terminal && !quiet && !call->json};
     struct fm_batch_options options = {
@@ -436,7 +527,9 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         .limit = (uint64_t)fm_call_integer(call, "limit"),
         .fault = fault,
         .fault_text = fm_call_string(call, "fault"),
-        .workers = (uint32_t)fm_call_integer(call, "workers"),
+        .workers_min = workers_min,
+        .workers_max = workers_max,
+        .finish_by = finish_by_of(call),
         .listen = listen,
         .page = page,
         .version = FM_BUILD_VERSION,
@@ -625,7 +718,25 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "output") && fm_call_string(call, "output")[0] == '\0') {
         return fm_call_usage(call, "--output is empty: name the directory where the results go");
     }
-    if (fm_call_integer(call, "workers") == 0 && !fm_call_given(call, "listen")) {
+    const char *workers = fm_call_string(call, "workers");
+    uint32_t workers_min = 0;
+    uint32_t workers_max = 0;
+    if (workers_read(workers, &workers_min, &workers_max) != 0) {
+        return fm_call_usage(call,
+                             "--workers: '%s' is neither how many, as 4, nor from how many to how "
+                             "many, as 1..8; %u at most",
+                             workers, FM_BATCH_WORKERS_MAX);
+    }
+    if (workers_min == 0 && workers_max > 0) {
+        return fm_call_usage(call, "--workers: from 1 on, as 1..8, or 0 for none");
+    }
+    if (fm_call_given(call, "finish-by")) {
+        struct fm_finish_by finish_by;
+        if (fm_finish_by_parse(fm_call_string(call, "finish-by"), &finish_by, &error) != 0) {
+            return fm_call_usage(call, "--finish-by: %s", error.text);
+        }
+    }
+    if (workers_max == 0 && !fm_call_given(call, "listen")) {
         return fm_call_usage(call, "--workers 0 leaves nobody to work: let others come with "
                                    "--listen");
     }
@@ -688,12 +799,18 @@ static const struct fm_option options[] = {
      .help = "list the inputs and check the pipeline; write nothing"},
     {.name = "workers",
      .short_name = 'w',
-     .kind = FM_OPTION_INTEGER,
-     .value_name = "N",
+     .kind = FM_OPTION_STRING,
+     .value_name = "N|MIN..MAX",
      .default_value = "1",
-     .max = 256,
      .help = "worker processes on this machine: what ends one of them ends no other, and not the "
-             "job; 0: none, with --listen"},
+             "job; MIN..MAX: as many as finish in time (--finish-by), or as more of them bring "
+             "something; 0: none, with --listen"},
+    {.name = "finish-by",
+     .kind = FM_OPTION_STRING,
+     .value_name = "TIME",
+     .help = "when the job is to be finished, as 2026-11-23T06:00:00Z, or how long after it was "
+             "begun, as 2h, instead of what the job file says; a resumed job keeps it; none: at no "
+             "time"},
     {.name = "page",
      .kind = FM_OPTION_STRING,
      .value_name = "HOST:PORT",

@@ -63,6 +63,7 @@ struct batch {
     bool listed; /* it has come to its end */
     struct fm_job_facts facts;
     struct fm_webhook *webhook; /* NULL: none */
+    uint64_t finish_by_ms;      /* since 1970; 0: no time */
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -591,7 +592,9 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                                   .more_context = batch,
                                                   .fault = batch->options->fault,
                                                   .hooks = batch->options->hooks,
-                                                  .workers = batch->options->workers,
+                                                  .workers_min = batch->options->workers_min,
+                                                  .workers_max = batch->options->workers_max,
+                                                  .finish_by_ms = batch->finish_by_ms,
                                                   .listen = batch->options->listen,
                                                   .page = batch->options->page,
                                                   .version = batch->options->version,
@@ -601,6 +604,8 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
+    report->finish_by_ms = batch->finish_by_ms;
+    report->ended_ms = fm_os_wall_ns() / NS_PER_MS;
     report->crew = progress.crew;
     report->began = true;
     report->rows_found = rows_found(batch);
@@ -698,6 +703,9 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     }
     if (status == 0) {
         status = fm_job_notes_begin(batch.store, job, fm_os_wall_ns(), error);
+        status = status != 0 ? status
+                             : fm_finish_by_settle(batch.store, &options->finish_by,
+                                                   &job->finish_by, &batch.finish_by_ms, error);
         if (status == 0) {
             status = job_run(&batch, ret_report, error);
             end_note(&batch, status, ret_report, error);

@@ -18,7 +18,9 @@ struct fm_batch_options {
     uint64_t limit; /* at most so many rows in the job; 0: all */
     struct fm_fault *fault;
     const char *fault_text; /* the same, for the first worker; NULL: none */
-    uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
+    uint32_t workers_min;   /* processes of this machine ... */
+    uint32_t workers_max;   /* ... up to FM_BATCH_WORKERS_MAX */
+    struct fm_finish_by finish_by; /* instead of what the job file says */
     const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
     const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
     const char *version;                  /* of this program */
@@ -49,6 +51,8 @@ struct fm_batch_report {
     uint64_t memory_peak;        /* of this process, the master */
     uint64_t worker_memory_peak; /* of the largest of its workers */
     struct fm_crew_counts crew;  /* why workers of this machine were started again */
+    uint64_t finish_by_ms;       /* since 1970; 0: no time was given */
+    uint64_t ended_ms;           /* likewise */
     struct fm_error error;       /* THRESHOLD: what happened */
 };
 

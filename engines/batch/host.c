@@ -40,7 +40,7 @@
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
 /* How long the last words of a child that ended may be on their way. */
 #define LAST_READ_NS (200 * NS_PER_MS)
-/* How the crew is led; see core/ledger/crew.h. */
+/* How the crew is led; see core/ledger/crew.h. A job file may say how long a start may take. */
 #define RESTART_NS     (50 * NS_PER_MS)
 #define RESTART_MAX_NS (5000 * NS_PER_MS)
 #define SILENT_NS      (30000 * NS_PER_MS)
@@ -113,6 +113,8 @@ struct host {
     struct fm_store_writer *writer;
     struct session *sessions;
     struct fm_crew *crew;
+    struct fm_scaling scaling;
+    bool told_late; /* that it cannot be finished in time */
     struct child children[FM_BATCH_WORKERS_MAX];
     int state_directory; /* open where the socket's path is too long; 0: it is not */
     char socket_path[FM_OUTPUT_PATH_MAX];
@@ -257,7 +259,7 @@ static bool child_has_stream(const struct child *child)
 static uint32_t children_running(const struct host *host)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < host->options->workers; i++) {
+    for (uint32_t i = 0; i < host->options->workers_max; i++) {
         count += host->children[i].process != NULL ? 1 : 0;
     }
     return count;
@@ -385,6 +387,14 @@ static void child_start(struct child *child)
     }
 }
 
+/* It gives back what it holds, and ends. */
+static void child_retire(const struct child *child)
+{
+    if (child->process != NULL) {
+        fm_child_terminate(child->process);
+    }
+}
+
 static void child_kill(struct child *child)
 {
     if (child->process != NULL) {
@@ -409,7 +419,7 @@ static void child_recycle(const struct child *child)
 static void crew_work(struct host *host, uint64_t now_ns)
 {
     struct fm_crew_action action;
-    for (uint32_t i = 0; i < host->options->workers; i++) {
+    for (uint32_t i = 0; i < host->options->workers_max; i++) {
         struct child *child = &host->children[i];
         if (child->ended_ns > 0 &&
             (!child_has_stream(child) || now_ns - child->ended_ns >= LAST_READ_NS)) {
@@ -429,6 +439,9 @@ static void crew_work(struct host *host, uint64_t now_ns)
         case FM_CREW_RECYCLE:
             child_recycle(child);
             break;
+        case FM_CREW_RETIRE:
+            child_retire(child);
+            break;
         case FM_CREW_GIVE_UP:
         default:
             fail(host, &action.error);
@@ -441,7 +454,7 @@ static void crew_work(struct host *host, uint64_t now_ns)
 static struct child *child_of(struct host *host, const struct fm_grpc_call *call)
 {
     int process = fm_grpc_call_process(call);
-    for (uint32_t i = 0; i < host->options->workers && process != 0; i++) {
+    for (uint32_t i = 0; i < host->options->workers_max && process != 0; i++) {
         struct child *child = &host->children[i];
         if (child->process != NULL && fm_child_process(child->process) == process) {
             return child;
@@ -696,7 +709,13 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
                                              .rows_committed = progress.rows_committed,
                                              .dead_letters = progress.dead_letters,
                                              .rows_in_work = progress.rows_in_work,
-                                             .paused = host->paused};
+                                             .paused = host->paused,
+                                             .workers = progress.workers,
+                                             .workers_wanted = host->scaling.wanted,
+                                             .workers_why = host->scaling.why[0] != '\0'
+                                                                ? host->scaling.why
+                                                                : NULL,
+                                             .late = host->scaling.late};
     fm_crew_counts(host->crew, &ret_progress->crew);
     for (const struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->slowest_stage[0] != '\0' &&
@@ -775,6 +794,10 @@ static int status_write(const struct host *host, struct fm_text *text)
                                            .rows_per_s = fm_progress_rate_recent(&host->rate),
                                            .rest_ns = rest_ns,
                                            .running_ns = now_ns - host->begun_ns,
+                                           .workers_wanted = host->scaling.wanted,
+                                           .workers_why = fm_batch_view_of(host->scaling.why),
+                                           .finish_by_ms = host->options->finish_by_ms,
+                                           .late = host->scaling.late,
                                            .workers = {.items = workers, .count = count}};
     int result = fm_batch_status_write(text, &status);
     fm_free(workers);
@@ -1266,6 +1289,55 @@ static void rows_hear(struct host *host, uint64_t now_ns)
     }
 }
 
+/* Workers that are not children of this process. */
+static uint32_t others_count(const struct host *host)
+{
+    uint32_t count = 0;
+    for (const struct session *session = host->sessions; session != NULL; session = session->next) {
+        count += session->call != NULL && session->worker != 0 && session->child == NULL ? 1 : 0;
+    }
+    return count;
+}
+
+/* What each of the crew is worth: who has nothing to do goes first, then who is slow. */
+static void crew_value(struct host *host)
+{
+    struct fm_master_worker worker;
+    for (size_t i = 0; fm_master_worker(host->master, i, &worker); i++) {
+        const struct session *session = session_of(host, worker.worker);
+        if (session != NULL && session->child != NULL) {
+            fm_crew_value(host->crew, session->child->place,
+                          worker.shards == 0 ? 0 : 1 + worker.rows_per_s);
+        }
+    }
+}
+
+/* As many workers as the job wants. */
+static void scale(struct host *host, uint64_t now_ns)
+{
+    char text[FM_ERROR_TEXT_SIZE];
+    const struct fm_scaling_look look = {.now_ns = now_ns,
+                                         .wall_ms = fm_os_wall_ns() / NS_PER_MS,
+                                         .listing = !host->listed,
+                                         .paused = host->paused,
+                                         .working = fm_crew_working(host->crew),
+                                         .others = others_count(host),
+                                         .startup_ns = fm_crew_startup_ns(host->crew)};
+    if (host->stopped || !fm_scaling_update(&host->scaling, &look, host->master)) {
+        return;
+    }
+    if (host->scaling.own != fm_crew_wanted(host->crew)) {
+        crew_value(host);
+        fm_crew_want(host->crew, now_ns, host->scaling.own);
+    }
+    if (host->scaling.late && !host->told_late) {
+        host->told_late = true;
+        (void)snprintf(text, sizeof(text), "%s, with %" PRIu32 " workers", host->scaling.why,
+                       host->scaling.wanted);
+        note(host, text);
+    }
+}
+
 static void tick(void *context)
 {
     struct host *host = context;
@@ -1282,6 +1354,7 @@ static void tick(void *context)
             check(host, fm_master_tick(host->master, now_ns), "hand out shards");
         }
         hooks_ask(host, now_ns);
+        scale(host, now_ns);
     }
     crew_work(host, now_ns);
     hand_on(host);
@@ -1397,16 +1470,26 @@ static int history_open(struct host *host, struct fm_error *reterr)
 
 static int crew_make(struct host *host, struct fm_error *reterr)
 {
-    const struct fm_crew_options options = {.places = host->options->workers,
+    const struct fm_scaling_options scaling = {.workers_min = host->options->workers_min,
+                                               .workers_max = host->options->workers_max,
+                                               .listens = host->options->listen != NULL,
+                                               .finish_by_ms = host->options->finish_by_ms};
+    const struct fm_crew_options options = {.places = host->options->workers_max,
                                             .restart_ns = RESTART_NS,
                                             .restart_max_ns = RESTART_MAX_NS,
                                             .in_vain_max = STARTS_IN_VAIN_MAX,
+                                            .begin_ns = host->options->job->begin_time_ns,
                                             .silent_ns = SILENT_NS,
                                             .leave_ns = CHILD_LEAVE_NS,
                                             .calm_ns = CALM_NS,
                                             .calm_max_ns = CALM_MAX_NS,
                                             .pause_ns = PAUSE_NS};
-    int status = fm_crew_create(&options, fm_os_now_ns(), &host->crew);
+    uint64_t now_ns = fm_os_now_ns();
+    fm_scaling_init(&host->scaling, &scaling);
+    int status = fm_crew_create(&options, now_ns, &host->crew);
+    if (status == 0) {
+        fm_crew_want(host->crew, now_ns, host->options->workers_min);
+    }
     return status != 0 ? fm_error_set(reterr, status, "out of memory") : 0;
 }
 
@@ -1434,14 +1517,15 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     if (host == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    FM_ASSERT(options->workers <= FM_BATCH_WORKERS_MAX);
+    FM_ASSERT(options->workers_min <= options->workers_max);
+    FM_ASSERT(options->workers_max <= FM_BATCH_WORKERS_MAX);
     host->options = options;
     host->master = options->master;
     host->stored_task.run = stored_handle;
     host->ticked_ns = fm_os_now_ns();
     host->begun_ns = host->ticked_ns;
     fm_mutex_init(&host->mutex);
-    for (uint32_t i = 0; i < options->workers; i++) {
+    for (uint32_t i = 0; i < options->workers_max; i++) {
         host->children[i] = (struct child){.host = host, .place = i};
     }
     int status = crew_make(host, reterr);
@@ -1467,7 +1551,8 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
         *ret_end = end_of(host, reterr);
         status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
         progress_get(host, ret_progress);
-        ret_progress->slowest_stage = NULL; /* it goes with the sessions */
+        ret_progress->slowest_stage = NULL; /* it goes with the sessions, and this with the host */
+        ret_progress->workers_why = NULL;
         if (options->hooks.progress != NULL) {
             options->hooks.progress(options->hooks.context, ret_progress);
         }
