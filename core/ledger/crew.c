@@ -386,6 +386,9 @@ static void kill_once(struct place *place)
 /* A place that is closed early costs little. */
 static int stage_of(const struct place *place)
 {
+    if (place->killed) {
+        return 1;
+    }
     switch (place->state) {
     case PLACE_EMPTY:
         return 0;
@@ -404,11 +407,15 @@ static void place_close(struct place *place)
     place->open = false;
     place->to_start = false;
     place->to_recycle = false;
-    place->retiring = place->state != PLACE_EMPTY;
+    if (place->killed) {
+        return; /* it ends for another reason, and so does one that says that it goes */
+    }
     if (place->state == PLACE_STARTING) {
+        place->retiring = true;
         place->dropped = true;
         kill_once(place);
     } else if (place->state == PLACE_WORKING) {
+        place->retiring = true;
         place->to_retire = true;
     }
 }

@@ -130,7 +130,8 @@ void fm_crew_leaving(struct fm_crew *crew, uint64_t now_ns, uint32_t place,
                      enum fm_crew_cause cause);
 /* How much it is worth to keep it: the least is the first to go. Before anything is said: 0. */
 void fm_crew_value(struct fm_crew *crew, uint32_t place, double value);
-/* So many processes are wanted, up to `places`, which is what is wanted at first. */
+/* So many processes are wanted, up to `places`, which is what is wanted at first; carried out with
+ * the actions that follow. Without effect at the end. */
 void fm_crew_want(struct fm_crew *crew, uint64_t now_ns, uint32_t count);
 /* Its process is gone. `how` in words: "signal 9 (Killed)". */
 void fm_crew_ended(struct fm_crew *crew, uint64_t now_ns, uint32_t place, enum fm_crew_exit exit,

@@ -226,7 +226,7 @@ static void shrink(struct fm_demand *demand, const struct fm_demand_look *look, 
     change(demand, look, workers);
 }
 
-/* What cannot be finished in time even by all that there may be. */
+/* What cannot be finished in time even by all that there may be, as far as they were measured. */
 static void late_look(struct fm_demand *demand, const struct fm_demand_look *look)
 {
     double left_s = (double)look->left_ns / NS_PER_S;
@@ -234,7 +234,9 @@ static void late_look(struct fm_demand *demand, const struct fm_demand_look *loo
     double later_s = left_s > startup_s ? left_s - startup_s : 0;
     double more = top_of(demand, look) - demand->wanted;
     double most = demand->rate * (demand->wanted * left_s + more * later_s);
-    bool known = demand->rate > 0 && !look->paused;
+    bool grown = more <= 0 || left_s <= STARTUPS_TIMED * startup_s;
+    bool measured = demand->rate > 0 && demand->before == 0 && demand->ready_ns > 0;
+    bool known = grown && measured && !look->paused;
     bool late = look->rows_left > 0 &&
                 (look->left_ns == 0 || (known && (double)look->rows_left > most * LATE_LEAST));
     demand->late_ns = !late ? 0 : demand->late_ns > 0 ? demand->late_ns : look->now_ns;

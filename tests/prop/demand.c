@@ -278,7 +278,7 @@ static uint64_t simulate(uint64_t seed, bool show, char *ret_why, size_t size)
     return hash;
 }
 
-static uint64_t seed_count = 300;
+static uint64_t seed_count = 60;
 static uint64_t seed_first = 1;
 
 TEST(as_many_as_are_worth_it_and_as_finish_in_time)
