@@ -119,6 +119,13 @@ TABLE = [
     (["batch", "absent.yaml", "--worker-memory", "0"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--listen", "nowhere"], USAGE, "--listen: 'nowhere' is not HOST:PORT"),
     (["batch", "absent.yaml", "--listen", "localhost:0"], USAGE, "--listen needs --token-file or --tls-client-ca"),
+    (["batch", "absent.yaml", "--workers", "many"], USAGE, "--workers: 'many' is neither how many"),
+    (["batch", "absent.yaml", "--workers", "5..4"], USAGE, "--workers: '5..4' is neither how many"),
+    (["batch", "absent.yaml", "--workers", "0..4"], USAGE, "--workers: from 1 on"),
+    (["batch", "absent.yaml", "--workers", "0"], USAGE, "--workers 0 leaves nobody to work"),
+    (["batch", "absent.yaml", "--workers", "1..4"], INPUT, "absent.yaml"),
+    (["batch", "absent.yaml", "--finish-by", "soon"], USAGE, "--finish-by: 'soon' is no time to finish by"),
+    (["batch", "absent.yaml", "--finish-by", "2h"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--page", "nowhere"], USAGE, "--page: 'nowhere' is not HOST:PORT"),
     # job
     (["job"], USAGE, "COMMAND is missing"),
