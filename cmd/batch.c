@@ -559,9 +559,151 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     return verdict_exit_code(report.verdict);
 }
 
+/* --- --preview --- */
+
+static void preview_json(const struct fm_sample_row *row)
+{
+    struct fm_text text = {0};
+    struct fm_json_writer json;
+    fm_json_writer_init(&json, &text);
+    fm_json_object_begin(&json);
+    fm_json_member_string(&json, "event", "row");
+    fm_json_member_uint(&json, "row", row->row);
+    fm_json_key(&json, "inputs");
+    fm_json_array_begin(&json);
+    for (uint32_t i = 0; i < row->input_count; i++) {
+        if (row->tensors[i].data != NULL) {
+            fm_sample_input_write(&json, row->ports[i].name, &row->tensors[i]);
+        }
+    }
+    fm_json_array_end(&json);
+    fm_json_key(&json, row->good ? "result" : "dead_letter");
+    fm_json_raw(&json, row->line, row->line_size);
+    fm_json_object_end(&json);
+    event_print(&text);
+}
+
+static void preview_text(const struct fm_sample_row *row)
+{
+    for (uint32_t i = 0; i < row->input_count; i++) {
+        struct fm_text text = {0};
+        struct fm_json_writer json;
+        if (row->tensors[i].data != NULL) {
+            fm_json_writer_init(&json, &text);
+            fm_sample_input_write(&json, row->ports[i].name, &row->tensors[i]);
+            printf("row %" PRIu64 " input        %s\n", row->row,
+                   text.data != NULL ? text.data : "");
+        }
+        fm_text_deinit(&text);
+    }
+    printf("row %" PRIu64 " %s  %.*s\n", row->row, row->good ? "result     " : "dead letter",
+           (int)row->line_size, row->line);
+}
+
+static void on_preview(void *context, const struct fm_sample_row *row)
+{
+    const struct fm_call *call = context;
+    if (call->json) {
+        preview_json(row);
+    } else {
+        preview_text(row);
+    }
+}
+
+static int job_preview(const struct fm_call *call, const struct fm_job *job)
+{
+    struct fm_error error = {0};
+    struct fm_sample_result result;
+    struct watcher watcher = {.call = call, .job = job};
+    struct fm_call shown = *call;
+    struct fm_batch_options options = {.note = on_note, .context = &watcher};
+    int status = fm_batch_preview(job, &options, (uint64_t)fm_call_integer(call, "preview"),
+                                  on_preview, &shown, &result, &error);
+    if (status != 0) {
+        return failure_print(call, status, false, &error);
+    }
+    if (!call->json) {
+        printf("%" PRIu64 " rows, %" PRIu64 " of them dead letters; nothing was written\n",
+               result.rows, result.dead_letters);
+    }
+    return result.dead_letters > 0 ? FM_EXIT_PARTIAL : FM_EXIT_OK;
+}
+
 /* --- --dry-run --- */
 
-static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan)
+/* What the job would take, by the rows that were tried. */
+struct estimate {
+    uint32_t workers;
+    double rows_per_s; /* of one worker; 0: nothing was tried */
+    double seconds;
+    double cost; /* 0: no price was given */
+};
+
+static struct estimate estimate_of(const struct fm_call *call, const struct fm_batch_plan *plan)
+{
+    struct estimate estimate = {.workers = 1};
+    uint32_t least = 0;
+    uint32_t most = 0;
+    (void)workers_read(fm_call_string(call, "workers"), &least, &most);
+    estimate.workers = most > 0 ? most : 1;
+    if (plan->sample.rows > 0 && plan->sample.took_ns > 0) {
+        estimate.rows_per_s =
+            (double)plan->sample.rows * (double)SECOND_NS / (double)plan->sample.took_ns;
+        estimate.seconds = (double)plan->rows / estimate.rows_per_s / estimate.workers;
+        estimate.cost = estimate.seconds / 3600 * estimate.workers *
+                        fm_call_number(call, "price-per-hour");
+    }
+    return estimate;
+}
+
+static void estimate_json(struct fm_json_writer *json, const struct fm_batch_plan *plan,
+                          const struct estimate *estimate)
+{
+    fm_json_key(json, "sample");
+    if (estimate->rows_per_s <= 0) {
+        fm_json_null(json);
+        return;
+    }
+    fm_json_object_begin(json);
+    fm_json_member_uint(json, "rows", plan->sample.rows);
+    fm_json_member_uint(json, "dead_letters", plan->sample.dead_letters);
+    fm_json_member_number(json, "rows_per_second", estimate->rows_per_s);
+    fm_json_member_uint(json, "workers", estimate->workers);
+    fm_json_member_number(json, "seconds", estimate->seconds);
+    fm_json_member_uint(json, "worker_memory_bytes", plan->sample_memory);
+    fm_json_key(json, "cost");
+    if (estimate->cost > 0) {
+        fm_json_number(json, estimate->cost);
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_object_end(json);
+}
+
+static void estimate_text(const struct fm_batch_plan *plan, const struct estimate *estimate)
+{
+    char rate[24];
+    char time[32];
+    if (estimate->rows_per_s <= 0) {
+        return;
+    }
+    printf("sample    %" PRIu64 " rows, %" PRIu64
+           " of them dead letters: %s rows/s per worker, %" PRIu64 " MiB\n",
+           plan->sample.rows, plan->sample.dead_letters,
+           fm_progress_format_rate(estimate->rows_per_s, rate, sizeof(rate)),
+           plan->sample_memory >> 20);
+    printf("estimate  %s with %" PRIu32 " workers, if they do not slow each other down",
+           fm_progress_format_duration((uint64_t)(estimate->seconds * (double)SECOND_NS), time,
+                                       sizeof(time)),
+           estimate->workers);
+    if (estimate->cost > 0) {
+        printf("; cost %.4g", estimate->cost);
+    }
+    printf("\n");
+}
+
+static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan,
+                      const struct estimate *estimate)
 {
     struct fm_text text = {0};
     struct fm_json_writer json;
@@ -599,6 +741,7 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
     fm_json_string(&json, job->output);
     fm_json_key(&json, "output_holds_job");
     fm_json_bool(&json, plan->output_holds_job);
+    estimate_json(&json, plan, estimate);
     fm_json_object_end(&json);
     event_print(&text);
 }
@@ -609,13 +752,17 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
     struct fm_batch_plan plan;
     struct watcher watcher = {.call = call, .job = job};
     struct fm_batch_options options = {
-        .limit = (uint64_t)fm_call_integer(call, "limit"), .note = on_note, .context = &watcher};
+        .limit = (uint64_t)fm_call_integer(call, "limit"),
+        .sample = (uint64_t)fm_call_integer(call, "sample"),
+        .note = on_note,
+        .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);
     }
+    const struct estimate estimate = estimate_of(call, &plan);
     if (call->json) {
-        plan_json(job, &plan);
+        plan_json(job, &plan, &estimate);
         return FM_EXIT_OK;
     }
     printf("job       %s\n", job->name);
@@ -633,6 +780,7 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
         printf("shards    of as many rows as a worker does in some seconds");
     }
     printf("; %" PRIu32 " rows in flight in each worker\n", plan.rows_in_flight);
+    estimate_text(&plan, &estimate);
     printf("output    %s%s\n", job->output,
            plan.output_holds_job ? " (holds a job: --resume or --restart)" : "");
     printf("nothing was written\n");
@@ -712,6 +860,16 @@ static int run(const struct fm_call *call)
         return fm_call_usage(
             call, "--resume continues the job and --restart begins it anew: give one of them");
     }
+    if (fm_call_given(call, "preview") &&
+        (fm_call_flag(call, "resume") || fm_call_flag(call, "restart") ||
+         fm_call_flag(call, "dry-run"))) {
+        return fm_call_usage(call, "--preview writes nothing and looks at no job: leave out "
+                                   "--resume, --restart and --dry-run");
+    }
+    if (!fm_call_flag(call, "dry-run") &&
+        (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
+        return fm_call_usage(call, "--sample and --price-per-hour go with --dry-run");
+    }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
     }
@@ -763,7 +921,8 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "worker-memory")) {
         job.worker_memory_bytes = fm_call_bytes(call, "worker-memory");
     }
-    int exit_code = fm_call_flag(call, "dry-run")
+    int exit_code = fm_call_given(call, "preview") ? job_preview(call, &job)
+                    : fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
                         : job_run(call, &job, fault_text != NULL ? &fault : NULL, wanted_listen,
                                   page.host != NULL ? &page : NULL);
@@ -797,6 +956,23 @@ static const struct fm_option options[] = {
     {.name = "dry-run",
      .kind = FM_OPTION_FLAG,
      .help = "list the inputs and check the pipeline; write nothing"},
+    {.name = "sample",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = 1000000,
+     .help = "with --dry-run: run the first N inputs for their speed, and say what the job would "
+             "take"},
+    {.name = "price-per-hour",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "PRICE",
+     .help = "with --dry-run and --sample: what one worker costs in an hour"},
+    {.name = "preview",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = 10000,
+     .help = "run the first N inputs and show what goes in and what comes out; write nothing"},
     {.name = "workers",
      .short_name = 'w',
      .kind = FM_OPTION_STRING,

@@ -11,11 +11,13 @@
 #include "engines/batch/fault.h"
 #include "engines/batch/host.h"
 #include "engines/batch/job_file.h"
+#include "engines/batch/sample.h"
 
 struct fm_batch_options {
     bool resume;
     bool restart;
-    uint64_t limit; /* at most so many rows in the job; 0: all */
+    uint64_t limit;  /* at most so many rows in the job; 0: all */
+    uint64_t sample; /* of a plan: rows to try; 0: none */
     struct fm_fault *fault;
     const char *fault_text; /* the same, for the first worker; NULL: none */
     uint32_t workers_min;   /* processes of this machine ... */
@@ -81,9 +83,20 @@ struct fm_batch_plan {
     char pipeline[128];
     char tensor[128]; /* the inputs that get something, separated by commas */
     char format[32];
+    /* Of the rows that were tried; rows 0: none. */
+    struct fm_sample_result sample;
+    uint64_t sample_memory; /* the most that this process had */
 };
 
-/* Lists the inputs and loads and checks the pipeline; writes nothing. */
+/* Runs the first rows in this process and shows them, one after the other; writes nothing. */
+int FM_NODISCARD fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *options,
+                                  uint64_t rows,
+                                  void (*show)(void *context, const struct fm_sample_row *row),
+                                  void *context, struct fm_sample_result *ret_result,
+                                  struct fm_error *reterr);
+
+/* Lists the inputs and loads and checks the pipeline, and tries so many rows for their speed; writes
+ * nothing. */
 int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
                                struct fm_batch_plan *ret_plan, struct fm_error *reterr);
 
