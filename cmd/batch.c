@@ -362,8 +362,8 @@ static void finish_by_text(const struct fm_batch_report *report)
     char time[32];
     char by[32];
     bool late = report->ended_ms > report->finish_by_ms;
-    uint64_t apart_ms = late ? report->ended_ms - report->finish_by_ms
-                             : report->finish_by_ms - report->ended_ms;
+    uint64_t apart_ms =
+        late ? report->ended_ms - report->finish_by_ms : report->finish_by_ms - report->ended_ms;
     if (report->finish_by_ms == 0) {
         return;
     }
@@ -650,8 +650,8 @@ static struct estimate estimate_of(const struct fm_call *call, const struct fm_b
         estimate.rows_per_s =
             (double)plan->sample.rows * (double)SECOND_NS / (double)plan->sample.took_ns;
         estimate.seconds = (double)plan->rows / estimate.rows_per_s / estimate.workers;
-        estimate.cost = estimate.seconds / 3600 * estimate.workers *
-                        fm_call_number(call, "price-per-hour");
+        estimate.cost =
+            estimate.seconds / 3600 * estimate.workers * fm_call_number(call, "price-per-hour");
     }
     return estimate;
 }
@@ -751,11 +751,10 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
     struct fm_error error = {0};
     struct fm_batch_plan plan;
     struct watcher watcher = {.call = call, .job = job};
-    struct fm_batch_options options = {
-        .limit = (uint64_t)fm_call_integer(call, "limit"),
-        .sample = (uint64_t)fm_call_integer(call, "sample"),
-        .note = on_note,
-        .context = &watcher};
+    struct fm_batch_options options = {.limit = (uint64_t)fm_call_integer(call, "limit"),
+                                       .sample = (uint64_t)fm_call_integer(call, "sample"),
+                                       .note = on_note,
+                                       .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);

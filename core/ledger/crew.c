@@ -426,9 +426,8 @@ static struct place *place_to_close(struct fm_crew *crew)
     struct place *found = NULL;
     for (uint32_t i = 0; i < crew->options.places; i++) {
         struct place *place = &crew->places[i];
-        if (place->open &&
-            (found == NULL || stage_of(place) < stage_of(found) ||
-             (stage_of(place) == stage_of(found) && place->value <= found->value))) {
+        if (place->open && (found == NULL || stage_of(place) < stage_of(found) ||
+                            (stage_of(place) == stage_of(found) && place->value <= found->value))) {
             found = place;
         }
     }

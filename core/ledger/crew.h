@@ -3,11 +3,11 @@
  * their end and the next start. A pure state machine.
  *
  * Owns: when a process is started (again), which one is asked to go when fewer are wanted, when one
- * that says nothing or does not go is ended by force, why one ended and what that means for the rows it held, how much workers may hold in
- * memory at once after one of them ran out of it, when it is no use to start another one, and the
- * counts of all that. Does not own: processes and how their ends look to the kernel (host/net),
- * shards and leases (master.h), what a worker says (core/proto/batch_messages.h). Thread rule: one
- * thread at a time.
+ * that says nothing or does not go is ended by force, why one ended and what that means for the
+ * rows it held, how much workers may hold in memory at once after one of them ran out of it, when
+ * it is no use to start another one, and the counts of all that. Does not own: processes and how
+ * their ends look to the kernel (host/net), shards and leases (master.h), what a worker says
+ * (core/proto/batch_messages.h). Thread rule: one thread at a time.
  *
  * HOW IT WORKS. The crew has places, numbered from 0, with one process each in those that are open:
  * as many as are wanted (demand.h). Every function takes the time and what happened, and leaves

@@ -91,10 +91,9 @@ static void growth_judge(struct fm_demand *demand, const struct fm_demand_look *
     if (gain < GAIN_LEAST * older) {
         /* So many workers as before would have brought this rate. */
         double worth = ceil(rate / older - GAIN_LEAST);
-        uint32_t ceiling =
-            worth > demand->before
-                ? (worth < demand->wanted ? (uint32_t)worth : demand->wanted)
-                : demand->before;
+        uint32_t ceiling = worth > demand->before
+                               ? (worth < demand->wanted ? (uint32_t)worth : demand->wanted)
+                               : demand->before;
         ceiling_set(demand, look, ceiling, FM_DEMAND_NO_GAIN);
         if (ceiling < demand->wanted) {
             /* Each of those that stay brings more again. */
@@ -111,8 +110,7 @@ static void window_end(struct fm_demand *demand, const struct fm_demand_look *lo
     double rows = look->rows_done > demand->rows ? (double)(look->rows_done - demand->rows) : 0;
     double rate = rows / demand->worker_s;
     bool first = demand->rate <= 0 || demand->before > 0;
-    demand->rate =
-        first ? rate : demand->rate * (1 - NEWEST_SHARE) + rate * NEWEST_SHARE;
+    demand->rate = first ? rate : demand->rate * (1 - NEWEST_SHARE) + rate * NEWEST_SHARE;
     demand->window_ns = 0;
     if (demand->before > 0) {
         growth_judge(demand, look, rows / seconds, demand->worker_s / seconds);
@@ -142,8 +140,8 @@ static bool measure(struct fm_demand *demand, const struct fm_demand_look *look,
     demand->worker_s += (double)past_ns / NS_PER_S * look->working;
     uint64_t took_ns = look->now_ns - demand->window_ns;
     uint64_t rows = look->rows_done > demand->rows ? look->rows_done - demand->rows : 0;
-    bool enough = rows >= (uint64_t)options->window_rows * look->working &&
-                  took_ns >= options->window_ns;
+    bool enough =
+        rows >= (uint64_t)options->window_rows * look->working && took_ns >= options->window_ns;
     if (demand->worker_s <= 0 || rows == 0 || (!enough && took_ns < options->window_max_ns)) {
         return false;
     }
@@ -272,9 +270,8 @@ static void timed_decide(struct fm_demand *demand, const struct fm_demand_look *
         }
         return;
     }
-    double fewer = left_s > 0
-                       ? ceil(rows * (1 + reserve + RESERVE_LESS) / (demand->rate * left_s))
-                       : demand->wanted;
+    double fewer = left_s > 0 ? ceil(rows * (1 + reserve + RESERVE_LESS) / (demand->rate * left_s))
+                              : demand->wanted;
     fewer = fewer > look->min ? fewer : look->min;
     if (look->listing || look->left_ns == 0 || fewer >= demand->wanted) {
         demand->less_ns = 0;
@@ -288,8 +285,8 @@ static void timed_decide(struct fm_demand *demand, const struct fm_demand_look *
 static void untimed_decide(struct fm_demand *demand, const struct fm_demand_look *look)
 {
     double rest_s = (double)look->rows_left / (demand->rate * demand->wanted);
-    double worth_s = (double)(STARTUPS_WORTH * startup_of(demand, look) + demand->options.window_ns) /
-                     NS_PER_S;
+    double worth_s =
+        (double)(STARTUPS_WORTH * startup_of(demand, look) + demand->options.window_ns) / NS_PER_S;
     uint32_t top = top_of(demand, look);
     uint32_t workers = demand->wanted * STEP < top ? demand->wanted * STEP : top;
     if (demand->wanted >= look->max) {
@@ -362,10 +359,9 @@ struct fm_demand_advice fm_demand_update(struct fm_demand *demand,
         idle_look(demand, look);
     }
     bool late = is_late(demand, look);
-    return (struct fm_demand_advice){.workers = demand->wanted,
-                                     .reason = late && demand->reason == FM_DEMAND_FINISH_BY
-                                                   ? FM_DEMAND_LATE
-                                                   : demand->reason,
-                                     .rows_per_s = demand->rate,
-                                     .late = late};
+    return (struct fm_demand_advice){
+        .workers = demand->wanted,
+        .reason = late && demand->reason == FM_DEMAND_FINISH_BY ? FM_DEMAND_LATE : demand->reason,
+        .rows_per_s = demand->rate,
+        .late = late};
 }

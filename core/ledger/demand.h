@@ -15,15 +15,16 @@
  * to come; each time that it had to be set again this time doubles.
  *
  * With a time to be finished by: the number is the least that finishes before it, and a little
- * before that, with a reserve for the spread of the workers' rates, and with the time that new ones need to begin. It grows to
- * that, up to four times of what there is in one step; it becomes smaller when fewer would have done
- * for some time, with more reserve than what makes it grow. Without: it doubles while that pays and
- * the rest of the job is long enough that new workers get to work in it.
+ * before that, with a reserve for the spread of the workers' rates, and with the time that new ones
+ * need to begin. It grows to that, up to four times of what there is in one step; it becomes
+ * smaller when fewer would have done for some time, with more reserve than what makes it grow.
+ * Without: it doubles while that pays and the rest of the job is long enough that new workers get
+ * to work in it.
  *
  * At the end, workers that get no work any more are not wanted any more.
  *
- * Changes are few: a growth is followed by at least one window, each growth that was no use and each
- * shrink that was too soon double the time until the next one.
+ * Changes are few: a growth is followed by at least one window, each growth that was no use and
+ * each shrink that was too soon double the time until the next one.
  *
  * LIMITATIONS. Rows are taken to be alike: where those at the end take longer than the ones before,
  * the number grows late.
@@ -102,8 +103,8 @@ struct fm_demand {
     double rate;         /* of one worker, of the windows so far; 0: none yet */
     /* What was there before the last growth, until that is judged. */
     uint32_t before;
-    double before_rate; /* of all of them */
-    uint32_t ceiling;   /* 0: none */
+    double before_rate;           /* of all of them */
+    uint32_t ceiling;             /* 0: none */
     enum fm_demand_reason capped; /* why there is one */
     uint64_t ceiling_until_ns;
     uint64_t ceiling_ns; /* the next one's */

@@ -86,8 +86,9 @@ static void note(const struct batch *batch, const char *format, ...)
 /* Where a job is run, nothing runs here: the workers have pipelines of their own. */
 static int setup_open(struct batch *batch, bool check_only, struct fm_error *reterr)
 {
-    const struct fm_job_setup_options options = {
-        .check_only = check_only, .note = batch->options->note, .note_context = batch->options->context};
+    const struct fm_job_setup_options options = {.check_only = check_only,
+                                                 .note = batch->options->note,
+                                                 .note_context = batch->options->context};
     return fm_job_setup_open(&batch->setup, batch->job, &options, reterr);
 }
 
@@ -796,16 +797,15 @@ static int preview_found(void *context)
 }
 
 int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *options,
-                     uint64_t rows,
-                     void (*show)(void *context, const struct fm_sample_row *row), void *context,
-                     struct fm_sample_result *ret_result, struct fm_error *reterr)
+                     uint64_t rows, void (*show)(void *context, const struct fm_sample_row *row),
+                     void *context, struct fm_sample_result *ret_result, struct fm_error *reterr)
 {
     struct batch batch = {.job = job, .options = options};
     struct preview preview = {.batch = &batch, .rows = rows};
     bool walk = fm_listing_is_walk(job);
-    int status = walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing,
-                                        reterr)
-                      : fm_listing_build(job, job->output, &batch.listing, reterr);
+    int status =
+        walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing, reterr)
+             : fm_listing_build(job, job->output, &batch.listing, reterr);
     batch.has_listing = walk || status == 0;
     status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
     status = status != 0 ? status : setup_open(&batch, false, reterr);

@@ -19,10 +19,10 @@ struct fm_batch_options {
     uint64_t limit;  /* at most so many rows in the job; 0: all */
     uint64_t sample; /* of a plan: rows to try; 0: none */
     struct fm_fault *fault;
-    const char *fault_text; /* the same, for the first worker; NULL: none */
-    uint32_t workers_min;   /* processes of this machine ... */
-    uint32_t workers_max;   /* ... up to FM_BATCH_WORKERS_MAX */
-    struct fm_finish_by finish_by; /* instead of what the job file says */
+    const char *fault_text;               /* the same, for the first worker; NULL: none */
+    uint32_t workers_min;                 /* processes of this machine ... */
+    uint32_t workers_max;                 /* ... up to FM_BATCH_WORKERS_MAX */
+    struct fm_finish_by finish_by;        /* instead of what the job file says */
     const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
     const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
     const char *version;                  /* of this program */
@@ -95,8 +95,8 @@ int FM_NODISCARD fm_batch_preview(const struct fm_job *job, const struct fm_batc
                                   void *context, struct fm_sample_result *ret_result,
                                   struct fm_error *reterr);
 
-/* Lists the inputs and loads and checks the pipeline, and tries so many rows for their speed; writes
- * nothing. */
+/* Lists the inputs and loads and checks the pipeline, and tries so many rows for their speed;
+ * writes nothing. */
 int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
                                struct fm_batch_plan *ret_plan, struct fm_error *reterr);
 

@@ -703,19 +703,18 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
 {
     struct fm_master_progress progress;
     fm_master_progress(host->master, &progress);
-    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
-                                             .listing = !host->listed,
-                                             .rows_done = progress.rows_done,
-                                             .rows_committed = progress.rows_committed,
-                                             .dead_letters = progress.dead_letters,
-                                             .rows_in_work = progress.rows_in_work,
-                                             .paused = host->paused,
-                                             .workers = progress.workers,
-                                             .workers_wanted = host->scaling.wanted,
-                                             .workers_why = host->scaling.why[0] != '\0'
-                                                                ? host->scaling.why
-                                                                : NULL,
-                                             .late = host->scaling.late};
+    *ret_progress = (struct fm_run_progress){
+        .rows_total = progress.rows_total,
+        .listing = !host->listed,
+        .rows_done = progress.rows_done,
+        .rows_committed = progress.rows_committed,
+        .dead_letters = progress.dead_letters,
+        .rows_in_work = progress.rows_in_work,
+        .paused = host->paused,
+        .workers = progress.workers,
+        .workers_wanted = host->scaling.wanted,
+        .workers_why = host->scaling.why[0] != '\0' ? host->scaling.why : NULL,
+        .late = host->scaling.late};
     fm_crew_counts(host->crew, &ret_progress->crew);
     for (const struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->slowest_stage[0] != '\0' &&

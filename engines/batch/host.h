@@ -86,11 +86,11 @@ struct fm_batch_host_options {
     struct fm_run_hooks hooks;
     uint32_t workers_min; /* processes of this machine; may be 0 when it listens */
     uint32_t workers_max;
-    uint64_t finish_by_ms; /* since 1970: as many as finish by then; 0: no time */
-    const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
-    const struct fm_page_listen *page;             /* where a page about it is served; NULL: not */
-    const char *version;                           /* of this program */
-    const char *worker_fault;                      /* --fault for the first worker; NULL: none */
+    uint64_t finish_by_ms;                /* since 1970: as many as finish by then; 0: no time */
+    const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
+    const char *version;                  /* of this program */
+    const char *worker_fault;             /* --fault for the first worker; NULL: none */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *note_context;
 };

@@ -68,7 +68,7 @@ struct fm_job {
     const char *webhook;          /* is told when the job begins and ends; NULL: none */
     uint64_t stage_time_ns;       /* what a stage may take for a row or batch; 0: no limit */
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
-    uint64_t begin_time_ns; /* that a worker may take until it asks for work; 0: no limit */
+    uint64_t begin_time_ns;       /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
 };
 

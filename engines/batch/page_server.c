@@ -161,8 +161,8 @@ static const struct fm_prometheus_family workers_wanted = {
 static const struct fm_prometheus_family finish_by = {
     "fermata_batch_finish_by_timestamp_seconds", FM_PROMETHEUS_GAUGE,
     "When the job is to be finished, since 1970."};
-static const struct fm_prometheus_family late = {
-    "fermata_batch_late", FM_PROMETHEUS_GAUGE, "1 when the job cannot be finished by then."};
+static const struct fm_prometheus_family late = {"fermata_batch_late", FM_PROMETHEUS_GAUGE,
+                                                 "1 when the job cannot be finished by then."};
 static const struct fm_prometheus_family worker_rate = {
     "fermata_batch_worker_rows_per_minute", FM_PROMETHEUS_GAUGE, "Rows per minute of a worker."};
 static const struct fm_prometheus_family worker_memory = {

@@ -29,7 +29,7 @@ struct sample {
     struct flight *flights;
     uint32_t flight_count;
     struct fm_tensor *tensors; /* by input: what is shown */
-    size_t file; /* of the listing, the next one to read */
+    size_t file;               /* of the listing, the next one to read */
     uint64_t file_row;
     struct fm_source_reader *reader;
     uint64_t rows; /* that were begun */

@@ -84,8 +84,7 @@ void fm_scaling_words(const struct fm_demand_advice *advice, const struct fm_dem
 }
 
 /* How the workers stand, as the master knows them; `rates` has room for all of them. */
-static void workers_look(const struct fm_master *master, double *rates,
-                         struct fm_demand_look *look)
+static void workers_look(const struct fm_master *master, double *rates, struct fm_demand_look *look)
 {
     struct fm_master_worker worker;
     for (size_t i = 0; fm_master_worker(master, i, &worker); i++) {
@@ -118,8 +117,8 @@ bool fm_scaling_update(struct fm_scaling *scaling, const struct fm_scaling_look 
     }
     fm_master_progress(master, &progress);
     bool timed = options->finish_by_ms > 0;
-    uint64_t done = progress.rows_done < progress.rows_total ? progress.rows_done
-                                                             : progress.rows_total;
+    uint64_t done =
+        progress.rows_done < progress.rows_total ? progress.rows_done : progress.rows_total;
     uint64_t left_ms =
         options->finish_by_ms > look->wall_ms ? options->finish_by_ms - look->wall_ms : 0;
     struct fm_demand_look demand = {.now_ns = look->now_ns,

@@ -15,7 +15,7 @@ inputs:
   - {name: image, dtype: BYTES, shape: [1]}
 stages:
   - {name: page, operator: image_decode, inputs: image}
-outputs: {pixels: page}
+outputs: {pixels: page.image}
 """
 
 

@@ -1,15 +1,14 @@
 /*
  * The crew in virtual time, with processes that cannot be started, end or hang while they load,
- * crash, are lost, fall silent, say that they hang and do not go, grow, and run out of memory; with pauses of
- * the master, workers of other hosts, and another number of workers wanted every now and then.
- * Everything from a seed.
- * Usage: crew [seed-count] [first-seed].
+ * crash, are lost, fall silent, say that they hang and do not go, grow, and run out of memory; with
+ * pauses of the master, workers of other hosts, and another number of workers wanted every now and
+ * then. Everything from a seed. Usage: crew [seed-count] [first-seed].
  *
  * Safety: a process is started where there is none, ended where there is one, and not before its
- * time, and never more than are wanted; rows are blamed only by a crash, and for lack of memory only where one row was alone; who
- * is silent, or does not go, is ended in time; every end counts once. Liveness: when the faults
- * stop, every place works, and everybody holds as much as the job says, after a calm time. The same
- * seed gives the same actions.
+ * time, and never more than are wanted; rows are blamed only by a crash, and for lack of memory
+ * only where one row was alone; who is silent, or does not go, is ended in time; every end counts
+ * once. Liveness: when the faults stop, every place works, and everybody holds as much as the job
+ * says, after a calm time. The same seed gives the same actions.
  */
 #include "core/ledger/crew.h"
 
@@ -137,9 +136,9 @@ static void process_end(struct world *world, uint32_t place, enum fm_crew_exit e
     if (!verdict.wanted) {
         world->counts[verdict.reason]++;
     }
-    *process = (struct process){.ended_ns = world->now_ns,
-                                .at_once = process->retired ||
-                                           verdict.reason == FM_CREW_REASON_RECYCLED};
+    *process =
+        (struct process){.ended_ns = world->now_ns,
+                         .at_once = process->retired || verdict.reason == FM_CREW_REASON_RECYCLED};
     note(world, 100 + place + 10 * (uint64_t)verdict.reason);
 }
 
@@ -179,8 +178,8 @@ static void crew_obey(struct world *world)
     struct fm_crew_action action;
     while (!world->bad && fm_crew_next_action(world->crew, &action)) {
         struct process *process = &world->processes[action.place];
-        bool tardy = !process->joined &&
-                     world->now_ns - process->start_ns >= world->options.begin_ns;
+        bool tardy =
+            !process->joined && world->now_ns - process->start_ns >= world->options.begin_ns;
         note(world, (uint64_t)action.kind * 16 + action.place);
         switch (action.kind) {
         case FM_CREW_START:
@@ -275,8 +274,8 @@ static void process_step(struct world *world, uint32_t place)
     if (process->killed) {
         process_end(world, place, FM_CREW_EXIT_OTHER);
     } else if (process->stuck) {
-        EXPECT(world, world->now_ns - process->start_ns <=
-                          world->options.begin_ns + 4 * world->step_ns);
+        EXPECT(world,
+               world->now_ns - process->start_ns <= world->options.begin_ns + 4 * world->step_ns);
     } else if (process->join_ns == UINT64_MAX) {
         process_end(world, place, happens(world, 0.5) ? FM_CREW_EXIT_CRASH : FM_CREW_EXIT_OTHER);
     } else if (process->leaving) {

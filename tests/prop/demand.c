@@ -109,8 +109,8 @@ static void crew_lead(struct world *world)
         while (worker->there) {
             worker++;
         }
-        *worker = (struct worker){.there = true,
-                                  .rate = world->rate * factor_of(world, world->spread)};
+        *worker =
+            (struct worker){.there = true, .rate = world->rate * factor_of(world, world->spread)};
         worker->start_ns =
             world->now_ns + (uint64_t)((double)world->startup_ns * between(world, 0.7, 1.3));
     }
@@ -234,8 +234,8 @@ static uint64_t simulate(uint64_t seed, bool show, char *ret_why, size_t size)
     world->spread = between(world, 0, 0.3);
     world->noise = between(world, 0, 0.3);
     world->factor = 1;
-    world->room = world->shape == CHANGING ? between(world, 0.5, 2)
-                                           : floor(between(world, 1, world->max));
+    world->room =
+        world->shape == CHANGING ? between(world, 0.5, 2) : floor(between(world, 1, world->max));
     world->batch = 1 + (double)fm_random_below(&world->random, (uint64_t)(world->rate / 2 + 1));
     world->startup_ns = (uint64_t)(between(world, 0.05, 20) * 1e9);
     bool kills = fm_random_below(&world->random, 2) == 0;
@@ -247,8 +247,8 @@ static uint64_t simulate(uint64_t seed, bool show, char *ret_why, size_t size)
     world->rows_all = floor(world->rate * most * all_s);
     world->rows_left = world->rows_all;
     bool timed = fm_random_below(&world->random, 3) > 0;
-    double spare = fm_random_below(&world->random, 4) == 0 ? between(world, 0.3, 0.9)
-                                                           : between(world, 1.1, 6);
+    double spare =
+        fm_random_below(&world->random, 4) == 0 ? between(world, 0.3, 0.9) : between(world, 1.1, 6);
     world->finish_ns = timed ? (uint64_t)(all_s * spare * 1e9) : 0;
     run(world);
     EXPECT(world, world->changes <= changes_max(world));
