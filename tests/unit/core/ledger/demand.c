@@ -126,7 +126,7 @@ TEST(fewer_do_when_the_rows_have_become_fewer)
 {
     begin(1, 64, 36000, 600 * S);
     work(60 * S, ten_each);
-    rig.look.rows_left = 2000;
+    rig.look.rows_left = 4000;
     work(29 * S, ten_each);
     CHECK_UINT_EQ(rig.advice.workers, 8); /* it may be nothing but a moment */
     work(10 * S, ten_each);
