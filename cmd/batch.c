@@ -32,6 +32,7 @@ struct watcher {
     bool plain; /* a line now and then */
     bool json;
     bool visible; /* the bar is on the screen */
+    uint32_t workers_max;
     uint64_t start_ns;
     uint64_t shown_ns;
     uint64_t shown_rows;
@@ -52,6 +53,19 @@ static void on_note(void *context, const char *text)
     struct watcher *watcher = context;
     bar_clear(watcher);
     fm_call_note(watcher->call, "%s", text);
+}
+
+/* When the job is to be finished; 0: null. */
+static void time_member(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
+{
+    char text[32];
+    fm_json_key(json, key);
+    if (wall_ms > 0) {
+        fm_os_format_time(wall_ms * 1000000, text, sizeof(text));
+        fm_json_string(json, text);
+    } else {
+        fm_json_null(json);
+    }
 }
 
 static unsigned percent_of(uint64_t done, uint64_t total)
@@ -109,6 +123,14 @@ static void words_write(const struct watcher *watcher, const struct fm_run_progr
     }
     if (progress->dead_letters > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " failed", progress->dead_letters);
+    }
+    if (progress->workers != watcher->workers_max ||
+        progress->workers_wanted != progress->workers) {
+        fm_text_append_format(&line, "  %" PRIu32 " of %" PRIu32 " workers", progress->workers,
+                              progress->workers_wanted);
+    }
+    if (progress->late) {
+        fm_text_append_string(&line, "  late");
     }
     if (restarts_all(&progress->crew) > 0) {
         fm_text_append_format(&line, "  %" PRIu64 " restarts", restarts_all(&progress->crew));
@@ -176,6 +198,18 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     } else {
         fm_json_null(json);
     }
+    fm_json_key(json, "workers");
+    fm_json_uint(json, progress->workers);
+    fm_json_key(json, "workers_wanted");
+    fm_json_uint(json, progress->workers_wanted);
+    fm_json_key(json, "workers_wanted_why");
+    if (progress->workers_why != NULL) {
+        fm_json_string(json, progress->workers_why);
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_key(json, "late");
+    fm_json_bool(json, progress->late);
     restarts_members(json, &progress->crew);
     fm_json_key(json, "slowest_stage");
     if (progress->slowest_stage != NULL) {
@@ -323,6 +357,23 @@ static void restarts_text(const struct fm_crew_counts *crew)
     printf(")\n");
 }
 
+/* Whether it was finished by the time that was given. */
+static void finish_by_text(const struct fm_batch_report *report)
+{
+    char time[32];
+    char by[32];
+    bool late = report->ended_ms > report->finish_by_ms;
+    uint64_t apart_ms =
+        late ? report->ended_ms - report->finish_by_ms : report->finish_by_ms - report->ended_ms;
+    if (report->finish_by_ms == 0) {
+        return;
+    }
+    fm_os_format_time(report->finish_by_ms * 1000000, time, sizeof(time));
+    printf("to be finished by %s: %s %s\n", time,
+           fm_progress_format_duration(apart_ms * 1000000, by, sizeof(by)),
+           late ? "late" : "before that");
+}
+
 static void report_json(const struct watcher *watcher, const struct fm_batch_report *report)
 {
     struct fm_text text = {0};
@@ -356,6 +407,9 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         fm_json_uint(&json, members[i].value);
     }
     restarts_members(&json, &report->crew);
+    time_member(&json, "finish_by", report->finish_by_ms);
+    fm_json_key(&json, "late");
+    fm_json_bool(&json, report->finish_by_ms > 0 && report->ended_ms > report->finish_by_ms);
     fm_json_key(&json, "seconds");
     fm_json_number(&json, (double)(report->elapsed_ns / 1000000) / 1000);
     fm_json_key(&json, "output");
@@ -386,6 +440,7 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
     restarts_text(&report->crew);
+    finish_by_text(report);
     printf("results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
     if (proof->dead_letters > 0) {
         printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
@@ -419,9 +474,44 @@ static int failure_print(const struct fm_call *call, int status, bool began,
     return fm_call_fail(call, error);
 }
 
+/* "4", "1..8": how many workers. */
+static int workers_read(const char *text, uint32_t *ret_min, uint32_t *ret_max)
+{
+    char first[8];
+    uint64_t min = 0;
+    uint64_t max = 0;
+    const char *dots = strstr(text, "..");
+    size_t length = dots != NULL ? (size_t)(dots - text) : strlen(text);
+    if (length >= sizeof(first)) {
+        return FM_EINVAL;
+    }
+    (void)snprintf(first, sizeof(first), "%.*s", (int)length, text);
+    if (fm_parse_uint64(first, &min) != 0 ||
+        fm_parse_uint64(dots != NULL ? dots + 2 : first, &max) != 0 || min > max ||
+        max > FM_BATCH_WORKERS_MAX) {
+        return FM_EINVAL;
+    }
+    *ret_min = (uint32_t)min;
+    *ret_max = (uint32_t)max;
+    return 0;
+}
+
+/* What an option gives, or nothing: it was looked at before. */
+static struct fm_finish_by finish_by_of(const struct fm_call *call)
+{
+    struct fm_finish_by finish_by = {.given = false};
+    const char *text = fm_call_string(call, "finish-by");
+    return text != NULL && fm_finish_by_parse(text, &finish_by, NULL) == 0
+               ? finish_by
+               : (struct fm_finish_by){.given = false};
+}
+
 static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault,
                    const struct fm_batch_listen *listen, const struct fm_page_listen *page)
 {
+    uint32_t workers_min = 0;
+    uint32_t workers_max = 0;
+    (void)workers_read(fm_call_string(call, "workers"), &workers_min, &workers_max);
     bool quiet = fm_call_flag(call, "quiet");
     bool terminal = fm_os_is_terminal(2);
     struct fm_error error = {0};
@@ -429,6 +519,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     struct watcher watcher = {.call = call,
                               .job = job,
                               .json = call->json,
+                              .workers_max = workers_max,
                               .bar = terminal && !quiet && !call->json,
                               .plain = !terminal && !quiet && !call->json};
     struct fm_batch_options options = {
@@ -438,7 +529,9 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         .limit = (uint64_t)fm_call_integer(call, "limit"),
         .fault = fault,
         .fault_text = fm_call_string(call, "fault"),
-        .workers = (uint32_t)fm_call_integer(call, "workers"),
+        .workers_min = workers_min,
+        .workers_max = workers_max,
+        .finish_by = finish_by_of(call),
         .listen = listen,
         .page = page,
         .version = FM_BUILD_VERSION,
@@ -468,9 +561,151 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     return verdict_exit_code(report.verdict);
 }
 
+/* --- --preview --- */
+
+static void preview_json(const struct fm_sample_row *row)
+{
+    struct fm_text text = {0};
+    struct fm_json_writer json;
+    fm_json_writer_init(&json, &text);
+    fm_json_object_begin(&json);
+    fm_json_member_string(&json, "event", "row");
+    fm_json_member_uint(&json, "row", row->row);
+    fm_json_key(&json, "inputs");
+    fm_json_array_begin(&json);
+    for (uint32_t i = 0; i < row->input_count; i++) {
+        if (row->tensors[i].data != NULL) {
+            fm_sample_input_write(&json, row->ports[i].name, &row->tensors[i]);
+        }
+    }
+    fm_json_array_end(&json);
+    fm_json_key(&json, row->good ? "result" : "dead_letter");
+    fm_json_raw(&json, row->line, row->line_size);
+    fm_json_object_end(&json);
+    event_print(&text);
+}
+
+static void preview_text(const struct fm_sample_row *row)
+{
+    for (uint32_t i = 0; i < row->input_count; i++) {
+        struct fm_text text = {0};
+        struct fm_json_writer json;
+        if (row->tensors[i].data != NULL) {
+            fm_json_writer_init(&json, &text);
+            fm_sample_input_write(&json, row->ports[i].name, &row->tensors[i]);
+            printf("row %" PRIu64 " input        %s\n", row->row,
+                   text.data != NULL ? text.data : "");
+        }
+        fm_text_deinit(&text);
+    }
+    printf("row %" PRIu64 " %s  %.*s\n", row->row, row->good ? "result     " : "dead letter",
+           (int)row->line_size, row->line);
+}
+
+static void on_preview(void *context, const struct fm_sample_row *row)
+{
+    const struct fm_call *call = context;
+    if (call->json) {
+        preview_json(row);
+    } else {
+        preview_text(row);
+    }
+}
+
+static int job_preview(const struct fm_call *call, const struct fm_job *job)
+{
+    struct fm_error error = {0};
+    struct fm_sample_result result;
+    struct watcher watcher = {.call = call, .job = job};
+    struct fm_call shown = *call;
+    struct fm_batch_options options = {.note = on_note, .context = &watcher};
+    int status = fm_batch_preview(job, &options, (uint64_t)fm_call_integer(call, "preview"),
+                                  on_preview, &shown, &result, &error);
+    if (status != 0) {
+        return failure_print(call, status, false, &error);
+    }
+    if (!call->json) {
+        printf("%" PRIu64 " rows, %" PRIu64 " of them dead letters; nothing was written\n",
+               result.rows, result.dead_letters);
+    }
+    return result.dead_letters > 0 ? FM_EXIT_PARTIAL : FM_EXIT_OK;
+}
+
 /* --- --dry-run --- */
 
-static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan)
+/* What the job would take, by the rows that were tried. */
+struct estimate {
+    uint32_t workers;
+    double rows_per_s; /* of one worker; 0: nothing was tried */
+    double seconds;
+    double cost; /* 0: no price was given */
+};
+
+static struct estimate estimate_of(const struct fm_call *call, const struct fm_batch_plan *plan)
+{
+    struct estimate estimate = {.workers = 1};
+    uint32_t least = 0;
+    uint32_t most = 0;
+    (void)workers_read(fm_call_string(call, "workers"), &least, &most);
+    estimate.workers = most > 0 ? most : 1;
+    if (plan->sample.rows > 0 && plan->sample.took_ns > 0) {
+        estimate.rows_per_s =
+            (double)plan->sample.rows * (double)SECOND_NS / (double)plan->sample.took_ns;
+        estimate.seconds = (double)plan->rows / estimate.rows_per_s / estimate.workers;
+        estimate.cost =
+            estimate.seconds / 3600 * estimate.workers * fm_call_number(call, "price-per-hour");
+    }
+    return estimate;
+}
+
+static void estimate_json(struct fm_json_writer *json, const struct fm_batch_plan *plan,
+                          const struct estimate *estimate)
+{
+    fm_json_key(json, "sample");
+    if (estimate->rows_per_s <= 0) {
+        fm_json_null(json);
+        return;
+    }
+    fm_json_object_begin(json);
+    fm_json_member_uint(json, "rows", plan->sample.rows);
+    fm_json_member_uint(json, "dead_letters", plan->sample.dead_letters);
+    fm_json_member_number(json, "rows_per_second", estimate->rows_per_s);
+    fm_json_member_uint(json, "workers", estimate->workers);
+    fm_json_member_number(json, "seconds", estimate->seconds);
+    fm_json_member_uint(json, "worker_memory_bytes", plan->sample_memory);
+    fm_json_key(json, "cost");
+    if (estimate->cost > 0) {
+        fm_json_number(json, estimate->cost);
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_object_end(json);
+}
+
+static void estimate_text(const struct fm_batch_plan *plan, const struct estimate *estimate)
+{
+    char rate[24];
+    char time[32];
+    if (estimate->rows_per_s <= 0) {
+        return;
+    }
+    printf("sample    %" PRIu64 " rows, %" PRIu64
+           " of them dead letters: %s rows/s per worker, %" PRIu64 " MiB\n",
+           plan->sample.rows, plan->sample.dead_letters,
+           fm_progress_format_rate(estimate->rows_per_s, rate, sizeof(rate)),
+           plan->sample_memory >> 20);
+    printf("estimate  %s with %" PRIu32 " workers, if they do not slow each other down",
+           fm_progress_format_duration((uint64_t)(estimate->seconds * (double)SECOND_NS), time,
+                                       sizeof(time)),
+           estimate->workers);
+    if (estimate->cost > 0) {
+        printf("; cost %.4g", estimate->cost);
+    }
+    printf("\n");
+}
+
+static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan,
+                      const struct estimate *estimate)
 {
     struct fm_text text = {0};
     struct fm_json_writer json;
@@ -508,6 +743,7 @@ static void plan_json(const struct fm_job *job, const struct fm_batch_plan *plan
     fm_json_string(&json, job->output);
     fm_json_key(&json, "output_holds_job");
     fm_json_bool(&json, plan->output_holds_job);
+    estimate_json(&json, plan, estimate);
     fm_json_object_end(&json);
     event_print(&text);
 }
@@ -519,14 +755,16 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
     struct watcher watcher = {.call = call, .job = job};
     struct fm_batch_options options = {.retry = fm_call_string(call, "retry-dead-letters"),
                                        .limit = (uint64_t)fm_call_integer(call, "limit"),
+                                       .sample = (uint64_t)fm_call_integer(call, "sample"),
                                        .note = on_note,
                                        .context = &watcher};
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);
     }
+    const struct estimate estimate = estimate_of(call, &plan);
     if (call->json) {
-        plan_json(job, &plan);
+        plan_json(job, &plan, &estimate);
         return FM_EXIT_OK;
     }
     printf("job       %s\n", job->name);
@@ -544,6 +782,7 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
         printf("shards    of as many rows as a worker does in some seconds");
     }
     printf("; %" PRIu32 " rows in flight in each worker\n", plan.rows_in_flight);
+    estimate_text(&plan, &estimate);
     printf("output    %s%s\n", job->output,
            plan.output_holds_job ? " (holds a job: --resume or --restart)" : "");
     printf("nothing was written\n");
@@ -627,13 +866,41 @@ static int run(const struct fm_call *call)
         return fm_call_usage(call, "--retry-dead-letters runs exactly the rows that failed: give "
                                    "it without --limit");
     }
+    if (fm_call_given(call, "preview") &&
+        (fm_call_flag(call, "resume") || fm_call_flag(call, "restart") ||
+         fm_call_flag(call, "dry-run"))) {
+        return fm_call_usage(call, "--preview writes nothing and looks at no job: leave out "
+                                   "--resume, --restart and --dry-run");
+    }
+    if (!fm_call_flag(call, "dry-run") &&
+        (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
+        return fm_call_usage(call, "--sample and --price-per-hour go with --dry-run");
+    }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
     }
     if (fm_call_given(call, "output") && fm_call_string(call, "output")[0] == '\0') {
         return fm_call_usage(call, "--output is empty: name the directory where the results go");
     }
-    if (fm_call_integer(call, "workers") == 0 && !fm_call_given(call, "listen")) {
+    const char *workers = fm_call_string(call, "workers");
+    uint32_t workers_min = 0;
+    uint32_t workers_max = 0;
+    if (workers_read(workers, &workers_min, &workers_max) != 0) {
+        return fm_call_usage(call,
+                             "--workers: '%s' is neither how many, as 4, nor from how many to how "
+                             "many, as 1..8; %u at most",
+                             workers, FM_BATCH_WORKERS_MAX);
+    }
+    if (workers_min == 0 && workers_max > 0) {
+        return fm_call_usage(call, "--workers: from 1 on, as 1..8, or 0 for none");
+    }
+    if (fm_call_given(call, "finish-by")) {
+        struct fm_finish_by finish_by;
+        if (fm_finish_by_parse(fm_call_string(call, "finish-by"), &finish_by, &error) != 0) {
+            return fm_call_usage(call, "--finish-by: %s", error.text);
+        }
+    }
+    if (workers_max == 0 && !fm_call_given(call, "listen")) {
         return fm_call_usage(call, "--workers 0 leaves nobody to work: let others come with "
                                    "--listen");
     }
@@ -660,7 +927,8 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "worker-memory")) {
         job.worker_memory_bytes = fm_call_bytes(call, "worker-memory");
     }
-    int exit_code = fm_call_flag(call, "dry-run")
+    int exit_code = fm_call_given(call, "preview") ? job_preview(call, &job)
+                    : fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)
                         : job_run(call, &job, fault_text != NULL ? &fault : NULL, wanted_listen,
                                   page.host != NULL ? &page : NULL);
@@ -699,14 +967,37 @@ static const struct fm_option options[] = {
     {.name = "dry-run",
      .kind = FM_OPTION_FLAG,
      .help = "list the inputs and check the pipeline; write nothing"},
-    {.name = "workers",
-     .short_name = 'w',
+    {.name = "sample",
      .kind = FM_OPTION_INTEGER,
      .value_name = "N",
+     .min = 1,
+     .max = 1000000,
+     .help = "with --dry-run: run the first N inputs for their speed, and say what the job would "
+             "take"},
+    {.name = "price-per-hour",
+     .kind = FM_OPTION_NUMBER,
+     .value_name = "PRICE",
+     .help = "with --dry-run and --sample: what one worker costs in an hour"},
+    {.name = "preview",
+     .kind = FM_OPTION_INTEGER,
+     .value_name = "N",
+     .min = 1,
+     .max = 10000,
+     .help = "run the first N inputs and show what goes in and what comes out; write nothing"},
+    {.name = "workers",
+     .short_name = 'w',
+     .kind = FM_OPTION_STRING,
+     .value_name = "N|MIN..MAX",
      .default_value = "1",
-     .max = 256,
      .help = "worker processes on this machine: what ends one of them ends no other, and not the "
-             "job; 0: none, with --listen"},
+             "job; MIN..MAX: as many as finish in time (--finish-by), or as more of them bring "
+             "something; 0: none, with --listen"},
+    {.name = "finish-by",
+     .kind = FM_OPTION_STRING,
+     .value_name = "TIME",
+     .help = "when the job is to be finished, as 2026-11-23T06:00:00Z, or how long after it was "
+             "begun, as 2h, instead of what the job file says; a resumed job keeps it; none: at no "
+             "time"},
     {.name = "page",
      .kind = FM_OPTION_STRING,
      .value_name = "HOST:PORT",

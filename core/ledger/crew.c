@@ -23,7 +23,10 @@ enum place_state {
 
 struct place {
     enum place_state state;
+    bool open; /* a process is wanted here; else what is here is to go */
+    double value;
     uint64_t due_ns;
+    uint64_t start_ns;
     uint64_t delay_ns; /* before the last start */
     uint64_t heard_ns;
     uint64_t leave_by_ns;
@@ -33,12 +36,16 @@ struct place {
     bool joined; /* it has asked for work */
     bool worked;
     bool asked;  /* to make way */
-    bool silent; /* it was killed because it said nothing */
+    bool silent; /* it was killed because it said nothing ... */
+    bool tardy;  /* ... or because it did not begin */
     bool killed;
+    bool retiring; /* it is not wanted any more ... */
+    bool dropped;  /* ... and was killed, because it held nothing yet */
     /* Actions that nobody has taken out yet. */
     bool to_start;
     bool to_kill;
     bool to_recycle;
+    bool to_retire;
 };
 
 struct fm_crew {
@@ -51,7 +58,8 @@ struct fm_crew {
     uint64_t ticked_ns;
     uint64_t end_ns;
     bool ending;
-    uint32_t in_vain; /* processes in a row that ended before they asked for work */
+    uint64_t startup_ns; /* in the mean; 0: not known */
+    uint32_t in_vain;    /* processes in a row that ended before they asked for work */
     bool to_give_up;
     bool given_up;
     struct fm_error error; /* why */
@@ -84,6 +92,9 @@ int fm_crew_create(const struct fm_crew_options *options, uint64_t now_ns,
     crew->calm_ns = options->calm_ns;
     crew->ticked_ns = now_ns;
     crew->end_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < options->places; i++) {
+        crew->places[i].open = true;
+    }
     *ret_crew = crew;
     return 0;
 }
@@ -111,6 +122,29 @@ uint32_t fm_crew_running(const struct fm_crew *crew)
         count += crew->places[i].state != PLACE_EMPTY ? 1 : 0;
     }
     return count;
+}
+
+uint32_t fm_crew_working(const struct fm_crew *crew)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < crew->options.places; i++) {
+        count += crew->places[i].state == PLACE_WORKING && !crew->places[i].retiring ? 1 : 0;
+    }
+    return count;
+}
+
+uint32_t fm_crew_wanted(const struct fm_crew *crew)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < crew->options.places; i++) {
+        count += crew->places[i].open ? 1 : 0;
+    }
+    return count;
+}
+
+uint64_t fm_crew_startup_ns(const struct fm_crew *crew)
+{
+    return crew->startup_ns;
 }
 
 /* --- Ends --- */
@@ -141,6 +175,7 @@ static void count_in_vain(struct fm_crew *crew, const char *how)
     for (uint32_t i = 0; i < crew->options.places; i++) {
         crew->places[i].to_start = false;
         crew->places[i].to_recycle = false;
+        crew->places[i].to_retire = false;
     }
     (void)fm_error_set(&crew->error, FM_EINTERNAL,
                        "%" PRIu32 " workers in a row could not begin to work; the last one: %s",
@@ -155,7 +190,7 @@ static void vacate(struct fm_crew *crew, uint64_t now_ns, struct place *place, b
                                                                     : options->restart_max_ns;
     uint64_t delay_ns =
         place->worked || longer < options->restart_ns ? options->restart_ns : longer;
-    *place = (struct place){.state = PLACE_EMPTY, .delay_ns = delay_ns};
+    *place = (struct place){.state = PLACE_EMPTY, .open = place->open, .delay_ns = delay_ns};
     place->due_ns = at_once ? now_ns : now_ns + delay_ns;
 }
 
@@ -210,6 +245,16 @@ static void judge_silence(const struct fm_crew *crew, struct fm_crew_verdict *ve
     fm_blame_write(verdict->words, sizeof(verdict->words), FM_EDEADLINE, "process", words);
 }
 
+/* It held nothing: no row is to blame. */
+static void judge_tardiness(const struct fm_crew *crew, struct fm_crew_verdict *verdict)
+{
+    verdict->reason = FM_CREW_REASON_HANG;
+    verdict->harmless = true;
+    (void)snprintf(verdict->words, sizeof(verdict->words),
+                   "it had not asked for work after %.1f s (limits.begin_time), and was ended",
+                   (double)crew->options.begin_ns / (double)NS_PER_S);
+}
+
 static void judge(struct fm_crew *crew, uint64_t now_ns, const struct place *place,
                   enum fm_crew_exit exit, const char *how, struct fm_crew_verdict *verdict)
 {
@@ -223,9 +268,11 @@ static void judge(struct fm_crew *crew, uint64_t now_ns, const struct place *pla
         verdict->harmless = true;
     } else if (place->silent) {
         judge_silence(crew, verdict);
+    } else if (place->tardy) {
+        judge_tardiness(crew, verdict);
     } else {
         judge_exit(exit, how, verdict);
-        verdict->harmless = verdict->harmless || said;
+        verdict->harmless = verdict->harmless || said || place->dropped;
     }
 }
 
@@ -236,13 +283,15 @@ void fm_crew_ended(struct fm_crew *crew, uint64_t now_ns, uint32_t index, enum f
     FM_ASSERT(place->state != PLACE_EMPTY);
     *ret_verdict = (struct fm_crew_verdict){.wanted = is_over(crew)};
     judge(crew, now_ns, place, exit, how, ret_verdict);
+    bool joined = place->joined;
+    bool retired = place->retiring && (!joined || ret_verdict->harmless);
+    ret_verdict->wanted = ret_verdict->wanted || retired;
     if (!ret_verdict->wanted) {
         crew->restarts[ret_verdict->reason]++;
     }
-    bool joined = place->joined;
-    vacate(crew, now_ns, place, ret_verdict->reason == FM_CREW_REASON_RECYCLED);
-    if (!joined) {
-        count_in_vain(crew, how);
+    vacate(crew, now_ns, place, retired || ret_verdict->reason == FM_CREW_REASON_RECYCLED);
+    if (!joined && !retired) {
+        count_in_vain(crew, ret_verdict->harmless ? ret_verdict->words : how);
     }
 }
 
@@ -267,7 +316,9 @@ void fm_crew_joined(struct fm_crew *crew, uint64_t now_ns, uint32_t index, bool 
 {
     struct place *place = place_of(crew, index);
     FM_ASSERT(place->state != PLACE_EMPTY);
+    uint64_t took_ns = now_ns > place->start_ns ? now_ns - place->start_ns : 1;
     crew->in_vain = 0;
+    crew->startup_ns = crew->startup_ns > 0 ? (crew->startup_ns + took_ns) / 2 : took_ns;
     place->joined = true;
     place->single = single;
     place->heard_ns = now_ns;
@@ -313,10 +364,16 @@ void fm_crew_end(struct fm_crew *crew, uint64_t end_ns)
     for (uint32_t i = 0; i < crew->options.places; i++) {
         crew->places[i].to_start = false;
         crew->places[i].to_recycle = false;
+        crew->places[i].to_retire = false;
     }
 }
 
-/* --- Time --- */
+/* --- How many --- */
+
+void fm_crew_value(struct fm_crew *crew, uint32_t index, double value)
+{
+    place_of(crew, index)->value = value;
+}
 
 static void kill_once(struct place *place)
 {
@@ -326,11 +383,93 @@ static void kill_once(struct place *place)
     }
 }
 
+/* A place that is closed early costs little. */
+static int stage_of(const struct place *place)
+{
+    if (place->killed) {
+        return 1;
+    }
+    switch (place->state) {
+    case PLACE_EMPTY:
+        return 0;
+    case PLACE_LEAVING:
+        return 1;
+    case PLACE_STARTING:
+        return 2;
+    case PLACE_WORKING:
+    default:
+        return 3;
+    }
+}
+
+static void place_close(struct place *place)
+{
+    place->open = false;
+    place->to_start = false;
+    place->to_recycle = false;
+    if (place->killed) {
+        return; /* it ends for another reason, and so does one that says that it goes */
+    }
+    if (place->state == PLACE_STARTING) {
+        place->retiring = true;
+        place->dropped = true;
+        kill_once(place);
+    } else if (place->state == PLACE_WORKING) {
+        place->retiring = true;
+        place->to_retire = true;
+    }
+}
+
+/* The one to close: the cheapest; of equals the last one. */
+static struct place *place_to_close(struct fm_crew *crew)
+{
+    struct place *found = NULL;
+    for (uint32_t i = 0; i < crew->options.places; i++) {
+        struct place *place = &crew->places[i];
+        if (place->open && (found == NULL || stage_of(place) < stage_of(found) ||
+                            (stage_of(place) == stage_of(found) && place->value <= found->value))) {
+            found = place;
+        }
+    }
+    return found;
+}
+
+/* The one to open: one without a process, if there is one; it need not wait for anything. */
+static struct place *place_to_open(struct fm_crew *crew)
+{
+    struct place *found = NULL;
+    for (uint32_t i = 0; i < crew->options.places; i++) {
+        struct place *place = &crew->places[i];
+        if (!place->open &&
+            (found == NULL || (found->state != PLACE_EMPTY && place->state == PLACE_EMPTY))) {
+            found = place;
+        }
+    }
+    return found;
+}
+
+void fm_crew_want(struct fm_crew *crew, uint64_t now_ns, uint32_t count)
+{
+    FM_ASSERT(count <= crew->options.places);
+    uint32_t open = fm_crew_wanted(crew);
+    for (; open < count && !is_over(crew); open++) {
+        struct place *place = place_to_open(crew);
+        place->open = true; /* where one is still going, it is followed by another */
+        place->due_ns = place->due_ns > now_ns ? place->due_ns : now_ns;
+    }
+    for (; open > count && !is_over(crew); open--) {
+        place_close(place_to_close(crew));
+    }
+}
+
+/* --- Time --- */
+
 static void place_look(struct fm_crew *crew, uint64_t now_ns, struct place *place)
 {
     const struct fm_crew_options *options = &crew->options;
     if (place->state == PLACE_EMPTY) {
-        place->to_start = now_ns >= place->due_ns && !is_over(crew);
+        place->to_start = place->open && now_ns >= place->due_ns && !is_over(crew);
+        place->start_ns = now_ns;
         return;
     }
     if (now_ns >= crew->end_ns || (place->state == PLACE_LEAVING && now_ns >= place->leave_by_ns)) {
@@ -338,6 +477,10 @@ static void place_look(struct fm_crew *crew, uint64_t now_ns, struct place *plac
     } else if (place->state == PLACE_WORKING && options->silent_ns > 0 && !crew->ending &&
                now_ns - place->heard_ns >= options->silent_ns) {
         place->silent = true;
+        kill_once(place);
+    } else if (place->state == PLACE_STARTING && options->begin_ns > 0 && !crew->ending &&
+               now_ns - place->start_ns >= options->begin_ns) {
+        place->tardy = true;
         kill_once(place);
     }
 }
@@ -357,7 +500,10 @@ static void grow_look(struct fm_crew *crew, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < crew->options.places; i++) {
         struct place *place = &crew->places[i];
-        if (place->state != PLACE_WORKING || place->asked) {
+        if (place->state == PLACE_EMPTY && !place->open) {
+            continue;
+        }
+        if (place->state != PLACE_WORKING || place->asked || place->retiring) {
             return;
         }
         behind = behind == NULL && place->halvings > crew->halvings ? place : behind;
@@ -379,6 +525,7 @@ static void pause_forgive(struct fm_crew *crew, uint64_t now_ns)
     for (uint32_t i = 0; i < crew->options.places; i++) {
         crew->places[i].heard_ns += gap_ns;
         crew->places[i].leave_by_ns += gap_ns;
+        crew->places[i].start_ns += gap_ns;
     }
 }
 
@@ -411,6 +558,11 @@ static bool place_action(struct fm_crew *crew, struct place *place,
     if (place->to_recycle) {
         ret_action->kind = FM_CREW_RECYCLE;
         place->to_recycle = false;
+        return true;
+    }
+    if (place->to_retire) {
+        ret_action->kind = FM_CREW_RETIRE;
+        place->to_retire = false;
         return true;
     }
     return false;
@@ -450,8 +602,11 @@ void fm_crew_validate(const struct fm_crew *crew)
     for (uint32_t i = 0; i < crew->options.places; i++) {
         const struct place *place = &crew->places[i];
         bool empty = place->state == PLACE_EMPTY;
-        FM_ASSERT(!place->to_start || (empty && !is_over(crew)));
-        FM_ASSERT(!empty || (!place->to_kill && !place->to_recycle && !place->joined));
+        FM_ASSERT(!place->to_start || (empty && place->open && !is_over(crew)));
+        FM_ASSERT(!empty || (!place->to_kill && !place->to_recycle && !place->to_retire));
+        FM_ASSERT(!empty || !place->joined);
+        FM_ASSERT(!place->to_retire || place->retiring);
+        FM_ASSERT(!place->dropped || (place->retiring && place->killed));
         FM_ASSERT(!place->to_kill || place->killed);
         FM_ASSERT(place->state != PLACE_WORKING || place->joined);
         FM_ASSERT(place->delay_ns <= crew->options.restart_max_ns);

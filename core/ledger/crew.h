@@ -2,17 +2,20 @@
  * The crew: the worker processes that the master of a job has started itself, from their start to
  * their end and the next start. A pure state machine.
  *
- * Owns: when a process is started (again), when one that says nothing or does not go is ended by
- * force, why one ended and what that means for the rows it held, how much workers may hold in
- * memory at once after one of them ran out of it, when it is no use to start another one, and the
- * counts of all that. Does not own: processes and how their ends look to the kernel (host/net),
- * shards and leases (master.h), what a worker says (core/proto/batch_messages.h). Thread rule: one
- * thread at a time.
+ * Owns: when a process is started (again), which one is asked to go when fewer are wanted, when one
+ * that says nothing or does not go is ended by force, why one ended and what that means for the
+ * rows it held, how much workers may hold in memory at once after one of them ran out of it, when
+ * it is no use to start another one, and the counts of all that. Does not own: processes and how
+ * their ends look to the kernel (host/net), shards and leases (master.h), what a worker says
+ * (core/proto/batch_messages.h). Thread rule: one thread at a time.
  *
- * HOW IT WORKS. The crew has places, numbered from 0, with one process each. Every function takes
- * the time and what happened, and leaves actions (next_action). A process that ended is followed by
- * another: at once when that was wanted, else after a delay that doubles with every process that
- * ended without having finished a shard.
+ * HOW IT WORKS. The crew has places, numbered from 0, with one process each in those that are open:
+ * as many as are wanted (demand.h). Every function takes the time and what happened, and leaves
+ * actions (next_action). A process that ended is followed by another: at once when that was wanted,
+ * else after a delay that doubles with every process that ended without having finished a shard.
+ * Where fewer are wanted, places are closed: first those without a process, then those whose
+ * process is still loading, which holds nothing and is ended; then idle ones and slow ones, which
+ * are asked to go: they give back what they hold, and in their own time.
  *
  * Out of memory. A worker holds as many rows, and runs batches as large, as the job says, halved
  * `halvings` times. One that runs out of memory adds one to that, for all processes that are
@@ -23,7 +26,8 @@
  * time that this turns out to be too soon the calm time doubles.
  *
  * LIMITATIONS. One size for all: where one row in a million is large, all workers are careful for a
- * while. A process is not watched before it has said hello, since loading models may take minutes.
+ * while. A process that loads its models says nothing meanwhile: all that can be seen of it is that
+ * it takes longer than it may (begin_ns).
  */
 #ifndef FM_CORE_LEDGER_CREW_H
 #define FM_CORE_LEDGER_CREW_H
@@ -43,6 +47,8 @@ struct fm_crew_options {
     uint64_t restart_ns;     /* before a process is started in the place of one that ended ... */
     uint64_t restart_max_ns; /* ... doubles up to this, as long as none finishes anything */
     uint32_t in_vain_max;    /* so many in a row that end before they ask for work are too many */
+    uint64_t begin_ns;       /* one that has not asked for work after so long is ended, and could
+                                not begin; 0: never */
     uint64_t silent_ns;      /* one that was not heard of for so long is ended; 0: never */
     uint64_t leave_ns;       /* one that says that it goes has so much time for it */
     uint64_t calm_ns;        /* without lack of memory, before a halving is taken back ... */
@@ -95,6 +101,7 @@ enum fm_crew_action_kind {
     FM_CREW_START,   /* a process in this place */
     FM_CREW_KILL,    /* the process in this place, by force */
     FM_CREW_RECYCLE, /* ask the worker in this place to make way (Stop with `again`) */
+    FM_CREW_RETIRE,  /* ask the process in this place to go (SIGTERM): nobody takes its place */
     FM_CREW_GIVE_UP, /* no worker can work: `error` says why; the last action */
 };
 
@@ -121,6 +128,11 @@ void fm_crew_worked(struct fm_crew *crew, uint32_t place);
 /* It says that it goes. */
 void fm_crew_leaving(struct fm_crew *crew, uint64_t now_ns, uint32_t place,
                      enum fm_crew_cause cause);
+/* How much it is worth to keep it: the least is the first to go. Before anything is said: 0. */
+void fm_crew_value(struct fm_crew *crew, uint32_t place, double value);
+/* So many processes are wanted, up to `places`, which is what is wanted at first; carried out with
+ * the actions that follow. Without effect at the end. */
+void fm_crew_want(struct fm_crew *crew, uint64_t now_ns, uint32_t count);
 /* Its process is gone. `how` in words: "signal 9 (Killed)". */
 void fm_crew_ended(struct fm_crew *crew, uint64_t now_ns, uint32_t place, enum fm_crew_exit exit,
                    const char *how, struct fm_crew_verdict *ret_verdict);
@@ -141,8 +153,13 @@ bool fm_crew_next_action(struct fm_crew *crew, struct fm_crew_action *ret_action
 /* How often what a worker holds in memory is halved, for one that is welcomed now. `place`: whose
  * process it is; FM_CREW_PLACES_MAX: of nobody here. */
 uint32_t fm_crew_welcome(struct fm_crew *crew, uint32_t place);
-/* Processes that there are. */
+/* Processes that there are; and of them those that ask for work, and are to stay. */
 uint32_t fm_crew_running(const struct fm_crew *crew);
+uint32_t fm_crew_working(const struct fm_crew *crew);
+uint32_t fm_crew_wanted(const struct fm_crew *crew);
+/* From its start until it asked for work, of the processes that were started last, in the mean; 0:
+ * none has done so. */
+uint64_t fm_crew_startup_ns(const struct fm_crew *crew);
 
 struct fm_crew_counts {
     uint64_t restarts[FM_CREW_REASON_COUNT_]; /* by reason; those at the job's end do not count */

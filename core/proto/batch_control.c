@@ -74,6 +74,10 @@ static const struct member status_members[] = {
     MEMBER(13, struct fm_batch_status, running_ns, KIND_UINT64),
     /* 14: STATUS_WORKERS */
     MEMBER(15, struct fm_batch_status, rest_ns, KIND_PRESENT_UINT64),
+    MEMBER(16, struct fm_batch_status, workers_wanted, KIND_UINT32),
+    TEXT(17, struct fm_batch_status, workers_why, FM_BATCH_REASON_BYTES_MAX),
+    MEMBER(18, struct fm_batch_status, finish_by_ms, KIND_UINT64),
+    MEMBER(19, struct fm_batch_status, late, KIND_BOOL),
 };
 
 /* --- Reading --- */

@@ -62,6 +62,10 @@ struct fm_batch_status {
     double rows_per_s; /* lately */
     uint64_t rest_ns;  /* or FM_BATCH_REST_UNKNOWN */
     uint64_t running_ns;
+    uint32_t workers_wanted;          /* 0: the master does not say */
+    struct fm_batch_view workers_why; /* as many; empty: nothing can be said yet */
+    uint64_t finish_by_ms;            /* since 1970; 0: no time */
+    bool late;                        /* it cannot be met */
     struct fm_batch_worker_statuses workers;
 };
 

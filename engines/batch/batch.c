@@ -69,6 +69,7 @@ struct batch {
     struct fm_text retry_from; /* what it is of */
     struct fm_retry retry;
     struct fm_webhook *webhook; /* NULL: none */
+    uint64_t finish_by_ms;      /* since 1970; 0: no time */
 };
 
 static void note(const struct batch *batch, const char *format, ...) FM_PRINTF(2, 3);
@@ -88,11 +89,12 @@ static void note(const struct batch *batch, const char *format, ...)
 
 /* --- Pipeline and facts --- */
 
-/* Nothing runs here: the workers have pipelines of their own. */
-static int setup_open(struct batch *batch, struct fm_error *reterr)
+/* Where a job is run, nothing runs here: the workers have pipelines of their own. */
+static int setup_open(struct batch *batch, bool check_only, struct fm_error *reterr)
 {
-    const struct fm_job_setup_options options = {
-        .check_only = true, .note = batch->options->note, .note_context = batch->options->context};
+    const struct fm_job_setup_options options = {.check_only = check_only,
+                                                 .note = batch->options->note,
+                                                 .note_context = batch->options->context};
     return fm_job_setup_open(&batch->setup, batch->job, &options, reterr);
 }
 
@@ -691,7 +693,9 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
                                                   .more_context = batch,
                                                   .fault = batch->options->fault,
                                                   .hooks = batch->options->hooks,
-                                                  .workers = batch->options->workers,
+                                                  .workers_min = batch->options->workers_min,
+                                                  .workers_max = batch->options->workers_max,
+                                                  .finish_by_ms = batch->finish_by_ms,
                                                   .listen = batch->options->listen,
                                                   .page = batch->options->page,
                                                   .version = batch->options->version,
@@ -701,6 +705,8 @@ static int job_run(struct batch *batch, struct fm_batch_report *report, struct f
     uint64_t start_ns = fm_os_now_ns();
     int status = fm_batch_host_run(&options, &end, &progress, reterr);
     report->elapsed_ns = fm_os_now_ns() - start_ns;
+    report->finish_by_ms = batch->finish_by_ms;
+    report->ended_ms = fm_os_wall_ns() / NS_PER_MS;
     report->crew = progress.crew;
     report->began = true;
     report->rows_found = rows_found(batch);
@@ -789,7 +795,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     status = status != 0 ? status : retry_permits(&batch, error);
     status = status != 0 ? status : webhook_open(&batch, error);
     status = status != 0 ? status : listing_make(&batch, false, error);
-    status = status != 0 ? status : setup_open(&batch, error);
+    status = status != 0 ? status : setup_open(&batch, true, error);
     status = status != 0 ? status : rows_try(&batch, error);
     status = status != 0 ? status : output_try(&batch, error);
     if (status == 0) {
@@ -800,6 +806,9 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     }
     if (status == 0) {
         status = fm_job_notes_begin(batch.store, job, fm_os_wall_ns(), error);
+        status = status != 0 ? status
+                             : fm_finish_by_settle(batch.store, &options->finish_by,
+                                                   &job->finish_by, &batch.finish_by_ms, error);
         if (status == 0) {
             status = job_run(&batch, ret_report, error);
             end_note(&batch, status, ret_report, error);
@@ -840,7 +849,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
     status = status != 0 ? status : listing_make(&batch, true, reterr);
-    status = status != 0 ? status : setup_open(&batch, reterr);
+    status = status != 0 ? status : setup_open(&batch, options->sample == 0, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
     status = status != 0 ? status : output_try(&batch, reterr);
     if (status == 0 && batch.retry.count > 0) {
@@ -872,6 +881,49 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         (void)snprintf(ret_plan->pipeline, sizeof(ret_plan->pipeline), "%.120s",
                        fm_servable_name(batch.setup.servable));
         plan_inputs(&batch, ret_plan);
+    }
+    if (status == 0 && options->sample > 0) {
+        const struct fm_sample_options sample = {
+            .setup = &batch.setup, .listing = &batch.listing, .rows = options->sample};
+        status = fm_sample_run(&sample, &ret_plan->sample, reterr);
+        ret_plan->sample_memory = fm_os_memory_peak();
+    }
+    batch_close(&batch);
+    return status;
+}
+
+struct preview {
+    struct batch *batch;
+    uint64_t rows;
+};
+
+static int preview_found(void *context)
+{
+    const struct preview *preview = context;
+    return preview->batch->listing.count >= preview->rows ? 1 : 0;
+}
+
+int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *options,
+                     uint64_t rows, void (*show)(void *context, const struct fm_sample_row *row),
+                     void *context, struct fm_sample_result *ret_result, struct fm_error *reterr)
+{
+    struct batch batch = {.job = job, .options = options};
+    struct preview preview = {.batch = &batch, .rows = rows};
+    bool walk = fm_listing_is_walk(job);
+    int status =
+        walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing, reterr)
+             : fm_listing_build(job, job->output, &batch.listing, reterr);
+    batch.has_listing = walk || status == 0;
+    status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
+    status = status != 0 ? status : setup_open(&batch, false, reterr);
+    status = status != 0 ? status : rows_try(&batch, reterr);
+    if (status == 0) {
+        const struct fm_sample_options sample = {.setup = &batch.setup,
+                                                 .listing = &batch.listing,
+                                                 .rows = rows,
+                                                 .show = show,
+                                                 .context = context};
+        status = fm_sample_run(&sample, ret_result, reterr);
     }
     batch_close(&batch);
     return status;

@@ -11,16 +11,20 @@
 #include "engines/batch/fault.h"
 #include "engines/batch/host.h"
 #include "engines/batch/job_file.h"
+#include "engines/batch/sample.h"
 
 struct fm_batch_options {
     bool resume;
     bool restart;
     const char
-        *retry;     /* the output directory whose dead letters are the inputs; NULL: all inputs */
-    uint64_t limit; /* at most so many rows in the job; 0: all */
+        *retry;      /* the output directory whose dead letters are the inputs; NULL: all inputs */
+    uint64_t limit;  /* at most so many rows in the job; 0: all */
+    uint64_t sample; /* of a plan: rows to try; 0: none */
     struct fm_fault *fault;
-    const char *fault_text; /* the same, for the first worker; NULL: none */
-    uint32_t workers;       /* processes of this machine, up to FM_BATCH_WORKERS_MAX */
+    const char *fault_text;               /* the same, for the first worker; NULL: none */
+    uint32_t workers_min;                 /* processes of this machine ... */
+    uint32_t workers_max;                 /* ... up to FM_BATCH_WORKERS_MAX */
+    struct fm_finish_by finish_by;        /* instead of what the job file says */
     const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
     const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
     const char *version;                  /* of this program */
@@ -51,6 +55,8 @@ struct fm_batch_report {
     uint64_t memory_peak;        /* of this process, the master */
     uint64_t worker_memory_peak; /* of the largest of its workers */
     struct fm_crew_counts crew;  /* why workers of this machine were started again */
+    uint64_t finish_by_ms;       /* since 1970; 0: no time was given */
+    uint64_t ended_ms;           /* likewise */
     struct fm_error error;       /* THRESHOLD: what happened */
 };
 
@@ -79,9 +85,20 @@ struct fm_batch_plan {
     char pipeline[128];
     char tensor[128]; /* the inputs that get something, separated by commas */
     char format[32];
+    /* Of the rows that were tried; rows 0: none. */
+    struct fm_sample_result sample;
+    uint64_t sample_memory; /* the most that this process had */
 };
 
-/* Lists the inputs and loads and checks the pipeline; writes nothing. */
+/* Runs the first rows in this process and shows them, one after the other; writes nothing. */
+int FM_NODISCARD fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *options,
+                                  uint64_t rows,
+                                  void (*show)(void *context, const struct fm_sample_row *row),
+                                  void *context, struct fm_sample_result *ret_result,
+                                  struct fm_error *reterr);
+
+/* Lists the inputs and loads and checks the pipeline, and tries so many rows for their speed;
+ * writes nothing. */
 int FM_NODISCARD fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *options,
                                struct fm_batch_plan *ret_plan, struct fm_error *reterr);
 

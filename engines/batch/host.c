@@ -1,7 +1,7 @@
 /*
  * The master of a job as a process. See host.h.
  */
-#include "engines/batch/host.h"
+#include "engines/batch/host_internal.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -38,15 +38,6 @@
 /* Children go when their master is gone: the next one starts its own. Others wait for it. */
 #define GIVE_UP_CHILD_NS NS_PER_MS
 #define GIVE_UP_NS       (120000 * NS_PER_MS)
-/* How long the last words of a child that ended may be on their way. */
-#define LAST_READ_NS (200 * NS_PER_MS)
-/* How the crew is led; see core/ledger/crew.h. */
-#define RESTART_NS     (50 * NS_PER_MS)
-#define RESTART_MAX_NS (5000 * NS_PER_MS)
-#define SILENT_NS      (30000 * NS_PER_MS)
-#define CHILD_LEAVE_NS (5000 * NS_PER_MS)
-#define CALM_NS        (60000 * NS_PER_MS)
-#define CALM_MAX_NS    (3600000 * NS_PER_MS)
 /* How long children may take to go at the end, and others to say that they go. */
 #define GO_NS         (10000 * NS_PER_MS)
 #define LAST_WORDS_NS (2000 * NS_PER_MS)
@@ -56,112 +47,22 @@
 #define SOCKET_FILE "master.sock"
 #define WORK_PATH   "/fermata.batch.v1.Ledger/Work"
 
-enum {
-    STARTS_IN_VAIN_MAX = 3, /* children in a row that end before they ask for work */
-    MEMORY_NEAR = 80,       /* percent of its limit: what happens then may be for lack of memory */
-};
-
-struct host;
-
-/* A worker's stream. */
-struct session {
-    struct host *host;
-    struct session *next;
-    struct fm_grpc_call *call; /* NULL: finished */
-    struct child *child;       /* NULL: not of ours */
-    bool local;                /* it came over the Unix socket */
-    char name[FM_BATCH_NAME_BYTES_MAX + 1];
-    bool joined;
-    uint64_t worker;   /* 0: no hello yet */
-    uint32_t halvings; /* with which it was welcomed */
-    bool single;
-    bool worked;    /* it has finished a shard */
-    bool told_long; /* that a stage of it has been running for long */
-    char slowest_stage[FM_BATCH_NAME_BYTES_MAX + 1];
-    double slowest_share;
-    char host_name[FM_BATCH_NAME_BYTES_MAX + 1];
-    uint32_t process;
-    uint64_t memory_bytes;
-    uint64_t rows_per_minute;
-    char last_error[FM_ERROR_TEXT_SIZE];
-};
-
-/* A place of the crew. */
-struct child {
-    struct host *host;
-    struct fm_child *process; /* NULL: it does not run */
-    uint64_t worker;          /* the number that it chose; 0: no hello yet */
-    uint32_t place;
-    bool started;          /* once */
-    bool killed;           /* by us */
-    uint64_t memory_kills; /* by the kernel, when it was started */
-    uint64_t memory_bytes; /* that it had, as it said last */
-    char last_words[256];  /* why it goes, as it says */
-    /* It has ended, and what it said last may not be read yet. */
-    uint64_t ended_ns; /* 0: it has not */
-    enum fm_crew_exit exit;
-    char how[96];
-};
-
-struct host {
-    const struct fm_batch_host_options *options;
-    struct fm_master *master;
-    struct fm_loop *loop;
-    struct fm_grpc_server *server;
-    struct fm_tls *tls;
-    struct fm_grpc_server *far; /* for workers of other hosts */
-    struct fm_store_writer *writer;
-    struct session *sessions;
-    struct fm_crew *crew;
-    struct child children[FM_BATCH_WORKERS_MAX];
-    int state_directory; /* open where the socket's path is too long; 0: it is not */
-    char socket_path[FM_OUTPUT_PATH_MAX];
-    char url[FM_OUTPUT_PATH_MAX + 16];
-    struct fm_error failure; /* the first one */
-    char last_error[FM_ERROR_TEXT_SIZE];
-    char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one that was told last */
-    double stage_share;
-    struct fm_page_server *page; /* NULL: none */
-    uint64_t page_next_ns;
-    struct fm_history *history; /* NULL: no memory for it */
-    struct fm_progress rate;
-    uint64_t begun_ns;
-    bool paused;
-    bool stopped;
-    bool listed; /* all rows are known */
-    bool cancelled;
-    bool ending; /* nothing is left to decide: workers go */
-    uint64_t ending_ns;
-    uint64_t hooks_next_ns;
-    uint64_t ticked_ns;
-    struct session *current; /* whose message is being taken; NULL: it ended meanwhile */
-
-    /* What the store's writer says. */
-    struct fm_loop_task stored_task;
-    atomic_bool stored_posted;
-    struct fm_mutex mutex;
-    uint64_t stored;
-    struct fm_error store_failure;
-};
-
-static void hand_on(struct host *host);
-
-static void fail(struct host *host, const struct fm_error *error)
+void fm_batch_host_fail(struct host *host, const struct fm_error *error)
 {
     fm_error_keep(&host->failure, error);
 }
 
 /* For what can only be lack of memory. */
-static void check(struct host *host, int status, const char *what)
+void fm_batch_host_check(struct host *host, int status, const char *what)
 {
     struct fm_error error = {0};
     if (status != 0) {
         (void)fm_error_cannot(&error, status, what);
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     }
 }
 
-static void note(const struct host *host, const char *text)
+void fm_batch_host_note(const struct host *host, const char *text)
 {
     if (host->options->note != NULL) {
         host->options->note(host->options->note_context, text);
@@ -182,7 +83,7 @@ static void outgoing_free(void *context)
     fm_free(outgoing);
 }
 
-static void session_finish(struct session *session, int code, const char *text)
+void fm_batch_host_session_finish(struct session *session, int code, const char *text)
 {
     struct fm_grpc_call *call = session->call;
     if (call != NULL) {
@@ -192,7 +93,7 @@ static void session_finish(struct session *session, int code, const char *text)
     }
 }
 
-static void say(struct session *session, const struct fm_batch_master_message *message)
+void fm_batch_host_say(struct session *session, const struct fm_batch_master_message *message)
 {
     if (session->call == NULL) {
         return;
@@ -204,9 +105,11 @@ static void say(struct session *session, const struct fm_batch_master_message *m
         if (outgoing != NULL) {
             outgoing_free(outgoing);
         }
-        check(session->host, status == FM_ENOMEM ? 0 : status, "put a message for a worker");
+        fm_batch_host_check(session->host, status == FM_ENOMEM ? 0 : status,
+                            "put a message for a worker");
         /* It comes back, and is told what it has to know then. */
-        session_finish(session, FM_GRPC_UNAVAILABLE, "the master has no memory for a message");
+        fm_batch_host_session_finish(session, FM_GRPC_UNAVAILABLE,
+                                     "the master has no memory for a message");
         return;
     }
     outgoing->part =
@@ -216,7 +119,7 @@ static void say(struct session *session, const struct fm_batch_master_message *m
     fm_grpc_send(session->call, &wire);
 }
 
-static struct session *session_of(const struct host *host, uint64_t worker)
+struct session *fm_batch_host_session_of(const struct host *host, uint64_t worker)
 {
     struct session *session = host->sessions;
     while (session != NULL && (session->worker != worker || session->call == NULL)) {
@@ -231,223 +134,16 @@ static void session_end(struct session *session)
     struct host *host = session->host;
     host->current = host->current == session ? NULL : host->current;
     struct session **link = &host->sessions;
-    session_finish(session, FM_GRPC_OK, NULL);
+    fm_batch_host_session_finish(session, FM_GRPC_OK, NULL);
     while (*link != session) {
         link = &(*link)->next;
     }
     *link = session->next;
     /* It may have another one by now. */
-    if (session->worker != 0 && session_of(host, session->worker) == NULL) {
+    if (session->worker != 0 && fm_batch_host_session_of(host, session->worker) == NULL) {
         fm_master_lost(host->master, session->worker);
     }
     fm_free(session);
-}
-
-/* --- Children --- */
-
-static bool child_has_stream(const struct child *child)
-{
-    const struct session *session = child->host->sessions;
-    while (session != NULL && (session->child != child || session->call == NULL)) {
-        session = session->next;
-    }
-    return session != NULL;
-}
-
-static uint32_t children_running(const struct host *host)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < host->options->workers; i++) {
-        count += host->children[i].process != NULL ? 1 : 0;
-    }
-    return count;
-}
-
-/* What a person has to know of an end. */
-static void end_note(const struct child *child, const struct fm_crew_verdict *verdict)
-{
-    char text[FM_ERROR_TEXT_SIZE];
-    uint32_t number = child->place + 1;
-    switch (verdict->reason) {
-    case FM_CREW_REASON_RECYCLED:
-        (void)snprintf(text, sizeof(text), "worker %" PRIu32 " was recycled: %s", number,
-                       child->last_words);
-        break;
-    case FM_CREW_REASON_MEMORY:
-        (void)snprintf(text, sizeof(text), "worker %" PRIu32 " ran out of memory (%s); %s", number,
-                       child->last_words[0] != '\0' ? child->last_words : child->how,
-                       verdict->smaller
-                           ? "another one takes its place, with half as many rows and batches half "
-                             "as large"
-                       : verdict->harmless
-                           ? "another one takes its place"
-                           : "it had one row at a time, so that this row is to blame");
-        break;
-    case FM_CREW_REASON_HANG:
-        (void)snprintf(text, sizeof(text),
-                       "worker %" PRIu32 " was hanging: %s; another one takes its place", number,
-                       child->last_words[0] != '\0' ? child->last_words : verdict->words);
-        break;
-    case FM_CREW_REASON_CRASH:
-    case FM_CREW_REASON_LOST:
-    case FM_CREW_REASON_COUNT_:
-    default:
-        (void)snprintf(text, sizeof(text),
-                       "worker %" PRIu32 " ended with %s; another one takes its place", number,
-                       child->how);
-        break;
-    }
-    note(child->host, text);
-}
-
-/* All that it said has been read, or time enough has passed: what it held goes to others. */
-static void child_settle(struct child *child, uint64_t now_ns)
-{
-    struct host *host = child->host;
-    struct fm_crew_verdict verdict;
-    for (struct session *session = host->sessions; session != NULL; session = session->next) {
-        if (session->child == child) {
-            session->child = NULL;
-            session_finish(session, FM_GRPC_OK, NULL);
-        }
-    }
-    char how[sizeof(child->how) + sizeof(child->last_words) + 4];
-    (void)snprintf(how, sizeof(how), child->last_words[0] != '\0' ? "%s (%s)" : "%s%s", child->how,
-                   child->last_words);
-    fm_crew_ended(host->crew, now_ns, child->place, child->exit, how, &verdict);
-    if (child->worker != 0) {
-        check(host,
-              fm_master_gone(host->master, now_ns, child->worker, verdict.failure,
-                             verdict.harmless ? NULL : verdict.words),
-              "account for a worker that ended");
-    }
-    child->ended_ns = 0;
-    child->worker = 0;
-    if (!verdict.wanted && host->failure.status == 0) {
-        end_note(child, &verdict);
-    }
-}
-
-/* A signal to end at once that is not from us may be the kernel's, for lack of memory. Libraries
- * that get none crash: near to the limit that is not held against the rows before they were alone.
- */
-static enum fm_crew_exit exit_of(const struct child *child, int64_t exit_status, int signal_number)
-{
-    uint64_t limit = child->host->options->job->worker_memory_bytes;
-    if (fm_child_is_crash(signal_number)) {
-        return limit > 0 && child->memory_bytes >= limit / 100 * MEMORY_NEAR ? FM_CREW_EXIT_MEMORY
-                                                                             : FM_CREW_EXIT_CRASH;
-    }
-    if (fm_child_is_kill(signal_number) && !child->killed &&
-        fm_memory_kills() != child->memory_kills) {
-        return FM_CREW_EXIT_MEMORY;
-    }
-    return exit_status == 0 && signal_number == 0 ? FM_CREW_EXIT_CLEAN : FM_CREW_EXIT_OTHER;
-}
-
-static void child_ended(void *context, int64_t exit_status, int signal_number)
-{
-    struct child *child = context;
-    fm_child_describe(exit_status, signal_number, child->how, sizeof(child->how));
-    child->exit = exit_of(child, exit_status, signal_number);
-    child->ended_ns = fm_os_now_ns();
-    fm_child_close(child->process);
-    child->process = NULL;
-    hand_on(child->host);
-}
-
-static void child_start(struct child *child)
-{
-    struct host *host = child->host;
-    struct fm_error error = {0};
-    /* Only the first of all gets the fault: what takes its place has to survive. */
-    bool faulty = host->options->worker_fault != NULL && child->place == 0 && !child->started;
-    /* What it has to say it says to the master. */
-    const char *const arguments[] = {"fermata",
-                                     "worker",
-                                     "--quiet",
-                                     "--join",
-                                     host->url,
-                                     faulty ? "--fault" : NULL,
-                                     host->options->worker_fault,
-                                     NULL};
-    const struct fm_child_options wanted = {
-        .arguments = arguments, .ended = child_ended, .context = child};
-    child->started = true;
-    child->killed = false;
-    child->worker = 0;
-    child->last_words[0] = '\0';
-    child->memory_bytes = 0;
-    child->memory_kills = fm_memory_kills();
-    if (fm_child_start(host->loop, &wanted, &child->process, &error) != 0) {
-        note(host, error.text);
-        fm_crew_start_failed(host->crew, fm_os_now_ns(), child->place, error.text);
-    }
-}
-
-static void child_kill(struct child *child)
-{
-    if (child->process != NULL) {
-        child->killed = true;
-        fm_child_kill(child->process);
-    }
-}
-
-/* The worker is to make way for a fresh process. */
-static void child_recycle(const struct child *child)
-{
-    const struct fm_batch_master_message message = {.kind = FM_BATCH_MASTER_STOP,
-                                                    .stop = {.again = true}};
-    for (struct session *session = child->host->sessions; session != NULL;
-         session = session->next) {
-        if (session->child == child) {
-            say(session, &message);
-        }
-    }
-}
-
-static void crew_work(struct host *host, uint64_t now_ns)
-{
-    struct fm_crew_action action;
-    for (uint32_t i = 0; i < host->options->workers; i++) {
-        struct child *child = &host->children[i];
-        if (child->ended_ns > 0 &&
-            (!child_has_stream(child) || now_ns - child->ended_ns >= LAST_READ_NS)) {
-            child_settle(child, now_ns);
-        }
-    }
-    fm_crew_tick(host->crew, now_ns);
-    while (fm_crew_next_action(host->crew, &action)) {
-        struct child *child = &host->children[action.place];
-        switch (action.kind) {
-        case FM_CREW_START:
-            child_start(child);
-            break;
-        case FM_CREW_KILL:
-            child_kill(child);
-            break;
-        case FM_CREW_RECYCLE:
-            child_recycle(child);
-            break;
-        case FM_CREW_GIVE_UP:
-        default:
-            fail(host, &action.error);
-            break;
-        }
-    }
-}
-
-/* Who it is the kernel says, not the worker: a child is trusted with what its place holds. */
-static struct child *child_of(struct host *host, const struct fm_grpc_call *call)
-{
-    int process = fm_grpc_call_process(call);
-    for (uint32_t i = 0; i < host->options->workers && process != 0; i++) {
-        struct child *child = &host->children[i];
-        if (child->process != NULL && fm_child_process(child->process) == process) {
-            return child;
-        }
-    }
-    return NULL;
 }
 
 /* --- What workers say --- */
@@ -479,22 +175,23 @@ static void welcome(struct session *session)
                     .lease_ns = run->lease_ns,
                     .memory_bytes = run->job->worker_memory_bytes,
                     .halvings = session->halvings}};
-    say(session, &message);
+    fm_batch_host_say(session, &message);
 }
 
 static void joined(struct session *session, const struct fm_batch_join *join)
 {
     if (join->protocol_version < FM_BATCH_PROTOCOL_VERSION) {
-        session_finish(session, FM_GRPC_UNIMPLEMENTED,
-                       "the worker speaks an older version of the protocol: bring it to the "
-                       "master's version");
+        fm_batch_host_session_finish(
+            session, FM_GRPC_UNIMPLEMENTED,
+            "the worker speaks an older version of the protocol: bring it to the "
+            "master's version");
         return;
     }
     session->joined = true;
     fm_batch_view_copy(join->name, session->name, sizeof(session->name));
     fm_batch_view_copy(join->host, session->host_name, sizeof(session->host_name));
     session->process = join->process;
-    session->child = session->local ? child_of(session->host, session->call) : NULL;
+    session->child = session->local ? fm_batch_host_child_of(session->host, session->call) : NULL;
     welcome(session);
 }
 
@@ -510,7 +207,7 @@ static void child_left(struct session *session, const struct fm_batch_leave *lea
         /* What is wrong here is wrong for the next one, too. */
         (void)fm_error_set(&error, leave->status, "%.*s", (int)leave->reason.size,
                            leave->reason.data);
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     }
 }
 
@@ -531,13 +228,14 @@ static void other_left(struct session *session, const struct fm_batch_leave *lea
         (void)snprintf(words, sizeof(words), "the worker %.100s left: %.*s", session->name,
                        (int)(leave->reason.size < 300 ? leave->reason.size : 300),
                        leave->reason.data);
-        note(host, words);
+        fm_batch_host_note(host, words);
     }
     if (session->worker != 0) {
-        check(host,
-              fm_master_gone(host->master, fm_os_now_ns(), session->worker, verdict.failure,
-                             verdict.harmless ? NULL : verdict.words),
-              "account for a worker that left");
+        fm_batch_host_check(host,
+                            fm_master_gone(host->master, fm_os_now_ns(), session->worker,
+                                           verdict.failure,
+                                           verdict.harmless ? NULL : verdict.words),
+                            "account for a worker that left");
         session->worker = 0;
     }
 }
@@ -549,7 +247,8 @@ static void older_finish(const struct session *session)
         if (other != session && other->worker == session->worker) {
             other->worker = 0;
             other->child = NULL;
-            session_finish(other, FM_GRPC_CANCELLED, "the worker has come on another stream");
+            fm_batch_host_session_finish(other, FM_GRPC_CANCELLED,
+                                         "the worker has come on another stream");
         }
     }
 }
@@ -560,7 +259,7 @@ static void end_say(struct session *session)
     const struct fm_batch_master_message message = {
         .kind = FM_BATCH_MASTER_END,
         .end = {.status = failure->status, .reason = fm_batch_view_of(failure->text)}};
-    say(session, &message);
+    fm_batch_host_say(session, &message);
 }
 
 static int said_hello(struct session *session, uint64_t now_ns, const struct fm_batch_hello *hello)
@@ -601,12 +300,13 @@ static int done(struct session *session, uint64_t now_ns, const struct fm_master
         (void)fm_error_set(&error, FM_ENOTFOUND,
                            "what a worker has written for shard %" PRIu64 " is not in '%s'",
                            done->number, host->options->job->output);
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
         return 0;
     }
-    session_finish(session, FM_GRPC_INVALID_ARGUMENT,
-                   "what this worker has written is not in the master's output directory: the "
-                   "directory has to be the same one on all hosts");
+    fm_batch_host_session_finish(
+        session, FM_GRPC_INVALID_ARGUMENT,
+        "what this worker has written is not in the master's output directory: the "
+        "directory has to be the same one on all hosts");
     return fm_master_failed(host->master, now_ns, session->worker, done->number, done->epoch,
                             FM_SHARD_FAILURE_INFRASTRUCTURE,
                             "the worker's files are not in the master's output directory");
@@ -622,7 +322,7 @@ static void long_stage_note(struct session *session, const struct fm_batch_beat 
                        " s; limits.stage_time in the job file would end it",
                        (int)beat->long_stage.size, beat->long_stage.data, session->name,
                        beat->long_ns / (1000 * NS_PER_MS));
-        note(session->host, text);
+        fm_batch_host_note(session->host, text);
     }
 }
 
@@ -690,13 +390,18 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
 {
     struct fm_master_progress progress;
     fm_master_progress(host->master, &progress);
-    *ret_progress = (struct fm_run_progress){.rows_total = progress.rows_total,
-                                             .listing = !host->listed,
-                                             .rows_done = progress.rows_done,
-                                             .rows_committed = progress.rows_committed,
-                                             .dead_letters = progress.dead_letters,
-                                             .rows_in_work = progress.rows_in_work,
-                                             .paused = host->paused};
+    *ret_progress = (struct fm_run_progress){
+        .rows_total = progress.rows_total,
+        .listing = !host->listed,
+        .rows_done = progress.rows_done,
+        .rows_committed = progress.rows_committed,
+        .dead_letters = progress.dead_letters,
+        .rows_in_work = progress.rows_in_work,
+        .paused = host->paused,
+        .workers = progress.workers,
+        .workers_wanted = host->scaling.wanted,
+        .workers_why = host->scaling.why[0] != '\0' ? host->scaling.why : NULL,
+        .late = host->scaling.late};
     fm_crew_counts(host->crew, &ret_progress->crew);
     for (const struct session *session = host->sessions; session != NULL; session = session->next) {
         if (session->slowest_stage[0] != '\0' &&
@@ -712,7 +417,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
 static void worker_status(const struct host *host, const struct fm_master_worker *worker,
                           uint64_t now_ns, struct fm_batch_worker_status *ret_status)
 {
-    const struct session *session = session_of(host, worker->worker);
+    const struct session *session = fm_batch_host_session_of(host, worker->worker);
     *ret_status = (struct fm_batch_worker_status){
         .worker = worker->worker,
         .connected = worker->connected,
@@ -775,6 +480,10 @@ static int status_write(const struct host *host, struct fm_text *text)
                                            .rows_per_s = fm_progress_rate_recent(&host->rate),
                                            .rest_ns = rest_ns,
                                            .running_ns = now_ns - host->begun_ns,
+                                           .workers_wanted = host->scaling.wanted,
+                                           .workers_why = fm_batch_view_of(host->scaling.why),
+                                           .finish_by_ms = host->options->finish_by_ms,
+                                           .late = host->scaling.late,
                                            .workers = {.items = workers, .count = count}};
     int result = fm_batch_status_write(text, &status);
     fm_free(workers);
@@ -786,9 +495,10 @@ static void pause_set(struct host *host, bool paused)
     if (host->paused != paused && !host->stopped && !host->ending) {
         host->paused = paused;
         fm_master_pause(host->master, fm_os_now_ns(), paused);
-        note(host, paused ? "paused: what is in work is finished, and nothing more handed out; "
-                            "fermata job resume goes on"
-                          : "goes on");
+        fm_batch_host_note(
+            host, paused ? "paused: what is in work is finished, and nothing more handed out; "
+                           "fermata job resume goes on"
+                         : "goes on");
     }
 }
 
@@ -803,8 +513,8 @@ static int cancel(struct host *host, struct fm_error *reterr)
     if (status == 0) {
         host->cancelled = true;
         host->stopped = true;
-        note(host, "cancelled: what is in work is finished and kept");
-        check(host, fm_master_stop(host->master, fm_os_now_ns(), false), "stop");
+        fm_batch_host_note(host, "cancelled: what is in work is finished and kept");
+        fm_batch_host_check(host, fm_master_stop(host->master, fm_os_now_ns(), false), "stop");
     }
     return status;
 }
@@ -864,7 +574,7 @@ static void on_begin(void *context, struct fm_grpc_call *call)
     call->user = NULL;
     if (is_control(call->path)) {
         control(host, call);
-        hand_on(host);
+        fm_batch_host_hand_on(host);
         return;
     }
     if (strcmp(call->path, WORK_PATH) != 0) {
@@ -920,13 +630,14 @@ static void on_message(void *context, struct fm_grpc_call *call, struct fm_buffe
     if (status != 0 && host->current != NULL) {
         /* Memory and places may come back, and so may the worker. */
         bool passing = status == FM_ENOMEM || status == FM_ELIMIT;
-        session_finish(session, passing ? FM_GRPC_UNAVAILABLE : FM_GRPC_INVALID_ARGUMENT,
-                       error.status != 0 ? error.text
-                       : passing         ? "the master has no room for this now"
-                                         : "the worker says what it cannot mean");
+        fm_batch_host_session_finish(session,
+                                     passing ? FM_GRPC_UNAVAILABLE : FM_GRPC_INVALID_ARGUMENT,
+                                     error.status != 0 ? error.text
+                                     : passing         ? "the master has no room for this now"
+                                                       : "the worker says what it cannot mean");
     }
     host->current = NULL;
-    hand_on(host);
+    fm_batch_host_hand_on(host);
 }
 
 static void on_gone(void *context, struct fm_grpc_call *call)
@@ -935,7 +646,7 @@ static void on_gone(void *context, struct fm_grpc_call *call)
     struct session *session = call->user;
     if (session != NULL) {
         session_end(session);
-        hand_on(host);
+        fm_batch_host_hand_on(host);
     }
 }
 
@@ -982,9 +693,9 @@ static void grant(struct host *host, struct session *session, const struct fm_ma
             .kind = FM_BATCH_MASTER_GRANT,
             .grant = {
                 .shard = action->shard, .reason = fm_batch_view_of(action->reason), .rows = rows}};
-        say(session, &message);
+        fm_batch_host_say(session, &message);
     } else {
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     }
     fm_arena_deinit(&arena);
 }
@@ -999,7 +710,7 @@ static void publish(struct host *host, const struct fm_master_action *action)
                                              action->files.attempt, action->files.letters_bytes > 0,
                                              run->fault, &error);
     if (status != 0) {
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     }
 }
 
@@ -1028,7 +739,7 @@ static void history_sample(struct host *host, uint64_t now_ns)
         char words[FM_ERROR_TEXT_SIZE];
         (void)snprintf(words, sizeof(words), "the job's history is not written any more: %.300s",
                        error.text[0] != '\0' ? error.text : fm_status_text(error.status));
-        note(host, words);
+        fm_batch_host_note(host, words);
     }
 }
 
@@ -1051,13 +762,13 @@ static void carry_out(struct host *host, const struct fm_master_action *action)
     struct fm_batch_master_message message = {0};
     const struct fm_batch_lease lease = {.number = action->shard.number,
                                          .epoch = action->shard.epoch};
-    struct session *session = session_of(host, action->worker);
+    struct session *session = fm_batch_host_session_of(host, action->worker);
     history_hear(host, action);
     if (action->kind == FM_MASTER_COMMITTED) {
         publish(host, action);
     } else if (action->kind == FM_MASTER_GRANT &&
                fm_fault_hit(host->options->fault, FM_FAULT_CLAIMED, &error) != 0) {
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     }
     if (session == NULL || host->failure.status != 0) {
         return; /* what it has to know it is told when it comes back */
@@ -1091,7 +802,7 @@ static void carry_out(struct host *host, const struct fm_master_action *action)
     default:
         FM_ASSERT(false);
     }
-    say(session, &message);
+    fm_batch_host_say(session, &message);
 }
 
 static void stored_take(struct host *host)
@@ -1102,7 +813,7 @@ static void stored_take(struct host *host)
     fm_mutex_unlock(&host->mutex);
     fm_master_persisted(host->master, stored);
     if (failure.status != 0) {
-        fail(host, &failure);
+        fm_batch_host_fail(host, &failure);
     }
 }
 
@@ -1119,7 +830,7 @@ static void records_give(struct host *host)
     int status = count > 0 ? fm_store_writer_push(host->writer, records, count, sequence) : 0;
     if (status != 0) {
         stored_take(host); /* it has the words, where the store has failed meanwhile */
-        check(host, status, "hand decisions to the ledger");
+        fm_batch_host_check(host, status, "hand decisions to the ledger");
     }
 }
 
@@ -1131,7 +842,7 @@ static void end_begin(struct host *host)
     host->ending = true;
     host->ending_ns = fm_os_now_ns();
     fm_crew_end(host->crew, failed ? 0 : host->ending_ns + GO_NS);
-    crew_work(host, host->ending_ns);
+    fm_batch_host_crew_work(host, host->ending_ns);
     for (struct session *session = host->sessions; session != NULL && failed;
          session = session->next) {
         if (session->child == NULL && session->joined) {
@@ -1146,12 +857,12 @@ static void end_look(struct host *host, uint64_t now_ns)
         return;
     }
     bool patient = now_ns - host->ending_ns < LAST_WORDS_NS;
-    if (children_running(host) == 0 && (host->sessions == NULL || !patient)) {
+    if (fm_batch_host_children_running(host) == 0 && (host->sessions == NULL || !patient)) {
         fm_loop_stop(host->loop);
     }
 }
 
-static void hand_on(struct host *host)
+void fm_batch_host_hand_on(struct host *host)
 {
     struct fm_master_action action;
     if (host->writer == NULL) {
@@ -1176,7 +887,7 @@ static void stored_handle(struct fm_loop_task *task)
     struct host *host = FM_CONTAINER_OF(task, struct host, stored_task);
     atomic_store(&host->stored_posted, false);
     stored_take(host);
-    hand_on(host);
+    fm_batch_host_hand_on(host);
 }
 
 static void on_stored(void *context, uint64_t sequence, int status, const struct fm_error *error)
@@ -1215,7 +926,7 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
     if (!host->stopped && hooks->stop != NULL && hooks->stop(hooks->context)) {
         host->stopped = true;
         fm_crew_end(host->crew, UINT64_MAX);
-        check(host, fm_master_stop(host->master, now_ns, false), "stop");
+        fm_batch_host_check(host, fm_master_stop(host->master, now_ns, false), "stop");
     }
     struct fm_run_progress progress;
     progress_get(host, &progress);
@@ -1259,7 +970,7 @@ static void rows_hear(struct host *host, uint64_t now_ns)
     }
     int status = host->options->more_rows(host->options->more_context, &error);
     if (status < 0) {
-        fail(host, &error);
+        fm_batch_host_fail(host, &error);
     } else if (status == 0) {
         host->listed = true;
         fm_master_close(host->master, now_ns, true);
@@ -1279,12 +990,13 @@ static void tick(void *context)
     host->ticked_ns = now_ns;
     if (!host->ending) {
         if (!late) {
-            check(host, fm_master_tick(host->master, now_ns), "hand out shards");
+            fm_batch_host_check(host, fm_master_tick(host->master, now_ns), "hand out shards");
         }
         hooks_ask(host, now_ns);
+        fm_batch_host_scale(host, now_ns);
     }
-    crew_work(host, now_ns);
-    hand_on(host);
+    fm_batch_host_crew_work(host, now_ns);
+    fm_batch_host_hand_on(host);
 }
 
 /* --- Life --- */
@@ -1363,7 +1075,7 @@ static int far_make(struct host *host, struct fm_error *reterr)
         (void)snprintf(
             text, sizeof(text), "listening for workers: fermata worker --join %s://%s:%u",
             host->tls != NULL ? "grpcs" : "grpc", listen->host, fm_grpc_server_port(host->far));
-        note(host, text);
+        fm_batch_host_note(host, text);
     }
     return status;
 }
@@ -1381,7 +1093,7 @@ static int page_make(struct host *host, struct fm_error *reterr)
         (void)snprintf(text, sizeof(text), "a page about the job: http://%s%.200s%s:%u/",
                        brackets ? "[" : "", listen->host, brackets ? "]" : "",
                        fm_page_server_port(host->page));
-        note(host, text);
+        fm_batch_host_note(host, text);
     }
     return status;
 }
@@ -1393,21 +1105,6 @@ static int history_open(struct host *host, struct fm_error *reterr)
                                       sizeof(path), reterr);
     host->history = status == 0 ? fm_history_open(path, fm_os_now_ns()) : NULL;
     return status;
-}
-
-static int crew_make(struct host *host, struct fm_error *reterr)
-{
-    const struct fm_crew_options options = {.places = host->options->workers,
-                                            .restart_ns = RESTART_NS,
-                                            .restart_max_ns = RESTART_MAX_NS,
-                                            .in_vain_max = STARTS_IN_VAIN_MAX,
-                                            .silent_ns = SILENT_NS,
-                                            .leave_ns = CHILD_LEAVE_NS,
-                                            .calm_ns = CALM_NS,
-                                            .calm_max_ns = CALM_MAX_NS,
-                                            .pause_ns = PAUSE_NS};
-    int status = fm_crew_create(&options, fm_os_now_ns(), &host->crew);
-    return status != 0 ? fm_error_set(reterr, status, "out of memory") : 0;
 }
 
 static enum fm_run_end end_of(const struct host *host, struct fm_error *reterr)
@@ -1434,17 +1131,18 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
     if (host == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    FM_ASSERT(options->workers <= FM_BATCH_WORKERS_MAX);
+    FM_ASSERT(options->workers_min <= options->workers_max);
+    FM_ASSERT(options->workers_max <= FM_BATCH_WORKERS_MAX);
     host->options = options;
     host->master = options->master;
     host->stored_task.run = stored_handle;
     host->ticked_ns = fm_os_now_ns();
     host->begun_ns = host->ticked_ns;
     fm_mutex_init(&host->mutex);
-    for (uint32_t i = 0; i < options->workers; i++) {
+    for (uint32_t i = 0; i < options->workers_max; i++) {
         host->children[i] = (struct child){.host = host, .place = i};
     }
-    int status = crew_make(host, reterr);
+    int status = fm_batch_host_crew_make(host, reterr);
     if (status == 0) {
         progress_get(host, ret_progress);
         fm_progress_start(&host->rate, host->begun_ns, ret_progress->rows_done,
@@ -1467,7 +1165,8 @@ int fm_batch_host_run(const struct fm_batch_host_options *options, enum fm_run_e
         *ret_end = end_of(host, reterr);
         status = *ret_end == FM_RUN_FAILED ? host->failure.status : 0;
         progress_get(host, ret_progress);
-        ret_progress->slowest_stage = NULL; /* it goes with the sessions */
+        ret_progress->slowest_stage = NULL; /* it goes with the sessions, and this with the host */
+        ret_progress->workers_why = NULL;
         if (options->hooks.progress != NULL) {
             options->hooks.progress(options->hooks.context, ret_progress);
         }

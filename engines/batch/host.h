@@ -24,6 +24,7 @@
 #include "engines/batch/job_setup.h"
 #include "engines/batch/page_server.h"
 #include "engines/batch/row_source.h"
+#include "engines/batch/scaling.h"
 #include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX FM_CREW_PLACES_MAX /* children */
@@ -49,6 +50,10 @@ struct fm_run_progress {
     double slowest_share;       /* of it, 0 to 1 */
     bool paused;                /* nothing is handed out (steer.h) */
     struct fm_crew_counts crew; /* why workers of this machine were started again */
+    uint32_t workers;           /* that ask for work, of other hosts, too */
+    uint32_t workers_wanted;
+    const char *workers_why; /* as many; NULL: nothing can be said yet */
+    bool late;               /* it cannot be finished by the time that was given */
 };
 
 struct fm_run_hooks {
@@ -79,11 +84,13 @@ struct fm_batch_host_options {
     void *more_context;
     struct fm_fault *fault;
     struct fm_run_hooks hooks;
-    uint32_t workers;                              /* of this machine; may be 0 when it listens */
-    const struct fm_batch_listen *listen;          /* NULL: workers of this machine only */
-    const struct fm_page_listen *page;             /* where a page about it is served; NULL: not */
-    const char *version;                           /* of this program */
-    const char *worker_fault;                      /* --fault for the first worker; NULL: none */
+    uint32_t workers_min; /* processes of this machine; may be 0 when it listens */
+    uint32_t workers_max;
+    uint64_t finish_by_ms;                /* since 1970: as many as finish by then; 0: no time */
+    const struct fm_batch_listen *listen; /* NULL: workers of this machine only */
+    const struct fm_page_listen *page;    /* where a page about it is served; NULL: not */
+    const char *version;                  /* of this program */
+    const char *worker_fault;             /* --fault for the first worker; NULL: none */
     void (*note)(void *context, const char *text); /* NULL: dropped */
     void *note_context;
 };

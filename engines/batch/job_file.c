@@ -483,10 +483,16 @@ static int read_limits(struct fm_job *job, struct fm_config *root, struct fm_err
                          : fm_config_bytes(limits, "record_bytes", &job->record_bytes_max, reterr);
     status = status != 0 ? status
                          : fm_config_duration_ns(limits, "stage_time", &job->stage_time_ns, reterr);
+    status = status != 0 ? status
+                         : fm_config_duration_ns(limits, "begin_time", &job->begin_time_ns, reterr);
     status = status != 0 || limits == NULL ? status : fm_config_finish(limits, reterr);
     if (status == 0 && job->stage_time_ns > 0 && job->stage_time_ns < FM_JOB_STAGE_TIME_MIN_NS) {
         status = fm_config_error(fm_config_get(limits, "stage_time"), reterr,
                                  "'stage_time' must be 100ms or more, or 0 for no limit");
+    }
+    if (status == 0 && job->begin_time_ns > 0 && job->begin_time_ns < FM_JOB_BEGIN_TIME_MIN_NS) {
+        status = fm_config_error(fm_config_get(limits, "begin_time"), reterr,
+                                 "'begin_time' must be 1s or more, or 0 for no limit");
     }
     if (status == 0 && (job->record_bytes_max == 0 || job->record_bytes_max > UINT32_MAX - 16)) {
         status = fm_config_error(limits, reterr, "'record_bytes' must be from 1 byte to 4 GiB");
@@ -523,6 +529,17 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
         job->worker_memory_bytes < FM_JOB_MEMORY_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory"), reterr,
                                  "'memory' must be 64MiB or more, or 0 for no limit");
+    }
+    return status;
+}
+
+static int read_finish_by(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_error bad = {0};
+    const char *text = NULL;
+    int status = fm_config_string(root, "finish_by", &text, reterr);
+    if (status == 0 && text != NULL && fm_finish_by_parse(text, &job->finish_by, &bad) != 0) {
+        status = fm_config_error(fm_config_get(root, "finish_by"), reterr, "%s", bad.text);
     }
     return status;
 }
@@ -572,6 +589,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_limits(job, root, reterr);
     status = status != 0 ? status : read_notify(job, root, reterr);
     status = status != 0 ? status : read_workers(job, root, reterr);
+    status = status != 0 ? status : read_finish_by(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");
@@ -599,6 +617,7 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
         .sink = fm_sinks[0],
         .compression = fm_sinks[0]->compressions[0],
         .record_bytes_max = 16u << 20,
+        .begin_time_ns = FM_JOB_BEGIN_TIME_NS,
     };
     int status = fm_config_load(path, &root, reterr);
     if (status != 0) {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/util/memory.h"
+#include "engines/batch/finish_by.h"
 #include "fermata/status.h"
 #include "host/source/source.h"
 
@@ -24,6 +25,8 @@
 #define FM_JOB_STALL_MIN_NS UINT64_C(1000000000)
 /* A limit below these would end workers that have done nothing wrong. */
 #define FM_JOB_STAGE_TIME_MIN_NS UINT64_C(100000000)
+#define FM_JOB_BEGIN_TIME_MIN_NS UINT64_C(1000000000)
+#define FM_JOB_BEGIN_TIME_NS     (600 * UINT64_C(1000000000))
 #define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
 
 struct fm_sink;
@@ -79,6 +82,8 @@ struct fm_job {
     const char *webhook;          /* is told when the job begins and ends; NULL: none */
     uint64_t stage_time_ns;       /* what a stage may take for a row or batch; 0: no limit */
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
+    uint64_t begin_time_ns;       /* that a worker may take until it asks for work; 0: no limit */
+    struct fm_finish_by finish_by;
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

@@ -14,7 +14,9 @@
 #define FM_JOB_NOTE_NAME  "job.name"
 #define FM_JOB_NOTE_FILE  "job.file"
 #define FM_JOB_NOTE_BEGUN "job.begun" /* milliseconds since 1970, in decimal */
-#define FM_JOB_NOTE_STATE "job.state" /* "running", or why it does not */
+/* When it is to be finished, in the same form; 0: at no time (finish_by.h). */
+#define FM_JOB_NOTE_FINISH_BY "job.finish_by"
+#define FM_JOB_NOTE_STATE     "job.state" /* "running", or why it does not */
 
 #define FM_JOB_STATE_RUNNING   "running"
 #define FM_JOB_STATE_STOPPED   "stopped"

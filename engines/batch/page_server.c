@@ -155,6 +155,14 @@ static const struct fm_prometheus_family paused = {"fermata_batch_paused", FM_PR
                                                    "1 while the job is paused."};
 static const struct fm_prometheus_family workers_connected = {
     "fermata_batch_workers", FM_PROMETHEUS_GAUGE, "Workers that are connected."};
+static const struct fm_prometheus_family workers_wanted = {
+    "fermata_batch_workers_wanted", FM_PROMETHEUS_GAUGE,
+    "Workers that the job wants; /status.json says why."};
+static const struct fm_prometheus_family finish_by = {
+    "fermata_batch_finish_by_timestamp_seconds", FM_PROMETHEUS_GAUGE,
+    "When the job is to be finished, since 1970."};
+static const struct fm_prometheus_family late = {"fermata_batch_late", FM_PROMETHEUS_GAUGE,
+                                                 "1 when the job cannot be finished by then."};
 static const struct fm_prometheus_family worker_rate = {
     "fermata_batch_worker_rows_per_minute", FM_PROMETHEUS_GAUGE, "Rows per minute of a worker."};
 static const struct fm_prometheus_family worker_memory = {
@@ -184,6 +192,11 @@ static void metrics_answer(struct fm_http_request *request, const struct fm_batc
         fm_prometheus_number(&page, &rest, labels, (double)status->rest_ns / 1e9);
     }
     fm_prometheus_uint(&page, &paused, labels, status->paused ? 1 : 0);
+    fm_prometheus_uint(&page, &workers_wanted, labels, status->workers_wanted);
+    if (status->finish_by_ms > 0) {
+        fm_prometheus_number(&page, &finish_by, labels, (double)status->finish_by_ms / 1000);
+        fm_prometheus_uint(&page, &late, labels, status->late ? 1 : 0);
+    }
     while (fm_batch_worker_statuses_next(&workers, &worker)) {
         connected += worker.connected ? 1 : 0;
         fm_batch_view_copy(worker.name, name, sizeof(name));

@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "host/os/os.h"
+
 static double seconds(uint64_t ns)
 {
     return (double)(ns / 1000000) / 1000;
@@ -16,6 +18,19 @@ static void view_member(struct fm_json_writer *json, const char *key, struct fm_
     fm_json_key(json, key);
     if (view.size > 0) {
         fm_json_string_n(json, view.data, view.size);
+    } else {
+        fm_json_null(json);
+    }
+}
+
+/* 0: null. */
+static void time_member(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
+{
+    char text[32];
+    fm_json_key(json, key);
+    if (wall_ms > 0) {
+        fm_os_format_time(wall_ms * 1000000, text, sizeof(text));
+        fm_json_string(json, text);
     } else {
         fm_json_null(json);
     }
@@ -80,6 +95,10 @@ void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch
         fm_json_null(json);
     }
     fm_json_member_number(json, "running_seconds", seconds(status->running_ns));
+    fm_json_member_uint(json, "workers_wanted", status->workers_wanted);
+    view_member(json, "workers_wanted_why", status->workers_why);
+    time_member(json, "finish_by", status->finish_by_ms);
+    flag_member(json, "late", status->late);
     fm_json_key(json, "workers");
     fm_json_array_begin(json);
     while (fm_batch_worker_statuses_next(&workers, &worker)) {

@@ -78,6 +78,13 @@ bool fm_child_running(const struct fm_child *child)
     return child->running;
 }
 
+void fm_child_terminate(struct fm_child *child)
+{
+    if (child->running) {
+        (void)uv_process_kill(&child->handle, SIGTERM);
+    }
+}
+
 void fm_child_kill(struct fm_child *child)
 {
     if (child->running) {

@@ -28,6 +28,8 @@ int FM_NODISCARD fm_child_start(struct fm_loop *loop, const struct fm_child_opti
                                 struct fm_child **ret_child, struct fm_error *reterr);
 int fm_child_process(const struct fm_child *child); /* its number */
 bool fm_child_running(const struct fm_child *child);
+/* Asks it to go (SIGTERM), if it runs. */
+void fm_child_terminate(struct fm_child *child);
 /* Ends it at once (SIGKILL), if it runs; `ended` follows. */
 void fm_child_kill(struct fm_child *child);
 /* Frees it when the loop has let go of it; one that runs goes on, and nobody hears of its end.

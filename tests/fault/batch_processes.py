@@ -65,6 +65,38 @@ def a_hang_that_has_no_limit_ends_with_the_job():
 
 
 @test
+def a_worker_that_hangs_before_it_asks_for_work_is_ended():
+    """As a model does that never finishes loading; the next one may do better."""
+    with OperatorJob(20, keys="limits: {begin_time: 1500ms}\n") as job:
+        stopper = job.path / "hangs"
+        stopper.write_text("")
+        os.environ["FM_TEST_HANG_FILE"] = str(stopper)
+        try:
+            process = start(job)
+            first = wait_for(lambda: workers_of(process))[0]
+            wait_for(lambda: first not in workers_of(process))
+            stopper.unlink()
+            out, err = end_of(process, 0)
+        finally:
+            del os.environ["FM_TEST_HANG_FILE"]
+        job.check_complete()
+        assert "was hanging: it had not asked for work after 1.5 s (limits.begin_time)" in err, err
+        assert " hang)" in out, out
+
+
+@test
+def workers_that_never_begin_end_the_job():
+    with OperatorJob(20, keys="limits: {begin_time: 1s}\n") as job:
+        (job.path / "hangs").write_text("")
+        _, err = fermata("batch", job.file, code=5, env={"FM_TEST_HANG_FILE": str(job.path / "hangs")})
+        assert "3 workers in a row could not begin to work; the last one: it had not asked for work after 1.0 s" in err, err
+        fermata("batch", job.file, "--resume")
+        job.check_complete()
+        job.file.write_text(job.file.read_text().replace("begin_time: 1s", "begin_time: 10ms"))
+        assert "'begin_time' must be 1s or more" in fermata("batch", job.file, "--restart", code=3)[1]
+
+
+@test
 def a_worker_that_is_stopped_for_long_is_ended_and_replaced():
     with OperatorJob(2, {1: "hang"}, "shard_rows: 1\nrows_in_flight: 1\n") as job:
         process = start(job)

@@ -1,14 +1,14 @@
 /*
- * The crew in virtual time, with processes that cannot be started, end while they load, crash, are
- * lost, fall silent, say that they hang and do not go, grow, and run out of memory; with pauses of
- * the master, and workers of other hosts. Everything from a seed.
- * Usage: crew [seed-count] [first-seed].
+ * The crew in virtual time, with processes that cannot be started, end or hang while they load,
+ * crash, are lost, fall silent, say that they hang and do not go, grow, and run out of memory; with
+ * pauses of the master, workers of other hosts, and another number of workers wanted every now and
+ * then. Everything from a seed. Usage: crew [seed-count] [first-seed].
  *
  * Safety: a process is started where there is none, ended where there is one, and not before its
- * time; rows are blamed only by a crash, and for lack of memory only where one row was alone; who
- * is silent, or does not go, is ended in time; every end counts once. Liveness: when the faults
- * stop, every place works, and everybody holds as much as the job says, after a calm time. The same
- * seed gives the same actions.
+ * time, and never more than are wanted; rows are blamed only by a crash, and for lack of memory
+ * only where one row was alone; who is silent, or does not go, is ended in time; every end counts
+ * once. Liveness: when the faults stop, every place works, and everybody holds as much as the job
+ * says, after a calm time. The same seed gives the same actions.
  */
 #include "core/ledger/crew.h"
 
@@ -27,12 +27,16 @@ struct process {
     bool joined;
     bool leaving;
     bool killed;
+    bool retired; /* it is not wanted any more ... */
+    bool either;  /* ... which may be so: it took too long at the same moment */
     bool single;
     bool worked; /* it has finished a shard */
     enum mood mood;
     enum fm_crew_cause cause;
     uint32_t halvings;
-    uint64_t join_ns;  /* when it has loaded; UINT64_MAX: it ends before */
+    uint64_t start_ns;
+    uint64_t join_ns;  /* when it has loaded; UINT64_MAX: it ends before ... */
+    bool stuck;        /* ... or never does anything */
     uint64_t since_ns; /* silent or leaving since */
     uint64_t ended_ns; /* of the one before */
     bool at_once;
@@ -45,6 +49,8 @@ struct world {
     struct process processes[PLACES_MAX];
     uint64_t now_ns;
     uint64_t step_ns;
+    uint32_t wanted;
+    bool fewer; /* than before this step */
     uint64_t faults_until_ns;
     double fault;  /* of each process in each step */
     uint32_t fits; /* so many rows at once; 0: not even one */
@@ -81,6 +87,18 @@ static bool faulty(const struct world *world)
     return world->now_ns < world->faults_until_ns;
 }
 
+/* Processes that are to stay. */
+static uint32_t staying(const struct world *world)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->options.places; i++) {
+        const struct process *process = &world->processes[i];
+        bool stays = process->there && !process->retired && !process->leaving && !process->killed;
+        count += stays ? 1 : 0;
+    }
+    return count;
+}
+
 static uint32_t rows_at_once(uint32_t halvings)
 {
     uint32_t rows = (uint32_t)ROWS_FULL >> halvings;
@@ -93,7 +111,7 @@ static void verdict_check(struct world *world, const struct process *process,
     bool data = !verdict->harmless && verdict->failure == FM_SHARD_FAILURE_DATA;
     bool starved =
         process->leaving ? process->cause == FM_CREW_STARVED : exit == FM_CREW_EXIT_MEMORY;
-    EXPECT(world, verdict->wanted == (world->ended || world->given_up));
+    EXPECT(world, verdict->wanted == (world->ended || world->given_up || process->retired));
     EXPECT(world, (verdict->reason == FM_CREW_REASON_MEMORY) == starved);
     EXPECT(world, !verdict->smaller || (starved && verdict->harmless && !process->single));
     /* Rows are to blame for a crash, and for lack of memory where there was one in a process that
@@ -101,6 +119,7 @@ static void verdict_check(struct world *world, const struct process *process,
     bool alone = starved && process->single && !process->worked;
     bool crashed = !starved && !process->leaving && exit == FM_CREW_EXIT_CRASH;
     EXPECT(world, data == (alone || crashed) || process->killed);
+    EXPECT(world, !process->retired || verdict->harmless);
     EXPECT(world, !process->leaving || process->cause == FM_CREW_STARVED || verdict->harmless);
     world->blamed += data ? 1 : 0;
 }
@@ -111,12 +130,15 @@ static void process_end(struct world *world, uint32_t place, enum fm_crew_exit e
     struct fm_crew_verdict verdict;
     fm_crew_ended(world->crew, world->now_ns, place, exit, "an end", &verdict);
     fm_crew_validate(world->crew);
+    bool over = world->ended || world->given_up;
+    process->retired = process->either ? verdict.wanted && !over : process->retired;
     verdict_check(world, process, &verdict, exit);
     if (!verdict.wanted) {
         world->counts[verdict.reason]++;
     }
-    *process = (struct process){.ended_ns = world->now_ns,
-                                .at_once = verdict.reason == FM_CREW_REASON_RECYCLED};
+    *process =
+        (struct process){.ended_ns = world->now_ns,
+                         .at_once = process->retired || verdict.reason == FM_CREW_REASON_RECYCLED};
     note(world, 100 + place + 10 * (uint64_t)verdict.reason);
 }
 
@@ -134,7 +156,9 @@ static void process_start(struct world *world, uint32_t place)
         return;
     }
     bool lost = faulty(world) && happens(world, 0.2);
-    *process = (struct process){.there = true};
+    *process = (struct process){.there = true, .start_ns = world->now_ns};
+    process->stuck = lost && happens(world, 0.3);
+    EXPECT(world, staying(world) <= world->wanted);
     process->halvings = fm_crew_welcome(world->crew, place);
     process->single = rows_at_once(process->halvings) == 1;
     process->join_ns = lost ? UINT64_MAX : world->now_ns + fm_random_below(&world->random, 2 * S);
@@ -154,6 +178,8 @@ static void crew_obey(struct world *world)
     struct fm_crew_action action;
     while (!world->bad && fm_crew_next_action(world->crew, &action)) {
         struct process *process = &world->processes[action.place];
+        bool tardy =
+            !process->joined && world->now_ns - process->start_ns >= world->options.begin_ns;
         note(world, (uint64_t)action.kind * 16 + action.place);
         switch (action.kind) {
         case FM_CREW_START:
@@ -161,15 +187,26 @@ static void crew_obey(struct world *world)
             break;
         case FM_CREW_KILL:
             EXPECT(world, process->there && !process->killed);
-            EXPECT(world, process->mood != FINE || process->leaving || world->ended);
+            EXPECT(world, process->mood != FINE || process->leaving || world->ended ||
+                              (!process->joined && (tardy || world->fewer)));
+            process->retired = !process->joined && !tardy;
+            process->either = tardy && world->fewer;
             process->killed = true;
+            break;
+        case FM_CREW_RETIRE:
+            EXPECT(world, process->there && process->joined && !process->retired);
+            if (!process->leaving && !process->killed) {
+                process_leave(world, action.place, FM_CREW_WENT);
+            }
+            process->retired = !process->killed;
             break;
         case FM_CREW_RECYCLE:
             EXPECT(world, process->there && process->joined && !process->leaving);
             process_leave(world, action.place, FM_CREW_RECYCLED);
             break;
         case FM_CREW_GIVE_UP:
-            EXPECT(world, !world->given_up && faulty(world));
+            EXPECT(world, !world->given_up);
+            EXPECT(world, world->now_ns < world->faults_until_ns + 2 * world->options.begin_ns);
             for (uint32_t i = 0; i < world->options.places; i++) {
                 EXPECT(world, !world->processes[i].joined);
             }
@@ -236,6 +273,9 @@ static void process_step(struct world *world, uint32_t place)
     }
     if (process->killed) {
         process_end(world, place, FM_CREW_EXIT_OTHER);
+    } else if (process->stuck) {
+        EXPECT(world,
+               world->now_ns - process->start_ns <= world->options.begin_ns + 4 * world->step_ns);
     } else if (process->join_ns == UINT64_MAX) {
         process_end(world, place, happens(world, 0.5) ? FM_CREW_EXIT_CRASH : FM_CREW_EXIT_OTHER);
     } else if (process->leaving) {
@@ -273,6 +313,7 @@ static void step(struct world *world)
     }
     for (uint32_t i = 0; i < world->options.places && pauses; i++) {
         world->processes[i].since_ns += gap_ns; /* that time is nobody's fault */
+        world->processes[i].start_ns += gap_ns;
     }
     if (faulty(world) && happens(world, 0.001)) {
         struct fm_crew_verdict verdict;
@@ -281,9 +322,18 @@ static void step(struct world *world)
                                   &verdict);
         EXPECT(world, verdict.smaller && verdict.harmless);
     }
+    uint32_t before = world->wanted;
+    if (!world->ended && !world->given_up && faulty(world) && happens(world, 0.005)) {
+        world->wanted = (uint32_t)fm_random_below(&world->random, world->options.places + 1);
+    } else if (!faulty(world)) {
+        world->wanted = world->options.places;
+    }
+    world->fewer = world->wanted < before;
+    fm_crew_want(world->crew, world->now_ns, world->wanted);
     fm_crew_tick(world->crew, world->now_ns);
     crew_obey(world);
     fm_crew_validate(world->crew);
+    EXPECT(world, world->ended || world->given_up || staying(world) <= world->wanted);
     patience_check(world);
 }
 
@@ -318,11 +368,13 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
         .restart_ns = 50 * MS,
         .restart_max_ns = 5 * S,
         .in_vain_max = 3,
+        .begin_ns = 4 * S,
         .silent_ns = 3 * S,
         .leave_ns = S,
         .calm_ns = 10 * S,
         .calm_max_ns = 100 * S,
         .pause_ns = S};
+    world->wanted = world->options.places;
     world->step_ns = 20 * MS;
     world->faults_until_ns = 120 * S;
     world->fault = happens(world, 0.3) ? 0 : 0.02 * fm_random_unit(&world->random);

@@ -3,9 +3,11 @@
  * process where that contains the word "poison", and never comes back where it contains "hang" (or
  * "stubborn": then SIGTERM is ignored as well). "leak N" keeps N MiB for ever, "take N" has N MiB
  * for a moment, and fails as an operator does where there are none. "collapse N" takes them, and
- * ends the process a moment later. "sleep N" waits for N milliseconds.
+ * ends the process a moment later. "sleep N" waits for N milliseconds. A worker that loads it hangs
+ * as long as the file that FM_TEST_HANG_FILE names is there.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,10 +17,20 @@
 static int crash_create(const struct fm_host *host, const struct fm_setting *settings,
                         size_t setting_count, void **ret_state, struct fm_error *reterr)
 {
+    char line[64] = "";
+    const char *file = getenv("FM_TEST_HANG_FILE");
+    FILE *own = file != NULL ? fopen("/proc/self/cmdline", "re") : NULL;
+    size_t length = own != NULL ? fread(line, 1, sizeof(line) - 1, own) : 0;
     (void)host;
     (void)settings;
     (void)setting_count;
     (void)reterr;
+    if (own != NULL) {
+        (void)fclose(own);
+    }
+    while (memmem(line, length, "\0worker", 7) != NULL && access(file, F_OK) == 0) {
+        (void)usleep(10000);
+    }
     *ret_state = NULL;
     return 0;
 }

@@ -358,4 +358,99 @@ TEST(one_that_went_politely_has_done_no_harm)
     fm_crew_destroy(crew);
 }
 
+TEST(who_does_not_begin_in_time_is_ended_and_counts_as_one_that_cannot)
+{
+    const struct fm_crew_options options = {.places = 1,
+                                            .restart_ns = 50 * MS,
+                                            .restart_max_ns = 300 * MS,
+                                            .in_vain_max = 2,
+                                            .begin_ns = 2500 * MS,
+                                            .pause_ns = 100000 * MS};
+    struct fm_crew *crew = NULL;
+    struct fm_crew_action action;
+    CHECK_INT_EQ(fm_crew_create(&options, 0, &crew), 0);
+    for (uint64_t now_ns = 0; now_ns <= 10000 * MS; now_ns += 10000 * MS) {
+        fm_crew_tick(crew, now_ns);
+        CHECK(next_is(crew, FM_CREW_START, 0));
+        fm_crew_tick(crew, now_ns + 2499 * MS);
+        CHECK(nothing_follows(crew));
+        fm_crew_tick(crew, now_ns + 2500 * MS);
+        CHECK(next_is(crew, FM_CREW_KILL, 0));
+        struct fm_crew_verdict verdict = ended(crew, now_ns + 2600 * MS, FM_CREW_EXIT_OTHER);
+        CHECK(verdict.harmless);
+        CHECK_INT_EQ(verdict.reason, FM_CREW_REASON_HANG);
+    }
+    CHECK(fm_crew_next_action(crew, &action));
+    CHECK_INT_EQ(action.kind, FM_CREW_GIVE_UP);
+    CHECK_STR_EQ(action.error.text,
+                 "2 workers in a row could not begin to work; the last one: it had not asked for "
+                 "work after 2.5 s (limits.begin_time), and was ended");
+    fm_crew_destroy(crew);
+}
+
+TEST(who_costs_least_goes_first_and_nobody_takes_its_place)
+{
+    struct fm_crew *crew = crew_of(4);
+    struct fm_crew_verdict verdict;
+    fm_crew_want(crew, 0, 3);
+    fm_crew_tick(crew, 0);
+    for (uint32_t place = 0; place < 3; place++) {
+        CHECK(next_is(crew, FM_CREW_START, place));
+        fm_crew_value(crew, place, place == 1 ? 5 : 9);
+    }
+    CHECK(nothing_follows(crew));
+    fm_crew_joined(crew, 1000 * MS, 0, false);
+    fm_crew_joined(crew, 1000 * MS, 1, false);
+    CHECK_UINT_EQ(fm_crew_startup_ns(crew), 1000 * MS);
+    fm_crew_want(crew, 1000 * MS, 2); /* the third one is still loading, and holds nothing */
+    CHECK(next_is(crew, FM_CREW_KILL, 2));
+    fm_crew_ended(crew, 1100 * MS, 2, FM_CREW_EXIT_OTHER, "signal 9 (Killed)", &verdict);
+    CHECK(verdict.wanted && verdict.harmless);
+    fm_crew_want(crew, 1200 * MS, 1);
+    CHECK(next_is(crew, FM_CREW_RETIRE, 1)); /* the slower one */
+    CHECK_UINT_EQ(fm_crew_working(crew), 1);
+    fm_crew_leaving(crew, 1300 * MS, 1, FM_CREW_WENT);
+    fm_crew_ended(crew, 1400 * MS, 1, FM_CREW_EXIT_CLEAN, "exit code 0", &verdict);
+    CHECK(verdict.wanted && verdict.harmless);
+    fm_crew_tick(crew, 2000 * MS);
+    CHECK(nothing_follows(crew));
+    fm_crew_want(crew, 2000 * MS, 2); /* and without delay when more are wanted again */
+    fm_crew_tick(crew, 2000 * MS);
+    CHECK(next_is(crew, FM_CREW_START, 1));
+    CHECK_UINT_EQ(counts_of(crew).restarts[FM_CREW_REASON_LOST], 0);
+    fm_crew_destroy(crew);
+}
+
+TEST(who_is_asked_to_go_and_crashes_meanwhile_has_crashed)
+{
+    struct fm_crew *crew = crew_of(1);
+    work_begin(crew, 0, false);
+    fm_crew_want(crew, 100 * MS, 0);
+    CHECK(next_is(crew, FM_CREW_RETIRE, 0));
+    struct fm_crew_verdict verdict = ended(crew, 200 * MS, FM_CREW_EXIT_CRASH);
+    CHECK(!verdict.wanted && !verdict.harmless);
+    CHECK_INT_EQ(verdict.failure, FM_SHARD_FAILURE_DATA);
+    fm_crew_tick(crew, 9000 * MS);
+    CHECK(nothing_follows(crew));
+    fm_crew_destroy(crew);
+}
+
+TEST(a_place_that_opens_again_is_taken_when_its_process_has_gone)
+{
+    struct fm_crew *crew = crew_of(1);
+    struct fm_crew_verdict verdict;
+    work_begin(crew, 0, false);
+    fm_crew_want(crew, 100 * MS, 0);
+    CHECK(next_is(crew, FM_CREW_RETIRE, 0));
+    fm_crew_want(crew, 200 * MS, 1);
+    fm_crew_tick(crew, 300 * MS);
+    CHECK(nothing_follows(crew));
+    fm_crew_leaving(crew, 400 * MS, 0, FM_CREW_WENT);
+    fm_crew_ended(crew, 500 * MS, 0, FM_CREW_EXIT_CLEAN, "exit code 0", &verdict);
+    CHECK(verdict.wanted);
+    fm_crew_tick(crew, 500 * MS);
+    CHECK(next_is(crew, FM_CREW_START, 0));
+    fm_crew_destroy(crew);
+}
+
 TEST_MAIN()
