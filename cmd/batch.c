@@ -848,6 +848,28 @@ static int listen_take(const struct fm_call *call, struct fm_batch_listen *liste
     return token_file != NULL ? fm_batch_token_read(token_file, token, reterr) : 0;
 }
 
+/* What is wrong with the options that were given together; NULL: nothing. */
+static const char *options_clash(const struct fm_call *call)
+{
+    bool resumes = fm_call_flag(call, "resume");
+    bool restarts = fm_call_flag(call, "restart");
+    bool plans = fm_call_flag(call, "dry-run");
+    if (resumes && restarts) {
+        return "--resume continues the job and --restart begins it anew: give one of them";
+    }
+    if (fm_call_given(call, "retry-dead-letters") && fm_call_given(call, "limit")) {
+        return "--retry-dead-letters runs exactly the rows that failed: give it without --limit";
+    }
+    if (fm_call_given(call, "preview") && (resumes || restarts || plans)) {
+        return "--preview writes nothing and looks at no job: leave out --resume, --restart and "
+               "--dry-run";
+    }
+    if (!plans && (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
+        return "--sample and --price-per-hour go with --dry-run";
+    }
+    return NULL;
+}
+
 static int run(const struct fm_call *call)
 {
     struct fm_error error = {0};
@@ -858,23 +880,9 @@ static int run(const struct fm_call *call)
     struct fm_job job;
     struct fm_fault fault = {.status = 0};
     const char *fault_text = fm_call_string(call, "fault");
-    if (fm_call_flag(call, "resume") && fm_call_flag(call, "restart")) {
-        return fm_call_usage(
-            call, "--resume continues the job and --restart begins it anew: give one of them");
-    }
-    if (fm_call_given(call, "retry-dead-letters") && fm_call_given(call, "limit")) {
-        return fm_call_usage(call, "--retry-dead-letters runs exactly the rows that failed: give "
-                                   "it without --limit");
-    }
-    if (fm_call_given(call, "preview") &&
-        (fm_call_flag(call, "resume") || fm_call_flag(call, "restart") ||
-         fm_call_flag(call, "dry-run"))) {
-        return fm_call_usage(call, "--preview writes nothing and looks at no job: leave out "
-                                   "--resume, --restart and --dry-run");
-    }
-    if (!fm_call_flag(call, "dry-run") &&
-        (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
-        return fm_call_usage(call, "--sample and --price-per-hour go with --dry-run");
+    const char *clash = options_clash(call);
+    if (clash != NULL) {
+        return fm_call_usage(call, "%s", clash);
     }
     if (fault_text != NULL && fm_fault_parse(fault_text, &fault, &error) != 0) {
         return fm_call_usage(call, "--fault: %s", error.text);
