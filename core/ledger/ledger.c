@@ -11,6 +11,9 @@
 
 #define LEASES FM_LEDGER_LEASES_OF_ONE_MAX
 #define NONE   UINT32_MAX
+/* After so many lost workers a shard is cut, whatever is left of its budget: where workers live for
+ * a shorter time than a shard takes, nothing would ever be finished. */
+#define LOST_BEFORE_CUT 3u
 
 struct segment {
     struct fm_ledger_segment record;
@@ -413,7 +416,8 @@ static uint32_t failures_of_half(const struct fm_ledger *ledger, enum fm_shard_f
 static struct fm_shard record_cut(struct fm_ledger *ledger, struct fm_shard *shard,
                                   enum fm_shard_failure kind)
 {
-    shard->failures[kind] = failures_of_half(ledger, kind);
+    uint32_t failures = failures_of_half(ledger, kind);
+    shard->failures[kind] = shard->failures[kind] < failures ? shard->failures[kind] : failures;
     struct fm_shard half = *shard;
     shard->row_count /= 2;
     half.first_row += shard->row_count;
@@ -445,7 +449,9 @@ static void failure_settle(struct fm_ledger *ledger, uint64_t now_ns, struct rec
         record_end(ledger, record);
         return;
     }
-    bool wanted = most > 0 && shard->failures[kind] >= most && shard->row_count > 1;
+    uint32_t failures = shard->failures[kind];
+    bool lost_again = kind == FM_SHARD_FAILURE_INFRASTRUCTURE && failures % LOST_BEFORE_CUT == 0;
+    bool wanted = most > 0 && (failures >= most || lost_again) && shard->row_count > 1;
     bool cut = wanted && records_reserve(ledger, 1) == 0;
     if (wanted) {
         record = record_find(ledger, outcome->shard.number); /* they may have moved, cut or not */

@@ -21,9 +21,10 @@
  *
  * A shard that fails is handed out again, later and later. Two budgets are counted: of workers that
  * were lost (INFRASTRUCTURE: generous) and of attempts that its rows may have ended (DATA: strict).
- * One that has used up a budget is cut in halves, until a single row is left. That row is
- * "condemned": whoever claims it writes it down as a dead letter and does not run it. If even that
- * fails, it is DEAD, and the job cannot be complete. So nothing is ever dropped.
+ * One that has used up a budget is cut in halves, until a single row is left; so is one after every
+ * third lost worker, so that shards get as small as what workers live for. A row whose budget is
+ * used up is "condemned": whoever claims it writes it down as a dead letter and does not run it. If
+ * even that fails, it is DEAD, and the job cannot be complete. So nothing is ever dropped.
  *
  * LIMITATIONS. At most two leases for a shard. Adding and removing an unfinished shard moves the
  * numbers behind it in an array: meant for up to some ten thousand unfinished shards at once.

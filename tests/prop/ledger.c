@@ -194,7 +194,8 @@ static void outcome_apply(struct world *world, const struct fm_ledger_outcome *o
         return;
     }
     EXPECT(world, outcome->shard.state == FM_SHARD_READY);
-    bool cut = most > 0 && shard->failures[kind] >= most && shard->row_count > 1;
+    bool third = kind == FM_SHARD_FAILURE_INFRASTRUCTURE && shard->failures[kind] % 3 == 0;
+    bool cut = most > 0 && (shard->failures[kind] >= most || third) && shard->row_count > 1;
     if (cut && (!starved || outcome->half.row_count > 0)) {
         EXPECT(world, outcome->shard.row_count + outcome->half.row_count == shard->row_count);
         EXPECT(world, outcome->half.first_row == shard->first_row + outcome->shard.row_count);
