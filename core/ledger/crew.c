@@ -167,7 +167,7 @@ static void count_in_vain(struct fm_crew *crew, const char *how)
     uint32_t most = crew->options.in_vain_max;
     crew->in_vain++;
     if (is_over(crew) || crew->in_vain < most || somebody_works(crew) ||
-        (fm_crew_running(crew) > 0 && crew->in_vain < most * crew->options.places)) {
+        (fm_crew_running(crew) > 0 && crew->in_vain < most * fm_crew_wanted(crew))) {
         return;
     }
     crew->given_up = true;
@@ -386,7 +386,7 @@ static void kill_once(struct place *place)
 /* A place that is closed early costs little. */
 static int stage_of(const struct place *place)
 {
-    if (place->killed) {
+    if (place->killed || place->retiring) {
         return 1;
     }
     switch (place->state) {
@@ -407,8 +407,8 @@ static void place_close(struct place *place)
     place->open = false;
     place->to_start = false;
     place->to_recycle = false;
-    if (place->killed) {
-        return; /* it ends for another reason, and so does one that says that it goes */
+    if (place->killed || place->retiring) {
+        return; /* it ends anyway; and a second signal would end it at once */
     }
     if (place->state == PLACE_STARTING) {
         place->retiring = true;

@@ -206,6 +206,10 @@ static bool path_step(struct fm_tuner *tuner, const struct window *window, uint6
     if (window->full >= OFTEN) {
         path->rows = raised(tuner, path->rows, tuner->rows.max);
     }
+    if (path->rows == before.rows && path->readers == before.readers &&
+        path->operators == before.operators) {
+        return false;
+    }
     uint64_t threads = path->readers - before.readers + path->operators - before.operators;
     uint64_t rows = before.rows + threads * tuner->rows_step;
     rows = rows > path->rows ? rows : path->rows;
@@ -219,7 +223,7 @@ static bool path_step(struct fm_tuner *tuner, const struct window *window, uint6
     tuner->speed = window->rows_per_s;
     tuner->gain = GAIN_SHARE * best;
     tuner->stage = FM_TUNER_NO_STAGE;
-    return best > 0;
+    return true;
 }
 
 static uint64_t pause_ns(uint32_t *misses)

@@ -28,10 +28,13 @@ int fm_s3_name_parse(const char *text, struct fm_s3_name *ret_name, struct fm_er
     }
     if (good < length || length < 3 || length > FM_S3_BUCKET_MAX || bucket[0] == '.' ||
         bucket[0] == '-') {
+        /* What stands before an '@' may be a password. */
+        size_t shown = SCHEME + (memchr(bucket, '@', length) != NULL ? 0 : length);
         return fm_error_set(reterr, FM_EINVAL,
-                            "'%.200s' names no bucket: s3://BUCKET/KEY, where a bucket is 3 to 63 "
+                            "'%.*s%s' names no bucket: s3://BUCKET/KEY, where a bucket is 3 to 63 "
                             "lower-case letters, digits, dots and hyphens",
-                            text);
+                            (int)(shown < 200 ? shown : 200), text,
+                            text[shown] != '\0' ? "..." : "");
     }
     const char *key = bucket + length + (bucket[length] == '/' ? 1 : 0);
     if (strlen(key) > FM_S3_KEY_MAX) {

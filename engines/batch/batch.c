@@ -16,6 +16,7 @@
 #include "engines/batch/lister.h"
 #include "engines/batch/notify.h"
 #include "engines/batch/output.h"
+#include "engines/batch/remote.h"
 #include "host/os/file.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
@@ -101,7 +102,8 @@ static int setup_open(struct batch *batch, bool check_only, struct fm_error *ret
 /* A source whose rows do not fit at all is refused before anything is written. */
 static int rows_try(const struct batch *batch, struct fm_error *reterr)
 {
-    int status = batch->job->format != NULL
+    /* Of dead letters the first may be gone, or be as bad as they were. */
+    int status = batch->job->format != NULL && batch->retry.count == 0
                      ? fm_row_index_try(&batch->listing, &batch->setup.source, reterr)
                      : 0;
     return status != 0 ? fm_error_prefix(reterr, status, "%s", batch->job->file) : 0;
@@ -113,18 +115,33 @@ static int output_try(struct batch *batch, struct fm_error *reterr)
     struct fm_block_plan plan;
     char path[2 * FM_LISTING_ID_MAX];
     int status = 0;
-    if (batch->job->sink->typed && batch->job->passed_count > 0 && batch->listing.count > 0) {
-        status =
-            fm_path_join(path, sizeof(path), batch->listing.base, batch->listing.entries[0].id);
+    bool learns = batch->job->sink->typed && batch->job->passed_count > 0;
+    for (size_t i = 0; i < batch->listing.count && learns; i++) {
+        const char *id = batch->listing.entries[i].id;
+        status = fm_path_join(path, sizeof(path), batch->listing.base, id);
         status = status == 0 ? fm_job_setup_types_learn(&batch->setup, path, reterr)
-                             : fm_error_set(reterr, status, "the path '%.200s...' is too long",
-                                            batch->listing.entries[0].id);
+                             : fm_error_set(reterr, status, "the path '%.200s...' is too long", id);
+        learns = status != 0 && batch->retry.count > 0; /* of dead letters it may be gone */
     }
     status = status != 0 ? status : fm_block_plan_init(&plan, &batch->setup, "", reterr);
     if (status != 0) {
         return fm_error_prefix(reterr, status, "%s", batch->job->file);
     }
     fm_block_plan_deinit(&plan);
+    return 0;
+}
+
+/* What is tried before a job is run are files. */
+static int sample_permits(const struct batch *batch, struct fm_error *reterr)
+{
+    for (size_t i = 0; i < batch->listing.count; i++) {
+        if (fm_remote_is(batch->listing.base, batch->listing.entries[i].id)) {
+            return fm_error_set(reterr, FM_EUNSUPPORTED,
+                                "%s: rows behind addresses cannot be tried before the job is run: "
+                                "run a few of them with --limit into another --output",
+                                batch->job->file);
+        }
+    }
     return 0;
 }
 
@@ -852,6 +869,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     status = status != 0 ? status : setup_open(&batch, options->sample == 0, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
     status = status != 0 ? status : output_try(&batch, reterr);
+    status = status == 0 && options->sample > 0 ? sample_permits(&batch, reterr) : status;
     if (status == 0 && batch.retry.count > 0) {
         rows = batch.retry.count;
     } else if (status == 0 && job->format != NULL) {
@@ -915,6 +933,7 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
              : fm_listing_build(job, job->output, &batch.listing, reterr);
     batch.has_listing = walk || status == 0;
     status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
+    status = status != 0 ? status : sample_permits(&batch, reterr);
     status = status != 0 ? status : setup_open(&batch, false, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
     if (status == 0) {

@@ -26,8 +26,10 @@ enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define TUNE_NS         (200 * NS_PER_MS)
 /* What a thread's stack counts for against a limit on memory. */
 #define THREAD_BYTES (UINT64_C(8) << 20)
-/* What an object of unknown size counts with, until a larger one has come. */
-#define OBJECT_BYTES_MIN (UINT64_C(1) << 20)
+/* What an object of unknown size counts with at least; and, until one has come, with as much as it
+ * may have. */
+#define OBJECT_BYTES_MIN     (UINT64_C(1) << 20)
+#define OBJECT_BYTES_UNKNOWN UINT64_MAX
 
 struct shard_work;
 
@@ -464,6 +466,14 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     return status == 0;
 }
 
+/* What the next objects are expected to have: as the largest lately, and slowly less. */
+static uint64_t object_bytes_next(uint64_t expected, uint64_t had)
+{
+    uint64_t less = expected != OBJECT_BYTES_UNKNOWN ? expected - expected / 64 : 0;
+    less = less > OBJECT_BYTES_MIN ? less : OBJECT_BYTES_MIN;
+    return had > less ? had : less;
+}
+
 /* What was fetched. False: the block has its lines already. */
 static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
 {
@@ -471,7 +481,7 @@ static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
     bool taken = fm_block_fetch_end(block);
     fm_mutex_lock(&path->mutex);
     charge(path, flight, block->bytes);
-    path->object_bytes = block->bytes > path->object_bytes ? block->bytes : path->object_bytes;
+    path->object_bytes = object_bytes_next(path->object_bytes, block->bytes);
     fm_condition_signal(&path->work); /* it may be less than was counted */
     fm_mutex_unlock(&path->mutex);
     return taken && fm_block_submit(block);
@@ -1125,7 +1135,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     fm_condition_init(&path->parked);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    path->object_bytes = OBJECT_BYTES_MIN;
+    path->object_bytes = OBJECT_BYTES_UNKNOWN;
     int status = fm_remote_may_be(options->setup->job)
                      ? fm_remote_open(options->setup->job, &path->objects, reterr)
                      : 0;
@@ -1161,13 +1171,15 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
 bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
     bool waits = true;
-    fm_objects_cancel(path->objects);
     fm_mutex_lock(&path->mutex);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
             abandon(path, shard);
         }
     }
+    fm_mutex_unlock(&path->mutex);
+    fm_objects_cancel(path->objects);
+    fm_mutex_lock(&path->mutex);
     while (path->shards != NULL && waits) {
         waits = fm_condition_wait_until(&path->gone, &path->mutex, until_ns);
     }

@@ -15,7 +15,7 @@
 /* Ten years: what is longer is a mistake. */
 #define AFTER_MAX_MS (UINT64_C(3650) * 86400000)
 
-enum { YEAR_MIN = 1970, YEAR_MAX = 9999 };
+enum { YEAR_MIN = 1970, YEAR_MAX = 2500 };
 
 /* Takes `count` digits. False: there are not as many. */
 static bool digits_take(const char **text, int count, uint32_t *ret_value)

@@ -247,7 +247,8 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
                       const struct fm_job_setup_options *options, struct fm_error *reterr)
 {
     const struct fm_servable_options servable = {.operator_threads = job->operator_threads,
-                                                 .requests_max = FM_JOB_ROWS_IN_FLIGHT_MAX,
+                                                 .requests_max = FM_JOB_ROWS_IN_FLIGHT_MAX +
+                                                                 FM_JOB_REQUESTS_MAX,
                                                  .batch_default = job->max_batch_size,
                                                  .batch_halvings = options->halvings,
                                                  .check_only = options->check_only,

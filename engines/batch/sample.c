@@ -9,6 +9,7 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/block.h"
+#include "engines/batch/sink.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
@@ -249,6 +250,9 @@ int fm_sample_run(const struct fm_sample_options *options, struct fm_sample_resu
     }
     fm_mutex_init(&sample.mutex);
     fm_condition_init(&sample.changed);
+    if (options->show != NULL) {
+        sample.plan.format.sink = &fm_sink_jsonl; /* for people, whatever the job writes */
+    }
     sample.plan.single = true; /* a row that gets no memory is a dead letter: nobody else comes */
     status = flights_make(&sample);
     if (status == 0) {

@@ -23,6 +23,7 @@ struct fm_objects {
     struct fm_fetcher *fetcher;
     const char *endpoint; /* of the environment; NULL: Amazon's */
     const char *region;
+    struct fm_error store; /* why nothing can be had of a store; status 0: it can */
 };
 
 /* --- Addresses --- */
@@ -67,10 +68,13 @@ int fm_object_check(const char *address, struct fm_error *reterr)
                             "'Authorization: ...' into a file, and name that in "
                             "input.headers_file");
     }
+    /* What stands before an '@' may be a password. */
+    size_t shown =
+        strchr(address, '@') != NULL ? strcspn(address, ":") + 3 : strcspn(address, "?#");
     return good ? 0
-                : fm_error_set(reterr, FM_EINVAL, "'%.*s' is no address",
-                               (int)(strcspn(address, "?#@") < 200 ? strcspn(address, "?#@") : 200),
-                               address);
+                : fm_error_set(reterr, FM_EINVAL, "'%.*s%s' is no address",
+                               (int)(shown < 200 ? shown : 200), address,
+                               address[shown] != '\0' ? "..." : "");
 }
 
 /* Appends where the object or, without a key, the bucket is. */
@@ -134,18 +138,15 @@ int fm_objects_open(const struct fm_objects_options *options, struct fm_objects 
         .ca_file = options->ca_file,
         .headers = options->headers,
         .signature = signature.access_key != NULL ? &signature : NULL};
-    int status = endpoint_check(endpoint, reterr);
-    if (status == 0 && (signature.access_key == NULL) != (signature.secret_key == NULL)) {
-        status = fm_error_set(reterr, FM_EINVAL,
-                              "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together, and "
-                              "only one of them is set");
-    }
-    if (status != 0) {
-        return status;
-    }
     struct fm_objects *objects = fm_alloc_zero(1, sizeof(*objects));
     if (objects == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    int status = endpoint_check(endpoint, &objects->store);
+    if (status == 0 && (signature.access_key == NULL) != (signature.secret_key == NULL)) {
+        (void)fm_error_set(&objects->store, FM_EINVAL,
+                           "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together, and only "
+                           "one of them is set");
     }
     objects->region = signature.region;
     objects->endpoint = endpoint;
@@ -188,7 +189,9 @@ void fm_objects_get(struct fm_objects *objects, const char *address, struct fm_t
     fetch->of_store = fm_object_is_s3(address);
     fetch->attempts = 0;
     if (fetch->of_store) {
-        status = fm_s3_name_parse(address, &name, &fetch->error);
+        fetch->error = objects->store;
+        status = objects->store.status;
+        status = status != 0 ? status : fm_s3_name_parse(address, &name, &fetch->error);
         if (status == 0) {
             url_make(objects, &name, room);
             fm_s3_encode(name.key, true, room);
@@ -234,7 +237,11 @@ int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
     struct fm_text token = {0};
     uint64_t asked = 0; /* with which token, by its sum; 0: none */
     struct fm_fetch fetch = {.name = address, .of_store = true, .bytes_max = PAGE_BYTES_MAX};
-    int status = fm_s3_name_parse(address, &name, reterr);
+    int status = objects->store.status;
+    if (status != 0) {
+        return fm_error_set(reterr, status, "cannot list %.200s: %s", address, objects->store.text);
+    }
+    status = fm_s3_name_parse(address, &name, reterr);
     bool more = status == 0;
     while (more) {
         const struct fm_s3_list_request request = {

@@ -395,7 +395,9 @@ static int row_give(struct record_reader *reader, struct fm_row_block *block,
 {
     struct fm_error error = {0};
     fm_row_block_begin(block, reader->record.at.row, reader->record.at.line);
-    fm_row_block_place(block, reader->record.at.offset, reader->record.size);
+    if (reader->file.kind == NULL) { /* places in what was compressed are none of the file's */
+        fm_row_block_place(block, reader->record.at.offset, reader->record.size);
+    }
     int status = is_csv(reader->spec) ? csv_places(reader, &error) : json_places(reader, &error);
     if (status == 0) {
         status = id_give(reader, block, &error);

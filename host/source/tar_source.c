@@ -169,7 +169,8 @@ static int header_next(struct tar_reader *reader, uint64_t *ret_data, struct fm_
         reader->header.size =
             !extends && reader->pax.has_size ? reader->pax.size : reader->header.size;
         uint64_t data = reader->offset + FM_TAR_BLOCK;
-        if (fm_tar_stored_size(reader->header.size) > reader->file_size - data) {
+        if (data > reader->file_size ||
+            fm_tar_stored_size(reader->header.size) > reader->file_size - data) {
             return refuse(reader,
                           "the archive ends within the member that begins there: it was "
                           "cut off",
