@@ -864,6 +864,11 @@ static const char *options_clash(const struct fm_call *call)
         return "--preview writes nothing and looks at no job: leave out --resume, --restart and "
                "--dry-run";
     }
+    if (fm_call_given(call, "retry-dead-letters") &&
+        (fm_call_given(call, "preview") || fm_call_given(call, "sample"))) {
+        return "--preview and --sample try the first rows of all inputs: give them without "
+               "--retry-dead-letters";
+    }
     if (!plans && (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
         return "--sample and --price-per-hour go with --dry-run";
     }

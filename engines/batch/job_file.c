@@ -417,7 +417,16 @@ static int read_passed(struct fm_job *job, struct fm_config *output, struct fm_e
         return fm_config_error(passed, reterr,
                                "'passthrough' is of columns, and each file is a row here");
     }
-    return read_names(job, passed, &job->passed, &job->passed_count, reterr);
+    int status = read_names(job, passed, &job->passed, &job->passed_count, reterr);
+    for (uint32_t i = 0; status == 0 && i < job->passed_count; i++) {
+        for (uint32_t k = 0; k < i && status == 0; k++) {
+            status = strcmp(job->passed[k], job->passed[i]) == 0
+                         ? fm_config_error(passed, reterr, "'passthrough' names '%s' twice",
+                                           job->passed[i])
+                         : 0;
+        }
+    }
+    return status;
 }
 
 static int read_sink(struct fm_job *job, struct fm_config *output, struct fm_error *reterr)

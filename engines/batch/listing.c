@@ -148,6 +148,16 @@ static int id_prefix(const struct fm_listing *listing, const char *directory,
                : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
 }
 
+/* How deep it can match; 0: at any depth. */
+static int levels_of(const char *pattern)
+{
+    int levels = pattern != NULL && strstr(pattern, "**") == NULL ? 1 : 0;
+    for (const char *c = pattern; levels > 0 && *c != '\0'; c++) {
+        levels += *c == '/' ? 1 : 0;
+    }
+    return levels;
+}
+
 static int walk_one(struct fm_listing *listing, const char *directory, const char *pattern,
                     const struct output_place *output, const char *shown, struct fm_error *reterr)
 {
@@ -155,8 +165,10 @@ static int walk_one(struct fm_listing *listing, const char *directory, const cha
     struct collector collector = {
         .listing = listing, .pattern = pattern, .prefix = prefix, .reterr = reterr};
     bool hidden = pattern != NULL && (pattern[0] == '.' || strstr(pattern, "/.") != NULL);
-    struct fm_tree_options options = {
-        .exclude = output->shown, .hidden = hidden, .ret_hidden = &listing->hidden_count};
+    struct fm_tree_options options = {.exclude = output->shown,
+                                      .hidden = hidden,
+                                      .levels = levels_of(pattern),
+                                      .ret_hidden = &listing->hidden_count};
     int status = id_prefix(listing, directory, output, prefix, sizeof(prefix), reterr);
     status = status != 0 ? status : fm_tree_walk(directory, &options, collect, &collector, reterr);
     if (status == 0 && collector.found == 0) {

@@ -9,6 +9,9 @@
 
 #include "core/util/error.h"
 #include "engines/batch/letters.h"
+#include "engines/batch/manifest.h"
+#include "engines/batch/output.h"
+#include "host/os/file.h"
 
 struct gatherer {
     const struct fm_job *job;
@@ -98,6 +101,26 @@ static int files_choose(struct fm_retry *retry, const struct gatherer *gatherer,
     return 0;
 }
 
+/* A manifest, where there is one, knows how many there are. */
+static int count_check(const char *from, size_t count, struct fm_error *reterr)
+{
+    const struct fm_manifest_handlers handlers = {.context = NULL};
+    struct fm_manifest_head head;
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = fm_path_join(path, sizeof(path), from, FM_OUTPUT_MANIFEST_FILE);
+    status = status != 0 ? FM_ENOTFOUND : fm_manifest_read(path, &handlers, &head, reterr);
+    if (status == FM_ENOTFOUND) {
+        *reterr = (struct fm_error){0};
+        return 0; /* it has not ended yet */
+    }
+    return status != 0 || head.dead_letters == count
+               ? status
+               : fm_error_set(reterr, FM_ECORRUPT,
+                              "'%s' has %zu dead letters, and its manifest says %llu: put errors/ "
+                              "back as it was",
+                              from, count, (unsigned long long)head.dead_letters);
+}
+
 int fm_retry_choose(struct fm_retry *retry, const char *from, const struct fm_job *job,
                     struct fm_listing *listing, struct fm_error *reterr)
 {
@@ -112,6 +135,7 @@ int fm_retry_choose(struct fm_retry *retry, const char *from, const struct fm_jo
     fm_arena_init(&fewer.arena, 0);
     (void)snprintf(fewer.base, sizeof(fewer.base), "%s", listing->base);
     int status = fm_letters_each(&letters, gatherer.reterr);
+    status = status != 0 ? status : count_check(from, gatherer.count, gatherer.reterr);
     if (status == 0 && gatherer.count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND,
                               "there are no dead letters in '%s': there is nothing to run", from);

@@ -17,7 +17,7 @@
 #include "host/os/thread.h"
 
 /* Of an answer that is a failure, in which a store says why. */
-enum { FAILURE_BYTES_MAX = 1 << 16, URL_SHOWN = 200, IDLE_MS = 60000 };
+enum { FAILURE_BYTES_MAX = 1 << 16, URL_SHOWN = 200, PARTIAL = 206, IDLE_MS = 60000 };
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)
 /* For so long at most the first transfer is alone: what it finds out is known to the others then.
@@ -396,7 +396,7 @@ static void transfer_end(struct fm_fetcher *fetcher, struct fm_fetch_transfer *t
     } else if (code >= 300 && code <= 399 && !fetch->of_store) {
         status = redirect(fetcher, transfer, fetch);
         moved = status == 0;
-    } else if (code < 200 || code > 299) {
+    } else if (code < 200 || code > 299 || code == PARTIAL) { /* no part was asked for */
         passing = is_passing_code(code);
         status = fail_code(transfer, fetch, code);
     }

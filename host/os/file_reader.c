@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/util/error.h"
@@ -18,12 +19,19 @@ int fm_file_reader_open(struct fm_file_reader *reader, const char *path, struct 
         return fm_error_set(reterr, FM_ETOOLARGE, "cannot read '%.100s...': the path is too long",
                             path);
     }
-    reader->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat facts;
+    reader->descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait */
     if (reader->descriptor < 0) {
         int status = errno == ENOENT ? FM_ENOTFOUND : errno == EACCES ? FM_EPERM : FM_EIO;
         return fm_error_set(reterr, status, "cannot open '%s': %s", path, strerror(errno));
     }
     reader->open = true;
+    if (fstat(reader->descriptor, &facts) != 0 ||
+        (!S_ISREG(facts.st_mode) && !S_ISBLK(facts.st_mode))) {
+        fm_file_reader_close(reader);
+        return fm_error_set(reterr, FM_EINVAL, "'%s' is no file that can be read at any place",
+                            path);
+    }
     return 0;
 }
 

@@ -44,7 +44,8 @@ static int walk_entry(const struct walk *walk, const char *path, const char *rel
     if (S_ISDIR(facts.st_mode)) {
         bool excluded = walk->has_exclude && facts.st_dev == walk->exclude.st_dev &&
                         facts.st_ino == walk->exclude.st_ino;
-        return excluded ? 0 : walk_directory(walk, path, relative, depth + 1);
+        bool deep = walk->options->levels > 0 && depth + 2 > walk->options->levels;
+        return excluded || deep ? 0 : walk_directory(walk, path, relative, depth + 1);
     }
     if (S_ISLNK(facts.st_mode)) {
         if ((stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) || link_is_excluded(walk, path)) {

@@ -20,6 +20,7 @@ struct fm_tree_options {
     bool hidden; /* also names that begin with a dot */
     const char
         *exclude; /* a directory that is left out wherever it turns up, links into it too; NULL */
+    int levels;   /* that are looked at: 1: the names in `root` only; 0: all */
     uint64_t *ret_hidden; /* counts what was left out for its dot; NULL: not wanted */
 };
 

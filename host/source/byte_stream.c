@@ -155,6 +155,11 @@ static int kind_find(struct fm_byte_stream *stream, struct fm_error *reterr)
         if (size >= kinds[i].magic_size && memcmp(head, kinds[i].magic, kinds[i].magic_size) == 0) {
             stream->kind = &kinds[i];
         }
+        /* A frame to be skipped may come first: pzstd writes one. */
+        if (kinds[i].create == zstd_create && size >= 4 && (head[0] & 0xF0) == 0x50 &&
+            memcmp(head + 1, "\x2A\x4D\x18", 3) == 0) {
+            stream->kind = &kinds[i];
+        }
     }
     return status;
 }

@@ -1,5 +1,6 @@
 """What a dead letter keeps of its row, and dead letters that are run again: after mending, both outputs together are the undisturbed one."""
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -200,6 +201,31 @@ def what_cannot_be_run_again_is_told():
         contains(err, "it runs the dead letters of '%s'" % job.out)
         _, err = fermata("batch", job.file, "--retry-dead-letters", again, "--output", job.out, "--resume", code=3)
         contains(err, "it runs all inputs")
+
+
+@test
+def dead_letters_that_are_not_all_there_are_refused():
+    with Rows({"1.csv": table(0, 40, bad=(3, 25))}, keys="shard_rows: 20\n") as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        (job.out / "errors" / "part-00001.jsonl").unlink()
+        _, err = fermata("batch", job.file, "--retry-dead-letters", job.out, "--output", job.path / "again", code=3)
+        contains(err, "has 1 dead letters, and its manifest says 2")
+        os.mkfifo(job.out / "errors" / "part-00001.jsonl")
+        _, err = fermata("job", "dead-letters", job.out, code=None, timeout=20)
+        contains(err, "no file that can be read at any place")
+
+
+@test
+def compressed_files_have_no_record_to_show_and_the_first_file_may_be_gone():
+    files = {"1.csv.gz": gzip.compress(table(0, 20, bad=(3,)).encode()), "2.csv.gz": gzip.compress(table(20, 20, bad=(25,)).encode())}
+    with Rows(files, keys="shard_rows: 20\n") as job:
+        job.file.write_text(job.file.read_text().replace("in/*.gz", "in/*.csv.gz"))
+        fermata("batch", job.file, "--quiet", code=4)
+        letters = job.letters()
+        assert sorted(letters) == ["u25", "u3"] and not any("raw" in letter or "raw_base64" in letter for letter in letters.values()), letters
+        (job.path / "in" / "1.csv.gz").unlink()
+        _, bad = retry(job, code=4)
+        assert sorted(letter["stage"] for letter in bad.values()) == ["parse", "read"], bad
 
 
 @test

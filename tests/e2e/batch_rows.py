@@ -393,4 +393,25 @@ def dry_run_counts_rows():
         assert not job.out.exists()
 
 
+@test
+def patterns_are_looked_for_no_deeper_than_they_reach():
+    with Rows({"1.csv": table(0, 5)}) as job:
+        deep = job.path / "in" / "deep" / ".hidden"
+        deep.mkdir(parents=True)
+        (job.path / "in" / "deep" / "2.csv").write_text(table(5, 5))
+        _, err = fermata("batch", job.file)
+        assert "begin with a dot" not in err, err
+        assert len(job.lines()) == 5
+        job.file.write_text(job.file.read_text().replace("in/*.csv", "in/*/*.csv"))
+        fermata("batch", job.file, "--quiet", "--restart")
+        assert sorted(job.results()) == ["u%d" % i for i in range(5, 10)]
+
+
+@test
+def a_passed_column_is_named_once():
+    with Rows({"1.csv": table(0, 5)}, output="{directory: out, passthrough: [label, label]}") as job:
+        _, err = fermata("batch", job.file, code=3)
+        contains(err, "'passthrough' names 'label' twice")
+
+
 run()

@@ -122,6 +122,7 @@ TABLE = [
     (["batch", "absent.yaml", "--retry-dead-letters", "absent"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--retry-dead-letters", "absent", "--limit", "3"], USAGE, "give it without --limit"),
     (["batch", "absent.yaml", "--retry-dead-letters"], USAGE, "--retry-dead-letters"),
+    (["batch", "absent.yaml", "--retry-dead-letters", "absent", "--preview", "3"], USAGE, "give them without --retry-dead-letters"),
     (["batch", "absent.yaml", "--preview", "0"], USAGE, "--preview"),
     (["batch", "absent.yaml", "--preview", "1"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--preview", "1", "--resume"], USAGE, "--preview writes nothing"),
