@@ -289,7 +289,7 @@ def mistakes_are_told_before_anything_runs():
             ("parqet", COLUMNS, "'parqet' is no output format (jsonl, csv, parquet); did you mean 'parquet'?"),
             ("csv, compression: zstd", COLUMNS, "CSV has no compression 'zstd', but: none"),
             ("parquet, compression: lz4", COLUMNS, "Parquet has no compression 'lz4', but: snappy, zstd, gzip, none"),
-            ("csv, passthrough: [label, label]", COLUMNS, "the columns 'label' and 'label', which are one to readers of CSV")]:
+            ("csv, passthrough: [label, label]", COLUMNS, "'passthrough' names 'label' twice")]:
         with Rows({"1.csv": table(0, 3)}, given=given, output=output(more)) as job:
             _, err = fermata("batch", job.file, "--quiet", code=3)
             contains(err, words)
