@@ -12,6 +12,12 @@ int fm_test_contains(const char *haystack, const char *needle)
     return haystack != NULL && needle != NULL && strstr(haystack, needle) != NULL;
 }
 
+int fm_test_is_sanitized(void)
+{
+    const char *sanitizers = getenv("FM_SANITIZE");
+    return sanitizers != NULL && strcmp(sanitizers, "none") != 0;
+}
+
 int fm_test_main(int argc, char **argv)
 {
     const char *filter = argc > 1 ? argv[1] : "";

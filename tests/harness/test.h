@@ -128,6 +128,9 @@ int fm_test_contains(const char *haystack, const char *needle);
 
 int fm_test_main(int argc, char **argv);
 
+/* Whether the build has sanitizers (FM_SANITIZE), which make everything slow. */
+int fm_test_is_sanitized(void);
+
 #define TEST_MAIN()                      \
     int main(int argc, char **argv)      \
     {                                    \
