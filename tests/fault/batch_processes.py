@@ -34,9 +34,10 @@ def a_stage_that_hangs_costs_its_process_and_the_row_is_found():
         for letter in letters:
             assert letter["stage"] == "crash" and letter["code"] == "EDEADLINE", letter
             assert "limits.stage_time" in letter["message"] and "0.4 s" in letter["message"], letter
-        # Twice for its shard and once for each of four halvings; the second is in a shard of 12 rows.
-        assert "workers started again: 12 (12 hang)" in out, out
-        assert err.count("was hanging: stage 'crash' hangs with row") == 12, err
+        # Twice for its shard and once for each of four halvings; the second is in a shard of 12 rows. Fewer where a worker without work had taken over a part.
+        hangs = err.count("was hanging: stage 'crash' hangs with row")
+        assert 9 <= hangs <= 12, err
+        assert "workers started again: %d (%d hang)" % (hangs, hangs) in out, out
 
 
 @test
