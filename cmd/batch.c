@@ -15,6 +15,7 @@
 #include "core/util/text.h"
 #include "engines/batch/batch.h"
 #include "engines/batch/sink.h"
+#include "engines/batch/status_document.h"
 #include "fermata_build_facts.h"
 #include "host/os/os.h"
 #include "host/os/stop_signal.h"
@@ -56,18 +57,6 @@ static void on_note(void *context, const char *text)
 }
 
 /* When the job is to be finished; 0: null. */
-static void time_member(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
-{
-    char text[32];
-    fm_json_key(json, key);
-    if (wall_ms > 0) {
-        fm_os_format_time(wall_ms * 1000000, text, sizeof(text));
-        fm_json_string(json, text);
-    } else {
-        fm_json_null(json);
-    }
-}
-
 static unsigned percent_of(uint64_t done, uint64_t total)
 {
     return total == 0 ? 100 : (unsigned)((double)done * 100 / (double)total);
@@ -407,7 +396,7 @@ static void report_json(const struct watcher *watcher, const struct fm_batch_rep
         fm_json_uint(&json, members[i].value);
     }
     restarts_members(&json, &report->crew);
-    time_member(&json, "finish_by", report->finish_by_ms);
+    fm_status_document_time(&json, "finish_by", report->finish_by_ms);
     fm_json_key(&json, "late");
     fm_json_bool(&json, report->finish_by_ms > 0 && report->ended_ms > report->finish_by_ms);
     fm_json_key(&json, "seconds");

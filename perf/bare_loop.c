@@ -24,6 +24,7 @@
 #include "host/os/thread.h"
 #include "host/runtime/model_batch.h"
 #include "host/runtime/servable.h"
+#include "perf/operator_run.h"
 
 enum { THREADS_MAX = 64, STAGES_MAX = 16 };
 
@@ -74,41 +75,6 @@ static void page_record(struct page *page, uint32_t stage, const struct fm_tenso
     memcpy(copy, input->data, input->size);
     page->calls[page->count] = (struct call){.stage = stage, .input = *input};
     page->calls[page->count++].input.data = copy;
-}
-
-static void run_operator(struct fm_flow *flow, const struct fm_pipeline *pipeline,
-                         const struct fm_stage_binding *bindings, const struct fm_flow_task *task)
-{
-    const struct fm_pipeline_stage *stage = &pipeline->stages[task->stage];
-    struct fm_value_list *inputs = calloc(stage->input_count + 1, sizeof(*inputs));
-    struct fm_value_list *outputs = calloc(stage->output_count + 1, sizeof(*outputs));
-    struct fm_value **values = calloc(stage->output_count + 1, sizeof(*values));
-    uint32_t *counts = calloc(stage->output_count + 1, sizeof(*counts));
-    for (uint32_t j = 0; j < stage->input_count; j++) {
-        inputs[j].count = fm_flow_input_count(flow, task->items[0], j);
-        inputs[j].items = fm_alloc_zero(inputs[j].count, sizeof(struct fm_value));
-        fm_flow_input_get(flow, task->items[0], j, inputs[j].items);
-    }
-    struct fm_error error = {0};
-    if (fm_operator_run(bindings[task->stage].operator_instance, inputs, stage->input_count,
-                        outputs, stage->output_count, 100000, &error) != 0) {
-        die(stage->spec->name, error.text);
-    }
-    for (uint32_t j = 0; j < stage->output_count; j++) {
-        values[j] = outputs[j].items;
-        counts[j] = (uint32_t)outputs[j].count;
-    }
-    fm_flow_item_done(flow, 0, task->items[0], 0, values, counts);
-    for (uint32_t j = 0; j < stage->input_count; j++) {
-        fm_value_list_deinit(&inputs[j]);
-    }
-    for (uint32_t j = 0; j < stage->output_count; j++) {
-        fm_value_list_deinit(&outputs[j]);
-    }
-    free(inputs);
-    free(outputs);
-    free(values);
-    free(counts);
 }
 
 static void run_model(struct fm_flow *flow, const struct fm_pipeline *pipeline,
@@ -174,7 +140,7 @@ static void page_run(const struct fm_servable *servable, const char *path, struc
     while ((finished = fm_flow_finished(flow)) == NULL) {
         struct fm_flow_task task;
         if (fm_flow_next(flow, 0, FM_STAGE_OPERATOR, &task)) {
-            run_operator(flow, pipeline, bindings, &task);
+            perf_operator_run(flow, pipeline, bindings, &task);
         } else if (fm_flow_next(flow, 0, FM_STAGE_MODEL, &task)) {
             run_model(flow, pipeline, bindings, &task, page);
         } else {

@@ -19,6 +19,7 @@
 #include "host/os/os.h"
 #include "host/runtime/model_batch.h"
 #include "host/runtime/servable.h"
+#include "perf/operator_run.h"
 
 enum { BATCH_MAX = 64 };
 
@@ -33,37 +34,6 @@ static void die(const char *what, const char *text)
 {
     fprintf(stderr, "plain_loop: %s: %s\n", what, text);
     exit(1);
-}
-
-static void run_operator(struct loop *loop, const struct fm_flow_task *task)
-{
-    const struct fm_pipeline_stage *stage = &loop->pipeline->stages[task->stage];
-    struct fm_value_list inputs[FM_PIPELINE_PORTS_MAX] = {{0}};
-    struct fm_value_list outputs[FM_PIPELINE_PORTS_MAX] = {{0}};
-    struct fm_value *values[FM_PIPELINE_PORTS_MAX];
-    uint32_t counts[FM_PIPELINE_PORTS_MAX];
-    struct fm_error error = {0};
-    for (uint32_t j = 0; j < stage->input_count; j++) {
-        inputs[j].count = fm_flow_input_count(loop->flow, task->items[0], j);
-        inputs[j].capacity = inputs[j].count;
-        inputs[j].items = fm_alloc_zero(inputs[j].count, sizeof(struct fm_value));
-        fm_flow_input_get(loop->flow, task->items[0], j, inputs[j].items);
-    }
-    if (fm_operator_run(loop->bindings[task->stage].operator_instance, inputs, stage->input_count,
-                        outputs, stage->output_count, 100000, &error) != 0) {
-        die(stage->spec->name, error.text);
-    }
-    for (uint32_t j = 0; j < stage->output_count; j++) {
-        values[j] = outputs[j].items;
-        counts[j] = (uint32_t)outputs[j].count;
-    }
-    fm_flow_item_done(loop->flow, 0, task->items[0], 0, values, counts);
-    for (uint32_t j = 0; j < stage->input_count; j++) {
-        fm_value_list_deinit(&inputs[j]);
-    }
-    for (uint32_t j = 0; j < stage->output_count; j++) {
-        fm_value_list_deinit(&outputs[j]);
-    }
 }
 
 static void run_model(struct loop *loop, const struct fm_flow_task *task)
@@ -108,7 +78,7 @@ static bool step(struct loop *loop, enum fm_stage_kind kind)
     if (kind == FM_STAGE_MODEL) {
         run_model(loop, &task);
     } else {
-        run_operator(loop, &task);
+        perf_operator_run(loop->flow, loop->pipeline, loop->bindings, &task);
     }
     fm_flow_task_end(loop->flow, 0, 0, &task);
     return true;

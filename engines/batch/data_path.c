@@ -109,8 +109,8 @@ struct fm_data_path {
     struct fm_condition parked; /* ... and here those that are too many */
     struct fm_condition ready;  /* the writer */
     struct fm_condition gone;   /* close, for the last shard */
-    struct fm_tuner_settings settings;
-    uint32_t flights_max; /* in use at once, by the settings; rows_fetched more of those */
+    uint32_t readers_max;       /* that work at once, by the settings */
+    uint32_t flights_max;       /* in use at once, by the settings; rows_fetched more of those */
     uint32_t flights_used;
     uint32_t block_rows; /* that are read together, by the settings */
     struct fm_path_meter meter;
@@ -538,7 +538,7 @@ static void reader_thread(void *argument)
     fm_mutex_lock(&path->mutex);
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
     for (;;) {
-        if (reader->number >= path->settings.readers && !path->ending) {
+        if (reader->number >= path->readers_max && !path->ending) {
             reader_rest(path, &path->parked);
             continue;
         }
@@ -1025,7 +1025,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t batch = batched ? settings->batch[0] : 1;
     path->block_rows = batch < rows_max ? batch : rows_max;
-    path->settings = *settings;
+    path->readers_max = settings->readers;
     path->flights_max = blocks;
     fm_path_meter_full(&path->meter, fm_os_now_ns(), path->flights_used >= blocks);
     fm_condition_broadcast(&path->work); /* those that are too many go and park */

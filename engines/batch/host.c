@@ -28,8 +28,6 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define TICK_NS   (20 * NS_PER_MS)
-/* A tick that comes so late came after a pause. */
-#define PAUSE_NS (1000 * NS_PER_MS)
 /* Between two questions to the hooks. */
 #define HOOKS_NS (100 * NS_PER_MS)
 #define BEAT_NS  (500 * NS_PER_MS)
@@ -986,7 +984,7 @@ static void tick(void *context)
     rows_hear(host, now_ns);
     /* After a pause of this process its workers' beats lie in the sockets: they are read before
      * anybody's lease is looked at. */
-    bool late = now_ns - host->ticked_ns > PAUSE_NS;
+    bool late = now_ns - host->ticked_ns > FM_BATCH_HOST_PAUSE_NS;
     host->ticked_ns = now_ns;
     if (!host->ending) {
         if (!late) {

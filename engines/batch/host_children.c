@@ -14,8 +14,6 @@
 #include "host/os/os.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-/* A tick that comes so late came after a pause. */
-#define PAUSE_NS (1000 * NS_PER_MS)
 /* How long the last words of a child that ended may be on their way. */
 #define LAST_READ_NS (200 * NS_PER_MS)
 /* How the crew is led; see core/ledger/crew.h. A job file may say how long a start may take. */
@@ -313,7 +311,7 @@ int fm_batch_host_crew_make(struct host *host, struct fm_error *reterr)
                                             .leave_ns = CHILD_LEAVE_NS,
                                             .calm_ns = CALM_NS,
                                             .calm_max_ns = CALM_MAX_NS,
-                                            .pause_ns = PAUSE_NS};
+                                            .pause_ns = FM_BATCH_HOST_PAUSE_NS};
     uint64_t now_ns = fm_os_now_ns();
     fm_scaling_init(&host->scaling, &scaling);
     int status = fm_crew_create(&options, now_ns, &host->crew);

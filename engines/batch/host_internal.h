@@ -20,6 +20,9 @@
 #include "host/os/thread.h"
 #include "host/store/store_writer.h"
 
+/* A tick that comes so late came after a pause. */
+#define FM_BATCH_HOST_PAUSE_NS UINT64_C(1000000000)
+
 struct host;
 
 /* A worker's stream. */

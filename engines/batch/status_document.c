@@ -24,7 +24,7 @@ static void view_member(struct fm_json_writer *json, const char *key, struct fm_
 }
 
 /* 0: null. */
-static void time_member(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
+void fm_status_document_time(struct fm_json_writer *json, const char *key, uint64_t wall_ms)
 {
     char text[32];
     fm_json_key(json, key);
@@ -97,7 +97,7 @@ void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch
     fm_json_member_number(json, "running_seconds", seconds(status->running_ns));
     fm_json_member_uint(json, "workers_wanted", status->workers_wanted);
     view_member(json, "workers_wanted_why", status->workers_why);
-    time_member(json, "finish_by", status->finish_by_ms);
+    fm_status_document_time(json, "finish_by", status->finish_by_ms);
     flag_member(json, "late", status->late);
     fm_json_key(json, "workers");
     fm_json_array_begin(json);

@@ -9,6 +9,8 @@
 #include "core/proto/batch_control.h"
 #include "core/proto/json.h"
 
+/* A time as a member: ISO 8601; null for 0. */
+void fm_status_document_time(struct fm_json_writer *json, const char *key, uint64_t wall_ms);
 /* One object. */
 void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch_status *status);
 

@@ -76,6 +76,8 @@ def workers_that_get_no_more_work_go():
         job.check_complete()
         progress, end = progress_of(out)
         assert sum(end["restarts"].values()) == 0, end
+        full = max(i for i, event in enumerate(progress) if event["workers"] == 4)
+        assert min(event["workers"] for event in progress[full:]) < 4, [event["workers"] for event in progress]
 
 
 @test
