@@ -59,7 +59,9 @@ struct fm_crew {
     uint64_t end_ns;
     bool ending;
     uint64_t startup_ns; /* in the mean; 0: not known */
-    uint32_t in_vain;    /* processes in a row that ended before they asked for work */
+    uint32_t in_vain;    /* processes in a row that ended before they asked for work ... */
+    uint32_t doubt;      /* ... and how much they say: FM_CREW_KILLS_PER_FAILURE for a failure,
+                            1 for one that somebody killed */
     bool to_give_up;
     bool given_up;
     struct fm_error error; /* why */
@@ -162,12 +164,13 @@ static bool somebody_works(const struct fm_crew *crew)
 
 /* One more that ended before it asked for work. Others that are still loading may do better, but
  * not for ever. */
-static void count_in_vain(struct fm_crew *crew, const char *how)
+static void count_in_vain(struct fm_crew *crew, bool killed, const char *how)
 {
-    uint32_t most = crew->options.in_vain_max;
+    uint32_t most = crew->options.in_vain_max * FM_CREW_KILLS_PER_FAILURE;
     crew->in_vain++;
-    if (is_over(crew) || crew->in_vain < most || somebody_works(crew) ||
-        (fm_crew_running(crew) > 0 && crew->in_vain < most * fm_crew_wanted(crew))) {
+    crew->doubt += killed ? 1 : FM_CREW_KILLS_PER_FAILURE;
+    if (is_over(crew) || crew->doubt < most || somebody_works(crew) ||
+        (fm_crew_running(crew) > 0 && crew->doubt < most * fm_crew_wanted(crew))) {
         return;
     }
     crew->given_up = true;
@@ -284,6 +287,7 @@ void fm_crew_ended(struct fm_crew *crew, uint64_t now_ns, uint32_t index, enum f
     *ret_verdict = (struct fm_crew_verdict){.wanted = is_over(crew)};
     judge(crew, now_ns, place, exit, how, ret_verdict);
     bool joined = place->joined;
+    bool killed = exit == FM_CREW_EXIT_KILLED && !place->killed; /* by somebody else */
     bool retired = place->retiring && (!joined || ret_verdict->harmless);
     ret_verdict->wanted = ret_verdict->wanted || retired;
     if (!ret_verdict->wanted) {
@@ -291,7 +295,7 @@ void fm_crew_ended(struct fm_crew *crew, uint64_t now_ns, uint32_t index, enum f
     }
     vacate(crew, now_ns, place, retired || ret_verdict->reason == FM_CREW_REASON_RECYCLED);
     if (!joined && !retired) {
-        count_in_vain(crew, ret_verdict->harmless ? ret_verdict->words : how);
+        count_in_vain(crew, killed, ret_verdict->harmless ? ret_verdict->words : how);
     }
 }
 
@@ -309,7 +313,7 @@ void fm_crew_start_failed(struct fm_crew *crew, uint64_t now_ns, uint32_t index,
     struct place *place = place_of(crew, index);
     FM_ASSERT(place->state == PLACE_STARTING);
     vacate(crew, now_ns, place, false);
-    count_in_vain(crew, reason);
+    count_in_vain(crew, false, reason);
 }
 
 void fm_crew_joined(struct fm_crew *crew, uint64_t now_ns, uint32_t index, bool single)
@@ -318,6 +322,7 @@ void fm_crew_joined(struct fm_crew *crew, uint64_t now_ns, uint32_t index, bool 
     FM_ASSERT(place->state != PLACE_EMPTY);
     uint64_t took_ns = now_ns > place->start_ns ? now_ns - place->start_ns : 1;
     crew->in_vain = 0;
+    crew->doubt = 0;
     crew->startup_ns = crew->startup_ns > 0 ? (crew->startup_ns + took_ns) / 2 : took_ns;
     place->joined = true;
     place->single = single;

@@ -39,14 +39,17 @@
 #include "core/ledger/shard_record.h"
 #include "fermata/status.h"
 
-#define FM_CREW_PLACES_MAX   256u
-#define FM_CREW_HALVINGS_MAX 20u
+#define FM_CREW_PLACES_MAX        256u
+#define FM_CREW_HALVINGS_MAX      20u
+#define FM_CREW_KILLS_PER_FAILURE 10u
 
 struct fm_crew_options {
     uint32_t places;         /* up to FM_CREW_PLACES_MAX */
     uint64_t restart_ns;     /* before a process is started in the place of one that ended ... */
     uint64_t restart_max_ns; /* ... doubles up to this, as long as none finishes anything */
-    uint32_t in_vain_max;    /* so many in a row that end before they ask for work are too many */
+    uint32_t in_vain_max;    /* so many in a row that end before they ask for work are too many;
+                                of those that somebody killed FM_CREW_KILLS_PER_FAILURE times as
+                                many: nothing says that the next one could not begin */
     uint64_t begin_ns;       /* one that has not asked for work after so long is ended, and could
                                 not begin; 0: never */
     uint64_t silent_ns;      /* one that was not heard of for so long is ended; 0: never */
@@ -69,7 +72,8 @@ enum fm_crew_cause {
 /* How it ended, as the kernel saw it. */
 enum fm_crew_exit {
     FM_CREW_EXIT_CLEAN,  /* exit code 0 */
-    FM_CREW_EXIT_OTHER,  /* another code, or a signal from outside */
+    FM_CREW_EXIT_OTHER,  /* another code or signal */
+    FM_CREW_EXIT_KILLED, /* SIGKILL */
     FM_CREW_EXIT_CRASH,  /* a signal that it has caused itself */
     FM_CREW_EXIT_MEMORY, /* the kernel has ended it for lack of memory */
 };

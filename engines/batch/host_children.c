@@ -122,9 +122,9 @@ static enum fm_crew_exit exit_of(const struct child *child, int64_t exit_status,
         return limit > 0 && child->memory_bytes >= limit / 100 * MEMORY_NEAR ? FM_CREW_EXIT_MEMORY
                                                                              : FM_CREW_EXIT_CRASH;
     }
-    if (fm_child_is_kill(signal_number) && !child->killed &&
-        fm_memory_kills() != child->memory_kills) {
-        return FM_CREW_EXIT_MEMORY;
+    if (fm_child_is_kill(signal_number)) {
+        bool memory = !child->killed && fm_memory_kills() != child->memory_kills;
+        return memory ? FM_CREW_EXIT_MEMORY : FM_CREW_EXIT_KILLED;
     }
     return exit_status == 0 && signal_number == 0 ? FM_CREW_EXIT_CLEAN : FM_CREW_EXIT_OTHER;
 }

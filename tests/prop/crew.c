@@ -241,7 +241,7 @@ static void process_work(struct world *world, uint32_t place)
     if (!faulty(world) || !happens(world, world->fault)) {
         return;
     }
-    switch (fm_random_below(&world->random, 6)) {
+    switch (fm_random_below(&world->random, 7)) {
     case 0:
         process_end(world, place, FM_CREW_EXIT_CRASH);
         break;
@@ -256,6 +256,9 @@ static void process_work(struct world *world, uint32_t place)
         process->since_ns = world->now_ns;
         break;
     case 4:
+        process_end(world, place, FM_CREW_EXIT_KILLED);
+        break;
+    case 5:
         process->mood = happens(world, 0.5) ? STUBBORN : FINE;
         process_leave(world, place, FM_CREW_HUNG);
         break;
@@ -272,7 +275,7 @@ static void process_step(struct world *world, uint32_t place)
         return;
     }
     if (process->killed) {
-        process_end(world, place, FM_CREW_EXIT_OTHER);
+        process_end(world, place, FM_CREW_EXIT_KILLED);
     } else if (process->stuck) {
         EXPECT(world,
                world->now_ns - process->start_ns <= world->options.begin_ns + 4 * world->step_ns);

@@ -126,6 +126,25 @@ TEST(workers_that_cannot_begin_end_the_job)
     fm_crew_destroy(crew);
 }
 
+TEST(somebody_who_kills_them_says_little_about_whether_they_could_begin)
+{
+    struct fm_crew *crew = crew_of(1);
+    struct fm_crew_action action;
+    uint64_t now_ns = 0;
+    /* Three failures are too many, or thirty kills; here two failures and ten kills. */
+    for (int i = 0; i < 12; i++) {
+        fm_crew_tick(crew, now_ns);
+        CHECK(next_is(crew, FM_CREW_START, 0));
+        (void)ended(crew, now_ns, i < 2 ? FM_CREW_EXIT_OTHER : FM_CREW_EXIT_KILLED);
+        now_ns += 1000 * MS;
+    }
+    CHECK(fm_crew_next_action(crew, &action));
+    CHECK_INT_EQ(action.kind, FM_CREW_GIVE_UP);
+    CHECK_STR_EQ(action.error.text, "12 workers in a row could not begin to work; the last one: "
+                                    "signal 6 (Aborted)");
+    fm_crew_destroy(crew);
+}
+
 TEST(one_that_begins_shows_that_it_can_be_done)
 {
     struct fm_crew *crew = crew_of(1);
@@ -376,7 +395,7 @@ TEST(who_does_not_begin_in_time_is_ended_and_counts_as_one_that_cannot)
         CHECK(nothing_follows(crew));
         fm_crew_tick(crew, now_ns + 2500 * MS);
         CHECK(next_is(crew, FM_CREW_KILL, 0));
-        struct fm_crew_verdict verdict = ended(crew, now_ns + 2600 * MS, FM_CREW_EXIT_OTHER);
+        struct fm_crew_verdict verdict = ended(crew, now_ns + 2600 * MS, FM_CREW_EXIT_KILLED);
         CHECK(verdict.harmless);
         CHECK_INT_EQ(verdict.reason, FM_CREW_REASON_HANG);
     }
@@ -404,7 +423,7 @@ TEST(who_costs_least_goes_first_and_nobody_takes_its_place)
     CHECK_UINT_EQ(fm_crew_startup_ns(crew), 1000 * MS);
     fm_crew_want(crew, 1000 * MS, 2); /* the third one is still loading, and holds nothing */
     CHECK(next_is(crew, FM_CREW_KILL, 2));
-    fm_crew_ended(crew, 1100 * MS, 2, FM_CREW_EXIT_OTHER, "signal 9 (Killed)", &verdict);
+    fm_crew_ended(crew, 1100 * MS, 2, FM_CREW_EXIT_KILLED, "signal 9 (Killed)", &verdict);
     CHECK(verdict.wanted && verdict.harmless);
     fm_crew_want(crew, 1200 * MS, 1);
     CHECK(next_is(crew, FM_CREW_RETIRE, 1)); /* the slower one */
