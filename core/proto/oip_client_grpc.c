@@ -337,6 +337,10 @@ static int stream_read(struct decoder *decoder, const void *data, size_t size)
                 answer->error_text = NULL; /* none, also if there was one before: the last counts */
             }
         } else if (field.number == STREAM_ANSWER) {
+            /* Protobuf would merge them. No writer makes two. */
+            if (inner.number != 0) {
+                return malformed(decoder, "the stream's envelope, with two answers");
+            }
             inner = field;
         }
     }
