@@ -329,10 +329,14 @@ int fm_operator_find(const char *name, const struct fm_operator **ret_operator,
 struct fm_operator_instance {
     const struct fm_operator *operator_;
     void *state;
+    bool created;
     const struct fm_port *inputs;
     const struct fm_port *outputs;
     uint32_t input_count;
     uint32_t output_count;
+    struct fm_arena arena; /* paths */
+    const char *paths[PARAMETERS_MAX];
+    size_t path_count;
 };
 
 static bool is_path(const char *parameter)
@@ -370,13 +374,39 @@ static int settings_known(const struct fm_operator *operator_, const struct fm_s
     return 0;
 }
 
-/* Every declared parameter in order, from the settings or its default, paths resolved; strings live
- * in the arena or are borrowed. */
-static int settings_complete(const struct fm_operator *operator_, const struct fm_setting *settings,
-                             size_t setting_count, const char *base_directory,
-                             struct fm_arena *arena, struct fm_setting *complete,
+/* The path that a parameter names, kept by the instance. */
+static int path_keep(struct fm_operator_instance *instance, const char *base_directory,
+                     const struct fm_operator_parameter *parameter, const char *value,
+                     const char **ret_path, struct fm_error *reterr)
+{
+    char joined[PATH_SIZE];
+    const char *path = value;
+    if (base_directory != NULL) {
+        if (fm_path_join(joined, sizeof(joined), base_directory, value) != 0) {
+            return fm_error_set(reterr, FM_ETOOLARGE,
+                                "operator '%s': the path in parameter '%s' is too long",
+                                instance->operator_->name, parameter->name);
+        }
+        path = joined;
+    }
+    path = fm_arena_strdup(&instance->arena, path);
+    if (path == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "operator '%s': out of memory",
+                            instance->operator_->name);
+    }
+    instance->paths[instance->path_count++] = path;
+    *ret_path = path;
+    return 0;
+}
+
+/* Every declared parameter in order, from the settings or its default, paths resolved; strings are
+ * the instance's or borrowed. */
+static int settings_complete(struct fm_operator_instance *instance,
+                             const struct fm_setting *settings, size_t setting_count,
+                             const char *base_directory, struct fm_setting *complete,
                              size_t parameter_count, struct fm_error *reterr)
 {
+    const struct fm_operator *operator_ = instance->operator_;
     for (size_t i = 0; i < parameter_count; i++) {
         const struct fm_operator_parameter *parameter = &operator_->parameters[i];
         const char *value = parameter->default_value;
@@ -389,17 +419,10 @@ static int settings_complete(const struct fm_operator *operator_, const struct f
             return fm_error_set(reterr, FM_EINVAL, "operator '%s' needs the parameter '%s': %s",
                                 operator_->name, parameter->name, parameter->help);
         }
-        if (is_path(parameter->name) && value[0] != '\0' && base_directory != NULL) {
-            char path[PATH_SIZE];
-            if (fm_path_join(path, sizeof(path), base_directory, value) != 0) {
-                return fm_error_set(reterr, FM_ETOOLARGE,
-                                    "operator '%s': the path in parameter '%s' is too long",
-                                    operator_->name, parameter->name);
-            }
-            value = fm_arena_strdup(arena, path);
-            if (value == NULL) {
-                return fm_error_set(reterr, FM_ENOMEM, "operator '%s': out of memory",
-                                    operator_->name);
+        if (is_path(parameter->name) && value[0] != '\0') {
+            int status = path_keep(instance, base_directory, parameter, value, &value, reterr);
+            if (status != 0) {
+                return status;
             }
         }
         complete[i] = (struct fm_setting){parameter->name, value};
@@ -456,25 +479,23 @@ int fm_operator_create(const struct fm_operator *operator_, const struct fm_sett
                        size_t setting_count, const char *base_directory,
                        struct fm_operator_instance **ret_instance, struct fm_error *reterr)
 {
-    struct fm_arena arena;
     struct fm_setting complete[PARAMETERS_MAX];
     size_t parameter_count = 0;
     while (operator_->parameters != NULL && operator_->parameters[parameter_count].name != NULL) {
         parameter_count++;
     }
     FM_ASSERT(parameter_count <= PARAMETERS_MAX);
-    fm_arena_init(&arena, 0);
     struct fm_operator_instance *instance = fm_alloc_zero(1, sizeof(*instance));
-    int status = 0;
     if (instance == NULL) {
-        status = fm_error_set(reterr, FM_ENOMEM, "operator '%s': out of memory", operator_->name);
-        goto out;
+        return fm_error_set(reterr, FM_ENOMEM, "operator '%s': out of memory", operator_->name);
     }
-    status = settings_known(operator_, settings, setting_count, parameter_count, reterr);
+    instance->operator_ = operator_;
+    fm_arena_init(&instance->arena, 0);
+    int status = settings_known(operator_, settings, setting_count, parameter_count, reterr);
     if (status != 0) {
         goto out;
     }
-    status = settings_complete(operator_, settings, setting_count, base_directory, &arena, complete,
+    status = settings_complete(instance, settings, setting_count, base_directory, complete,
                                parameter_count, reterr);
     if (status != 0) {
         goto out;
@@ -488,7 +509,7 @@ int fm_operator_create(const struct fm_operator *operator_, const struct fm_sett
         goto out;
     }
     /* From here on destroy() has something to undo. */
-    instance->operator_ = operator_;
+    instance->created = true;
     instance->state = state;
     status = instance_ports(instance, reterr);
     if (status == 0) {
@@ -497,7 +518,6 @@ int fm_operator_create(const struct fm_operator *operator_, const struct fm_sett
     }
 out:
     fm_operator_destroy(instance);
-    fm_arena_deinit(&arena);
     return status;
 }
 
@@ -506,9 +526,10 @@ void fm_operator_destroy(struct fm_operator_instance *instance)
     if (instance == NULL) {
         return;
     }
-    if (instance->operator_ != NULL) {
+    if (instance->created) {
         instance->operator_->destroy(instance->state);
     }
+    fm_arena_deinit(&instance->arena);
     fm_free(instance);
 }
 
@@ -541,6 +562,12 @@ int fm_operator_info(const struct fm_operator_instance *instance, struct fm_oper
                ? 0
                : fm_error_set(reterr, status, "operator '%s' cannot say what it depends on: %s",
                               instance->operator_->name, fm_status_text(status));
+}
+
+const char *const *fm_operator_paths(const struct fm_operator_instance *instance, size_t *ret_count)
+{
+    *ret_count = instance->path_count;
+    return instance->paths;
 }
 
 const struct fm_port *fm_operator_inputs(const struct fm_operator_instance *instance,

@@ -44,6 +44,9 @@ int FM_NODISCARD fm_operator_start(const struct fm_operator_instance *instance, 
 /* What it says of itself, or that there is nothing to say. Pointers belong to the instance. */
 int FM_NODISCARD fm_operator_info(const struct fm_operator_instance *instance,
                                   struct fm_operator_info *ret_info, struct fm_error *reterr);
+/* The paths that its parameters name, resolved. They belong to the instance. */
+const char *const *fm_operator_paths(const struct fm_operator_instance *instance,
+                                     size_t *ret_count);
 const struct fm_port *fm_operator_inputs(const struct fm_operator_instance *instance,
                                          uint32_t *ret_count);
 const struct fm_port *fm_operator_outputs(const struct fm_operator_instance *instance,

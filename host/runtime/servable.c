@@ -175,11 +175,14 @@ static int account_operator(struct fm_servable *servable,
     struct fm_operator_info info;
     int status = fm_operator_info(instance, &info, reterr);
     for (size_t i = 0; i < info.file_count && status == 0; i++) {
-        if (account_file(servable, info.files[i]) != 0) {
-            status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
-        }
+        status = account_file(servable, info.files[i]);
     }
-    return status;
+    size_t path_count = 0;
+    const char *const *paths = fm_operator_paths(instance, &path_count);
+    for (size_t i = 0; i < path_count && status == 0; i++) {
+        status = account_file(servable, paths[i]);
+    }
+    return status == FM_ENOMEM ? fm_error_set(reterr, status, "out of memory") : status;
 }
 
 static struct fm_model *loaded_find(const struct fm_servable *servable,
@@ -614,6 +617,9 @@ static int open_stages(struct fm_servable *servable, const struct fm_repository 
     const struct fm_pipeline_spec *spec = &servable->file->spec;
     for (size_t i = 0; i < servable->file->plugin_count; i++) {
         int status = fm_operator_plugin_load(servable->file->plugins[i], reterr);
+        if (status == 0 && account_file(servable, servable->file->plugins[i]) != 0) {
+            status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
+        }
         if (status != 0) {
             return fm_error_prefix(reterr, status, "%s", spec->file);
         }

@@ -68,7 +68,8 @@ struct fm_model *fm_servable_model(const struct fm_servable *servable);
 const struct fm_model_config *fm_servable_config(const struct fm_servable *servable);
 /* Whether its configuration allows that its answers are kept and given again. */
 bool fm_servable_response_cache(const struct fm_servable *servable);
-/* FNV-1a over the pipeline file, model files' bytes and parameters: what a resumed job compares. */
+/* FNV-1a over the pipeline file, its plug-ins, the files of models and operators (those that their
+ * parameters name, and those that they tell) and parameters: what a resumed job compares. */
 uint64_t fm_servable_fingerprint(const struct fm_servable *servable);
 
 #endif

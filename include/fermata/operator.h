@@ -68,8 +68,9 @@ struct fm_operator_call {
 struct fm_operator_info {
     uint32_t struct_size;  /* set by the caller */
     uint32_t runs_at_once; /* more make no sense; 0: as many as there are threads */
-    /* Files whose content decides what it answers: a job is not resumed when one has changed. Paths
-     * belong to the state. */
+    /* Files whose content decides what it answers: a job is not resumed when one has changed. Those
+     * that parameters name (in "_path" or "file") count without being told. Paths belong to the
+     * state. */
     const char *const *files;
     size_t file_count;
 };

@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import ECHO_MODEL, SLOW_MODEL, Job  # noqa: E402
+from batch_job import ECHO_MODEL, SLOW_MODEL, Job, Rows  # noqa: E402
 from tap import FERMATA, MODELS, ROOT, Skip, contains, fermata, run, test  # noqa: E402
 
 
@@ -176,6 +176,28 @@ def resume_shows_what_is_different():
         (job.path / "in" / "row-0004").write_text("text of row 4")
         fermata("batch", job.file, "--resume", "--quiet")
         job.check_complete()
+
+
+@test
+def resume_sees_that_a_file_of_an_operator_has_changed():
+    pipeline = """name: best
+inputs:
+  - {name: x, dtype: FP32, shape: [3]}
+stages:
+  - {name: best, operator: top_k, inputs: {scores: x}, parameters: {k: 1, labels_file: labels.txt}}
+outputs: {label: best.labels}
+"""
+    with Rows({"1.csv": "id,a,b,c\n1,0,2,1\n"}, given="columns: {x: [a, b, c]}, id: id") as job:
+        (job.path / "best.yaml").write_text(pipeline)
+        (job.path / "labels.txt").write_text("none\nsome\nall\n")
+        job.file.write_text(job.file.read_text().replace("pipeline: model", "pipeline: best.yaml"))
+        fermata("batch", job.file, "--quiet")
+        assert job.lines()[0]["label"] == ["some"], job.lines()
+        fermata("batch", job.file, "--resume", "--quiet")
+        (job.path / "labels.txt").write_text("none\nmost\nall\n")
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "pipeline and models was")
+        (job.path / "labels.txt").write_text("none\nsome\nall\n")
+        fermata("batch", job.file, "--resume", "--quiet")
 
 
 @test
