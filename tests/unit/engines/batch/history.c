@@ -101,12 +101,12 @@ TEST(many_short_runs_are_thinned_too)
 {
     struct fm_history_record record;
     path_make();
-    for (uint64_t i = 0; i < 1500; i++) {
+    for (uint64_t i = 0; i < 1050; i++) {
         (void)run(2, 1 + i * 10000);
     }
     CHECK_INT_EQ(fm_history_read(path, &record, NULL), 0);
     CHECK(record.sample_count <= FM_HISTORY_SAMPLES_MAX);
-    CHECK_UINT_EQ(record.samples[record.sample_count - 2].wall_ms, 1 + UINT64_C(1499) * 10000);
+    CHECK_UINT_EQ(record.samples[record.sample_count - 2].wall_ms, 1 + UINT64_C(1049) * 10000);
     fm_history_record_deinit(&record);
 }
 
