@@ -17,7 +17,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
-enum { ALIGNMENT = 8, COUNT_SIZE = 8, TENSOR_HEAD_SIZE = 8, SIZE_SIZE = 8 };
+enum { ALIGNMENT = 8, COUNT_SIZE = 8, TENSOR_HEAD_SIZE = 8, SIZE_SIZE = 8, READY_SIZE = 8 };
 
 enum {
     STATE_FRAME,
@@ -27,6 +27,7 @@ enum {
     STATE_DATA,
     STATE_FILL,
     STATE_WORDS,
+    STATE_READY,
     STATE_SKIP,
     STATE_END,
 };
@@ -75,13 +76,17 @@ static void ports_put(struct fm_text *text, const char *side, const struct fm_po
 }
 
 void fm_process_hello(struct fm_text *text, const char *stage, const struct fm_port *inputs,
-                      uint32_t input_count, const struct fm_port *outputs, uint32_t output_count)
+                      uint32_t input_count, const struct fm_port *outputs, uint32_t output_count,
+                      size_t memory_half)
 {
     size_t start = text->length;
     (void)fm_text_reserve(text, FM_PROCESS_HEAD_SIZE);
     fm_text_append_format(text, "fermata-process %d\nstage %s\n", FM_PROCESS_VERSION, stage);
     ports_put(text, "input", inputs, input_count);
     ports_put(text, "output", outputs, output_count);
+    if (memory_half > 0) {
+        fm_text_append_format(text, "memory %zu\n", memory_half);
+    }
     if (!text->failed) {
         head_put((unsigned char *)text->data + start, "HELO", 0,
                  text->length - start - FM_PROCESS_HEAD_SIZE);
@@ -186,6 +191,29 @@ int fm_process_request_make(struct fm_process_request *request, uint32_t id,
     return 0;
 }
 
+void fm_process_request_share(struct fm_process_request *request,
+                              const struct fm_process_memory *memory)
+{
+    uint64_t body = 0;
+    for (size_t i = 0; i < request->piece_count; i++) {
+        body += request->pieces[i].size;
+    }
+    body -= FM_PROCESS_HEAD_SIZE;
+    if (body < FM_PROCESS_MEMORY_MIN || body > memory->half) {
+        return;
+    }
+    unsigned char *at = memory->data;
+    for (size_t i = 0; i < request->piece_count; i++) {
+        size_t skip = i == 0 ? FM_PROCESS_HEAD_SIZE : 0;
+        const unsigned char *data = request->pieces[i].data;
+        memcpy(at, data + skip, request->pieces[i].size - skip);
+        at += request->pieces[i].size - skip;
+    }
+    memcpy(request->heads, "IMEM", 4);
+    request->pieces[0].size = FM_PROCESS_HEAD_SIZE;
+    request->piece_count = 1;
+}
+
 void fm_process_request_deinit(struct fm_process_request *request)
 {
     fm_free(request->heads);
@@ -221,6 +249,8 @@ void fm_process_answer_begin(struct fm_process_answer *answer,
     answer->words[0] = '\0';
     answer->words_size = 0;
     answer->emitted = 0;
+    answer->shares = false;
+    answer->in_memory = false;
     answer->left = 0;
     answer->port = 0;
     answer->elements = 0;
@@ -308,8 +338,9 @@ static int frame_head(struct fm_process_answer *answer)
         answer->frame = FM_PROCESS_FRAME_FAIL;
     } else if (starting && memcmp(head, "REDY", 4) == 0) {
         answer->frame = FM_PROCESS_FRAME_READY;
-    } else if (!starting && memcmp(head, "DONE", 4) == 0) {
+    } else if (!starting && (memcmp(head, "DONE", 4) == 0 || memcmp(head, "DMEM", 4) == 0)) {
         answer->frame = FM_PROCESS_FRAME_ANSWER;
+        answer->in_memory = head[1] == 'M';
     } else {
         return fm_error_set(&answer->error, FM_ECORRUPT,
                             "it wrote '%s' where a frame %s or FAIL was expected; standard output "
@@ -327,8 +358,16 @@ static int frame_head(struct fm_process_answer *answer)
                             "; raise 'answer_bytes' if that is right",
                             answer->left, answer->options.bytes_max);
     }
+    if (answer->in_memory && answer->left > answer->options.memory.half) {
+        return fm_error_set(&answer->error, FM_ECORRUPT,
+                            "its answer has %" PRIu64
+                            " bytes in memory of which it shares %zu: it should be a frame",
+                            answer->left, answer->options.memory.half);
+    }
     if (answer->frame == FM_PROCESS_FRAME_ANSWER) {
         port_next(answer);
+    } else if (answer->frame == FM_PROCESS_FRAME_READY && answer->left == READY_SIZE) {
+        want_head(answer, STATE_READY, READY_SIZE);
     } else {
         answer->at = 0;
         answer->state = answer->left == 0                        ? STATE_END
@@ -496,6 +535,10 @@ static int head_done(struct fm_process_answer *answer)
     case STATE_SHAPE:
         shape_head(answer);
         break;
+    case STATE_READY:
+        answer->shares = (answer->head[0] & 1) != 0;
+        answer->state = STATE_END;
+        break;
     default:
         element_next(answer);
         break;
@@ -503,7 +546,7 @@ static int head_done(struct fm_process_answer *answer)
     return 0;
 }
 
-int fm_process_answer_advance(struct fm_process_answer *answer, size_t size)
+static int step(struct fm_process_answer *answer, size_t size)
 {
     int status = 0;
     FM_ASSERT(answer->state != STATE_END);
@@ -525,6 +568,35 @@ int fm_process_answer_advance(struct fm_process_answer *answer, size_t size)
     }
     if (answer->state == STATE_END && answer->frame == FM_PROCESS_FRAME_FAIL) {
         words_end(answer);
+    }
+    return status;
+}
+
+/* The body as if it came through the pipe. Every part is copied before it is looked at: a program
+ * that changes it meanwhile spoils its own answer only. */
+static void memory_read(struct fm_process_answer *answer)
+{
+    const unsigned char *at = answer->options.memory.data;
+    void *place = NULL;
+    size_t wanted = 0;
+    for (;;) {
+        fm_process_answer_place(answer, &place, &wanted);
+        if (wanted == 0) {
+            return;
+        }
+        memcpy(place, at, wanted);
+        at += wanted;
+        /* Behind a frame's head nothing can go wrong but the item. */
+        int status = step(answer, wanted);
+        FM_ASSERT(status == 0);
+    }
+}
+
+int fm_process_answer_advance(struct fm_process_answer *answer, size_t size)
+{
+    int status = step(answer, size);
+    if (status == 0 && answer->in_memory) {
+        memory_read(answer);
     }
     return status;
 }

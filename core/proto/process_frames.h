@@ -15,7 +15,15 @@
 
 #define FM_PROCESS_VERSION         1
 #define FM_PROCESS_HEAD_SIZE       16
-#define FM_PROCESS_WORDS_BYTES_MAX 400 /* of a failure's text; the rest is not kept */
+#define FM_PROCESS_WORDS_BYTES_MAX 400   /* of a failure's text; the rest is not kept */
+#define FM_PROCESS_MEMORY_MIN      16384 /* smaller items come as frames all the same */
+
+/* Memory that is shared with a program that wants it: bodies of items in its first half, of answers
+ * in the other one. */
+struct fm_process_memory {
+    unsigned char *data;
+    size_t half; /* bytes; 0: there is none */
+};
 
 /* Some bytes of a request that follow each other. */
 struct fm_process_piece {
@@ -23,10 +31,11 @@ struct fm_process_piece {
     size_t size;
 };
 
-/* The first frame to a program, appended to `text`: the version, the stage and its ports. Where
- * memory runs out, text->failed. */
+/* The first frame to a program, appended to `text`: the version, the stage, its ports, and the size
+ * of each half of the memory that it may share. Where memory runs out, text->failed. */
 void fm_process_hello(struct fm_text *text, const char *stage, const struct fm_port *inputs,
-                      uint32_t input_count, const struct fm_port *outputs, uint32_t output_count);
+                      uint32_t input_count, const struct fm_port *outputs, uint32_t output_count,
+                      size_t memory_half);
 
 /* A request: heads of its own, bytes of the tensors borrowed. Zero-initialise; used again for the
  * next one. */
@@ -40,6 +49,9 @@ struct fm_process_request {
 /* Lays out the item. FM_ENOMEM. */
 int FM_NODISCARD fm_process_request_make(struct fm_process_request *request, uint32_t id,
                                          const struct fm_tensor_list *inputs, uint32_t input_count);
+/* Moves the body to the memory, where it fits and is worth it: a frame's head is left. */
+void fm_process_request_share(struct fm_process_request *request,
+                              const struct fm_process_memory *memory);
 void fm_process_request_deinit(struct fm_process_request *request);
 
 enum fm_process_frame {
@@ -53,7 +65,8 @@ struct fm_process_answer_options {
     uint32_t id;   /* that it has to bear */
     const struct fm_port *outputs;
     uint32_t output_count;
-    uint64_t bytes_max; /* of an answer's body */
+    uint64_t bytes_max;              /* of an answer's body */
+    struct fm_process_memory memory; /* an answer's body may lie here */
     /* Memory for one element of an output, as operator.h's emit. A failure of it is the item's. */
     int (*emit)(void *context, uint32_t port, const struct fm_tensor *like, void **ret_data);
     void *context;
@@ -70,13 +83,15 @@ struct fm_process_answer_options {
 struct fm_process_answer {
     struct fm_process_answer_options options;
     enum fm_process_frame frame; /* known once it is done */
+    bool shares;                 /* READY: it uses the memory */
     int item_status;
     struct fm_error error;                      /* of either; without words where emit has failed */
     char words[FM_PROCESS_WORDS_BYTES_MAX + 1]; /* of FAIL: UTF-8 without control characters */
     uint32_t emitted;                           /* elements */
     /* Internal. */
     int state;
-    uint64_t left; /* of the frame's body */
+    bool in_memory; /* the body */
+    uint64_t left;  /* of the frame's body */
     unsigned char head[8 * (FM_RANK_MAX + 2)];
     size_t head_size; /* wanted */
     size_t at;        /* of what is being filled, read already */

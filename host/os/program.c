@@ -23,7 +23,7 @@
 #include "host/os/file.h"
 #include "host/os/os.h"
 
-enum { STANDARD_FILES = 3, EXEC_FAILED = 127, PATH_SIZE = 4096, SIGNALS_MAX = 64 };
+enum { STANDARD_FILES = 3, GIVEN_FILES = 4, EXEC_FAILED = 127, PATH_SIZE = 4096, SIGNALS_MAX = 64 };
 
 /* As much as is given to anybody: big tensors go in fewer pieces. */
 #define PIPE_BYTES (1 << 20)
@@ -115,12 +115,18 @@ static _Noreturn void become(const struct plan *plan)
             report(plan, errno);
         }
     }
+    int memory = plan->command->memory;
+    if (memory == FM_PROGRAM_MEMORY ? fcntl(memory, F_SETFD, 0) != 0
+                                    : memory >= 0 && dup2(memory, FM_PROGRAM_MEMORY) < 0) {
+        report(plan, errno);
+    }
     if (chdir(plan->command->directory) != 0) {
         report(plan, errno);
     }
 #ifdef SYS_close_range
     /* Ours are close-on-exec from birth; this is for libraries whose are not. */
-    (void)syscall(SYS_close_range, (unsigned)STANDARD_FILES, ~0u, CLOSE_ON_EXEC);
+    (void)syscall(SYS_close_range, memory >= 0 ? (unsigned)GIVEN_FILES : (unsigned)STANDARD_FILES,
+                  ~0u, CLOSE_ON_EXEC);
 #endif
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -144,7 +150,7 @@ static pid_t split(const struct plan *plan)
     return process;
 }
 
-/* A pipe with no end among the standard files, which the new half overwrites. */
+/* A pipe with no end among the files that the new half overwrites. */
 static int pipe_make(int *ret_read, int *ret_write)
 {
     int ends[2];
@@ -152,10 +158,10 @@ static int pipe_make(int *ret_read, int *ret_write)
         return errno;
     }
     for (int i = 0; i < 2; i++) {
-        if (ends[i] >= STANDARD_FILES) {
+        if (ends[i] >= GIVEN_FILES) {
             continue;
         }
-        int moved = fcntl(ends[i], F_DUPFD_CLOEXEC, STANDARD_FILES);
+        int moved = fcntl(ends[i], F_DUPFD_CLOEXEC, GIVEN_FILES);
         int error = errno;
         (void)close(ends[i]);
         ends[i] = moved;

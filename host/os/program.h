@@ -6,8 +6,8 @@
  * thread at a time.
  *
  * A program gets a session and process group of its own (a terminal's Ctrl-C is for us), default
- * signals, our environment, and no descriptor of ours but its three. It dies with the thread that
- * started it, whatever ends that one: SIGKILL, too.
+ * signals, our environment, and no descriptor of ours but its three and `memory`. It dies with the
+ * thread that started it, whatever ends that one: SIGKILL, too.
  */
 #ifndef FM_HOST_OS_PROGRAM_H
 #define FM_HOST_OS_PROGRAM_H
@@ -18,11 +18,14 @@
 
 #include "fermata/status.h"
 
+#define FM_PROGRAM_MEMORY 3 /* the number of its descriptor behind the standard files */
+
 /* Borrowed during the start. */
 struct fm_program_command {
     const char *path;             /* from fm_program_find */
     const char *const *arguments; /* NULL-terminated; the first one is the name */
     const char *directory;        /* where it runs */
+    int memory;                   /* a descriptor that it gets as FM_PROGRAM_MEMORY; -1: none */
 };
 
 struct fm_program {

@@ -180,7 +180,9 @@ static int account_operator(struct fm_servable *servable,
     size_t path_count = 0;
     const char *const *paths = fm_operator_paths(instance, &path_count);
     for (size_t i = 0; i < path_count && status == 0; i++) {
-        status = account_file(servable, paths[i]);
+        struct fm_file_facts facts;
+        bool file = fm_file_stat(paths[i], &facts, NULL) == 0 && facts.kind == FM_FILE_REGULAR;
+        status = file ? account_file(servable, paths[i]) : 0;
     }
     return status == FM_ENOMEM ? fm_error_set(reterr, status, "out of memory") : status;
 }

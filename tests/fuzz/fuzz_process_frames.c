@@ -106,6 +106,52 @@ static uint64_t read_all(const uint8_t *data, size_t size, bool starting, size_t
     return fm_hash_add(hash, &answer.emitted, sizeof(answer.emitted));
 }
 
+/* Only the head comes through the pipe: what comes out is the same. */
+static void read_memory(const uint8_t *data, size_t size)
+{
+    static struct fm_process_answer whole;
+    static struct fm_process_answer shared;
+    uint64_t body = 0;
+    memcpy(&body, data + 8, sizeof(body));
+    if (memcmp(data, "DONE", 4) != 0 || body > size - FM_PROCESS_HEAD_SIZE) {
+        return;
+    }
+    struct sink sinks[2] = {{.hash = FM_HASH_START}, {.hash = FM_HASH_START}};
+    struct fm_process_answer *answers[2] = {&whole, &shared};
+    for (int i = 0; i < 2; i++) {
+        uint8_t *copy = fm_alloc(size);
+        FUZZ_CHECK(copy != NULL);
+        memcpy(copy, data, size);
+        memcpy(copy, i == 0 ? "DONE" : "DMEM", 4);
+        const struct fm_process_answer_options options = {
+            .id = ITEM,
+            .outputs = outputs,
+            .output_count = 2,
+            .bytes_max = BYTES_MAX,
+            .memory = {.data = copy + FM_PROCESS_HEAD_SIZE, .half = (size_t)body},
+            .emit = sink_emit,
+            .context = &sinks[i]};
+        void *place = NULL;
+        size_t wanted = 0;
+        int status = 0;
+        fm_process_answer_begin(answers[i], &options);
+        for (size_t at = 0; status == 0; at += wanted) {
+            fm_process_answer_place(answers[i], &place, &wanted);
+            if (wanted == 0) {
+                break;
+            }
+            FUZZ_CHECK(i == 0 || at == 0);
+            memcpy(place, copy + at, wanted);
+            status = fm_process_answer_advance(answers[i], wanted);
+        }
+        last_hash(&sinks[i]);
+        fm_free(copy);
+    }
+    FUZZ_CHECK(sinks[0].hash == sinks[1].hash && whole.emitted == shared.emitted &&
+               whole.item_status == shared.item_status &&
+               strcmp(whole.error.text, shared.error.text) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1) {
@@ -114,6 +160,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool starting = data[0] % 2 == 1;
     uint64_t whole = read_all(data + 1, size - 1, starting, SIZE_MAX);
     FUZZ_CHECK(read_all(data + 1, size - 1, starting, 1u + data[0] / 2u) == whole);
+    if (size > FM_PROCESS_HEAD_SIZE) {
+        read_memory(data + 1, size - 1);
+    }
     return 0;
 }
 

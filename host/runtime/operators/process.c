@@ -26,6 +26,7 @@ enum {
     PARAMETER_START_LIMIT,
     PARAMETER_ATTEMPTS,
     PARAMETER_ANSWER_BYTES,
+    PARAMETER_SHARED_MEMORY,
     PARAMETER_DIRECTORY,
     PARAMETER_FILES,
 };
@@ -35,6 +36,7 @@ enum { WORDS_MAX = 64, PROCESSES_MAX = 256, ATTEMPTS_MAX = 10, PATH_SIZE = 4096 
 #define LIMIT_NS_MIN     UINT64_C(1000000)
 #define LIMIT_NS_MAX     UINT64_C(86400000000000)
 #define ANSWER_BYTES_MAX (UINT64_C(64) << 30)
+#define MEMORY_STEP      (UINT64_C(1) << 16) /* a half begins where a page does */
 
 static const struct fm_operator_parameter parameters[] = {
     [PARAMETER_COMMAND] = {"command", NULL,
@@ -57,6 +59,9 @@ static const struct fm_operator_parameter parameters[] = {
                             "how often an item is tried whose process ends by itself or is killed; "
                             "1 to 10"},
     [PARAMETER_ANSWER_BYTES] = {"answer_bytes", "256MiB", "of a larger answer the item fails"},
+    [PARAMETER_SHARED_MEMORY] = {"shared_memory", "64MiB",
+                                 "what a program that asks for it shares with Fermata in each "
+                                 "direction, so that large tensors need no pipe; 0: none"},
     [PARAMETER_DIRECTORY] = {"directory_path", ".",
                              "where the program runs, relative to the pipeline file"},
     [PARAMETER_FILES] =
@@ -197,6 +202,8 @@ static int limits_read(struct fm_process_pool_options *options, const struct fm_
     uint64_t processes = 0;
     uint64_t attempts = 0;
     const struct fm_setting *bytes = &settings[PARAMETER_ANSWER_BYTES];
+    const struct fm_setting *memory = &settings[PARAMETER_SHARED_MEMORY];
+    uint64_t shared = 0;
     int status =
         fm_option_uint(&settings[PARAMETER_PROCESSES], 1, PROCESSES_MAX, &processes, reterr);
     status = status == 0
@@ -215,6 +222,12 @@ static int limits_read(struct fm_process_pool_options *options, const struct fm_
                               "parameter '%s' is '%s', but must be a size up to 64GiB, as 256MiB",
                               bytes->key, bytes->value);
     }
+    if (status == 0 && (fm_parse_bytes(memory->value, &shared) != 0 || shared > ANSWER_BYTES_MAX)) {
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "parameter '%s' is '%s', but must be a size up to 64GiB, as 64MiB",
+                              memory->key, memory->value);
+    }
+    options->memory_half = (size_t)((shared + MEMORY_STEP - 1) / MEMORY_STEP * MEMORY_STEP);
     options->processes = (uint32_t)processes;
     options->attempts = (uint32_t)attempts;
     return status;

@@ -22,6 +22,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/os.h"
+#include "host/os/private_memory.h"
 #include "host/os/program_keeper.h"
 #include "host/os/program_pipe.h"
 #include "host/os/thread.h"
@@ -41,6 +42,8 @@ struct place {
     bool running; /* a process was started here and has not been ended by us */
     uint32_t item;
     struct fm_program program;
+    struct fm_private_memory memory; /* of the process that runs */
+    bool shares;                     /* it wants to use it */
     struct fm_process_request request;
     struct fm_process_answer answer;
     char last_line[LAST_LINE_SIZE]; /* of its standard error; behind the lock */
@@ -129,12 +132,26 @@ static uint32_t place_index(const struct fm_process_pool *pool, const struct pla
 
 static int process_spawn(struct fm_process_pool *pool, struct place *place, struct fm_error *reterr)
 {
+    struct fm_program_command command = pool->options.command;
+    int status = 0;
     fm_mutex_lock(&pool->mutex);
     place->last_line[0] = '\0';
     fm_mutex_unlock(&pool->mutex);
-    int status = fm_keeper_start(pool->keeper, place_index(pool, place), &pool->options.command,
-                                 &place->program, reterr);
+    place->memory = (struct fm_private_memory){.descriptor = -1};
+    /* New for each: the one before may have left somebody who still writes. */
+    if (pool->options.memory_half > 0) {
+        status = fm_private_memory_create(2 * pool->options.memory_half, &place->memory, reterr);
+    }
+    command.memory = place->memory.descriptor;
+    status = status == 0 ? fm_keeper_start(pool->keeper, place_index(pool, place), &command,
+                                           &place->program, reterr)
+                         : status;
+    fm_private_memory_descriptor_close(&place->memory);
+    if (status != 0) {
+        fm_private_memory_destroy(&place->memory);
+    }
     place->running = status == 0;
+    place->shares = false;
     place->item = 0;
     return status;
 }
@@ -148,6 +165,7 @@ static void process_end(struct fm_process_pool *pool, struct place *place, uint6
     fm_program_describe(&end, how, END_SIZE);
     fm_program_descriptor_close(&place->program.input);
     fm_program_descriptor_close(&place->program.output);
+    fm_private_memory_destroy(&place->memory);
     place->running = false;
 }
 
@@ -204,7 +222,7 @@ static int process_greet(struct fm_process_pool *pool, struct place *place, stru
     bool killed = false;
     char how[END_SIZE];
     fm_process_hello(&hello, pool->stage, options->inputs, options->input_count, options->outputs,
-                     options->output_count);
+                     options->output_count, options->memory_half);
     if (hello.failed) {
         fm_text_deinit(&hello);
         process_end(pool, place, 0, &killed, how);
@@ -224,6 +242,7 @@ static int process_greet(struct fm_process_pool *pool, struct place *place, stru
         return fm_error_set(reterr, FM_EINVAL, "the program refuses to start: %s",
                             place->answer.words);
     }
+    place->shares = place->answer.shares && options->memory_half > 0;
     return 0;
 }
 
@@ -359,6 +378,8 @@ static int item_try(struct fm_process_pool *pool, struct place *place,
     if (status != 0) {
         return status;
     }
+    const struct fm_process_memory memory = {.data = place->memory.data,
+                                             .half = options->memory_half};
     struct fm_process_answer_options expected = {.id = ++place->item,
                                                  .outputs = options->outputs,
                                                  .output_count = options->output_count,
@@ -369,6 +390,11 @@ static int item_try(struct fm_process_pool *pool, struct place *place,
         fm_process_request_make(&place->request, place->item, call->inputs, options->input_count);
     if (status != 0) {
         return fm_error_set(&call->error, status, "out of memory for a request to its process");
+    }
+    if (place->shares) {
+        expected.memory =
+            (struct fm_process_memory){.data = memory.data + memory.half, .half = memory.half};
+        fm_process_request_share(&place->request, &memory);
     }
     fm_process_answer_begin(&place->answer, &expected);
     enum fm_exchange_end end =

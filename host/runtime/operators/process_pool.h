@@ -25,6 +25,7 @@ struct fm_process_pool_options {
     uint64_t time_limit_ns;  /* of an item */
     uint64_t start_limit_ns; /* until a process is ready */
     uint64_t answer_bytes_max;
+    size_t memory_half; /* shared with each process in each direction; 0: none */
 };
 
 struct fm_process_pool;

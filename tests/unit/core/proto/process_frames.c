@@ -22,9 +22,9 @@ TEST(a_hello_says_version_stage_and_ports)
         {.name = "s", .dtype = FM_DTYPE_FP16, .rank = 0, .flags = FM_PORT_OPTIONAL}};
     static const char body[] = "fermata-process 1\nstage tokens\ninput x INT64 one -1 3\n"
                                "input s FP16 optional\noutput y FP32 one -1\n"
-                               "output lines BYTES many 1\n";
+                               "output lines BYTES many 1\nmemory 4096\n";
     struct fm_text text = {0};
-    fm_process_hello(&text, "tokens", inputs, 2, outputs, 2);
+    fm_process_hello(&text, "tokens", inputs, 2, outputs, 2, 4096);
     CHECK(!text.failed);
     CHECK_INT_EQ(text.length, 16 + sizeof(body) - 1);
     CHECK_MEM_EQ(text.data, "HELO\0\0\0\0", 8);
@@ -200,6 +200,33 @@ static bool is_complete(void)
     return size == 0;
 }
 
+/* Where one element goes. */
+struct copy {
+    unsigned char *data;
+    size_t size;
+};
+
+static int copy_emit(void *context, uint32_t port, const struct fm_tensor *like, void **ret_data)
+{
+    struct copy *copy = context;
+    if (port != 0 || like->size != copy->size) {
+        return FM_ELIMIT;
+    }
+    *ret_data = copy->data;
+    return 0;
+}
+
+/* Only the head of a frame comes through the pipe. */
+static int take_head(const struct fm_process_answer_options *options, const char *head)
+{
+    void *place = NULL;
+    size_t size = 0;
+    fm_process_answer_begin(&answer, options);
+    fm_process_answer_place(&answer, &place, &size);
+    memcpy(place, head, size < FM_PROCESS_HEAD_SIZE ? size : FM_PROCESS_HEAD_SIZE);
+    return fm_process_answer_advance(&answer, size);
+}
+
 TEST(an_answer_in_pieces_of_every_size)
 {
     struct fm_text body = good_body();
@@ -225,6 +252,93 @@ TEST(an_answer_in_pieces_of_every_size)
     }
     fm_text_deinit(&body);
     fm_text_deinit(&text);
+}
+
+TEST(an_item_in_memory_and_back)
+{
+    static const struct fm_port port = {
+        .name = "x", .dtype = FM_DTYPE_UINT8, .rank = 1, .shape = {-1}};
+    static unsigned char shared[65536];
+    static unsigned char bytes[FM_PROCESS_MEMORY_MIN + 1];
+    struct fm_tensor tensor = {.dtype = FM_DTYPE_UINT8,
+                               .rank = 1,
+                               .shape = {sizeof(bytes)},
+                               .data = bytes,
+                               .size = sizeof(bytes)};
+    struct fm_tensor_list list = {.items = &tensor, .count = 1};
+    struct fm_process_request request = {0};
+    struct fm_process_memory memory = {.data = shared, .half = sizeof(shared)};
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (unsigned char)(i * 7);
+    }
+    CHECK_INT_EQ(fm_process_request_make(&request, 7, &list, 1), 0);
+    struct fm_text whole = request_join(&request);
+    /* One byte more than there is room for; then just enough. */
+    memory.half = whole.length - FM_PROCESS_HEAD_SIZE - 1;
+    fm_process_request_share(&request, &memory);
+    CHECK_MEM_EQ(request.heads, "ITEM", 4);
+    memory.half++;
+    fm_process_request_share(&request, &memory);
+    CHECK_INT_EQ(request.piece_count, 1);
+    CHECK_INT_EQ(request.pieces[0].size, FM_PROCESS_HEAD_SIZE);
+    CHECK_MEM_EQ(request.pieces[0].data, "IMEM", 4);
+    CHECK_MEM_EQ((const char *)request.pieces[0].data + 4, whole.data + 4, 12);
+    CHECK_MEM_EQ(shared, whole.data + FM_PROCESS_HEAD_SIZE, memory.half);
+    /* The same bytes as an answer. */
+    unsigned char got[sizeof(bytes)];
+    struct copy copy = {.data = got, .size = sizeof(got)};
+    const struct fm_process_answer_options options = {.id = 7,
+                                                      .outputs = &port,
+                                                      .output_count = 1,
+                                                      .bytes_max = sizeof(shared),
+                                                      .memory = memory,
+                                                      .emit = copy_emit,
+                                                      .context = &copy};
+    memcpy(whole.data, "DMEM", 4);
+    CHECK_INT_EQ(take_head(&options, whole.data), 0);
+    CHECK(is_complete());
+    CHECK_INT_EQ(answer.item_status, 0);
+    CHECK_INT_EQ(answer.emitted, 1);
+    CHECK_MEM_EQ(got, bytes, sizeof(bytes));
+    /* What is wrong in it is the item's matter; more than there is, or none at all, is no frame. */
+    shared[0] = 2;
+    CHECK_INT_EQ(take_head(&options, whole.data), 0);
+    CHECK(is_complete());
+    CHECK_INT_EQ(answer.item_status, FM_ECORRUPT);
+    struct fm_process_answer_options smaller = options;
+    smaller.memory.half--;
+    CHECK_INT_EQ(take_head(&smaller, whole.data), FM_ECORRUPT);
+    CHECK_STR_CONTAINS(answer.error.text, "it should be a frame");
+    smaller.memory = (struct fm_process_memory){0};
+    CHECK_INT_EQ(take_head(&smaller, whole.data), FM_ECORRUPT);
+    fm_text_deinit(&whole);
+    fm_process_request_deinit(&request);
+    /* What is small goes as it always did. */
+    tensor.size = 8;
+    tensor.shape[0] = 8;
+    CHECK_INT_EQ(fm_process_request_make(&request, 8, &list, 1), 0);
+    fm_process_request_share(&request, &options.memory);
+    CHECK_MEM_EQ(request.heads, "ITEM", 4);
+    fm_process_request_deinit(&request);
+}
+
+TEST(who_is_ready_says_whether_it_shares)
+{
+    static const char *const bodies[] = {"", "\1\0\0\0\0\0\0\0", "\2\0\0\0\0\0\0\0", "\1\0\0\0"};
+    static const size_t sizes[] = {0, 8, 8, 4};
+    for (size_t i = 0; i < 4; i++) {
+        struct sink sink = {0};
+        struct fm_text body = {0};
+        size_t used = 0;
+        fm_text_append(&body, bodies[i], sizes[i]);
+        struct fm_text text = frame("REDY", 7, &body);
+        CHECK_INT_EQ(feed(&sink, true, &text, 3, &used), 0);
+        CHECK(is_complete());
+        CHECK_INT_EQ(used, text.length);
+        CHECK_INT_EQ(answer.shares, i == 1);
+        fm_text_deinit(&body);
+        fm_text_deinit(&text);
+    }
 }
 
 /* The item fails with the words, and the whole frame was read. */

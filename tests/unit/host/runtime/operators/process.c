@@ -223,6 +223,55 @@ TEST(big_items_fill_both_pipes)
     fm_free(text);
 }
 
+TEST(big_items_in_shared_memory)
+{
+    struct fm_rig rig;
+    size_t size = (size_t)1 << 20;
+    char *text = fm_alloc_tensor(size);
+    CHECK(text != NULL);
+    memset(text, 'x', size);
+    log_begin();
+    CHECK_INT_EQ(
+        fm_rig_create(&rig, "process", PEER ",shared" TEXT ";shared_memory=1100KiB;attempts=1"), 0);
+    static const struct {
+        const char *begin;
+        int status;
+        const char *words;
+    } items[] = {
+        {"good", 0, ""},
+        {"cut", 0, ""},
+        {"bad", FM_ECORRUPT, "9 elements for output 't', which takes one"},
+        {"good", 0, ""},
+        {"big", FM_ECORRUPT, "in memory of which it shares"}, /* it is ended, another one started */
+        {"good", 0, ""},
+    };
+    for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
+        memcpy(text, items[i].begin, strlen(items[i].begin));
+        fm_rig_inputs_clear(&rig);
+        fm_rig_input_bytes(&rig, 0, text, size);
+        CHECK_INT_EQ(fm_rig_run(&rig), items[i].status);
+        if (items[i].status != 0) {
+            CHECK_STR_CONTAINS(rig.error.text, items[i].words);
+            continue;
+        }
+        CHECK_INT_EQ(fm_rig_output(&rig, 0)->size, size + 4);
+        CHECK_MEM_EQ((char *)fm_rig_output(&rig, 0)->data + 4, text, size);
+    }
+    CHECK(wait_for_log("its size is sealed"));
+    /* Small ones, and those that do not fit, are frames. */
+    CHECK_INT_EQ(run_text(&rig, "small"), 0);
+    CHECK_STR_EQ(answer_text(&rig), "small");
+    fm_rig_destroy(&rig);
+    CHECK_INT_EQ(fm_rig_create(&rig, "process", PEER ",shared" TEXT ";shared_memory=64KiB"), 0);
+    fm_rig_input_bytes(&rig, 0, text, size);
+    CHECK_INT_EQ(fm_rig_run(&rig), 0);
+    CHECK_MEM_EQ((char *)fm_rig_output(&rig, 0)->data + 4, text, size);
+    fm_rig_destroy(&rig);
+    fm_free(text);
+    fm_host_set_log(NULL);
+    check_refused(PEER TEXT ";shared_memory=much", FM_EINVAL, "but must be a size up to 64GiB");
+}
+
 /* --- Processes that misbehave --- */
 
 /* The item fails with these words, and the next one is answered. */
