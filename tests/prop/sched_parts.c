@@ -412,7 +412,7 @@ static void moment(struct world *world, struct fm_sched_event *events, uint32_t 
     }
     struct fm_sched_event others[ENDS + 8];
     uint32_t other_count = 0;
-    others[0] = events[0];
+    others[0] = (struct fm_sched_event){0}; /* gcc does not see that nobody reads it */
     for (uint32_t i = 0; i < count; i++) {
         uint32_t model = event_model(world, &events[i]);
         if (model != FM_SCHED_NONE) {
