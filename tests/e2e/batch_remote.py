@@ -265,10 +265,10 @@ def listings_that_fail():
             _, err = job.run(code=3, env=server.environment(AWS_ENDPOINT_URL="http://localhost:secret@localhost"))
             contains(err, "AWS_ENDPOINT_URL must be")
             assert "secret" not in err, err
-            server.plan = {"/data/": [{"status": 301, "x-amz-bucket-region": "mars-1"}]}
+            server.plan = {"/data": [{"status": 301, "x-amz-bucket-region": "mars-1"}]}
             _, err = job.run(code=3, env=server.environment())
             contains(err, "status 301", "set AWS_REGION to the bucket's region, mars-1")
-            server.plan = {"/data/": [503, 503]}
+            server.plan = {"/data": [503, 503]}
             job.run(env=server.environment())
             assert len(job.results()) == 3
         for address, words in (("s3://data/none/", "no objects below 's3://data/none/'"), ("s3://data/*.gif", "nothing matches 's3://data/*.gif'")):
