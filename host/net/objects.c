@@ -77,20 +77,24 @@ int fm_object_check(const char *address, struct fm_error *reterr)
                                address[shown] != '\0' ? "..." : "");
 }
 
-/* Appends where the object or, without a key, the bucket is. */
-static void url_make(const struct fm_objects *objects, const struct fm_s3_name *name,
+/* Appends where the object or, without a key, the bucket is. A bucket that is a part of the path
+ * has no slash behind it, as SDKs write it: there are stores that sign what they know of the bucket
+ * instead of what was asked for, and refuse anything else. */
+static void url_make(const struct fm_objects *objects, const struct fm_s3_name *name, bool with_key,
                      struct fm_text *to)
 {
+    const char *slash = with_key ? "/" : "";
     int length = (int)name->bucket_length;
     bool dots = memchr(name->bucket, '.', name->bucket_length) != NULL;
     if (objects->endpoint != NULL) {
         size_t used = strlen(objects->endpoint);
         used -= used > 0 && objects->endpoint[used - 1] == '/' ? 1 : 0;
-        fm_text_append_format(to, "%.*s/%.*s/", (int)used, objects->endpoint, length, name->bucket);
+        fm_text_append_format(to, "%.*s/%.*s%s", (int)used, objects->endpoint, length, name->bucket,
+                              slash);
     } else if (dots) {
         /* No certificate fits a name of so many parts. */
-        fm_text_append_format(to, "https://s3.%s.amazonaws.com/%.*s/", objects->region, length,
-                              name->bucket);
+        fm_text_append_format(to, "https://s3.%s.amazonaws.com/%.*s%s", objects->region, length,
+                              name->bucket, slash);
     } else {
         fm_text_append_format(to, "https://%.*s.s3.%s.amazonaws.com/", length, name->bucket,
                               objects->region);
@@ -193,7 +197,7 @@ void fm_objects_get(struct fm_objects *objects, const char *address, struct fm_t
         status = objects->store.status;
         status = status != 0 ? status : fm_s3_name_parse(address, &name, &fetch->error);
         if (status == 0) {
-            url_make(objects, &name, room);
+            url_make(objects, &name, true, room);
             fm_s3_encode(name.key, true, room);
             status = room->failed ? fm_error_set(&fetch->error, FM_ENOMEM, "out of memory") : 0;
         }
@@ -214,7 +218,7 @@ static int page_get(struct fm_objects *objects, const struct fm_s3_name *name,
                     struct fm_error *reterr)
 {
     struct fm_text url = {0};
-    url_make(objects, name, &url);
+    url_make(objects, name, false, &url);
     fm_text_append_char(&url, '?');
     fm_s3_list_query(request, &url);
     if (url.failed) {

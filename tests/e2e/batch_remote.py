@@ -9,36 +9,12 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import certificates  # noqa: E402
 from batch_job import Job, end_of, start, wait_for  # noqa: E402
+from batch_remote_job import KEYS, NO_STORE, Remote  # noqa: E402
 from object_server import Server  # noqa: E402
 from tap import Skip, contains, fermata, run, test  # noqa: E402
 
-KEYS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
-# Whatever the tests run under must not lead to another store.
-NO_STORE = {name: "" for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
-                                 "http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")}
-
-
 def texts(prefix, count):
     return {"%s%04d" % (prefix, i): b"text %d" % i for i in range(count)}
-
-
-class Remote(Job):
-    """A job over a list of addresses, or what `given` says."""
-
-    def __init__(self, urls=None, given="", keys="", **options):
-        inputs = "{list: list.txt%s}" % (", " + given if given else "") if urls is not None else "{%s}" % given
-        super().__init__(count=0, keys=keys, input=inputs, **options)
-        if urls is not None:
-            (self.path / "list.txt").write_text("".join(url + "\n" for url in urls))
-
-    def run(self, *arguments, code=0, env=None):
-        return fermata("batch", self.file, "--quiet", *arguments, code=code, env={**NO_STORE, **(env or {})})
-
-    def results(self):
-        return {line["id"]: line["out_x"] for line in self.lines()}
-
-    def letters(self):
-        return {line["id"]: line for line in self.lines("errors")}
 
 
 @test
@@ -289,10 +265,10 @@ def listings_that_fail():
             _, err = job.run(code=3, env=server.environment(AWS_ENDPOINT_URL="http://localhost:secret@localhost"))
             contains(err, "AWS_ENDPOINT_URL must be")
             assert "secret" not in err, err
-            server.plan = {"/data/": [{"status": 301, "x-amz-bucket-region": "mars-1"}]}
+            server.plan = {"/data": [{"status": 301, "x-amz-bucket-region": "mars-1"}]}
             _, err = job.run(code=3, env=server.environment())
             contains(err, "status 301", "set AWS_REGION to the bucket's region, mars-1")
-            server.plan = {"/data/": [503, 503]}
+            server.plan = {"/data": [503, 503]}
             job.run(env=server.environment())
             assert len(job.results()) == 3
         for address, words in (("s3://data/none/", "no objects below 's3://data/none/'"), ("s3://data/*.gif", "nothing matches 's3://data/*.gif'")):
