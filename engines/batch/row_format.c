@@ -415,6 +415,20 @@ static int raw_write(struct fm_json_writer *json, const struct fm_dead_letter *l
     return status;
 }
 
+/* What those look at who sent the requests. */
+static void answer_write(struct fm_json_writer *json, const struct fm_dead_letter *letter)
+{
+    fm_json_key(json, "custom_id");
+    fm_json_string_n(json, letter->id.data, letter->id.size);
+    fm_json_key(json, "response");
+    fm_json_null(json);
+    fm_json_key(json, "error");
+    fm_json_object_begin(json);
+    fm_json_member_string(json, "code", fm_status_name(letter->status));
+    fm_json_member_string(json, "message", letter->message);
+    fm_json_object_end(json);
+}
+
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
 {
     struct fm_json_writer json;
@@ -424,6 +438,9 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     if (id_write(&json, &letter->id) != 0) {
         take_back(text, before);
         return FM_ENOMEM;
+    }
+    if (letter->answer) {
+        answer_write(&json, letter);
     }
     fm_json_key(&json, "row");
     fm_json_uint(&json, letter->row);
