@@ -39,6 +39,29 @@ static const char *resolve_in(struct fm_job *job, const char *directory, const c
     return fm_arena_strdup(&job->arena, joined);
 }
 
+/* What looks like an address of another kind would be taken for a path. */
+static int check_foreign(const struct fm_config *node, const char *text, struct fm_error *reterr)
+{
+    return fm_object_is_foreign(text)
+               ? fm_config_error(node, reterr,
+                                 "'%.200s' is an address that cannot be read: there are s3://, "
+                                 "https:// and http://; a path with such a name begins with ./",
+                                 text)
+               : 0;
+}
+
+/* Where no address will do. */
+static int check_path(const struct fm_config *node, const char *key, const char *text,
+                      struct fm_error *reterr)
+{
+    return fm_object_is_foreign(text) || fm_object_is_address(text)
+               ? fm_config_error(node, reterr,
+                                 "'%.200s' is an address, and '%s' is a path; a path with such a "
+                                 "name begins with ./",
+                                 text, key)
+               : 0;
+}
+
 static int resolve(struct fm_job *job, const struct fm_config *node, const char *path,
                    const char **ret_path, struct fm_error *reterr)
 {
@@ -79,7 +102,8 @@ static int read_path(struct fm_job *job, struct fm_config *mapping, const char *
     if (text[0] == '\0') {
         return fm_config_error(fm_config_get(mapping, key), reterr, "'%s' is empty", key);
     }
-    return resolve(job, mapping, text, ret_path, reterr);
+    status = check_path(fm_config_get(mapping, key), key, text, reterr);
+    return status != 0 ? status : resolve(job, mapping, text, ret_path, reterr);
 }
 
 static int read_pattern(struct fm_job *job, const struct fm_config *node, const char **ret_path,
@@ -95,6 +119,10 @@ static int read_pattern(struct fm_job *job, const struct fm_config *node, const 
     }
     if (fm_object_is_address(node->text)) {
         return read_address(job, node, ret_path, reterr);
+    }
+    status = check_foreign(node, node->text, reterr);
+    if (status != 0) {
+        return status;
     }
     bool plain = strpbrk(node->text, "*?[\\") == NULL;
     *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0
@@ -592,7 +620,8 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
                                "'output' is empty: name the directory where the results go");
     }
     if (status == 0 && output->kind == FM_CONFIG_SCALAR) {
-        return resolve(job, output, output->text, &job->output, reterr);
+        status = check_path(output, "output", output->text, reterr);
+        return status != 0 ? status : resolve(job, output, output->text, &job->output, reterr);
     }
     status = status != 0 ? status : fm_config_expect(output, FM_CONFIG_MAPPING, reterr);
     status = status != 0 ? status : read_path(job, output, "directory", &job->output, reterr);

@@ -17,7 +17,7 @@
 
 /* What a line looks like: raised when it changes, so that a job is not continued in another form.
  */
-#define LINE_FORMAT "1"
+#define LINE_FORMAT "2"
 /* Rows that are read and run together, whatever the model would take. */
 #define BLOCK_ROWS_MAX 1024u
 /* Where the job file does not say how many threads read ... */

@@ -98,6 +98,18 @@ static bool type_has_form(uint32_t dtype)
     type name;              \
     memcpy(&name, data + index * sizeof(name), sizeof(name))
 
+/* What JSON has no number for is a text, which the sources read back. */
+static void float_write(struct fm_json_writer *json, double value, bool single)
+{
+    if (!isfinite(value)) {
+        fm_json_string(json, isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
+    } else if (single) {
+        fm_json_float(json, (float)value);
+    } else {
+        fm_json_number(json, value);
+    }
+}
+
 static void number_write(struct fm_json_writer *json, uint32_t dtype, const char *data,
                          uint64_t index)
 {
@@ -148,22 +160,22 @@ static void number_write(struct fm_json_writer *json, uint32_t dtype, const char
     }
     case FM_DTYPE_FP16: {
         ELEMENT(uint16_t, value);
-        fm_json_float(json, fm_fp16_to_float(value));
+        float_write(json, fm_fp16_to_float(value), true);
         break;
     }
     case FM_DTYPE_BF16: {
         ELEMENT(uint16_t, value);
-        fm_json_float(json, fm_bf16_to_float(value));
+        float_write(json, fm_bf16_to_float(value), true);
         break;
     }
     case FM_DTYPE_FP32: {
         ELEMENT(float, value);
-        fm_json_float(json, value);
+        float_write(json, value, true);
         break;
     }
     case FM_DTYPE_FP64: {
         ELEMENT(double, value);
-        fm_json_number(json, value);
+        float_write(json, value, false);
         break;
     }
     default:
