@@ -455,30 +455,10 @@ static int job_grow(struct batch *batch, struct fm_error *reterr)
     return status != 0 ? status : listing_begin(batch, batch->added, count, reterr);
 }
 
-/* The rows that were taken down are those the job was begun with. */
-static int spool_compare(const struct batch *batch, struct fm_error *reterr)
-{
-    struct fm_text was = {0};
-    if (!fm_job_is_spooled(batch->job)) {
-        return 0;
-    }
-    int status = batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, &was, reterr);
-    if (status == 0 && (batch->spool.open || was.data == NULL ||
-                        strcmp(was.data, batch->spool.checksum) != 0)) {
-        status = fm_error_set(reterr, FM_ECORRUPT,
-                              "the rows in '%s' are not those the job was begun with: put "
-                              ".fermata/" FM_OUTPUT_SPOOL " back, or --restart begins the job anew",
-                              batch->job->output);
-    }
-    fm_text_deinit(&was);
-    return status;
-}
-
 static int job_resume(struct batch *batch, struct fm_error *reterr)
 {
     int status = fm_job_notes_permit(batch->store, batch->job->output, reterr);
     status = status != 0 ? status : facts_compare(batch, reterr);
-    status = status != 0 ? status : spool_compare(batch, reterr);
     status = status != 0 ? status : retry_restore(batch, reterr);
     status = status != 0 ? status : ledger_restore(batch, reterr);
     batch->resumed = true;
@@ -546,9 +526,35 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
     return status;
 }
 
+static int store_open(struct batch *batch, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    if (batch->store != NULL) {
+        return 0;
+    }
+    int status =
+        fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
+    return status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+}
+
+/* The sum of the rows that the job was begun with; nothing: it was not begun. */
+static int spool_recorded(struct batch *batch, struct fm_text *sum, struct fm_error *reterr)
+{
+    int status = store_open(batch, reterr);
+    status = status != 0 ? status
+                         : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum,
+                                                         reterr);
+    if (status == FM_ENOTFOUND) {
+        *reterr = (struct fm_error){0};
+        return 0;
+    }
+    return status;
+}
+
 /* Rows that can be had once only are taken down under the lock. */
 static int spool_take(struct batch *batch, struct fm_error *reterr)
 {
+    struct fm_text was = {0};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
     const char *output = batch->job->output;
     if (!fm_job_is_spooled(batch->job)) {
@@ -558,12 +564,18 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
     status = status != 0 ? status : output_lock(batch, reterr);
     status = status != 0 ? status : fm_output_look(output, &state, reterr);
     status = status != 0 ? status : output_permits(batch, state, reterr);
+    bool resumes = state == FM_OUTPUT_JOB && batch->options->resume;
+    if (status == 0 && resumes) {
+        status = spool_recorded(batch, &was, reterr);
+    }
     const struct fm_spool_options options = {.job = batch->job,
-                                             .resumes = state == FM_OUTPUT_JOB &&
-                                                        batch->options->resume,
+                                             .resumes = resumes,
+                                             .recorded = was.length > 0 ? was.data : NULL,
                                              .retry = batch->options->retry,
                                              .rows_max = UINT64_MAX};
-    return status != 0 ? status : fm_spool_open(&batch->spool, &options, reterr);
+    status = status != 0 ? status : fm_spool_open(&batch->spool, &options, reterr);
+    fm_text_deinit(&was);
+    return status;
 }
 
 /* Those who only look have them elsewhere. */
@@ -638,7 +650,6 @@ static int master_create(struct batch *batch)
 /* Lock, then look again: what was seen before the lock may have changed. */
 static int output_open(struct batch *batch, struct fm_error *reterr)
 {
-    char path[FM_OUTPUT_PATH_MAX];
     struct fm_text value = {0};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
     const char *output = batch->job->output;
@@ -650,9 +661,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
         ((state == FM_OUTPUT_JOB && batch->options->restart) || state == FM_OUTPUT_DISCARDED)) {
         status = fm_output_discard(output, batch->options->fault, reterr);
     }
-    status = status != 0 ? status
-                         : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
-    status = status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+    status = status != 0 ? status : store_open(batch, reterr);
     status = status != 0 ? status : batch->store->functions->take(batch->store, reterr);
     if (status != 0) {
         return status;

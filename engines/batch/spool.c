@@ -114,6 +114,14 @@ static int rows_take(const struct fm_spool *spool, const struct fm_spool_options
 
 /* --- Where it lies --- */
 
+static int other_rows(const struct fm_spool_options *options, struct fm_error *reterr)
+{
+    return fm_error_set(reterr, FM_ECORRUPT,
+                        "the rows in '%s' are not those the job was begun with: put "
+                        ".fermata/" FM_OUTPUT_SPOOL " back, or --restart begins the job anew",
+                        options->job->output);
+}
+
 static int places_choose(struct fm_spool *spool, const struct fm_spool_options *options,
                          bool *ret_there, struct fm_error *reterr)
 {
@@ -128,7 +136,11 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
                                       sizeof(spool->folder), reterr);
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
-    *ret_there = status == 0 && options->resumes && facts.kind == FM_FILE_REGULAR;
+    *ret_there = status == 0 && facts.kind == FM_FILE_REGULAR &&
+                 (options->recorded != NULL || (options->resumes && options->job->standard_input));
+    if (status == 0 && options->recorded != NULL && !*ret_there) {
+        return other_rows(options, reterr);
+    }
     if (status != 0 || *ret_there) {
         return status;
     }
@@ -153,6 +165,10 @@ int fm_spool_open(struct fm_spool *spool, const struct fm_spool_options *options
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_sum(path, &checksum, &bytes, reterr);
     (void)snprintf(spool->checksum, sizeof(spool->checksum), "%016" PRIx64, checksum);
+    if (status == 0 && options->recorded != NULL &&
+        strcmp(options->recorded, spool->checksum) != 0) {
+        status = other_rows(options, reterr);
+    }
     if (status != 0) {
         fm_spool_close(spool);
     }

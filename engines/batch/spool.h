@@ -25,13 +25,15 @@ struct fm_spool {
 struct fm_spool_options {
     const struct fm_job *job;
     bool temporary;    /* nothing is written into the output directory */
-    bool resumes;      /* rows that are there are taken as they are */
+    bool resumes;      /* standard input that was taken down is there, or new */
+    /* Of a job that was begun: the sum of its rows, which have to be there. NULL: it was not. */
+    const char *recorded;
     const char *retry; /* the output directory whose rows are taken; NULL: none */
     uint64_t rows_max; /* of a query: at most so many are wanted */
 };
 
 /* Finds the rows, or takes them down. What the database says; FM_ENOTFOUND: `retry` has none;
- * FM_ENOSPC, FM_EIO, FM_ENOMEM. */
+ * FM_ECORRUPT: the rows are not those of the job that was begun; FM_ENOSPC, FM_EIO, FM_ENOMEM. */
 int FM_NODISCARD fm_spool_open(struct fm_spool *spool, const struct fm_spool_options *options,
                                struct fm_error *reterr);
 /* Its only file as the listing of a job. FM_EIO, FM_ENOMEM. */
