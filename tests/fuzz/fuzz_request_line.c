@@ -57,3 +57,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     return 0;
 }
+
+int fm_fuzz_has_canary(void)
+{
+    return 1;
+}
+
+size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
+{
+    static const char path[] = "body.a.b"; /* with its NUL */
+    static const char line[] = "{\"custom_id\": \"r\", \"method\": \"POST\", "
+                               "\"url\": \"/v1/embeddings\", \"body\": {\"input\": [\"x\", 1], "
+                               "\"a\": {\"b\": {\"c\": null}, \"\\u0062d\": \"\\\"}\"}}}";
+    size_t before = index == 0 ? sizeof(path) : 0;
+    if (index > 1 || before + sizeof(line) - 1 > capacity) {
+        return 0;
+    }
+    memcpy(data, path, before);
+    memcpy(data + before, line, sizeof(line) - 1);
+    return before + sizeof(line) - 1;
+}
