@@ -14,10 +14,12 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/batch.h"
+#include "engines/batch/results_copy.h"
 #include "engines/batch/sink.h"
 #include "engines/batch/status_document.h"
 #include "fermata_build_facts.h"
 #include "host/os/os.h"
+#include "host/os/standard_files.h"
 #include "host/os/stop_signal.h"
 
 enum { LINE_SIZE = 512, BAR_WIDTH_MAX = 40, BAR_WIDTH_MIN = 8 };
@@ -32,6 +34,7 @@ struct watcher {
     bool bar;   /* one line of a terminal, drawn over itself */
     bool plain; /* a line now and then */
     bool json;
+    FILE *words;  /* where the summary goes: standard output, unless the results go there */
     bool visible; /* the bar is on the screen */
     uint32_t workers_max;
     uint64_t start_ns;
@@ -329,25 +332,25 @@ static int verdict_exit_code(enum fm_batch_verdict verdict)
 }
 
 /* "workers started again: 3 (2 crash, 1 hang)" */
-static void restarts_text(const struct fm_crew_counts *crew)
+static void restarts_text(const struct watcher *watcher, const struct fm_crew_counts *crew)
 {
     const char *between = "";
     if (restarts_all(crew) == 0) {
         return;
     }
-    printf("workers started again: %" PRIu64 " (", restarts_all(crew));
+    (void)fprintf(watcher->words, "workers started again: %" PRIu64 " (", restarts_all(crew));
     for (int reason = 0; reason < FM_CREW_REASON_COUNT_; reason++) {
         if (crew->restarts[reason] > 0) {
-            printf("%s%" PRIu64 " %s", between, crew->restarts[reason],
+            (void)fprintf(watcher->words, "%s%" PRIu64 " %s", between, crew->restarts[reason],
                    fm_crew_reason_name((enum fm_crew_reason)reason));
             between = ", ";
         }
     }
-    printf(")\n");
+    (void)fprintf(watcher->words, ")\n");
 }
 
 /* Whether it was finished by the time that was given. */
-static void finish_by_text(const struct fm_batch_report *report)
+static void finish_by_text(const struct watcher *watcher, const struct fm_batch_report *report)
 {
     char time[32];
     char by[32];
@@ -358,7 +361,7 @@ static void finish_by_text(const struct fm_batch_report *report)
         return;
     }
     fm_os_format_time(report->finish_by_ms * 1000000, time, sizeof(time));
-    printf("to be finished by %s: %s %s\n", time,
+    (void)fprintf(watcher->words, "to be finished by %s: %s %s\n", time,
            fm_progress_format_duration(apart_ms * 1000000, by, sizeof(by)),
            late ? "late" : "before that");
 }
@@ -414,32 +417,32 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     const struct fm_ledger_proof *proof = &report->proof;
     uint64_t done = proof->rows_out + proof->dead_letters - report->rows_before;
     double seconds = (double)report->elapsed_ns / (double)SECOND_NS;
-    printf("%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters",
+    (void)fprintf(watcher->words, "%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters",
            watcher->job->name, verdict_name(report->verdict), proof->rows_in, proof->rows_out,
            proof->dead_letters);
     if (!proof->complete) {
-        printf(" + %" PRIu64 " still to do", proof->rows_missing);
+        (void)fprintf(watcher->words, " + %" PRIu64 " still to do", proof->rows_missing);
     }
     if (proof->rows_dead > 0) {
-        printf(" + %" PRIu64 " given up", proof->rows_dead);
+        (void)fprintf(watcher->words, " + %" PRIu64 " given up", proof->rows_dead);
     }
-    printf("\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB, of a worker %" PRIu64
+    (void)fprintf(watcher->words, "\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB, of a worker %" PRIu64
            " MiB\n",
            done, fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
            fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
            report->memory_peak >> 20, report->worker_memory_peak >> 20);
-    restarts_text(&report->crew);
-    finish_by_text(report);
-    printf("results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
+    restarts_text(watcher, &report->crew);
+    finish_by_text(watcher, report);
+    (void)fprintf(watcher->words, "results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
     if (proof->dead_letters > 0) {
-        printf("dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
+        (void)fprintf(watcher->words, "dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
     }
     if (report->verdict == FM_BATCH_CANCELLED) {
-        printf("what is finished is kept; should it go on after all: fermata job resume %s\n",
+        (void)fprintf(watcher->words, "what is finished is kept; should it go on after all: fermata job resume %s\n",
                watcher->job->output);
     }
     if (report->verdict == FM_BATCH_STOPPED) {
-        printf("what is finished is kept; go on with: fermata batch %s --resume\n",
+        (void)fprintf(watcher->words, "what is finished is kept; go on with: fermata batch %s --resume\n",
                watcher->job->file);
     }
 }
@@ -495,6 +498,43 @@ static struct fm_finish_by finish_by_of(const struct fm_call *call)
                : (struct fm_finish_by){.given = false};
 }
 
+/* --- Results on standard output --- */
+
+static int bytes_print(void *context, const char *data, size_t size)
+{
+    (void)context;
+    return fwrite(data, 1, size, stdout) == size ? 0 : FM_EIO;
+}
+
+static int results_print(const struct fm_call *call, const struct fm_job *job)
+{
+    struct fm_error error = {0};
+    int status = fm_results_copy(job->output, bytes_print, NULL, &error);
+    if (status != 0 && error.status != 0) {
+        return fm_call_fail(call, &error);
+    }
+    if (status == 0 && fflush(stdout) == 0 && fm_standard_output_is_writable()) {
+        return FM_EXIT_OK;
+    }
+    return fm_standard_output_abandoned()
+               ? FM_EXIT_ABANDONED
+               : fm_call_fail_with(call, FM_EXIT_UNAVAILABLE,
+                                   "cannot write the results to standard output; they are all in "
+                                   "%s, and --resume --stdout writes them again",
+                                   job->output);
+}
+
+/* What standard output gets has to be lines. */
+static int results_check(const struct fm_call *call, const struct fm_job *job)
+{
+    return !fm_call_flag(call, "stdout") || job->sink->source == NULL
+               ? FM_EXIT_OK
+               : fm_call_usage(call,
+                               "--stdout writes lines of JSON, and the job's output.format is %s: "
+                               "leave it out, or make it jsonl",
+                               job->sink->name);
+}
+
 static int job_run(const struct fm_call *call, const struct fm_job *job, struct fm_fault *fault,
                    const struct fm_batch_listen *listen, const struct fm_page_listen *page)
 {
@@ -508,6 +548,7 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
     struct watcher watcher = {.call = call,
                               .job = job,
                               .json = call->json,
+                              .words = fm_call_flag(call, "stdout") ? stderr : stdout,
                               .workers_max = workers_max,
                               .bar = terminal && !quiet && !call->json,
                               .plain = !terminal && !quiet && !call->json};
@@ -537,6 +578,10 @@ static int job_run(const struct fm_call *call, const struct fm_job *job, struct 
         report_json(&watcher, &report);
     } else if (!quiet) {
         report_text(&watcher, &report);
+    }
+    if (fm_call_flag(call, "stdout") && report.proof.complete) {
+        int written = results_print(call, job);
+        return written != FM_EXIT_OK ? written : verdict_exit_code(report.verdict);
     }
     if (report.verdict == FM_BATCH_THRESHOLD) {
         return fm_call_fail_with(call, FM_EXIT_THRESHOLD, "%s", report.error.text);
@@ -858,6 +903,11 @@ static const char *options_clash(const struct fm_call *call)
         return "--preview and --sample try the first rows of all inputs: give them without "
                "--retry-dead-letters";
     }
+    if (fm_call_flag(call, "stdout") &&
+        (call->json || plans || fm_call_given(call, "preview"))) {
+        return "--stdout writes the results to standard output: leave out --json, --dry-run and "
+               "--preview, which write something else there";
+    }
     if (!plans && (fm_call_given(call, "sample") || fm_call_given(call, "price-per-hour"))) {
         return "--sample and --price-per-hour go with --dry-run";
     }
@@ -920,6 +970,10 @@ static int run(const struct fm_call *call)
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
         return fm_call_fail(call, &error);
     }
+    if (results_check(call, &job) != FM_EXIT_OK) {
+        fm_job_deinit(&job);
+        return FM_EXIT_USAGE;
+    }
     if (fm_call_given(call, "output")) {
         job.output = fm_call_string(call, "output");
     }
@@ -966,6 +1020,10 @@ static const struct fm_option options[] = {
      .kind = FM_OPTION_PATH,
      .value_name = "DIR",
      .help = "write here instead of where the job file says"},
+    {.name = "stdout",
+     .kind = FM_OPTION_FLAG,
+     .help = "write the results to standard output, too, in the order of the inputs, once the job "
+             "is complete; what is said otherwise goes to standard error"},
     {.name = "dry-run",
      .kind = FM_OPTION_FLAG,
      .help = "list the inputs and check the pipeline; write nothing"},
@@ -1059,6 +1117,8 @@ static const struct fm_example examples[] = {
     {.text = "See what would be done", .command = "fermata batch job.yaml --dry-run"},
     {.text = "Give the inputs on standard input (the job file says input: {list: -})",
      .command = "find scans -name '*.png' -print0 | fermata batch job.yaml --json"},
+    {.text = "Rows in, results out (the job file says input: {files: \"-\", format: jsonl})",
+     .command = "cat rows.jsonl | fermata batch job.yaml --stdout > results.jsonl"},
     {.text = NULL},
 };
 

@@ -187,8 +187,53 @@ static int number_append(const struct row *row, const struct fm_json_reader *rea
                                       : integer_append(row, reader);
 }
 
+static char lower(char character)
+{
+    return character >= 'A' && character <= 'Z' ? (char)(character + ('a' - 'A')) : character;
+}
+
+/* Whether the text is `word` (in small letters), in any case. */
+static bool is_word(const char *data, size_t size, const char *word)
+{
+    if (size != strlen(word)) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (lower(data[i]) != word[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* NaN and the infinities, as programs write them. */
+static bool is_special(const char *data, size_t size, double *ret_value)
+{
+    bool negative = size > 0 && data[0] == '-';
+    size_t sign = size > 0 && (negative || data[0] == '+');
+    bool infinite =
+        is_word(data + sign, size - sign, "inf") || is_word(data + sign, size - sign, "infinity");
+    if (!infinite && !is_word(data, size, "nan")) {
+        return false;
+    }
+    *ret_value = !infinite ? (double)NAN : negative ? -(double)INFINITY : (double)INFINITY;
+    return true;
+}
+
+static int special_append(const struct row *row, double value)
+{
+    unsigned char bytes[8];
+    (void)fm_element_from_double(row->column->dtype, value, bytes);
+    return append(row, bytes, fm_dtype_bits(row->column->dtype) / 8);
+}
+
 static int string_append(const struct row *row, const struct fm_json_reader *reader)
 {
+    double special = 0;
+    if (fm_element_is_float(row->column->dtype) &&
+        is_special(reader->text, reader->text_length, &special)) {
+        return special_append(row, special);
+    }
     if (row->column->dtype != FM_DTYPE_BYTES) {
         return no_value(row, reader->text, reader->text_length, "it is a string");
     }
@@ -333,25 +378,6 @@ static int value_read(struct row *row, struct fm_json_reader *reader)
 
 /* --- CSV --- */
 
-static char lower(char character)
-{
-    return character >= 'A' && character <= 'Z' ? (char)(character + ('a' - 'A')) : character;
-}
-
-/* Whether the text is `word` (in small letters), in any case. */
-static bool is_word(const char *data, size_t size, const char *word)
-{
-    if (size != strlen(word)) {
-        return false;
-    }
-    for (size_t i = 0; i < size; i++) {
-        if (lower(data[i]) != word[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static size_t digits_skip(const char *data, size_t size, size_t at)
 {
     while (at < size && data[at] >= '0' && data[at] <= '9') {
@@ -360,20 +386,24 @@ static size_t digits_skip(const char *data, size_t size, size_t at)
     return at;
 }
 
-/* -?digits[.digits][(e|E)[+-]digits] */
-static bool is_number(const char *data, size_t size)
+/* -?digits[.digits][(e|E)[+-]digits], where the digits before or behind the point may be missing:
+ * JSON wants a zero there, at *ret_zero (SIZE_MAX: at none). */
+static bool is_number(const char *data, size_t size, size_t *ret_zero)
 {
     size_t start = size > 0 && data[0] == '-';
     size_t at = digits_skip(data, size, start);
-    if (at == start) {
+    bool none = at == start;
+    *ret_zero = none ? at : SIZE_MAX;
+    if (none && (at == size || data[at] != '.')) {
         return false;
     }
     if (at < size && data[at] == '.') {
         start = ++at;
         at = digits_skip(data, size, at);
-        if (at == start) {
+        if (at == start && none) {
             return false;
         }
+        *ret_zero = at == start ? at : *ret_zero;
     }
     if (at < size && lower(data[at]) == 'e') {
         at++;
@@ -387,20 +417,6 @@ static bool is_number(const char *data, size_t size)
     return at == size;
 }
 
-/* NaN and the infinities, as programs write them. */
-static bool is_special(const char *data, size_t size, double *ret_value)
-{
-    bool negative = size > 0 && data[0] == '-';
-    size_t sign = size > 0 && (negative || data[0] == '+');
-    bool infinite =
-        is_word(data + sign, size - sign, "inf") || is_word(data + sign, size - sign, "infinity");
-    if (!infinite && !is_word(data, size, "nan")) {
-        return false;
-    }
-    *ret_value = !infinite ? (double)NAN : negative ? -(double)INFINITY : (double)INFINITY;
-    return true;
-}
-
 static int bytes_append(const struct row *row, const char *data, size_t size)
 {
     uint32_t prefix = (uint32_t)size;
@@ -409,6 +425,18 @@ static int bytes_append(const struct row *row, const char *data, size_t size)
     }
     int status = append(row, &prefix, sizeof prefix);
     return status != 0 ? status : append(row, data, size);
+}
+
+/* ".5" and "1.", with the zero that they leave out. */
+static int padded_append(const struct row *row, const char *data, size_t size, size_t zero)
+{
+    struct fm_text whole = {0};
+    fm_text_append(&whole, data, zero);
+    fm_text_append_char(&whole, '0');
+    fm_text_append(&whole, data + zero, size - zero);
+    int status = whole.failed ? no_memory(row) : float_append(row, whole.data, whole.length);
+    fm_text_deinit(&whole);
+    return status;
 }
 
 /* One element that stands as it is in a field. */
@@ -431,14 +459,14 @@ static int bare_append(const struct row *row, const char *data, size_t size)
                          : no_value(row, data, size, "it must be true, false, 1 or 0");
     }
     size_t plus = data[0] == '+' && size > 1 && data[1] != '-';
-    bool number = is_number(data + plus, size - plus);
+    size_t zero = SIZE_MAX;
+    bool number = is_number(data + plus, size - plus, &zero);
     if (number && fm_element_is_float(dtype)) {
-        return float_append(row, data + plus, size - plus);
+        return zero == SIZE_MAX ? float_append(row, data + plus, size - plus)
+                                : padded_append(row, data + plus, size - plus, zero);
     }
     if (fm_element_is_float(dtype) && is_special(data, size, &special)) {
-        unsigned char bytes[8];
-        (void)fm_element_from_double(dtype, special, bytes);
-        return append(row, bytes, fm_dtype_bits(dtype) / 8);
+        return special_append(row, special);
     }
     if (!number) {
         return no_value(row, data, size, "");

@@ -12,7 +12,8 @@
  *   type            JSON                          CSV
  *   BOOL            true, false, 1, 0             the same, in any case (True, FALSE)
  *   integers        a number without fraction     the same; leading zeros and a + may be there
- *   FP16 to FP64    a number                      the same; also nan, inf, -inf in any case
+ *   FP16 to FP64    a number; "NaN",              the same, also .5 and 1., and nan, inf, -inf,
+ *                   "Infinity", "-Infinity"       all of them in any case
  *   BYTES           a string, unescaped           the field as it stands, also an empty one
  *
  * A number out of the type's range is an error, and for floating point that is one that would

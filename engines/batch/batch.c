@@ -17,6 +17,7 @@
 #include "engines/batch/notify.h"
 #include "engines/batch/output.h"
 #include "engines/batch/remote.h"
+#include "engines/batch/spool.h"
 #include "host/os/file.h"
 #include "host/os/file_lock.h"
 #include "host/os/os.h"
@@ -39,6 +40,8 @@
 #define WORKERS_MAX      4096u
 /* Of a walk, to see what there is before anything is begun. */
 #define PROBE_FILES 16u
+/* Of a query of which a few rows are shown: enough to see whether its columns fit. */
+#define TRY_ROWS UINT64_C(100)
 
 /* What a webhook may cost: one document, and all that is left at the end. */
 #define WEBHOOK_NS       (5000 * NS_PER_MS)
@@ -52,6 +55,8 @@ struct batch {
     bool has_listing;
     struct fm_job_setup setup;
     struct fm_file_lock lock;
+    struct fm_spool spool; /* of rows that are taken down first */
+    bool locked;
     struct fm_job_store *store;
     struct fm_master *master;
     struct fm_row_source source;
@@ -65,7 +70,7 @@ struct batch {
     struct fm_lister *lister;
     bool listed; /* it has come to its end */
     struct fm_job_facts facts;
-    struct fm_job_fact recorded[FM_JOB_FACTS + 1]; /* those, and that of a retry */
+    struct fm_job_fact recorded[FM_JOB_FACTS + 2]; /* those, that of a retry and of a spool */
     size_t recorded_count;
     struct fm_text retry_from; /* what it is of */
     struct fm_retry retry;
@@ -201,7 +206,8 @@ static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr
 {
     const struct fm_job *job = batch->job;
     batch->listing_whole = whole || batch->options->retry != NULL || !fm_listing_is_walk(job);
-    int status = batch->listing_whole
+    int status = fm_job_is_spooled(job) ? fm_spool_list(&batch->spool, job, &batch->listing, reterr)
+                 : batch->listing_whole
                      ? fm_listing_build(job, job->output, &batch->listing, reterr)
                      : fm_listing_walk(job, job->output, probe, batch, &batch->listing, reterr);
     batch->has_listing = status >= 0 || !batch->listing_whole;
@@ -411,10 +417,9 @@ static int retry_restore(struct batch *batch, struct fm_error *reterr)
                             was != NULL ? "the dead letters of '" : "all inputs",
                             was != NULL ? was : "", was != NULL ? "'" : "");
     }
-    if (was != NULL) {
-        batch->recorded[FM_JOB_FACTS] =
+    if (was != NULL && wanted == NULL) { /* else it is there already */
+        batch->recorded[batch->recorded_count++] =
             (struct fm_job_fact){.key = FM_JOB_FACT_RETRY, .value = was};
-        batch->recorded_count = FM_JOB_FACTS + 1;
     }
     return 0;
 }
@@ -507,8 +512,12 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
     long holder = 0;
+    if (batch->locked) {
+        return 0;
+    }
     int status = fm_output_state_path(batch->job->output, "lock", path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_lock_acquire(&batch->lock, path, &holder, reterr);
+    batch->locked = status == 0;
     if (status == FM_EUNAVAILABLE) {
         return fm_error_set(reterr, status,
                             "'%s' is being worked on by process %ld: wait for it, or stop it",
@@ -517,8 +526,73 @@ static int output_lock(struct batch *batch, struct fm_error *reterr)
     return status;
 }
 
+static int store_open(struct batch *batch, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    if (batch->store != NULL) {
+        return 0;
+    }
+    int status =
+        fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
+    return status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+}
+
+/* The sum of the rows that the job was begun with; nothing: it was not begun. */
+static int spool_recorded(struct batch *batch, struct fm_text *sum, struct fm_error *reterr)
+{
+    int status = store_open(batch, reterr);
+    status = status != 0 ? status
+                         : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum,
+                                                         reterr);
+    if (status == FM_ENOTFOUND) {
+        *reterr = (struct fm_error){0};
+        return 0;
+    }
+    return status;
+}
+
+/* Rows that can be had once only are taken down under the lock. */
+static int spool_take(struct batch *batch, struct fm_error *reterr)
+{
+    struct fm_text was = {0};
+    enum fm_output_state state = FM_OUTPUT_EMPTY;
+    const char *output = batch->job->output;
+    if (!fm_job_is_spooled(batch->job)) {
+        return 0;
+    }
+    int status = fm_output_prepare(output, reterr);
+    status = status != 0 ? status : output_lock(batch, reterr);
+    status = status != 0 ? status : fm_output_look(output, &state, reterr);
+    status = status != 0 ? status : output_permits(batch, state, reterr);
+    bool resumes = state == FM_OUTPUT_JOB && batch->options->resume;
+    if (status == 0 && resumes) {
+        status = spool_recorded(batch, &was, reterr);
+    }
+    const struct fm_spool_options options = {.job = batch->job,
+                                             .resumes = resumes,
+                                             .recorded = was.length > 0 ? was.data : NULL,
+                                             .retry = batch->options->retry,
+                                             .rows_max = UINT64_MAX};
+    status = status != 0 ? status : fm_spool_open(&batch->spool, &options, reterr);
+    fm_text_deinit(&was);
+    return status;
+}
+
+/* Those who only look have them elsewhere. */
+static int spool_look(struct batch *batch, uint64_t rows_max, struct fm_error *reterr)
+{
+    const struct fm_spool_options options = {.job = batch->job,
+                                             .temporary = true,
+                                             .retry = batch->options->retry,
+                                             .rows_max = rows_max};
+    return fm_job_is_spooled(batch->job) ? fm_spool_open(&batch->spool, &options, reterr) : 0;
+}
+
 static const char *files_describe(const struct fm_job *job)
 {
+    if (fm_job_is_spooled(job)) {
+        return job->standard_input ? "standard input" : job->query;
+    }
     return job->list != NULL ? job->list : job->files[0];
 }
 
@@ -534,6 +608,12 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "emptied or replaced; put .fermata/ledger.db back, or --restart begins "
                             "the job anew",
                             batch->job->output);
+    }
+    if (status == 0 && batch->spool.open) {
+        status = fm_spool_settle(&batch->spool, reterr);
+        (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s",
+                       batch->spool.folder);
+        (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
     }
     status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);
     if (status == 0 && batch->listed && batch->segment_count == 0) {
@@ -570,7 +650,6 @@ static int master_create(struct batch *batch)
 /* Lock, then look again: what was seen before the lock may have changed. */
 static int output_open(struct batch *batch, struct fm_error *reterr)
 {
-    char path[FM_OUTPUT_PATH_MAX];
     struct fm_text value = {0};
     enum fm_output_state state = FM_OUTPUT_EMPTY;
     const char *output = batch->job->output;
@@ -582,9 +661,7 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
         ((state == FM_OUTPUT_JOB && batch->options->restart) || state == FM_OUTPUT_DISCARDED)) {
         status = fm_output_discard(output, batch->options->fault, reterr);
     }
-    status = status != 0 ? status
-                         : fm_output_state_path(output, "ledger.db", path, sizeof(path), reterr);
-    status = status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
+    status = status != 0 ? status : store_open(batch, reterr);
     status = status != 0 ? status : batch->store->functions->take(batch->store, reterr);
     if (status != 0) {
         return status;
@@ -615,6 +692,7 @@ static void batch_close(struct batch *batch)
     if (batch->store != NULL) {
         batch->store->functions->close(batch->store);
     }
+    fm_spool_close(&batch->spool);
     fm_file_lock_release(&batch->lock);
     listing_forget(batch);
     fm_free(batch->added);
@@ -638,6 +716,10 @@ static void facts_make(struct batch *batch)
     if (batch->options->retry != NULL) {
         batch->recorded[batch->recorded_count++] =
             (struct fm_job_fact){.key = FM_JOB_FACT_RETRY, .value = batch->options->retry};
+    }
+    if (fm_job_is_spooled(batch->job)) {
+        batch->recorded[batch->recorded_count++] =
+            (struct fm_job_fact){.key = FM_JOB_FACT_SPOOL, .value = batch->spool.checksum};
     }
 }
 
@@ -811,6 +893,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     status = status != 0 ? status : output_permits(&batch, state, error);
     status = status != 0 ? status : retry_permits(&batch, error);
     status = status != 0 ? status : webhook_open(&batch, error);
+    status = status != 0 ? status : spool_take(&batch, error);
     status = status != 0 ? status : listing_make(&batch, false, error);
     status = status != 0 ? status : setup_open(&batch, true, error);
     status = status != 0 ? status : rows_try(&batch, error);
@@ -865,6 +948,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     uint64_t rows = 0;
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
+    status = status != 0 ? status : spool_look(&batch, UINT64_MAX, reterr);
     status = status != 0 ? status : listing_make(&batch, true, reterr);
     status = status != 0 ? status : setup_open(&batch, options->sample == 0, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);
@@ -928,9 +1012,15 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
     struct batch batch = {.job = job, .options = options};
     struct preview preview = {.batch = &batch, .rows = rows};
     bool walk = fm_listing_is_walk(job);
-    int status =
-        walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing, reterr)
-             : fm_listing_build(job, job->output, &batch.listing, reterr);
+    int status = spool_look(&batch, rows > TRY_ROWS ? rows : TRY_ROWS, reterr);
+    if (status != 0) {
+        batch_close(&batch);
+        return status;
+    }
+    status =
+        fm_job_is_spooled(job) ? fm_spool_list(&batch.spool, job, &batch.listing, reterr)
+        : walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing, reterr)
+               : fm_listing_build(job, job->output, &batch.listing, reterr);
     batch.has_listing = walk || status == 0;
     status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
     status = status != 0 ? status : sample_permits(&batch, reterr);

@@ -74,6 +74,7 @@ int fm_block_plan_init(struct fm_block_plan *ret_plan, const struct fm_job_setup
         .passed = job->passed,
         .passed_count = job->passed_count,
         .passed_types = setup->passed_types,
+        .embedding = job->embedding,
     };
     plan.format.outputs = fm_servable_outputs(setup->servable, &plan.format.output_count);
     status = fm_row_format_check(&plan.format, reterr);
@@ -285,6 +286,7 @@ static void condemn(struct fm_block *block, uint32_t index, const char *stage,
         .status = error->status,
         .message = error->text[0] != '\0' ? error->text : fm_status_text(error->status),
         .attempts = block->attempts,
+        .answer = block->plan->format.sink->answers,
     };
     origin_add(block, index, &letter, &origin);
     size_t before = block->lines.length;

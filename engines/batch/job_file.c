@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/source/request_line.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/paths.h"
@@ -13,6 +14,7 @@
 #include "host/config/config.h"
 #include "host/net/objects.h"
 #include "host/os/file.h"
+#include "host/source/formats.h"
 
 /* Of models that do not say theirs, where rows are small. */
 #define BATCH_OF_ROWS 64
@@ -35,6 +37,29 @@ static const char *resolve_in(struct fm_job *job, const char *directory, const c
         return NULL;
     }
     return fm_arena_strdup(&job->arena, joined);
+}
+
+/* What looks like an address of another kind would be taken for a path. */
+static int check_foreign(const struct fm_config *node, const char *text, struct fm_error *reterr)
+{
+    return fm_object_is_foreign(text)
+               ? fm_config_error(node, reterr,
+                                 "'%.200s' is an address that cannot be read: there are s3://, "
+                                 "https:// and http://; a path with such a name begins with ./",
+                                 text)
+               : 0;
+}
+
+/* Where no address will do. */
+static int check_path(const struct fm_config *node, const char *key, const char *text,
+                      struct fm_error *reterr)
+{
+    return fm_object_is_foreign(text) || fm_object_is_address(text)
+               ? fm_config_error(node, reterr,
+                                 "'%.200s' is an address, and '%s' is a path; a path with such a "
+                                 "name begins with ./",
+                                 text, key)
+               : 0;
 }
 
 static int resolve(struct fm_job *job, const struct fm_config *node, const char *path,
@@ -77,7 +102,8 @@ static int read_path(struct fm_job *job, struct fm_config *mapping, const char *
     if (text[0] == '\0') {
         return fm_config_error(fm_config_get(mapping, key), reterr, "'%s' is empty", key);
     }
-    return resolve(job, mapping, text, ret_path, reterr);
+    status = check_path(fm_config_get(mapping, key), key, text, reterr);
+    return status != 0 ? status : resolve(job, mapping, text, ret_path, reterr);
 }
 
 static int read_pattern(struct fm_job *job, const struct fm_config *node, const char **ret_path,
@@ -94,6 +120,10 @@ static int read_pattern(struct fm_job *job, const struct fm_config *node, const 
     if (fm_object_is_address(node->text)) {
         return read_address(job, node, ret_path, reterr);
     }
+    status = check_foreign(node, node->text, reterr);
+    if (status != 0) {
+        return status;
+    }
     bool plain = strpbrk(node->text, "*?[\\") == NULL;
     *ret_path = fm_path_directory(directory, sizeof(directory), job->file) == 0
                     ? resolve_in(job, directory, node->text, !plain)
@@ -104,6 +134,10 @@ static int read_pattern(struct fm_job *job, const struct fm_config *node, const 
 static int read_files(struct fm_job *job, const struct fm_config *node, struct fm_error *reterr)
 {
     bool many = node->kind == FM_CONFIG_SEQUENCE;
+    if (node->kind == FM_CONFIG_SCALAR && strcmp(node->text, "-") == 0) {
+        job->standard_input = true;
+        return 0;
+    }
     size_t count = many ? node->count : 1;
     if (count == 0) {
         return fm_config_error(node, reterr,
@@ -267,7 +301,9 @@ static int read_character(struct fm_config *mapping, const char *key, char *valu
 static int format_of_files(struct fm_job *job, const struct fm_config *input,
                            struct fm_error *reterr)
 {
-    const char *file = job->files != NULL ? job->files[0] : job->list;
+    const char *file = job->standard_input  ? "-"
+                       : job->files != NULL ? job->files[0]
+                                            : job->list;
     job->format = fm_source_format_of(file);
     return job->format != NULL
                ? 0
@@ -277,11 +313,82 @@ static int format_of_files(struct fm_job *job, const struct fm_config *input,
                                  file);
 }
 
+/* Records come one after the other there, so their format must be one that is read like that. */
+static int check_standard_input(const struct fm_job *job, const struct fm_config *input,
+                                struct fm_error *reterr)
+{
+    static const struct fm_source_format *const formats[] = {
+        &fm_source_csv, &fm_source_tsv, &fm_source_jsonl, &fm_source_openai_batch};
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (job->format == formats[i]) {
+            return 0;
+        }
+    }
+    return fm_config_error(input, reterr,
+                           "the files '-' are the rows on standard input: say their 'format', "
+                           "which may be csv, tsv, jsonl or openai_batch (a list of files on "
+                           "standard input is 'list: -')");
+}
+
+/* --- Queries --- */
+
+/* What the database's name says about who reads it. */
+static enum fm_job_engine engine_of(const char *database)
+{
+    const char *ending = fm_path_extension(database);
+    return strcmp(ending, ".duckdb") == 0 || strcmp(ending, ".ddb") == 0 ? FM_JOB_ENGINE_DUCKDB
+                                                                         : FM_JOB_ENGINE_SQLITE;
+}
+
+static int read_query(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    static const char *const engines[] = {"sqlite", "duckdb", NULL};
+    static const char *const others[] = {"database", "engine"};
+    const char *query = NULL;
+    int status = fm_config_string(input, "query", &query, reterr);
+    for (size_t i = 0; status == 0 && query == NULL && i < 2; i++) {
+        if (fm_config_get(input, others[i]) != NULL) {
+            status = fm_config_error(fm_config_get(input, others[i]), reterr,
+                                     "'%s' means something with 'query' only", others[i]);
+        }
+    }
+    if (status != 0 || query == NULL) {
+        return status;
+    }
+    status = read_path(job, input, "database", &job->database, reterr);
+    if (status == 0 && job->database == NULL) {
+        status = fm_config_error(input, reterr,
+                                 "'query' needs 'database', the file of SQLite or DuckDB that it "
+                                 "asks");
+    }
+    if (status == 0 && strspn(query, " \t\r\n;") == strlen(query)) {
+        status = fm_config_error(fm_config_get(input, "query"), reterr, "'query' is empty");
+    }
+    int engine = status == 0 ? (int)engine_of(job->database) : 0;
+    status = status != 0 ? status : fm_config_enum(input, "engine", engines, &engine, reterr);
+    job->engine = (enum fm_job_engine)engine;
+    job->query = status == 0 ? fm_arena_strdup(&job->arena, query) : NULL;
+    return status == 0 && job->query == NULL ? no_memory(job, reterr) : status;
+}
+
+/* Rows of a query are in the form in which they were taken down. */
+static int format_of_query(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    struct fm_config *format = fm_config_get(input, "format");
+    job->format = job->engine == FM_JOB_ENGINE_DUCKDB ? &fm_source_parquet : &fm_source_query;
+    return format != NULL ? fm_config_error(format, reterr,
+                                            "'format' is of files, and the rows come from a query")
+                          : read_columns(job, fm_config_get(input, "columns"), reterr);
+}
+
 static int read_format(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
 {
     const char *format = NULL;
     struct fm_error unknown = {0};
     struct fm_config *columns = fm_config_get(input, "columns");
+    if (job->query != NULL) {
+        return format_of_query(job, input, reterr);
+    }
     int status = fm_config_string(input, "format", &format, reterr);
     if (status == 0 && format != NULL && strcmp(format, "files") != 0 &&
         fm_source_format_find(format, &job->format, &unknown) != 0) {
@@ -295,7 +402,7 @@ static int read_format(struct fm_job *job, struct fm_config *input, struct fm_er
     if (status == 0 && job->format == NULL && columns != NULL) {
         status = fm_config_error(columns, reterr, "'columns' mean nothing where a file is a row");
     }
-    return status;
+    return status == 0 && job->standard_input ? check_standard_input(job, input, reterr) : status;
 }
 
 static int read_records(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
@@ -312,6 +419,14 @@ static int read_records(struct fm_job *job, struct fm_config *input, struct fm_e
     }
     bool tabs = strcmp(job->format->name, "tsv") == 0;
     status = fm_config_string(input, "id", &id, reterr);
+    if (status == 0 && job->format == &fm_source_openai_batch) {
+        if (id != NULL) {
+            return fm_config_error(fm_config_get(input, "id"), reterr,
+                                   "requests of an OpenAI batch have their " FM_REQUEST_LINE_ID
+                                   " for an id: leave 'id' out");
+        }
+        id = FM_REQUEST_LINE_ID;
+    }
     if (status == 0 && id != NULL && (job->id_column = fm_arena_strdup(&job->arena, id)) == NULL) {
         status = no_memory(job, reterr);
     }
@@ -384,15 +499,21 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
     }
     struct fm_config *files = fm_config_get(input, "files");
     status = fm_config_string(input, "list", &list, reterr);
-    if (status == 0 && (files == NULL) == (list == NULL)) {
-        status = fm_config_error(input, reterr, "'input' needs exactly one of 'files' and 'list'");
+    status = status != 0 ? status : read_query(job, input, reterr);
+    if (status == 0 && (files != NULL) + (list != NULL) + (job->query != NULL) != 1) {
+        status = fm_config_error(input, reterr,
+                                 "'input' needs exactly one of 'files', 'list' and 'query'");
     }
     if (status == 0 && files != NULL) {
         status = read_files(job, files, reterr);
-    } else if (status == 0 && strcmp(list, "-") == 0) {
+    } else if (status == 0 && list != NULL && strcmp(list, "-") == 0) {
         job->list = "-";
     } else if (status == 0) {
         status = read_path(job, input, "list", &job->list, reterr);
+    }
+    if (status == 0 && fm_job_is_spooled(job) && fm_config_get(input, "base") != NULL) {
+        status = fm_config_error(fm_config_get(input, "base"), reterr,
+                                 "'base' is of files, and there are none");
     }
     status = status != 0 ? status : read_base(job, input, reterr);
     status = status != 0 ? status : read_transfers(job, input, reterr);
@@ -447,6 +568,47 @@ static int read_sink(struct fm_job *job, struct fm_config *output, struct fm_err
     return status;
 }
 
+/* What an OpenAI batch answers with. */
+static int read_answers(struct fm_job *job, struct fm_config *output, struct fm_error *reterr)
+{
+    static const char *const passed[] = {FM_REQUEST_LINE_MODEL};
+    const char *embedding = NULL;
+    int status = fm_config_string(output, "embedding", &embedding, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (!job->sink->answers) {
+        return embedding == NULL ? 0
+                                 : fm_config_error(fm_config_get(output, "embedding"), reterr,
+                                                   "'embedding' means something with 'format: "
+                                                   "openai_batch' only");
+    }
+    if (job->passed_count > 0) {
+        return fm_config_error(fm_config_get(output, "passthrough"), reterr,
+                               "the answers of an OpenAI batch have no place for columns that are "
+                               "passed through");
+    }
+    if (job->timings) {
+        return fm_config_error(output, reterr,
+                               "the answers of an OpenAI batch have no place for 'timings'");
+    }
+    if (embedding == NULL) {
+        return 0;
+    }
+    job->embedding = fm_arena_strdup(&job->arena, embedding);
+    if (job->format == &fm_source_openai_batch) {
+        job->passed = fm_arena_alloc(&job->arena, sizeof(passed));
+        job->passed_count = job->passed != NULL ? 1 : 0;
+    }
+    if (job->passed_count > 0) {
+        memcpy(job->passed, passed, sizeof(passed));
+    }
+    return job->embedding != NULL && (job->passed_count > 0 ||
+                                      job->format != &fm_source_openai_batch)
+               ? 0
+               : no_memory(job, reterr);
+}
+
 static int read_output(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     static const char *const bytes_names[] = {"text", "base64", NULL};
@@ -458,7 +620,8 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
                                "'output' is empty: name the directory where the results go");
     }
     if (status == 0 && output->kind == FM_CONFIG_SCALAR) {
-        return resolve(job, output, output->text, &job->output, reterr);
+        status = check_path(output, "output", output->text, reterr);
+        return status != 0 ? status : resolve(job, output, output->text, &job->output, reterr);
     }
     status = status != 0 ? status : fm_config_expect(output, FM_CONFIG_MAPPING, reterr);
     status = status != 0 ? status : read_path(job, output, "directory", &job->output, reterr);
@@ -467,8 +630,10 @@ static int read_output(struct fm_job *job, struct fm_config *root, struct fm_err
     }
     status = status != 0 ? status : read_sink(job, output, reterr);
     status = status != 0 ? status : fm_config_enum(output, "bytes", bytes_names, &bytes, reterr);
+    job->timings = job->timings && !job->sink->answers;
     status = status != 0 ? status : fm_config_bool(output, "timings", &job->timings, reterr);
     status = status != 0 ? status : read_passed(job, output, reterr);
+    status = status != 0 ? status : read_answers(job, output, reterr);
     job->bytes = (enum fm_job_bytes)bytes;
     return status != 0 ? status : fm_config_finish(output, reterr);
 }
@@ -609,6 +774,11 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
             job->name != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", job->file);
     }
     return status;
+}
+
+bool fm_job_is_spooled(const struct fm_job *job)
+{
+    return job->standard_input || job->query != NULL;
 }
 
 int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reterr)

@@ -31,6 +31,8 @@
 
 struct fm_sink;
 
+enum fm_job_engine { FM_JOB_ENGINE_SQLITE, FM_JOB_ENGINE_DUCKDB };
+
 enum fm_job_bytes { FM_JOB_BYTES_TEXT, FM_JOB_BYTES_BASE64 };
 
 /* Which columns fill an input of the pipeline. */
@@ -47,6 +49,11 @@ struct fm_job {
     const char *pipeline; /* resolved path */
     const char **files;   /* resolved paths and patterns; NULL-terminated; NULL: `list` is used */
     const char *list;     /* resolved path, or "-" */
+    /* Instead of both: rows that are taken down before the job begins (spool.h). */
+    bool standard_input;
+    const char *query;        /* SQL; NULL: none */
+    const char *database;     /* of the query: resolved path */
+    enum fm_job_engine engine; /* that runs it */
     const char *base;     /* resolved path; NULL: chosen from files or list */
     /* Of inputs behind addresses, which `files`, `list` and `base` may be, too. */
     uint32_t requests;        /* at once, of a worker */
@@ -68,6 +75,7 @@ struct fm_job {
     const struct fm_sink *sink;
     const char *compression; /* one of the sink's */
     enum fm_job_bytes bytes;
+    const char *embedding; /* of openai_batch: the output that answers; NULL: all of them do */
     bool timings;
     uint64_t shard_rows;
     uint32_t max_batch_size; /* of models that do not say theirs; 0: as when they are served */
@@ -89,5 +97,7 @@ struct fm_job {
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */
 int FM_NODISCARD fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reterr);
 void fm_job_deinit(struct fm_job *job);
+/* Whether its rows are taken down before it begins. */
+bool fm_job_is_spooled(const struct fm_job *job);
 
 #endif

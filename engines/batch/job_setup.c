@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/source/request_line.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/text.h"
@@ -16,7 +17,7 @@
 
 /* What a line looks like: raised when it changes, so that a job is not continued in another form.
  */
-#define LINE_FORMAT "1"
+#define LINE_FORMAT "2"
 /* Rows that are read and run together, whatever the model would take. */
 #define BLOCK_ROWS_MAX 1024u
 /* Where the job file does not say how many threads read ... */
@@ -203,7 +204,10 @@ static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
                                             .passed_count = job->passed_count,
                                             .csv = job->csv,
                                             .csv_header = job->csv_header,
-                                            .record_bytes_max = job->record_bytes_max};
+                                            .record_bytes_max = job->record_bytes_max,
+                                            .url = job->embedding != NULL
+                                                       ? FM_REQUEST_LINE_EMBEDDINGS
+                                                       : NULL};
     int status = columns_known(job, ports, count, reterr);
     for (uint32_t i = 0; i < count && status == 0; i++) {
         const struct fm_job_column *wanted = column_of(job, ports[i].name);
@@ -414,6 +418,10 @@ static void format_describe(const struct fm_job *job, char *ret_text, size_t siz
 {
     if (job->format == NULL) {
         (void)snprintf(ret_text, size, "files");
+    } else if (job->query != NULL) {
+        (void)snprintf(ret_text, size, "query of %s, sum %016" PRIx64,
+                       job->engine == FM_JOB_ENGINE_DUCKDB ? "duckdb" : "sqlite",
+                       fm_hash_add(FM_HASH_START, job->query, strlen(job->query)));
     } else if (job->csv.delimiter == '\0') {
         (void)snprintf(ret_text, size, "%s", job->format->name);
     } else {
@@ -478,8 +486,9 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
     (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
     (void)snprintf(values[9], FM_JOB_FACT_SIZE, "%.250s",
                    job->id_column != NULL ? job->id_column : "");
-    (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s", job->sink->name,
-                   job->compression);
+    (void)snprintf(values[10], FM_JOB_FACT_SIZE, "%s, compression %s%s%.150s", job->sink->name,
+                   job->compression, job->embedding != NULL ? ", embedding " : "",
+                   job->embedding != NULL ? job->embedding : "");
     for (size_t i = 0; i < FM_JOB_FACTS; i++) {
         ret_facts->items[i] = (struct fm_job_fact){.key = keys[i], .value = values[i]};
     }

@@ -85,6 +85,8 @@ enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256 };
 /* Of a job that runs the dead letters of another one, which workers need not know: where they are.
  */
 #define FM_JOB_FACT_RETRY "input.dead_letters"
+/* Of a job whose rows were taken down (spool.h), likewise: the sum of their file. */
+#define FM_JOB_FACT_SPOOL "input.rows"
 
 /* Not to be moved: the items point into it, and into the setup. */
 struct fm_job_facts {

@@ -400,6 +400,13 @@ static int list_line(struct list_reader *reader, const char *line, size_t length
     if (fits && fm_remote_is(listing->base, reader->text)) {
         return list_address(reader, reterr);
     }
+    if (fits && fm_object_is_foreign(reader->text)) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "the list of inputs has '%.200s', an address that cannot be read: "
+                            "there are s3://, https:// and http://; a path with such a name begins "
+                            "with ./",
+                            reader->text);
+    }
     if (!fits || list_id(reader, &id) != 0) {
         return fm_error_set(reterr, FM_ETOOLARGE,
                             "the list of inputs has a path of %zu bytes; the limit is %d", length,

@@ -250,6 +250,7 @@ int fm_output_reopen(const char *directory, struct fm_error *reterr)
 int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_error *reterr)
 {
     char mark[FM_OUTPUT_PATH_MAX];
+    char spool[FM_OUTPUT_PATH_MAX];
     int status = path_of(directory, STATE_DIRECTORY, DISCARD_MARK, mark, reterr);
     status = status != 0 ? status : fm_file_write_atomic(mark, "", 0, reterr);
     status = status != 0 ? status : fm_output_reopen(directory, reterr);
@@ -259,6 +260,9 @@ int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_e
         status != 0 ? status : remove_where(directory, ERRORS_DIRECTORY, is_letters_name, reterr);
     status = status != 0 ? status : remove_where(directory, STAGE_DIRECTORY, ours_in_stage, reterr);
     status = status != 0 ? status : remove_where(directory, STATE_DIRECTORY, ours_in_state, reterr);
+    status = status != 0 ? status
+                         : path_of(directory, STATE_DIRECTORY, FM_OUTPUT_SPOOL, spool, reterr);
+    status = status != 0 ? status : fm_file_remove_tree(spool, reterr);
     status = status != 0 ? status : fm_file_remove(mark, reterr);
     return status != 0 ? status : fm_file_sync_directory(directory, reterr);
 }

@@ -7,7 +7,7 @@
  *   _manifest.json, _SUCCESS    the end, in this order
  *   stage/part-00003.7.jsonl    attempt 7 of shard 3, being written (and .errors.jsonl)
  *   .fermata/                   ledger.db, lock, history, inputs-0, inputs-1, ... (one for each
- *                               segment), rows-0, ... (likewise, where files hold rows)
+ *                               segment), rows-0, ... (likewise, where files hold rows), spool/
  *
  * Owns: names, attempt files, the commit order, reconciling what a killed process left, the
  * manifest, discarding a job. Does not own: what is in the rows, the ledger's decisions. Thread
@@ -32,6 +32,8 @@
 #define FM_OUTPUT_LEDGER_FILE      "ledger.db"
 #define FM_OUTPUT_LOCK_FILE        "lock"
 #define FM_OUTPUT_HISTORY_FILE     "history"
+#define FM_OUTPUT_SPOOL            "spool"     /* a folder; see spool.h */
+#define FM_OUTPUT_SPOOL_NEW        "spool.new" /* likewise */
 #define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"
 #define FM_OUTPUT_SUCCESS_FILE     "_SUCCESS"
 
@@ -53,7 +55,8 @@ int FM_NODISCARD fm_output_prepare(const char *directory, struct fm_error *reter
 /* ".fermata/<name>" */
 int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path,
                                       size_t size, struct fm_error *reterr);
-/* Removes the job and its results, and nothing else. Can be interrupted at any point and called
+/* Removes the job and its results, and nothing else (rows that were taken down for the next one
+ * stay). Can be interrupted at any point and called
  * again. The ledger must not be open. */
 int FM_NODISCARD fm_output_discard(const char *directory, struct fm_fault *fault,
                                    struct fm_error *reterr);

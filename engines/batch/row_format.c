@@ -98,6 +98,18 @@ static bool type_has_form(uint32_t dtype)
     type name;              \
     memcpy(&name, data + index * sizeof(name), sizeof(name))
 
+/* What JSON has no number for is a text, which the sources read back. */
+static void float_write(struct fm_json_writer *json, double value, bool single)
+{
+    if (!isfinite(value)) {
+        fm_json_string(json, isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
+    } else if (single) {
+        fm_json_float(json, (float)value);
+    } else {
+        fm_json_number(json, value);
+    }
+}
+
 static void number_write(struct fm_json_writer *json, uint32_t dtype, const char *data,
                          uint64_t index)
 {
@@ -148,22 +160,22 @@ static void number_write(struct fm_json_writer *json, uint32_t dtype, const char
     }
     case FM_DTYPE_FP16: {
         ELEMENT(uint16_t, value);
-        fm_json_float(json, fm_fp16_to_float(value));
+        float_write(json, fm_fp16_to_float(value), true);
         break;
     }
     case FM_DTYPE_BF16: {
         ELEMENT(uint16_t, value);
-        fm_json_float(json, fm_bf16_to_float(value));
+        float_write(json, fm_bf16_to_float(value), true);
         break;
     }
     case FM_DTYPE_FP32: {
         ELEMENT(float, value);
-        fm_json_float(json, value);
+        float_write(json, value, true);
         break;
     }
     case FM_DTYPE_FP64: {
         ELEMENT(double, value);
-        fm_json_number(json, value);
+        float_write(json, value, false);
         break;
     }
     default:
@@ -415,6 +427,20 @@ static int raw_write(struct fm_json_writer *json, const struct fm_dead_letter *l
     return status;
 }
 
+/* What those look at who sent the requests. */
+static void answer_write(struct fm_json_writer *json, const struct fm_dead_letter *letter)
+{
+    fm_json_key(json, "custom_id");
+    fm_json_string_n(json, letter->id.data, letter->id.size);
+    fm_json_key(json, "response");
+    fm_json_null(json);
+    fm_json_key(json, "error");
+    fm_json_object_begin(json);
+    fm_json_member_string(json, "code", fm_status_name(letter->status));
+    fm_json_member_string(json, "message", letter->message);
+    fm_json_object_end(json);
+}
+
 int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text)
 {
     struct fm_json_writer json;
@@ -424,6 +450,9 @@ int fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *te
     if (id_write(&json, &letter->id) != 0) {
         take_back(text, before);
         return FM_ENOMEM;
+    }
+    if (letter->answer) {
+        answer_write(&json, letter);
     }
     fm_json_key(&json, "row");
     fm_json_uint(&json, letter->row);

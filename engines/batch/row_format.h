@@ -31,6 +31,7 @@ struct fm_row_format {
     /* By passed column: the type that all its values have, BYTES for texts; INVALID: each may be
      * anything, and stays JSON. NULL: all of them are such. */
     const uint32_t *passed_types;
+    const char *embedding; /* of answers: the output that is the embedding; NULL: there is none */
 };
 
 /* FM_EINVAL: an output's or a passed column's name collides with another one or with a key of ours;
@@ -94,13 +95,14 @@ struct fm_dead_letter {
     bool raw_truncated;
     /* Or what was read of the row, by input of the pipeline, as a JSON object; NULL: nothing. */
     const char *columns;
+    bool answer; /* it is one to a request, too: "custom_id", "response", "error" */
 };
 
 /* Of a record, or of what was read of a row: more is cut off. */
 #define FM_LETTER_RAW_MAX ((size_t)16384)
 
 /* Appends {"id", "row", "source", "file", "file_row", "line", "stage", "code", "message",
- * "attempts", "raw", "columns"} and a newline. FM_ENOMEM: nothing was appended. */
+ * "attempts", "raw", "columns"} and a newline; of an answer also its members. FM_ENOMEM: nothing was appended. */
 int FM_NODISCARD fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text);
 
 #endif

@@ -26,6 +26,7 @@ struct fm_sink {
     const char *title;  /* in messages: "Parquet" */
     const char *ending; /* of its files' names, with the dot */
     bool typed;         /* each of its columns has one type, the same in all files */
+    bool answers;       /* its rows are answers to requests, and so are its dead letters */
     /* NULL-terminated; the first is taken where the job does not say. */
     const char *const *compressions;
     /* What reads its files back, and finds the ids in the column "id". NULL: they are lines of
@@ -55,6 +56,7 @@ struct fm_sink {
 extern const struct fm_sink fm_sink_jsonl;
 extern const struct fm_sink fm_sink_csv;
 extern const struct fm_sink fm_sink_parquet;
+extern const struct fm_sink fm_sink_openai_batch;
 
 /* All of them, NULL-terminated; the first is taken where a job does not say. */
 extern const struct fm_sink *const fm_sinks[];

@@ -4,8 +4,7 @@
  * HOW IT WORKS. What is one value stands in its field as it is; a row of more values is a JSON
  * array, as the source csv reads it. A field is quoted when it has to be.
  *
- * LIMITATIONS. A field cannot tell an empty text from none. In an array, NaN and infinities are
- * null, as JSON has them.
+ * LIMITATIONS. A field cannot tell an empty text from none.
  */
 #include <math.h>
 #include <string.h>

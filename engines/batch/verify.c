@@ -73,6 +73,7 @@ struct verify {
     struct fm_row_letter letter;
     struct fm_unique_ids *ids;
     bool ids_given; /* they are values of a column of the input, which may have them twice */
+    bool answers;   /* they tell which request is answered, so none may be there twice */
     enum pass pass;
     struct double_row doubles[DOUBLES_MAX];
     size_t double_count;
@@ -665,6 +666,7 @@ static int ledger_open(struct verify *verify)
     fm_text_deinit(&id_column);
     if (store->fact(verify->store, FM_JOB_FACT_FORMAT, &format, NULL) == 0 && format.length > 0) {
         verify->sink = fm_sink_of_fact(format.data);
+        verify->answers = verify->sink->answers;
     }
     fm_text_deinit(&format);
     status = store->segments(verify->store, segment_take, &walk, verify->reterr);
@@ -696,7 +698,8 @@ static void doubles_tell(struct verify *verify)
         const struct double_row *b = &verify->doubles[i];
         if (a->id != NULL && b->id != NULL && a->size == b->size &&
             memcmp(a->id, b->id, a->size) == 0) {
-            void (*tell)(struct verify *, const char *, ...) = verify->ids_given ? note : problem;
+            void (*tell)(struct verify *, const char *, ...) =
+                verify->ids_given && !verify->answers ? note : problem;
             tell(verify,
                  "the id '%.200s' stands twice: as row %" PRIu64 " (%s) and as row %" PRIu64
                  " (%s)",
@@ -710,6 +713,8 @@ static int manifest_fact(void *context, const struct fm_job_fact *fact)
     struct verify *verify = context;
     verify->ids_given =
         verify->ids_given || (strcmp(fact->key, FM_JOB_FACT_ID) == 0 && fact->value[0] != '\0');
+    verify->answers = verify->answers || (strcmp(fact->key, FM_JOB_FACT_FORMAT) == 0 &&
+                                          fm_sink_of_fact(fact->value)->answers);
     return 0;
 }
 

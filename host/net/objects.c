@@ -43,6 +43,12 @@ bool fm_object_is_address(const char *text)
     return is_web(text) || fm_object_is_s3(text);
 }
 
+bool fm_object_is_foreign(const char *text)
+{
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
+    return length > 1 && strncmp(text + length, "://", 3) == 0 && !fm_object_is_address(text);
+}
+
 int fm_object_check(const char *address, struct fm_error *reterr)
 {
     struct fm_s3_name name;

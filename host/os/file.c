@@ -190,6 +190,16 @@ int fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size, stru
                            reterr);
 }
 
+int fm_file_stdin_take(void *data, size_t size, size_t *ret_size, struct fm_error *reterr)
+{
+    ssize_t got = 0;
+    do {
+        got = read(STDIN_FILENO, data, size);
+    } while (got < 0 && errno == EINTR);
+    *ret_size = got > 0 ? (size_t)got : 0;
+    return got >= 0 ? 0 : error_from_errno(reterr, "read", "standard input", errno);
+}
+
 static int writer_open(struct fm_file_writer *writer, const char *path, int flags, mode_t mode,
                        struct fm_error *reterr)
 {
@@ -537,6 +547,17 @@ void fm_file_directory_close(int descriptor)
     if (descriptor > 0) {
         (void)close(descriptor);
     }
+}
+
+int fm_file_sync(const char *path, struct fm_error *reterr)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_from_errno(reterr, "open", path, errno);
+    }
+    int status = fsync(descriptor) == 0 ? 0 : error_from_errno(reterr, "flush", path, errno);
+    close(descriptor);
+    return status;
 }
 
 int fm_file_sync_directory(const char *path, struct fm_error *reterr)

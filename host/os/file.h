@@ -40,6 +40,9 @@ int FM_NODISCARD fm_file_read_secret(const char *path, size_t bytes_max, char **
 /* Standard input to its end, likewise. */
 int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *ret_size,
                                     struct fm_error *reterr);
+/* The next bytes of standard input, up to `size` > 0; none: it is over. */
+int FM_NODISCARD fm_file_stdin_take(void *data, size_t size, size_t *ret_size,
+                                    struct fm_error *reterr);
 
 /*
  * Creates or replaces: writes a file of a random name in its directory (.fermata-XXXXXXXX.tmp),
@@ -72,6 +75,7 @@ int FM_NODISCARD fm_file_make_directories(const char *path,
                                           struct fm_error *reterr);         /* as mkdir -p */
 int FM_NODISCARD fm_file_remove(const char *path, struct fm_error *reterr); /* absent is fine */
 int FM_NODISCARD fm_file_rename(const char *from, const char *to, struct fm_error *reterr);
+int FM_NODISCARD fm_file_sync(const char *path, struct fm_error *reterr); /* what others wrote */
 int FM_NODISCARD fm_file_sync_directory(const char *path, struct fm_error *reterr);
 /* A descriptor of a directory, close-on-exec: through /proc it is a short name of it. Never 0. */
 int FM_NODISCARD fm_file_directory_open(const char *path, int *ret_descriptor,

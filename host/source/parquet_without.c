@@ -1,10 +1,12 @@
 /*
- * What a build without DuckDB says about Parquet. See formats.h and parquet_writer.h.
+ * What a build without DuckDB says about Parquet. See formats.h, parquet_writer.h
+ * and query_spool.h.
  */
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "host/source/formats.h"
 #include "host/source/parquet_writer.h"
+#include "host/source/query_spool.h"
 
 static int refuse(const char *path, struct fm_error *reterr)
 {
@@ -107,4 +109,10 @@ int fm_parquet_writer_finish(struct fm_parquet_writer *writer, uint64_t *ret_byt
 void fm_parquet_writer_abandon(struct fm_parquet_writer *writer)
 {
     FM_ASSERT(writer == NULL);
+}
+
+int fm_query_duckdb_spool(const struct fm_query *query, const char *path, struct fm_error *reterr)
+{
+    (void)path;
+    return refuse(query->database, reterr);
 }

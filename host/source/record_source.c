@@ -1,5 +1,5 @@
 /*
- * Formats whose files are records of text: csv, tsv and jsonl.
+ * Formats whose files are records of text: csv, tsv, jsonl and openai_batch.
  *
  * HOW IT WORKS. Counting runs the scan of core/source/record_scan over the file once, which gives
  * the points. A reader begins at a point, takes record after record out of a buffer, and makes each
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/source/request_line.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -49,11 +50,17 @@ struct record_reader {
     struct fm_csv_header header;
     struct fm_csv_field *fields;
     struct fm_text scratch;
+    struct fm_request_line request; /* of openai_batch: the record at hand */
 };
 
 static bool is_csv(const struct fm_source_spec *spec)
 {
-    return spec->format != &fm_source_jsonl;
+    return spec->format != &fm_source_jsonl && spec->format != &fm_source_openai_batch;
+}
+
+static bool is_requests(const struct fm_source_spec *spec)
+{
+    return spec->format == &fm_source_openai_batch;
 }
 
 static void options_make(const struct fm_source_spec *spec, struct fm_record_options *ret_options)
@@ -320,7 +327,43 @@ static int json_id(struct record_reader *reader, const struct place *place,
     return 0;
 }
 
+/* --- Requests --- */
+
+/* Whether the columns are ones that requests have. */
+static int requests_check(const struct record_reader *reader, struct fm_error *reterr)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
+        const char *name = reader->places[i].name;
+        status = name != NULL ? fm_request_path_check(name, reterr) : 0;
+    }
+    return status != 0 ? fm_error_prefix(reterr, status, "%s", reader->file.file.path) : 0;
+}
+
+static int request_places(struct record_reader *reader, struct fm_error *reterr)
+{
+    int status = fm_request_line_read(reader->record.data, reader->record.size, &reader->request,
+                                      reterr);
+    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
+        struct place *place = &reader->places[i];
+        struct fm_request_value value = {NULL, 0};
+        status = place->name != NULL
+                     ? fm_request_line_value(&reader->request, place->name, &value, reterr)
+                     : 0;
+        place->value = value.data;
+        place->size = value.size;
+    }
+    return status;
+}
+
 /* --- Rows --- */
+
+static int places_find(struct record_reader *reader, struct fm_error *reterr)
+{
+    return is_csv(reader->spec)        ? csv_places(reader, reterr)
+           : is_requests(reader->spec) ? request_places(reader, reterr)
+                                       : json_places(reader, reterr);
+}
 
 static int passed_give(struct record_reader *reader, const struct place *place,
                        struct fm_row_block *block)
@@ -398,9 +441,12 @@ static int row_give(struct record_reader *reader, struct fm_row_block *block,
     if (reader->file.kind == NULL) { /* places in what was compressed are none of the file's */
         fm_row_block_place(block, reader->record.at.offset, reader->record.size);
     }
-    int status = is_csv(reader->spec) ? csv_places(reader, &error) : json_places(reader, &error);
+    int status = places_find(reader, &error);
     if (status == 0) {
         status = id_give(reader, block, &error);
+        if (status == 0 && is_requests(reader->spec)) {
+            status = fm_request_line_check(&reader->request, reader->spec->url, &error);
+        }
         for (uint32_t i = 0; i < reader->spec->passed_count && status == 0; i++) {
             status = passed_give(reader, &reader->places[reader->cells.count + 1 + i], block);
         }
@@ -519,6 +565,8 @@ static int records_open(const struct fm_source_spec *spec, const char *path,
     status = status != 0 ? status : text_check(&reader->file, reterr);
     if (status == 0 && is_csv(spec)) {
         status = header_read(reader, reterr);
+    } else if (status == 0 && is_requests(spec)) {
+        status = requests_check(reader, reterr);
     }
     if (status != 0) {
         records_close(&reader->base);
@@ -610,3 +658,14 @@ const struct fm_source_format fm_source_jsonl = {.name = "jsonl",
                                                  .skip = records_skip,
                                                  .read = records_read,
                                                  .close = records_close};
+
+/* No name says that lines are requests. */
+static const char *const no_endings[] = {NULL};
+
+const struct fm_source_format fm_source_openai_batch = {.name = "openai_batch",
+                                                        .endings = no_endings,
+                                                        .count = records_count,
+                                                        .open = records_open,
+                                                        .skip = records_skip,
+                                                        .read = records_read,
+                                                        .close = records_close};

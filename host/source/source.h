@@ -35,6 +35,7 @@ struct fm_source_spec {
     struct fm_csv_options csv;
     bool csv_header;           /* false: columns are named "0", "1", ... */
     uint64_t record_bytes_max; /* a longer record is an error */
+    const char *url;           /* of openai_batch: where requests have to go; NULL: anywhere */
 };
 
 struct fm_source_reader;

@@ -148,11 +148,16 @@ static int extension_read(struct tar_reader *reader, uint64_t offset, bool *ret_
 static int header_next(struct tar_reader *reader, uint64_t *ret_data, struct fm_error *reterr)
 {
     bool named = false;
+    uint64_t mark = UINT64_MAX;
     reader->pax.has_name = false;
     reader->pax.has_size = false;
     for (;;) {
         const char *block = NULL;
         struct fm_error words = {0};
+        if (mark != UINT64_MAX && reader->file_size - reader->offset < FM_TAR_BLOCK) {
+            reader->offset = mark; /* so that the end is found again */
+            return 0;
+        }
         int status = window_get(reader, &block, reterr);
         if (status != 0) {
             return status;
@@ -163,7 +168,10 @@ static int header_next(struct tar_reader *reader, uint64_t *ret_data, struct fm_
                                 reader->offset, words.text);
         }
         if (status == 0) {
-            return 0;
+            mark = reader->offset; /* archives may stand one behind the other: only the file's end
+                                      is the end */
+            reader->offset += FM_TAR_BLOCK;
+            continue;
         }
         bool extends = reader->header.kind == FM_TAR_PAX || reader->header.kind == FM_TAR_LONG_NAME;
         reader->header.size =

@@ -286,7 +286,7 @@ def compressions_of_parquet():
 def mistakes_are_told_before_anything_runs():
     model = 'backend: identity\nmax_batch_size: 8\nsettings: {inputs: "x:FP32[-1], X:FP32[-1]"}\n'
     for more, given, words in [
-            ("parqet", COLUMNS, "'parqet' is no output format (jsonl, csv, parquet); did you mean 'parquet'?"),
+            ("parqet", COLUMNS, "'parqet' is no output format (jsonl, csv, parquet, openai_batch); did you mean 'parquet'?"),
             ("csv, compression: zstd", COLUMNS, "CSV has no compression 'zstd', but: none"),
             ("parquet, compression: lz4", COLUMNS, "Parquet has no compression 'lz4', but: snappy, zstd, gzip, none"),
             ("csv, passthrough: [label, label]", COLUMNS, "'passthrough' names 'label' twice")]:

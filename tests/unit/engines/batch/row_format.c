@@ -75,7 +75,7 @@ TEST(bytes_that_are_no_text_and_numbers_that_are_none)
     outputs_make(values, "\xff\x00\xfe", 3, NAN);
     CHECK_INT_EQ(result(&format, "x\xff", values, 0, &line, NULL), 0);
     CHECK_STR_CONTAINS(line.data, "\"id_base64\":\"eP8=\"");
-    CHECK_STR_CONTAINS(line.data, "\"score\":[null,0.5]");
+    CHECK_STR_CONTAINS(line.data, "\"score\":[\"NaN\",0.5]");
     fm_text_clear(&line);
     format.bytes = FM_JOB_BYTES_BASE64;
     CHECK_INT_EQ(result(&format, "x", values, 0, &line, NULL), 0);
