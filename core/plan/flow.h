@@ -4,8 +4,8 @@
  *
  * Owns: requests in flight, frames (one per item of a scope), when a stage becomes ready, batch
  * forming, slots, isolation of failures, and the life of values (released when their last consumer
- * has run) with what they take. Does not own: threads, clocks, running anything. Thread rule: one thread at a time (the
- * executor's lock).
+ * has run) with what they take. Does not own: threads, clocks, running anything. Thread rule: one
+ * thread at a time (the executor's lock).
  *
  * HOW IT WORKS. A request opens a frame of scope 0. Each frame counts, per stage of its scope, the
  * inputs still missing; a stage whose count reaches 0 is an item in that stage's queue. A stage

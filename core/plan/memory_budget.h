@@ -7,15 +7,15 @@
  * data_path). Thread rule: pure; caller's memory.
  *
  * HOW IT WORKS. A piece has a size that is known beforehand (the bytes of a file, or the number of
- * rows). Sizes are put in classes, four from each power of two to the next one, and a class remembers
- * the most that one of its pieces has taken, as for its largest size, which it forgets slowly (half
- * of it within 3000 pieces of the class), so that one expensive piece in a thousand is expected for
- * ever. A class without experience looks at its neighbours. Beside that, looks tell how much the process
- * really has: what it always has beyond what is known of its pieces (caches of libraries, memory
- * that the allocator keeps) counts as standing; and where there is more than expected, that is what
- * counts. With more pieces at once than ever before, what stands is expected to grow as they do;
- * where that is strict, they become no more than twice as many until there were some looks. One
- * piece alone may always begin.
+ * rows). Sizes are put in classes, four from each power of two to the next one, and a class
+ * remembers the most that one of its pieces has taken, as for its largest size, which it forgets
+ * slowly (half of it within 3000 pieces of the class), so that one expensive piece in a thousand is
+ * expected for ever. A class without experience looks at its neighbours. Beside that, looks tell
+ * how much the process really has: what it always has beyond what is known of its pieces (caches of
+ * libraries, memory that the allocator keeps) counts as standing; and where there is more than
+ * expected, that is what counts. With more pieces at once than ever before, what stands is expected
+ * to grow as they do; where that is strict, they become no more than twice as many until there were
+ * some looks. One piece alone may always begin.
  *
  * LIMITATIONS. A piece that takes much more than all of its size did before is a surprise, and so
  * is every other one that is in work just then.
@@ -35,8 +35,8 @@ struct fm_memory_budget {
     bool strict;
     uint64_t expected_bytes; /* of all pieces in work */
     uint64_t standing_bytes;
-    uint64_t seen_bytes; /* by the last look */
-    uint32_t pieces;     /* in work */
+    uint64_t seen_bytes;  /* by the last look */
+    uint32_t pieces;      /* in work */
     uint32_t pieces_most; /* when there were some looks */
     /* Internal. */
     uint64_t most[FM_MEMORY_BUDGET_CLASSES]; /* 0: no experience */

@@ -31,8 +31,8 @@ char *fm_strndup(const char *text, size_t length) __attribute__((malloc, warn_un
 uint64_t fm_memory_fail_at(uint64_t countdown, int persistent);
 
 /*
- * How much a piece of work takes: between begin and most, which the same thread calls, the most that
- * it had allocated here beyond what it had freed, with what the allocator adds to each. What
+ * How much a piece of work takes: between begin and most, which the same thread calls, the most
+ * that it had allocated here beyond what it had freed, with what the allocator adds to each. What
  * libraries allocate by themselves is not in it. One piece at a time.
  */
 void fm_memory_meter_begin(void);

@@ -137,7 +137,8 @@ struct fm_data_path {
     uint64_t memory_most;  /* ... and the most that the process has had above memory_base */
     uint64_t own_bytes;    /* of all flights */
     uint64_t memory_look_ns;
-    struct fm_error starvation; /* the first; nothing is begun any more */
+    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
+    struct fm_error starvation;       /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
@@ -417,8 +418,8 @@ static bool budget_allows(struct fm_data_path *path, uint64_t expected)
         path->memory_base = resident > path->memory_base ? resident : path->memory_base;
         path->warm = true;
     }
-    bool may = (path->warm || path->flights_used == 0) &&
-               fm_memory_budget_may(&path->budget, expected);
+    bool may =
+        (path->warm || path->flights_used == 0) && fm_memory_budget_may(&path->budget, expected);
     path->memory_short = path->memory_short || !may;
     return may;
 }
@@ -1051,6 +1052,27 @@ static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
     }
 }
 
+static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
+{
+    struct fm_tuner_settings settings;
+    size_t used = 0;
+    fm_tuner_settings(path->tuner, &settings);
+    path->batches[0] = '\0';
+    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
+        char word[FM_ERROR_TEXT_SIZE];
+        int length = snprintf(word, sizeof(word), "%s%.200s %u", used > 0 ? ", " : "",
+                              path->plan.stage_names[i], settings.batch[i]);
+        if (settings.batch[i] > 0 && used + (size_t)length < sizeof(path->batches)) {
+            memcpy(path->batches + used, word, (size_t)length + 1);
+            used += (size_t)length;
+        }
+    }
+    *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
+                                         .operators = settings.operators,
+                                         .rows = settings.rows,
+                                         .batches = fm_batch_view_of(path->batches)};
+}
+
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
     slowest_update(path, fm_os_now_ns());
@@ -1060,12 +1082,13 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
                                              .last_error = path->last_error,
-                                             .memory_budget = path->budget.limit_bytes,
-                                             .memory_base = path->memory_base,
-                                             .memory_used = path->budget.seen_bytes,
-                                             .memory_most = path->memory_most,
-                                             .memory_rows = path->memory_known};
+                                             .memory = {.budget = path->budget.limit_bytes,
+                                                        .base = path->memory_base,
+                                                        .used = path->budget.seen_bytes,
+                                                        .most = path->memory_most,
+                                                        .rows = path->memory_known}};
     fm_mutex_unlock(&path->mutex);
+    tuned_get(path, &ret_stats->tuned);
 }
 
 /* --- Life --- */
@@ -1117,7 +1140,8 @@ static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
     return blocks > BLOCKS_MIN ? blocks : BLOCKS_MIN;
 }
 
-/* More memory than was expected, while rows wait for it: some of it may be the allocator's alone. */
+/* More memory than was expected, while rows wait for it: some of it may be the allocator's alone.
+ */
 static void memory_tidy(struct fm_data_path *path, uint64_t now_ns)
 {
     fm_mutex_lock(&path->mutex);
@@ -1227,6 +1251,7 @@ void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
     struct fm_tuner_sample sample;
     struct fm_error error = {0};
     if (now_ns - path->tuned_ns < TUNE_NS) {
+        memory_look(path, now_ns);
         return;
     }
     path->tuned_ns = now_ns;

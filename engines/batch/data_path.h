@@ -18,12 +18,14 @@
  * size of the job; a block counts with the bytes that were read for it, then with its lines until
  * they are written. It also counts against the budget of memory, with all that it is expected to
  * take on its way (core/plan/memory_budget), of which the process's resident memory is the measure:
- * a block that does not fit waits until others are through. What a shard came to is collected with fm_data_path_poll.
+ * a block that does not fit waits until others are through. What a shard came to is collected with
+ * fm_data_path_poll.
  */
 #ifndef FM_ENGINES_BATCH_DATA_PATH_H
 #define FM_ENGINES_BATCH_DATA_PATH_H
 
 #include "core/ledger/master.h"
+#include "core/proto/batch_messages.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
 
@@ -131,13 +133,11 @@ struct fm_data_path_stats {
     const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
     double slowest_share;       /* of it, 0 to 1 */
     struct fm_error last_error; /* of a row */
-    uint64_t memory_budget;     /* 0: none */
-    uint64_t memory_base;       /* resident without anything in work */
-    uint64_t memory_used;       /* resident above that ... */
-    uint64_t memory_most;       /* ... and the most that there has been */
-    uint64_t memory_rows;       /* of it: tensors, what was read, lines of rows in work */
+    struct fm_batch_memory memory;
+    struct fm_batch_tuned tuned; /* its text is the path's, until the next call */
 };
 
+/* By the thread that tunes. */
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats);
 
 #endif

@@ -533,9 +533,8 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
 {
     struct fm_config *workers = fm_config_get(root, "workers");
     int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
-    status = status != 0
-                 ? status
-                 : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);
+    status = status != 0 ? status
+                         : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);
     status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
     if (status == 0 && job->memory_budget > 0 && job->memory_budget < FM_JOB_BUDGET_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory_budget"), reterr,

@@ -86,7 +86,7 @@ struct fm_job {
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
     uint64_t memory_budget; /* of the rows in work of each worker; 0: none; see below where the file
                                does not say */
-    uint64_t begin_time_ns;       /* that a worker may take until it asks for work; 0: no limit */
+    uint64_t begin_time_ns; /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
 };
 

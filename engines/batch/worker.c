@@ -263,6 +263,8 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         }
         message.beat.slowest_share = stats.slowest_share;
         message.beat.last_error = fm_batch_view_of(stats.last_error.text);
+        message.beat.tuned = stats.tuned;
+        message.beat.memory = stats.memory;
         long_stage_write(worker, &message.beat);
         break;
     case FM_HOLDER_DONE:
@@ -631,8 +633,8 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                         .context = worker};
     fm_job_setup_ranges(&worker->setup, &path.ranges);
     path.memory_budget = memory_budget(worker);
-    path.memory_budget_strict = worker->job.memory_budget != FM_JOB_BUDGET_UNSAID &&
-                                worker->job.memory_budget > 0;
+    path.memory_budget_strict =
+        worker->job.memory_budget != FM_JOB_BUDGET_UNSAID && worker->job.memory_budget > 0;
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
     uint64_t rows = worker->job.shard_rows;
