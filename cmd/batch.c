@@ -79,6 +79,26 @@ static void restarts_members(struct fm_json_writer *json, const struct fm_crew_c
     fm_json_uint(json, crew->halvings);
 }
 
+/* Over all workers. */
+static void tuned_members(struct fm_json_writer *json, const struct fm_run_progress *progress)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } members[] = {{"read_threads", progress->read_threads},
+                   {"operator_threads", progress->operator_threads},
+                   {"rows_in_flight", progress->rows_in_flight},
+                   {"memory_used_bytes", progress->memory_used},
+                   {"memory_budget_bytes", progress->memory_budget}};
+    fm_json_key(json, "tuned");
+    fm_json_object_begin(json);
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        fm_json_key(json, members[i].key);
+        fm_json_uint(json, members[i].value);
+    }
+    fm_json_object_end(json);
+}
+
 static uint64_t restarts_all(const struct fm_crew_counts *crew)
 {
     uint64_t all = 0;
@@ -202,6 +222,7 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     }
     fm_json_key(json, "late");
     fm_json_bool(json, progress->late);
+    tuned_members(json, progress);
     restarts_members(json, &progress->crew);
     fm_json_key(json, "slowest_stage");
     if (progress->slowest_stage != NULL) {

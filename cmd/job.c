@@ -268,6 +268,28 @@ static void shards_print(const struct fm_job_look *look)
     }
 }
 
+/* What a worker has set itself to, and what its rows take; nothing where it does not say. */
+static void tuned_print(const struct fm_batch_worker_status *worker)
+{
+    const struct fm_batch_tuned *tuned = &worker->tuned;
+    const struct fm_batch_memory *memory = &worker->memory;
+    if (tuned->readers > 0) {
+        printf("             tuned to %" PRIu32 " readers, %" PRIu32 " operator threads, %" PRIu32
+               " rows in flight%s%.*s\n",
+               tuned->readers, tuned->operators, tuned->rows,
+               tuned->batches.size > 0 ? ", batches: " : "", (int)tuned->batches.size,
+               tuned->batches.data != NULL ? tuned->batches.data : "");
+    }
+    if (memory->base > 0) {
+        printf("             rows take %" PRIu64 " MiB, %" PRIu64 " at most", memory->used >> 20,
+               memory->most >> 20);
+        if (memory->budget > 0) {
+            printf(", of a budget of %" PRIu64, memory->budget >> 20);
+        }
+        printf(", above %" PRIu64 " MiB without any\n", memory->base >> 20);
+    }
+}
+
 /* What only the master knows. */
 static void status_print(const struct fm_batch_status *status)
 {
@@ -297,6 +319,7 @@ static void status_print(const struct fm_batch_status *status)
                    worker.slowest_stage.data, worker.slowest_share * 100);
         }
         printf("%s\n", worker.connected ? "" : ", not connected");
+        tuned_print(&worker);
         if (worker.last_error.size > 0) {
             printf("             last failed row: %.*s\n", (int)worker.last_error.size,
                    worker.last_error.data);

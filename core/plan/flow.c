@@ -63,6 +63,8 @@ struct fm_flow_request {
     uint32_t rows;
     uint32_t outstanding; /* items ready or running */
     uint32_t outputs_missing;
+    uint64_t bytes; /* of the values that are there */
+    uint64_t bytes_most;
     bool finished;
     const struct fm_pipeline *pipeline;
 };
@@ -78,6 +80,7 @@ struct fm_flow {
     uint32_t operators_running;
     uint32_t accelerator_slots;
     uint32_t models_running;
+    uint64_t bytes;       /* of all requests */
     struct queue running; /* in the order in which they began */
     struct fm_flow_request *live;
     struct fm_flow_request *finished_head;
@@ -135,6 +138,30 @@ void fm_flow_destroy(struct fm_flow *flow)
         fm_free(flow->by_depth);
         fm_free(flow);
     }
+}
+
+/* --- what values take --- */
+
+/* What somebody else owns is not counted. */
+static uint64_t value_bytes(const struct fm_value *value)
+{
+    return value->buffer != NULL ? value->tensor.size : 0;
+}
+
+/* The request has, or has had for a while, so much more than its values. */
+static void bytes_seen(struct fm_flow_request *request, uint64_t more)
+{
+    uint64_t bytes = request->bytes + more;
+    request->bytes_most = bytes > request->bytes_most ? bytes : request->bytes_most;
+}
+
+/* Nobody needs the value any more. */
+static void value_release(struct fm_flow_frame *frame, uint32_t local)
+{
+    uint64_t bytes = value_bytes(&frame->values[local]);
+    frame->request->bytes -= bytes;
+    frame->request->flow->bytes -= bytes;
+    fm_value_unref(&frame->values[local]);
 }
 
 /* --- frames --- */
@@ -353,7 +380,7 @@ static void value_use(struct fm_flow_frame *frame, uint32_t local)
     FM_ASSERT(frame->uses[local] > 0);
     frame->uses[local]--;
     if (frame->uses[local] == 0) {
-        fm_value_unref(&frame->values[local]);
+        value_release(frame, local);
     }
 }
 
@@ -408,6 +435,10 @@ static void deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame 
     FM_ASSERT(!frame->present[value->local]);
     frame->values[value->local] = *take_value;
     memset(take_value, 0, sizeof(*take_value));
+    uint64_t bytes = value_bytes(&frame->values[value->local]);
+    frame->request->bytes += bytes;
+    flow->bytes += bytes;
+    bytes_seen(frame->request, 0);
     frame->present[value->local] = true;
     for (uint32_t i = 0; i < value->consumer_count; i++) {
         const struct fm_pipeline_consumer *consumer = &value->consumers[i];
@@ -416,7 +447,7 @@ static void deliver(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_frame 
         }
     }
     if (frame->uses[value->local] == 0) {
-        fm_value_unref(&frame->values[value->local]);
+        value_release(frame, value->local);
     }
     if (frame->parent != NULL) {
         struct group *group = &frame->parent->groups[flow->pipeline->scopes[frame->scope].local];
@@ -453,7 +484,7 @@ static void adjust_uses(struct fm_flow *flow, struct fm_flow_frame *frame, uint3
             FM_ASSERT(holder->uses[i] >= below);
             holder->uses[i] = holder->uses[i] - below + below * count;
             if (holder->uses[i] == 0 && holder->present[i]) {
-                fm_value_unref(&holder->values[i]);
+                value_release(holder, i);
             }
         }
     }
@@ -784,6 +815,18 @@ static void values_drop(const struct fm_pipeline_stage *stage, struct fm_value *
     }
 }
 
+static uint64_t values_bytes(const struct fm_pipeline_stage *stage, struct fm_value *const *values,
+                             const uint32_t *counts)
+{
+    uint64_t bytes = 0;
+    for (uint32_t j = 0; j < stage->output_count; j++) {
+        for (uint32_t i = 0; i < counts[j]; i++) {
+            bytes += value_bytes(&values[j][i]);
+        }
+    }
+    return bytes;
+}
+
 static void item_leave(struct fm_flow *flow, struct fm_flow_item *item, bool failed)
 {
     FM_ASSERT(item->state == FM_FLOW_ITEM_RUNNING);
@@ -847,6 +890,8 @@ void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_ite
     timing->items++;
     item_leave(flow, item, false);
     if (request->error.status == 0) {
+        /* While it ran there were its inputs and its outputs. */
+        bytes_seen(request, values_bytes(stage, take_values, counts));
         release_inputs(flow, item);
         if (outputs_deliver(flow, now_ns, item, take_values, counts) != 0) {
             struct fm_error error = {0};
@@ -858,6 +903,11 @@ void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_ite
     values_drop(stage, take_values, counts);
     request->outstanding--;
     request_check_finished(flow, request);
+}
+
+void fm_flow_item_took(struct fm_flow_item *item, uint64_t bytes)
+{
+    bytes_seen(item->frame->request, bytes);
 }
 
 void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
@@ -920,6 +970,7 @@ struct fm_flow_request *fm_flow_finished(struct fm_flow *flow)
         request->next = NULL;
         FM_ASSERT(flow->requests > 0);
         flow->requests--;
+        flow->bytes -= request->bytes;
     }
     return request;
 }
@@ -954,6 +1005,11 @@ const struct fm_flow_timing *fm_flow_request_timings(const struct fm_flow_reques
     return request->timings;
 }
 
+uint64_t fm_flow_request_bytes_most(const struct fm_flow_request *request)
+{
+    return request->bytes_most;
+}
+
 static const struct group *output_group(const struct fm_flow_request *request,
                                         const struct fm_pipeline_value *value)
 {
@@ -981,6 +1037,11 @@ uint32_t fm_flow_in_flight(const struct fm_flow *flow)
     return flow->requests;
 }
 
+uint64_t fm_flow_bytes(const struct fm_flow *flow)
+{
+    return flow->bytes;
+}
+
 void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_stats *ret_stats)
 {
     *ret_stats = flow->stages[stage].stats;
@@ -1000,6 +1061,19 @@ static uint32_t request_running(const struct fm_flow *flow, const struct fm_flow
         }
     }
     return running;
+}
+
+static uint64_t request_bytes(const struct fm_flow_request *request)
+{
+    uint64_t bytes = 0;
+    for (const struct fm_flow_frame *frame = request->frames; frame != NULL;
+         frame = frame->next_of_request) {
+        uint32_t count = request->pipeline->scopes[frame->scope].value_count;
+        for (uint32_t i = 0; i < count; i++) {
+            bytes += value_bytes(&frame->values[i]);
+        }
+    }
+    return bytes;
 }
 
 static uint32_t request_outstanding(const struct fm_flow *flow,
@@ -1071,8 +1145,12 @@ void fm_flow_validate(const struct fm_flow *flow)
     FM_ASSERT(operators <= flow->operator_slots_most);
     running_validate(flow);
     uint32_t requests = 0;
+    uint64_t bytes = 0;
     for (const struct fm_flow_request *request = flow->live; request != NULL;
          request = request->next_live) {
+        FM_ASSERT(request_bytes(request) == request->bytes);
+        FM_ASSERT(request->bytes <= request->bytes_most);
+        bytes += request->bytes;
         FM_ASSERT(request_outstanding(flow, request) == request->outstanding);
         FM_ASSERT(!request->finished);
         FM_ASSERT(request->outstanding > 0);
@@ -1081,7 +1159,10 @@ void fm_flow_validate(const struct fm_flow *flow)
     for (const struct fm_flow_request *request = flow->finished_head; request != NULL;
          request = request->next) {
         FM_ASSERT(request->outstanding == 0);
+        FM_ASSERT(request_bytes(request) == request->bytes);
+        bytes += request->bytes;
         requests++;
     }
     FM_ASSERT(requests == flow->requests);
+    FM_ASSERT(bytes == flow->bytes);
 }

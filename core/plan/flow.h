@@ -4,8 +4,8 @@
  *
  * Owns: requests in flight, frames (one per item of a scope), when a stage becomes ready, batch
  * forming, slots, isolation of failures, and the life of values (released when their last consumer
- * has run). Does not own: threads, clocks, running anything. Thread rule: one thread at a time (the
- * executor's lock).
+ * has run) with what they take. Does not own: threads, clocks, running anything. Thread rule: one
+ * thread at a time (the executor's lock).
  *
  * HOW IT WORKS. A request opens a frame of scope 0. Each frame counts, per stage of its scope, the
  * inputs still missing; a stage whose count reaches 0 is an item in that stage's queue. A stage
@@ -138,6 +138,8 @@ void *fm_flow_item_user(const struct fm_flow_item *item);
 void fm_flow_item_done(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
                        uint64_t run_ns, struct fm_value *const *take_values,
                        const uint32_t *counts);
+/* Before one of these: while it ran the item had so many bytes besides its inputs. */
+void fm_flow_item_took(struct fm_flow_item *item, uint64_t bytes);
 void fm_flow_item_failed(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item,
                          const struct fm_error *error);
 void fm_flow_item_retry_alone(struct fm_flow *flow, uint64_t now_ns, struct fm_flow_item *item);
@@ -153,6 +155,9 @@ const struct fm_error *fm_flow_request_error(const struct fm_flow_request *reque
 int fm_flow_request_failed_stage(const struct fm_flow_request *request); /* -1: unknown */
 const struct fm_flow_timing *fm_flow_request_timings(
     const struct fm_flow_request *request); /* by stage */
+/* The most that it had at once, in inputs, outputs of stages, and what was taken besides: not what
+ * somebody else owns. */
+uint64_t fm_flow_request_bytes_most(const struct fm_flow_request *request);
 /* Output `output` of a complete request: how many elements (1 unless it stacks), and element
  * `index`, borrowed. */
 uint32_t fm_flow_output_count(const struct fm_flow_request *request, uint32_t output);
@@ -162,6 +167,8 @@ void fm_flow_request_free(struct fm_flow_request *request);
 
 uint32_t fm_flow_in_flight(
     const struct fm_flow *flow); /* admitted, not yet returned by fm_flow_finished */
+/* Of the values of these requests. */
+uint64_t fm_flow_bytes(const struct fm_flow *flow);
 void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_stats *ret_stats);
 
 /* Checks the whole structure; for tests. Aborts when something is wrong. */

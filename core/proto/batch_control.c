@@ -56,6 +56,15 @@ static const struct member worker_members[] = {
     MEMBER(12, struct fm_batch_worker_status, slowest_share, KIND_DOUBLE),
     TEXT(13, struct fm_batch_worker_status, last_error, FM_BATCH_REASON_BYTES_MAX),
     MEMBER(14, struct fm_batch_worker_status, silent_ns, KIND_UINT64),
+    MEMBER(15, struct fm_batch_worker_status, tuned.readers, KIND_UINT32),
+    MEMBER(16, struct fm_batch_worker_status, tuned.operators, KIND_UINT32),
+    MEMBER(17, struct fm_batch_worker_status, tuned.rows, KIND_UINT32),
+    TEXT(18, struct fm_batch_worker_status, tuned.batches, FM_BATCH_REASON_BYTES_MAX),
+    MEMBER(19, struct fm_batch_worker_status, memory.budget, KIND_UINT64),
+    MEMBER(20, struct fm_batch_worker_status, memory.base, KIND_UINT64),
+    MEMBER(21, struct fm_batch_worker_status, memory.used, KIND_UINT64),
+    MEMBER(22, struct fm_batch_worker_status, memory.most, KIND_UINT64),
+    MEMBER(23, struct fm_batch_worker_status, memory.rows, KIND_UINT64),
 };
 
 static const struct member status_members[] = {

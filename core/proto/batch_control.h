@@ -36,6 +36,8 @@ struct fm_batch_worker_status {
     double slowest_share;
     struct fm_batch_view last_error; /* empty: none */
     uint64_t silent_ns;              /* since it was heard last */
+    struct fm_batch_tuned tuned;
+    struct fm_batch_memory memory;
 };
 
 /* As the lists of batch_messages.h. */

@@ -105,6 +105,15 @@ static const struct member beat_members[] = {
     TEXT(6, struct fm_batch_beat, last_error, FM_BATCH_REASON_BYTES_MAX),
     TEXT(7, struct fm_batch_beat, long_stage, FM_BATCH_NAME_BYTES_MAX),
     MEMBER(8, struct fm_batch_beat, long_ns, MEMBER_UINT64),
+    MEMBER(9, struct fm_batch_beat, tuned.readers, MEMBER_UINT32),
+    MEMBER(10, struct fm_batch_beat, tuned.operators, MEMBER_UINT32),
+    MEMBER(11, struct fm_batch_beat, tuned.rows, MEMBER_UINT32),
+    TEXT(12, struct fm_batch_beat, tuned.batches, FM_BATCH_REASON_BYTES_MAX),
+    MEMBER(13, struct fm_batch_beat, memory.budget, MEMBER_UINT64),
+    MEMBER(14, struct fm_batch_beat, memory.base, MEMBER_UINT64),
+    MEMBER(15, struct fm_batch_beat, memory.used, MEMBER_UINT64),
+    MEMBER(16, struct fm_batch_beat, memory.most, MEMBER_UINT64),
+    MEMBER(17, struct fm_batch_beat, memory.rows, MEMBER_UINT64),
 };
 
 static const struct member done_members[] = {

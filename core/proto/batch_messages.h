@@ -78,6 +78,23 @@ struct fm_batch_hello {
     bool single; /* it has one row at a time, in batches of one, and cannot do with less */
 };
 
+/* What a worker has set its data path to; all 0 and empty: it does not say. */
+struct fm_batch_tuned {
+    uint32_t readers;
+    uint32_t operators;           /* threads; 0: the pipeline has none */
+    uint32_t rows;                /* in flight, at most */
+    struct fm_batch_view batches; /* by model stage, "det 8, rec 16" */
+};
+
+/* Memory of the rows that a worker has in work, in bytes; all 0: it does not say. */
+struct fm_batch_memory {
+    uint64_t budget; /* 0: none */
+    uint64_t base;   /* resident without rows in work */
+    uint64_t used;   /* resident above that ... */
+    uint64_t most;   /* ... and the most that there has been */
+    uint64_t rows;   /* of it: what is known to be tensors, inputs and lines of rows */
+};
+
 struct fm_batch_beat {
     struct fm_batch_holdings holdings;
     uint64_t memory_bytes;
@@ -87,6 +104,8 @@ struct fm_batch_beat {
     struct fm_batch_view last_error; /* why a row became a dead letter, the latest; empty: none */
     struct fm_batch_view long_stage; /* that has been running for long, without a limit; or empty */
     uint64_t long_ns;
+    struct fm_batch_tuned tuned;
+    struct fm_batch_memory memory;
 };
 
 struct fm_batch_failed {

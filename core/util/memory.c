@@ -3,6 +3,7 @@
  */
 #include "core/util/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,34 @@ static atomic_uint_fast64_t fail_countdown;
 static atomic_int fail_persistent;
 static atomic_uint_fast64_t allocation_count;
 static atomic_int counting;
+
+/* What this thread has allocated and not freed since its meter began: below 0 where it frees what
+ * others have allocated. */
+static _Thread_local int64_t meter_held;
+static _Thread_local int64_t meter_most;
+
+static void *count_in(void *memory)
+{
+    meter_held += memory != NULL ? (int64_t)malloc_usable_size(memory) : 0;
+    meter_most = meter_held > meter_most ? meter_held : meter_most;
+    return memory;
+}
+
+static void count_out(void *memory)
+{
+    meter_held -= memory != NULL ? (int64_t)malloc_usable_size(memory) : 0;
+}
+
+void fm_memory_meter_begin(void)
+{
+    meter_held = 0;
+    meter_most = 0;
+}
+
+uint64_t fm_memory_meter_most(void)
+{
+    return (uint64_t)meter_most;
+}
 
 /* Before each allocation. */
 static int should_fail(void)
@@ -46,17 +75,25 @@ uint64_t fm_memory_fail_at(uint64_t countdown, int persistent)
 
 void *fm_alloc(size_t size)
 {
-    return should_fail() ? NULL : malloc(size == 0 ? 1 : size);
+    return should_fail() ? NULL : count_in(malloc(size == 0 ? 1 : size));
 }
 
 void *fm_alloc_zero(size_t count, size_t size)
 {
-    return should_fail() ? NULL : calloc(count == 0 ? 1 : count, size == 0 ? 1 : size);
+    return should_fail() ? NULL : count_in(calloc(count == 0 ? 1 : count, size == 0 ? 1 : size));
 }
 
 void *fm_realloc(void *memory, size_t size)
 {
-    return should_fail() ? NULL : realloc(memory, size == 0 ? 1 : size);
+    if (should_fail()) {
+        return NULL;
+    }
+    int64_t before = memory != NULL ? (int64_t)malloc_usable_size(memory) : 0;
+    void *fresh = realloc(memory, size == 0 ? 1 : size);
+    if (fresh != NULL) {
+        meter_held -= before;
+    }
+    return count_in(fresh);
 }
 
 void *fm_alloc_tensor(size_t size)
@@ -65,11 +102,12 @@ void *fm_alloc_tensor(size_t size)
     if (rounded < size || should_fail()) {
         return NULL;
     }
-    return aligned_alloc(64, rounded == 0 ? 64 : rounded);
+    return count_in(aligned_alloc(64, rounded == 0 ? 64 : rounded));
 }
 
 void fm_free(void *memory)
 {
+    count_out(memory);
     free(memory);
 }
 

@@ -2,8 +2,9 @@
  * Memory for deciding code: the one place in core that calls the system's allocator, and arenas on
  * top of it.
  *
- * Owns: allocation and its fault injection; each one is counted (tally.h). Thread rule: fm_alloc
- * and fm_free are as thread safe as malloc; an arena belongs to one thread.
+ * Owns: allocation and its fault injection; each one is counted (tally.h), and so is what each
+ * thread holds. Thread rule: fm_alloc and fm_free are as thread safe as malloc; an arena belongs to
+ * one thread.
  */
 #ifndef FM_CORE_UTIL_MEMORY_H
 #define FM_CORE_UTIL_MEMORY_H
@@ -28,6 +29,14 @@ char *fm_strndup(const char *text, size_t length) __attribute__((malloc, warn_un
  * since the last call. Process wide.
  */
 uint64_t fm_memory_fail_at(uint64_t countdown, int persistent);
+
+/*
+ * How much a piece of work takes: between begin and most, which the same thread calls, the most
+ * that it had allocated here beyond what it had freed, with what the allocator adds to each. What
+ * libraries allocate by themselves is not in it. One piece at a time.
+ */
+void fm_memory_meter_begin(void);
+uint64_t fm_memory_meter_most(void);
 
 /* Objects that live and die together. Zero-initialise or call init; deinit frees everything. */
 struct fm_arena_block;

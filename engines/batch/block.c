@@ -25,6 +25,8 @@ enum { GROWN_PART = 8 };
 /* So near to the limit, what fails may well fail for lack of memory. */
 enum { NEAR_PERCENT = 80 };
 #define NS_PER_MS UINT64_C(1000000)
+/* Of each text that a block fills again and again. */
+#define KEPT_BYTES_MAX (UINT64_C(1) << 20)
 /* An id of a row that has none of its own: the file's, and the row's number in it. */
 #define ID_MAX (FM_LISTING_ID_MAX + 32)
 
@@ -149,9 +151,40 @@ void fm_block_deinit(struct fm_block *block)
     *block = (struct fm_block){0};
 }
 
+/* Lines of a large row are not kept for small ones. */
+static void text_clear(struct fm_text *text)
+{
+    if (text->capacity > KEPT_BYTES_MAX) {
+        fm_text_deinit(text);
+    }
+    fm_text_clear(text);
+}
+
+uint64_t fm_block_rows_bytes(const struct fm_block *block)
+{
+    uint64_t bytes = block->rows.texts.capacity;
+    for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
+        bytes += block->rows.tensors[i].capacity;
+    }
+    return bytes;
+}
+
+uint64_t fm_block_outputs_bytes(const struct fm_block *block)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < block->plan->format.output_count; i++) {
+        bytes += block->outputs[i].buffer != NULL ? block->outputs[i].tensor.size : 0;
+    }
+    return bytes;
+}
+
 void fm_block_clear(struct fm_block *block)
 {
-    fm_text_clear(&block->lines);
+    text_clear(&block->lines);
+    text_clear(&block->rows.texts);
+    for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
+        text_clear(&block->rows.tensors[i]);
+    }
     fm_row_block_clear(&block->rows);
     block->row_count = 0;
     block->bytes = 0;
@@ -169,6 +202,7 @@ static void begin(struct fm_block *block, const char *id, uint64_t row, uint64_t
     block->first_row = row;
     block->file_row = file_row;
     block->row_count = row_count;
+    block->request.bytes_most = 0;
     block->start_ns = fm_os_now_ns();
     block->memory_before = block->plan->single ? fm_memory_limit_used() : 0;
 }

@@ -110,7 +110,11 @@ void fm_block_fail(struct fm_block *block, const char *id, uint64_t row, uint64_
                    uint32_t row_count, const struct fm_error *error);
 /* After `done`. */
 void fm_block_finish(struct fm_block *block);
-/* Ready for the next rows. */
+/* What the rows that were read take by themselves, where they are records: until it is cleared. */
+uint64_t fm_block_rows_bytes(const struct fm_block *block);
+/* What its outputs take, between `done` and fm_block_finish. */
+uint64_t fm_block_outputs_bytes(const struct fm_block *block);
+/* Ready for the next rows. Keeps its memory, unless that is much. */
 void fm_block_clear(struct fm_block *block);
 
 #endif

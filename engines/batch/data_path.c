@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/plan/memory_budget.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -18,6 +19,7 @@
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
+#include "host/os/process_facts.h"
 #include "host/os/thread.h"
 
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
@@ -30,6 +32,8 @@ enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
  * may have. */
 #define OBJECT_BYTES_MIN     (UINT64_C(1) << 20)
 #define OBJECT_BYTES_UNKNOWN UINT64_MAX
+/* Between two looks at the memory of the process. */
+#define MEMORY_LOOK_NS (1 * NS_PER_MS)
 
 struct shard_work;
 
@@ -41,6 +45,9 @@ struct flight {
     struct flight *next;      /* free, or to be formatted */
     struct flight *following; /* of its shard */
     uint64_t charged;         /* bytes counted against bytes_in_flight */
+    uint64_t expected;        /* bytes counted against the budget of memory */
+    uint64_t size;            /* as the budget measures it */
+    uint64_t own;             /* bytes that it has outside of the executor */
     bool finished;
 };
 
@@ -122,7 +129,16 @@ struct fm_data_path {
     uint32_t rows_in_flight;
     uint64_t rows_finished;
     uint64_t bytes_in_flight;
-    struct fm_error starvation; /* the first; nothing is begun any more */
+    struct fm_memory_budget budget;
+    bool warm;             /* memory_base is that of a process that has run something */
+    bool memory_short;     /* something waits for the budget, since the last look of the tuner */
+    uint64_t memory_base;  /* resident, without anything in work */
+    uint64_t memory_known; /* of the blocks in flight, by the last look ... */
+    uint64_t memory_most;  /* ... and the most that the process has had above memory_base */
+    uint64_t own_bytes;    /* of all flights */
+    uint64_t memory_look_ns;
+    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
+    struct fm_error starvation;       /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
@@ -163,10 +179,46 @@ static void charge(struct fm_data_path *path, struct flight *flight, uint64_t by
     flight->charged = bytes;
 }
 
+/* What the flight has by itself, beside what the executor has of it. */
+static void own(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
+{
+    path->own_bytes += bytes - flight->own; /* likewise */
+    flight->own = bytes;
+}
+
+static void expect(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
+{
+    fm_memory_budget_change(&path->budget, flight->expected, bytes);
+    flight->expected = bytes;
+}
+
+/* Its size is known only now. */
+static void expect_more(struct fm_data_path *path, struct flight *flight, uint64_t size)
+{
+    if (size > flight->size) {
+        flight->size = size;
+        expect(path, flight, fm_memory_budget_expect(&path->budget, size));
+    }
+}
+
+/* What the block has taken at its most: a file is there twice when it becomes a tensor, and lines
+ * are made while the outputs are there. */
+static void learn(struct fm_data_path *path, const struct flight *flight)
+{
+    const struct fm_block *block = &flight->block;
+    uint64_t read = 2 * block->bytes;
+    uint64_t run = block->request.bytes_most + block->lines.capacity;
+    run += block->plan->columns != NULL ? block->bytes : 0; /* those inputs are the block's own */
+    fm_memory_budget_learn(&path->budget, flight->size, run > read ? run : read);
+}
+
 static void flight_free(struct fm_data_path *path, struct flight *flight)
 {
     path->rows_in_flight -= flight->block.row_count;
     charge(path, flight, 0);
+    own(path, flight, 0);
+    fm_memory_budget_end(&path->budget, flight->expected);
+    flight->expected = 0;
     flight->shard->in_work--;
     flight->shard = NULL;
     flight->finished = false;
@@ -288,7 +340,10 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
         return;
     }
     path->rows_finished += block->row_count;
+    learn(path, flight);
     charge(path, flight, block->lines.length);
+    own(path, flight, block->lines.capacity + fm_block_rows_bytes(block));
+    expect(path, flight, flight->own);
     shard->done += block->row_count;
     shard->bad += block->bad;
     if (block->bad > 0) {
@@ -309,7 +364,9 @@ static void request_done(struct fm_request *request)
 {
     struct flight *flight = request->user;
     struct fm_data_path *path = flight->path;
+    uint64_t bytes = fm_block_outputs_bytes(&flight->block);
     fm_mutex_lock(&path->mutex);
+    own(path, flight, flight->own + bytes);
     queue_push(&path->to_format, flight);
     fm_condition_signal(&path->work);
     fm_mutex_unlock(&path->mutex);
@@ -351,8 +408,24 @@ static uint64_t expected_bytes(const struct fm_data_path *path, const struct sha
     return size < limit ? size : limit;
 }
 
-/* The next block to read, when there is a free one and bytes_in_flight has room for it (one block
- * always may). Its rows are reserved. The lock is held. */
+/* Whether a block that is expected to take so much may begin. The first one goes alone where the
+ * budget is strict: only then is it known what the process takes by itself. */
+static bool budget_allows(struct fm_data_path *path, uint64_t expected)
+{
+    if (!path->warm && path->flights_used == 0 && fm_memory_budget_knows(&path->budget)) {
+        fm_process_memory_release();
+        uint64_t resident = fm_memory_resident();
+        path->memory_base = resident > path->memory_base ? resident : path->memory_base;
+        path->warm = true;
+    }
+    bool may =
+        (path->warm || path->flights_used == 0) && fm_memory_budget_may(&path->budget, expected);
+    path->memory_short = path->memory_short || !may;
+    return may;
+}
+
+/* The next block to read, when there is a free one, and bytes_in_flight and the budget of memory
+ * have room for it (one block always may). Its rows are reserved. The lock is held. */
 static struct flight *flight_admit(struct fm_data_path *path)
 {
     struct shard_work *shard = path->shards;
@@ -377,12 +450,20 @@ static struct flight *flight_admit(struct fm_data_path *path)
         (path->bytes_in_flight >= limit || bytes > limit - path->bytes_in_flight)) {
         return NULL;
     }
-    struct flight *flight = path->free_flights;
-    path->free_flights = flight->next;
-    path->flights_used++;
     uint64_t left = shard->shard.row_count - shard->admitted;
     uint64_t most = holds_rows(shard) ? path->block_rows : 1;
     uint32_t rows = (uint32_t)(left < most ? left : most);
+    uint64_t size = holds_rows(shard) ? rows : bytes;
+    uint64_t expected = fm_memory_budget_expect(&path->budget, size);
+    if (!budget_allows(path, expected)) {
+        return NULL;
+    }
+    struct flight *flight = path->free_flights;
+    path->free_flights = flight->next;
+    path->flights_used++;
+    fm_memory_budget_begin(&path->budget, expected);
+    flight->expected = expected;
+    flight->size = size;
     flight->next = NULL;
     flight->following = NULL;
     flight->shard = shard;
@@ -481,6 +562,7 @@ static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
     bool taken = fm_block_fetch_end(block);
     fm_mutex_lock(&path->mutex);
     charge(path, flight, block->bytes);
+    expect_more(path, flight, block->bytes);
     path->object_bytes = object_bytes_next(path->object_bytes, block->bytes);
     fm_condition_signal(&path->work); /* it may be less than was counted */
     fm_mutex_unlock(&path->mutex);
@@ -508,6 +590,7 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
         }
         fm_mutex_lock(&path->mutex);
         charge(path, flight, block->bytes); /* that may be more than was known */
+        expect_more(path, flight, block->bytes);
         fm_mutex_unlock(&path->mutex);
         return fm_block_submit(block);
     }
@@ -517,10 +600,28 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     shard->admitted -= reserved - block->row_count;
     path->rows_in_flight -= reserved - block->row_count;
     charge(path, flight, block->bytes);
+    own(path, flight, fm_block_rows_bytes(block));
     shard->reading = false;
     fm_condition_signal(&path->work);
     fm_mutex_unlock(&path->mutex);
     return read && fm_block_submit(block);
+}
+
+/* How much memory the process has. Called without the lock, and by one thread at a time often
+ * enough: the executor's lock comes before this one. */
+static void memory_look(struct fm_data_path *path, uint64_t now_ns)
+{
+    uint64_t known = fm_executor_bytes(path->executor);
+    uint64_t resident = fm_memory_resident();
+    fm_mutex_lock(&path->mutex);
+    uint64_t seen = resident > path->memory_base ? resident - path->memory_base : 0;
+    path->memory_known = known + path->own_bytes;
+    if (path->warm) {
+        path->memory_most = seen > path->memory_most ? seen : path->memory_most;
+        fm_memory_budget_look(&path->budget, seen, path->memory_known);
+    }
+    path->memory_look_ns = now_ns;
+    fm_mutex_unlock(&path->mutex);
 }
 
 /* Waits on a condition, as one that has nothing to do. */
@@ -535,6 +636,7 @@ static void reader_thread(void *argument)
 {
     const struct reader *reader = argument;
     struct fm_data_path *path = reader->path;
+    bool looks = true;
     fm_mutex_lock(&path->mutex);
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
     for (;;) {
@@ -571,7 +673,12 @@ static void reader_thread(void *argument)
         } else {
             finished = !flight_start(path, flight);
         }
+        uint64_t now_ns = fm_os_now_ns();
+        if (looks) {
+            memory_look(path, now_ns);
+        }
         fm_mutex_lock(&path->mutex);
+        looks = now_ns - path->memory_look_ns >= MEMORY_LOOK_NS;
         if (finished) {
             deliver(path, flight);
         }
@@ -945,6 +1052,27 @@ static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
     }
 }
 
+static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
+{
+    struct fm_tuner_settings settings;
+    size_t used = 0;
+    fm_tuner_settings(path->tuner, &settings);
+    path->batches[0] = '\0';
+    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
+        char word[FM_ERROR_TEXT_SIZE];
+        int length = snprintf(word, sizeof(word), "%s%.200s %u", used > 0 ? ", " : "",
+                              path->plan.stage_names[i], settings.batch[i]);
+        if (settings.batch[i] > 0 && used + (size_t)length < sizeof(path->batches)) {
+            memcpy(path->batches + used, word, (size_t)length + 1);
+            used += (size_t)length;
+        }
+    }
+    *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
+                                         .operators = settings.operators,
+                                         .rows = settings.rows,
+                                         .batches = fm_batch_view_of(path->batches)};
+}
+
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
     slowest_update(path, fm_os_now_ns());
@@ -953,8 +1081,14 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
                                              .rows_finished = path->rows_finished,
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
-                                             .last_error = path->last_error};
+                                             .last_error = path->last_error,
+                                             .memory = {.budget = path->budget.limit_bytes,
+                                                        .base = path->memory_base,
+                                                        .used = path->budget.seen_bytes,
+                                                        .most = path->memory_most,
+                                                        .rows = path->memory_known}};
     fm_mutex_unlock(&path->mutex);
+    tuned_get(path, &ret_stats->tuned);
 }
 
 /* --- Life --- */
@@ -1004,6 +1138,23 @@ static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t blocks = (rows + rows_max - 1) / rows_max;
     return blocks > BLOCKS_MIN ? blocks : BLOCKS_MIN;
+}
+
+/* More memory than was expected, while rows wait for it: some of it may be the allocator's alone.
+ */
+static void memory_tidy(struct fm_data_path *path, uint64_t now_ns)
+{
+    fm_mutex_lock(&path->mutex);
+    bool short_of_it = path->memory_short && path->budget.seen_bytes > path->memory_known;
+    path->memory_short = false;
+    fm_mutex_unlock(&path->mutex);
+    if (short_of_it) {
+        fm_process_memory_release();
+    }
+    memory_look(path, now_ns);
+    fm_mutex_lock(&path->mutex);
+    fm_condition_signal(&path->work);
+    fm_mutex_unlock(&path->mutex);
 }
 
 /* What the settings say, as far as there are memory and threads for it. */
@@ -1100,9 +1251,11 @@ void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
     struct fm_tuner_sample sample;
     struct fm_error error = {0};
     if (now_ns - path->tuned_ns < TUNE_NS) {
+        memory_look(path, now_ns);
         return;
     }
     path->tuned_ns = now_ns;
+    memory_tidy(path, now_ns);
     sample_take(path, now_ns, &sample);
     fm_mutex_lock(&path->mutex);
     bool works = path->rows_in_flight > 0;
@@ -1145,6 +1298,9 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.single = options->single;
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
+        path->memory_base = fm_memory_resident();
+        path->warm = !options->memory_budget_strict;
+        fm_memory_budget_init(&path->budget, options->memory_budget, options->memory_budget_strict);
         path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
         status = path->busy_before != NULL ? tuner_create(path, reterr)
                                            : fm_error_set(reterr, FM_ENOMEM, "out of memory");

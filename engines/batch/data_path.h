@@ -16,12 +16,16 @@
  * of a shard is there it brings the attempt to the disk. A block's memory is used again once its
  * lines are written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
  * size of the job; a block counts with the bytes that were read for it, then with its lines until
- * they are written. What a shard came to is collected with fm_data_path_poll.
+ * they are written. It also counts against the budget of memory, with all that it is expected to
+ * take on its way (core/plan/memory_budget), of which the process's resident memory is the measure:
+ * a block that does not fit waits until others are through. What a shard came to is collected with
+ * fm_data_path_poll.
  */
 #ifndef FM_ENGINES_BATCH_DATA_PATH_H
 #define FM_ENGINES_BATCH_DATA_PATH_H
 
 #include "core/ledger/master.h"
+#include "core/proto/batch_messages.h"
 #include "engines/batch/fault.h"
 #include "engines/batch/job_setup.h"
 
@@ -35,6 +39,10 @@ struct fm_data_path_options {
      * process has grown. Otherwise the path ends (STARVED). */
     bool single;
     uint64_t memory_bytes; /* that the process may have; 0: no limit, so that nothing is too much */
+    /* That rows in work may take, beyond what the process has without any; 0: no limit. Strict: the
+     * user's own number (core/plan/memory_budget). */
+    uint64_t memory_budget;
+    bool memory_budget_strict;
     /* There may be something to poll: called from any thread, and once after each poll that found
      * nothing. */
     void (*wake)(void *context);
@@ -125,8 +133,11 @@ struct fm_data_path_stats {
     const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
     double slowest_share;       /* of it, 0 to 1 */
     struct fm_error last_error; /* of a row */
+    struct fm_batch_memory memory;
+    struct fm_batch_tuned tuned; /* its text is the path's, until the next call */
 };
 
+/* By the thread that tunes. */
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats);
 
 #endif

@@ -343,6 +343,10 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         session->slowest_share = message->beat.slowest_share;
         session->memory_bytes = message->beat.memory_bytes;
         session->rows_per_minute = message->beat.rows_per_minute;
+        session->memory = message->beat.memory;
+        session->tuned = message->beat.tuned;
+        fm_batch_view_copy(message->beat.tuned.batches, session->batches, sizeof(session->batches));
+        session->tuned.batches = fm_batch_view_of(session->batches);
         if (session->child != NULL) {
             session->child->memory_bytes = message->beat.memory_bytes;
         }
@@ -407,6 +411,11 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
             ret_progress->slowest_stage = session->slowest_stage;
             ret_progress->slowest_share = session->slowest_share;
         }
+        ret_progress->read_threads += session->tuned.readers;
+        ret_progress->operator_threads += session->tuned.operators;
+        ret_progress->rows_in_flight += session->tuned.rows;
+        ret_progress->memory_budget += session->memory.budget;
+        ret_progress->memory_used += session->memory.used;
     }
 }
 
@@ -432,6 +441,8 @@ static void worker_status(const struct host *host, const struct fm_master_worker
         ret_status->slowest_stage = fm_batch_view_of(session->slowest_stage);
         ret_status->slowest_share = session->slowest_share;
         ret_status->last_error = fm_batch_view_of(session->last_error);
+        ret_status->tuned = session->tuned;
+        ret_status->memory = session->memory;
     }
 }
 

@@ -54,6 +54,12 @@ struct fm_run_progress {
     uint32_t workers_wanted;
     const char *workers_why; /* as many; NULL: nothing can be said yet */
     bool late;               /* it cannot be finished by the time that was given */
+    /* Of all workers together: what they have set themselves to, and what their rows take. */
+    uint32_t read_threads;
+    uint32_t operator_threads;
+    uint32_t rows_in_flight;
+    uint64_t memory_budget;
+    uint64_t memory_used;
 };
 
 struct fm_run_hooks {

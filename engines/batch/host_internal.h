@@ -45,6 +45,9 @@ struct session {
     uint32_t process;
     uint64_t memory_bytes;
     uint64_t rows_per_minute;
+    struct fm_batch_tuned tuned; /* its text is `batches` */
+    char batches[FM_ERROR_TEXT_SIZE];
+    struct fm_batch_memory memory;
     char last_error[FM_ERROR_TEXT_SIZE];
 };
 

@@ -538,6 +538,22 @@ static void letters_write(const struct report *report)
     put(report, "</section>\n");
 }
 
+static void tuned_write(const struct report *report, const struct fm_batch_tuned *tuned)
+{
+    put(report, "<td class=\"text\">");
+    if (tuned->readers > 0) {
+        number(report, "", tuned->readers, " read");
+        if (tuned->operators > 0) {
+            number(report, ", ", tuned->operators, " run operators");
+        }
+        number(report, ", ", tuned->rows, " rows");
+        put(report, tuned->batches.size > 0 ? "; batches: " : "");
+        escape_n(report, tuned->batches.data != NULL ? tuned->batches.data : "",
+                 tuned->batches.size);
+    }
+    put(report, "</td>");
+}
+
 static void worker_write(const struct report *report, const struct fm_batch_worker_status *worker)
 {
     put(report, "<tr><th scope=\"row\" class=\"text\">");
@@ -545,6 +561,12 @@ static void worker_write(const struct report *report, const struct fm_batch_work
     put(report, worker->connected ? "</th>" : " (not connected)</th>");
     number(report, "<td>", worker->rows_per_minute, "</td>");
     number(report, "<td>", worker->memory_bytes >> 20, " MiB</td>");
+    number(report, "<td class=\"text\">", worker->memory.used >> 20, "");
+    if (worker->memory.budget > 0) {
+        number(report, " of ", worker->memory.budget >> 20, "");
+    }
+    put(report, " MiB</td>");
+    tuned_write(report, &worker->tuned);
     number(report, "<td>", worker->shards, "</td>");
     number(report, "<td>", worker->rows_committed, "</td><td class=\"text\">");
     escape_n(report, worker->slowest_stage.data != NULL ? worker->slowest_stage.data : "",
@@ -578,7 +600,9 @@ static void now_write(const struct report *report)
                                    : "");
     put(report, "</p>\n<div class=\"wide\" tabindex=\"0\"><table><thead><tr>"
                 "<th scope=\"col\" class=\"text\">worker</th><th scope=\"col\">rows/min</th>"
-                "<th scope=\"col\">memory</th><th scope=\"col\">shards</th>"
+                "<th scope=\"col\">memory</th>"
+                "<th scope=\"col\" class=\"text\">its rows' memory</th>"
+                "<th scope=\"col\" class=\"text\">tuned</th><th scope=\"col\">shards</th>"
                 "<th scope=\"col\">committed</th><th scope=\"col\" class=\"text\">slowest stage"
                 "</th><th scope=\"col\" class=\"text\">last failed row</th></tr></thead><tbody>\n");
     while (fm_batch_worker_statuses_next(&workers, &worker)) {

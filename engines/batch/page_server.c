@@ -167,6 +167,36 @@ static const struct fm_prometheus_family worker_rate = {
     "fermata_batch_worker_rows_per_minute", FM_PROMETHEUS_GAUGE, "Rows per minute of a worker."};
 static const struct fm_prometheus_family worker_memory = {
     "fermata_batch_worker_memory_bytes", FM_PROMETHEUS_GAUGE, "Memory of a worker."};
+static const struct fm_prometheus_family worker_budget = {
+    "fermata_batch_worker_memory_budget_bytes", FM_PROMETHEUS_GAUGE,
+    "Memory that the rows in work of a worker may take."};
+static const struct fm_prometheus_family worker_used = {
+    "fermata_batch_worker_memory_used_bytes", FM_PROMETHEUS_GAUGE,
+    "Memory of a worker above what it has without rows in work."};
+static const struct fm_prometheus_family worker_readers = {
+    "fermata_batch_worker_read_threads", FM_PROMETHEUS_GAUGE, "Threads of a worker that read."};
+static const struct fm_prometheus_family worker_operators = {
+    "fermata_batch_worker_operator_threads", FM_PROMETHEUS_GAUGE,
+    "Threads of a worker that run operators."};
+static const struct fm_prometheus_family worker_rows = {"fermata_batch_worker_rows_in_flight",
+                                                        FM_PROMETHEUS_GAUGE,
+                                                        "Rows that a worker may have in flight."};
+
+static void worker_tuned(struct fm_prometheus *page, struct fm_prometheus_labels labels,
+                         const struct fm_batch_worker_status *worker)
+{
+    if (worker->memory.budget > 0) {
+        fm_prometheus_uint(page, &worker_budget, labels, worker->memory.budget);
+    }
+    if (worker->memory.base > 0) {
+        fm_prometheus_uint(page, &worker_used, labels, worker->memory.used);
+    }
+    if (worker->tuned.readers > 0) {
+        fm_prometheus_uint(page, &worker_readers, labels, worker->tuned.readers);
+        fm_prometheus_uint(page, &worker_operators, labels, worker->tuned.operators);
+        fm_prometheus_uint(page, &worker_rows, labels, worker->tuned.rows);
+    }
+}
 
 static void metrics_answer(struct fm_http_request *request, const struct fm_batch_status *status)
 {
@@ -203,6 +233,7 @@ static void metrics_answer(struct fm_http_request *request, const struct fm_batc
         if (worker.connected) {
             fm_prometheus_uint(&page, &worker_rate, worker_labels, worker.rows_per_minute);
             fm_prometheus_uint(&page, &worker_memory, worker_labels, worker.memory_bytes);
+            worker_tuned(&page, worker_labels, &worker);
         }
     }
     fm_prometheus_uint(&page, &workers_connected, labels, connected);

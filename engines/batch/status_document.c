@@ -42,6 +42,44 @@ static void flag_member(struct fm_json_writer *json, const char *key, bool flag)
     fm_json_bool(json, flag);
 }
 
+/* null: it does not say. */
+static void tuned_write(struct fm_json_writer *json, const struct fm_batch_tuned *tuned)
+{
+    fm_json_key(json, "tuned");
+    if (tuned->readers == 0) {
+        fm_json_null(json);
+        return;
+    }
+    fm_json_object_begin(json);
+    fm_json_member_uint(json, "read_threads", tuned->readers);
+    fm_json_member_uint(json, "operator_threads", tuned->operators);
+    fm_json_member_uint(json, "rows_in_flight", tuned->rows);
+    view_member(json, "batches", tuned->batches);
+    fm_json_object_end(json);
+}
+
+/* Likewise; a budget of null: there is none. */
+static void memory_write(struct fm_json_writer *json, const struct fm_batch_memory *memory)
+{
+    fm_json_key(json, "memory");
+    if (memory->base == 0) {
+        fm_json_null(json);
+        return;
+    }
+    fm_json_object_begin(json);
+    fm_json_key(json, "budget_bytes");
+    if (memory->budget > 0) {
+        fm_json_uint(json, memory->budget);
+    } else {
+        fm_json_null(json);
+    }
+    fm_json_member_uint(json, "base_bytes", memory->base);
+    fm_json_member_uint(json, "used_bytes", memory->used);
+    fm_json_member_uint(json, "most_bytes", memory->most);
+    fm_json_member_uint(json, "rows_bytes", memory->rows);
+    fm_json_object_end(json);
+}
+
 static void worker_write(struct fm_json_writer *json, const struct fm_batch_worker_status *worker)
 {
     char number[24];
@@ -62,6 +100,8 @@ static void worker_write(struct fm_json_writer *json, const struct fm_batch_work
     fm_json_member_number(json, "slowest_share", worker->slowest_share);
     view_member(json, "last_error", worker->last_error);
     fm_json_member_number(json, "silent_seconds", seconds(worker->silent_ns));
+    tuned_write(json, &worker->tuned);
+    memory_write(json, &worker->memory);
     fm_json_object_end(json);
 }
 

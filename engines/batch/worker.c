@@ -40,6 +40,8 @@
 #define DRAIN_NS (2000 * NS_PER_MS)
 /* Of the memory that it may have, in percent: with more it makes way for a fresh process. */
 #define MEMORY_SOFT 90u
+/* Of the same: what rows are begun for. */
+#define MEMORY_PART 80u
 
 enum { PREFIX_BYTES = 5, SPARE_SHARDS = 2, OVERDUE_MAX = FM_MASTER_SHARDS_OF_ONE_MAX };
 
@@ -261,6 +263,8 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         }
         message.beat.slowest_share = stats.slowest_share;
         message.beat.last_error = fm_batch_view_of(stats.last_error.text);
+        message.beat.tuned = stats.tuned;
+        message.beat.memory = stats.memory;
         long_stage_write(worker, &message.beat);
         break;
     case FM_HOLDER_DONE:
@@ -577,6 +581,9 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     if (status != 0) {
         return status;
     }
+    if (worker->job.memory_budget != FM_JOB_BUDGET_UNSAID && worker->job.memory_budget > 0) {
+        fm_process_memory_keep_little();
+    }
     const struct fm_job_setup_options setup = {.halvings = welcome->halvings,
                                                .note = worker->options->note,
                                                .note_context = worker->options->context};
@@ -592,6 +599,21 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
         status = facts_compare(worker, welcome->facts, reterr);
     }
     return status;
+}
+
+/* What rows in work may take, where the job does not say: most of what this process may still have,
+ * or half of what there is; others want some, too. */
+static uint64_t memory_budget(const struct worker *worker)
+{
+    uint64_t soft = worker->memory_bytes / 100 * MEMORY_PART;
+    uint64_t used = fm_memory_limit_used();
+    if (worker->job.memory_budget != FM_JOB_BUDGET_UNSAID) {
+        return worker->job.memory_budget;
+    }
+    if (worker->memory_bytes == 0) {
+        return fm_memory_available() / 2;
+    }
+    return soft > used + FM_JOB_BUDGET_MIN ? soft - used : FM_JOB_BUDGET_MIN;
 }
 
 static int work_begin(struct worker *worker, const struct fm_batch_welcome *welcome,
@@ -610,6 +632,9 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                         .wake = on_wake,
                                         .context = worker};
     fm_job_setup_ranges(&worker->setup, &path.ranges);
+    path.memory_budget = memory_budget(worker);
+    path.memory_budget_strict =
+        worker->job.memory_budget != FM_JOB_BUDGET_UNSAID && worker->job.memory_budget > 0;
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
     uint64_t rows = worker->job.shard_rows;

@@ -4,6 +4,7 @@
 #include "host/os/memory_limit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,22 @@ uint64_t fm_memory_limit_used(void)
     (void)fclose(file);
     unsigned long long most = pages[1] > pages[5] ? pages[1] : pages[5];
     return read == 6 ? (uint64_t)most * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+uint64_t fm_memory_resident(void)
+{
+    char text[LINE_BYTES];
+    unsigned long long pages[2] = {0}; /* all, resident */
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        return 0;
+    }
+    ssize_t size = read(file, text, sizeof(text) - 1);
+    (void)close(file);
+    text[size > 0 ? size : 0] = '\0';
+    return sscanf(text, "%llu %llu", &pages[0], &pages[1]) == 2
+               ? (uint64_t)pages[1] * (uint64_t)sysconf(_SC_PAGESIZE)
+               : 0;
 }
 
 int fm_memory_limit_set(uint64_t bytes, struct fm_error *reterr)
@@ -91,6 +108,54 @@ static bool kills_of_group(const char *group_file, const char *groups_root, uint
         (void)fclose(file);
     }
     return found;
+}
+
+/* The number that is a file of the group that the line is about. False: there is none ("max"). */
+static bool group_number(const char *groups_root, const char *group, const char *name,
+                         uint64_t *ret_number)
+{
+    char path[PATH_BYTES];
+    unsigned long long number = 0;
+    FILE *file = NULL;
+    if (snprintf(path, sizeof(path), "%s%.3000s/%s", groups_root, group, name) <
+        (int)sizeof(path)) {
+        file = fopen(path, "re");
+    }
+    bool found = file != NULL && fscanf(file, "%llu", &number) == 1;
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    *ret_number = (uint64_t)number;
+    return found;
+}
+
+uint64_t fm_memory_available_in(const char *group_file, const char *groups_root,
+                                const char *machine_file)
+{
+    char line[LINE_BYTES];
+    uint64_t kib = 0;
+    uint64_t most = 0;
+    uint64_t used = 0;
+    uint64_t available = number_find(machine_file, "MemAvailable:", &kib) ? kib << 10 : 0;
+    FILE *file = fopen(group_file, "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "0::", 3) == 0 &&
+            group_number(groups_root, line + 3, "memory.max", &most) &&
+            group_number(groups_root, line + 3, "memory.current", &used)) {
+            uint64_t left = most > used ? most - used : 1;
+            available = available == 0 || left < available ? left : available;
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return available;
+}
+
+uint64_t fm_memory_available(void)
+{
+    return fm_memory_available_in("/proc/self/cgroup", "/sys/fs/cgroup", "/proc/meminfo");
 }
 
 uint64_t fm_memory_kills_in(const char *group_file, const char *groups_root,

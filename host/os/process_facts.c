@@ -9,6 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* Pieces of so many bytes are mapped by themselves; the top of a heap is given back beyond. */
+enum { MAPPED_BYTES = 128 << 10, KEPT_BYTES = 512 << 10 };
+
 /* Entries of a folder of /proc, without "." and "..". */
 static uint32_t entries_count(const char *path)
 {
@@ -97,4 +100,10 @@ uint64_t fm_process_memory_kept(void)
 void fm_process_memory_release(void)
 {
     (void)malloc_trim(0);
+}
+
+void fm_process_memory_keep_little(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 }

@@ -25,6 +25,9 @@ uint64_t fm_process_memory_kept(void);
 /* Gives it back to the machine, as far as the allocator can. Others that allocate wait meanwhile:
  * some milliseconds for a hundred MiB. */
 void fm_process_memory_release(void);
+/* From now on larger pieces go back by themselves as soon as they are freed, which costs more time
+ * for each of them. */
+void fm_process_memory_keep_little(void);
 
 /* Memory of the machine: all, and all but what is to be had. 0: not known. */
 void fm_machine_memory_get(uint64_t *ret_total, uint64_t *ret_used);

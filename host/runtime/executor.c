@@ -19,6 +19,7 @@
 #include "core/plan/flow.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/memory.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 #include "host/runtime/model_batch.h"
@@ -354,6 +355,7 @@ static void request_finish(struct fm_executor *executor, struct fm_flow_request 
                                                            .items = timings[i].items};
         }
     }
+    request->bytes_most = fm_flow_request_bytes_most(finished);
     fm_flow_request_free(finished);
     request->done_ns = fm_os_now_ns();
     request->done(request);
@@ -429,6 +431,7 @@ struct operator_run {
     struct fm_value_list inputs[FM_PIPELINE_PORTS_MAX];
     struct fm_value_list outputs[FM_PIPELINE_PORTS_MAX];
     uint64_t start_ns;
+    uint64_t bytes; /* the most that it had allocated, its outputs with it */
     struct fm_error error;
     int status;
 };
@@ -461,6 +464,7 @@ static void operator_finish_locked(struct fm_executor *executor, struct operator
 {
     const struct fm_pipeline_stage *stage = &executor->pipeline->stages[run->task.stage];
     uint64_t now_ns = fm_os_now_ns();
+    fm_flow_item_took(run->task.items[0], run->bytes);
     if (run->status == 0) {
         struct fm_value **values = executor->finish_values;
         uint32_t *counts = executor->finish_counts;
@@ -484,6 +488,7 @@ static void operator_run_once(struct fm_executor *executor, struct operator_run 
     for (uint32_t j = 0; j < stage->output_count; j++) {
         run->outputs[j] = (struct fm_value_list){0};
     }
+    fm_memory_meter_begin();
     if (run->status == 0) {
         run->error = (struct fm_error){0};
         run->status =
@@ -494,6 +499,7 @@ static void operator_run_once(struct fm_executor *executor, struct operator_run 
                                stage->spec->target, fm_status_text(run->status));
         }
     }
+    run->bytes = fm_memory_meter_most();
     for (uint32_t j = 0; j < stage->input_count; j++) {
         fm_value_list_deinit(&run->inputs[j]);
     }
@@ -917,6 +923,14 @@ void fm_executor_batch_max_set(struct fm_executor *executor, uint32_t stage, uin
 uint32_t fm_executor_batch_max(const struct fm_executor *executor, uint32_t stage)
 {
     return executor->stages[stage].batch_max;
+}
+
+uint64_t fm_executor_bytes(struct fm_executor *executor)
+{
+    fm_mutex_lock(&executor->mutex);
+    uint64_t bytes = fm_flow_bytes(executor->flow);
+    fm_mutex_unlock(&executor->mutex);
+    return bytes;
 }
 
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,

@@ -76,6 +76,8 @@ struct fm_request {
     uint32_t priority; /* for those outside who run the models; the executor does not look at it */
     uint64_t submitted_ns; /* set by submit */
     uint64_t done_ns;      /* set before done */
+    uint64_t bytes_most;   /* likewise: the most that it had at once, in tensors and while operators
+                              worked on it; not its inputs where those have no owner */
     int failed_stage;      /* set when status < 0: index of the stage, -1 unknown */
     struct fm_error error; /* status 0: outputs are complete */
     void (*done)(struct fm_request *request);
@@ -136,6 +138,8 @@ void fm_executor_running(struct fm_executor *executor,
                                        struct fm_request *request),
                          void *context);
 
+/* What the tensors of all requests take, from submit to done. */
+uint64_t fm_executor_bytes(struct fm_executor *executor);
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
                        struct fm_executor_stage_stats *ret_stats);
 

@@ -90,6 +90,12 @@ def lease(rng):
     return {"number": rng.choice(NUMBERS), "epoch": rng.choice(NUMBERS[1:])}
 
 
+def tuned(rng):
+    numbers = {name: rng.choice([0, 1, 2**32 - 1]) for name in ("read_threads", "operator_threads", "rows_in_flight")}
+    memory = {"memory_" + name: rng.choice(NUMBERS) for name in ("budget", "base", "used", "most", "rows")}
+    return {**numbers, "batches": rng.choice(TEXTS), **memory}
+
+
 def random_worker(rng):
     kind = rng.choice(["join", "hello", "beat", "done", "failed", "released", "trimmed", "leave"])
     fields = {
@@ -98,7 +104,7 @@ def random_worker(rng):
         "hello": lambda: {"worker": rng.choice(NUMBERS[1:]), "shards_max": rng.randrange(1, 17), "holdings": holdings(rng), "single": rng.random() < 0.5},
         "beat": lambda: {"holdings": holdings(rng), "memory_bytes": rng.choice(NUMBERS), "slowest_stage": rng.choice(TEXTS),
                          "slowest_share": rng.choice([0, 1, rng.random()]), "rows_per_minute": rng.choice(NUMBERS),
-                         "last_error": rng.choice(TEXTS), "long_stage": rng.choice(TEXTS), "long_ns": rng.choice(NUMBERS)},
+                         "last_error": rng.choice(TEXTS), "long_stage": rng.choice(TEXTS), "long_ns": rng.choice(NUMBERS), **tuned(rng)},
         "done": lambda: {**lease(rng), "rows_out": rng.choice(NUMBERS[:-1]), "dead_letters": rng.randrange(1, 300), "part_bytes": rng.choice(NUMBERS),
                          "part_checksum": rng.choice(NUMBERS), "letters_bytes": rng.choice(NUMBERS), "letters_checksum": rng.choice(NUMBERS)},
         "failed": lambda: {**lease(rng), "failure": rng.randrange(2), "reason": rng.choice(TEXTS)},
@@ -177,7 +183,7 @@ def how_a_job_stands():
         return {"worker": rng.choice(NUMBERS), "name": rng.choice(TEXTS), "host": rng.choice(TEXTS), "process": rng.choice([0, 2**32 - 1]),
                 "connected": rng.random() < 0.5, "shards": rng.choice([0, 16]), "rows_in_work": rng.choice(NUMBERS), "rows_committed": rng.choice(NUMBERS),
                 "rows_per_minute": rng.choice(NUMBERS), "memory_bytes": rng.choice(NUMBERS), "slowest_stage": rng.choice(TEXTS),
-                "slowest_share": rng.choice([0, 1, rng.random()]), "last_error": rng.choice(TEXTS), "silent_ns": rng.choice(NUMBERS)}
+                "slowest_share": rng.choice([0, 1, rng.random()]), "last_error": rng.choice(TEXTS), "silent_ns": rng.choice(NUMBERS), **tuned(rng)}
 
     with Echo() as echo:
         for _ in range(1000):

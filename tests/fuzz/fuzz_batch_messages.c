@@ -80,6 +80,7 @@ static int read_worker(const struct place *place, struct fm_batch_worker_message
     } else if (status == 0 && ret_message->kind == FM_BATCH_WORKER_BEAT) {
         FUZZ_CHECK(ret_message->beat.slowest_share >= 0 && ret_message->beat.slowest_share <= 1);
         check_view(place, ret_message->beat.slowest_stage);
+        check_view(place, ret_message->beat.tuned.batches);
         check_view(place, ret_message->beat.last_error);
         check_view(place, ret_message->beat.long_stage);
     } else if (status == 0 && ret_message->kind == FM_BATCH_WORKER_LEAVE) {

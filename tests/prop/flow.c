@@ -302,6 +302,9 @@ static int64_t naive(const struct world *world, uint32_t value, int64_t input, c
     return many ? number + path[world->scopes[value]] * 5 * 1000 : number;
 }
 
+/* Bytes. */
+enum { ITEM_TOOK = 1000 };
+
 static void item_finish(struct world *world, struct fm_flow_item *item)
 {
     bool many = (world->out_ports[item->stage][0].flags & FM_PORT_MANY) != 0;
@@ -314,6 +317,7 @@ static void item_finish(struct world *world, struct fm_flow_item *item)
          */
         values[i] = value_make(world, many ? number + i * 5 * 1000 : number);
     }
+    fm_flow_item_took(item, ITEM_TOOK);
     fm_flow_item_done(world->flow, world->now_ns, item, 10, ports, &count);
 }
 
@@ -387,6 +391,9 @@ static void collect_finished(struct world *world)
         if (status == 0) {
             world->complete++;
             outputs_check(world, request);
+            /* An input, what an item took besides, and it was all there at once. */
+            FM_ASSERT(world->pipeline->stage_count == 0 ||
+                      fm_flow_request_bytes_most(request) > ITEM_TOOK);
             if (fm_flow_in_flight(world->flow) == 0) {
                 leftovers_check(world, request);
             }
@@ -515,6 +522,7 @@ static uint64_t world_run(struct world *world)
         }
     }
     FM_ASSERT(fm_flow_in_flight(world->flow) == 0);
+    FM_ASSERT(fm_flow_bytes(world->flow) == 0);
     FM_ASSERT(world->finished == admitted);
     FM_ASSERT(world->live_values == 0);
     FM_ASSERT(world->faults || world->complete == admitted);

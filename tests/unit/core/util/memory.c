@@ -44,6 +44,32 @@ TEST(persistent_failure_stays)
     CHECK_PTR_EQ(third, NULL);
 }
 
+TEST(a_meter_tells_the_most_that_was_held)
+{
+    void *before = fm_alloc(5000);
+    CHECK(before != NULL);
+    fm_memory_meter_begin();
+    CHECK_UINT_EQ(fm_memory_meter_most(), 0);
+    fm_free(before);
+    CHECK_UINT_EQ(fm_memory_meter_most(), 0); /* others' memory brings it below 0 */
+    fm_memory_meter_begin();
+    void *small = fm_alloc(1000);
+    void *large = fm_alloc_tensor(100000);
+    CHECK(small != NULL && large != NULL);
+    fm_free(large);
+    void *grown = fm_realloc(small, 2000);
+    CHECK(grown != NULL);
+    uint64_t most = fm_memory_meter_most();
+    CHECK(most >= 101000 && most < 101000 + 8192); /* with what the allocator adds */
+    grown = fm_realloc(grown, 200000);
+    CHECK(grown != NULL);
+    most = fm_memory_meter_most();
+    CHECK(most >= 200000 && most < 200000 + 8192);
+    fm_free(grown);
+    fm_free(NULL);
+    CHECK_UINT_EQ(fm_memory_meter_most(), most);
+}
+
 TEST(arena_memory_is_zeroed_aligned_and_separate)
 {
     struct fm_arena arena;

@@ -54,8 +54,9 @@ static void woken(void *context)
     atomic_fetch_add(&rig.wakes, 1);
 }
 
-/* `text`: what is in every row. */
-static void rig_open(uint32_t rows, const char *text, uint64_t bytes_in_flight, bool single)
+/* `text`: what is in every row; budget: of memory, strict; 0: none. */
+static void rig_open_within(uint32_t rows, const char *text, uint64_t bytes_in_flight, bool single,
+                            uint64_t budget)
 {
     char pipeline[512];
     const struct fm_job_setup_options options = {0};
@@ -91,13 +92,22 @@ static void rig_open(uint32_t rows, const char *text, uint64_t bytes_in_flight, 
         printf("# %s\n", error.text);
         abort();
     }
-    struct fm_data_path_options path = {
-        .setup = &rig.setup, .base = rig.folder, .single = single, .wake = woken};
+    struct fm_data_path_options path = {.setup = &rig.setup,
+                                        .base = rig.folder,
+                                        .single = single,
+                                        .memory_budget = budget,
+                                        .memory_budget_strict = budget > 0,
+                                        .wake = woken};
     fm_job_setup_ranges(&rig.setup, &path.ranges);
     if (fm_data_path_open(&path, &rig.path, &error) != 0) {
         printf("# %s\n", error.text);
         abort();
     }
+}
+
+static void rig_open(uint32_t rows, const char *text, uint64_t bytes_in_flight, bool single)
+{
+    rig_open_within(rows, text, bytes_in_flight, single, 0);
 }
 
 static void rig_close(void)
@@ -166,6 +176,59 @@ TEST(rows_of_unknown_size_count_when_they_are_read)
     printf("# at most %u rows at once\n", most);
     CHECK(most >= 1 && most <= 4);
     rig_close();
+}
+
+/* The most rows that were there at once, of 16. */
+static void most_within(uint64_t budget, uint32_t *ret_most)
+{
+    enum { ROW_BYTES = 400 << 10 };
+    struct fm_data_path_event event;
+    struct fm_data_path_stats stats;
+    uint32_t most = 0;
+    char *text = calloc(1, ROW_BYTES + 1);
+    if (text == NULL) {
+        abort();
+    }
+    memset(text, 'x', ROW_BYTES);
+    memcpy(text, "sleep 20 ", 9);
+    rig_open_within(16, text, 1 << 30, false, budget);
+    free(text);
+    shard_run(0, 0, 16);
+    bool found = false;
+    for (uint64_t i = 0; i < 20000 && !found; i++) {
+        fm_data_path_stats(rig.path, &stats);
+        most = stats.rows_in_flight > most ? stats.rows_in_flight : most;
+        fm_data_path_tune(rig.path, fm_os_now_ns());
+        fm_sleep_until(fm_os_now_ns() + NS_PER_MS);
+        found = fm_data_path_poll(rig.path, &event);
+    }
+    CHECK(found);
+    CHECK_INT_EQ(event.kind, FM_DATA_PATH_DONE);
+    CHECK_UINT_EQ(event.done.rows_out, 16);
+    fm_data_path_stats(rig.path, &stats);
+    CHECK_UINT_EQ(stats.memory.budget, budget);
+    CHECK(stats.memory.base > 0);
+    CHECK_UINT_EQ(stats.memory.rows, 0); /* all are through */
+    CHECK_UINT_EQ(stats.tuned.readers, 2);
+    CHECK_UINT_EQ(stats.tuned.operators, 4);
+    CHECK_UINT_EQ(stats.tuned.rows, 16);
+    CHECK_UINT_EQ(stats.tuned.batches.size, 0); /* there is no model */
+    rig_close();
+    *ret_most = most;
+}
+
+TEST(rows_wait_for_the_budget_of_memory)
+{
+    uint32_t all = 0;
+    uint32_t some = 0;
+    uint32_t one = 0;
+    most_within(0, &all);
+    most_within(6 << 20, &some);
+    most_within(1 << 20, &one);
+    printf("# at most %u, %u and %u rows at once\n", all, some, one);
+    CHECK(all > 4);
+    CHECK(some >= 1 && some <= 6); /* each takes more than 1 MiB */
+    CHECK_UINT_EQ(one, 1);         /* each is larger than the budget, and goes alone */
 }
 
 TEST(a_stage_that_runs_for_long_is_found_with_its_shards)

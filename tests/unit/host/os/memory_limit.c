@@ -68,6 +68,51 @@ TEST(kills_are_read_where_the_group_or_the_machine_says_them)
     CHECK_INT_EQ(fm_file_remove_tree(folder, NULL), 0);
 }
 
+static uint64_t available_in(const char *folder)
+{
+    char group[1200];
+    char machine[1200];
+    (void)snprintf(group, sizeof(group), "%.1000s/group", folder);
+    (void)snprintf(machine, sizeof(machine), "%.1000s/meminfo", folder);
+    return fm_memory_available_in(group, folder, machine);
+}
+
+TEST(what_is_available_is_what_the_machine_and_the_group_leave)
+{
+    char folder[1024];
+    CHECK_INT_EQ(fm_file_make_temporary("fermata-available", folder, sizeof(folder), NULL), 0);
+    CHECK_UINT_EQ(available_in(folder), 0); /* nothing is known */
+    text_write(folder, "meminfo", "MemTotal:       1000 kB\nMemAvailable:    600 kB\n");
+    CHECK_UINT_EQ(available_in(folder), 600 << 10);
+    text_write(folder, "group", "4:memory:/a\n0::/\n");
+    CHECK_UINT_EQ(available_in(folder), 600 << 10); /* the group does not say */
+    text_write(folder, "memory.max", "max\n");
+    text_write(folder, "memory.current", "100000\n");
+    CHECK_UINT_EQ(available_in(folder), 600 << 10); /* it has no limit */
+    text_write(folder, "memory.max", "300000\n");
+    CHECK_UINT_EQ(available_in(folder), 200000);
+    text_write(folder, "memory.max", "90000\n");
+    CHECK_UINT_EQ(available_in(folder), 1); /* it has more already */
+    text_write(folder, "memory.max", "1000000000\n");
+    CHECK_UINT_EQ(available_in(folder), 600 << 10);
+    CHECK_INT_EQ(fm_file_remove_tree(folder, NULL), 0);
+    CHECK(fm_memory_available() > 0);
+}
+
+TEST(what_is_resident_grows_with_what_is_touched)
+{
+    enum { BYTES = 32 << 20 };
+    uint64_t before = fm_memory_resident();
+    CHECK(before > 0);
+    volatile char *memory = malloc(BYTES);
+    CHECK(memory != NULL);
+    for (size_t i = 0; memory != NULL && i < BYTES; i += 4096) {
+        memory[i] = 1;
+    }
+    CHECK(fm_memory_resident() >= before + BYTES / 10 * 9);
+    free((void *)(uintptr_t)memory);
+}
+
 /* The last one: nothing takes the limit back. */
 TEST(beyond_the_limit_allocations_fail)
 {

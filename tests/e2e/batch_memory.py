@@ -1,0 +1,165 @@
+"""fermata batch keeps the memory of the rows in work within workers.memory_budget, whatever they are, and tells how much it is."""
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from batch_job import NAME_MODEL, Job, Rows  # noqa: E402
+from tap import FERMATA, contains, fermata, run, test  # noqa: E402
+
+MIB = 1 << 20
+SANITIZED = os.environ.get("FM_SANITIZE", "none") != "none"
+
+# Everything that is decoded is thrown away but for one pixel.
+IMAGES = """name: images
+inputs:
+  - {name: image, dtype: BYTES, shape: [1]}
+stages:
+  - {name: decode, operator: image_decode, inputs: image, parameters: {channels: rgb}}
+  - {name: shrink, operator: image_tensor, inputs: decode.image, parameters: {width: 16, height: 16}}
+outputs: {pixels: shrink.tensor}
+"""
+
+
+def png(width, height, noise):
+    """A picture whose bytes say how large it is (noise), or not (a plain one)."""
+    row = random.Random(width * height).randbytes(3 * width) if noise else bytes(3 * width)
+    rows = b"".join(b"\0" + row[i % 97:] + row[:i % 97] for i in range(height))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows, 0 if noise else 9)) + chunk(b"IEND", b""))
+
+
+class Images(Job):
+    def __init__(self, files, keys):
+        super().__init__(count=0, keys=keys)
+        (self.path / "pipeline.yaml").write_text(IMAGES)
+        self.file.write_text(self.file.read_text().replace("pipeline: model", "pipeline: pipeline.yaml"))
+        first = {}
+        for name, picture in files.items():
+            if picture in first:
+                os.link(first[picture], self.path / "in" / name)
+            else:
+                first[picture] = self.path / "in" / name
+                first[picture].write_bytes(picture)
+
+
+def resident(process):
+    with open("/proc/%d/statm" % process, encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def children(process):
+    with open("/proc/%d/task/%d/children" % (process, process), encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+class Watched:
+    """The resident memory of the job's worker, every 5 ms; and what the job says of it."""
+
+    def __init__(self, job, rows=None):
+        self.samples = []
+        self.said = []
+        command = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        socket_there, looked = False, 0
+        while command.poll() is None:
+            for child in children(command.pid) if os.path.exists("/proc/%d" % command.pid) else []:
+                try:
+                    self.samples.append(resident(child))
+                except (OSError, IndexError):
+                    pass
+            now = time.monotonic()
+            socket_there = socket_there or (job.out / ".fermata").exists()
+            if socket_there and now - looked > 0.1:
+                looked = now
+                shown = subprocess.run([FERMATA, "job", "show", job.out, "--json"], capture_output=True, text=True, check=False)
+                if shown.returncode == 0 and json.loads(shown.stdout).get("master"):
+                    self.said += json.loads(shown.stdout)["master"]["workers"]
+            time.sleep(0.005)
+        self.events = [json.loads(line) for line in command.stdout]
+        assert command.returncode == 0, (command.returncode, command.stderr.read())
+        if rows is None:
+            job.check_complete()
+        else:
+            assert len(job.lines()) == rows
+        told = [worker["memory"] for worker in self.said if worker.get("memory")]
+        assert told, "nothing was told of the memory"
+        self.base = told[-1]["base_bytes"]
+        self.most = max(self.samples) - self.base
+        self.told_most = max(one["most_bytes"] for one in told)
+        print("# base %.1f MiB, most above it %.1f MiB, as told %.1f MiB, %d looks, %.1f s" %
+              (self.base / MIB, self.most / MIB, self.told_most / MIB, len(self.samples), 0.005 * len(self.samples)))
+
+    def check(self, budget):
+        if not SANITIZED:  # their shadow is resident, too
+            assert self.most <= 1.1 * budget, "%.1f MiB above the base, of a budget of %.1f" % (self.most / MIB, budget / MIB)
+
+
+def within(files, budget_mib, keys=""):
+    keys = "shard_rows: 1000\nread_threads: 4\noperator_threads: 4\nrows_in_flight: 64\nworkers: {memory_budget: %dMiB}\n%s" % (budget_mib, keys)
+    with Images(files, keys) as job:
+        Watched(job).check(budget_mib * MIB)
+
+
+@test
+def one_large_picture_in_a_hundred():
+    small = png(40, 40, True)
+    large = png(1200, 1000, True)  # 3.6 MB as a file and as pixels
+    within({"%04d.png" % i: large if i % 100 == 50 else small for i in range(8000)}, 48)
+
+
+@test
+def small_and_large_pictures_by_turns():
+    small = png(40, 40, True)
+    large = png(1200, 1000, True)
+    within({"%04d.png" % i: large if i % 2 else small for i in range(600)}, 48)
+
+
+@test
+def pictures_that_grow():
+    within({"%04d.png" % i: png(40 + 8 * (i // 4), 40 + 6 * (i // 4), True) for i in range(600)}, 64)
+
+
+@test
+def large_pictures_all_at_once():
+    small = png(40, 40, True)
+    large = png(1600, 1200, True)  # 5.8 MB
+    within({"%04d.png" % i: large if 3000 <= i < 3150 else small for i in range(4000)}, 64)
+
+
+@test
+def pictures_whose_bytes_do_not_say_how_large_they_are():
+    # Until the first plain one is through nobody knows; four are decoded at once.
+    small = png(64, 64, True)
+    plain = png(1600, 1200, False)
+    assert len(plain) < 2 * len(small)
+    within({"%04d.png" % i: plain if i % 40 == 39 else small for i in range(4000)}, 48)
+
+
+@test
+def records_of_which_some_are_large():
+    large = "x" * (3 << 20)
+    lines = "".join('{"name": "%s"}\n' % (large if i % 150 == 75 else "row %d" % i) for i in range(3000))
+    keys = "read_threads: 4\nrows_in_flight: 512\nmax_batch_size: 16\nworkers: {memory_budget: 96MiB}\n"
+    with Rows({"a.jsonl": lines}, given="columns: {name: name}", model=NAME_MODEL, keys=keys) as job:
+        Watched(job, rows=3000).check(96 * MIB)
+
+
+@test
+def a_picture_larger_than_the_budget_goes_alone():
+    small = png(40, 40, True)
+    huge = png(3000, 2500, True)  # 22 MB as a file
+    with Images({"%04d.png" % i: huge if i % 500 == 300 else small for i in range(4000)}, "workers: {memory_budget: 16MiB}\n") as job:
+        watched = Watched(job)
+        assert SANITIZED or watched.most < 22.5 * MIB * 4
+
+
+run()
