@@ -170,8 +170,8 @@ static int file_found(void *context)
 
 static int files_walk(struct fm_lister *lister)
 {
-    int status = fm_listing_walk(lister->options.job, lister->options.job->output, file_found,
-                                 lister, &lister->walked, &lister->error);
+    int status = fm_listing_walk(lister->options.job, lister->options.job->output, &lister->stopping,
+                                 file_found, lister, &lister->walked, &lister->error);
     lister->last = true;
     return status < 0 ? status : files_cut(lister);
 }
@@ -418,7 +418,8 @@ static int rows_list(struct fm_lister *lister)
         return rows_count(lister, options->listing);
     }
     int status =
-        fm_listing_build(options->job, options->job->output, &lister->walked, &lister->error);
+        fm_listing_build(options->job, options->job->output, &lister->stopping,
+                                  &lister->walked, &lister->error);
     return status != 0 ? status : rows_count(lister, &lister->walked);
 }
 

@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 import time
+import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import certificates  # noqa: E402
@@ -156,6 +157,26 @@ def servers_that_hang_and_that_are_not_there():
 
 
 @test
+def servers_that_send_next_to_nothing_and_failures_without_end():
+    with Server({"/slow": b"1", "/good": b"2", "/flood": b"3", "/wordy": b"4"}) as server:
+        server.plan = {"/slow": ["drip"] * 3, "/flood": ["flood"]}
+        plain = server.http.RequestHandlerClass.fail
+        def wordy(handler, status, code, headers=None):
+            return handler.answer(403, b"w" * 5000) if handler.path == "/wordy" else plain(handler, status, code, headers)
+        server.http.RequestHandlerClass = type("Wordy", (server.http.RequestHandlerClass,), {"fail": wordy})
+        server.plan["/wordy"] = [403]
+        with Remote([server.url + path for path in server.objects], given="stall_time: 1s", keys="limits: {file_bytes: 1000}\nerrors: {max_ratio: 1}\n") as job:
+            job.run(code=4)
+            assert job.results() == {server.url + "/good": "2"}, job.results()
+            letters = {key.rsplit("/", 1)[1]: letter for key, letter in job.letters().items()}
+            assert (letters["slow"]["code"], letters["slow"]["attempts"]) == ("EDEADLINE", 3), letters
+            contains(letters["slow"]["message"], "Operation too slow. Less than 1024 bytes/sec")
+            assert (letters["flood"]["code"], letters["flood"]["attempts"]) == ("ENOTFOUND", 1), letters
+            contains(letters["flood"]["message"], "status 404")
+            contains(letters["wordy"]["message"], "status 403")  # its body is beyond file_bytes, and no object
+
+
+@test
 def headers_go_to_the_server_and_not_where_it_redirects():
     with Server({"/there": b"there", "/here": b"here"}) as other, Server({"/a": b"a"}) as server:
         server.plan = {"/moved": [("to", other.url + "/there")], "/near": [("to", "/a")]}
@@ -285,7 +306,18 @@ def listings_that_fail():
         server.http.RequestHandlerClass = type("Again", (server.http.RequestHandlerClass,), {"list": lambda self, *_: self.answer(200, page)})
         with Remote(given="files: 's3://data/'") as job:
             _, err = job.run(code=3, env=server.environment())
-            contains(err, "cannot list s3://data/", "the same page again and again")
+            contains(err, "cannot list s3://data/", "the same pages again and again")
+        for circle in (2, 3, 7):
+            def round_it_goes(handler, *_, circle=circle):
+                at = int(urllib.parse.parse_qs(handler.path.partition("?")[2]).get("continuation-token", ["0"])[0])
+                following = at + 1 if at < circle + 1 else 2
+                handler.answer(200, page.replace(b">t<", b">%d<" % following))
+            server.http.RequestHandlerClass = type("Circle", (server.http.RequestHandlerClass,), {"list": round_it_goes})
+            server.requests.clear()
+            with Remote(given="files: 's3://data/'") as job:
+                _, err = job.run(code=3, env=server.environment())
+                contains(err, "the same pages again and again")
+                assert circle <= len(server.requests) <= 4 * circle + 4, len(server.requests)
 
 
 @test

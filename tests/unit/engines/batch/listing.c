@@ -59,7 +59,7 @@ static int build(const char *files, const char *list, const char *output,
                          .files = files != NULL ? paths : NULL,
                          .list = list,
                          .base = list != NULL ? folder : NULL};
-    return fm_listing_build(&job, output, ret_listing, reterr);
+    return fm_listing_build(&job, output, NULL, ret_listing, reterr);
 }
 
 TEST(a_directory_is_sorted_and_known_by_size)
@@ -300,7 +300,7 @@ TEST(lists_of_addresses)
         for (uint64_t n = 1; status == FM_ENOMEM && n < 100; n++) {
             error = (struct fm_error){0};
             (void)fm_memory_fail_at(n, 0);
-            status = fm_listing_build(&job, NULL, &listing, &error);
+            status = fm_listing_build(&job, NULL, NULL, &listing, &error);
             (void)fm_memory_fail_at(0, 0);
             CHECK(status == 0 || error.text[0] != '\0');
             CHECK(n > 2 || status == FM_ENOMEM);
