@@ -608,8 +608,10 @@ static int job_preview(const struct fm_call *call, const struct fm_job *job)
     struct watcher watcher = {.call = call, .job = job};
     struct fm_call shown = *call;
     struct fm_batch_options options = {.note = on_note, .context = &watcher};
-    int status = fm_batch_preview(job, &options, (uint64_t)fm_call_integer(call, "preview"),
-                                  on_preview, &shown, &result, &error);
+    uint64_t count = (uint64_t)fm_call_integer(call, "preview");
+    uint64_t limit = (uint64_t)fm_call_integer(call, "limit");
+    count = limit > 0 && limit < count ? limit : count;
+    int status = fm_batch_preview(job, &options, count, on_preview, &shown, &result, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);
     }

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +13,7 @@ import certificates  # noqa: E402
 from batch_job import Job, end_of, start, wait_for  # noqa: E402
 from batch_remote_job import KEYS, NO_STORE, Remote  # noqa: E402
 from object_server import Server  # noqa: E402
-from tap import Skip, contains, fermata, run, test  # noqa: E402
+from tap import FERMATA, Skip, contains, fermata, run, test  # noqa: E402
 
 def texts(prefix, count):
     return {"%s%04d" % (prefix, i): b"text %d" % i for i in range(count)}
@@ -334,6 +335,25 @@ def work_begins_before_a_listing_is_whole_and_new_objects_are_more_inputs():
             del server.objects["/data/new0003"]
             _, err = job.run("--resume", code=3, env=server.environment())
             contains(err, "1 missing", "new0003")
+
+
+@test
+def the_first_ctrl_c_ends_a_listing_that_hangs():
+    with Server(texts("/data/", 150), page=100, delay=0.15) as server:  # so slow that work begins with what the first page has
+        plain = server.http.RequestHandlerClass.list
+        def first_page_only(handler, owner, path, query):
+            return server.over.wait(60) if "continuation-token" in query else plain(handler, owner, path, query)
+        server.http.RequestHandlerClass = type("First", (server.http.RequestHandlerClass,), {"list": first_page_only})
+        with Remote(given="files: 's3://data/'") as job:
+            process = subprocess.Popen([FERMATA, "batch", job.file], stderr=subprocess.PIPE, text=True, env={**os.environ, **NO_STORE, **server.environment()})
+            wait_for(lambda: sum("list-type" not in path for path, _ in server.requests) >= 30)
+            before = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            end_of(process, 130)
+            assert time.monotonic() - before < 10, "a page may take 30 s, and is tried three times"
+            server.http.RequestHandlerClass.list = plain
+            job.run("--resume", env=server.environment())
+            assert len(job.results()) == 150 and job.manifest()["complete"]
 
 
 @test

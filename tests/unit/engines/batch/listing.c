@@ -51,6 +51,22 @@ static void inputs_make(void)
     file_make("in/sub/3.txt", "333");
 }
 
+TEST(what_is_stopped_ends_before_it_finds_anything)
+{
+    inputs_make();
+    const char *paths[] = {at("in"), NULL};
+    const struct fm_job job = {.file = at("job.yaml"), .files = paths};
+    atomic_bool stopping = true;
+    struct fm_listing listing;
+    struct fm_error error = {0};
+    CHECK_INT_EQ(fm_listing_build(&job, NULL, &stopping, &listing, &error), FM_ECANCELLED);
+    CHECK_STR_EQ(error.text, "stopped");
+    atomic_store(&stopping, false);
+    CHECK_INT_EQ(fm_listing_build(&job, NULL, &stopping, &listing, &error), 0);
+    CHECK_UINT_EQ(listing.count, 3);
+    fm_listing_deinit(&listing);
+}
+
 static int build(const char *files, const char *list, const char *output,
                  struct fm_listing *ret_listing, struct fm_error *reterr)
 {
