@@ -354,7 +354,7 @@ static void finish_by_text(const struct fm_batch_report *report)
     bool late = report->ended_ms > report->finish_by_ms;
     uint64_t apart_ms =
         late ? report->ended_ms - report->finish_by_ms : report->finish_by_ms - report->ended_ms;
-    if (report->finish_by_ms == 0) {
+    if (report->finish_by_ms == 0 || report->ended_ms == 0) {
         return;
     }
     fm_os_format_time(report->finish_by_ms * 1000000, time, sizeof(time));

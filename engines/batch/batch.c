@@ -655,6 +655,9 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
                                         .fact_count = batch->recorded_count,
                                         .rows_found = rows_found(batch),
                                         .finished_wall_ns = fm_os_wall_ns()};
+    if (report->proof.rows_out + report->proof.dead_letters == report->rows_before) {
+        report->ended_ms = 0;
+    }
     report->verdict =
         report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
     return fm_output_finish(batch->job->output, batch->store, &summary, batch->options->fault,
