@@ -201,9 +201,10 @@ static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr
 {
     const struct fm_job *job = batch->job;
     batch->listing_whole = whole || batch->options->retry != NULL || !fm_listing_is_walk(job);
-    int status = batch->listing_whole
-                     ? fm_listing_build(job, job->output, NULL, &batch->listing, reterr)
-                     : fm_listing_walk(job, job->output, NULL, probe, batch, &batch->listing, reterr);
+    int status =
+        batch->listing_whole
+            ? fm_listing_build(job, job->output, NULL, &batch->listing, reterr)
+            : fm_listing_walk(job, job->output, NULL, probe, batch, &batch->listing, reterr);
     batch->has_listing = status >= 0 || !batch->listing_whole;
     if (status >= 0 && batch->options->retry != NULL && batch->retry.count == 0) {
         status =
@@ -931,9 +932,9 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
     struct batch batch = {.job = job, .options = options};
     struct preview preview = {.batch = &batch, .rows = rows};
     bool walk = fm_listing_is_walk(job);
-    int status =
-        walk ? fm_listing_walk(job, job->output, NULL, preview_found, &preview, &batch.listing, reterr)
-             : fm_listing_build(job, job->output, NULL, &batch.listing, reterr);
+    int status = walk ? fm_listing_walk(job, job->output, NULL, preview_found, &preview,
+                                        &batch.listing, reterr)
+                      : fm_listing_build(job, job->output, NULL, &batch.listing, reterr);
     batch.has_listing = walk || status == 0;
     status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
     status = status != 0 ? status : sample_permits(&batch, reterr);

@@ -547,8 +547,7 @@ int fm_listing_walk(const struct fm_job *job, const char *exclude, const atomic_
     struct fm_listing *listing = ret_listing;
     char folder[FM_LISTING_ID_MAX];
     const struct output_place output = {.shown = exclude, .folder = folder};
-    *listing = (struct fm_listing){
-        .found = found, .found_context = context, .stopping = stopping};
+    *listing = (struct fm_listing){.found = found, .found_context = context, .stopping = stopping};
     fm_arena_init(&listing->arena, 0);
     int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
     status = status != 0 ? status : base_choose(job, listing, reterr);

@@ -68,7 +68,8 @@ bool fm_listing_is_walk(const struct fm_job *job);
  */
 int FM_NODISCARD fm_listing_walk(const struct fm_job *job, const char *exclude,
                                  const atomic_bool *stopping, int (*found)(void *context),
-                                 void *context, struct fm_listing *ret_listing, struct fm_error *reterr);
+                                 void *context, struct fm_listing *ret_listing,
+                                 struct fm_error *reterr);
 
 /* Appends a copy. FM_ENOMEM. */
 int FM_NODISCARD fm_listing_add(struct fm_listing *listing, const struct fm_listing_entry *entry);

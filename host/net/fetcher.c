@@ -285,8 +285,7 @@ static size_t body_add(char *data, size_t size, size_t count, void *context)
     if (transfer->too_large) {
         return 0;
     }
-    if (body->length == 0 && length > 0 &&
-        fm_text_reserve(body, (size_t)length) != NULL) {
+    if (body->length == 0 && length > 0 && fm_text_reserve(body, (size_t)length) != NULL) {
         fm_text_clear(body); /* the memory stays: once for the whole object */
     }
     fm_text_append(body, data, bytes);

@@ -43,10 +43,9 @@ void fm_objects_get(struct fm_objects *objects, const char *address, struct fm_t
 /*
  * The objects whose names begin with "s3://bucket/prefix", in the order of their keys, page by
  * page: found(context, key, size) is called for each. What it returns, where it is not 0, ends the
- * listing and is returned. `level`: not those below the next '/' behind the prefix. `stopping`, once
- * it is true, ends the listing soon (FM_ECANCELLED), and everything else of these objects with it;
- * NULL: never. Else
- * FM_EUNAVAILABLE and others, with words.
+ * listing and is returned. `level`: not those below the next '/' behind the prefix. `stopping`,
+ * once it is true, ends the listing soon (FM_ECANCELLED), and everything else of these objects with
+ * it; NULL: never. Else FM_EUNAVAILABLE and others, with words.
  */
 int FM_NODISCARD fm_objects_list(struct fm_objects *objects, const char *address, bool level,
                                  const atomic_bool *stopping,

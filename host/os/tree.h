@@ -22,7 +22,7 @@ struct fm_tree_options {
     const char
         *exclude; /* a directory that is left out wherever it turns up, links into it too; NULL */
     int levels;   /* that are looked at: 1: the names in `root` only; 0: all */
-    uint64_t *ret_hidden; /* counts what was left out for its dot; NULL: not wanted */
+    uint64_t *ret_hidden;        /* counts what was left out for its dot; NULL: not wanted */
     const atomic_bool *stopping; /* once it is true, the walk ends; NULL: never */
 };
 
