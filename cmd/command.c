@@ -12,6 +12,8 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 
+enum { NOTE_SIZE = 4096 };
+
 const char *fm_command_in_group(const struct fm_command *command, const struct fm_command *group)
 {
     size_t length = strlen(group->name);
@@ -157,6 +159,21 @@ static void error_print_json(const struct fm_call *call, int exit_code, const ch
     fm_text_deinit(&text);
 }
 
+void fm_shown_put(FILE *to, const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        unsigned char next = i + 1 < length ? (unsigned char)text[i + 1] : 0;
+        bool plain = (byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\t';
+        if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) { /* U+0080 to U+009F: some obey these */
+            (void)fputs("??", to);
+            i++;
+        } else {
+            (void)fputc(plain ? byte : '?', to);
+        }
+    }
+}
+
 static void error_print(const struct fm_call *call, int exit_code, const char *status,
                         const char *message)
 {
@@ -166,8 +183,9 @@ static void error_print(const struct fm_call *call, int exit_code, const char *s
         return;
     }
     prefix_print(call);
-    (void)fprintf(stderr, "%s%s%s\n", fm_style(call->color_err, FM_STYLE_RED), message,
-                  fm_style(call->color_err, FM_STYLE_RESET));
+    (void)fputs(fm_style(call->color_err, FM_STYLE_RED), stderr);
+    fm_shown_put(stderr, message, strlen(message));
+    (void)fprintf(stderr, "%s\n", fm_style(call->color_err, FM_STYLE_RESET));
 }
 
 int fm_call_fail(const struct fm_call *call, const struct fm_error *error)
@@ -262,10 +280,12 @@ void fm_call_note(const struct fm_call *call, const char *format, ...)
     prefix_print(call);
     (void)fprintf(stderr, "%snote:%s ", fm_style(call->color_err, FM_STYLE_YELLOW),
                   fm_style(call->color_err, FM_STYLE_RESET));
+    char words[NOTE_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    (void)vfprintf(stderr, format, arguments);
+    (void)vsnprintf(words, sizeof(words), format, arguments);
     va_end(arguments);
+    fm_shown_put(stderr, words, strlen(words));
     (void)fputc('\n', stderr);
 }
 

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "cmd/exit_code.h"
 #include "core/util/memory.h"
@@ -174,6 +175,9 @@ int fm_call_fail_arguments(const struct fm_call *call, const struct fm_error *er
 /* Writes a finished text to standard output and releases it; FM_EXIT_OK, or FM_EXIT_FAILURE when
  * there was no memory for it. */
 int fm_call_print(const struct fm_call *call, struct fm_text *text);
+/* Writes a text that may come from outside, with '?' for each byte of a control character (but for
+ * line ends and tabs), which could steer the terminal that it is shown on. */
+void fm_shown_put(FILE *to, const char *text, size_t length);
 /* "fermata infer: note: ..." on standard error; nothing when --quiet or --json was given. */
 void fm_call_note(const struct fm_call *call, const char *format, ...) FM_PRINTF(2, 3);
 /* As the `note` callback of struct fm_servable_options; context is the call. */

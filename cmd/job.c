@@ -260,11 +260,13 @@ static void shards_print(const struct fm_job_look *look)
     for (uint32_t i = 0; i < look->worst_count; i++) {
         const struct fm_shard_record *record = &look->worst[i];
         printf("           shard %" PRIu64 " (%s, rows %" PRIu64 " to %" PRIu64 ") failed %" PRIu32
-               " times%s%s\n",
+               " times%s",
                record->shard.number, fm_shard_state_name(record->shard.state),
                record->shard.first_row, record->shard.first_row + record->shard.row_count - 1,
                record->shard.failures[0] + record->shard.failures[1],
-               record->reason[0] != '\0' ? ": " : "", record->reason);
+               record->reason[0] != '\0' ? ": " : "");
+        fm_shown_put(stdout, record->reason, strlen(record->reason));
+        (void)fputc('\n', stdout);
     }
 }
 
@@ -321,8 +323,9 @@ static void status_print(const struct fm_batch_status *status)
         printf("%s\n", worker.connected ? "" : ", not connected");
         tuned_print(&worker);
         if (worker.last_error.size > 0) {
-            printf("             last failed row: %.*s\n", (int)worker.last_error.size,
-                   worker.last_error.data);
+            printf("             last failed row: ");
+            fm_shown_put(stdout, worker.last_error.data, worker.last_error.size);
+            (void)fputc('\n', stdout);
         }
     }
 }

@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/job.h"
 #include "core/util/error.h"
@@ -25,8 +26,10 @@ static int on_letter(void *context, const struct fm_row_letter *letter, const ch
         (void)fwrite(line, 1, length, stdout);
         (void)fputc('\n', stdout);
     } else {
-        printf("%s: %s at %s: %s\n", letter->id.data, letter->code.data, letter->stage.data,
-               letter->message.data);
+        fm_shown_put(stdout, letter->id.data, letter->id.length);
+        printf(": %s at %s: ", letter->code.data, letter->stage.data);
+        fm_shown_put(stdout, letter->message.data, letter->message.length);
+        (void)fputc('\n', stdout);
     }
     return ++printer->count == printer->limit || ferror(stdout) ? 1 : 0;
 }
@@ -83,8 +86,11 @@ static void summary_text(const struct fm_letter_summary *summary, size_t shown)
     printf("%" PRIu64 " dead letters\n", summary->total);
     for (size_t i = 0; i < shown; i++) {
         const struct fm_letter_group *group = &summary->groups[i];
-        printf("%8" PRIu64 "  %s at %s: %s\n          such as %s\n", group->count, group->code,
-               group->stage, group->pattern, group->example);
+        printf("%8" PRIu64 "  %s at %s: ", group->count, group->code, group->stage);
+        fm_shown_put(stdout, group->pattern, strlen(group->pattern));
+        printf("\n          such as ");
+        fm_shown_put(stdout, group->example, strlen(group->example));
+        (void)fputc('\n', stdout);
         rest -= group->count;
     }
     if (rest > 0) {

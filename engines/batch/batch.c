@@ -206,10 +206,11 @@ static int listing_make(struct batch *batch, bool whole, struct fm_error *reterr
 {
     const struct fm_job *job = batch->job;
     batch->listing_whole = whole || batch->options->retry != NULL || !fm_listing_is_walk(job);
-    int status = fm_job_is_spooled(job) ? fm_spool_list(&batch->spool, job, &batch->listing, reterr)
-                 : batch->listing_whole
-                     ? fm_listing_build(job, job->output, &batch->listing, reterr)
-                     : fm_listing_walk(job, job->output, probe, batch, &batch->listing, reterr);
+    int status =
+        fm_job_is_spooled(job) ? fm_spool_list(&batch->spool, job, &batch->listing, reterr)
+        : batch->listing_whole
+            ? fm_listing_build(job, job->output, NULL, &batch->listing, reterr)
+            : fm_listing_walk(job, job->output, NULL, probe, batch, &batch->listing, reterr);
     batch->has_listing = status >= 0 || !batch->listing_whole;
     if (status >= 0 && batch->options->retry != NULL && batch->retry.count == 0) {
         status =
@@ -532,8 +533,7 @@ static int store_open(struct batch *batch, struct fm_error *reterr)
     if (batch->store != NULL) {
         return 0;
     }
-    int status =
-        fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
+    int status = fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
     return status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
 }
 
@@ -541,9 +541,9 @@ static int store_open(struct batch *batch, struct fm_error *reterr)
 static int spool_recorded(struct batch *batch, struct fm_text *sum, struct fm_error *reterr)
 {
     int status = store_open(batch, reterr);
-    status = status != 0 ? status
-                         : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum,
-                                                         reterr);
+    status = status != 0
+                 ? status
+                 : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum, reterr);
     if (status == FM_ENOTFOUND) {
         *reterr = (struct fm_error){0};
         return 0;
@@ -581,10 +581,8 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
 /* Those who only look have them elsewhere. */
 static int spool_look(struct batch *batch, uint64_t rows_max, struct fm_error *reterr)
 {
-    const struct fm_spool_options options = {.job = batch->job,
-                                             .temporary = true,
-                                             .retry = batch->options->retry,
-                                             .rows_max = rows_max};
+    const struct fm_spool_options options = {
+        .job = batch->job, .temporary = true, .retry = batch->options->retry, .rows_max = rows_max};
     return fm_job_is_spooled(batch->job) ? fm_spool_open(&batch->spool, &options, reterr) : 0;
 }
 
@@ -611,8 +609,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
     }
     if (status == 0 && batch->spool.open) {
         status = fm_spool_settle(&batch->spool, reterr);
-        (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s",
-                       batch->spool.folder);
+        (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
     }
     status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);
@@ -737,6 +734,9 @@ static int job_finish(struct batch *batch, struct fm_batch_report *report, struc
                                         .fact_count = batch->recorded_count,
                                         .rows_found = rows_found(batch),
                                         .finished_wall_ns = fm_os_wall_ns()};
+    if (report->proof.rows_out + report->proof.dead_letters == report->rows_before) {
+        report->ended_ms = 0;
+    }
     report->verdict =
         report->proof.dead_letters > 0 ? FM_BATCH_COMPLETE_WITH_LETTERS : FM_BATCH_COMPLETE;
     return fm_output_finish(batch->job->output, batch->store, &summary, batch->options->fault,
@@ -1017,10 +1017,10 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
         batch_close(&batch);
         return status;
     }
-    status =
-        fm_job_is_spooled(job) ? fm_spool_list(&batch.spool, job, &batch.listing, reterr)
-        : walk ? fm_listing_walk(job, job->output, preview_found, &preview, &batch.listing, reterr)
-               : fm_listing_build(job, job->output, &batch.listing, reterr);
+    status = fm_job_is_spooled(job) ? fm_spool_list(&batch.spool, job, &batch.listing, reterr)
+             : walk ? fm_listing_walk(job, job->output, NULL, preview_found, &preview,
+                                      &batch.listing, reterr)
+                    : fm_listing_build(job, job->output, NULL, &batch.listing, reterr);
     batch.has_listing = walk || status == 0;
     status = status < 0 ? fm_error_prefix(reterr, status, "%s", job->file) : 0;
     status = status != 0 ? status : sample_permits(&batch, reterr);

@@ -56,7 +56,7 @@ struct fm_batch_report {
     uint64_t worker_memory_peak; /* of the largest of its workers */
     struct fm_crew_counts crew;  /* why workers of this machine were started again */
     uint64_t finish_by_ms;       /* since 1970; 0: no time was given */
-    uint64_t ended_ms;           /* likewise */
+    uint64_t ended_ms;           /* likewise; 0: earlier runs had done everything */
     struct fm_error error;       /* THRESHOLD: what happened */
 };
 

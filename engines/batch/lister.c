@@ -170,8 +170,9 @@ static int file_found(void *context)
 
 static int files_walk(struct fm_lister *lister)
 {
-    int status = fm_listing_walk(lister->options.job, lister->options.job->output, file_found,
-                                 lister, &lister->walked, &lister->error);
+    int status =
+        fm_listing_walk(lister->options.job, lister->options.job->output, &lister->stopping,
+                        file_found, lister, &lister->walked, &lister->error);
     lister->last = true;
     return status < 0 ? status : files_cut(lister);
 }
@@ -294,6 +295,14 @@ static int file_count(struct fm_lister *lister, const char *base,
     int status = entry_begin(lister, file, file->first_row);
     status = status != 0 ? status
                          : source->format->count(source, path, take, lister, &rows, &lister->error);
+    if (status == FM_ECORRUPT && lister->at != NULL && lister->at->first_row > 0) {
+        const struct fm_error why = lister->error;
+        return fm_error_set(&lister->error, status,
+                            "%s; what is committed is kept, but rows of this file are in the job "
+                            "already, and a job keeps to files as it found them: mend it and begin "
+                            "anew with --restart",
+                            why.text);
+    }
     if (status < 0) {
         return status;
     }
@@ -417,8 +426,8 @@ static int rows_list(struct fm_lister *lister)
     if (options->listing != NULL) {
         return rows_count(lister, options->listing);
     }
-    int status =
-        fm_listing_build(options->job, options->job->output, &lister->walked, &lister->error);
+    int status = fm_listing_build(options->job, options->job->output, &lister->stopping,
+                                  &lister->walked, &lister->error);
     return status != 0 ? status : rows_count(lister, &lister->walked);
 }
 

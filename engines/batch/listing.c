@@ -168,7 +168,8 @@ static int walk_one(struct fm_listing *listing, const char *directory, const cha
     struct fm_tree_options options = {.exclude = output->shown,
                                       .hidden = hidden,
                                       .levels = levels_of(pattern),
-                                      .ret_hidden = &listing->hidden_count};
+                                      .ret_hidden = &listing->hidden_count,
+                                      .stopping = listing->stopping};
     int status = id_prefix(listing, directory, output, prefix, sizeof(prefix), reterr);
     status = status != 0 ? status : fm_tree_walk(directory, &options, collect, &collector, reterr);
     if (status == 0 && collector.found == 0) {
@@ -213,7 +214,8 @@ static int add_address(const struct fm_job *job, struct fm_listing *listing, con
                                         .base = listing->base,
                                         .found = collect_id,
                                         .context = &collector,
-                                        .hidden_count = &listing->hidden_count};
+                                        .hidden_count = &listing->hidden_count,
+                                        .stopping = listing->stopping};
     if (fm_remote_is_walk(address)) {
         return fm_remote_walk(job, &walk, reterr);
     }
@@ -507,13 +509,14 @@ static void sort_unique(struct fm_listing *listing)
     listing->count = kept;
 }
 
-int fm_listing_build(const struct fm_job *job, const char *exclude, struct fm_listing *ret_listing,
-                     struct fm_error *reterr)
+int fm_listing_build(const struct fm_job *job, const char *exclude, const atomic_bool *stopping,
+                     struct fm_listing *ret_listing, struct fm_error *reterr)
 {
     struct fm_listing *listing = ret_listing;
     char folder[FM_LISTING_ID_MAX];
     struct output_place output = {.shown = exclude, .folder = folder};
     memset(listing, 0, sizeof(*listing));
+    listing->stopping = stopping;
     fm_arena_init(&listing->arena, 0);
     int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
     status = status != 0 ? status : base_choose(job, listing, reterr);
@@ -544,13 +547,14 @@ bool fm_listing_is_walk(const struct fm_job *job)
            (fm_file_stat(job->files[0], &facts, NULL) == 0 && facts.kind == FM_FILE_DIRECTORY);
 }
 
-int fm_listing_walk(const struct fm_job *job, const char *exclude, int (*found)(void *context),
-                    void *context, struct fm_listing *ret_listing, struct fm_error *reterr)
+int fm_listing_walk(const struct fm_job *job, const char *exclude, const atomic_bool *stopping,
+                    int (*found)(void *context), void *context, struct fm_listing *ret_listing,
+                    struct fm_error *reterr)
 {
     struct fm_listing *listing = ret_listing;
     char folder[FM_LISTING_ID_MAX];
     const struct output_place output = {.shown = exclude, .folder = folder};
-    *listing = (struct fm_listing){.found = found, .found_context = context};
+    *listing = (struct fm_listing){.found = found, .found_context = context, .stopping = stopping};
     fm_arena_init(&listing->arena, 0);
     int status = exclude != NULL ? fm_paths_resolve(exclude, folder, sizeof(folder), reterr) : 0;
     status = status != 0 ? status : base_choose(job, listing, reterr);

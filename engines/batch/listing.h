@@ -15,6 +15,8 @@
 #ifndef FM_ENGINES_BATCH_LISTING_H
 #define FM_ENGINES_BATCH_LISTING_H
 
+#include <stdatomic.h>
+
 #include "core/util/memory.h"
 #include "engines/batch/job_file.h"
 
@@ -45,13 +47,16 @@ struct fm_listing {
     /* Internal: of a walk. */
     int (*found)(void *context);
     void *found_context;
+    const atomic_bool *stopping;
 };
 
 /* `exclude` (may be NULL) is the output directory, which may not exist yet: it is left out of every
- * search, links to files in it too, and an input that is named in it is FM_EINVAL. FM_ENOTFOUND:
+ * search, links to files in it too, and an input that is named in it is FM_EINVAL. `stopping` (may
+ * be NULL), once it is true, ends a search soon, wherever it is: FM_ECANCELLED. FM_ENOTFOUND:
  * nothing there, or a pattern without a match. */
 int FM_NODISCARD fm_listing_build(const struct fm_job *job, const char *exclude,
-                                  struct fm_listing *ret_listing, struct fm_error *reterr);
+                                  const atomic_bool *stopping, struct fm_listing *ret_listing,
+                                  struct fm_error *reterr);
 void fm_listing_deinit(struct fm_listing *listing);
 
 /* Whether the job's input is one directory, one pattern, or a prefix of a store. */
@@ -62,8 +67,9 @@ bool fm_listing_is_walk(const struct fm_job *job);
  * is returned. Then the listing is still to be deinitialised.
  */
 int FM_NODISCARD fm_listing_walk(const struct fm_job *job, const char *exclude,
-                                 int (*found)(void *context), void *context,
-                                 struct fm_listing *ret_listing, struct fm_error *reterr);
+                                 const atomic_bool *stopping, int (*found)(void *context),
+                                 void *context, struct fm_listing *ret_listing,
+                                 struct fm_error *reterr);
 
 /* Appends a copy. FM_ENOMEM. */
 int FM_NODISCARD fm_listing_add(struct fm_listing *listing, const struct fm_listing_entry *entry);

@@ -163,7 +163,8 @@ int fm_remote_walk(const struct fm_job *job, const struct fm_remote_walk *walk,
     (void)snprintf(prefix, sizeof(prefix), "%.*s", (int)literal, address);
     status = fm_remote_open(job, &objects, reterr);
     status = status != 0 ? status
-                         : fm_objects_list(objects, prefix, level, object_found, &walker, reterr);
+                         : fm_objects_list(objects, prefix, level, walk->stopping, object_found,
+                                           &walker, reterr);
     fm_objects_close(objects);
     if (status == 0 && walker.count == 0) {
         status =

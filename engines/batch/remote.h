@@ -36,7 +36,8 @@ struct fm_remote_walk {
     const char *base; /* of ids */
     int (*found)(void *context, const char *id, uint64_t size);
     void *context;
-    uint64_t *hidden_count; /* goes up by what was left out for a leading dot */
+    uint64_t *hidden_count;      /* goes up by what was left out for a leading dot */
+    const atomic_bool *stopping; /* once it is true, the walk ends: FM_ECANCELLED; NULL: never */
 };
 /* Calls found(context, id, size) for each object. What it returns, where it is not 0, ends the walk
  * and is returned. */

@@ -8,7 +8,7 @@
 #include "core/util/error.h"
 
 const struct fm_sink *const fm_sinks[] = {&fm_sink_jsonl, &fm_sink_csv, &fm_sink_parquet,
-                                         &fm_sink_openai_batch, NULL};
+                                          &fm_sink_openai_batch, NULL};
 
 enum { NAMES_MAX = 16 };
 

@@ -63,8 +63,7 @@ static int body_write(const struct fm_row_format *format, const struct fm_result
         *ret_output = format->outputs[i].name;
         if (!embeds || strcmp(format->outputs[i].name, format->embedding) == 0) {
             fm_json_key(json, embeds ? "embedding" : format->outputs[i].name);
-            status =
-                fm_row_output_write(format, &format->outputs[i], &result->outputs[i], json);
+            status = fm_row_output_write(format, &format->outputs[i], &result->outputs[i], json);
         }
     }
     if (embeds) {

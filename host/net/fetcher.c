@@ -20,6 +20,8 @@
 enum { FAILURE_BYTES_MAX = 1 << 16, URL_SHOWN = 200, PARTIAL = 206, IDLE_MS = 60000 };
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)
+/* So often whoever waits for a fetch looks whether it is to stop. */
+#define STOP_LOOK_NS (100 * NS_PER_MS)
 /* For so long at most the first transfer is alone: what it finds out is known to the others then.
  * Else each of them would look for the server's address, on a thread of libcurl's with a stack of
  * its own, and none would know that one connection can carry all (HTTP/2). */
@@ -36,6 +38,7 @@ struct fm_fetch_transfer {
     struct fm_fetch *fetch; /* NULL: it is free */
     bool too_large;
     bool no_memory;
+    bool enough; /* it is a failure, of which the rest is not wanted */
     char words[CURL_ERROR_SIZE];
 };
 
@@ -195,7 +198,7 @@ static int fail_result(const struct fm_fetch_transfer *transfer, struct fm_fetch
     if (transfer->no_memory) {
         return fail(fetch, FM_ENOMEM, "out of memory for the object");
     }
-    if (transfer->too_large || result == CURLE_FILESIZE_EXCEEDED) {
+    if (transfer->too_large) {
         (void)snprintf(words, sizeof(words), "the object is larger than the limit of %zu bytes",
                        fetch->bytes_max);
         return fail(fetch, FM_ETOOLARGE, words);
@@ -273,15 +276,16 @@ static size_t body_add(char *data, size_t size, size_t count, void *context)
     if (code < 200 || code > 299) {
         size_t room = FAILURE_BYTES_MAX - body->length;
         fm_text_append(body, data, bytes < room ? bytes : room);
-        return bytes;
+        transfer->enough = code >= 400 && bytes > room;
+        return transfer->enough ? 0 : bytes;
     }
-    transfer->too_large = bytes > fetch->bytes_max - body->length;
+    curl_easy_getinfo(transfer->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    transfer->too_large = bytes > fetch->bytes_max - body->length ||
+                          (length > 0 && (uint64_t)length > fetch->bytes_max);
     if (transfer->too_large) {
         return 0;
     }
-    curl_easy_getinfo(transfer->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    if (body->length == 0 && length > 0 && (uint64_t)length <= fetch->bytes_max &&
-        fm_text_reserve(body, (size_t)length) != NULL) {
+    if (body->length == 0 && length > 0 && fm_text_reserve(body, (size_t)length) != NULL) {
         fm_text_clear(body); /* the memory stays: once for the whole object */
     }
     fm_text_append(body, data, bytes);
@@ -299,6 +303,7 @@ static void options_set(struct fm_fetcher *fetcher, struct fm_fetch_transfer *tr
     transfer->words[0] = '\0';
     transfer->too_large = false;
     transfer->no_memory = false;
+    transfer->enough = false;
     curl_easy_setopt(curl, CURLOPT_URL, fetch->target != NULL ? fetch->target : fetch->url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -308,10 +313,9 @@ static void options_set(struct fm_fetcher *fetcher, struct fm_fetch_transfer *tr
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, transfer);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(options->connect_timeout_ns / NS_PER_MS));
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, (long)FM_FETCH_RATE_LEAST);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)(options->stall_timeout_ns / NS_PER_S));
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "fermata");
-    curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)fetch->bytes_max);
     if (fetcher->ca_file != NULL) {
         curl_easy_setopt(curl, CURLOPT_CAINFO, fetcher->ca_file);
         curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
@@ -390,7 +394,7 @@ static void transfer_end(struct fm_fetcher *fetcher, struct fm_fetch_transfer *t
     curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &code);
     bool passing = false;
     bool moved = false;
-    if (result != CURLE_OK) {
+    if (result != CURLE_OK && !transfer->enough) {
         passing = is_passing(result);
         status = fail_result(transfer, fetch, result);
     } else if (code >= 300 && code <= 399 && !fetch->of_store) {
@@ -683,7 +687,7 @@ static void wait_over(struct fm_fetch *fetch)
     fm_mutex_unlock(&wait->mutex);
 }
 
-int fm_fetcher_run(struct fm_fetcher *fetcher, struct fm_fetch *fetch)
+int fm_fetcher_run(struct fm_fetcher *fetcher, const atomic_bool *stopping, struct fm_fetch *fetch)
 {
     struct wait wait = {.fetch = *fetch};
     wait.fetch.done = wait_over;
@@ -692,7 +696,14 @@ int fm_fetcher_run(struct fm_fetcher *fetcher, struct fm_fetch *fetch)
     fm_fetcher_submit(fetcher, &wait.fetch);
     fm_mutex_lock(&wait.mutex);
     while (!wait.over) {
-        fm_condition_wait(&wait.condition, &wait.mutex);
+        if (stopping == NULL) {
+            fm_condition_wait(&wait.condition, &wait.mutex);
+            continue;
+        }
+        if (atomic_load(stopping)) {
+            fm_fetcher_cancel(fetcher);
+        }
+        (void)fm_condition_wait_until(&wait.condition, &wait.mutex, fm_os_now_ns() + STOP_LOOK_NS);
     }
     fm_mutex_unlock(&wait.mutex);
     fm_condition_deinit(&wait.condition);

@@ -18,6 +18,7 @@
 #ifndef FM_HOST_NET_FETCHER_H
 #define FM_HOST_NET_FETCHER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,9 @@
 #define FM_FETCH_REDIRECTS_MAX 5u
 /* A server that asks for a longer pause is not waited for any longer. */
 #define FM_FETCH_PAUSE_MAX_NS UINT64_C(30000000000)
+
+/* Bytes in a second; a server that sends less, if not nothing, would hold a place for ever. */
+#define FM_FETCH_RATE_LEAST 1024
 
 /* With which requests to a store are signed (AWS Signature, version 4). */
 struct fm_fetch_signature {
@@ -41,7 +45,7 @@ struct fm_fetcher_options {
     uint32_t transfers_max; /* at once; > 0 */
     uint32_t attempts_max;  /* at an object; > 0 */
     uint64_t connect_timeout_ns;
-    uint64_t stall_timeout_ns; /* without a byte; whole seconds, at least one */
+    uint64_t stall_timeout_ns; /* below FM_FETCH_RATE_LEAST; whole seconds, at least one */
     uint64_t pause_ns;         /* before the second attempt; four times as long each time */
     const char *ca_file;       /* whom to trust; NULL: whom the system trusts */
     const char *headers; /* "Name: value" lines, of requests that are not signed; NULL: none */
@@ -79,8 +83,10 @@ struct fm_fetcher;
 int FM_NODISCARD fm_fetcher_create(const struct fm_fetcher_options *options,
                                    struct fm_fetcher **ret_fetcher, struct fm_error *reterr);
 void fm_fetcher_submit(struct fm_fetcher *fetcher, struct fm_fetch *fetch);
-/* Submits it and waits. What fetch->status will be. Not on the fetcher's thread. */
-int FM_NODISCARD fm_fetcher_run(struct fm_fetcher *fetcher, struct fm_fetch *fetch);
+/* Submits it and waits. What fetch->status will be. Not on the fetcher's thread. Once `stopping` is
+ * true, everything is cancelled; NULL: never. */
+int FM_NODISCARD fm_fetcher_run(struct fm_fetcher *fetcher, const atomic_bool *stopping,
+                                struct fm_fetch *fetch);
 /* Everything that is under way, or is submitted from now on, ends with FM_ECANCELLED, soon. */
 void fm_fetcher_cancel(struct fm_fetcher *fetcher);
 /* Cancels, waits for the last `done`, frees. Accepts NULL. */

@@ -45,7 +45,8 @@ bool fm_object_is_address(const char *text)
 
 bool fm_object_is_foreign(const char *text)
 {
-    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
+    size_t length =
+        strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
     return length > 1 && strncmp(text + length, "://", 3) == 0 && !fm_object_is_address(text);
 }
 
@@ -220,8 +221,8 @@ void fm_objects_get(struct fm_objects *objects, const char *address, struct fm_t
 /* --- Listing --- */
 
 static int page_get(struct fm_objects *objects, const struct fm_s3_name *name,
-                    const struct fm_s3_list_request *request, struct fm_fetch *fetch,
-                    struct fm_error *reterr)
+                    const struct fm_s3_list_request *request, const atomic_bool *stopping,
+                    struct fm_fetch *fetch, struct fm_error *reterr)
 {
     struct fm_text url = {0};
     url_make(objects, name, false, &url);
@@ -232,20 +233,45 @@ static int page_get(struct fm_objects *objects, const struct fm_s3_name *name,
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     fetch->url = url.data;
-    int status = fm_fetcher_run(objects->fetcher, fetch);
+    int status = fm_fetcher_run(objects->fetcher, stopping, fetch);
     fetch->url = NULL;
     fm_text_deinit(&url);
     return status == 0 ? 0 : fm_error_set(reterr, status, "cannot list %s", fetch->error.text);
 }
 
+/* Whether a listing goes round in circles: a token is kept, by its sum, and compared with those
+ * after it, at first with one, then another one with two, with four: so a circle of any length is
+ * found soon, whatever came before it. (Brent's way. That keys come in order is no help: not all
+ * stores have them so.) */
+struct token_circle {
+    uint64_t kept; /* 0: none */
+    uint64_t length;
+    uint64_t compared;
+};
+
+static bool token_returns(struct token_circle *circle, const struct fm_text *token)
+{
+    uint64_t sum = fm_hash_add(FM_HASH_START, token->data, token->length);
+    if (sum == circle->kept) {
+        return true;
+    }
+    if (++circle->compared >= circle->length || circle->kept == 0) {
+        circle->length *= 2;
+        circle->compared = 0;
+        circle->kept = sum;
+    }
+    return false;
+}
+
 int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
+                    const atomic_bool *stopping,
                     int (*found)(void *context, const char *key, uint64_t size), void *context,
                     struct fm_error *reterr)
 {
     const struct fm_s3_list_handler handler = {.object = found, .context = context};
     struct fm_s3_name name;
     struct fm_text token = {0};
-    uint64_t asked = 0; /* with which token, by its sum; 0: none */
+    struct token_circle circle = {.length = 1};
     struct fm_fetch fetch = {.name = address, .of_store = true, .bytes_max = PAGE_BYTES_MAX};
     int status = objects->store.status;
     if (status != 0) {
@@ -257,7 +283,7 @@ int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
         const struct fm_s3_list_request request = {
             .prefix = name.key, .token = token.length > 0 ? token.data : NULL, .level = level};
         struct fm_error words = {0};
-        status = page_get(objects, &name, &request, &fetch, reterr);
+        status = page_get(objects, &name, &request, stopping, &fetch, reterr);
         if (status == 0) {
             status = fm_s3_list_read(fetch.body.data, fetch.body.length, &handler, &token, &words);
             status = words.status != 0 ? fm_error_set(reterr, words.status,
@@ -265,15 +291,13 @@ int fm_objects_list(struct fm_objects *objects, const char *address, bool level,
                                        : status;
         }
         more = status == 0 && token.length > 0;
-        uint64_t next = fm_hash_add(FM_HASH_START, token.data, token.length);
-        if (more && next == asked) {
+        if (more && token_returns(&circle, &token)) {
             more = false;
             status = fm_error_set(reterr, FM_ECORRUPT,
-                                  "cannot list %.200s: the store gives the same page again and "
+                                  "cannot list %.200s: the store gives the same pages again and "
                                   "again",
                                   address);
         }
-        asked = next;
     }
     fm_text_deinit(&fetch.body);
     fm_text_deinit(&token);

@@ -24,7 +24,7 @@ int FM_NODISCARD fm_object_check(const char *address, struct fm_error *reterr);
 
 struct fm_objects_options {
     uint32_t requests_max;     /* at once; > 0 */
-    uint64_t stall_timeout_ns; /* without a byte; a second at least */
+    uint64_t stall_timeout_ns; /* below FM_FETCH_RATE_LEAST; a second at least */
     const char *ca_file;       /* whom to trust; NULL: whom the system trusts */
     const char *headers;       /* "Name: value" lines, of requests over HTTP; NULL: none */
 };
@@ -45,10 +45,12 @@ void fm_objects_get(struct fm_objects *objects, const char *address, struct fm_t
 /*
  * The objects whose names begin with "s3://bucket/prefix", in the order of their keys, page by
  * page: found(context, key, size) is called for each. What it returns, where it is not 0, ends the
- * listing and is returned. `level`: not those below the next '/' behind the prefix. Else
- * FM_EUNAVAILABLE and others, with words.
+ * listing and is returned. `level`: not those below the next '/' behind the prefix. `stopping`,
+ * once it is true, ends the listing soon (FM_ECANCELLED), and everything else of these objects with
+ * it; NULL: never. Else FM_EUNAVAILABLE and others, with words.
  */
 int FM_NODISCARD fm_objects_list(struct fm_objects *objects, const char *address, bool level,
+                                 const atomic_bool *stopping,
                                  int (*found)(void *context, const char *key, uint64_t size),
                                  void *context, struct fm_error *reterr);
 

@@ -73,6 +73,10 @@ static int walk_directory(const struct walk *walk, const char *directory, const 
     }
     for (size_t i = 0; i < list.count && status == 0; i++) {
         const char *name = list.names[i];
+        if (walk->options->stopping != NULL && atomic_load(walk->options->stopping)) {
+            status = fm_error_set(walk->reterr, FM_ECANCELLED, "stopped");
+            break;
+        }
         if (name[0] == '.' && !walk->options->hidden) {
             if (walk->options->ret_hidden != NULL) {
                 ++*walk->options->ret_hidden;

@@ -7,6 +7,7 @@
 #ifndef FM_HOST_OS_TREE_H
 #define FM_HOST_OS_TREE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,14 +22,15 @@ struct fm_tree_options {
     const char
         *exclude; /* a directory that is left out wherever it turns up, links into it too; NULL */
     int levels;   /* that are looked at: 1: the names in `root` only; 0: all */
-    uint64_t *ret_hidden; /* counts what was left out for its dot; NULL: not wanted */
+    uint64_t *ret_hidden;        /* counts what was left out for its dot; NULL: not wanted */
+    const atomic_bool *stopping; /* once it is true, the walk ends; NULL: never */
 };
 
 /*
  * Calls each(context, path, size) for everything below `root` that is not a directory; path is
  * relative to root, size FM_TREE_SIZE_UNKNOWN for what is not a regular file or cannot be looked
  * at. A directory that cannot be listed is an error, because then nobody knows what is in it. An
- * answer of `each` that is not 0 ends the walk and is returned.
+ * answer of `each` that is not 0 ends the walk and is returned. FM_ECANCELLED: it was stopped.
  */
 int FM_NODISCARD fm_tree_walk(const char *root, const struct fm_tree_options *options,
                               int (*each)(void *context, const char *path, uint64_t size),

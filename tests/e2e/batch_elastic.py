@@ -63,6 +63,10 @@ def what_cannot_be_finished_in_time_is_said_once_and_in_the_end():
         assert err.count("cannot be met: ") == 1, err
         contains(err, "rows left at", "rows/s per worker, with 1 workers")
         contains(out, "to be finished by 20", " late")
+        out, _ = fermata("batch", job.file, "--resume")
+        assert "to be finished by" not in out, "it was finished by an earlier run: %s" % out
+        end = json.loads(fermata("batch", job.file, "--resume", "--json")[0].splitlines()[-1])
+        assert end["late"] is False and end["finish_by"], end
 
 
 @test

@@ -44,6 +44,8 @@ def files_are_shown_with_what_goes_in_and_what_comes_out():
         assert rows[2]["result"] == {"id": "row-0002", "out_x": "text of row 2"}, rows[2]
         out, _ = fermata("batch", job.file, "--preview", "2")
         contains(out, 'row 1 input ', '"values":["text of row 1"]', 'row 1 result', "2 rows, 0 of them dead letters; nothing was written")
+        for preview, limit, rows in ((3, 1, 1), (1, 3, 1), (2, 2, 2)):
+            contains(fermata("batch", job.file, "--preview", str(preview), "--limit", str(limit))[0], "%d rows, 0 of them" % rows)
         untouched(job)
 
 

@@ -2,16 +2,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import certificates  # noqa: E402
 from batch_job import Job, end_of, start, wait_for  # noqa: E402
 from batch_remote_job import KEYS, NO_STORE, Remote  # noqa: E402
 from object_server import Server  # noqa: E402
-from tap import Skip, contains, fermata, run, test  # noqa: E402
+from tap import FERMATA, Skip, contains, fermata, run, test  # noqa: E402
 
 def texts(prefix, count):
     return {"%s%04d" % (prefix, i): b"text %d" % i for i in range(count)}
@@ -156,6 +158,26 @@ def servers_that_hang_and_that_are_not_there():
 
 
 @test
+def servers_that_send_next_to_nothing_and_failures_without_end():
+    with Server({"/slow": b"1", "/good": b"2", "/flood": b"3", "/wordy": b"4"}) as server:
+        server.plan = {"/slow": ["drip"] * 3, "/flood": ["flood"]}
+        plain = server.http.RequestHandlerClass.fail
+        def wordy(handler, status, code, headers=None):
+            return handler.answer(403, b"w" * 5000) if handler.path == "/wordy" else plain(handler, status, code, headers)
+        server.http.RequestHandlerClass = type("Wordy", (server.http.RequestHandlerClass,), {"fail": wordy})
+        server.plan["/wordy"] = [403]
+        with Remote([server.url + path for path in server.objects], given="stall_time: 1s", keys="limits: {file_bytes: 1000}\nerrors: {max_ratio: 1}\n") as job:
+            job.run(code=4)
+            assert job.results() == {server.url + "/good": "2"}, job.results()
+            letters = {key.rsplit("/", 1)[1]: letter for key, letter in job.letters().items()}
+            assert (letters["slow"]["code"], letters["slow"]["attempts"]) == ("EDEADLINE", 3), letters
+            contains(letters["slow"]["message"], "Operation too slow. Less than 1024 bytes/sec")
+            assert (letters["flood"]["code"], letters["flood"]["attempts"]) == ("ENOTFOUND", 1), letters
+            contains(letters["flood"]["message"], "status 404")
+            contains(letters["wordy"]["message"], "status 403")  # its body is beyond file_bytes, and no object
+
+
+@test
 def headers_go_to_the_server_and_not_where_it_redirects():
     with Server({"/there": b"there", "/here": b"here"}) as other, Server({"/a": b"a"}) as server:
         server.plan = {"/moved": [("to", other.url + "/there")], "/near": [("to", "/a")]}
@@ -285,7 +307,18 @@ def listings_that_fail():
         server.http.RequestHandlerClass = type("Again", (server.http.RequestHandlerClass,), {"list": lambda self, *_: self.answer(200, page)})
         with Remote(given="files: 's3://data/'") as job:
             _, err = job.run(code=3, env=server.environment())
-            contains(err, "cannot list s3://data/", "the same page again and again")
+            contains(err, "cannot list s3://data/", "the same pages again and again")
+        for circle in (2, 3, 7):
+            def round_it_goes(handler, *_, circle=circle):
+                at = int(urllib.parse.parse_qs(handler.path.partition("?")[2]).get("continuation-token", ["0"])[0])
+                following = at + 1 if at < circle + 1 else 2
+                handler.answer(200, page.replace(b">t<", b">%d<" % following))
+            server.http.RequestHandlerClass = type("Circle", (server.http.RequestHandlerClass,), {"list": round_it_goes})
+            server.requests.clear()
+            with Remote(given="files: 's3://data/'") as job:
+                _, err = job.run(code=3, env=server.environment())
+                contains(err, "the same pages again and again")
+                assert circle <= len(server.requests) <= 4 * circle + 4, len(server.requests)
 
 
 @test
@@ -302,6 +335,25 @@ def work_begins_before_a_listing_is_whole_and_new_objects_are_more_inputs():
             del server.objects["/data/new0003"]
             _, err = job.run("--resume", code=3, env=server.environment())
             contains(err, "1 missing", "new0003")
+
+
+@test
+def the_first_ctrl_c_ends_a_listing_that_hangs():
+    with Server(texts("/data/", 150), page=100, delay=0.15) as server:  # so slow that work begins with what the first page has
+        plain = server.http.RequestHandlerClass.list
+        def first_page_only(handler, owner, path, query):
+            return server.over.wait(60) if "continuation-token" in query else plain(handler, owner, path, query)
+        server.http.RequestHandlerClass = type("First", (server.http.RequestHandlerClass,), {"list": first_page_only})
+        with Remote(given="files: 's3://data/'") as job:
+            process = subprocess.Popen([FERMATA, "batch", job.file], stderr=subprocess.PIPE, text=True, env={**os.environ, **NO_STORE, **server.environment()})
+            wait_for(lambda: sum("list-type" not in path for path, _ in server.requests) >= 30)
+            before = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            end_of(process, 130)
+            assert time.monotonic() - before < 10, "a page may take 30 s, and is tried three times"
+            server.http.RequestHandlerClass.list = plain
+            job.run("--resume", env=server.environment())
+            assert len(job.results()) == 150 and job.manifest()["complete"]
 
 
 @test

@@ -408,6 +408,29 @@ def patterns_are_looked_for_no_deeper_than_they_reach():
 
 
 @test
+def damage_behind_rows_that_are_in_the_job_already():
+    model = 'backend: emulated\nmax_batch_size: 16\nsettings: {inputs: "x:FP32[-1,2]", outputs: "y:FP32[-1,1]", alpha: 1ms}\n'
+    with Rows({"b.csv": ""}, given="columns: {x: [a, b]}", model=model) as job:
+        with open(job.path / "in" / "b.csv", "wb") as file:
+            file.write(b"a,b\n")
+            for _ in range(250):  # 250 MB: longer than it takes until the first rows are handed out
+                file.write(b"1,2\n" * (1 << 18))
+            file.write(b'3,"4\n')
+        _, err = fermata("batch", job.file, code=3)
+        contains(err, "b.csv: line 65536002", "the quote that opens here is never closed", "rows of this file are in the job already", "--restart")
+        with open(job.path / "in" / "b.csv", "r+b") as file:
+            file.truncate(file.seek(-1, os.SEEK_END))
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "of another size", "'b.csv'")
+    with Rows({"a.csv": "a,b\n1,2\n", "b.csv": 'a,b\n3,"4\n'}, given="columns: {x: [a, b]}", model=model) as job:
+        _, err = fermata("batch", job.file, code=3)
+        contains(err, "b.csv: line 2", "the quote that opens here is never closed")
+        assert "--restart" not in err, err
+        job.put("b.csv", "a,b\n3,4\n")
+        fermata("batch", job.file, "--resume", "--quiet")
+        assert sorted(line["id"] for line in job.lines()) == ["a.csv:0", "b.csv:0"]
+
+
+@test
 def a_passed_column_is_named_once():
     with Rows({"1.csv": table(0, 5)}, output="{directory: out, passthrough: [label, label]}") as job:
         _, err = fermata("batch", job.file, code=3)

@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import SLOW_MODEL, Job, fnv1a64, wait_for  # noqa: E402
+from batch_job import SLOW_MODEL, Job, Rows, fnv1a64, wait_for  # noqa: E402
 from tap import FERMATA, contains, fermata, fermata_json, run, test  # noqa: E402
 
 UNPROVEN = 8
@@ -363,6 +363,24 @@ def failed_attempts_and_their_reasons_are_shown():
         assert shown["workers_lost"] + shown["attempts_failed"] >= 1, shown
         assert shown["worst_shards"][0]["reason"] and "Killed" in shown["worst_shards"][0]["reason"], shown
         contains(fermata("job", "show", job.out)[0], "failed 1 times: the worker that ran it ended with")
+
+
+@test
+def what_comes_from_outside_steers_no_terminal():
+    """Control characters are shown as question marks; in JSON they stand as they are, escaped."""
+    evil = "\x1b]0;title\x07\x1b[31m\x9b1m\x7fü"
+    with Rows({"a.csv": "user,a,b,c,d\nu%s,1,2,%s,4\nv,1,2,3,4\n" % (evil, evil)}) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        shown = "]0;title?" + "?[31m" + "??1m" + "?ü"
+        for option in ([], ["--summary"]):
+            out, _ = fermata("job", "dead-letters", job.out, *option)
+            contains(out, shown)
+            assert not any(ord(c) < 0x20 and c != "\n" or 0x7f <= ord(c) < 0xa0 for c in out), repr(out)
+        assert json.loads(fermata("job", "dead-letters", job.out, "--json")[0])["id"] == "u" + evil
+        job.file.write_text(job.file.read_text().replace("id: user", "id: \"x\\e[31m\""))
+        _, err = fermata("batch", job.file, "--restart", code=3)
+        contains(err, "x?[31m")
+        assert "\x1b" not in err, repr(err)
 
 
 @test

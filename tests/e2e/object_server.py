@@ -15,7 +15,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 
 class Server:
     """Serves `objects` by path; of S3, paths are /bucket/key. `plan` holds what happens to the next requests for a path, before it is answered as usual:
-    a number (that status), "cut" (half of the body), "close" (not a byte), "hang", ("to", location), or a dictionary of headers and a "status"."""
+    a number (that status), "cut" (half of the body), "close" (not a byte), "hang", "drip" (a few bytes a second), "flood" (a failure without end), ("to", location), or a dictionary of headers and a "status"."""
 
     def __init__(self, objects=None, delay=0.0, keys=None, region="us-east-1", page=1000, certificate=None):
         self.objects = objects or {}
@@ -151,6 +151,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif step == "hang":
             owner.over.wait(60)
             self.close_connection = True
+        elif step == "drip":
+            self.send_response(200)
+            self.send_header("Content-Length", "900")
+            self.end_headers()
+            while not owner.over.wait(0.1):
+                self.wfile.write(b"x")
+        elif step == "flood":
+            self.send_response(404)
+            self.send_header("Content-Length", "1000000000000")
+            self.end_headers()
+            while not owner.over.is_set():
+                self.wfile.write(bytes(1 << 16))
         elif owner.keys and signature_problem(owner, "GET", path, query, self.headers):
             self.fail(403, signature_problem(owner, "GET", path, query, self.headers))
         elif "list-type=2" in query.split("&"):

@@ -51,6 +51,22 @@ static void inputs_make(void)
     file_make("in/sub/3.txt", "333");
 }
 
+TEST(what_is_stopped_ends_before_it_finds_anything)
+{
+    inputs_make();
+    const char *paths[] = {at("in"), NULL};
+    const struct fm_job job = {.file = at("job.yaml"), .files = paths};
+    atomic_bool stopping = true;
+    struct fm_listing listing;
+    struct fm_error error = {0};
+    CHECK_INT_EQ(fm_listing_build(&job, NULL, &stopping, &listing, &error), FM_ECANCELLED);
+    CHECK_STR_EQ(error.text, "stopped");
+    atomic_store(&stopping, false);
+    CHECK_INT_EQ(fm_listing_build(&job, NULL, &stopping, &listing, &error), 0);
+    CHECK_UINT_EQ(listing.count, 3);
+    fm_listing_deinit(&listing);
+}
+
 static int build(const char *files, const char *list, const char *output,
                  struct fm_listing *ret_listing, struct fm_error *reterr)
 {
@@ -59,7 +75,7 @@ static int build(const char *files, const char *list, const char *output,
                          .files = files != NULL ? paths : NULL,
                          .list = list,
                          .base = list != NULL ? folder : NULL};
-    return fm_listing_build(&job, output, ret_listing, reterr);
+    return fm_listing_build(&job, output, NULL, ret_listing, reterr);
 }
 
 TEST(a_directory_is_sorted_and_known_by_size)
@@ -300,7 +316,7 @@ TEST(lists_of_addresses)
         for (uint64_t n = 1; status == FM_ENOMEM && n < 100; n++) {
             error = (struct fm_error){0};
             (void)fm_memory_fail_at(n, 0);
-            status = fm_listing_build(&job, NULL, &listing, &error);
+            status = fm_listing_build(&job, NULL, NULL, &listing, &error);
             (void)fm_memory_fail_at(0, 0);
             CHECK(status == 0 || error.text[0] != '\0');
             CHECK(n > 2 || status == FM_ENOMEM);
