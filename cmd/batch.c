@@ -342,7 +342,7 @@ static void restarts_text(const struct watcher *watcher, const struct fm_crew_co
     for (int reason = 0; reason < FM_CREW_REASON_COUNT_; reason++) {
         if (crew->restarts[reason] > 0) {
             (void)fprintf(watcher->words, "%s%" PRIu64 " %s", between, crew->restarts[reason],
-                   fm_crew_reason_name((enum fm_crew_reason)reason));
+                          fm_crew_reason_name((enum fm_crew_reason)reason));
             between = ", ";
         }
     }
@@ -362,8 +362,8 @@ static void finish_by_text(const struct watcher *watcher, const struct fm_batch_
     }
     fm_os_format_time(report->finish_by_ms * 1000000, time, sizeof(time));
     (void)fprintf(watcher->words, "to be finished by %s: %s %s\n", time,
-           fm_progress_format_duration(apart_ms * 1000000, by, sizeof(by)),
-           late ? "late" : "before that");
+                  fm_progress_format_duration(apart_ms * 1000000, by, sizeof(by)),
+                  late ? "late" : "before that");
 }
 
 static void report_json(const struct watcher *watcher, const struct fm_batch_report *report)
@@ -417,33 +417,41 @@ static void report_text(const struct watcher *watcher, const struct fm_batch_rep
     const struct fm_ledger_proof *proof = &report->proof;
     uint64_t done = proof->rows_out + proof->dead_letters - report->rows_before;
     double seconds = (double)report->elapsed_ns / (double)SECOND_NS;
-    (void)fprintf(watcher->words, "%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters",
-           watcher->job->name, verdict_name(report->verdict), proof->rows_in, proof->rows_out,
-           proof->dead_letters);
+    (void)fprintf(watcher->words,
+                  "%s: %s: %" PRIu64 " rows in = %" PRIu64 " results + %" PRIu64 " dead letters",
+                  watcher->job->name, verdict_name(report->verdict), proof->rows_in,
+                  proof->rows_out, proof->dead_letters);
     if (!proof->complete) {
         (void)fprintf(watcher->words, " + %" PRIu64 " still to do", proof->rows_missing);
     }
     if (proof->rows_dead > 0) {
         (void)fprintf(watcher->words, " + %" PRIu64 " given up", proof->rows_dead);
     }
-    (void)fprintf(watcher->words, "\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB, of a worker %" PRIu64
-           " MiB\n",
-           done, fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
-           fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
-           report->memory_peak >> 20, report->worker_memory_peak >> 20);
+    (void)fprintf(
+        watcher->words,
+        "\n%" PRIu64 " rows in %s (%s rows/s), peak memory %" PRIu64 " MiB, of a worker %" PRIu64
+        " MiB\n",
+        done, fm_progress_format_duration(report->elapsed_ns, duration, sizeof(duration)),
+        fm_progress_format_rate(seconds > 0 ? (double)done / seconds : 0, rate, sizeof(rate)),
+        report->memory_peak >> 20, report->worker_memory_peak >> 20);
     restarts_text(watcher, &report->crew);
     finish_by_text(watcher, report);
-    (void)fprintf(watcher->words, "results: %s/part-*%s\n", watcher->job->output, watcher->job->sink->ending);
+    (void)fprintf(watcher->words, "results: %s/part-*%s\n", watcher->job->output,
+                  watcher->job->sink->ending);
     if (proof->dead_letters > 0) {
-        (void)fprintf(watcher->words, "dead letters: %s/errors/part-*.jsonl\n", watcher->job->output);
+        (void)fprintf(watcher->words, "dead letters: %s/errors/part-*.jsonl\n",
+                      watcher->job->output);
     }
     if (report->verdict == FM_BATCH_CANCELLED) {
-        (void)fprintf(watcher->words, "what is finished is kept; should it go on after all: fermata job resume %s\n",
-               watcher->job->output);
+        (void)fprintf(
+            watcher->words,
+            "what is finished is kept; should it go on after all: fermata job resume %s\n",
+            watcher->job->output);
     }
     if (report->verdict == FM_BATCH_STOPPED) {
-        (void)fprintf(watcher->words, "what is finished is kept; go on with: fermata batch %s --resume\n",
-               watcher->job->file);
+        (void)fprintf(watcher->words,
+                      "what is finished is kept; go on with: fermata batch %s --resume\n",
+                      watcher->job->file);
     }
 }
 
@@ -527,7 +535,7 @@ static int results_print(const struct fm_call *call, const struct fm_job *job)
 /* What standard output gets has to be lines. */
 static int results_check(const struct fm_call *call, const struct fm_job *job)
 {
-    return !fm_call_flag(call, "stdout") || job->sink->source == NULL
+    return !fm_call_flag(call, "stdout") || job->sink->lines
                ? FM_EXIT_OK
                : fm_call_usage(call,
                                "--stdout writes lines of JSON, and the job's output.format is %s: "
@@ -903,8 +911,7 @@ static const char *options_clash(const struct fm_call *call)
         return "--preview and --sample try the first rows of all inputs: give them without "
                "--retry-dead-letters";
     }
-    if (fm_call_flag(call, "stdout") &&
-        (call->json || plans || fm_call_given(call, "preview"))) {
+    if (fm_call_flag(call, "stdout") && (call->json || plans || fm_call_given(call, "preview"))) {
         return "--stdout writes the results to standard output: leave out --json, --dry-run and "
                "--preview, which write something else there";
     }

@@ -532,8 +532,7 @@ static int store_open(struct batch *batch, struct fm_error *reterr)
     if (batch->store != NULL) {
         return 0;
     }
-    int status =
-        fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
+    int status = fm_output_state_path(batch->job->output, "ledger.db", path, sizeof(path), reterr);
     return status != 0 ? status : fm_sqlite_store_open(path, &batch->store, reterr);
 }
 
@@ -541,9 +540,9 @@ static int store_open(struct batch *batch, struct fm_error *reterr)
 static int spool_recorded(struct batch *batch, struct fm_text *sum, struct fm_error *reterr)
 {
     int status = store_open(batch, reterr);
-    status = status != 0 ? status
-                         : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum,
-                                                         reterr);
+    status = status != 0
+                 ? status
+                 : batch->store->functions->fact(batch->store, FM_JOB_FACT_SPOOL, sum, reterr);
     if (status == FM_ENOTFOUND) {
         *reterr = (struct fm_error){0};
         return 0;
@@ -581,10 +580,8 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
 /* Those who only look have them elsewhere. */
 static int spool_look(struct batch *batch, uint64_t rows_max, struct fm_error *reterr)
 {
-    const struct fm_spool_options options = {.job = batch->job,
-                                             .temporary = true,
-                                             .retry = batch->options->retry,
-                                             .rows_max = rows_max};
+    const struct fm_spool_options options = {
+        .job = batch->job, .temporary = true, .retry = batch->options->retry, .rows_max = rows_max};
     return fm_job_is_spooled(batch->job) ? fm_spool_open(&batch->spool, &options, reterr) : 0;
 }
 
@@ -611,8 +608,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
     }
     if (status == 0 && batch->spool.open) {
         status = fm_spool_settle(&batch->spool, reterr);
-        (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s",
-                       batch->spool.folder);
+        (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
     }
     status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);

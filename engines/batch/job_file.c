@@ -301,9 +301,7 @@ static int read_character(struct fm_config *mapping, const char *key, char *valu
 static int format_of_files(struct fm_job *job, const struct fm_config *input,
                            struct fm_error *reterr)
 {
-    const char *file = job->standard_input  ? "-"
-                       : job->files != NULL ? job->files[0]
-                                            : job->list;
+    const char *file = job->standard_input ? "-" : job->files != NULL ? job->files[0] : job->list;
     job->format = fm_source_format_of(file);
     return job->format != NULL
                ? 0
@@ -562,7 +560,7 @@ static int read_sink(struct fm_job *job, struct fm_config *output, struct fm_err
     }
     job->compression = job->sink->compressions[0];
     if (status == 0 && compression != NULL &&
-        fm_sink_compression(job->sink, compression, &job->compression, &unknown) != 0) {
+        fm_sink_compression(&job->sink, compression, &job->compression, &unknown) != 0) {
         return fm_config_error(fm_config_get(output, "compression"), reterr, "%s", unknown.text);
     }
     return status;
@@ -603,8 +601,8 @@ static int read_answers(struct fm_job *job, struct fm_config *output, struct fm_
     if (job->passed_count > 0) {
         memcpy(job->passed, passed, sizeof(passed));
     }
-    return job->embedding != NULL && (job->passed_count > 0 ||
-                                      job->format != &fm_source_openai_batch)
+    return job->embedding != NULL &&
+                   (job->passed_count > 0 || job->format != &fm_source_openai_batch)
                ? 0
                : no_memory(job, reterr);
 }

@@ -51,10 +51,10 @@ struct fm_job {
     const char *list;     /* resolved path, or "-" */
     /* Instead of both: rows that are taken down before the job begins (spool.h). */
     bool standard_input;
-    const char *query;        /* SQL; NULL: none */
-    const char *database;     /* of the query: resolved path */
+    const char *query;         /* SQL; NULL: none */
+    const char *database;      /* of the query: resolved path */
     enum fm_job_engine engine; /* that runs it */
-    const char *base;     /* resolved path; NULL: chosen from files or list */
+    const char *base;          /* resolved path; NULL: chosen from files or list */
     /* Of inputs behind addresses, which `files`, `list` and `base` may be, too. */
     uint32_t requests;        /* at once, of a worker */
     uint64_t stall_ns;        /* what a transfer may take without a byte */

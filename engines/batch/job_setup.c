@@ -197,17 +197,16 @@ static int columns_choose(struct fm_job_setup *setup, struct fm_error *reterr)
     if (tensors == NULL || setup->inputs == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    setup->source = (struct fm_source_spec){.format = job->format,
-                                            .tensors = tensors,
-                                            .id = job->id_column,
-                                            .passed = job->passed,
-                                            .passed_count = job->passed_count,
-                                            .csv = job->csv,
-                                            .csv_header = job->csv_header,
-                                            .record_bytes_max = job->record_bytes_max,
-                                            .url = job->embedding != NULL
-                                                       ? FM_REQUEST_LINE_EMBEDDINGS
-                                                       : NULL};
+    setup->source =
+        (struct fm_source_spec){.format = job->format,
+                                .tensors = tensors,
+                                .id = job->id_column,
+                                .passed = job->passed,
+                                .passed_count = job->passed_count,
+                                .csv = job->csv,
+                                .csv_header = job->csv_header,
+                                .record_bytes_max = job->record_bytes_max,
+                                .url = job->embedding != NULL ? FM_REQUEST_LINE_EMBEDDINGS : NULL};
     int status = columns_known(job, ports, count, reterr);
     for (uint32_t i = 0; i < count && status == 0; i++) {
         const struct fm_job_column *wanted = column_of(job, ports[i].name);

@@ -260,8 +260,8 @@ int fm_output_discard(const char *directory, struct fm_fault *fault, struct fm_e
         status != 0 ? status : remove_where(directory, ERRORS_DIRECTORY, is_letters_name, reterr);
     status = status != 0 ? status : remove_where(directory, STAGE_DIRECTORY, ours_in_stage, reterr);
     status = status != 0 ? status : remove_where(directory, STATE_DIRECTORY, ours_in_state, reterr);
-    status = status != 0 ? status
-                         : path_of(directory, STATE_DIRECTORY, FM_OUTPUT_SPOOL, spool, reterr);
+    status =
+        status != 0 ? status : path_of(directory, STATE_DIRECTORY, FM_OUTPUT_SPOOL, spool, reterr);
     status = status != 0 ? status : fm_file_remove_tree(spool, reterr);
     status = status != 0 ? status : fm_file_remove(mark, reterr);
     return status != 0 ? status : fm_file_sync_directory(directory, reterr);

@@ -77,8 +77,7 @@ int fm_results_copy(const char *directory,
     char path[FM_OUTPUT_PATH_MAX];
     char *piece = fm_alloc(PIECE);
     int status = piece == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory") : 0;
-    if (status == 0 &&
-        fm_path_join(path, sizeof(path), directory, FM_OUTPUT_MANIFEST_FILE) != 0) {
+    if (status == 0 && fm_path_join(path, sizeof(path), directory, FM_OUTPUT_MANIFEST_FILE) != 0) {
         status = fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
     }
     status = status != 0 ? status : fm_manifest_read(path, &handlers, &head, reterr);
@@ -88,10 +87,10 @@ int fm_results_copy(const char *directory,
     for (size_t i = 0; i < parts.count && status == 0; i++) {
         char name[FM_PART_NAME_SIZE];
         fm_part_name(parts.items[i].number, parts.items[i].sink, name);
-        status = fm_path_join(path, sizeof(path), directory, name) == 0
-                     ? part_copy(path, piece, take, context, reterr)
-                     : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long",
-                                    directory);
+        status =
+            fm_path_join(path, sizeof(path), directory, name) == 0
+                ? part_copy(path, piece, take, context, reterr)
+                : fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
     }
     fm_free(parts.items);
     fm_free(piece);

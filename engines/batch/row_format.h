@@ -102,7 +102,8 @@ struct fm_dead_letter {
 #define FM_LETTER_RAW_MAX ((size_t)16384)
 
 /* Appends {"id", "row", "source", "file", "file_row", "line", "stage", "code", "message",
- * "attempts", "raw", "columns"} and a newline; of an answer also its members. FM_ENOMEM: nothing was appended. */
+ * "attempts", "raw", "columns"} and a newline; of an answer also its members. FM_ENOMEM: nothing
+ * was appended. */
 int FM_NODISCARD fm_row_format_letter(const struct fm_dead_letter *letter, struct fm_text *text);
 
 #endif

@@ -34,8 +34,8 @@ static int path_of(const struct fm_spool *spool, const struct fm_job *job, char 
 /* --- Taking down --- */
 
 /* Pieces of another file, or (NULL) of standard input. */
-static int pieces_copy(const struct fm_file_reader *from, struct fm_file_writer *writer, char *piece,
-                       struct fm_error *reterr)
+static int pieces_copy(const struct fm_file_reader *from, struct fm_file_writer *writer,
+                       char *piece, struct fm_error *reterr)
 {
     size_t got = PIECE;
     int status = 0;
@@ -52,12 +52,12 @@ static int copy(const char *from, const char *path, struct fm_error *reterr)
     struct fm_file_reader reader = {0};
     struct fm_file_writer writer = {0};
     char *piece = fm_alloc(PIECE);
-    int status = piece == NULL ? fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", path)
+    int status = piece == NULL  ? fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", path)
                  : from != NULL ? fm_file_reader_open(&reader, from, reterr)
                                 : 0;
     status = status != 0 ? status : fm_file_writer_open(&writer, path, reterr);
-    status = status != 0 ? status
-                         : pieces_copy(from != NULL ? &reader : NULL, &writer, piece, reterr);
+    status =
+        status != 0 ? status : pieces_copy(from != NULL ? &reader : NULL, &writer, piece, reterr);
     status = status != 0 ? status : fm_file_writer_commit(&writer, reterr);
     fm_file_writer_abandon(&writer);
     fm_file_reader_close(&reader);
@@ -132,8 +132,8 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
         return fm_file_make_temporary("fermata-rows-", spool->folder, sizeof(spool->folder),
                                       reterr);
     }
-    int status = fm_output_state_path(output, FM_OUTPUT_SPOOL, spool->folder,
-                                      sizeof(spool->folder), reterr);
+    int status =
+        fm_output_state_path(output, FM_OUTPUT_SPOOL, spool->folder, sizeof(spool->folder), reterr);
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
     *ret_there = status == 0 && facts.kind == FM_FILE_REGULAR &&
@@ -202,8 +202,7 @@ int fm_spool_settle(struct fm_spool *spool, struct fm_error *reterr)
     if (!spool->open || spool->output == NULL) {
         return 0;
     }
-    int status =
-        fm_output_state_path(spool->output, FM_OUTPUT_SPOOL, path, sizeof(path), reterr);
+    int status = fm_output_state_path(spool->output, FM_OUTPUT_SPOOL, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_remove_tree(path, reterr);
     status = status != 0 ? status : fm_file_rename(spool->folder, path, reterr);
     if (status != 0) {

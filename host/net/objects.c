@@ -45,7 +45,8 @@ bool fm_object_is_address(const char *text)
 
 bool fm_object_is_foreign(const char *text)
 {
-    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
+    size_t length =
+        strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-");
     return length > 1 && strncmp(text + length, "://", 3) == 0 && !fm_object_is_address(text);
 }
 

@@ -41,9 +41,7 @@ static struct query_reader *query_reader_of(struct fm_source_reader *reader)
 static int refuse(const struct query_reader *reader, struct fm_error *reterr)
 {
     int code = sqlite3_extended_errcode(reader->database) & 0xFF;
-    int status = code == SQLITE_NOMEM   ? FM_ENOMEM
-                 : code == SQLITE_IOERR ? FM_EIO
-                                        : FM_ECORRUPT;
+    int status = code == SQLITE_NOMEM ? FM_ENOMEM : code == SQLITE_IOERR ? FM_EIO : FM_ECORRUPT;
     return fm_error_set(reterr, status, "%s: %s", reader->path, sqlite3_errmsg(reader->database));
 }
 
@@ -106,8 +104,8 @@ static int statement_make(struct query_reader *reader, const char *const *names,
     if (status == 0 && sql.failed) {
         status = fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    if (status == 0 && sqlite3_prepare_v2(reader->database, sql.data, -1, &reader->rows, NULL) !=
-                           SQLITE_OK) {
+    if (status == 0 &&
+        sqlite3_prepare_v2(reader->database, sql.data, -1, &reader->rows, NULL) != SQLITE_OK) {
         status = refuse(reader, reterr);
     }
     fm_text_deinit(&sql);
@@ -139,8 +137,8 @@ static int columns_find(struct query_reader *reader, struct fm_error *reterr)
 static int rows_count(struct query_reader *reader, struct fm_error *reterr)
 {
     sqlite3_stmt *statement = NULL;
-    int code = sqlite3_prepare_v2(reader->database, "SELECT max(number) FROM row", -1, &statement,
-                                  NULL);
+    int code =
+        sqlite3_prepare_v2(reader->database, "SELECT max(number) FROM row", -1, &statement, NULL);
     bool there = code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW;
     reader->row_count = there ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
     int status = there ? 0 : refuse(reader, reterr);
@@ -182,8 +180,8 @@ static int number_give(const struct fm_column *column, uint32_t dtype, const voi
     for (uint32_t i = 0; i < column->rank; i++) {
         ret_shape[i] = 1;
     }
-    fm_text_append(out, element, fm_dtype_bits(column->dtype) < 8 ? 1
-                                                                  : fm_dtype_bits(column->dtype) / 8);
+    fm_text_append(out, element,
+                   fm_dtype_bits(column->dtype) < 8 ? 1 : fm_dtype_bits(column->dtype) / 8);
     return out->failed ? FM_ENOMEM : 0;
 }
 
@@ -259,8 +257,9 @@ static int id_give(struct query_reader *reader, struct fm_row_block *block, stru
     }
     int type = sqlite3_column_type(reader->rows, at);
     if (type != SQLITE_INTEGER && type != SQLITE_TEXT) {
-        return fm_error_set(reterr, FM_ETYPE, "column '%s', the row's id, is neither an integer "
-                                              "nor a text",
+        return fm_error_set(reterr, FM_ETYPE,
+                            "column '%s', the row's id, is neither an integer "
+                            "nor a text",
                             reader->spec->id);
     }
     const char *text = (const char *)sqlite3_column_text(reader->rows, at);
@@ -384,8 +383,8 @@ static int query_skip(struct fm_source_reader *source, uint64_t rows, struct fm_
 {
     struct query_reader *reader = query_reader_of(source);
     if (rows > reader->row_count || reader->next_row > reader->row_count - rows) {
-        return fm_error_set(reterr, FM_ENOTFOUND,
-                            "%s has fewer rows than when the job was begun", reader->path);
+        return fm_error_set(reterr, FM_ENOTFOUND, "%s has fewer rows than when the job was begun",
+                            reader->path);
     }
     reader->next_row += rows;
     reader->running = reader->running && rows == 0;
@@ -417,22 +416,21 @@ static int database_open(struct query_reader *reader, const char *path, struct f
         fm_text_append_format(&uri, plain ? "%c" : "%%%02X", (unsigned char)*c);
     }
     fm_text_append_string(&uri, "?immutable=1");
-    int code = uri.failed ? SQLITE_NOMEM
-                          : sqlite3_open_v2(uri.data, &reader->database,
-                                            SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX |
-                                                SQLITE_OPEN_URI,
-                                            NULL);
+    int code =
+        uri.failed
+            ? SQLITE_NOMEM
+            : sqlite3_open_v2(uri.data, &reader->database,
+                              SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI, NULL);
     fm_text_deinit(&uri);
     if (reader->database == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
     reader->path = sqlite3_db_filename(reader->database, "main");
     reader->path = reader->path != NULL ? reader->path : "the rows of the query";
-    return code == SQLITE_OK             ? 0
-           : code == SQLITE_CANTOPEN     ? fm_error_set(reterr, FM_ENOTFOUND,
-                                                        "cannot open the rows of the query, '%s'",
-                                                        path)
-                                         : refuse(reader, reterr);
+    return code == SQLITE_OK ? 0
+           : code == SQLITE_CANTOPEN
+               ? fm_error_set(reterr, FM_ENOTFOUND, "cannot open the rows of the query, '%s'", path)
+               : refuse(reader, reterr);
 }
 
 static int query_open(const struct fm_source_spec *spec, const char *path,

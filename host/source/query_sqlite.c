@@ -70,7 +70,8 @@ static int source_open(struct spool *spool, struct fm_error *reterr)
         return fm_error_set(reterr, FM_ENOTFOUND, "the database '%s' %s", path,
                             facts.kind == FM_FILE_ABSENT ? "does not exist" : "is no file");
     }
-    int code = sqlite3_open_v2(path, &spool->from, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    int code =
+        sqlite3_open_v2(path, &spool->from, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (spool->from == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the database '%s'", path);
     }
@@ -91,9 +92,9 @@ static int query_prepare(struct spool *spool, struct fm_error *reterr)
         return refuse(path, spool->from, reterr);
     }
     sqlite3_stmt *other = NULL;
-    bool more = tail[0] != '\0' && (sqlite3_prepare_v2(spool->from, tail, -1, &other, NULL) !=
-                                        SQLITE_OK ||
-                                    other != NULL);
+    bool more =
+        tail[0] != '\0' &&
+        (sqlite3_prepare_v2(spool->from, tail, -1, &other, NULL) != SQLITE_OK || other != NULL);
     (void)sqlite3_finalize(other);
     spool->columns = sqlite3_column_count(spool->rows);
     if (more || spool->rows == NULL || spool->columns == 0 || !sqlite3_stmt_readonly(spool->rows)) {
@@ -139,15 +140,16 @@ static int tables_make(struct spool *spool, struct fm_error *reterr)
     fm_text_append_string(&insert, ")");
     int status = table.failed || insert.failed ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
                                                : run(spool, table.data, reterr);
-    if (status == 0 && (sqlite3_prepare_v2(spool->to, insert.data, -1, &spool->insert, NULL) !=
-                            SQLITE_OK ||
-                        sqlite3_prepare_v2(spool->to, "INSERT INTO name VALUES(?, ?)", -1, &names,
-                                           NULL) != SQLITE_OK)) {
+    if (status == 0 &&
+        (sqlite3_prepare_v2(spool->to, insert.data, -1, &spool->insert, NULL) != SQLITE_OK ||
+         sqlite3_prepare_v2(spool->to, "INSERT INTO name VALUES(?, ?)", -1, &names, NULL) !=
+             SQLITE_OK)) {
         status = refuse(spool->path, spool->to, reterr);
     }
     for (int i = 0; i < spool->columns && status == 0; i++) {
         (void)sqlite3_bind_int(names, 1, i);
-        (void)sqlite3_bind_text(names, 2, sqlite3_column_name(spool->rows, i), -1, SQLITE_TRANSIENT);
+        (void)sqlite3_bind_text(names, 2, sqlite3_column_name(spool->rows, i), -1,
+                                SQLITE_TRANSIENT);
         status = sqlite3_step(names) == SQLITE_DONE ? 0 : refuse(spool->path, spool->to, reterr);
         (void)sqlite3_reset(names);
     }
@@ -161,16 +163,16 @@ static int tables_make(struct spool *spool, struct fm_error *reterr)
  * disk at the end. */
 static int target_open(struct spool *spool, struct fm_error *reterr)
 {
-    int code = sqlite3_open_v2(spool->path, &spool->to,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
-                               NULL);
+    int code =
+        sqlite3_open_v2(spool->path, &spool->to,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (spool->to == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the file '%s'", spool->path);
     }
     int status = code == SQLITE_OK ? 0 : refuse(spool->path, spool->to, reterr);
-    status = status != 0 ? status
-                         : run(spool, "PRAGMA journal_mode=OFF; PRAGMA synchronous=FULL; BEGIN",
-                               reterr);
+    status = status != 0
+                 ? status
+                 : run(spool, "PRAGMA journal_mode=OFF; PRAGMA synchronous=FULL; BEGIN", reterr);
     return status != 0 ? status : tables_make(spool, reterr);
 }
 

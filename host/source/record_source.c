@@ -342,8 +342,8 @@ static int requests_check(const struct record_reader *reader, struct fm_error *r
 
 static int request_places(struct record_reader *reader, struct fm_error *reterr)
 {
-    int status = fm_request_line_read(reader->record.data, reader->record.size, &reader->request,
-                                      reterr);
+    int status =
+        fm_request_line_read(reader->record.data, reader->record.size, &reader->request, reterr);
     for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
         struct place *place = &reader->places[i];
         struct fm_request_value value = {NULL, 0};

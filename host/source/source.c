@@ -13,8 +13,9 @@
 enum { FORMATS_MAX = 16 };
 
 const struct fm_source_format *const fm_source_formats[] = {
-    &fm_source_csv, &fm_source_tsv, &fm_source_jsonl, &fm_source_parquet,
-    &fm_source_npy, &fm_source_npz, &fm_source_tar, &fm_source_openai_batch, NULL};
+    &fm_source_csv,     &fm_source_tsv,          &fm_source_jsonl,
+    &fm_source_parquet, &fm_source_npy,          &fm_source_npz,
+    &fm_source_tar,     &fm_source_openai_batch, NULL};
 
 int fm_source_format_find(const char *name, const struct fm_source_format **ret_format,
                           struct fm_error *reterr)

@@ -8,9 +8,10 @@
 
 #include "tests/harness/test.h"
 
-static const char whole[] = " {\"custom_id\": \"a\", \"method\":\"POST\", \"url\" : \"/v1/embeddings\","
-                            "\"body\": {\"input\": \"x\", \"o\": {\"p\": [1, 2], \"\\u0071\": 3},"
-                            " \"n\": null}, \"more\": {\"custom_id\": 7}}";
+static const char whole[] =
+    " {\"custom_id\": \"a\", \"method\":\"POST\", \"url\" : \"/v1/embeddings\","
+    "\"body\": {\"input\": \"x\", \"o\": {\"p\": [1, 2], \"\\u0071\": 3},"
+    " \"n\": null}, \"more\": {\"custom_id\": 7}}";
 
 static void value_is(const struct fm_request_line *line, const char *path, const char *expected)
 {
@@ -84,9 +85,8 @@ TEST(lines_that_cannot_be_answered)
         struct fm_request_line line;
         struct fm_error error = {0};
         int status = fm_request_line_read(bad[i].line, strlen(bad[i].line), &line, &error);
-        status = status != 0
-                     ? status
-                     : fm_request_line_check(&line, FM_REQUEST_LINE_EMBEDDINGS, &error);
+        status =
+            status != 0 ? status : fm_request_line_check(&line, FM_REQUEST_LINE_EMBEDDINGS, &error);
         CHECK_INT_EQ(status, bad[i].status);
         CHECK_STR_CONTAINS(error.text, bad[i].words);
     }
