@@ -44,8 +44,8 @@ static int check_foreign(const struct fm_config *node, const char *text, struct 
 {
     return fm_object_is_foreign(text)
                ? fm_config_error(node, reterr,
-                                 "'%.200s' is an address that cannot be read: there are s3://, "
-                                 "https:// and http://; a path with such a name begins with ./",
+                                 "'%.200s' is an address that cannot be read, unlike those of s3, "
+                                 "https and http; a path with such a name begins with ./",
                                  text)
                : 0;
 }

@@ -161,16 +161,16 @@ def job_files_of_queries_that_cannot_be():
              ("{files: x.csv, engine: duckdb}", "'engine' means something with 'query' only"), ("{query: SELECT 1, database: a.db, engine: postgres}", "postgres"),
              ("{query: SELECT 1, database: a.db, format: csv}", "'format' is of files"), ("{query: SELECT 1, database: a.db, base: x}", "'base' is of files"),
              ("{files: '-'}", "say their 'format'"), ("{files: '-', format: parquet}", "which may be csv, tsv, jsonl or openai_batch"), ("{files: '-', columns: {name: a}}", "add 'format'"),
-             ("{files: 'gs://bucket/*.jpg'}", "is an address that cannot be read"), ("{files: ['a', 'hdfs://host/x']}", "is an address that cannot be read"),
-             ("{list: 'az://x/y'}", "is an address, and 'list' is a path"), ("{query: SELECT 1, database: 's3://a/b.db'}", "is an address, and 'database' is a path")]
+             ("{files: 'gs://example.com/*.jpg'}", "is an address that cannot be read"), ("{files: ['a', 'hdfs://example.com/x']}", "is an address that cannot be read"),
+             ("{list: 'az://example.com/y'}", "is an address, and 'list' is a path"), ("{query: SELECT 1, database: 's3://example.com/b.db'}", "is an address, and 'database' is a path")]
     for given, words in table:
         with Job(count=1, input=given) as job:
             contains(fermata("batch", job.file, code=3)[1], words)
             assert not job.out.exists()
-    with Job(count=1, output="{directory: 's3://bucket/out'}") as job:
+    with Job(count=1, output="{directory: 's3://example.com/out'}") as job:
         contains(fermata("batch", job.file, code=3)[1], "is an address, and 'directory' is a path")
     with Job(count=1, input="{list: '-'}") as job:
-        contains(fermata("batch", job.file, code=3, stdin=b"in/a\ngs://b/c\n")[1], "the list of inputs has 'gs://b/c', an address that cannot be read")
+        contains(fermata("batch", job.file, code=3, stdin=b"in/a\ngs://example.com/c\n")[1], "the list of inputs has 'gs://example.com/c', an address that cannot be read")
 
 
 @test
