@@ -556,7 +556,7 @@ static int results_print(const struct fm_call *call, const struct fm_job *job)
 /* What standard output gets has to be lines. */
 static int results_check(const struct fm_call *call, const struct fm_job *job)
 {
-    return !fm_call_flag(call, "stdout") || job->sink->source == NULL
+    return !fm_call_flag(call, "stdout") || job->sink->lines
                ? FM_EXIT_OK
                : fm_call_usage(call,
                                "--stdout writes lines of JSON, and the job's output.format is %s: "

@@ -44,8 +44,8 @@ static int check_foreign(const struct fm_config *node, const char *text, struct 
 {
     return fm_object_is_foreign(text)
                ? fm_config_error(node, reterr,
-                                 "'%.200s' is an address that cannot be read: there are s3://, "
-                                 "https:// and http://; a path with such a name begins with ./",
+                                 "'%.200s' is an address that cannot be read, unlike those of s3, "
+                                 "https and http; a path with such a name begins with ./",
                                  text)
                : 0;
 }
@@ -560,7 +560,7 @@ static int read_sink(struct fm_job *job, struct fm_config *output, struct fm_err
     }
     job->compression = job->sink->compressions[0];
     if (status == 0 && compression != NULL &&
-        fm_sink_compression(job->sink, compression, &job->compression, &unknown) != 0) {
+        fm_sink_compression(&job->sink, compression, &job->compression, &unknown) != 0) {
         return fm_config_error(fm_config_get(output, "compression"), reterr, "%s", unknown.text);
     }
     return status;

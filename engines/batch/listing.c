@@ -404,8 +404,8 @@ static int list_line(struct list_reader *reader, const char *line, size_t length
     }
     if (fits && fm_object_is_foreign(reader->text)) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "the list of inputs has '%.200s', an address that cannot be read: "
-                            "there are s3://, https:// and http://; a path with such a name begins "
+                            "the list of inputs has '%.200s', an address that cannot be read, "
+                            "unlike those of s3, https and http; a path with such a name begins "
                             "with ./",
                             reader->text);
     }

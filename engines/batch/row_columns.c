@@ -124,7 +124,7 @@ int fm_row_columns_id_check(const struct fm_row_format *format, const struct fm_
                ? 0
                : fm_error_set(reterr, FM_EUNSUPPORTED,
                               "the id is not UTF-8, and so no text of %s; output.format: jsonl "
-                              "can hold it",
+                              "without compression can hold it",
                               format->sink->title);
 }
 

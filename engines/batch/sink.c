@@ -44,8 +44,12 @@ int fm_sink_find(const char *name, const struct fm_sink **ret_sink, struct fm_er
 const struct fm_sink *fm_sink_of_ending(const char *ending)
 {
     for (size_t i = 0; fm_sinks[i] != NULL; i++) {
+        const struct fm_sink *gzip = fm_sinks[i]->gzip;
         if (strcmp(fm_sinks[i]->ending, ending) == 0) {
             return fm_sinks[i];
+        }
+        if (gzip != NULL && strcmp(gzip->ending, ending) == 0) {
+            return gzip;
         }
     }
     return NULL;
@@ -53,29 +57,33 @@ const struct fm_sink *fm_sink_of_ending(const char *ending)
 
 const struct fm_sink *fm_sink_of_fact(const char *fact)
 {
+    static const char gzip[] = ", compression gzip";
     size_t length = strcspn(fact, ",");
+    bool gzipped = strncmp(fact + length, gzip, sizeof(gzip) - 1) == 0;
     for (size_t i = 0; fm_sinks[i] != NULL; i++) {
         if (strlen(fm_sinks[i]->name) == length && strncmp(fm_sinks[i]->name, fact, length) == 0) {
-            return fm_sinks[i];
+            return gzipped && fm_sinks[i]->gzip != NULL ? fm_sinks[i]->gzip : fm_sinks[i];
         }
     }
     return fm_sinks[0];
 }
 
-int fm_sink_compression(const struct fm_sink *sink, const char *name, const char **ret_compression,
+int fm_sink_compression(const struct fm_sink **sink, const char *name, const char **ret_compression,
                         struct fm_error *reterr)
 {
-    for (size_t i = 0; sink->compressions[i] != NULL; i++) {
-        if (strcmp(sink->compressions[i], name) == 0) {
-            *ret_compression = sink->compressions[i];
+    const struct fm_sink *plain = *sink;
+    for (size_t i = 0; plain->compressions[i] != NULL; i++) {
+        if (strcmp(plain->compressions[i], name) == 0) {
+            *ret_compression = plain->compressions[i];
+            *sink = plain->gzip != NULL && strcmp(name, "gzip") == 0 ? plain->gzip : plain;
             return 0;
         }
     }
     struct fm_text all = {0};
-    names_join(sink->compressions, ", ", &all);
+    names_join(plain->compressions, ", ", &all);
     int status =
-        fm_error_set(reterr, FM_EUNSUPPORTED, "%s has no compression '%s', but: %s", sink->title,
-                     name, all.data != NULL ? all.data : sink->compressions[0]);
+        fm_error_set(reterr, FM_EUNSUPPORTED, "%s has no compression '%s', but: %s", plain->title,
+                     name, all.data != NULL ? all.data : plain->compressions[0]);
     fm_text_deinit(&all);
     return status;
 }

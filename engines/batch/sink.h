@@ -29,6 +29,9 @@ struct fm_sink {
     bool answers;       /* its rows are answers to requests, and so are its dead letters */
     /* NULL-terminated; the first is taken where the job does not say. */
     const char *const *compressions;
+    bool lines;                 /* its files, decompressed, are lines of JSON */
+    bool gzipped;               /* its files are compressed with gzip */
+    const struct fm_sink *gzip; /* the same with files that are; NULL: there is none, or it is */
     /* What reads its files back, and finds the ids in the column "id". NULL: they are lines of
      * JSON (row_line.h). */
     const struct fm_source_format *source;
@@ -66,11 +69,12 @@ int FM_NODISCARD fm_sink_find(const char *name, const struct fm_sink **ret_sink,
                               struct fm_error *reterr);
 /* By the ending of a file's name, exactly; NULL: none has it. */
 const struct fm_sink *fm_sink_of_ending(const char *ending);
-/* By what a job has recorded: "csv", and whatever stands behind a comma. An unknown one is taken
- * for the first of the table. */
+/* By what a job has recorded: "csv, compression gzip", and whatever stands behind that. An unknown
+ * one is taken for the first of the table. */
 const struct fm_sink *fm_sink_of_fact(const char *fact);
-/* `name` as the sink's own: FM_EUNSUPPORTED, with those that it has. */
-int FM_NODISCARD fm_sink_compression(const struct fm_sink *sink, const char *name,
+/* `name` as the sink's own, and *sink as the one whose files are compressed like that:
+ * FM_EUNSUPPORTED, with those that it has. */
+int FM_NODISCARD fm_sink_compression(const struct fm_sink **sink, const char *name,
                                      const char **ret_compression, struct fm_error *reterr);
 
 #endif

@@ -247,9 +247,23 @@ static int csv_open(const struct fm_row_format *format, const char *path,
     return status;
 }
 
+static const struct fm_sink sink_csv_gzip = {.name = "csv",
+                                             .title = "CSV",
+                                             .ending = ".csv.gz",
+                                             .gzipped = true,
+                                             .compressions = fm_sink_text_compressions,
+                                             .source = &fm_source_csv,
+                                             .check = csv_check,
+                                             .pack = csv_pack,
+                                             .open = csv_open,
+                                             .append = fm_sink_text_append,
+                                             .finish = fm_sink_text_finish,
+                                             .abandon = fm_sink_text_abandon};
+
 const struct fm_sink fm_sink_csv = {.name = "csv",
                                     .title = "CSV",
                                     .ending = ".csv",
+                                    .gzip = &sink_csv_gzip,
                                     .compressions = fm_sink_text_compressions,
                                     .source = &fm_source_csv,
                                     .check = csv_check,

@@ -1,7 +1,9 @@
 /*
  * Results as lines of JSON. See sink.h; row_format.h has what a line looks like.
  */
+#include "engines/batch/row_columns.h"
 #include "engines/batch/sink_text.h"
+#include "host/source/formats.h"
 
 static int jsonl_check(const struct fm_row_format *format, struct fm_error *reterr)
 {
@@ -17,9 +19,33 @@ static int jsonl_open(const struct fm_row_format *format, const char *path,
     return fm_sink_text_open(format->sink, path, &nothing, ret_file, reterr);
 }
 
+/* Compressed lines are read back as rows, whose ids are texts. */
+static int gzip_pack(const struct fm_row_format *format, const struct fm_result *result,
+                     struct fm_text *rows, struct fm_error *reterr)
+{
+    int status = fm_row_columns_id_check(format, &result->id, reterr);
+    return status != 0 ? status : fm_row_format_result(format, result, rows, reterr);
+}
+
+static const struct fm_sink sink_jsonl_gzip = {.name = "jsonl",
+                                               .title = "JSON",
+                                               .ending = ".jsonl.gz",
+                                               .gzipped = true,
+                                               .compressions = fm_sink_text_compressions,
+                                               .check = jsonl_check,
+                                               .source = &fm_source_jsonl,
+                                               .lines = true,
+                                               .pack = gzip_pack,
+                                               .open = jsonl_open,
+                                               .append = fm_sink_text_append,
+                                               .finish = fm_sink_text_finish,
+                                               .abandon = fm_sink_text_abandon};
+
 const struct fm_sink fm_sink_jsonl = {.name = "jsonl",
                                       .title = "JSON",
                                       .ending = ".jsonl",
+                                      .gzip = &sink_jsonl_gzip,
+                                      .lines = true,
                                       .compressions = fm_sink_text_compressions,
                                       .check = jsonl_check,
                                       .pack = fm_row_format_result,

@@ -13,6 +13,7 @@
 #include "core/source/request_line.h"
 #include "core/util/error.h"
 #include "engines/batch/sink_text.h"
+#include "host/source/formats.h"
 
 static int openai_check(const struct fm_row_format *format, struct fm_error *reterr)
 {
@@ -124,10 +125,27 @@ static int openai_open(const struct fm_row_format *format, const char *path,
 }
 
 /* Its ending tells its parts from those of jsonl, and is one of jsonl to whoever reads them. */
+static const struct fm_sink sink_openai_batch_gzip = {.name = "openai_batch",
+                                                      .title = "an OpenAI batch",
+                                                      .ending = ".openai.jsonl.gz",
+                                                      .answers = true,
+                                                      .lines = true,
+                                                      .source = &fm_source_jsonl,
+                                                      .gzipped = true,
+                                                      .compressions = fm_sink_text_compressions,
+                                                      .check = openai_check,
+                                                      .pack = openai_pack,
+                                                      .open = openai_open,
+                                                      .append = fm_sink_text_append,
+                                                      .finish = fm_sink_text_finish,
+                                                      .abandon = fm_sink_text_abandon};
+
 const struct fm_sink fm_sink_openai_batch = {.name = "openai_batch",
                                              .title = "an OpenAI batch",
                                              .ending = ".openai.jsonl",
                                              .answers = true,
+                                             .gzip = &sink_openai_batch_gzip,
+                                             .lines = true,
                                              .compressions = fm_sink_text_compressions,
                                              .check = openai_check,
                                              .pack = openai_pack,

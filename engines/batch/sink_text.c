@@ -7,13 +7,15 @@
 #include "core/util/hash.h"
 #include "core/util/memory.h"
 #include "host/os/file.h"
+#include "host/source/gzip_writer.h"
 
-const char *const fm_sink_text_compressions[] = {"none", NULL};
+const char *const fm_sink_text_compressions[] = {"none", "gzip", NULL};
 
 struct text_file {
     struct fm_sink_file base;
     struct fm_file_writer writer;
     uint64_t checksum;
+    struct fm_gzip_writer *gzip; /* instead of both; NULL: it is not compressed */
 };
 
 static struct text_file *text_file_of(struct fm_sink_file *file)
@@ -25,6 +27,9 @@ int fm_sink_text_append(struct fm_sink_file *file, const char *rows, size_t size
                         struct fm_error *reterr)
 {
     struct text_file *text = text_file_of(file);
+    if (text->gzip != NULL) {
+        return fm_gzip_writer_append(text->gzip, rows, size, reterr);
+    }
     text->checksum = fm_hash_add(text->checksum, rows, size);
     return fm_file_writer_append(&text->writer, rows, size, reterr);
 }
@@ -38,7 +43,8 @@ int fm_sink_text_open(const struct fm_sink *sink, const char *path, const struct
     }
     text->base.sink = sink;
     text->checksum = FM_HASH_START;
-    int status = fm_file_writer_open(&text->writer, path, reterr);
+    int status = sink->gzipped ? fm_gzip_writer_open(path, &text->gzip, reterr)
+                               : fm_file_writer_open(&text->writer, path, reterr);
     if (status == 0 && head->length > 0) {
         status = fm_sink_text_append(&text->base, head->data, head->length, reterr);
     }
@@ -54,9 +60,14 @@ int fm_sink_text_finish(struct fm_sink_file *file, uint64_t *ret_bytes, uint64_t
                         struct fm_error *reterr)
 {
     struct text_file *text = text_file_of(file);
-    int status = fm_file_writer_commit(&text->writer, reterr);
-    *ret_bytes = text->writer.size;
-    *ret_checksum = text->checksum;
+    int status = 0;
+    if (text->gzip != NULL) {
+        status = fm_gzip_writer_finish(text->gzip, ret_bytes, ret_checksum, reterr);
+    } else {
+        status = fm_file_writer_commit(&text->writer, reterr);
+        *ret_bytes = text->writer.size;
+        *ret_checksum = text->checksum;
+    }
     fm_free(text);
     return status;
 }
@@ -64,6 +75,7 @@ int fm_sink_text_finish(struct fm_sink_file *file, uint64_t *ret_bytes, uint64_t
 void fm_sink_text_abandon(struct fm_sink_file *file)
 {
     struct text_file *text = text_file_of(file);
+    fm_gzip_writer_abandon(text->gzip);
     fm_file_writer_abandon(&text->writer);
     fm_free(text);
 }

@@ -16,7 +16,7 @@
 /* Whether the text begins as an address does: http://, https:// or s3://, in any case. */
 bool fm_object_is_address(const char *text);
 bool fm_object_is_s3(const char *text);
-/* Whether it begins as one that is not read: gs://, hdfs://, file://. */
+/* Whether it begins as one that is not read, as of gs, az, hdfs or file. */
 bool fm_object_is_foreign(const char *text);
 /* FM_EINVAL: no address after all, or one with a user's name or a password in it, which would be
  * shown and recorded wherever the object is named. The words do not show it. */

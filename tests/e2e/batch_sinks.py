@@ -187,7 +187,7 @@ def names_of_files_that_are_no_text():
             letter = job.lines("errors")[0]
             assert letter["stage"] == "write" and letter["code"] == "EUNSUPPORTED" and letter["id_base64"] == "YmFkLf8=", letter
             contains(letter["message"], "the id is not UTF-8")
-            contains(letter["message"], "output.format: jsonl can hold it")
+            contains(letter["message"], "output.format: jsonl without compression can hold it")
             contains(verified(job, code=4), "4 rows in, 3 results + 1 dead letters")
 
 

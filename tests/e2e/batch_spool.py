@@ -1,5 +1,6 @@
 """`fermata batch` over rows that can be had once only: queries of SQLite and DuckDB, standard input; and results on standard output."""
 import ctypes
+import gzip
 import io
 import json
 import os
@@ -160,16 +161,16 @@ def job_files_of_queries_that_cannot_be():
              ("{files: x.csv, engine: duckdb}", "'engine' means something with 'query' only"), ("{query: SELECT 1, database: a.db, engine: postgres}", "postgres"),
              ("{query: SELECT 1, database: a.db, format: csv}", "'format' is of files"), ("{query: SELECT 1, database: a.db, base: x}", "'base' is of files"),
              ("{files: '-'}", "say their 'format'"), ("{files: '-', format: parquet}", "which may be csv, tsv, jsonl or openai_batch"), ("{files: '-', columns: {name: a}}", "add 'format'"),
-             ("{files: 'gs://bucket/*.jpg'}", "is an address that cannot be read"), ("{files: ['a', 'hdfs://host/x']}", "is an address that cannot be read"),
-             ("{list: 'az://x/y'}", "is an address, and 'list' is a path"), ("{query: SELECT 1, database: 's3://a/b.db'}", "is an address, and 'database' is a path")]
+             ("{files: 'gs://example.com/*.jpg'}", "is an address that cannot be read"), ("{files: ['a', 'hdfs://example.com/x']}", "is an address that cannot be read"),
+             ("{list: 'az://example.com/y'}", "is an address, and 'list' is a path"), ("{query: SELECT 1, database: 's3://example.com/b.db'}", "is an address, and 'database' is a path")]
     for given, words in table:
         with Job(count=1, input=given) as job:
             contains(fermata("batch", job.file, code=3)[1], words)
             assert not job.out.exists()
-    with Job(count=1, output="{directory: 's3://bucket/out'}") as job:
+    with Job(count=1, output="{directory: 's3://example.com/out'}") as job:
         contains(fermata("batch", job.file, code=3)[1], "is an address, and 'directory' is a path")
     with Job(count=1, input="{list: '-'}") as job:
-        contains(fermata("batch", job.file, code=3, stdin=b"in/a\ngs://b/c\n")[1], "the list of inputs has 'gs://b/c', an address that cannot be read")
+        contains(fermata("batch", job.file, code=3, stdin=b"in/a\ngs://example.com/c\n")[1], "the list of inputs has 'gs://example.com/c', an address that cannot be read")
 
 
 @test
@@ -271,6 +272,43 @@ def results_on_standard_output():
         job.file.write_text(job.file.read_text() + "errors: {max_rows: 0}\n")
         out, _ = fermata("batch", job.file, "--stdout", "--quiet", stdin=stdin_rows(3) + b"{}\n", code=7)
         assert out == "", "a job that is not complete writes none"
+
+
+def parts(job, ending):
+    return sorted(path for path in job.out.glob("part-*") if path.name.endswith(ending))
+
+
+@test
+def results_compressed_with_gzip():
+    rows = "".join('%s,"a, ""%d""","[%d, 2]"\n' % ("u%d" % i, i, i) for i in range(200))
+    model = 'backend: identity\nmax_batch_size: 4\nsettings: {inputs: "name:BYTES[-1,1], v:FP32[-1,2]"}\n'
+    for sink, ending in (("csv", ".csv.gz"), ("jsonl", ".jsonl.gz"), ("openai_batch", ".openai.jsonl.gz")):
+        with Rows({"1.csv": "user,name,v\n" + rows}, given="columns: {name: name, v: v}, id: user", model=model, output="{directory: out, format: %s, compression: gzip}" % sink) as job:
+            plain = job.path / "plain"
+            fermata("batch", job.file, "--quiet", "--limit", "50")
+            fermata("batch", job.file, "--quiet", "--resume")
+            (job.path / "plain.yaml").write_text(job.file.read_text().replace(", compression: gzip", "").replace("directory: out", "directory: plain"))
+            fermata("batch", job.path / "plain.yaml", "--quiet", "--limit", "50")
+            fermata("batch", job.path / "plain.yaml", "--quiet", "--resume")
+            packed = parts(job, ending)
+            assert packed and len(packed) == len(list(job.out.glob("part-*"))), os.listdir(job.out)
+            texts = [gzip.decompress(path.read_bytes()) for path in packed]
+            assert b"".join(texts) == b"".join(path.read_bytes() for path in sorted(plain.glob("part-*"))), sink
+            contains(fermata("job", "verify", job.out)[0], "proven: 200 rows in, 200 results")
+            if sink != "csv":
+                out, _ = fermata("batch", job.file, "--resume", "--stdout", "--quiet")
+                assert [json.loads(line)["id"] for line in out.splitlines()] == ["u%d" % i for i in range(200)]
+                contains("".join(fermata("batch", job.path / "plain.yaml", "--resume", "--output", job.out, code=3)), "output.format was '%s, compression gzip'" % sink)
+            damaged = bytearray(packed[0].read_bytes())
+            damaged[len(damaged) // 2] ^= 1
+            packed[0].write_bytes(damaged)
+            contains("".join(fermata("job", "verify", job.out, code=8)), packed[0].name)
+    with Job(count=0, output="{directory: out, compression: gzip}") as job:
+        (job.path / "in" / "text").write_text("t")
+        with open(os.path.join(os.fsencode(job.path / "in"), b"\xff"), "w") as file:
+            file.write("u")
+        fermata("batch", job.file, "--quiet", code=4)
+        contains(job.lines("errors")[0]["message"], "the id is not UTF-8", "jsonl without compression can hold it")
 
 
 @test

@@ -123,6 +123,8 @@ TABLE = [
     (["batch", "absent.yaml", "--retry-dead-letters", "absent", "--limit", "3"], USAGE, "give it without --limit"),
     (["batch", "absent.yaml", "--retry-dead-letters"], USAGE, "--retry-dead-letters"),
     (["batch", "absent.yaml", "--retry-dead-letters", "absent", "--preview", "3"], USAGE, "give them without --retry-dead-letters"),
+    (["batch", "absent.yaml", "--stdout", "--preview", "3"], USAGE, "leave out --json, --dry-run and --preview"),
+    (["batch", "absent.yaml", "--stdout", "--dry-run"], USAGE, "leave out --json, --dry-run and --preview"),
     (["batch", "absent.yaml", "--preview", "0"], USAGE, "--preview"),
     (["batch", "absent.yaml", "--preview", "1"], INPUT, "absent.yaml"),
     (["batch", "absent.yaml", "--preview", "1", "--resume"], USAGE, "--preview writes nothing"),

@@ -29,7 +29,7 @@ TEST(names_of_parts)
                                          "part-00003.json",
                                          "part-00003",
                                          "part-00003.7.jsonl",
-                                         "part-00003.jsonl.gz",
+                                         "part-00003.jsonl.xz",
                                          "part-.jsonl",
                                          "xpart-00003.jsonl",
                                          "part-99999999999999999999999.jsonl",
