@@ -10,7 +10,7 @@ import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from batch_job import NAME_MODEL, Job, Rows  # noqa: E402
-from tap import FERMATA, contains, fermata, run, test  # noqa: E402
+from tap import FERMATA, run, test  # noqa: E402
 
 MIB = 1 << 20
 SANITIZED = os.environ.get("FM_SANITIZE", "none") != "none"
@@ -99,6 +99,8 @@ class Watched:
               (self.base / MIB, self.most / MIB, self.told_most / MIB, len(self.samples), 0.005 * len(self.samples)))
 
     def check(self, budget):
+        tuned = [event["tuned"] for event in self.events if event["event"] == "progress" and event["tuned"]["read_threads"] > 0]
+        assert all(one["memory_budget_bytes"] == budget and one["read_threads"] == 4 for one in tuned), tuned
         if not SANITIZED:  # their shadow is resident, too
             assert self.most <= 1.1 * budget, "%.1f MiB above the base, of a budget of %.1f" % (self.most / MIB, budget / MIB)
 
