@@ -85,7 +85,7 @@ bool fm_memory_budget_may(const struct fm_memory_budget *budget, uint64_t expect
     if (budget->strict && budget->pieces >= 2 * known) {
         return false;
     }
-    if (budget->pieces >= known) {
+    if (budget->strict && budget->pieces >= known) {
         used += budget->standing_bytes / known * (budget->pieces + 1 - known);
     }
     return used <= limit && expected_bytes <= limit - used;

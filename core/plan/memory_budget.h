@@ -13,9 +13,9 @@
  * expected for ever. A class without experience looks at its neighbours. Beside that, looks tell
  * how much the process really has: what it always has beyond what is known of its pieces (caches of
  * libraries, memory that the allocator keeps) counts as standing; and where there is more than
- * expected, that is what counts. With more pieces at once than ever before, what stands is expected
- * to grow as they do; where that is strict, they become no more than twice as many until there were
- * some looks. One piece alone may always begin.
+ * expected, that is what counts. Where it is
+ * strict, what stands is expected to grow with more pieces at once than ever before, and these
+ * become no more than twice as many until there were some looks. One piece alone may always begin.
  *
  * LIMITATIONS. A piece that takes much more than all of its size did before is a surprise, and so
  * is every other one that is in work just then.

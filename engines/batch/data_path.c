@@ -206,6 +206,9 @@ static void expect_more(struct fm_data_path *path, struct flight *flight, uint64
 static void learn(struct fm_data_path *path, const struct flight *flight)
 {
     const struct fm_block *block = &flight->block;
+    if (block->bad == block->row_count && block->request.bytes_most == 0) {
+        return; /* it was never run */
+    }
     uint64_t read = 2 * block->bytes;
     uint64_t run = block->request.bytes_most + block->lines.capacity;
     run += block->plan->columns != NULL ? block->bytes : 0; /* those inputs are the block's own */

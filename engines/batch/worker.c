@@ -602,7 +602,7 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
 }
 
 /* What rows in work may take, where the job does not say: most of what this process may still have,
- * or half of what there is; others want some, too. */
+ * or of what there is; others want some, too. */
 static uint64_t memory_budget(const struct worker *worker)
 {
     uint64_t soft = worker->memory_bytes / 100 * MEMORY_PART;
@@ -611,7 +611,7 @@ static uint64_t memory_budget(const struct worker *worker)
         return worker->job.memory_budget;
     }
     if (worker->memory_bytes == 0) {
-        return fm_memory_available() / 2;
+        return fm_memory_available() / 4 * 3;
     }
     return soft > used + FM_JOB_BUDGET_MIN ? soft - used : FM_JOB_BUDGET_MIN;
 }

@@ -1,4 +1,5 @@
 """fermata batch keeps the memory of the rows in work within workers.memory_budget, whatever they are, and tells how much it is."""
+import functools
 import json
 import os
 import random
@@ -9,8 +10,8 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import NAME_MODEL, Job, Rows  # noqa: E402
-from tap import FERMATA, contains, fermata, run, test  # noqa: E402
+from batch_job import Job, Rows  # noqa: E402
+from tap import FERMATA, run, test  # noqa: E402
 
 MIB = 1 << 20
 SANITIZED = os.environ.get("FM_SANITIZE", "none") != "none"
@@ -99,6 +100,8 @@ class Watched:
               (self.base / MIB, self.most / MIB, self.told_most / MIB, len(self.samples), 0.005 * len(self.samples)))
 
     def check(self, budget):
+        tuned = [event["tuned"] for event in self.events if event["event"] == "progress" and event["tuned"]["read_threads"] > 0]
+        assert all(one["memory_budget_bytes"] == budget and one["read_threads"] == 4 for one in tuned), tuned
         if not SANITIZED:  # their shadow is resident, too
             assert self.most <= 1.1 * budget, "%.1f MiB above the base, of a budget of %.1f" % (self.most / MIB, budget / MIB)
 
@@ -120,12 +123,17 @@ def one_large_picture_in_a_hundred():
 def small_and_large_pictures_by_turns():
     small = png(40, 40, True)
     large = png(1200, 1000, True)
-    within({"%04d.png" % i: large if i % 2 else small for i in range(600)}, 48)
+    within({"%04d.png" % i: large if i % 2 else small for i in range(1800)}, 48)
+
+
+@functools.lru_cache
+def growing(step):
+    return png(40 + 8 * step, 40 + 6 * step, True)
 
 
 @test
 def pictures_that_grow():
-    within({"%04d.png" % i: png(40 + 8 * (i // 4), 40 + 6 * (i // 4), True) for i in range(600)}, 64)
+    within({"%04d.png" % i: growing(i // 12) for i in range(1800)}, 64)
 
 
 @test
@@ -141,15 +149,16 @@ def pictures_whose_bytes_do_not_say_how_large_they_are():
     small = png(64, 64, True)
     plain = png(1600, 1200, False)
     assert len(plain) < 2 * len(small)
-    within({"%04d.png" % i: plain if i % 40 == 39 else small for i in range(4000)}, 48)
+    within({"%04d.png" % i: plain if i % 40 == 39 else small for i in range(8000)}, 48)
 
 
 @test
 def records_of_which_some_are_large():
     large = "x" * (3 << 20)
     lines = "".join('{"name": "%s"}\n' % (large if i % 150 == 75 else "row %d" % i) for i in range(3000))
-    keys = "read_threads: 4\nrows_in_flight: 512\nmax_batch_size: 16\nworkers: {memory_budget: 96MiB}\n"
-    with Rows({"a.jsonl": lines}, given="columns: {name: name}", model=NAME_MODEL, keys=keys) as job:
+    keys = "read_threads: 4\nrows_in_flight: 512\nworkers: {memory_budget: 96MiB}\n"
+    model = 'backend: emulated\nmax_batch_size: 16\ninstances: 1\nsettings: {inputs: "name:BYTES[-1,1]", outputs: "y:FP32[-1,1]", alpha: 0ms, beta: 15ms}\n'
+    with Rows({"a.jsonl": lines}, given="columns: {name: name}", model=model, keys=keys) as job:
         Watched(job, rows=3000).check(96 * MIB)
 
 

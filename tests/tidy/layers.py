@@ -16,6 +16,8 @@ includes("core/util/b.c", '"host/os/a.h"', "core/util may include only", "core o
 includes("core/util/b.c", '"core/sched/a.h"', "core/util may include only", "core on core above")
 includes("core/sched/b.c", '"core/tensor/a.h"', "core/sched may include only", "the scheduler on tensors")
 includes("core/util/b.c", "<time.h>", "not a header of the C language", "core on the clock")
+includes("core/util/b.c", "<malloc.h>", "not a header of the C language", "core on the allocator")
+includes("core/util/memory.c", "<malloc.h>", None, "the one file of core that may")
 includes("host/os/b.c", '"engines/serve/a.h"', "host may include only", "host on an engine")
 includes("engines/serve/b.c", '"engines/batch/a.h"', "an engine may include only itself", "an engine on another")
 includes("host/store/b.c", "<unistd.h>", "asks the kernel", "kernel headers outside host/os")
