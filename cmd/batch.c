@@ -18,6 +18,7 @@
 #include "engines/batch/sink.h"
 #include "engines/batch/status_document.h"
 #include "fermata_build_facts.h"
+#include "host/net/objects.h"
 #include "host/os/os.h"
 #include "host/os/standard_files.h"
 #include "host/os/stop_signal.h"
@@ -553,6 +554,17 @@ static int results_print(const struct fm_call *call, const struct fm_job *job)
                                    job->output);
 }
 
+static int output_check(const struct fm_call *call)
+{
+    const char *output = fm_call_given(call, "output") ? fm_call_string(call, "output") : "";
+    return !fm_object_is_address(output) && !fm_object_is_foreign(output)
+               ? FM_EXIT_OK
+               : fm_call_usage(call,
+                               "--output %.200s is an address, and results are written to a "
+                               "directory; a path with such a name begins with ./",
+                               output);
+}
+
 /* What standard output gets has to be lines. */
 static int results_check(const struct fm_call *call, const struct fm_job *job)
 {
@@ -1000,7 +1012,7 @@ static int run(const struct fm_call *call)
     if (fm_job_load(fm_call_positional(call, 0), &job, &error) != 0) {
         return fm_call_fail(call, &error);
     }
-    if (results_check(call, &job) != FM_EXIT_OK) {
+    if (output_check(call) != FM_EXIT_OK || results_check(call, &job) != FM_EXIT_OK) {
         fm_job_deinit(&job);
         return FM_EXIT_USAGE;
     }

@@ -246,7 +246,8 @@ const struct fm_command fm_command_job_verify = {
     .description =
         "Reads everything that the manifest vouches for: size and checksum of every file, every "
         "line (JSON, with an id), and counts: rows in = results + dead letters, without a hole or "
-        "an id that stands twice. Where the job's ledger is there, manifest and ledger must agree, "
+        "an id that stands twice (a note, where ids come from a column of the input). Where the "
+        "job's ledger is there, manifest and ledger must agree, "
         "and every row must have the id that was recorded for it; a copy of manifest and parts "
         "alone is proven without. Parts that nobody vouches for are named. Nothing is changed.\n\n"
         "0: proven, every row has a result. 4: proven, some rows are dead letters. 8: not proven; "

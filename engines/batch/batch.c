@@ -570,6 +570,7 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
     }
     const struct fm_spool_options options = {.job = batch->job,
                                              .resumes = resumes,
+                                             .continues = batch->options->resume,
                                              .recorded = was.length > 0 ? was.data : NULL,
                                              .retry = batch->options->retry,
                                              .rows_max = UINT64_MAX};
@@ -616,6 +617,10 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
     if (status == 0 && batch->listed && batch->segment_count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND, "%s: the input has no rows: %s",
                               batch->job->file, files_describe(batch->job));
+        if (fm_job_is_spooled(batch->job)) {
+            /* The next start takes them down anew. */
+            (void)fm_file_remove_tree(batch->spool.folder, NULL);
+        }
     }
     return status;
 }
@@ -948,7 +953,9 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
     uint64_t rows = 0;
     *ret_plan = (struct fm_batch_plan){0};
     int status = fm_output_look(job->output, &state, reterr);
-    status = status != 0 ? status : spool_look(&batch, UINT64_MAX, reterr);
+    status = status != 0
+                 ? status
+                 : spool_look(&batch, options->limit > 0 ? options->limit : UINT64_MAX, reterr);
     status = status != 0 ? status : listing_make(&batch, true, reterr);
     status = status != 0 ? status : setup_open(&batch, options->sample == 0, reterr);
     status = status != 0 ? status : rows_try(&batch, reterr);

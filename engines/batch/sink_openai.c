@@ -22,7 +22,12 @@ static int openai_check(const struct fm_row_format *format, struct fm_error *ret
     for (uint32_t i = 0; i < count; i++) {
         names[i] = format->outputs[i].name;
         if (format->embedding != NULL && strcmp(names[i], format->embedding) == 0) {
-            return 0;
+            return format->outputs[i].dtype != FM_DTYPE_BYTES
+                       ? 0
+                       : fm_error_set(reterr, FM_EINVAL,
+                                      "output.embedding: the output '%s' is BYTES, and an "
+                                      "embedding is numbers",
+                                      names[i]);
         }
     }
     const char *near =

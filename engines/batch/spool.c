@@ -122,8 +122,22 @@ static int other_rows(const struct fm_spool_options *options, struct fm_error *r
                         options->job->output);
 }
 
+/* Rows that a start has taken down, which was cut short before the job had begun with them: of
+ * standard input, whose file is there only when it is whole. */
+static int taken_look(const struct fm_spool *spool, const struct fm_spool_options *options,
+                      bool *ret_taken, struct fm_error *reterr)
+{
+    char path[2 * FM_LISTING_ID_MAX];
+    struct fm_file_facts facts = {0};
+    int status = path_of(spool, options->job, path, sizeof(path), reterr);
+    status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
+    *ret_taken = status == 0 && facts.kind == FM_FILE_REGULAR && facts.size > 0;
+    return status;
+}
+
+/* *ret_there: where they stay; *ret_taken: where they do not stay yet. */
 static int places_choose(struct fm_spool *spool, const struct fm_spool_options *options,
-                         bool *ret_there, struct fm_error *reterr)
+                         bool *ret_there, bool *ret_taken, struct fm_error *reterr)
 {
     char path[2 * FM_LISTING_ID_MAX];
     struct fm_file_facts facts = {0};
@@ -145,8 +159,13 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
         return status;
     }
     spool->output = output;
-    return fm_output_state_path(output, FM_OUTPUT_SPOOL_NEW, spool->folder, sizeof(spool->folder),
-                                reterr);
+    status = fm_output_state_path(output, FM_OUTPUT_SPOOL_NEW, spool->folder, sizeof(spool->folder),
+                                  reterr);
+    if (status == 0 && options->continues && options->job->standard_input &&
+        options->retry == NULL) {
+        status = taken_look(spool, options, ret_taken, reterr);
+    }
+    return status;
 }
 
 int fm_spool_open(struct fm_spool *spool, const struct fm_spool_options *options,
@@ -154,14 +173,15 @@ int fm_spool_open(struct fm_spool *spool, const struct fm_spool_options *options
 {
     char path[2 * FM_LISTING_ID_MAX];
     bool there = false;
+    bool taken = false;
     uint64_t checksum = 0;
     uint64_t bytes = 0;
-    int status = places_choose(spool, options, &there, reterr);
+    int status = places_choose(spool, options, &there, &taken, reterr);
     if (status != 0) {
         return status;
     }
     spool->open = !there;
-    status = there ? 0 : rows_take(spool, options, reterr);
+    status = there || taken ? 0 : rows_take(spool, options, reterr);
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_sum(path, &checksum, &bytes, reterr);
     (void)snprintf(spool->checksum, sizeof(spool->checksum), "%016" PRIx64, checksum);

@@ -26,6 +26,7 @@ struct fm_spool_options {
     const struct fm_job *job;
     bool temporary; /* nothing is written into the output directory */
     bool resumes;   /* standard input that was taken down is there, or new */
+    bool continues; /* or it was taken down as a whole by a start that was cut short then */
     /* Of a job that was begun: the sum of its rows, which have to be there. NULL: it was not. */
     const char *recorded;
     const char *retry; /* the output directory whose rows are taken; NULL: none */

@@ -38,6 +38,8 @@
 #define MEMORY_NS (200 * NS_PER_MS)
 /* What is in work when it goes has so long to come to its end. */
 #define DRAIN_NS (2000 * NS_PER_MS)
+/* Rows per minute are those of so long. */
+#define RATE_NS (2000 * NS_PER_MS)
 /* Of the memory that it may have, in percent: with more it makes way for a fresh process. */
 #define MEMORY_SOFT 90u
 /* Of the same: what rows are begun for. */
@@ -78,6 +80,9 @@ struct worker {
     struct fm_error failure; /* why it goes; 0: the job is over, or it was stopped */
     enum fm_crew_cause cause;
 
+    uint64_t rate_ns; /* of the look at the rows that are through ... */
+    uint64_t rate_rows;
+    uint64_t rows_per_minute; /* ... between it and the one before */
     uint64_t ticked_ns;
     uint64_t awake_ns; /* since when this process has not stood still */
     uint64_t memory_bytes;
@@ -235,11 +240,47 @@ static void long_stage_write(const struct worker *worker, struct fm_batch_beat *
     }
 }
 
+static uint64_t rate_look(struct worker *worker, uint64_t rows)
+{
+    uint64_t now_ns = fm_os_now_ns();
+    uint64_t past_ns = now_ns - worker->rate_ns;
+    if (worker->rate_ns == 0 || past_ns >= RATE_NS) {
+        worker->rows_per_minute =
+            worker->rate_ns == 0
+                ? 0
+                : (uint64_t)((double)(rows - worker->rate_rows) * 60e9 / (double)past_ns + 0.5);
+        worker->rate_ns = now_ns;
+        worker->rate_rows = rows;
+    }
+    return worker->rows_per_minute;
+}
+
+static void beat(struct worker *worker)
+{
+    struct fm_batch_worker_message message = {.kind = FM_BATCH_WORKER_BEAT};
+    struct fm_data_path_stats stats;
+    uint64_t used = fm_memory_limit_used();
+    fm_data_path_stats(worker->path, &stats);
+    holdings_write(worker, &message.beat.holdings);
+    message.beat.memory_bytes = fm_os_memory_peak();
+    message.beat.memory_bytes = message.beat.memory_bytes > used ? message.beat.memory_bytes : used;
+    message.beat.rows_per_minute = rate_look(worker, stats.rows_finished);
+    message.beat.slowest_stage =
+        fm_batch_view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
+    if (message.beat.slowest_stage.size > FM_BATCH_NAME_BYTES_MAX) {
+        message.beat.slowest_stage.size = FM_BATCH_NAME_BYTES_MAX;
+    }
+    message.beat.slowest_share = stats.slowest_share;
+    message.beat.last_error = fm_batch_view_of(stats.last_error.text);
+    message.beat.tuned = stats.tuned;
+    message.beat.memory = stats.memory;
+    long_stage_write(worker, &message.beat);
+    say(worker, &message);
+}
+
 static void holder_speaks(struct worker *worker, const struct fm_holder_action *action)
 {
     struct fm_batch_worker_message message = {0};
-    struct fm_data_path_stats stats;
-    uint64_t used = 0;
     switch (action->kind) {
     case FM_HOLDER_HELLO:
         message.kind = FM_BATCH_WORKER_HELLO;
@@ -249,25 +290,13 @@ static void holder_speaks(struct worker *worker, const struct fm_holder_action *
         holdings_write(worker, &message.hello.holdings);
         break;
     case FM_HOLDER_BEAT:
-        fm_data_path_stats(worker->path, &stats);
-        message.kind = FM_BATCH_WORKER_BEAT;
-        holdings_write(worker, &message.beat.holdings);
-        message.beat.memory_bytes = fm_os_memory_peak();
-        used = fm_memory_limit_used();
-        message.beat.memory_bytes =
-            message.beat.memory_bytes > used ? message.beat.memory_bytes : used;
-        message.beat.slowest_stage =
-            fm_batch_view_of(stats.slowest_stage != NULL ? stats.slowest_stage : "");
-        if (message.beat.slowest_stage.size > FM_BATCH_NAME_BYTES_MAX) {
-            message.beat.slowest_stage.size = FM_BATCH_NAME_BYTES_MAX;
-        }
-        message.beat.slowest_share = stats.slowest_share;
-        message.beat.last_error = fm_batch_view_of(stats.last_error.text);
-        message.beat.tuned = stats.tuned;
-        message.beat.memory = stats.memory;
-        long_stage_write(worker, &message.beat);
-        break;
+        beat(worker);
+        return;
     case FM_HOLDER_DONE:
+        /* Should it be one failed row too many, the master says which. */
+        if (action->done.dead_letters > 0) {
+            beat(worker);
+        }
         message.kind = FM_BATCH_WORKER_DONE;
         message.done = action->done;
         break;

@@ -36,7 +36,8 @@ static void quoted_append(struct fm_text *sql, const char *text)
     fm_text_append_char(sql, '\'');
 }
 
-/* Runs the text, and frees it. Errors are told of the database. */
+/* Runs the text, and frees it. Errors are told of the database. DuckDB says "IO Error" for a file
+ * that is no database, or is not there, too; only one that is locked may be had later. */
 static int run(struct task *task, struct fm_text *sql)
 {
     const struct fm_duckdb *duck = task->session.duck;
@@ -49,6 +50,8 @@ static int run(struct task *task, struct fm_text *sql)
     if (duck->query(task->session.connection, sql->data, &result) != DuckDBSuccess) {
         status = fm_duckdb_refuse(&task->session, FM_EINVAL, duck->result_error(&result),
                                   task->query->database, -1, &task->error);
+        status = status == FM_EIO && strstr(task->error.text, "lock") == NULL ? FM_EINVAL : status;
+        task->error.status = status;
     }
     duck->destroy_result(&result);
     fm_text_deinit(sql);

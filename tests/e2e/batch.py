@@ -212,7 +212,7 @@ def a_wholly_wrong_job_stops_soon():
     with Job(count=20, keys="errors: {max_rows: 2}\n") as job:
         for i in range(3):
             (job.path / "in" / ("row-%04d" % i)).write_bytes(b"")
-        contains(fermata("batch", job.file, "--quiet", code=7)[1], "errors.max_rows")
+        contains(fermata("batch", job.file, "--quiet", code=7)[1], "errors.max_rows", "the last of them: ", "empty")
         for i in range(3):
             (job.path / "in" / ("row-%04d" % i)).unlink()
             os.symlink("row-0009", job.path / "in" / ("row-%04d" % i))

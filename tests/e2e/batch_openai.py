@@ -37,8 +37,11 @@ def embeddings_are_answered_as_their_address_answers_them():
                 "error": None}
         contains(fermata("job", "verify", job.out)[0], "proven: 300 rows in")
         fermata("batch", job.file, "--resume", "--quiet")
-        job.file.write_text(job.file.read_text().replace("embedding: out_v", "embedding: out_text"))
-        contains(fermata("batch", job.file, "--resume", code=3)[1], "embedding out_v", "embedding out_text")
+        text = job.file.read_text()
+        job.file.write_text(text.replace("embedding: out_v", "embedding: out_text"))
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "the output 'out_text' is BYTES, and an embedding is numbers")
+        job.file.write_text(text.replace(", embedding: out_v", ""))
+        contains(fermata("batch", job.file, "--resume", code=3)[1], "embedding out_v")
 
 
 @test

@@ -244,6 +244,31 @@ def rows_on_standard_input():
 
 
 @test
+def standard_input_without_rows_begins_nothing():
+    with Input() as job:
+        contains(fermata("batch", job.file, "--quiet", code=3)[1], "the input has no rows: standard input")
+        fermata("batch", job.file, "--quiet", "--resume", stdin=stdin_rows(10))
+        assert sorted(line["id"] for line in job.lines()) == sorted("i%d" % i for i in range(10))
+
+
+@test
+def rows_that_a_killed_restart_has_taken_down_are_not_lost():
+    with Input() as job:
+        fermata("batch", job.file, "--quiet", stdin=stdin_rows(100))
+        fermata("batch", job.file, "--quiet", "--restart", "--fault", "discarding", stdin=stdin_rows(7), code=-9)
+        fermata("batch", job.file, "--quiet", "--resume")
+        assert sorted(line["id"] for line in job.lines()) == sorted("i%d" % i for i in range(7))
+        assert job.manifest()["rows_in"] == 7
+
+
+@test
+def results_are_written_to_directories():
+    with Input() as job:
+        for address in ("s3://example.com/out", "gs://example.com/out", "https://example.com/out"):
+            contains(fermata("batch", job.file, "--output", address, code=2)[1], "is an address, and results are written to a directory")
+
+
+@test
 def results_on_standard_output():
     with Input() as job:
         out, err = fermata("batch", job.file, "--stdout", "--workers", "3", stdin=stdin_rows(1000))

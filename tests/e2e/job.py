@@ -554,6 +554,18 @@ def a_page_is_served_while_the_job_runs():
         assert child.returncode == 143, child.returncode
 
 
+@test
+def what_a_worker_does_in_a_minute_is_told():
+    with Job(count=2000, model=SLOW_MODEL) as job:
+        child = subprocess.Popen([FERMATA, "batch", job.file, "--quiet"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: (job.out / ".fermata" / "ledger.db").exists())
+            wait_for(lambda: any(worker["rows_per_minute"] > 60 for worker in (json.loads(fermata("job", "show", job.out, "--json")[0])["master"] or {"workers": []})["workers"]))
+        finally:
+            child.kill()
+            child.wait(60)
+
+
 class Listener:
     """A server that keeps what is posted; `code` is its answer, None: it never answers."""
 
