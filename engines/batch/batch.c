@@ -619,7 +619,8 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                               batch->job->file, files_describe(batch->job));
         if (fm_job_is_spooled(batch->job)) {
             /* The next start takes them down anew. */
-            (void)fm_file_remove_tree(batch->spool.folder, NULL);
+            int ignored = fm_file_remove_tree(batch->spool.folder, NULL);
+            (void)ignored;
         }
     }
     return status;
