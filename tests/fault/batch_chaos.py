@@ -356,7 +356,7 @@ def pages_through_the_ocr_pipeline_likewise():
         damaged = len(range(5, PAGES, 8))
         assert len(letters) == damaged and len(read) == PAGES - damaged
         assert sum(word in text for text in read for word in WORDS) > 3 * len(read), read  # they are read, not just passed
-        assert kills >= (PAGE_KILLS if "FM_CHAOS_PAGE_KILLS" in os.environ else 2), kills
+        assert kills >= (PAGE_KILLS if "FM_CHAOS_PAGE_KILLS" in os.environ else 1), kills  # a few pages are soon read: the first strike is a kill
 
 
 run()
