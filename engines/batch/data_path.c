@@ -113,7 +113,11 @@ struct fm_data_path {
 
     struct fm_mutex mutex;
     struct fm_condition work;   /* readers wait here ... */
-    struct fm_condition parked; /* ... and here those that are too many */
+    uint32_t readers_resting;   /* ... so many */
+    bool reader_called;         /* one of them, and it has not looked yet */
+    bool reader_due;            /* one of them has something to look for: path_unlock calls it */
+    bool writer_due;            /* likewise */
+    struct fm_condition parked; /* here those that are too many */
     struct fm_condition ready;  /* the writer */
     struct fm_condition gone;   /* close, for the last shard */
     uint32_t readers_max;       /* that work at once, by the settings */
@@ -148,6 +152,54 @@ struct fm_data_path {
     const char *slowest_stage;
     double slowest_share;
 };
+
+/* --- The lock, and who is called when it is left --- */
+
+static void path_lock(struct fm_data_path *path)
+{
+    fm_mutex_lock(&path->mutex);
+}
+
+/* Whom to call. One reader at a time is enough: it looks at all there is, and has the next one
+ * called. The lock is held. */
+static void calls_take(struct fm_data_path *path, bool *ret_reader, bool *ret_writer)
+{
+    *ret_reader = path->reader_due && path->readers_resting > 0 && !path->reader_called;
+    *ret_writer = path->writer_due;
+    path->reader_called = path->reader_called || *ret_reader;
+    path->reader_due = false;
+    path->writer_due = false;
+}
+
+/* Calls with the lock held: where the caller waits, or may outlive the path. */
+static void calls_make(struct fm_data_path *path)
+{
+    bool reader = false;
+    bool writer = false;
+    calls_take(path, &reader, &writer);
+    if (reader) {
+        fm_condition_signal(&path->work);
+    }
+    if (writer) {
+        fm_condition_signal(&path->ready);
+    }
+}
+
+/* Calls when the lock is free, so that nobody wakes only to wait for it. Not for threads that may
+ * outlive the path. */
+static void path_unlock(struct fm_data_path *path)
+{
+    bool reader = false;
+    bool writer = false;
+    calls_take(path, &reader, &writer);
+    fm_mutex_unlock(&path->mutex);
+    if (reader) {
+        fm_condition_signal(&path->work);
+    }
+    if (writer) {
+        fm_condition_signal(&path->ready);
+    }
+}
 
 /* --- Rows and shards; the lock is held --- */
 
@@ -232,7 +284,7 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     if (path->meter.full) {
         fm_path_meter_full(&path->meter, fm_os_now_ns(), false);
     }
-    fm_condition_signal(&path->work);
+    path->reader_due = true;
 }
 
 static struct shard_work *shard_find(const struct fm_data_path *path, uint64_t number)
@@ -324,7 +376,7 @@ static void starve(struct fm_data_path *path, struct flight *starved)
         }
         flight = following;
     }
-    fm_condition_signal(&path->ready);
+    path->writer_due = true;
     path->options.wake(path->options.context);
 }
 
@@ -339,7 +391,7 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
     }
     if (!shard->abandoned && offset_of(flight) >= shard->shard.row_count) {
         flight_drop(path, flight);
-        fm_condition_signal(&path->ready);
+        path->writer_due = true;
         return;
     }
     path->rows_finished += block->row_count;
@@ -357,8 +409,7 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
     } else {
         flight->finished = true;
     }
-    fm_condition_signal(&path->ready);
-    fm_condition_signal(&path->work); /* bytes_in_flight may have room again */
+    path->writer_due = true;
 }
 
 /* --- Reading and formatting: reader threads --- */
@@ -368,10 +419,11 @@ static void request_done(struct fm_request *request)
     struct flight *flight = request->user;
     struct fm_data_path *path = flight->path;
     uint64_t bytes = fm_block_outputs_bytes(&flight->block);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     own(path, flight, flight->own + bytes);
     queue_push(&path->to_format, flight);
-    fm_condition_signal(&path->work);
+    path->reader_due = true;
+    calls_make(path); /* the path may end as soon as the lock is free */
     fm_mutex_unlock(&path->mutex);
 }
 
@@ -379,10 +431,10 @@ static void fetch_done(struct fm_fetch *fetch)
 {
     struct flight *flight = FM_CONTAINER_OF(fetch, struct flight, block.fetch);
     struct fm_data_path *path = flight->path;
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     queue_push(&path->to_submit, flight);
-    fm_condition_signal(&path->work);
-    fm_mutex_unlock(&path->mutex);
+    path->reader_due = true;
+    path_unlock(path);
 }
 
 static bool holds_rows(const struct shard_work *shard)
@@ -427,15 +479,22 @@ static bool budget_allows(struct fm_data_path *path, uint64_t expected)
     return may;
 }
 
-/* The next block to read, when there is a free one, and bytes_in_flight and the budget of memory
- * have room for it (one block always may). Its rows are reserved. The lock is held. */
-static struct flight *flight_admit(struct fm_data_path *path)
+/* The shard that a row may be read of next, or NULL. The lock is held. */
+static struct shard_work *shard_to_read(const struct fm_data_path *path)
 {
     struct shard_work *shard = path->shards;
     while (shard != NULL && (shard->state != SHARD_RUNNING || shard->abandoned || shard->reading ||
                              shard->admitted >= shard->shard.row_count)) {
         shard = shard->next;
     }
+    return shard;
+}
+
+/* The next block to read, when there is a free one, and bytes_in_flight and the budget of memory
+ * have room for it (one block always may). Its rows are reserved. The lock is held. */
+static struct flight *flight_admit(struct fm_data_path *path)
+{
+    struct shard_work *shard = shard_to_read(path);
     if (shard == NULL || path->failure.status != 0 || path->starvation.status != 0) {
         return NULL;
     }
@@ -563,12 +622,11 @@ static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
 {
     struct fm_block *block = &flight->block;
     bool taken = fm_block_fetch_end(block);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     charge(path, flight, block->bytes);
     expect_more(path, flight, block->bytes);
     path->object_bytes = object_bytes_next(path->object_bytes, block->bytes);
-    fm_condition_signal(&path->work); /* it may be less than was counted */
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return taken && fm_block_submit(block);
 }
 
@@ -591,22 +649,21 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
         if (!fm_block_read_file(block, id, row)) {
             return false;
         }
-        fm_mutex_lock(&path->mutex);
+        path_lock(path);
         charge(path, flight, block->bytes); /* that may be more than was known */
         expect_more(path, flight, block->bytes);
-        fm_mutex_unlock(&path->mutex);
+        path_unlock(path);
         return fm_block_submit(block);
     }
     uint32_t reserved = block->row_count;
     bool read = rows_read(path, shard, block);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     shard->admitted -= reserved - block->row_count;
     path->rows_in_flight -= reserved - block->row_count;
     charge(path, flight, block->bytes);
     own(path, flight, fm_block_rows_bytes(block));
-    shard->reading = false;
-    fm_condition_signal(&path->work);
-    fm_mutex_unlock(&path->mutex);
+    shard->reading = false; /* this thread comes for more itself */
+    path_unlock(path);
     return read && fm_block_submit(block);
 }
 
@@ -616,7 +673,7 @@ static void memory_look(struct fm_data_path *path, uint64_t now_ns)
 {
     uint64_t known = fm_executor_bytes(path->executor);
     uint64_t resident = fm_memory_resident();
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     uint64_t seen = resident > path->memory_base ? resident - path->memory_base : 0;
     path->memory_known = known + path->own_bytes;
     if (path->warm) {
@@ -624,15 +681,36 @@ static void memory_look(struct fm_data_path *path, uint64_t now_ns)
         fm_memory_budget_look(&path->budget, seen, path->memory_known);
     }
     path->memory_look_ns = now_ns;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
-/* Waits on a condition, as one that has nothing to do. */
-static void reader_rest(struct fm_data_path *path, struct fm_condition *condition)
+/* Waits until there may be something to do. The lock is held, as in those below. */
+static void reader_rest(struct fm_data_path *path)
 {
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), false);
-    fm_condition_wait(condition, &path->mutex);
+    calls_make(path);
+    path->readers_resting++;
+    fm_condition_wait(&path->work, &path->mutex);
+    path->readers_resting--;
+    path->reader_called = false;
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
+}
+
+/* Waits until it is not one too many. */
+static void reader_park(struct fm_data_path *path)
+{
+    fm_path_meter_reader(&path->meter, fm_os_now_ns(), false);
+    path->reader_due = true; /* another one looks in its place */
+    calls_make(path);
+    fm_condition_wait(&path->parked, &path->mutex);
+    fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
+}
+
+/* Whether another reader would find something. */
+static bool more_to_do(const struct fm_data_path *path)
+{
+    return path->to_format.first != NULL || path->to_submit.first != NULL ||
+           (path->free_flights != NULL && shard_to_read(path) != NULL);
 }
 
 static void reader_thread(void *argument)
@@ -640,11 +718,11 @@ static void reader_thread(void *argument)
     const struct reader *reader = argument;
     struct fm_data_path *path = reader->path;
     bool looks = true;
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), true);
     for (;;) {
         if (reader->number >= path->readers_max && !path->ending) {
-            reader_rest(path, &path->parked);
+            reader_park(path);
             continue;
         }
         struct flight *flight = queue_pop(&path->to_format);
@@ -661,13 +739,11 @@ static void reader_thread(void *argument)
             if (path->ending) {
                 break;
             }
-            reader_rest(path, &path->work);
+            reader_rest(path);
             continue;
         }
-        if (!formatting) {
-            fm_condition_signal(&path->work); /* there may be more: one wakes the next */
-        }
-        fm_mutex_unlock(&path->mutex);
+        path->reader_due = more_to_do(path);
+        path_unlock(path);
         bool finished = formatting;
         if (formatting) {
             fm_block_finish(&flight->block);
@@ -680,13 +756,13 @@ static void reader_thread(void *argument)
         if (looks) {
             memory_look(path, now_ns);
         }
-        fm_mutex_lock(&path->mutex);
+        path_lock(path);
         looks = now_ns - path->memory_look_ns >= MEMORY_LOOK_NS;
         if (finished) {
             deliver(path, flight);
         }
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
 /* --- Writing: the writer thread --- */
@@ -742,7 +818,7 @@ static void write_lines(struct fm_data_path *path, struct shard_work *shard)
         shard->last = shard->first == NULL ? NULL : shard->last;
         shard->written += flight->block.row_count;
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     if (!shard->attempt_open) {
         status =
             fm_attempt_open(&shard->attempt, path->options.setup->job->output, &path->plan.format,
@@ -752,7 +828,7 @@ static void write_lines(struct fm_data_path *path, struct shard_work *shard)
     for (size_t i = 0; i < count && status == 0; i++) {
         status = block_write(path, shard, &flights[i]->block, &error);
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     for (size_t i = 0; i < count; i++) {
         flight_free(path, flights[i]);
     }
@@ -767,12 +843,12 @@ static void sync_files(struct fm_data_path *path, struct shard_work *shard)
     struct fm_shard_record record = {.shard = shard->shard};
     struct fm_error error = {0};
     shard->state = SHARD_SYNCING;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     int status = fm_fault_hit(path->options.fault, FM_FAULT_BEFORE_SYNC, &error);
     status = status != 0 ? status : fm_attempt_sync(&shard->attempt, &record, &error);
     status =
         status != 0 ? status : fm_fault_hit(path->options.fault, FM_FAULT_BEFORE_COMMIT, &error);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     if (status != 0) {
         fail(path, &error);
         return;
@@ -789,11 +865,11 @@ static void throw_away(struct fm_data_path *path, struct shard_work *shard)
     struct fm_attempt attempt = shard->attempt;
     bool open = shard->attempt_open;
     shard_remove(path, shard);
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     if (open) {
         fm_attempt_abandon(&attempt);
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
 }
 
 /* Something to do for one shard. False: nothing. */
@@ -824,7 +900,7 @@ static bool write_step(struct fm_data_path *path)
 static void writer_thread(void *argument)
 {
     struct fm_data_path *path = argument;
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     for (;;) {
         if (write_step(path)) {
             continue;
@@ -832,9 +908,10 @@ static void writer_thread(void *argument)
         if (path->ending && path->shards == NULL) {
             break;
         }
+        calls_make(path);
         fm_condition_wait(&path->ready, &path->mutex);
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
 /* --- Orders --- */
@@ -873,14 +950,14 @@ int fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard, co
         shard_free(work);
         return status;
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     struct shard_work **link = &path->shards;
     while (*link != NULL) {
         link = &(*link)->next;
     }
     *link = work;
     fm_condition_broadcast(&path->work);
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return 0;
 }
 
@@ -890,7 +967,7 @@ static uint64_t cut(struct fm_data_path *path, struct shard_work *shard, uint64_
     uint64_t kept = keep_rows > shard->admitted ? keep_rows : shard->admitted;
     if (kept < shard->shard.row_count && shard->state == SHARD_RUNNING) {
         shard->shard.row_count = kept;
-        fm_condition_signal(&path->ready); /* that may be all of it */
+        path->writer_due = true; /* that may be all of it */
     }
     return shard->shard.row_count;
 }
@@ -909,44 +986,44 @@ static void abandon(struct fm_data_path *path, struct shard_work *shard)
         }
         flight = following;
     }
-    fm_condition_signal(&path->ready);
+    path->writer_due = true;
 }
 
 uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     struct shard_work *shard = shard_find(path, number);
     uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
     if (kept == 0 && shard != NULL) {
         abandon(path, shard);
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return kept;
 }
 
 void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     struct shard_work *shard = shard_find(path, number);
     if (shard != NULL) {
         (void)cut(path, shard, 0);
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
 void fm_data_path_abandon(struct fm_data_path *path, uint64_t number)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     struct shard_work *shard = shard_find(path, number);
     if (shard != NULL) {
         abandon(path, shard);
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
 bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret_event)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     struct shard_work *shard = path->shards;
     while (shard != NULL && (shard->state != SHARD_ENDED || shard->abandoned)) {
         shard = shard->next;
@@ -965,14 +1042,14 @@ bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret
             (struct fm_data_path_event){.kind = FM_DATA_PATH_BROKEN, .error = path->failure};
         found = true;
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return found;
 }
 
 bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
                            struct fm_master_holding *ret_holding)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     const struct shard_work *shard = shard_find(path, number);
     if (shard != NULL) {
         *ret_holding = (struct fm_master_holding){.number = number,
@@ -980,7 +1057,7 @@ bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
                                                   .rows_done = shard->done,
                                                   .rows_bad = shard->bad};
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return shard != NULL;
 }
 
@@ -1079,7 +1156,7 @@ static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tune
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
     slowest_update(path, fm_os_now_ns());
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
                                              .rows_finished = path->rows_finished,
                                              .slowest_stage = path->slowest_stage,
@@ -1090,7 +1167,7 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
                                                         .used = path->budget.seen_bytes,
                                                         .most = path->memory_most,
                                                         .rows = path->memory_known}};
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     tuned_get(path, &ret_stats->tuned);
 }
 
@@ -1113,10 +1190,10 @@ static int flights_create(struct fm_data_path *path, uint32_t wanted, struct fm_
         flight->path = path;
         flight->block.fetch.done = fetch_done;
         path->flights[path->flight_count++] = flight;
-        fm_mutex_lock(&path->mutex);
+        path_lock(path);
         flight->next = path->free_flights;
         path->free_flights = flight;
-        fm_mutex_unlock(&path->mutex);
+        path_unlock(path);
     }
     return 0;
 }
@@ -1147,17 +1224,17 @@ static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
  */
 static void memory_tidy(struct fm_data_path *path, uint64_t now_ns)
 {
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     bool short_of_it = path->memory_short && path->budget.seen_bytes > path->memory_known;
     path->memory_short = false;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     if (short_of_it) {
         fm_process_memory_release();
     }
     memory_look(path, now_ns);
-    fm_mutex_lock(&path->mutex);
-    fm_condition_signal(&path->work);
-    fm_mutex_unlock(&path->mutex);
+    path_lock(path);
+    path->reader_due = true;
+    path_unlock(path);
 }
 
 /* What the settings say, as far as there are memory and threads for it. */
@@ -1175,7 +1252,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     if (settings->operators > 0) {
         (void)fm_executor_operator_threads_set(path->executor, settings->operators);
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t batch = batched ? settings->batch[0] : 1;
     path->block_rows = batch < rows_max ? batch : rows_max;
@@ -1184,7 +1261,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     fm_path_meter_full(&path->meter, fm_os_now_ns(), path->flights_used >= blocks);
     fm_condition_broadcast(&path->work); /* those that are too many go and park */
     fm_condition_broadcast(&path->parked);
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return status != 0 ? status : readers_start(path, settings->readers, reterr);
 }
 
@@ -1241,12 +1318,12 @@ static void sample_take(struct fm_data_path *path, uint64_t now_ns,
         ret_sample->stages[i] = (struct fm_tuner_stage_sample){
             .busy_ns = stats.busy_ns, .batches = stats.batches, .rows = stats.rows};
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     fm_path_meter_advance(&path->meter, now_ns);
     ret_sample->rows = path->rows_finished;
     ret_sample->full_ns = path->meter.full_ns;
     ret_sample->readers_busy_ns = path->meter.readers_busy_ns;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
 }
 
 void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
@@ -1260,9 +1337,9 @@ void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
     path->tuned_ns = now_ns;
     memory_tidy(path, now_ns);
     sample_take(path, now_ns, &sample);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     bool works = path->rows_in_flight > 0;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     if (!works) {
         fm_tuner_pause(path->tuner);
     } else if (fm_tuner_look(path->tuner, &sample)) {
@@ -1330,20 +1407,20 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
 bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
 {
     bool waits = true;
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
             abandon(path, shard);
         }
     }
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     fm_objects_cancel(path->objects);
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     while (path->shards != NULL && waits) {
         waits = fm_condition_wait_until(&path->gone, &path->mutex, until_ns);
     }
     bool drained = path->shards == NULL;
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     return drained;
 }
 
@@ -1354,12 +1431,12 @@ void fm_data_path_close(struct fm_data_path *path)
     }
     while (!fm_data_path_drain(path, UINT64_MAX)) {
     }
-    fm_mutex_lock(&path->mutex);
+    path_lock(path);
     path->ending = true;
     fm_condition_broadcast(&path->work);
     fm_condition_broadcast(&path->parked);
     fm_condition_broadcast(&path->ready);
-    fm_mutex_unlock(&path->mutex);
+    path_unlock(path);
     for (uint32_t i = 0; i < path->reader_count; i++) {
         fm_thread_join(&path->readers[i].thread);
     }
