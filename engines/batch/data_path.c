@@ -123,6 +123,7 @@ struct fm_data_path {
     uint32_t readers_max;       /* that work at once, by the settings */
     uint32_t flights_max;       /* in use at once, by the settings; rows_fetched more of those */
     uint32_t flights_used;
+    uint32_t flights_finished; /* of those: they wait to be written, or are being so */
     uint32_t block_rows; /* that are read together, by the settings */
     struct fm_path_meter meter;
     struct flight *free_flights;
@@ -276,6 +277,7 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     flight->expected = 0;
     flight->shard->in_work--;
     flight->shard = NULL;
+    path->flights_finished -= flight->finished ? 1 : 0;
     flight->finished = false;
     fm_block_clear(&flight->block);
     flight->next = path->free_flights;
@@ -380,7 +382,15 @@ static void starve(struct fm_data_path *path, struct flight *starved)
     path->options.wake(path->options.context);
 }
 
-/* The block has its lines: the writer's turn. */
+/* Whether it is the writer's turn: it comes for several blocks at once, unless they are the last of
+ * their shard, or nothing else is in work that would be done before them. */
+static bool is_worth_writing(const struct fm_data_path *path, const struct shard_work *shard)
+{
+    return shard->abandoned || shard->done >= shard->shard.row_count ||
+           path->flights_finished >= (path->flights_used + 3) / 4;
+}
+
+/* The block has its lines. */
 static void deliver(struct fm_data_path *path, struct flight *flight)
 {
     struct shard_work *shard = flight->shard;
@@ -408,8 +418,9 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
         flight_free(path, flight);
     } else {
         flight->finished = true;
+        path->flights_finished++;
     }
-    path->writer_due = true;
+    path->writer_due = path->writer_due || is_worth_writing(path, shard);
 }
 
 /* --- Reading and formatting: reader threads --- */
@@ -490,13 +501,22 @@ static struct shard_work *shard_to_read(const struct fm_data_path *path)
     return shard;
 }
 
+/* A block that may begin. */
+struct admission {
+    struct shard_work *shard;
+    uint32_t rows;
+    uint64_t size;     /* as the budget knows it */
+    uint64_t bytes;    /* what is counted for it before it was read */
+    uint64_t expected; /* what it may take */
+};
+
 /* The next block to read, when there is a free one, and bytes_in_flight and the budget of memory
- * have room for it (one block always may). Its rows are reserved. The lock is held. */
-static struct flight *flight_admit(struct fm_data_path *path)
+ * have room for it (one block always may). The lock is held. */
+static bool admission_find(struct fm_data_path *path, struct admission *ret_admission)
 {
     struct shard_work *shard = shard_to_read(path);
     if (shard == NULL || path->failure.status != 0 || path->starvation.status != 0) {
-        return NULL;
+        return false;
     }
     bool fetched = path->objects != NULL && is_fetched(path, shard, shard->admitted);
     uint32_t most_flights = path->flights_max + (fetched ? path->options.rows_fetched : 0);
@@ -504,43 +524,53 @@ static struct flight *flight_admit(struct fm_data_path *path)
         if (!path->meter.full) {
             fm_path_meter_full(&path->meter, fm_os_now_ns(), true);
         }
-        return NULL;
+        return false;
     }
     uint64_t bytes = expected_bytes(path, shard);
     uint64_t limit = path->options.setup->job->bytes_in_flight;
     if (path->bytes_in_flight > 0 &&
         (path->bytes_in_flight >= limit || bytes > limit - path->bytes_in_flight)) {
-        return NULL;
+        return false;
     }
     uint64_t left = shard->shard.row_count - shard->admitted;
     uint64_t most = holds_rows(shard) ? path->block_rows : 1;
     uint32_t rows = (uint32_t)(left < most ? left : most);
     uint64_t size = holds_rows(shard) ? rows : bytes;
     uint64_t expected = fm_memory_budget_expect(&path->budget, size);
-    if (!budget_allows(path, expected)) {
+    *ret_admission = (struct admission){
+        .shard = shard, .rows = rows, .size = size, .bytes = bytes, .expected = expected};
+    return budget_allows(path, expected);
+}
+
+/* Begins a block, whose rows are reserved by that. NULL: none may begin. The lock is held. */
+static struct flight *flight_admit(struct fm_data_path *path)
+{
+    struct admission admission;
+    if (!admission_find(path, &admission)) {
         return NULL;
     }
+    struct shard_work *shard = admission.shard;
     struct flight *flight = path->free_flights;
     path->free_flights = flight->next;
     path->flights_used++;
-    fm_memory_budget_begin(&path->budget, expected);
-    flight->expected = expected;
-    flight->size = size;
+    fm_memory_budget_begin(&path->budget, admission.expected);
+    flight->expected = admission.expected;
+    flight->size = admission.size;
     flight->next = NULL;
     flight->following = NULL;
     flight->shard = shard;
     flight->block.first_row = shard->shard.first_row + shard->admitted;
-    flight->block.row_count = rows;
+    flight->block.row_count = admission.rows;
     if (shard->last != NULL) {
         shard->last->following = flight;
     } else {
         shard->first = flight;
     }
     shard->last = flight;
-    charge(path, flight, bytes);
-    path->rows_in_flight += rows;
+    charge(path, flight, admission.bytes);
+    path->rows_in_flight += admission.rows;
     shard->reading = holds_rows(shard);
-    shard->admitted += rows;
+    shard->admitted += admission.rows;
     shard->in_work++;
     return flight;
 }
@@ -707,10 +737,11 @@ static void reader_park(struct fm_data_path *path)
 }
 
 /* Whether another reader would find something. */
-static bool more_to_do(const struct fm_data_path *path)
+static bool more_to_do(struct fm_data_path *path)
 {
+    struct admission next;
     return path->to_format.first != NULL || path->to_submit.first != NULL ||
-           (path->free_flights != NULL && shard_to_read(path) != NULL);
+           admission_find(path, &next);
 }
 
 static void reader_thread(void *argument)
