@@ -293,41 +293,40 @@ static double scale_big(const struct decimal *decimal)
     return assemble(quotient, numerator.count != 0, exponent - 63);
 }
 
-/*
- * What nearly all numbers are: at most 19 digits, no exponent, and within route 1. False leaves the
- * number to the general way.
- */
-bool fm_decimal_read_plain(const char *text, size_t length, double *ret_value)
+/* What nearly all numbers are: at most 19 digits, no exponent, and within route 1. */
+size_t fm_decimal_take_plain(const char *text, size_t length, double *ret_value)
 {
     const char *end = text + length;
     bool negative = length > 0 && text[0] == '-';
-    const char *at = text + negative;
-    if (end - at > 20 || at == end || !is_digit(*at)) {
-        return false;
-    }
+    const char *first = text + negative;
+    const char *at = first;
     uint64_t w = 0;
     for (; at < end && is_digit(*at); at++) {
         w = w * 10 + (uint64_t)(*at - '0');
     }
+    ptrdiff_t digits = at - first;
     ptrdiff_t decimals = 0;
-    if (at < end && *at == '.') {
-        const char *first = ++at;
+    if (digits > 0 && at < end && *at == '.') {
+        const char *point = at++;
         for (; at < end && is_digit(*at); at++) {
             w = w * 10 + (uint64_t)(*at - '0');
         }
-        decimals = at - first;
+        decimals = at - point - 1;
         if (decimals == 0) {
-            return false;
+            return 0;
         }
-    } else if (end - text > 19 + negative) {
-        return false;
     }
-    if (at != end || w >= (UINT64_C(1) << 53)) {
-        return false;
+    if (digits == 0 || digits + decimals > 19 || w >= (UINT64_C(1) << 53)) {
+        return 0;
     }
     double value = (double)w / powers_of_ten[decimals];
     *ret_value = negative ? -value : value;
-    return true;
+    return (size_t)(at - text);
+}
+
+bool fm_decimal_read_plain(const char *text, size_t length, double *ret_value)
+{
+    return length > 0 && fm_decimal_take_plain(text, length, ret_value) == length;
 }
 
 int fm_decimal_read(const char *text, size_t length, double *ret_value)

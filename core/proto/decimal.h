@@ -24,6 +24,9 @@
 int FM_NODISCARD fm_decimal_read(const char *text, size_t length, double *ret_value);
 /* Likewise, of what nearly all numbers are: any text. False: it is no such number, or no number. */
 bool fm_decimal_read_plain(const char *text, size_t length, double *ret_value);
+/* Such a number at the beginning of any text: how long it is. 0: there is none. What follows is the
+ * caller's to look at (12e5 begins with 12). */
+size_t fm_decimal_take_plain(const char *text, size_t length, double *ret_value);
 
 /*
  * Writes a finite value with the fewest digits that read back the same ("0.1", "1.0", "1e+30"); a

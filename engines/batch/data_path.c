@@ -124,7 +124,7 @@ struct fm_data_path {
     uint32_t flights_max;       /* in use at once, by the settings; rows_fetched more of those */
     uint32_t flights_used;
     uint32_t flights_finished; /* of those: they wait to be written, or are being so */
-    uint32_t block_rows; /* that are read together, by the settings */
+    uint32_t block_rows;       /* that are read together, by the settings */
     struct fm_path_meter meter;
     struct flight *free_flights;
     struct flight_queue to_submit; /* fetched */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/source/csv_numbers.h"
 #include "core/source/request_line.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
@@ -49,6 +50,10 @@ struct record_reader {
     uint32_t next_place;  /* where the next member of an object is looked for first */
     struct fm_csv_header header;
     struct fm_csv_field *fields;
+    /* Of CSV whose cells are all elements of FP32: which one a field is; otherwise NULL. */
+    uint32_t *elements_of;
+    float *elements;
+    bool plain; /* the record at hand has its cells in `elements` */
     struct fm_text scratch;
     struct fm_request_line request; /* of openai_batch: the record at hand */
 };
@@ -180,6 +185,40 @@ static int header_number(struct record_reader *reader, const struct fm_record *r
     return status;
 }
 
+static bool is_single(const struct fm_source_cell *cell)
+{
+    return cell->column.dtype == FM_DTYPE_FP32 && cell->column.rank == 0;
+}
+
+/* Whether all rows may go the fast way, and how: every cell is one number, and has a field of its
+ * own that nothing else is made of. */
+static int numbers_prepare(struct record_reader *reader, struct fm_error *reterr)
+{
+    uint32_t cells = reader->cells.count;
+    bool may = cells > 0;
+    reader->elements_of = fm_alloc_zero(reader->header.count, sizeof(*reader->elements_of));
+    reader->elements = fm_alloc_zero(cells + 1, sizeof(*reader->elements));
+    if (reader->elements_of == NULL || reader->elements == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    for (uint32_t i = 0; i < reader->header.count; i++) {
+        reader->elements_of[i] = FM_CSV_NUMBERS_TEXT;
+    }
+    for (uint32_t i = 0; i < reader->cells.name_count && may; i++) {
+        uint32_t *element = &reader->elements_of[reader->places[i].field];
+        if (reader->places[i].name != NULL) {
+            may = *element == FM_CSV_NUMBERS_TEXT &&
+                  (i >= cells || is_single(&reader->cells.items[i]));
+            *element = i < cells ? i : *element;
+        }
+    }
+    if (!may) {
+        fm_free(reader->elements_of);
+        reader->elements_of = NULL;
+    }
+    return 0;
+}
+
 /* What the columns are called is in the beginning of the file, wherever the reader begins. */
 static int header_read(struct record_reader *reader, struct fm_error *reterr)
 {
@@ -210,14 +249,22 @@ static int header_read(struct record_reader *reader, struct fm_error *reterr)
         return fm_error_prefix(reterr, status, "%s", reader->file.file.path);
     }
     reader->fields = fm_alloc_zero(reader->header.count, sizeof(*reader->fields));
-    return reader->fields != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    return reader->fields != NULL ? numbers_prepare(reader, reterr)
+                                  : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 static int csv_places(struct record_reader *reader, struct fm_error *reterr)
 {
-    int status = fm_csv_row_parse(&reader->header, &reader->spec->csv, reader->record.data,
-                                  reader->record.size, &reader->scratch, reader->fields, reterr);
-    for (uint32_t i = 0; i < reader->cells.name_count && status == 0; i++) {
+    reader->plain = reader->elements_of != NULL &&
+                    fm_csv_numbers_parse(&reader->spec->csv, reader->record.data,
+                                         reader->record.size, reader->elements_of,
+                                         reader->header.count, reader->elements, reader->fields);
+    int status = reader->plain ? 0
+                               : fm_csv_row_parse(&reader->header, &reader->spec->csv,
+                                                  reader->record.data, reader->record.size,
+                                                  &reader->scratch, reader->fields, reterr);
+    uint32_t first = reader->plain ? reader->cells.count : 0;
+    for (uint32_t i = first; i < reader->cells.name_count && status == 0; i++) {
         const struct fm_csv_field *field = &reader->fields[reader->places[i].field];
         reader->places[i].value = field->data;
         reader->places[i].size = field->size;
@@ -432,6 +479,34 @@ static int cell_give(struct record_reader *reader, uint32_t index, struct fm_row
                               tensor->name_count > 1 ? tensor->column.shape : shape);
 }
 
+/* The cells of a plain record, a tensor at a time. */
+static int elements_give(struct record_reader *reader, struct fm_row_block *block)
+{
+    uint32_t first = 0;
+    int status = 0;
+    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
+        const struct fm_source_cell *cell = &reader->cells.items[i];
+        if (cell->last) {
+            fm_text_append(&block->tensors[cell->tensor], reader->elements + first,
+                           (i + 1 - first) * sizeof(*reader->elements));
+            status = fm_row_block_shape(block, cell->tensor,
+                                        reader->spec->tensors[cell->tensor].column.shape);
+            first = i + 1;
+        }
+    }
+    return status;
+}
+
+static int cells_give(struct record_reader *reader, struct fm_row_block *block,
+                      struct fm_error *reterr)
+{
+    int status = 0;
+    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
+        status = cell_give(reader, i, block, reterr);
+    }
+    return status;
+}
+
 /* FM_EAGAIN: the record has to wait for the next block. */
 static int row_give(struct record_reader *reader, struct fm_row_block *block,
                     struct fm_error *reterr)
@@ -451,8 +526,8 @@ static int row_give(struct record_reader *reader, struct fm_row_block *block,
             status = passed_give(reader, &reader->places[reader->cells.count + 1 + i], block);
         }
     }
-    for (uint32_t i = 0; i < reader->cells.count && status == 0; i++) {
-        status = cell_give(reader, i, block, &error);
+    if (status == 0) {
+        status = reader->plain ? elements_give(reader, block) : cells_give(reader, block, &error);
     }
     return fm_source_row_end(block, status, &error, "line", reader->record.at.line, reterr);
 }
@@ -508,6 +583,8 @@ static void records_close(struct fm_source_reader *source)
     struct record_reader *reader = record_reader_of(source);
     fm_byte_stream_close(&reader->file);
     fm_csv_header_deinit(&reader->header);
+    fm_free(reader->elements_of);
+    fm_free(reader->elements);
     fm_text_deinit(&reader->scratch);
     fm_free(reader->fields);
     fm_free(reader->buffer);
