@@ -231,6 +231,8 @@ static void progress_members(const struct watcher *watcher, struct fm_json_write
     } else {
         fm_json_null(json);
     }
+    fm_json_key(json, "stages");
+    fm_stage_uses_write(&progress->stages, json);
 }
 
 static void event_print(struct fm_text *text)

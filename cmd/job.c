@@ -275,6 +275,13 @@ static void tuned_print(const struct fm_batch_worker_status *worker)
 {
     const struct fm_batch_tuned *tuned = &worker->tuned;
     const struct fm_batch_memory *memory = &worker->memory;
+    for (uint32_t i = 0; i < worker->stages.count; i++) {
+        const struct fm_batch_stage *stage = &worker->stages.items[i];
+        printf("%s", i == 0 ? "             busy: " : ", ");
+        fm_shown_put(stdout, stage->name.data, stage->name.size);
+        printf(" %.0f%%", stage->busy * 100);
+    }
+    printf("%s", worker->stages.count > 0 ? "\n" : "");
     if (tuned->readers > 0) {
         printf("             tuned to %" PRIu32 " readers, %" PRIu32 " operator threads, %" PRIu32
                " rows in flight%s%.*s\n",

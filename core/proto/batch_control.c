@@ -12,7 +12,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 
-enum { STATUS_WORKERS = 14 };
+enum { STATUS_WORKERS = 14, WORKER_STAGES = 24 };
 
 enum kind {
     KIND_UINT64,
@@ -65,6 +65,12 @@ static const struct member worker_members[] = {
     MEMBER(21, struct fm_batch_worker_status, memory.used, KIND_UINT64),
     MEMBER(22, struct fm_batch_worker_status, memory.most, KIND_UINT64),
     MEMBER(23, struct fm_batch_worker_status, memory.rows, KIND_UINT64),
+    /* 24: WORKER_STAGES */
+};
+
+static const struct member stage_members[] = {
+    TEXT(1, struct fm_batch_stage, name, FM_BATCH_NAME_BYTES_MAX),
+    MEMBER(2, struct fm_batch_stage, busy, KIND_DOUBLE),
 };
 
 static const struct member status_members[] = {
@@ -141,9 +147,11 @@ static const struct member *member_find(const struct member *members, size_t cou
     return NULL;
 }
 
-/* `ret_workers`: where the message may have workers; NULL: it is one itself. */
+/* A message of `members`; one that is inside it goes to `inner`, which may be NULL. */
 static int message_read(const void *data, size_t size, const struct member *members, size_t count,
-                        void *base, struct fm_batch_worker_statuses *ret_workers,
+                        void *base,
+                        int (*inner)(void *base, const struct fm_protobuf_field *field,
+                                     struct fm_error *reterr),
                         struct fm_error *reterr)
 {
     struct fm_protobuf_reader reader = fm_protobuf_reader_make(data, size);
@@ -154,18 +162,51 @@ static int message_read(const void *data, size_t size, const struct member *memb
         const struct member *member = member_find(members, count, field.number);
         if (member != NULL) {
             status = member_read(member, &field, base, reterr);
-        } else if (ret_workers != NULL && field.number == STATUS_WORKERS) {
-            struct fm_batch_worker_status worker = {.worker = 0};
-            ret_workers->count++;
-            status = field.type != FM_PROTOBUF_BYTES ? malformed(reterr, "workers")
-                     : ret_workers->count > FM_BATCH_STATUS_WORKERS_MAX
-                         ? fm_error_set(reterr, FM_ELIMIT, "the status has more than %u workers",
-                                        FM_BATCH_STATUS_WORKERS_MAX)
-                         : message_read(field.data, field.size, worker_members,
-                                        FM_COUNT_OF(worker_members), &worker, NULL, reterr);
+        } else if (inner != NULL) {
+            status = inner(base, &field, reterr);
         }
     }
     return status != 0 ? status : more < 0 ? malformed(reterr, "it is cut off") : 0;
+}
+
+static int stage_read(void *base, const struct fm_protobuf_field *field, struct fm_error *reterr)
+{
+    struct fm_batch_stages *stages = &((struct fm_batch_worker_status *)base)->stages;
+    if (field->number != WORKER_STAGES) {
+        return 0;
+    }
+    if (field->type != FM_PROTOBUF_BYTES) {
+        return malformed(reterr, "stages");
+    }
+    if (stages->count == FM_BATCH_STAGES_MAX) {
+        return fm_error_set(reterr, FM_ELIMIT, "a worker of the status has more than %u stages",
+                            FM_BATCH_STAGES_MAX);
+    }
+    return message_read(field->data, field->size, stage_members, FM_COUNT_OF(stage_members),
+                        &stages->items[stages->count++], NULL, reterr);
+}
+
+static int worker_read(const struct fm_protobuf_field *field,
+                       struct fm_batch_worker_status *ret_worker, struct fm_error *reterr)
+{
+    *ret_worker = (struct fm_batch_worker_status){.worker = 0};
+    return message_read(field->data, field->size, worker_members, FM_COUNT_OF(worker_members),
+                        ret_worker, stage_read, reterr);
+}
+
+static int worker_count(void *base, const struct fm_protobuf_field *field, struct fm_error *reterr)
+{
+    struct fm_batch_worker_statuses *workers = &((struct fm_batch_status *)base)->workers;
+    struct fm_batch_worker_status worker;
+    if (field->number != STATUS_WORKERS) {
+        return 0;
+    }
+    workers->count++;
+    return field->type != FM_PROTOBUF_BYTES ? malformed(reterr, "workers")
+           : workers->count > FM_BATCH_STATUS_WORKERS_MAX
+               ? fm_error_set(reterr, FM_ELIMIT, "the status has more than %u workers",
+                              FM_BATCH_STATUS_WORKERS_MAX)
+               : worker_read(field, &worker, reterr);
 }
 
 int fm_batch_status_read(const void *data, size_t size, struct fm_batch_status *ret_status,
@@ -177,7 +218,7 @@ int fm_batch_status_read(const void *data, size_t size, struct fm_batch_status *
         return fm_error_set(reterr, FM_ETOOLARGE, "the status has %zu bytes", size);
     }
     return message_read(data, size, status_members, FM_COUNT_OF(status_members), ret_status,
-                        &ret_status->workers, reterr);
+                        worker_count, reterr);
 }
 
 bool fm_batch_worker_statuses_next(struct fm_batch_worker_statuses *workers,
@@ -199,9 +240,7 @@ bool fm_batch_worker_statuses_next(struct fm_batch_worker_statuses *workers,
         more = fm_protobuf_next(&reader, &field);
     } while (more == 1 && field.number != STATUS_WORKERS);
     FM_ASSERT(more == 1); /* it was counted when it was read */
-    *ret_worker = (struct fm_batch_worker_status){.worker = 0};
-    int status = message_read(field.data, field.size, worker_members, FM_COUNT_OF(worker_members),
-                              ret_worker, NULL, NULL);
+    int status = worker_read(&field, ret_worker, NULL);
     FM_ASSERT(status == 0); /* likewise */
     workers->wire = (struct fm_batch_view){.data = (const char *)reader.at,
                                            .size = (size_t)(reader.end - reader.at)};
@@ -258,6 +297,22 @@ static int members_write(struct fm_text *text, const struct member *members, siz
     return status;
 }
 
+static int stages_write(struct fm_text *text, const struct fm_batch_stages *stages)
+{
+    struct fm_text one = {0};
+    int status = stages->count > FM_BATCH_STAGES_MAX ? FM_ELIMIT : 0;
+    for (uint32_t i = 0; i < stages->count && status == 0; i++) {
+        fm_text_clear(&one);
+        status = members_write(&one, stage_members, FM_COUNT_OF(stage_members), &stages->items[i]);
+        if (status == 0) {
+            fm_protobuf_append_bytes(text, WORKER_STAGES, one.data, one.length);
+        }
+        text->failed = text->failed || one.failed;
+    }
+    fm_text_deinit(&one);
+    return status;
+}
+
 static int workers_write(struct fm_text *text, struct fm_batch_worker_statuses workers)
 {
     struct fm_batch_worker_status worker;
@@ -266,6 +321,7 @@ static int workers_write(struct fm_text *text, struct fm_batch_worker_statuses w
     while (status == 0 && fm_batch_worker_statuses_next(&workers, &worker)) {
         fm_text_clear(&one);
         status = members_write(&one, worker_members, FM_COUNT_OF(worker_members), &worker);
+        status = status != 0 ? status : stages_write(&one, &worker.stages);
         if (status == 0) {
             fm_protobuf_append_bytes(text, STATUS_WORKERS, one.data, one.length);
         }

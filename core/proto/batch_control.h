@@ -38,6 +38,7 @@ struct fm_batch_worker_status {
     uint64_t silent_ns;              /* since it was heard last */
     struct fm_batch_tuned tuned;
     struct fm_batch_memory memory;
+    struct fm_batch_stages stages;
 };
 
 /* As the lists of batch_messages.h. */

@@ -41,6 +41,7 @@ enum member_kind {
     MEMBER_TEXT,
     /* Messages inside a message; all but SHARD are repeated. */
     MEMBER_HOLDINGS,
+    MEMBER_STAGES,
     MEMBER_SHARD,
     MEMBER_FACTS,
     MEMBER_ROWS,
@@ -81,6 +82,11 @@ static const struct member holding_members[] = {
     MEMBER(4, struct fm_master_holding, rows_bad, MEMBER_UINT64),
 };
 
+static const struct member stage_members[] = {
+    TEXT(1, struct fm_batch_stage, name, FM_BATCH_NAME_BYTES_MAX),
+    MEMBER(2, struct fm_batch_stage, busy, MEMBER_DOUBLE),
+};
+
 static const struct member join_members[] = {
     MEMBER(1, struct fm_batch_join, protocol_version, MEMBER_UINT32),
     TEXT(2, struct fm_batch_join, fermata_version, FM_BATCH_NAME_BYTES_MAX),
@@ -114,6 +120,7 @@ static const struct member beat_members[] = {
     MEMBER(15, struct fm_batch_beat, memory.used, MEMBER_UINT64),
     MEMBER(16, struct fm_batch_beat, memory.most, MEMBER_UINT64),
     MEMBER(17, struct fm_batch_beat, memory.rows, MEMBER_UINT64),
+    MEMBER(18, struct fm_batch_beat, stages, MEMBER_STAGES),
 };
 
 static const struct member done_members[] = {
@@ -212,6 +219,7 @@ static const struct member end_members[] = {
 };
 
 static const struct layout holding_layout = LAYOUT("Holding", holding_members);
+static const struct layout stage_layout = LAYOUT("StageUse", stage_members);
 static const struct layout shard_layout = LAYOUT("Shard", shard_members);
 static const struct layout fact_layout = LAYOUT("Fact", fact_members);
 static const struct layout row_layout = LAYOUT("Row", row_members);
@@ -310,7 +318,19 @@ static int check_beat(const struct fm_batch_beat *beat, struct fm_error *reterr)
                             "the message Beat has the slowest_share %g: it is 0 to 1",
                             beat->slowest_share);
     }
-    return check_holdings("Beat", &beat->holdings, reterr);
+    for (uint32_t i = 0; i < beat->stages.count && i < FM_BATCH_STAGES_MAX; i++) {
+        const struct fm_batch_stage *stage = &beat->stages.items[i];
+        if (stage->name.size == 0 || !(stage->busy >= 0 && stage->busy <= 1)) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "the message Beat has a stage that lacks a name, or is busy for "
+                                "%g of its time: that is 0 to 1",
+                                stage->busy);
+        }
+    }
+    return beat->stages.count <= FM_BATCH_STAGES_MAX
+               ? check_holdings("Beat", &beat->holdings, reterr)
+               : fm_error_set(reterr, FM_ELIMIT, "the message Beat has more than %u stages",
+                              FM_BATCH_STAGES_MAX);
 }
 
 static int check_done(const struct fm_master_done *done, struct fm_error *reterr)
@@ -508,7 +528,7 @@ static const uint8_t wire_types[MEMBER_KIND_COUNT_] = {
     [MEMBER_FIXED64] = FM_PROTOBUF_FIXED64, [MEMBER_DOUBLE] = FM_PROTOBUF_FIXED64,
     [MEMBER_TEXT] = FM_PROTOBUF_BYTES,      [MEMBER_HOLDINGS] = FM_PROTOBUF_BYTES,
     [MEMBER_SHARD] = FM_PROTOBUF_BYTES,     [MEMBER_FACTS] = FM_PROTOBUF_BYTES,
-    [MEMBER_ROWS] = FM_PROTOBUF_BYTES,
+    [MEMBER_ROWS] = FM_PROTOBUF_BYTES,      [MEMBER_STAGES] = FM_PROTOBUF_BYTES,
 };
 
 static struct fm_batch_view view_of(const struct fm_protobuf_field *field)
@@ -570,6 +590,16 @@ static int read_inner(const struct member *member, struct fm_batch_view wire,
                                 FM_MASTER_SHARDS_OF_ONE_MAX);
         }
         return read_members(&holding_layout, inner, &holdings->items[holdings->count++], reterr);
+    }
+    if (member->kind == MEMBER_STAGES) {
+        struct fm_batch_stages *stages = at;
+        if (stages->count == FM_BATCH_STAGES_MAX) {
+            return fm_error_set(reterr, FM_ELIMIT, "a message has more than %u stages",
+                                FM_BATCH_STAGES_MAX);
+        }
+        struct fm_batch_stage *stage = &stages->items[stages->count++];
+        values_begin(&stage_layout, stage);
+        return read_members(&stage_layout, inner, stage, reterr);
     }
     if (member->kind == MEMBER_FACTS) {
         struct fm_batch_facts *facts = at;
@@ -874,6 +904,11 @@ static void write_list(struct writer *writer, const struct member *member, const
         const struct fm_batch_holdings *holdings = at;
         for (uint32_t i = 0; i < holdings->count; i++) {
             write_inner(writer, member, &holding_layout, &holdings->items[i]);
+        }
+    } else if (member->kind == MEMBER_STAGES) {
+        const struct fm_batch_stages *stages = at;
+        for (uint32_t i = 0; i < stages->count; i++) {
+            write_inner(writer, member, &stage_layout, &stages->items[i]);
         }
     } else if (member->kind == MEMBER_FACTS) {
         struct fm_batch_facts facts = *(const struct fm_batch_facts *)at;

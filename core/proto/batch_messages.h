@@ -95,6 +95,19 @@ struct fm_batch_memory {
     uint64_t rows;   /* of it: what is known to be tensors, inputs and lines of rows */
 };
 
+#define FM_BATCH_STAGES_MAX 16u
+
+struct fm_batch_stage {
+    struct fm_batch_view name;
+    double busy; /* share of the time of its instances or threads, 0 to 1 */
+};
+
+/* How busy a worker's stages were lately; none: it does not say. */
+struct fm_batch_stages {
+    uint32_t count;
+    struct fm_batch_stage items[FM_BATCH_STAGES_MAX];
+};
+
 struct fm_batch_beat {
     struct fm_batch_holdings holdings;
     uint64_t memory_bytes;
@@ -106,6 +119,7 @@ struct fm_batch_beat {
     uint64_t long_ns;
     struct fm_batch_tuned tuned;
     struct fm_batch_memory memory;
+    struct fm_batch_stages stages;
 };
 
 struct fm_batch_failed {

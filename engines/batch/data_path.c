@@ -16,6 +16,7 @@
 #include "engines/batch/output.h"
 #include "engines/batch/path_meter.h"
 #include "engines/batch/remote.h"
+#include "engines/batch/stage_watch.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -23,9 +24,8 @@
 #include "host/os/thread.h"
 
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
-#define NS_PER_MS       UINT64_C(1000000)
-#define SLOWEST_OVER_NS (2000 * NS_PER_MS)
-#define TUNE_NS         (200 * NS_PER_MS)
+#define NS_PER_MS UINT64_C(1000000)
+#define TUNE_NS   (200 * NS_PER_MS)
 /* What a thread's stack counts for against a limit on memory. */
 #define THREAD_BYTES (UINT64_C(8) << 20)
 /* What an object of unknown size counts with at least; and, until one has come, with as much as it
@@ -148,10 +148,7 @@ struct fm_data_path {
     bool ending; /* threads may go */
     struct fm_error failure;
     struct fm_error last_error;
-    uint64_t *busy_before; /* by stage: for the slowest */
-    uint64_t busy_at_ns;
-    const char *slowest_stage;
-    double slowest_share;
+    struct fm_stage_watch watch;
 };
 
 /* --- The lock, and who is called when it is left --- */
@@ -1136,33 +1133,6 @@ size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
     return search.count;
 }
 
-/* The stage that used most of the computing time since the last look. */
-static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
-{
-    uint64_t total = 0;
-    uint64_t most = 0;
-    uint32_t slowest = 0;
-    if (now_ns - path->busy_at_ns < SLOWEST_OVER_NS) {
-        return;
-    }
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        struct fm_executor_stage_stats stats;
-        fm_executor_stats(path->executor, i, &stats);
-        uint64_t busy = stats.busy_ns - path->busy_before[i];
-        path->busy_before[i] = stats.busy_ns;
-        total += busy;
-        if (busy > most) {
-            most = busy;
-            slowest = i;
-        }
-    }
-    path->busy_at_ns = now_ns;
-    if (total > 0) {
-        path->slowest_stage = path->plan.stage_names[slowest];
-        path->slowest_share = (double)most / (double)total;
-    }
-}
-
 static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
 {
     struct fm_tuner_settings settings;
@@ -1186,12 +1156,19 @@ static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tune
 
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
-    slowest_update(path, fm_os_now_ns());
+    uint64_t now_ns = fm_os_now_ns();
+    path_lock(path);
+    fm_path_meter_advance(&path->meter, now_ns);
+    uint64_t readers_busy_ns = path->meter.readers_busy_ns;
+    uint32_t readers = path->readers_max;
+    path_unlock(path);
+    fm_stage_watch_look(&path->watch, readers_busy_ns, readers, now_ns);
     path_lock(path);
     *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
                                              .rows_finished = path->rows_finished,
-                                             .slowest_stage = path->slowest_stage,
-                                             .slowest_share = path->slowest_share,
+                                             .slowest_stage = path->watch.slowest,
+                                             .slowest_share = path->watch.slowest_share,
+                                             .stages = path->watch.stages,
                                              .last_error = path->last_error,
                                              .memory = {.budget = path->budget.limit_bytes,
                                                         .base = path->memory_base,
@@ -1392,8 +1369,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     path->options = *options;
     path->executor = fm_servable_executor(options->setup->servable);
     path->pipeline = fm_servable_pipeline(options->setup->servable);
-    path->busy_at_ns = fm_os_now_ns();
-    path->meter.at_ns = path->busy_at_ns;
+    path->meter.at_ns = fm_os_now_ns();
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
     fm_condition_init(&path->parked);
@@ -1412,9 +1388,10 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->memory_base = fm_memory_resident();
         path->warm = !options->memory_budget_strict;
         fm_memory_budget_init(&path->budget, options->memory_budget, options->memory_budget_strict);
-        path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
-        status = path->busy_before != NULL ? tuner_create(path, reterr)
-                                           : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+        status = fm_stage_watch_init(&path->watch, path->executor, path->plan.stage_names,
+                                     path->pipeline->stage_count, path->meter.at_ns);
+        status = status == 0 ? tuner_create(path, reterr)
+                             : fm_error_set(reterr, status, "out of memory");
     }
     if (status == 0) {
         struct fm_tuner_settings settings;
@@ -1483,7 +1460,7 @@ void fm_data_path_close(struct fm_data_path *path)
     fm_free(path->readers);
     fm_free(path->tuner);
     fm_block_plan_deinit(&path->plan);
-    fm_free(path->busy_before);
+    fm_stage_watch_deinit(&path->watch);
     fm_condition_deinit(&path->gone);
     fm_condition_deinit(&path->ready);
     fm_condition_deinit(&path->parked);

@@ -129,10 +129,11 @@ void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns);
 
 struct fm_data_path_stats {
     uint32_t rows_in_flight;
-    uint64_t rows_finished;     /* since it was opened */
-    const char *slowest_stage;  /* where most of the computing time went lately; NULL: unknown */
-    double slowest_share;       /* of it, 0 to 1 */
-    struct fm_error last_error; /* of a row */
+    uint64_t rows_finished;        /* since it was opened */
+    const char *slowest_stage;     /* where most of the computing time went lately; NULL: unknown */
+    double slowest_share;          /* of it, 0 to 1 */
+    struct fm_batch_stages stages; /* how busy they were lately; the names are the path's */
+    struct fm_error last_error;    /* of a row */
     struct fm_batch_memory memory;
     struct fm_batch_tuned tuned; /* its text is the path's, until the next call */
 };

@@ -62,6 +62,10 @@ static void sample_write(struct fm_text *text, const struct fm_history_sample *s
         fm_json_member_string(&json, "stage", sample->stage);
         fm_json_member_number(&json, "share", sample->stage_share);
     }
+    if (sample->stages.count > 0) {
+        fm_json_key(&json, "stages");
+        fm_stage_uses_write(&sample->stages, &json);
+    }
     fm_json_object_end(&json);
     fm_text_append_char(text, '\n');
 }
@@ -108,6 +112,9 @@ static int value_read(struct fm_json_reader *json, struct line *line, uint64_t *
     if (token == FM_JSON_NUMBER) {
         return fm_json_double(json, &line->sample.stage_share);
     }
+    if (token == FM_JSON_OBJECT_BEGIN) {
+        return fm_stage_uses_read(&line->sample.stages, json);
+    }
     if (token != FM_JSON_STRING) {
         return FM_ETYPE;
     }
@@ -121,7 +128,7 @@ static int value_read(struct fm_json_reader *json, struct line *line, uint64_t *
 
 static int line_read(const char *data, size_t length, struct line *ret_line)
 {
-    static const char *const others[] = {"begin", "stage", "share"};
+    static const char *const others[] = {"begin", "stage", "share", "stages"};
     struct fm_history_sample *sample = &ret_line->sample;
     *ret_line = (struct line){.interval_ms = 0};
     struct {

@@ -17,11 +17,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engines/batch/stage_use.h"
 #include "fermata/status.h"
 
 #define FM_HISTORY_SAMPLES_MAX 2000u
 #define FM_HISTORY_SHARDS_MAX  20u /* the slowest ones */
-#define FM_HISTORY_STAGE_SIZE  64u
+#define FM_HISTORY_STAGE_SIZE  FM_STAGE_NAME_SIZE
 
 struct fm_history_sample {
     uint64_t wall_ms;
@@ -36,6 +37,7 @@ struct fm_history_sample {
     uint64_t shards_cut;               /* in halves, after too many of these */
     char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one; "": unknown */
     double stage_share;
+    struct fm_stage_uses stages; /* how busy all of them were lately */
 };
 
 struct fm_history_shard {

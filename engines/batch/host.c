@@ -344,6 +344,7 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         session->memory_bytes = message->beat.memory_bytes;
         session->rows_per_minute = message->beat.rows_per_minute;
         session->memory = message->beat.memory;
+        fm_stage_uses_set(&session->stages, &message->beat.stages);
         session->tuned = message->beat.tuned;
         fm_batch_view_copy(message->beat.tuned.batches, session->batches, sizeof(session->batches));
         session->tuned.batches = fm_batch_view_of(session->batches);
@@ -416,6 +417,7 @@ static void progress_get(const struct host *host, struct fm_run_progress *ret_pr
         ret_progress->rows_in_flight += session->tuned.rows;
         ret_progress->memory_budget += session->memory.budget;
         ret_progress->memory_used += session->memory.used;
+        fm_stage_uses_add(&ret_progress->stages, &session->stages);
     }
 }
 
@@ -443,6 +445,7 @@ static void worker_status(const struct host *host, const struct fm_master_worker
         ret_status->last_error = fm_batch_view_of(session->last_error);
         ret_status->tuned = session->tuned;
         ret_status->memory = session->memory;
+        fm_stage_uses_view(&session->stages, &ret_status->stages);
     }
 }
 
@@ -741,7 +744,8 @@ static void history_sample(struct host *host, uint64_t now_ns)
                                            stats.failures[FM_SHARD_FAILURE_INFRASTRUCTURE],
                                        .attempts_failed = stats.failures[FM_SHARD_FAILURE_DATA],
                                        .shards_cut = stats.splits,
-                                       .stage_share = host->stage_share};
+                                       .stage_share = host->stage_share,
+                                       .stages = host->stages};
     memcpy(sample.stage, host->stage, sizeof(sample.stage));
     fm_history_add(host->history, now_ns, &sample);
     if (fm_history_trouble(host->history, &error)) {
@@ -945,6 +949,7 @@ static void hooks_ask(struct host *host, uint64_t now_ns)
         (void)snprintf(host->stage, sizeof(host->stage), "%.60s", progress.slowest_stage);
         host->stage_share = progress.slowest_share;
     }
+    host->stages = progress.stages;
     if (host->page != NULL && now_ns >= host->page_next_ns) {
         host->page_next_ns = now_ns + PAGE_NS;
         page_update(host);

@@ -25,6 +25,7 @@
 #include "engines/batch/page_server.h"
 #include "engines/batch/row_source.h"
 #include "engines/batch/scaling.h"
+#include "engines/batch/stage_use.h"
 #include "engines/batch/token.h"
 
 #define FM_BATCH_WORKERS_MAX FM_CREW_PLACES_MAX /* children */
@@ -60,6 +61,7 @@ struct fm_run_progress {
     uint32_t rows_in_flight;
     uint64_t memory_budget;
     uint64_t memory_used;
+    struct fm_stage_uses stages; /* means of the workers */
 };
 
 struct fm_run_hooks {

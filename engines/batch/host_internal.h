@@ -48,6 +48,7 @@ struct session {
     struct fm_batch_tuned tuned; /* its text is `batches` */
     char batches[FM_ERROR_TEXT_SIZE];
     struct fm_batch_memory memory;
+    struct fm_stage_uses stages;
     char last_error[FM_ERROR_TEXT_SIZE];
 };
 
@@ -88,6 +89,7 @@ struct host {
     char last_error[FM_ERROR_TEXT_SIZE];
     char stage[FM_HISTORY_STAGE_SIZE]; /* the slowest one that was told last */
     double stage_share;
+    struct fm_stage_uses stages;
     struct fm_page_server *page; /* NULL: none */
     uint64_t page_next_ns;
     struct fm_history *history; /* NULL: no memory for it */

@@ -36,7 +36,7 @@ static const char style[] =
     "--soft:#a2abba;--line:#272d37;--fill:#1f252e;--accent:#93a5ff;--good:#34c79f;--late:#eeb04a;"
     "--drop:#ff7a70;color-scheme:dark}}\n"
     "*{box-sizing:border-box}\n"
-    "body{margin:0 auto;max-width:820px;padding:16px;background:var(--ground);color:var(--ink);"
+    "body{margin:0 auto;max-width:1080px;padding:16px;background:var(--ground);color:var(--ink);"
     "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;"
     "font-variant-numeric:tabular-nums}\n"
     "h1{font-size:1.5em;margin:.2em 0;overflow-wrap:anywhere}h2{font-size:1.1em;margin:0 0 .4em}\n"
@@ -53,7 +53,10 @@ static const char style[] =
     "table{border-collapse:collapse;width:100%}caption{text-align:left;color:var(--soft)}\n"
     "th,td{text-align:right;padding:.25em .5em;border-bottom:1px solid var(--line);"
     "vertical-align:top}th{color:var(--soft);font-weight:550}\n"
-    ".text{text-align:left;overflow-wrap:anywhere}\n"
+    ".text,.name{text-align:left}td.text{overflow-wrap:anywhere;min-width:8em}"
+    ".name{white-space:nowrap}\n"
+    ".bar{width:40%}.bar i{display:block;height:.6em;margin-top:.45em;border-radius:.3em;"
+    "background:var(--accent)}\n"
     "svg{width:100%;height:auto;display:block}svg text{font-size:11px;fill:var(--soft)}\n"
     "@media print{body{background:#fff}section{break-inside:avoid}}\n"
     "</style>";
@@ -390,51 +393,100 @@ static void proof_write(const struct report *report)
     put(report, "</code></p></section>\n");
 }
 
+/* Over all runs; times in milliseconds. */
 struct stage_time {
     char name[FM_HISTORY_STAGE_SIZE];
-    double ms;    /* in which it was the slowest */
-    double share; /* times ms */
+    double busy; /* share times ms ... */
+    double seen; /* ... of the ms in which it was heard of */
+    double slowest;
+    double share; /* of the computing time, times the ms in which it was the slowest */
 };
+
+struct stage_times {
+    struct stage_time items[STAGES_MAX];
+    size_t count;
+    double slowest; /* of all of them */
+};
+
+/* NULL: there are too many. */
+static struct stage_time *stage_time_of(struct stage_times *times, const char *name)
+{
+    size_t at = 0;
+    while (at < times->count && strcmp(times->items[at].name, name) != 0) {
+        at++;
+    }
+    if (at == STAGES_MAX) {
+        return NULL;
+    }
+    if (at == times->count) {
+        (void)snprintf(times->items[times->count++].name, sizeof(times->items[0].name), "%s", name);
+    }
+    return &times->items[at];
+}
+
+static void stage_times_add(struct stage_times *times, const struct fm_history_sample *sample,
+                            double ms)
+{
+    for (uint32_t i = 0; i < sample->stages.count; i++) {
+        struct stage_time *stage = stage_time_of(times, sample->stages.items[i].name);
+        if (stage != NULL) {
+            stage->busy += ms * sample->stages.items[i].busy;
+            stage->seen += ms;
+        }
+    }
+    struct stage_time *slowest =
+        sample->stage[0] != '\0' ? stage_time_of(times, sample->stage) : NULL;
+    if (slowest != NULL) {
+        slowest->slowest += ms;
+        slowest->share += ms * sample->stage_share;
+        times->slowest += ms;
+    }
+}
+
+static void stage_time_write(const struct report *report, const struct stage_times *times,
+                             const struct stage_time *stage)
+{
+    put(report, "<tr><th scope=\"row\" class=\"name\">");
+    escape(report, stage->name);
+    if (stage->seen > 0) {
+        double percent = stage->busy / stage->seen * 100;
+        fm_text_append_format(report->text,
+                              "</th><td class=\"bar\"><i style=\"width:%.0f%%\"></i></td>"
+                              "<td>%.0f %%</td>",
+                              percent, percent);
+    } else {
+        put(report, "</th><td></td><td></td>");
+    }
+    if (stage->slowest > 0) {
+        fm_text_append_format(report->text, "<td>%.0f %%</td><td>%.0f %%</td></tr>\n",
+                              stage->slowest / times->slowest * 100,
+                              stage->share / stage->slowest * 100);
+    } else {
+        put(report, "<td></td><td></td></tr>\n");
+    }
+}
 
 static void stages_write(const struct report *report)
 {
     const struct fm_history_record *history = &report->history;
-    struct stage_time stages[STAGES_MAX] = {{.ms = 0}};
-    size_t count = 0;
-    double all = 0;
+    struct stage_times times = {.count = 0};
     for (size_t i = 1; i < history->sample_count; i++) {
         const struct fm_history_sample *sample = &history->samples[i];
-        size_t at = 0;
-        if (sample->begin || sample->stage[0] == '\0' || sample->wall_ms <= (sample - 1)->wall_ms) {
-            continue;
+        if (!sample->begin && sample->wall_ms > (sample - 1)->wall_ms) {
+            stage_times_add(&times, sample, (double)(sample->wall_ms - (sample - 1)->wall_ms));
         }
-        while (at < count && strcmp(stages[at].name, sample->stage) != 0) {
-            at++;
-        }
-        if (at == STAGES_MAX) {
-            continue;
-        }
-        if (at == count) {
-            (void)snprintf(stages[count++].name, sizeof(stages[0].name), "%s", sample->stage);
-        }
-        double ms = (double)(sample->wall_ms - (sample - 1)->wall_ms);
-        stages[at].ms += ms;
-        stages[at].share += ms * sample->stage_share;
-        all += ms;
     }
-    if (count == 0) {
+    if (times.count == 0) {
         return;
     }
-    put(report, "<section><h2>Slowest stages</h2>\n<div class=\"wide\" tabindex=\"0\"><table>"
-                "<caption>Which stage took most of the computing time, and how much of it then"
-                "</caption><thead><tr><th scope=\"col\" class=\"text\">stage</th>"
-                "<th scope=\"col\">slowest for</th><th scope=\"col\">its share then</th></tr>"
-                "</thead><tbody>\n");
-    for (size_t i = 0; i < count; i++) {
-        put(report, "<tr><th scope=\"row\" class=\"text\">");
-        escape(report, stages[i].name);
-        fm_text_append_format(report->text, "</th><td>%.0f %%</td><td>%.0f %%</td></tr>\n",
-                              stages[i].ms / all * 100, stages[i].share / stages[i].ms * 100);
+    put(report, "<section><h2>Stages</h2>\n<div class=\"wide\" tabindex=\"0\"><table>"
+                "<caption>How busy the instances or threads of a stage were, as a mean over time "
+                "and workers; for how long it took most of the computing time, and how much of it "
+                "then</caption><thead><tr><th scope=\"col\" class=\"name\">stage</th>"
+                "<th scope=\"col\" colspan=\"2\">busy</th><th scope=\"col\">slowest for</th>"
+                "<th scope=\"col\">its share then</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < times.count; i++) {
+        stage_time_write(report, &times, &times.items[i]);
     }
     put(report, "</tbody></table></div></section>\n");
 }
@@ -554,9 +606,19 @@ static void tuned_write(const struct report *report, const struct fm_batch_tuned
     put(report, "</td>");
 }
 
+static void worker_stages_write(const struct report *report, const struct fm_batch_stages *stages)
+{
+    for (uint32_t i = 0; i < stages->count; i++) {
+        const struct fm_batch_stage *stage = &stages->items[i];
+        put(report, i > 0 ? ", " : "");
+        escape_n(report, stage->name.data != NULL ? stage->name.data : "", stage->name.size);
+        fm_text_append_format(report->text, " %.0f&nbsp;%%", stage->busy * 100);
+    }
+}
+
 static void worker_write(const struct report *report, const struct fm_batch_worker_status *worker)
 {
-    put(report, "<tr><th scope=\"row\" class=\"text\">");
+    put(report, "<tr><th scope=\"row\" class=\"name\">");
     escape_n(report, worker->name.data != NULL ? worker->name.data : "", worker->name.size);
     put(report, worker->connected ? "</th>" : " (not connected)</th>");
     number(report, "<td>", worker->rows_per_minute, "</td>");
@@ -569,8 +631,7 @@ static void worker_write(const struct report *report, const struct fm_batch_work
     tuned_write(report, &worker->tuned);
     number(report, "<td>", worker->shards, "</td>");
     number(report, "<td>", worker->rows_committed, "</td><td class=\"text\">");
-    escape_n(report, worker->slowest_stage.data != NULL ? worker->slowest_stage.data : "",
-             worker->slowest_stage.size);
+    worker_stages_write(report, &worker->stages);
     put(report, "</td><td class=\"text\">");
     escape_n(report, worker->last_error.data != NULL ? worker->last_error.data : "",
              worker->last_error.size);
@@ -603,7 +664,7 @@ static void now_write(const struct report *report)
                 "<th scope=\"col\">memory</th>"
                 "<th scope=\"col\" class=\"text\">its rows' memory</th>"
                 "<th scope=\"col\" class=\"text\">tuned</th><th scope=\"col\">shards</th>"
-                "<th scope=\"col\">committed</th><th scope=\"col\" class=\"text\">slowest stage"
+                "<th scope=\"col\">committed</th><th scope=\"col\" class=\"text\">stages, busy"
                 "</th><th scope=\"col\" class=\"text\">last failed row</th></tr></thead><tbody>\n");
     while (fm_batch_worker_statuses_next(&workers, &worker)) {
         worker_write(report, &worker);

@@ -11,6 +11,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/job_report.h"
+#include "engines/batch/stage_use.h"
 #include "engines/batch/status_document.h"
 #include "host/net/http_server.h"
 #include "host/os/os.h"
@@ -182,6 +183,10 @@ static const struct fm_prometheus_family worker_rows = {"fermata_batch_worker_ro
                                                         FM_PROMETHEUS_GAUGE,
                                                         "Rows that a worker may have in flight."};
 
+static const struct fm_prometheus_family stage_busy = {
+    "fermata_batch_stage_busy_ratio", FM_PROMETHEUS_GAUGE,
+    "How busy the instances or threads of a stage were lately, mean of the workers; 0 to 1."};
+
 static void worker_tuned(struct fm_prometheus *page, struct fm_prometheus_labels labels,
                          const struct fm_batch_worker_status *worker)
 {
@@ -198,6 +203,17 @@ static void worker_tuned(struct fm_prometheus *page, struct fm_prometheus_labels
     }
 }
 
+static void stages_tell(struct fm_prometheus *page, const char *job,
+                        const struct fm_stage_uses *stages)
+{
+    for (uint32_t i = 0; i < stages->count; i++) {
+        const struct fm_prometheus_label items[] = {{"job_name", job},
+                                                    {"stage", stages->items[i].name}};
+        const struct fm_prometheus_labels labels = {.items = items, .count = 2};
+        fm_prometheus_number(page, &stage_busy, labels, stages->items[i].busy);
+    }
+}
+
 static void metrics_answer(struct fm_http_request *request, const struct fm_batch_status *status)
 {
     static struct fm_prometheus page; /* large; of the loop's thread */
@@ -206,6 +222,8 @@ static void metrics_answer(struct fm_http_request *request, const struct fm_batc
     char name[FM_BATCH_NAME_BYTES_MAX + 1];
     struct fm_batch_worker_statuses workers = status->workers;
     struct fm_batch_worker_status worker;
+    struct fm_stage_uses stages;
+    struct fm_stage_uses means = {.count = 0};
     uint64_t connected = 0;
     fm_batch_view_copy(status->job, job, sizeof(job));
     const struct fm_prometheus_label of_job[] = {{"job_name", job}, {"worker", name}};
@@ -234,9 +252,12 @@ static void metrics_answer(struct fm_http_request *request, const struct fm_batc
             fm_prometheus_uint(&page, &worker_rate, worker_labels, worker.rows_per_minute);
             fm_prometheus_uint(&page, &worker_memory, worker_labels, worker.memory_bytes);
             worker_tuned(&page, worker_labels, &worker);
+            fm_stage_uses_set(&stages, &worker.stages);
+            fm_stage_uses_add(&means, &stages);
         }
     }
     fm_prometheus_uint(&page, &workers_connected, labels, connected);
+    stages_tell(&page, job, &means);
     fm_prometheus_write(&page, &text);
     fm_prometheus_deinit(&page);
     body_answer(request, FM_PROMETHEUS_TYPE, &text);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "engines/batch/stage_use.h"
 #include "host/os/os.h"
 
 static double seconds(uint64_t ns)
@@ -80,9 +81,12 @@ static void memory_write(struct fm_json_writer *json, const struct fm_batch_memo
     fm_json_object_end(json);
 }
 
-static void worker_write(struct fm_json_writer *json, const struct fm_batch_worker_status *worker)
+/* Its stages go into the means. */
+static void worker_write(struct fm_json_writer *json, const struct fm_batch_worker_status *worker,
+                         struct fm_stage_uses *means)
 {
     char number[24];
+    struct fm_stage_uses stages;
     fm_json_object_begin(json);
     /* Text, because not every reader of JSON has 64 bits for a number. */
     (void)snprintf(number, sizeof(number), "%016" PRIx64, worker->worker);
@@ -100,6 +104,10 @@ static void worker_write(struct fm_json_writer *json, const struct fm_batch_work
     fm_json_member_number(json, "slowest_share", worker->slowest_share);
     view_member(json, "last_error", worker->last_error);
     fm_json_member_number(json, "silent_seconds", seconds(worker->silent_ns));
+    fm_stage_uses_set(&stages, &worker->stages);
+    fm_json_key(json, "stages");
+    fm_stage_uses_write(&stages, json);
+    fm_stage_uses_add(means, &stages);
     tuned_write(json, &worker->tuned);
     memory_write(json, &worker->memory);
     fm_json_object_end(json);
@@ -109,6 +117,7 @@ void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch
 {
     struct fm_batch_worker_statuses workers = status->workers;
     struct fm_batch_worker_status worker;
+    struct fm_stage_uses means = {.count = 0};
     const struct {
         const char *key;
         uint64_t value;
@@ -142,8 +151,10 @@ void fm_status_document_write(struct fm_json_writer *json, const struct fm_batch
     fm_json_key(json, "workers");
     fm_json_array_begin(json);
     while (fm_batch_worker_statuses_next(&workers, &worker)) {
-        worker_write(json, &worker);
+        worker_write(json, &worker, &means);
     }
     fm_json_array_end(json);
+    fm_json_key(json, "stages");
+    fm_stage_uses_write(&means, json);
     fm_json_object_end(json);
 }

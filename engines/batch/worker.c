@@ -274,6 +274,7 @@ static void beat(struct worker *worker)
     message.beat.last_error = fm_batch_view_of(stats.last_error.text);
     message.beat.tuned = stats.tuned;
     message.beat.memory = stats.memory;
+    message.beat.stages = stats.stages;
     long_stage_write(worker, &message.beat);
     say(worker, &message);
 }

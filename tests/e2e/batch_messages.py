@@ -93,7 +93,11 @@ def lease(rng):
 def tuned(rng):
     numbers = {name: rng.choice([0, 1, 2**32 - 1]) for name in ("read_threads", "operator_threads", "rows_in_flight")}
     memory = {"memory_" + name: rng.choice(NUMBERS) for name in ("budget", "base", "used", "most", "rows")}
-    return {**numbers, "batches": rng.choice(TEXTS), **memory}
+    return {**numbers, "batches": rng.choice(TEXTS), **memory, "stages": stages(rng)}
+
+
+def stages(rng):
+    return [{"name": rng.choice([text for text in TEXTS if text]), "busy": rng.choice([0, 1, rng.random()])} for _ in range(rng.choice([0, 1, 3, 16]))]
 
 
 def random_worker(rng):

@@ -546,7 +546,11 @@ def a_page_is_served_while_the_job_runs():
         contains(shown, " readers, 0 operator threads, 8 rows in flight, batches: model ", " MiB without any\n", ", of a budget of ")
         text = get(address, "/metrics")[1]
         contains(text, 'fermata_batch_worker_read_threads{job_name="test",', "fermata_batch_worker_operator_threads{", "fermata_batch_worker_rows_in_flight{",
-                 "fermata_batch_worker_memory_budget_bytes{", "fermata_batch_worker_memory_used_bytes{")
+                 "fermata_batch_worker_memory_budget_bytes{", "fermata_batch_worker_memory_used_bytes{",
+                 'fermata_batch_stage_busy_ratio{job_name="test",stage="model"}', 'fermata_batch_stage_busy_ratio{job_name="test",stage="read"}')
+        stages = json.loads(get(address, "/status.json")[1])["stages"]
+        assert list(stages) == ["read", "model"] and all(0 <= share <= 1 for share in stages.values()), stages
+        contains(shown, "busy: read ", ", model ")
         _, err = fermata("batch", job.file, "--output", job.path / "other", "--page", address, code=6)
         contains(err, address.rpartition(":")[2])
         child.terminate()

@@ -81,6 +81,9 @@ static int read_worker(const struct place *place, struct fm_batch_worker_message
         FUZZ_CHECK(ret_message->beat.slowest_share >= 0 && ret_message->beat.slowest_share <= 1);
         check_view(place, ret_message->beat.slowest_stage);
         check_view(place, ret_message->beat.tuned.batches);
+        for (uint32_t i = 0; i < ret_message->beat.stages.count; i++) {
+            check_view(place, ret_message->beat.stages.items[i].name);
+        }
         check_view(place, ret_message->beat.last_error);
         check_view(place, ret_message->beat.long_stage);
     } else if (status == 0 && ret_message->kind == FM_BATCH_WORKER_LEAVE) {

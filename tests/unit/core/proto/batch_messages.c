@@ -60,7 +60,10 @@ static struct fm_batch_worker_message worker_sample(enum fm_batch_worker_kind ki
                        .base = 12345678,
                        .used = 987654321,
                        .most = 1ull << 31,
-                       .rows = 3}};
+                       .rows = 3},
+            .stages = {.count = 2,
+                       .items = {{.name = view("read"), .busy = 0.125},
+                                 {.name = view("det"), .busy = 1}}}};
         break;
     case FM_BATCH_WORKER_DONE:
         message.done = (struct fm_master_done){.number = 7,
@@ -172,6 +175,16 @@ static bool holdings_equal(const struct fm_batch_holdings *a, const struct fm_ba
     return a->count == b->count && memcmp(a->items, b->items, a->count * sizeof(a->items[0])) == 0;
 }
 
+static bool stages_equal(const struct fm_batch_stages *a, const struct fm_batch_stages *b)
+{
+    bool equal = a->count == b->count;
+    for (uint32_t i = 0; i < a->count && equal; i++) {
+        equal =
+            views_equal(a->items[i].name, b->items[i].name) && a->items[i].busy == b->items[i].busy;
+    }
+    return equal;
+}
+
 static bool workers_equal(const struct fm_batch_worker_message *a,
                           const struct fm_batch_worker_message *b)
 {
@@ -198,7 +211,8 @@ static bool workers_equal(const struct fm_batch_worker_message *a,
                a->beat.tuned.operators == b->beat.tuned.operators &&
                a->beat.tuned.rows == b->beat.tuned.rows &&
                views_equal(a->beat.tuned.batches, b->beat.tuned.batches) &&
-               memcmp(&a->beat.memory, &b->beat.memory, sizeof(a->beat.memory)) == 0;
+               memcmp(&a->beat.memory, &b->beat.memory, sizeof(a->beat.memory)) == 0 &&
+               stages_equal(&a->beat.stages, &b->beat.stages);
     case FM_BATCH_WORKER_DONE:
         return memcmp(&a->done, &b->done, sizeof(a->done)) == 0;
     case FM_BATCH_WORKER_FAILED:
@@ -536,6 +550,8 @@ TEST(numbers_that_make_no_sense)
         {true, 15, "\x12\x0D\x09\1\0\0\0\0\0\0\0\x10\x01\x1A\x00", "Hello is of the epoch 0"},
         {true, 10, "\x1A\x08\x0A\x06\x10\x01\x18\x01\x20\x02", "2 bad rows among 1"},
         {true, 10, "\x1A\x08\x0A\x02\x10\x01\x0A\x02\x10\x02", "Beat holds shard 0 twice"},
+        {true, 5, "\x1A\x03\x92\x01\x00", "a stage that lacks a name"},
+        {true, 17, "\x1A\x0F\x92\x01\x0C\x0A\x01x\x11\0\0\0\0\0\0\0\x40", "busy for 2"},
         {true, 11, "\x1A\x09\x21\0\0\0\0\0\0\xF8\x7F", "slowest_share nan"},
         {true, 11, "\x1A\x09\x21\0\0\0\0\0\0\xF8\xBF", "slowest_share -1.5"},
         {true, 11, "\x1A\x09\x21\0\0\0\0\0\0\xF8\x3F", "slowest_share 1.5"},

@@ -30,13 +30,16 @@ static uint64_t run(uint64_t count, uint64_t first_ms)
     if (history == NULL) {
         abort();
     }
+    const struct fm_stage_uses stages = {
+        .count = 2, .items = {{.name = "read", .busy = 0.25}, {.name = "st\"age", .busy = 0.875}}};
     for (uint64_t ms = 0; added < count; ms += 500) {
         if (fm_history_due(history, ms * MS)) {
             const struct fm_history_sample sample = {.wall_ms = first_ms + ms,
                                                      .rows_done = ms,
                                                      .workers = 3,
                                                      .stage = "st\"age",
-                                                     .stage_share = 0.5};
+                                                     .stage_share = 0.5,
+                                                     .stages = stages};
             fm_history_add(history, ms * MS, &sample);
             added++;
         }
@@ -61,6 +64,9 @@ TEST(what_was_added_comes_back_over_runs)
     CHECK_UINT_EQ(record.samples[2].rows_done, 1000);
     CHECK_STR_EQ(record.samples[4].stage, "st\"age");
     CHECK_NEAR(record.samples[4].stage_share, 0.5, 1e-9);
+    CHECK_UINT_EQ(record.samples[4].stages.count, 2);
+    CHECK_STR_EQ(record.samples[4].stages.items[1].name, "st\"age");
+    CHECK_NEAR(record.samples[4].stages.items[1].busy, 0.875, 1e-9);
     fm_history_record_deinit(&record);
 }
 
