@@ -695,6 +695,12 @@ static int read_notify(struct fm_job *job, struct fm_config *root, struct fm_err
 static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *workers = fm_config_get(root, "workers");
+    if (workers != NULL && workers->kind == FM_CONFIG_SCALAR && !fm_config_is_empty(workers)) {
+        return fm_config_error(workers, reterr,
+                               "'workers' holds what each worker may take, as 'memory: 2GiB'; how "
+                               "many there are is not the job's: --workers %.40s",
+                               workers->text);
+    }
     int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
     status = status != 0 ? status
                          : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);

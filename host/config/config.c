@@ -22,7 +22,7 @@
 #include "core/util/text.h"
 #include "host/os/file.h"
 
-enum { ANCHORS_MAX = 256, SHOWN_TEXT_MAX = 60 };
+enum { ANCHORS_MAX = 256, SHOWN_TEXT_MAX = 60, KNOWN_TEXT_SIZE = 300 };
 
 struct fm_config_document {
     struct fm_arena arena;
@@ -663,6 +663,25 @@ int fm_config_expect(const struct fm_config *node, enum fm_config_kind kind,
                            kind_names[node->kind]);
 }
 
+/* "; what may stand here, too: 'a', 'b' and 'c'", as far as there is room. */
+static void keys_known(const struct fm_config *mapping, char *ret_words, size_t size)
+{
+    size_t used = 0;
+    ret_words[0] = '\0';
+    for (size_t i = 0; i < mapping->asked_count; i++) {
+        const char *before = i == 0                         ? "; what may stand here, too: '"
+                             : i + 1 < mapping->asked_count ? ", '"
+                                                            : " and '";
+        int length =
+            snprintf(ret_words + used, size - used, "%s%s'", before, mapping->asked_keys[i]);
+        if (length < 0 || (size_t)length >= size - used) {
+            (void)snprintf(ret_words + used, size - used, ", ..."); /* or a part of that */
+            return;
+        }
+        used += (size_t)length;
+    }
+}
+
 int fm_config_finish(struct fm_config *mapping, struct fm_error *reterr)
 {
     if (mapping == NULL || mapping->kind == FM_CONFIG_NULL) {
@@ -675,10 +694,15 @@ int fm_config_finish(struct fm_config *mapping, struct fm_error *reterr)
         }
         const char *key = mapping->keys[i];
         const char *nearest = fm_text_suggest(key, mapping->asked_keys, mapping->asked_count);
-        status = fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: unknown key '%.*s'%s%s%s",
-                              mapping->file, mapping->key_lines[i], mapping->key_columns[i],
-                              SHOWN_TEXT_MAX, key, nearest != NULL ? "; did you mean '" : "",
-                              nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
+        char words[KNOWN_TEXT_SIZE];
+        if (nearest != NULL) {
+            (void)snprintf(words, sizeof(words), "; did you mean '%s'?", nearest);
+        } else {
+            keys_known(mapping, words, sizeof(words));
+        }
+        status = fm_error_set(reterr, FM_EINVAL, "%s:%u:%u: unknown key '%.*s'%s", mapping->file,
+                              mapping->key_lines[i], mapping->key_columns[i], SHOWN_TEXT_MAX, key,
+                              words);
     }
     return status;
 }

@@ -503,7 +503,7 @@ def mistakes_in_the_job_file():
                 ("shard_rows: 7", "workers: {memory_budget: 1000}", "'memory_budget' must be 1MiB or more"),
                 ("shard_rows: 7", "workers: {memory_budget: much}", "'memory_budget' must be "),
                 ("shard_rows: 7", "workers: {memroy: 1GiB}", "did you mean 'memory'?"),
-                ("shard_rows: 7", "workers: 4", "a map is expected here, not '4'"),
+                ("shard_rows: 7", "workers: 4", "how many there are is not the job's: --workers 4"),
                 ("shard_rows: 7", "shard_rows: -1", "shard_rows"),
                 ("{files: in}", "{files: in, list: x}", "exactly one of"),
                 ("{files: in}", "{files: nowhere}", "does not exist"),
