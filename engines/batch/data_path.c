@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/plan/memory_budget.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/block.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
+#include "engines/batch/path_memory.h"
 #include "engines/batch/path_meter.h"
 #include "engines/batch/remote.h"
 #include "host/os/file.h"
@@ -28,12 +28,6 @@ enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 #define TUNE_NS         (200 * NS_PER_MS)
 /* What a thread's stack counts for against a limit on memory. */
 #define THREAD_BYTES (UINT64_C(8) << 20)
-/* What an object of unknown size counts with at least; and, until one has come, with as much as it
- * may have. */
-#define OBJECT_BYTES_MIN     (UINT64_C(1) << 20)
-#define OBJECT_BYTES_UNKNOWN UINT64_MAX
-/* Between two looks at the memory of the process. */
-#define MEMORY_LOOK_NS (1 * NS_PER_MS)
 
 struct shard_work;
 
@@ -44,10 +38,7 @@ struct flight {
     struct shard_work *shard;
     struct flight *next;      /* free, or to be formatted */
     struct flight *following; /* of its shard */
-    uint64_t charged;         /* bytes counted against bytes_in_flight */
-    uint64_t expected;        /* bytes counted against the budget of memory */
-    uint64_t size;            /* as the budget measures it */
-    uint64_t own;             /* bytes that it has outside of the executor */
+    struct fm_path_piece piece;
     bool finished;
 };
 
@@ -128,19 +119,10 @@ struct fm_data_path {
     struct flight *free_flights;
     struct flight_queue to_submit; /* fetched */
     struct flight_queue to_format;
-    uint64_t object_bytes;     /* what an object of unknown size is expected to have */
     struct shard_work *shards; /* in the order in which they came */
     uint32_t rows_in_flight;
     uint64_t rows_finished;
-    uint64_t bytes_in_flight;
-    struct fm_memory_budget budget;
-    bool warm;             /* memory_base is that of a process that has run something */
-    bool memory_short;     /* something waits for the budget, since the last look of the tuner */
-    uint64_t memory_base;  /* resident, without anything in work */
-    uint64_t memory_known; /* of the blocks in flight, by the last look ... */
-    uint64_t memory_most;  /* ... and the most that the process has had above memory_base */
-    uint64_t own_bytes;    /* of all flights */
-    uint64_t memory_look_ns;
+    struct fm_path_memory memory;
     char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
     struct fm_error starvation;       /* the first; nothing is begun any more */
     bool starvation_told;
@@ -225,55 +207,10 @@ static struct flight *queue_pop(struct flight_queue *queue)
     return flight;
 }
 
-static void charge(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    path->bytes_in_flight += bytes - flight->charged; /* modulo 2^64 it comes out right */
-    flight->charged = bytes;
-}
-
-/* What the flight has by itself, beside what the executor has of it. */
-static void own(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    path->own_bytes += bytes - flight->own; /* likewise */
-    flight->own = bytes;
-}
-
-static void expect(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    fm_memory_budget_change(&path->budget, flight->expected, bytes);
-    flight->expected = bytes;
-}
-
-/* Its size is known only now. */
-static void expect_more(struct fm_data_path *path, struct flight *flight, uint64_t size)
-{
-    if (size > flight->size) {
-        flight->size = size;
-        expect(path, flight, fm_memory_budget_expect(&path->budget, size));
-    }
-}
-
-/* What the block has taken at its most: a file is there twice when it becomes a tensor, and lines
- * are made while the outputs are there. */
-static void learn(struct fm_data_path *path, const struct flight *flight)
-{
-    const struct fm_block *block = &flight->block;
-    if (block->bad == block->row_count && block->request.bytes_most == 0) {
-        return; /* it was never run */
-    }
-    uint64_t read = 2 * block->bytes;
-    uint64_t run = block->request.bytes_most + block->lines.capacity;
-    run += block->plan->columns != NULL ? block->bytes : 0; /* those inputs are the block's own */
-    fm_memory_budget_learn(&path->budget, flight->size, run > read ? run : read);
-}
-
 static void flight_free(struct fm_data_path *path, struct flight *flight)
 {
     path->rows_in_flight -= flight->block.row_count;
-    charge(path, flight, 0);
-    own(path, flight, 0);
-    fm_memory_budget_end(&path->budget, flight->expected);
-    flight->expected = 0;
+    fm_path_memory_end(&path->memory, &flight->piece);
     flight->shard->in_work--;
     flight->shard = NULL;
     flight->finished = false;
@@ -395,10 +332,7 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
         return;
     }
     path->rows_finished += block->row_count;
-    learn(path, flight);
-    charge(path, flight, block->lines.length);
-    own(path, flight, block->lines.capacity + fm_block_rows_bytes(block));
-    expect(path, flight, flight->own);
+    fm_path_memory_through(&path->memory, &flight->piece, block);
     shard->done += block->row_count;
     shard->bad += block->bad;
     if (block->bad > 0) {
@@ -420,7 +354,7 @@ static void request_done(struct fm_request *request)
     struct fm_data_path *path = flight->path;
     uint64_t bytes = fm_block_outputs_bytes(&flight->block);
     path_lock(path);
-    own(path, flight, flight->own + bytes);
+    fm_path_memory_own(&path->memory, &flight->piece, flight->piece.own_bytes + bytes);
     queue_push(&path->to_format, flight);
     path->reader_due = true;
     calls_make(path); /* the path may end as soon as the lock is free */
@@ -432,6 +366,7 @@ static void fetch_done(struct fm_fetch *fetch)
     struct flight *flight = FM_CONTAINER_OF(fetch, struct flight, block.fetch);
     struct fm_data_path *path = flight->path;
     path_lock(path);
+    fm_path_memory_own(&path->memory, &flight->piece, fetch->body.length);
     queue_push(&path->to_submit, flight);
     path->reader_due = true;
     path_unlock(path);
@@ -449,34 +384,32 @@ static bool is_fetched(const struct fm_data_path *path, const struct shard_work 
     return path->objects != NULL && fm_remote_is(path->options.base, shard->files[row].id);
 }
 
-/* What is counted for a block before it was read. */
-static uint64_t expected_bytes(const struct fm_data_path *path, const struct shard_work *shard)
+/* What the next block has, as far as it is known before it was read. */
+static uint64_t size_next(const struct fm_data_path *path, const struct shard_work *shard)
 {
     uint64_t limit = path->options.setup->job->file_bytes_max;
+    uint64_t left = shard->shard.row_count - shard->admitted;
     if (holds_rows(shard)) {
-        return 0;
+        return left < path->block_rows ? left : path->block_rows;
     }
     uint64_t size = shard->files[shard->admitted].size;
     if (size == FM_LISTING_SIZE_UNKNOWN) {
-        size = is_fetched(path, shard, shard->admitted) ? path->object_bytes : 0;
+        return is_fetched(path, shard, shard->admitted) ? FM_MEMORY_SIZE_UNKNOWN : 0;
     }
     return size < limit ? size : limit;
 }
 
-/* Whether a block that is expected to take so much may begin. The first one goes alone where the
- * budget is strict: only then is it known what the process takes by itself. */
-static bool budget_allows(struct fm_data_path *path, uint64_t expected)
+/* What is counted for it against bytes_in_flight. */
+static uint64_t bytes_next(const struct fm_data_path *path, const struct shard_work *shard,
+                           uint64_t size)
 {
-    if (!path->warm && path->flights_used == 0 && fm_memory_budget_knows(&path->budget)) {
-        fm_process_memory_release();
-        uint64_t resident = fm_memory_resident();
-        path->memory_base = resident > path->memory_base ? resident : path->memory_base;
-        path->warm = true;
+    if (holds_rows(shard)) {
+        return 0;
     }
-    bool may =
-        (path->warm || path->flights_used == 0) && fm_memory_budget_may(&path->budget, expected);
-    path->memory_short = path->memory_short || !may;
-    return may;
+    return size != FM_MEMORY_SIZE_UNKNOWN
+               ? size
+               : fm_memory_budget_late_size(&path->memory.budget,
+                                            path->options.setup->job->file_bytes_max);
 }
 
 /* The shard that a row may be read of next, or NULL. The lock is held. */
@@ -506,26 +439,20 @@ static struct flight *flight_admit(struct fm_data_path *path)
         }
         return NULL;
     }
-    uint64_t bytes = expected_bytes(path, shard);
+    uint64_t size = size_next(path, shard);
+    uint32_t rows = holds_rows(shard) ? (uint32_t)size : 1;
+    uint64_t bytes = bytes_next(path, shard, size);
     uint64_t limit = path->options.setup->job->bytes_in_flight;
-    if (path->bytes_in_flight > 0 &&
-        (path->bytes_in_flight >= limit || bytes > limit - path->bytes_in_flight)) {
-        return NULL;
-    }
-    uint64_t left = shard->shard.row_count - shard->admitted;
-    uint64_t most = holds_rows(shard) ? path->block_rows : 1;
-    uint32_t rows = (uint32_t)(left < most ? left : most);
-    uint64_t size = holds_rows(shard) ? rows : bytes;
-    uint64_t expected = fm_memory_budget_expect(&path->budget, size);
-    if (!budget_allows(path, expected)) {
+    uint64_t charged = path->memory.bytes_in_flight;
+    if ((charged > 0 && (charged >= limit || bytes > limit - charged)) ||
+        !fm_path_memory_may(&path->memory, size)) {
         return NULL;
     }
     struct flight *flight = path->free_flights;
     path->free_flights = flight->next;
     path->flights_used++;
-    fm_memory_budget_begin(&path->budget, expected);
-    flight->expected = expected;
-    flight->size = size;
+    fm_memory_budget_begin(&path->memory.budget, &flight->piece.piece, size);
+    fm_path_memory_charge(&path->memory, &flight->piece, bytes);
     flight->next = NULL;
     flight->following = NULL;
     flight->shard = shard;
@@ -537,7 +464,6 @@ static struct flight *flight_admit(struct fm_data_path *path)
         shard->first = flight;
     }
     shard->last = flight;
-    charge(path, flight, bytes);
     path->rows_in_flight += rows;
     shard->reading = holds_rows(shard);
     shard->admitted += rows;
@@ -609,12 +535,26 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     return status == 0;
 }
 
-/* What the next objects are expected to have: as the largest lately, and slowly less. */
-static uint64_t object_bytes_next(uint64_t expected, uint64_t had)
+/* The block was read, and has so much. The lock is held. */
+static void flight_was_read(struct fm_data_path *path, struct flight *flight)
 {
-    uint64_t less = expected != OBJECT_BYTES_UNKNOWN ? expected - expected / 64 : 0;
-    less = less > OBJECT_BYTES_MIN ? less : OBJECT_BYTES_MIN;
-    return had > less ? had : less;
+    const struct fm_block *block = &flight->block;
+    bool rows = holds_rows(flight->shard);
+    fm_path_memory_charge(&path->memory, &flight->piece, block->bytes);
+    fm_path_memory_own(&path->memory, &flight->piece, fm_block_rows_bytes(block));
+    fm_memory_budget_go_on(&path->memory.budget, &flight->piece.piece,
+                           rows ? block->row_count : block->bytes);
+}
+
+/* The next block that was fetched, where there is memory for it. The lock is held. */
+static struct flight *flight_fetched(struct fm_data_path *path)
+{
+    const struct flight *first = path->to_submit.first;
+    if (first == NULL || !fm_memory_budget_may_go_on(&path->memory.budget, &first->piece.piece,
+                                                     first->block.fetch.body.length)) {
+        return NULL;
+    }
+    return queue_pop(&path->to_submit);
 }
 
 /* What was fetched. False: the block has its lines already. */
@@ -623,9 +563,7 @@ static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
     struct fm_block *block = &flight->block;
     bool taken = fm_block_fetch_end(block);
     path_lock(path);
-    charge(path, flight, block->bytes);
-    expect_more(path, flight, block->bytes);
-    path->object_bytes = object_bytes_next(path->object_bytes, block->bytes);
+    flight_was_read(path, flight);
     path_unlock(path);
     return taken && fm_block_submit(block);
 }
@@ -650,8 +588,7 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
             return false;
         }
         path_lock(path);
-        charge(path, flight, block->bytes); /* that may be more than was known */
-        expect_more(path, flight, block->bytes);
+        flight_was_read(path, flight); /* that may be more than was known, or less */
         path_unlock(path);
         return fm_block_submit(block);
     }
@@ -660,27 +597,19 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     path_lock(path);
     shard->admitted -= reserved - block->row_count;
     path->rows_in_flight -= reserved - block->row_count;
-    charge(path, flight, block->bytes);
-    own(path, flight, fm_block_rows_bytes(block));
+    flight_was_read(path, flight);
     shard->reading = false; /* this thread comes for more itself */
     path_unlock(path);
     return read && fm_block_submit(block);
 }
 
-/* How much memory the process has. Called without the lock, and by one thread at a time often
- * enough: the executor's lock comes before this one. */
+/* How much memory the process has. Takes the lock, because the executor's comes before it. */
 static void memory_look(struct fm_data_path *path, uint64_t now_ns)
 {
-    uint64_t known = fm_executor_bytes(path->executor);
-    uint64_t resident = fm_memory_resident();
+    struct fm_path_measure measure;
+    fm_path_memory_measure(path->executor, &measure);
     path_lock(path);
-    uint64_t seen = resident > path->memory_base ? resident - path->memory_base : 0;
-    path->memory_known = known + path->own_bytes;
-    if (path->warm) {
-        path->memory_most = seen > path->memory_most ? seen : path->memory_most;
-        fm_memory_budget_look(&path->budget, seen, path->memory_known);
-    }
-    path->memory_look_ns = now_ns;
+    fm_path_memory_look(&path->memory, &measure, now_ns);
     path_unlock(path);
 }
 
@@ -729,10 +658,10 @@ static void reader_thread(void *argument)
         bool formatting = flight != NULL;
         bool fetched = false;
         if (flight == NULL) {
-            flight = queue_pop(&path->to_submit);
+            flight = flight_fetched(path);
             fetched = flight != NULL;
         }
-        if (flight == NULL) {
+        if (flight == NULL && path->to_submit.first == NULL) {
             flight = flight_admit(path);
         }
         if (flight == NULL) {
@@ -757,7 +686,7 @@ static void reader_thread(void *argument)
             memory_look(path, now_ns);
         }
         path_lock(path);
-        looks = now_ns - path->memory_look_ns >= MEMORY_LOOK_NS;
+        looks = fm_path_memory_is_due(&path->memory, now_ns);
         if (finished) {
             deliver(path, flight);
         }
@@ -1161,12 +1090,8 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
                                              .rows_finished = path->rows_finished,
                                              .slowest_stage = path->slowest_stage,
                                              .slowest_share = path->slowest_share,
-                                             .last_error = path->last_error,
-                                             .memory = {.budget = path->budget.limit_bytes,
-                                                        .base = path->memory_base,
-                                                        .used = path->budget.seen_bytes,
-                                                        .most = path->memory_most,
-                                                        .rows = path->memory_known}};
+                                             .last_error = path->last_error};
+    fm_path_memory_tell(&path->memory, &ret_stats->memory);
     path_unlock(path);
     tuned_get(path, &ret_stats->tuned);
 }
@@ -1220,15 +1145,13 @@ static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
     return blocks > BLOCKS_MIN ? blocks : BLOCKS_MIN;
 }
 
-/* More memory than was expected, while rows wait for it: some of it may be the allocator's alone.
- */
+/* Some of what the process has may be the allocator's alone. */
 static void memory_tidy(struct fm_data_path *path, uint64_t now_ns)
 {
     path_lock(path);
-    bool short_of_it = path->memory_short && path->budget.seen_bytes > path->memory_known;
-    path->memory_short = false;
+    bool trims = fm_memory_budget_trims(&path->memory.budget);
     path_unlock(path);
-    if (short_of_it) {
+    if (trims) {
         fm_process_memory_release();
     }
     memory_look(path, now_ns);
@@ -1368,7 +1291,6 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     fm_condition_init(&path->parked);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    path->object_bytes = OBJECT_BYTES_UNKNOWN;
     int status = fm_remote_may_be(options->setup->job)
                      ? fm_remote_open(options->setup->job, &path->objects, reterr)
                      : 0;
@@ -1378,9 +1300,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.single = options->single;
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
-        path->memory_base = fm_memory_resident();
-        path->warm = !options->memory_budget_strict;
-        fm_memory_budget_init(&path->budget, options->memory_budget, options->memory_budget_strict);
+        fm_path_memory_init(&path->memory, options->memory_budget, options->memory_budget_strict);
         path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
         status = path->busy_before != NULL ? tuner_create(path, reterr)
                                            : fm_error_set(reterr, FM_ENOMEM, "out of memory");

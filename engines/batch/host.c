@@ -19,7 +19,6 @@
 #include "host/net/child.h"
 #include "host/net/grpc_server.h"
 #include "host/os/file.h"
-#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
 #include "host/os/thread.h"
