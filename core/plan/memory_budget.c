@@ -193,7 +193,7 @@ bool fm_memory_budget_may_go_on(struct fm_memory_budget *budget,
     uint64_t others = budget->expected_bytes + budget->standing_bytes - piece->expected_bytes;
     others = others > seen ? others : seen;
     bool may = limit == 0 || piece->running || budget->running == 0 ||
-               expected <= piece->expected_bytes || (others <= limit && expected <= limit - others);
+               (others <= limit && expected <= limit - others);
     budget->waits = budget->waits || !may;
     return may;
 }

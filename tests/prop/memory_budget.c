@@ -119,9 +119,9 @@ static bool piece_goes_on(struct world *world, struct piece *piece)
     }
     fm_memory_budget_go_on(&world->budget, &piece->piece, piece->size);
     uint64_t expected = piece->piece.expected_bytes;
+    piece->surprises = (double)piece->most > 1.08 * (double)expected;
     /* One that is expected to fill the budget goes alone, however much it takes. */
-    piece->surprises = (double)piece->most > 1.08 * (double)expected && expected < world->limit;
-    world->surprises += piece->surprises ? 1 : 0;
+    world->surprises += piece->surprises && expected < world->limit ? 1 : 0;
     return true;
 }
 
