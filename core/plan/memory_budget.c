@@ -44,6 +44,7 @@ void fm_memory_budget_init(struct fm_memory_budget *ret_budget, uint64_t limit_b
     *ret_budget = (struct fm_memory_budget){.limit_bytes = limit_bytes,
                                             .strict = strict,
                                             .warm = !strict,
+                                            .based = !strict,
                                             .base_bytes = resident_bytes,
                                             .window_bytes = UINT64_MAX};
 }
@@ -128,6 +129,7 @@ void fm_memory_budget_base(struct fm_memory_budget *budget, uint64_t resident_by
     budget->standing_bytes = 0;
     budget->window_bytes = UINT64_MAX;
     budget->window_looks = 0;
+    budget->based = true;
     budget->warm = true;
 }
 
@@ -271,7 +273,7 @@ void fm_memory_budget_look(struct fm_memory_budget *budget, uint64_t resident_by
                            uint64_t known_bytes)
 {
     budget->known_bytes = known_bytes;
-    if (!budget->warm) {
+    if (!budget->based) {
         return;
     }
     uint64_t seen = resident_bytes > budget->base_bytes ? resident_bytes - budget->base_bytes : 0;

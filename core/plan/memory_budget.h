@@ -72,7 +72,8 @@ struct fm_memory_budget {
     /* What nothing is known of, because nothing near its size is through, runs alone. Otherwise it
      * is expected to take a small part of the limit. */
     bool strict;
-    bool warm;               /* base_bytes is that of a process that has begun to work */
+    bool based;              /* base_bytes is that of a process that has begun to work ... */
+    bool warm;               /* ... and of one that has run something, if anything has */
     uint64_t base_bytes;     /* resident, without anything in work */
     uint64_t expected_bytes; /* of all pieces in work */
     uint64_t standing_bytes;
