@@ -15,6 +15,7 @@
 #include "engines/batch/output.h"
 #include "engines/batch/path_memory.h"
 #include "engines/batch/path_meter.h"
+#include "engines/batch/path_tuner.h"
 #include "engines/batch/remote.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
@@ -23,11 +24,6 @@
 #include "host/os/thread.h"
 
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
-#define NS_PER_MS       UINT64_C(1000000)
-#define SLOWEST_OVER_NS (2000 * NS_PER_MS)
-#define TUNE_NS         (200 * NS_PER_MS)
-/* What a thread's stack counts for against a limit on memory. */
-#define THREAD_BYTES (UINT64_C(8) << 20)
 
 struct shard_work;
 
@@ -90,7 +86,6 @@ struct reader {
 struct fm_data_path {
     struct fm_data_path_options options;
     struct fm_executor *executor;
-    const struct fm_pipeline *pipeline;
     struct fm_block_plan plan;
     struct flight **flights; /* room for as many as there may ever be */
     uint32_t flight_count;
@@ -99,8 +94,7 @@ struct fm_data_path {
     struct fm_thread writer;
     bool has_writer;
     struct fm_objects *objects; /* NULL: all rows are files */
-    struct fm_tuner *tuner;
-    uint64_t tuned_ns;
+    struct fm_path_tuner *tuner;
 
     struct fm_mutex mutex;
     struct fm_condition work;   /* readers wait here ... */
@@ -123,16 +117,11 @@ struct fm_data_path {
     uint32_t rows_in_flight;
     uint64_t rows_finished;
     struct fm_path_memory memory;
-    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
-    struct fm_error starvation;       /* the first; nothing is begun any more */
+    struct fm_error starvation; /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
     struct fm_error last_error;
-    uint64_t *busy_before; /* by stage: for the slowest */
-    uint64_t busy_at_ns;
-    const char *slowest_stage;
-    double slowest_share;
 };
 
 /* --- The lock, and who is called when it is left --- */
@@ -1034,66 +1023,17 @@ size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
     return search.count;
 }
 
-/* The stage that used most of the computing time since the last look. */
-static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
-{
-    uint64_t total = 0;
-    uint64_t most = 0;
-    uint32_t slowest = 0;
-    if (now_ns - path->busy_at_ns < SLOWEST_OVER_NS) {
-        return;
-    }
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        struct fm_executor_stage_stats stats;
-        fm_executor_stats(path->executor, i, &stats);
-        uint64_t busy = stats.busy_ns - path->busy_before[i];
-        path->busy_before[i] = stats.busy_ns;
-        total += busy;
-        if (busy > most) {
-            most = busy;
-            slowest = i;
-        }
-    }
-    path->busy_at_ns = now_ns;
-    if (total > 0) {
-        path->slowest_stage = path->plan.stage_names[slowest];
-        path->slowest_share = (double)most / (double)total;
-    }
-}
-
-static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
-{
-    struct fm_tuner_settings settings;
-    size_t used = 0;
-    fm_tuner_settings(path->tuner, &settings);
-    path->batches[0] = '\0';
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        char word[FM_ERROR_TEXT_SIZE];
-        int length = snprintf(word, sizeof(word), "%s%.200s %u", used > 0 ? ", " : "",
-                              path->plan.stage_names[i], settings.batch[i]);
-        if (settings.batch[i] > 0 && used + (size_t)length < sizeof(path->batches)) {
-            memcpy(path->batches + used, word, (size_t)length + 1);
-            used += (size_t)length;
-        }
-    }
-    *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
-                                         .operators = settings.operators,
-                                         .rows = settings.rows,
-                                         .batches = fm_batch_view_of(path->batches)};
-}
-
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
-    slowest_update(path, fm_os_now_ns());
     path_lock(path);
     *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
                                              .rows_finished = path->rows_finished,
-                                             .slowest_stage = path->slowest_stage,
-                                             .slowest_share = path->slowest_share,
                                              .last_error = path->last_error};
     fm_path_memory_tell(&path->memory, &ret_stats->memory);
     path_unlock(path);
-    tuned_get(path, &ret_stats->tuned);
+    ret_stats->slowest_stage =
+        fm_path_tuner_slowest(path->tuner, fm_os_now_ns(), &ret_stats->slowest_share);
+    fm_path_tuner_tell(path->tuner, &ret_stats->tuned);
 }
 
 /* --- Life --- */
@@ -1167,14 +1107,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     uint32_t blocks = blocks_of(path, settings->rows);
     int status = flights_create(path, blocks + path->options.rows_fetched, reterr);
     bool batched = path->options.setup->batched;
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        if (settings->batch[i] > 0) {
-            fm_executor_batch_max_set(path->executor, i, settings->batch[i]);
-        }
-    }
-    if (settings->operators > 0) {
-        (void)fm_executor_operator_threads_set(path->executor, settings->operators);
-    }
+    fm_path_tuner_apply(path->tuner, settings);
     path_lock(path);
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t batch = batched ? settings->batch[0] : 1;
@@ -1188,86 +1121,41 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     return status != 0 ? status : readers_start(path, settings->readers, reterr);
 }
 
-/* More threads only as far as their stacks take no more than an eighth of what memory there is. */
-static struct fm_tuner_range threads_within(const struct fm_data_path *path,
-                                            struct fm_tuner_range range)
-{
-    uint64_t limit = path->options.memory_bytes;
-    uint64_t used = path->plan.memory_first;
-    uint64_t room = limit > used ? (limit - used) / 8 / THREAD_BYTES : 0;
-    if (limit > 0 && range.max - range.first > room) {
-        range.max = range.first + (uint32_t)room;
-    }
-    return range;
-}
-
 static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
 {
-    struct fm_tuner_stage stages[FM_PIPELINE_STAGES_MAX] = {0};
-    const struct fm_stage_binding *bindings = fm_servable_bindings(path->options.setup->servable);
-    struct fm_tuner_options options = {
-        .rows = path->options.ranges.rows,
-        .readers = threads_within(path, path->options.ranges.readers),
-        .operators = threads_within(path, path->options.ranges.operators),
-        .rows_step = path->options.setup->block_rows,
-        .cpus = fm_os_cpu_count(),
-        .stage_count = path->pipeline->stage_count,
-        .stages = stages};
-    for (uint32_t i = 0; i < options.stage_count; i++) {
-        if (bindings[i].model != NULL) {
-            stages[i] =
-                (struct fm_tuner_stage){.slots = fm_model_instance_count(bindings[i].model),
-                                        .batch_max = fm_executor_batch_max(path->executor, i)};
-        }
+    const struct fm_path_tuner_options options = {.plan = &path->plan,
+                                                  .ranges = path->options.ranges};
+    int status = fm_path_tuner_open(&options, &path->tuner, reterr);
+    if (status != 0) {
+        return status;
     }
-    path->tuner = fm_alloc_zero(1, sizeof(*path->tuner));
-    path->flights = fm_alloc_zero(blocks_of(path, options.rows.max) + path->options.rows_fetched,
-                                  sizeof(struct flight *));
-    path->readers = fm_alloc_zero(options.readers.max, sizeof(*path->readers));
-    if (path->tuner == NULL || path->flights == NULL || path->readers == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
-    }
-    fm_tuner_init(path->tuner, &options);
-    return 0;
-}
-
-static void sample_take(struct fm_data_path *path, uint64_t now_ns,
-                        struct fm_tuner_sample *ret_sample)
-{
-    *ret_sample = (struct fm_tuner_sample){.now_ns = now_ns, .cpu_ns = fm_os_cpu_ns()};
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        struct fm_executor_stage_stats stats;
-        fm_executor_stats(path->executor, i, &stats);
-        ret_sample->stages[i] = (struct fm_tuner_stage_sample){
-            .busy_ns = stats.busy_ns, .batches = stats.batches, .rows = stats.rows};
-    }
-    path_lock(path);
-    fm_path_meter_advance(&path->meter, now_ns);
-    ret_sample->rows = path->rows_finished;
-    ret_sample->full_ns = path->meter.full_ns;
-    ret_sample->readers_busy_ns = path->meter.readers_busy_ns;
-    path_unlock(path);
+    uint32_t blocks = blocks_of(path, fm_path_tuner_rows_max(path->tuner));
+    path->flights = fm_alloc_zero(blocks + path->options.rows_fetched, sizeof(struct flight *));
+    path->readers = fm_alloc_zero(fm_path_tuner_readers_max(path->tuner), sizeof(*path->readers));
+    return path->flights != NULL && path->readers != NULL
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
 {
-    struct fm_tuner_sample sample;
+    struct fm_tuner_sample sample = {0};
     struct fm_error error = {0};
-    if (now_ns - path->tuned_ns < TUNE_NS) {
+    if (!fm_path_tuner_is_due(path->tuner, now_ns)) {
         memory_look(path, now_ns);
         return;
     }
-    path->tuned_ns = now_ns;
     memory_tidy(path, now_ns);
-    sample_take(path, now_ns, &sample);
     path_lock(path);
+    fm_path_meter_advance(&path->meter, now_ns);
+    sample.rows = path->rows_finished;
+    sample.full_ns = path->meter.full_ns;
+    sample.readers_busy_ns = path->meter.readers_busy_ns;
     bool works = path->rows_in_flight > 0;
     path_unlock(path);
-    if (!works) {
-        fm_tuner_pause(path->tuner);
-    } else if (fm_tuner_look(path->tuner, &sample)) {
+    if (fm_path_tuner_look(path->tuner, now_ns, works, &sample)) {
         struct fm_tuner_settings settings;
-        fm_tuner_settings(path->tuner, &settings);
+        fm_path_tuner_settings(path->tuner, &settings);
         /* Where threads or memory are at their end, it goes on with what there is; that it brings
          * nothing the tuner will see. */
         (void)settings_apply(path, &settings, &error);
@@ -1283,9 +1171,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     }
     path->options = *options;
     path->executor = fm_servable_executor(options->setup->servable);
-    path->pipeline = fm_servable_pipeline(options->setup->servable);
-    path->busy_at_ns = fm_os_now_ns();
-    path->meter.at_ns = path->busy_at_ns;
+    path->meter.at_ns = fm_os_now_ns();
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
     fm_condition_init(&path->parked);
@@ -1301,13 +1187,11 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
         fm_path_memory_init(&path->memory, options->memory_budget, options->memory_budget_strict);
-        path->busy_before = fm_alloc_zero(path->pipeline->stage_count, sizeof(*path->busy_before));
-        status = path->busy_before != NULL ? tuner_create(path, reterr)
-                                           : fm_error_set(reterr, FM_ENOMEM, "out of memory");
+        status = tuner_create(path, reterr);
     }
     if (status == 0) {
         struct fm_tuner_settings settings;
-        fm_tuner_settings(path->tuner, &settings);
+        fm_path_tuner_settings(path->tuner, &settings);
         status = settings_apply(path, &settings, reterr);
     }
     if (status == 0) {
@@ -1370,9 +1254,8 @@ void fm_data_path_close(struct fm_data_path *path)
     }
     fm_free(path->flights);
     fm_free(path->readers);
-    fm_free(path->tuner);
+    fm_path_tuner_close(path->tuner);
     fm_block_plan_deinit(&path->plan);
-    fm_free(path->busy_before);
     fm_condition_deinit(&path->gone);
     fm_condition_deinit(&path->ready);
     fm_condition_deinit(&path->parked);
