@@ -645,7 +645,9 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                         .wake = on_wake,
                                         .context = worker};
     fm_job_setup_ranges(&worker->setup, &path.ranges);
-    path.memory_budget = fm_path_memory_limit(&worker->job, worker->memory_bytes, 1);
+    uint32_t told = worker->options->sharers;
+    path.memory_budget = fm_path_memory_limit(&worker->job, worker->memory_bytes,
+                                              told > welcome->sharers ? told : welcome->sharers);
     path.memory_budget_strict = fm_path_memory_is_strict(&worker->job);
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
