@@ -222,4 +222,28 @@ def workers_of_one_machine_share_its_memory():
     assert some < 0.5 * alone, "there may be four"
 
 
+def sample_of(job):
+    done = subprocess.run([FERMATA, "batch", job.file, "--dry-run", "--sample", "60", "--json"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["sample"]
+
+
+@test
+def a_sample_keeps_to_the_budget_of_a_worker():
+    large = png(1600, 1200, True)
+    files = {"%04d.png" % i: large for i in range(60)}
+    keys = "operator_threads: 8\nrows_in_flight: 32\n"
+    with Images(files, keys + "workers: {memory_budget: 0}\n") as job:
+        free = sample_of(job)
+    with Images(files, keys + "workers: {memory_budget: 24MiB}\n") as job:
+        held = sample_of(job)
+    print("# %.1f MiB without a budget, %.1f MiB with one" % (free["worker_memory_bytes"] / MIB, held["worker_memory_bytes"] / MIB))
+    assert free["rows"] == held["rows"] == 60
+    assert SANITIZED or held["worker_memory_bytes"] < 0.5 * free["worker_memory_bytes"]
+    with Rows({"a.csv": "x\n" + "1\n" * 500}, given="columns: {x: x}", keys="workers: {memory_budget: 1MiB}\n",
+              model='backend: emulated\nsettings: {inputs: "x:FP32[-1]", outputs: "y:FP32[-1]", latency: "1:1ms"}\n') as job:
+        assert sample_of(job)["rows"] == 60
+        shown = subprocess.run([FERMATA, "batch", job.file, "--preview", "5", "--json"], capture_output=True, text=True, check=True)
+        assert len(shown.stdout.splitlines()) == 5
+
+
 run()
