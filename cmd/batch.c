@@ -837,6 +837,7 @@ static int job_plan(const struct fm_call *call, const struct fm_job *job)
                                        .sample = (uint64_t)fm_call_integer(call, "sample"),
                                        .note = on_note,
                                        .context = &watcher};
+    (void)workers_read(fm_call_string(call, "workers"), &options.workers_min, &options.workers_max);
     int status = fm_batch_plan(job, &options, &plan, &error);
     if (status != 0) {
         return failure_print(call, status, false, &error);

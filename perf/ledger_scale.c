@@ -24,6 +24,7 @@
 #include "core/util/error.h"
 #include "core/util/random.h"
 #include "host/os/file.h"
+#include "host/os/memory_facts.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
 #include "host/store/sqlite_store.h"
@@ -385,11 +386,11 @@ static void restored_memory(uint64_t shards)
                                  .rows_out = ROWS_OF_SHARD};
         must(fm_ledger_restore_shard(ledger, 0, &shard) == 0, "restore", NULL);
         if (i + 1 == FEW) {
-            few = fm_os_memory_now();
+            few = fm_memory_resident();
         }
     }
     must(fm_ledger_restore_finish(ledger) == 0, "finish", NULL);
-    uint64_t many = fm_os_memory_now();
+    uint64_t many = fm_memory_resident();
     tell("resident after 10,000 shards", (double)few / 1048576, "MiB");
     tell("resident after all shards", (double)many / 1048576, "MiB");
     tell("more for the rest", ((double)many - (double)few) / 1048576, "MiB");

@@ -180,6 +180,7 @@ static const struct member welcome_members[] = {
     TEXT(10, struct fm_batch_welcome, base, FM_BATCH_PATH_BYTES_MAX),
     MEMBER(11, struct fm_batch_welcome, memory_bytes, MEMBER_UINT64),
     MEMBER(12, struct fm_batch_welcome, halvings, MEMBER_UINT32),
+    MEMBER(13, struct fm_batch_welcome, sharers, MEMBER_UINT32),
 };
 
 /* Suspect is a shard that failed for its data, see fm_shard_suspect. */

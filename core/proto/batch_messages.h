@@ -244,6 +244,8 @@ struct fm_batch_welcome {
     struct fm_batch_view base;
     uint64_t memory_bytes; /* that the worker's process may have; 0: no limit */
     uint32_t halvings;     /* of its rows in flight and its largest batches, each down to 1 */
+    uint32_t sharers; /* workers on its machine that the master knows of or may start, with this
+                         one; 0: not known */
 };
 
 struct fm_batch_grant {

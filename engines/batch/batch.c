@@ -993,8 +993,10 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         plan_inputs(&batch, ret_plan);
     }
     if (status == 0 && options->sample > 0) {
-        const struct fm_sample_options sample = {
-            .setup = &batch.setup, .listing = &batch.listing, .rows = options->sample};
+        const struct fm_sample_options sample = {.setup = &batch.setup,
+                                                 .listing = &batch.listing,
+                                                 .rows = options->sample,
+                                                 .sharers = options->workers_max};
         status = fm_sample_run(&sample, &ret_plan->sample, reterr);
         ret_plan->sample_memory = fm_os_memory_peak();
     }

@@ -7,14 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/plan/memory_budget.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "engines/batch/block.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
+#include "engines/batch/path_memory.h"
 #include "engines/batch/path_meter.h"
+#include "engines/batch/path_tuner.h"
 #include "engines/batch/remote.h"
 #include "engines/batch/stage_watch.h"
 #include "host/os/file.h"
@@ -24,16 +25,6 @@
 #include "host/os/thread.h"
 
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
-#define NS_PER_MS UINT64_C(1000000)
-#define TUNE_NS   (200 * NS_PER_MS)
-/* What a thread's stack counts for against a limit on memory. */
-#define THREAD_BYTES (UINT64_C(8) << 20)
-/* What an object of unknown size counts with at least; and, until one has come, with as much as it
- * may have. */
-#define OBJECT_BYTES_MIN     (UINT64_C(1) << 20)
-#define OBJECT_BYTES_UNKNOWN UINT64_MAX
-/* Between two looks at the memory of the process. */
-#define MEMORY_LOOK_NS (1 * NS_PER_MS)
 
 struct shard_work;
 
@@ -44,10 +35,7 @@ struct flight {
     struct shard_work *shard;
     struct flight *next;      /* free, or to be formatted */
     struct flight *following; /* of its shard */
-    uint64_t charged;         /* bytes counted against bytes_in_flight */
-    uint64_t expected;        /* bytes counted against the budget of memory */
-    uint64_t size;            /* as the budget measures it */
-    uint64_t own;             /* bytes that it has outside of the executor */
+    struct fm_path_piece piece;
     bool finished;
 };
 
@@ -99,7 +87,6 @@ struct reader {
 struct fm_data_path {
     struct fm_data_path_options options;
     struct fm_executor *executor;
-    const struct fm_pipeline *pipeline;
     struct fm_block_plan plan;
     struct flight **flights; /* room for as many as there may ever be */
     uint32_t flight_count;
@@ -108,8 +95,7 @@ struct fm_data_path {
     struct fm_thread writer;
     bool has_writer;
     struct fm_objects *objects; /* NULL: all rows are files */
-    struct fm_tuner *tuner;
-    uint64_t tuned_ns;
+    struct fm_path_tuner *tuner;
 
     struct fm_mutex mutex;
     struct fm_condition work;   /* readers wait here ... */
@@ -129,21 +115,11 @@ struct fm_data_path {
     struct flight *free_flights;
     struct flight_queue to_submit; /* fetched */
     struct flight_queue to_format;
-    uint64_t object_bytes;     /* what an object of unknown size is expected to have */
     struct shard_work *shards; /* in the order in which they came */
     uint32_t rows_in_flight;
     uint64_t rows_finished;
-    uint64_t bytes_in_flight;
-    struct fm_memory_budget budget;
-    bool warm;             /* memory_base is that of a process that has run something */
-    bool memory_short;     /* something waits for the budget, since the last look of the tuner */
-    uint64_t memory_base;  /* resident, without anything in work */
-    uint64_t memory_known; /* of the blocks in flight, by the last look ... */
-    uint64_t memory_most;  /* ... and the most that the process has had above memory_base */
-    uint64_t own_bytes;    /* of all flights */
-    uint64_t memory_look_ns;
-    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
-    struct fm_error starvation;       /* the first; nothing is begun any more */
+    struct fm_path_memory memory;
+    struct fm_error starvation; /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;
@@ -223,55 +199,10 @@ static struct flight *queue_pop(struct flight_queue *queue)
     return flight;
 }
 
-static void charge(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    path->bytes_in_flight += bytes - flight->charged; /* modulo 2^64 it comes out right */
-    flight->charged = bytes;
-}
-
-/* What the flight has by itself, beside what the executor has of it. */
-static void own(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    path->own_bytes += bytes - flight->own; /* likewise */
-    flight->own = bytes;
-}
-
-static void expect(struct fm_data_path *path, struct flight *flight, uint64_t bytes)
-{
-    fm_memory_budget_change(&path->budget, flight->expected, bytes);
-    flight->expected = bytes;
-}
-
-/* Its size is known only now. */
-static void expect_more(struct fm_data_path *path, struct flight *flight, uint64_t size)
-{
-    if (size > flight->size) {
-        flight->size = size;
-        expect(path, flight, fm_memory_budget_expect(&path->budget, size));
-    }
-}
-
-/* What the block has taken at its most: a file is there twice when it becomes a tensor, and lines
- * are made while the outputs are there. */
-static void learn(struct fm_data_path *path, const struct flight *flight)
-{
-    const struct fm_block *block = &flight->block;
-    if (block->bad == block->row_count && block->request.bytes_most == 0) {
-        return; /* it was never run */
-    }
-    uint64_t read = 2 * block->bytes;
-    uint64_t run = block->request.bytes_most + block->lines.capacity;
-    run += block->plan->columns != NULL ? block->bytes : 0; /* those inputs are the block's own */
-    fm_memory_budget_learn(&path->budget, flight->size, run > read ? run : read);
-}
-
 static void flight_free(struct fm_data_path *path, struct flight *flight)
 {
     path->rows_in_flight -= flight->block.row_count;
-    charge(path, flight, 0);
-    own(path, flight, 0);
-    fm_memory_budget_end(&path->budget, flight->expected);
-    flight->expected = 0;
+    fm_path_memory_end(&path->memory, &flight->piece);
     flight->shard->in_work--;
     flight->shard = NULL;
     path->flights_finished -= flight->finished ? 1 : 0;
@@ -402,10 +333,7 @@ static void deliver(struct fm_data_path *path, struct flight *flight)
         return;
     }
     path->rows_finished += block->row_count;
-    learn(path, flight);
-    charge(path, flight, block->lines.length);
-    own(path, flight, block->lines.capacity + fm_block_rows_bytes(block));
-    expect(path, flight, flight->own);
+    fm_path_memory_through(&path->memory, &flight->piece, block);
     shard->done += block->row_count;
     shard->bad += block->bad;
     if (block->bad > 0) {
@@ -428,7 +356,7 @@ static void request_done(struct fm_request *request)
     struct fm_data_path *path = flight->path;
     uint64_t bytes = fm_block_outputs_bytes(&flight->block);
     path_lock(path);
-    own(path, flight, flight->own + bytes);
+    fm_path_memory_own(&path->memory, &flight->piece, flight->piece.own_bytes + bytes);
     queue_push(&path->to_format, flight);
     path->reader_due = true;
     calls_make(path); /* the path may end as soon as the lock is free */
@@ -440,6 +368,7 @@ static void fetch_done(struct fm_fetch *fetch)
     struct flight *flight = FM_CONTAINER_OF(fetch, struct flight, block.fetch);
     struct fm_data_path *path = flight->path;
     path_lock(path);
+    fm_path_memory_own(&path->memory, &flight->piece, fetch->body.length);
     queue_push(&path->to_submit, flight);
     path->reader_due = true;
     path_unlock(path);
@@ -457,34 +386,32 @@ static bool is_fetched(const struct fm_data_path *path, const struct shard_work 
     return path->objects != NULL && fm_remote_is(path->options.base, shard->files[row].id);
 }
 
-/* What is counted for a block before it was read. */
-static uint64_t expected_bytes(const struct fm_data_path *path, const struct shard_work *shard)
+/* What the next block has, as far as it is known before it was read. */
+static uint64_t size_next(const struct fm_data_path *path, const struct shard_work *shard)
 {
     uint64_t limit = path->options.setup->job->file_bytes_max;
+    uint64_t left = shard->shard.row_count - shard->admitted;
     if (holds_rows(shard)) {
-        return 0;
+        return left < path->block_rows ? left : path->block_rows;
     }
     uint64_t size = shard->files[shard->admitted].size;
     if (size == FM_LISTING_SIZE_UNKNOWN) {
-        size = is_fetched(path, shard, shard->admitted) ? path->object_bytes : 0;
+        return is_fetched(path, shard, shard->admitted) ? FM_MEMORY_SIZE_UNKNOWN : 0;
     }
     return size < limit ? size : limit;
 }
 
-/* Whether a block that is expected to take so much may begin. The first one goes alone where the
- * budget is strict: only then is it known what the process takes by itself. */
-static bool budget_allows(struct fm_data_path *path, uint64_t expected)
+/* What is counted for it against bytes_in_flight. */
+static uint64_t bytes_next(const struct fm_data_path *path, const struct shard_work *shard,
+                           uint64_t size)
 {
-    if (!path->warm && path->flights_used == 0 && fm_memory_budget_knows(&path->budget)) {
-        fm_process_memory_release();
-        uint64_t resident = fm_memory_resident();
-        path->memory_base = resident > path->memory_base ? resident : path->memory_base;
-        path->warm = true;
+    if (holds_rows(shard)) {
+        return 0;
     }
-    bool may =
-        (path->warm || path->flights_used == 0) && fm_memory_budget_may(&path->budget, expected);
-    path->memory_short = path->memory_short || !may;
-    return may;
+    return size != FM_MEMORY_SIZE_UNKNOWN
+               ? size
+               : fm_memory_budget_late_size(&path->memory.budget,
+                                            path->options.setup->job->file_bytes_max);
 }
 
 /* The shard that a row may be read of next, or NULL. The lock is held. */
@@ -502,9 +429,8 @@ static struct shard_work *shard_to_read(const struct fm_data_path *path)
 struct admission {
     struct shard_work *shard;
     uint32_t rows;
-    uint64_t size;     /* as the budget knows it */
-    uint64_t bytes;    /* what is counted for it before it was read */
-    uint64_t expected; /* what it may take */
+    uint64_t size;  /* as the budget knows it */
+    uint64_t bytes; /* what is counted for it before it was read */
 };
 
 /* The next block to read, when there is a free one, and bytes_in_flight and the budget of memory
@@ -523,20 +449,16 @@ static bool admission_find(struct fm_data_path *path, struct admission *ret_admi
         }
         return false;
     }
-    uint64_t bytes = expected_bytes(path, shard);
+    uint64_t size = size_next(path, shard);
+    uint32_t rows = holds_rows(shard) ? (uint32_t)size : 1;
+    uint64_t bytes = bytes_next(path, shard, size);
     uint64_t limit = path->options.setup->job->bytes_in_flight;
-    if (path->bytes_in_flight > 0 &&
-        (path->bytes_in_flight >= limit || bytes > limit - path->bytes_in_flight)) {
+    uint64_t charged = path->memory.bytes_in_flight;
+    if (charged > 0 && (charged >= limit || bytes > limit - charged)) {
         return false;
     }
-    uint64_t left = shard->shard.row_count - shard->admitted;
-    uint64_t most = holds_rows(shard) ? path->block_rows : 1;
-    uint32_t rows = (uint32_t)(left < most ? left : most);
-    uint64_t size = holds_rows(shard) ? rows : bytes;
-    uint64_t expected = fm_memory_budget_expect(&path->budget, size);
-    *ret_admission = (struct admission){
-        .shard = shard, .rows = rows, .size = size, .bytes = bytes, .expected = expected};
-    return budget_allows(path, expected);
+    *ret_admission = (struct admission){.shard = shard, .rows = rows, .size = size, .bytes = bytes};
+    return fm_path_memory_may(&path->memory, size);
 }
 
 /* Begins a block, whose rows are reserved by that. NULL: none may begin. The lock is held. */
@@ -550,9 +472,8 @@ static struct flight *flight_admit(struct fm_data_path *path)
     struct flight *flight = path->free_flights;
     path->free_flights = flight->next;
     path->flights_used++;
-    fm_memory_budget_begin(&path->budget, admission.expected);
-    flight->expected = admission.expected;
-    flight->size = admission.size;
+    fm_memory_budget_begin(&path->memory.budget, &flight->piece.piece, admission.size);
+    fm_path_memory_charge(&path->memory, &flight->piece, admission.bytes);
     flight->next = NULL;
     flight->following = NULL;
     flight->shard = shard;
@@ -564,7 +485,6 @@ static struct flight *flight_admit(struct fm_data_path *path)
         shard->first = flight;
     }
     shard->last = flight;
-    charge(path, flight, admission.bytes);
     path->rows_in_flight += admission.rows;
     shard->reading = holds_rows(shard);
     shard->admitted += admission.rows;
@@ -636,12 +556,26 @@ static bool rows_read(const struct fm_data_path *path, struct shard_work *shard,
     return status == 0;
 }
 
-/* What the next objects are expected to have: as the largest lately, and slowly less. */
-static uint64_t object_bytes_next(uint64_t expected, uint64_t had)
+/* The block was read, and has so much. The lock is held. */
+static void flight_was_read(struct fm_data_path *path, struct flight *flight)
 {
-    uint64_t less = expected != OBJECT_BYTES_UNKNOWN ? expected - expected / 64 : 0;
-    less = less > OBJECT_BYTES_MIN ? less : OBJECT_BYTES_MIN;
-    return had > less ? had : less;
+    const struct fm_block *block = &flight->block;
+    bool rows = holds_rows(flight->shard);
+    fm_path_memory_charge(&path->memory, &flight->piece, block->bytes);
+    fm_path_memory_own(&path->memory, &flight->piece, fm_block_rows_bytes(block));
+    fm_memory_budget_go_on(&path->memory.budget, &flight->piece.piece,
+                           rows ? block->row_count : block->bytes);
+}
+
+/* The next block that was fetched, where there is memory for it. The lock is held. */
+static struct flight *flight_fetched(struct fm_data_path *path)
+{
+    const struct flight *first = path->to_submit.first;
+    if (first == NULL || !fm_memory_budget_may_go_on(&path->memory.budget, &first->piece.piece,
+                                                     first->block.fetch.body.length)) {
+        return NULL;
+    }
+    return queue_pop(&path->to_submit);
 }
 
 /* What was fetched. False: the block has its lines already. */
@@ -650,9 +584,7 @@ static bool flight_go_on(struct fm_data_path *path, struct flight *flight)
     struct fm_block *block = &flight->block;
     bool taken = fm_block_fetch_end(block);
     path_lock(path);
-    charge(path, flight, block->bytes);
-    expect_more(path, flight, block->bytes);
-    path->object_bytes = object_bytes_next(path->object_bytes, block->bytes);
+    flight_was_read(path, flight);
     path_unlock(path);
     return taken && fm_block_submit(block);
 }
@@ -677,8 +609,7 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
             return false;
         }
         path_lock(path);
-        charge(path, flight, block->bytes); /* that may be more than was known */
-        expect_more(path, flight, block->bytes);
+        flight_was_read(path, flight); /* that may be more than was known, or less */
         path_unlock(path);
         return fm_block_submit(block);
     }
@@ -687,27 +618,19 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     path_lock(path);
     shard->admitted -= reserved - block->row_count;
     path->rows_in_flight -= reserved - block->row_count;
-    charge(path, flight, block->bytes);
-    own(path, flight, fm_block_rows_bytes(block));
+    flight_was_read(path, flight);
     shard->reading = false; /* this thread comes for more itself */
     path_unlock(path);
     return read && fm_block_submit(block);
 }
 
-/* How much memory the process has. Called without the lock, and by one thread at a time often
- * enough: the executor's lock comes before this one. */
+/* How much memory the process has. Takes the lock, because the executor's comes before it. */
 static void memory_look(struct fm_data_path *path, uint64_t now_ns)
 {
-    uint64_t known = fm_executor_bytes(path->executor);
-    uint64_t resident = fm_memory_resident();
+    struct fm_path_measure measure;
+    fm_path_memory_measure(path->executor, &measure);
     path_lock(path);
-    uint64_t seen = resident > path->memory_base ? resident - path->memory_base : 0;
-    path->memory_known = known + path->own_bytes;
-    if (path->warm) {
-        path->memory_most = seen > path->memory_most ? seen : path->memory_most;
-        fm_memory_budget_look(&path->budget, seen, path->memory_known);
-    }
-    path->memory_look_ns = now_ns;
+    fm_path_memory_look(&path->memory, &measure, now_ns);
     path_unlock(path);
 }
 
@@ -757,10 +680,10 @@ static void reader_thread(void *argument)
         bool formatting = flight != NULL;
         bool fetched = false;
         if (flight == NULL) {
-            flight = queue_pop(&path->to_submit);
+            flight = flight_fetched(path);
             fetched = flight != NULL;
         }
-        if (flight == NULL) {
+        if (flight == NULL && path->to_submit.first == NULL) {
             flight = flight_admit(path);
         }
         if (flight == NULL) {
@@ -785,7 +708,7 @@ static void reader_thread(void *argument)
             memory_look(path, now_ns);
         }
         path_lock(path);
-        looks = now_ns - path->memory_look_ns >= MEMORY_LOOK_NS;
+        looks = fm_path_memory_is_due(&path->memory, now_ns);
         if (finished) {
             deliver(path, flight);
         }
@@ -1133,50 +1056,23 @@ size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
     return search.count;
 }
 
-static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
-{
-    struct fm_tuner_settings settings;
-    size_t used = 0;
-    fm_tuner_settings(path->tuner, &settings);
-    path->batches[0] = '\0';
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        char word[FM_ERROR_TEXT_SIZE];
-        int length = snprintf(word, sizeof(word), "%s%.200s %u", used > 0 ? ", " : "",
-                              path->plan.stage_names[i], settings.batch[i]);
-        if (settings.batch[i] > 0 && used + (size_t)length < sizeof(path->batches)) {
-            memcpy(path->batches + used, word, (size_t)length + 1);
-            used += (size_t)length;
-        }
-    }
-    *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
-                                         .operators = settings.operators,
-                                         .rows = settings.rows,
-                                         .batches = fm_batch_view_of(path->batches)};
-}
-
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
     uint64_t now_ns = fm_os_now_ns();
     path_lock(path);
+    *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
+                                             .rows_finished = path->rows_finished,
+                                             .last_error = path->last_error};
+    fm_path_memory_tell(&path->memory, &ret_stats->memory);
     fm_path_meter_advance(&path->meter, now_ns);
     uint64_t readers_busy_ns = path->meter.readers_busy_ns;
     uint32_t readers = path->readers_max;
     path_unlock(path);
     fm_stage_watch_look(&path->watch, readers_busy_ns, readers, now_ns);
-    path_lock(path);
-    *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
-                                             .rows_finished = path->rows_finished,
-                                             .slowest_stage = path->watch.slowest,
-                                             .slowest_share = path->watch.slowest_share,
-                                             .stages = path->watch.stages,
-                                             .last_error = path->last_error,
-                                             .memory = {.budget = path->budget.limit_bytes,
-                                                        .base = path->memory_base,
-                                                        .used = path->budget.seen_bytes,
-                                                        .most = path->memory_most,
-                                                        .rows = path->memory_known}};
-    path_unlock(path);
-    tuned_get(path, &ret_stats->tuned);
+    ret_stats->slowest_stage = path->watch.slowest;
+    ret_stats->slowest_share = path->watch.slowest_share;
+    ret_stats->stages = path->watch.stages;
+    fm_path_tuner_tell(path->tuner, &ret_stats->tuned);
 }
 
 /* --- Life --- */
@@ -1228,15 +1124,13 @@ static uint32_t blocks_of(const struct fm_data_path *path, uint32_t rows)
     return blocks > BLOCKS_MIN ? blocks : BLOCKS_MIN;
 }
 
-/* More memory than was expected, while rows wait for it: some of it may be the allocator's alone.
- */
+/* Some of what the process has may be the allocator's alone. */
 static void memory_tidy(struct fm_data_path *path, uint64_t now_ns)
 {
     path_lock(path);
-    bool short_of_it = path->memory_short && path->budget.seen_bytes > path->memory_known;
-    path->memory_short = false;
+    bool trims = fm_memory_budget_trims(&path->memory.budget);
     path_unlock(path);
-    if (short_of_it) {
+    if (trims) {
         fm_process_memory_release();
     }
     memory_look(path, now_ns);
@@ -1252,14 +1146,7 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     uint32_t blocks = blocks_of(path, settings->rows);
     int status = flights_create(path, blocks + path->options.rows_fetched, reterr);
     bool batched = path->options.setup->batched;
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        if (settings->batch[i] > 0) {
-            fm_executor_batch_max_set(path->executor, i, settings->batch[i]);
-        }
-    }
-    if (settings->operators > 0) {
-        (void)fm_executor_operator_threads_set(path->executor, settings->operators);
-    }
+    fm_path_tuner_apply(path->tuner, settings);
     path_lock(path);
     uint32_t rows_max = path->options.setup->block_rows;
     uint32_t batch = batched ? settings->batch[0] : 1;
@@ -1273,86 +1160,41 @@ static int settings_apply(struct fm_data_path *path, const struct fm_tuner_setti
     return status != 0 ? status : readers_start(path, settings->readers, reterr);
 }
 
-/* More threads only as far as their stacks take no more than an eighth of what memory there is. */
-static struct fm_tuner_range threads_within(const struct fm_data_path *path,
-                                            struct fm_tuner_range range)
-{
-    uint64_t limit = path->options.memory_bytes;
-    uint64_t used = path->plan.memory_first;
-    uint64_t room = limit > used ? (limit - used) / 8 / THREAD_BYTES : 0;
-    if (limit > 0 && range.max - range.first > room) {
-        range.max = range.first + (uint32_t)room;
-    }
-    return range;
-}
-
 static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
 {
-    struct fm_tuner_stage stages[FM_PIPELINE_STAGES_MAX] = {0};
-    const struct fm_stage_binding *bindings = fm_servable_bindings(path->options.setup->servable);
-    struct fm_tuner_options options = {
-        .rows = path->options.ranges.rows,
-        .readers = threads_within(path, path->options.ranges.readers),
-        .operators = threads_within(path, path->options.ranges.operators),
-        .rows_step = path->options.setup->block_rows,
-        .cpus = fm_os_cpu_count(),
-        .stage_count = path->pipeline->stage_count,
-        .stages = stages};
-    for (uint32_t i = 0; i < options.stage_count; i++) {
-        if (bindings[i].model != NULL) {
-            stages[i] =
-                (struct fm_tuner_stage){.slots = fm_model_instance_count(bindings[i].model),
-                                        .batch_max = fm_executor_batch_max(path->executor, i)};
-        }
+    const struct fm_path_tuner_options options = {.plan = &path->plan,
+                                                  .ranges = path->options.ranges};
+    int status = fm_path_tuner_open(&options, &path->tuner, reterr);
+    if (status != 0) {
+        return status;
     }
-    path->tuner = fm_alloc_zero(1, sizeof(*path->tuner));
-    path->flights = fm_alloc_zero(blocks_of(path, options.rows.max) + path->options.rows_fetched,
-                                  sizeof(struct flight *));
-    path->readers = fm_alloc_zero(options.readers.max, sizeof(*path->readers));
-    if (path->tuner == NULL || path->flights == NULL || path->readers == NULL) {
-        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
-    }
-    fm_tuner_init(path->tuner, &options);
-    return 0;
-}
-
-static void sample_take(struct fm_data_path *path, uint64_t now_ns,
-                        struct fm_tuner_sample *ret_sample)
-{
-    *ret_sample = (struct fm_tuner_sample){.now_ns = now_ns, .cpu_ns = fm_os_cpu_ns()};
-    for (uint32_t i = 0; i < path->pipeline->stage_count; i++) {
-        struct fm_executor_stage_stats stats;
-        fm_executor_stats(path->executor, i, &stats);
-        ret_sample->stages[i] = (struct fm_tuner_stage_sample){
-            .busy_ns = stats.busy_ns, .batches = stats.batches, .rows = stats.rows};
-    }
-    path_lock(path);
-    fm_path_meter_advance(&path->meter, now_ns);
-    ret_sample->rows = path->rows_finished;
-    ret_sample->full_ns = path->meter.full_ns;
-    ret_sample->readers_busy_ns = path->meter.readers_busy_ns;
-    path_unlock(path);
+    uint32_t blocks = blocks_of(path, fm_path_tuner_rows_max(path->tuner));
+    path->flights = fm_alloc_zero(blocks + path->options.rows_fetched, sizeof(struct flight *));
+    path->readers = fm_alloc_zero(fm_path_tuner_readers_max(path->tuner), sizeof(*path->readers));
+    return path->flights != NULL && path->readers != NULL
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM, "out of memory");
 }
 
 void fm_data_path_tune(struct fm_data_path *path, uint64_t now_ns)
 {
-    struct fm_tuner_sample sample;
+    struct fm_tuner_sample sample = {0};
     struct fm_error error = {0};
-    if (now_ns - path->tuned_ns < TUNE_NS) {
+    if (!fm_path_tuner_is_due(path->tuner, now_ns)) {
         memory_look(path, now_ns);
         return;
     }
-    path->tuned_ns = now_ns;
     memory_tidy(path, now_ns);
-    sample_take(path, now_ns, &sample);
     path_lock(path);
+    fm_path_meter_advance(&path->meter, now_ns);
+    sample.rows = path->rows_finished;
+    sample.full_ns = path->meter.full_ns;
+    sample.readers_busy_ns = path->meter.readers_busy_ns;
     bool works = path->rows_in_flight > 0;
     path_unlock(path);
-    if (!works) {
-        fm_tuner_pause(path->tuner);
-    } else if (fm_tuner_look(path->tuner, &sample)) {
+    if (fm_path_tuner_look(path->tuner, now_ns, works, &sample)) {
         struct fm_tuner_settings settings;
-        fm_tuner_settings(path->tuner, &settings);
+        fm_path_tuner_settings(path->tuner, &settings);
         /* Where threads or memory are at their end, it goes on with what there is; that it brings
          * nothing the tuner will see. */
         (void)settings_apply(path, &settings, &error);
@@ -1368,14 +1210,12 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
     }
     path->options = *options;
     path->executor = fm_servable_executor(options->setup->servable);
-    path->pipeline = fm_servable_pipeline(options->setup->servable);
     path->meter.at_ns = fm_os_now_ns();
     fm_mutex_init(&path->mutex);
     fm_condition_init(&path->work);
     fm_condition_init(&path->parked);
     fm_condition_init(&path->ready);
     fm_condition_init(&path->gone);
-    path->object_bytes = OBJECT_BYTES_UNKNOWN;
     int status = fm_remote_may_be(options->setup->job)
                      ? fm_remote_open(options->setup->job, &path->objects, reterr)
                      : 0;
@@ -1385,17 +1225,16 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.single = options->single;
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
-        path->memory_base = fm_memory_resident();
-        path->warm = !options->memory_budget_strict;
-        fm_memory_budget_init(&path->budget, options->memory_budget, options->memory_budget_strict);
+        fm_path_memory_init(&path->memory, options->memory_budget, options->memory_budget_strict);
         status = fm_stage_watch_init(&path->watch, path->executor, path->plan.stage_names,
-                                     path->pipeline->stage_count, path->meter.at_ns);
+                                     fm_servable_pipeline(options->setup->servable)->stage_count,
+                                     path->meter.at_ns);
         status = status == 0 ? tuner_create(path, reterr)
                              : fm_error_set(reterr, status, "out of memory");
     }
     if (status == 0) {
         struct fm_tuner_settings settings;
-        fm_tuner_settings(path->tuner, &settings);
+        fm_path_tuner_settings(path->tuner, &settings);
         status = settings_apply(path, &settings, reterr);
     }
     if (status == 0) {
@@ -1458,7 +1297,7 @@ void fm_data_path_close(struct fm_data_path *path)
     }
     fm_free(path->flights);
     fm_free(path->readers);
-    fm_free(path->tuner);
+    fm_path_tuner_close(path->tuner);
     fm_block_plan_deinit(&path->plan);
     fm_stage_watch_deinit(&path->watch);
     fm_condition_deinit(&path->gone);

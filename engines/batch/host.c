@@ -19,7 +19,6 @@
 #include "host/net/child.h"
 #include "host/net/grpc_server.h"
 #include "host/os/file.h"
-#include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
 #include "host/os/thread.h"
@@ -146,6 +145,26 @@ static void session_end(struct session *session)
 
 /* --- What workers say --- */
 
+/* Workers on the machine of a new one, with it: all that may be started here, where it is here, and
+ * those that have come by themselves. A stream of the same process is one that was lost. */
+static uint32_t sharers_of(const struct session *session)
+{
+    char here[sizeof(session->host_name)];
+    fm_os_host_name(here, sizeof(here));
+    bool ours = session->child != NULL || strcmp(session->host_name, here) == 0;
+    uint32_t count = ours ? session->host->options->workers_max : 0;
+    count += session->child == NULL ? 1 : 0;
+    for (const struct session *other = session->host->sessions; other != NULL;
+         other = other->next) {
+        bool came = other != session && other->joined && other->child == NULL;
+        count += came && other->process != session->process &&
+                         strcmp(other->host_name, session->host_name) == 0
+                     ? 1
+                     : 0;
+    }
+    return count;
+}
+
 static void welcome(struct session *session)
 {
     struct host *host = session->host;
@@ -172,7 +191,8 @@ static void welcome(struct session *session)
                     .give_up_ns = session->child != NULL ? GIVE_UP_CHILD_NS : GIVE_UP_NS,
                     .lease_ns = run->lease_ns,
                     .memory_bytes = run->job->worker_memory_bytes,
-                    .halvings = session->halvings}};
+                    .halvings = session->halvings,
+                    .sharers = sharers_of(session)}};
     fm_batch_host_say(session, &message);
 }
 

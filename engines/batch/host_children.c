@@ -10,7 +10,7 @@
 
 #include "core/util/error.h"
 #include "engines/batch/host_internal.h"
-#include "host/os/memory_limit.h"
+#include "host/os/memory_facts.h"
 #include "host/os/os.h"
 
 #define NS_PER_MS UINT64_C(1000000)

@@ -705,7 +705,7 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
     status = status != 0 ? status
                          : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);
     status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
-    if (status == 0 && job->memory_budget > 0 && job->memory_budget < FM_JOB_BUDGET_MIN) {
+    if (status == 0 && job->memory_budget > 0 && job->memory_budget < FM_MEMORY_BUDGET_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory_budget"), reterr,
                                  "'memory_budget' must be 1MiB or more, or 0 for none");
     }
@@ -796,7 +796,7 @@ int fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reter
     struct fm_config *root = NULL;
     struct fm_job job = {
         .bytes_in_flight = 256u << 20,
-        .memory_budget = FM_JOB_BUDGET_UNSAID,
+        .memory_budget = FM_MEMORY_BUDGET_UNSAID,
         .requests = 32,
         .stall_ns = UINT64_C(30000000000),
         .errors_max_rows = UINT64_MAX,

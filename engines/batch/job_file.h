@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/plan/memory_budget.h"
 #include "core/util/memory.h"
 #include "engines/batch/finish_by.h"
 #include "fermata/status.h"
@@ -28,8 +29,6 @@
 #define FM_JOB_BEGIN_TIME_MIN_NS UINT64_C(1000000000)
 #define FM_JOB_BEGIN_TIME_NS     (600 * UINT64_C(1000000000))
 #define FM_JOB_MEMORY_MIN        (UINT64_C(64) << 20)
-#define FM_JOB_BUDGET_MIN        (UINT64_C(1) << 20)
-#define FM_JOB_BUDGET_UNSAID     UINT64_MAX
 
 struct fm_sink;
 
@@ -92,9 +91,9 @@ struct fm_job {
     const char *webhook;          /* is told when the job begins and ends; NULL: none */
     uint64_t stage_time_ns;       /* what a stage may take for a row or batch; 0: no limit */
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
-    uint64_t memory_budget; /* of the rows in work of each worker; 0: none; see below where the file
-                               does not say */
-    uint64_t begin_time_ns; /* that a worker may take until it asks for work; 0: no limit */
+    uint64_t memory_budget;       /* of the rows in work of each worker; 0: no limit; or
+                                     FM_MEMORY_BUDGET_UNSAID */
+    uint64_t begin_time_ns;       /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
 };
 

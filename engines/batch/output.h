@@ -56,8 +56,7 @@ int FM_NODISCARD fm_output_prepare(const char *directory, struct fm_error *reter
 int FM_NODISCARD fm_output_state_path(const char *directory, const char *name, char *ret_path,
                                       size_t size, struct fm_error *reterr);
 /* Removes the job and its results, and nothing else (rows that were taken down for the next one
- * stay). Can be interrupted at any point and called
- * again. The ledger must not be open. */
+ * stay). Can be interrupted at any point and called again. The ledger must not be open. */
 int FM_NODISCARD fm_output_discard(const char *directory, struct fm_fault *fault,
                                    struct fm_error *reterr);
 /* Takes back _SUCCESS and _manifest.json, before a job that had ended goes on. */

@@ -9,9 +9,11 @@
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "engines/batch/block.h"
+#include "engines/batch/path_memory.h"
 #include "engines/batch/sink.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
+#include "host/os/process_facts.h"
 #include "host/os/thread.h"
 
 enum { VALUES_SHOWN = 8, BYTES_SHOWN = 64 };
@@ -19,6 +21,7 @@ enum { VALUES_SHOWN = 8, BYTES_SHOWN = 64 };
 struct flight {
     struct sample *sample;
     struct fm_block block;
+    struct fm_path_piece piece;
     struct fm_value kept; /* a file's bytes, where they are shown */
     bool busy;
     bool over; /* the request is; the lock is held to look */
@@ -35,6 +38,7 @@ struct sample {
     struct fm_source_reader *reader;
     uint64_t rows; /* that were begun */
     struct fm_sample_result *result;
+    struct fm_path_memory memory; /* of the calling thread */
     struct fm_mutex mutex;
     struct fm_condition changed;
 };
@@ -94,7 +98,9 @@ static void flight_end(struct flight *flight)
         line += block->line[i].size;
     }
     fm_value_unref(&flight->kept);
+    fm_path_memory_through(&sample->memory, &flight->piece, block);
     fm_block_clear(block);
+    fm_path_memory_end(&sample->memory, &flight->piece);
     flight->busy = false;
 }
 
@@ -142,18 +148,56 @@ static bool records_read(struct sample *sample, struct fm_block *block, uint32_t
     return false;
 }
 
+/* What the next rows have, as far as it is known; 0: there are none. */
+static uint64_t size_next(const struct sample *sample, uint32_t rows)
+{
+    const struct fm_listing *listing = sample->options->listing;
+    const struct fm_job *job = sample->options->setup->job;
+    if (job->format != NULL || sample->file >= listing->count) {
+        return rows;
+    }
+    uint64_t size = listing->entries[sample->file].size;
+    size = size == FM_LISTING_SIZE_UNKNOWN ? 0 : size;
+    return size < job->file_bytes_max ? size : job->file_bytes_max;
+}
+
+static uint32_t rows_next(const struct flight *flight)
+{
+    const struct sample *sample = flight->sample;
+    uint64_t left = sample->options->rows - sample->rows;
+    return left < flight->block.rows_max ? (uint32_t)left : flight->block.rows_max;
+}
+
+/* Whether there is memory for them: else others have to be through before. */
+static bool flight_may_begin(const struct flight *flight)
+{
+    struct sample *sample = flight->sample;
+    return fm_path_memory_may(&sample->memory, size_next(sample, rows_next(flight)));
+}
+
+/* The block was read, or there was nothing to read. */
+static void flight_was_read(struct flight *flight)
+{
+    struct fm_path_memory *memory = &flight->sample->memory;
+    const struct fm_block *block = &flight->block;
+    bool records = flight->sample->options->setup->job->format != NULL;
+    fm_path_memory_own(memory, &flight->piece, fm_block_rows_bytes(block));
+    fm_memory_budget_go_on(&memory->budget, &flight->piece.piece,
+                           records ? block->row_count : block->bytes);
+}
+
 /* True: rows were begun. */
 static bool flight_begin(struct flight *flight)
 {
     struct sample *sample = flight->sample;
     struct fm_block *block = &flight->block;
     const struct fm_job_setup *setup = sample->options->setup;
-    uint64_t left = sample->options->rows - sample->rows;
-    uint32_t rows = left < block->rows_max ? (uint32_t)left : block->rows_max;
+    uint32_t rows = rows_next(flight);
     bool read = false;
     if (rows == 0) {
         return false;
     }
+    fm_memory_budget_begin(&sample->memory.budget, &flight->piece.piece, size_next(sample, rows));
     if (setup->job->format != NULL) {
         read = records_read(sample, block, rows);
     } else if (sample->file < sample->options->listing->count) {
@@ -162,8 +206,10 @@ static bool flight_begin(struct flight *flight)
     }
     sample->rows += block->row_count;
     if (block->row_count == 0) {
+        fm_path_memory_end(&sample->memory, &flight->piece);
         return false;
     }
+    flight_was_read(flight);
     if (read && sample->options->show != NULL && setup->job->format == NULL) {
         flight->kept = fm_value_ref(&block->inputs[setup->input]);
     }
@@ -173,6 +219,16 @@ static bool flight_begin(struct flight *flight)
         flight_end(flight);
     }
     return true;
+}
+
+static void memory_look(struct sample *sample)
+{
+    struct fm_path_measure measure;
+    if (fm_memory_budget_trims(&sample->memory.budget)) {
+        fm_process_memory_release();
+    }
+    fm_path_memory_measure(fm_servable_executor(sample->options->setup->servable), &measure);
+    fm_path_memory_look(&sample->memory, &measure, fm_os_now_ns());
 }
 
 /* Waits until something is over, and takes it. */
@@ -189,7 +245,10 @@ static void flights_wait(struct sample *sample)
         }
     }
     fm_mutex_unlock(&sample->mutex);
+    fm_path_memory_own(&sample->memory, &found->piece,
+                       found->piece.own_bytes + fm_block_outputs_bytes(&found->block));
     fm_block_finish(&found->block);
+    memory_look(sample);
     flight_end(found);
 }
 
@@ -201,7 +260,7 @@ static void rows_run(struct sample *sample)
         uint32_t busy = 0;
         for (uint32_t i = 0; i < sample->flight_count; i++) {
             struct flight *flight = &sample->flights[i];
-            while (more && !flight->busy) {
+            while (more && !flight->busy && flight_may_begin(flight)) {
                 more = flight_begin(flight);
             }
             busy += flight->busy ? 1 : 0;
@@ -253,6 +312,13 @@ int fm_sample_run(const struct fm_sample_options *options, struct fm_sample_resu
     if (options->show != NULL) {
         sample.plan.format.sink = &fm_sink_jsonl; /* for people, whatever the job writes */
     }
+    bool strict = fm_path_memory_is_strict(options->setup->job);
+    uint64_t most = options->setup->job->worker_memory_bytes;
+    if (strict) {
+        fm_process_memory_keep_little();
+    }
+    fm_path_memory_init(&sample.memory,
+                        fm_path_memory_limit(options->setup->job, most, options->sharers), strict);
     sample.plan.single = true; /* a row that gets no memory is a dead letter: nobody else comes */
     status = flights_make(&sample);
     if (status == 0) {

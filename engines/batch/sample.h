@@ -28,7 +28,9 @@ struct fm_sample_options {
     const struct fm_job_setup *setup; /* opened to run */
     const struct fm_listing *listing; /* as many files as are wanted, in their order */
     uint64_t rows;                    /* at most */
-    /* One row after the other is shown; NULL: as many at once as a worker has, and nothing. */
+    uint32_t sharers; /* workers that the machine's memory is to be enough for; 0: one */
+    /* One row after the other is shown; NULL: as many at once as a worker has, within its budget of
+     * memory, and nothing. */
     void (*show)(void *context, const struct fm_sample_row *row);
     void *context;
 };

@@ -17,6 +17,7 @@
 #include "engines/batch/job_setup.h"
 #include "engines/batch/listing.h"
 #include "engines/batch/output.h"
+#include "engines/batch/path_memory.h"
 #include "host/net/grpc_client.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
@@ -42,8 +43,6 @@
 #define RATE_NS (2000 * NS_PER_MS)
 /* Of the memory that it may have, in percent: with more it makes way for a fresh process. */
 #define MEMORY_SOFT 90u
-/* Of the same: what rows are begun for. */
-#define MEMORY_PART 80u
 
 enum { PREFIX_BYTES = 5, SPARE_SHARDS = 2, OVERDUE_MAX = FM_MASTER_SHARDS_OF_ONE_MAX };
 
@@ -611,7 +610,7 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     if (status != 0) {
         return status;
     }
-    if (worker->job.memory_budget != FM_JOB_BUDGET_UNSAID && worker->job.memory_budget > 0) {
+    if (fm_path_memory_is_strict(&worker->job)) {
         fm_process_memory_keep_little();
     }
     const struct fm_job_setup_options setup = {.halvings = welcome->halvings,
@@ -631,21 +630,6 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     return status;
 }
 
-/* What rows in work may take, where the job does not say: most of what this process may still have,
- * or of what there is; others want some, too. */
-static uint64_t memory_budget(const struct worker *worker)
-{
-    uint64_t soft = worker->memory_bytes / 100 * MEMORY_PART;
-    uint64_t used = fm_memory_limit_used();
-    if (worker->job.memory_budget != FM_JOB_BUDGET_UNSAID) {
-        return worker->job.memory_budget;
-    }
-    if (worker->memory_bytes == 0) {
-        return fm_memory_available() / 4 * 3;
-    }
-    return soft > used + FM_JOB_BUDGET_MIN ? soft - used : FM_JOB_BUDGET_MIN;
-}
-
 static int work_begin(struct worker *worker, const struct fm_batch_welcome *welcome,
                       struct fm_error *reterr)
 {
@@ -662,9 +646,10 @@ static int work_begin(struct worker *worker, const struct fm_batch_welcome *welc
                                         .wake = on_wake,
                                         .context = worker};
     fm_job_setup_ranges(&worker->setup, &path.ranges);
-    path.memory_budget = memory_budget(worker);
-    path.memory_budget_strict =
-        worker->job.memory_budget != FM_JOB_BUDGET_UNSAID && worker->job.memory_budget > 0;
+    uint32_t told = worker->options->sharers;
+    path.memory_budget = fm_path_memory_limit(&worker->job, worker->memory_bytes,
+                                              told > welcome->sharers ? told : welcome->sharers);
+    path.memory_budget_strict = fm_path_memory_is_strict(&worker->job);
     /* One in work and one behind it, and where the job wants small ones, enough that the rows in
      * flight are had. */
     uint64_t rows = worker->job.shard_rows;

@@ -1,5 +1,5 @@
 /*
- * A limit on the memory of this process, and whether the kernel has ended processes for lack of it.
+ * A limit on the memory of this process.
  *
  * Owns: nothing; the limit is the process's. Does not own: what follows when it is reached. Thread
  * rule: every function is thread safe.
@@ -21,24 +21,5 @@
 int FM_NODISCARD fm_memory_limit_set(uint64_t bytes, struct fm_error *reterr);
 /* What counts against it, or what is resident, whichever is more. 0: not known. */
 uint64_t fm_memory_limit_used(void);
-
-/* What is resident: in the machine's memory, whoever shares it. 0: not known. */
-uint64_t fm_memory_resident(void);
-/* What this process and those that it starts may still take: of the machine, and of its group where
- * that has a limit (cgroup v2). 0: not known. */
-uint64_t fm_memory_available(void);
-/* The same for other places of the texts; for tests. */
-uint64_t fm_memory_available_in(const char *group_file, const char *groups_root,
-                                const char *machine_file);
-
-/*
- * How many processes the kernel has ended for lack of memory, as far as can be seen from here:
- * those of this process's group (cgroup v2 or v1), or of the machine where the group does not say.
- * Only whether it has changed says something. 0: not known.
- */
-uint64_t fm_memory_kills(void);
-/* The same for other places of the three texts; for tests. */
-uint64_t fm_memory_kills_in(const char *group_file, const char *groups_root,
-                            const char *machine_file);
 
 #endif

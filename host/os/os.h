@@ -22,7 +22,6 @@ uint32_t fm_os_cpu_count(
     void); /* usable by this process: affinity and cgroup quota considered, at least 1 */
 uint64_t fm_os_memory_peak(void);                /* peak resident set of this process, bytes */
 uint64_t fm_os_memory_peak_of_children(void);    /* of the largest child that has ended */
-uint64_t fm_os_memory_now(void);                 /* resident set now, bytes */
 const char *fm_os_environment(const char *name); /* NULL when unset */
 /* The name of this machine, cut to the size; "" when it has none. */
 void fm_os_host_name(char *name, size_t size);

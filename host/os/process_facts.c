@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "host/os/memory_facts.h"
+
 /* Pieces of so many bytes are mapped by themselves; the top of a heap is given back beyond. */
 enum { MAPPED_BYTES = 128 << 10, KEPT_BYTES = 512 << 10 };
 
@@ -30,17 +32,10 @@ static uint32_t entries_count(const char *path)
 void fm_process_facts_get(struct fm_process_facts *ret_facts)
 {
     *ret_facts = (struct fm_process_facts){0};
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    unsigned long long total = 0;
-    unsigned long long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%llu %llu", &total, &resident) == 2) {
-            ret_facts->virtual_bytes = total * page;
-            ret_facts->resident_bytes = resident * page;
-        }
-        (void)fclose(file);
-    }
+    struct fm_memory_facts memory;
+    fm_memory_facts_get(&memory);
+    ret_facts->virtual_bytes = memory.virtual_bytes;
+    ret_facts->resident_bytes = memory.resident_bytes;
     uint32_t descriptors = entries_count("/proc/self/fd");
     /* Looking needs a descriptor itself. */
     ret_facts->open_descriptors = descriptors > 0 ? descriptors - 1 : 0;
@@ -54,19 +49,9 @@ void fm_process_facts_get(struct fm_process_facts *ret_facts)
 
 void fm_machine_memory_get(uint64_t *ret_total, uint64_t *ret_used)
 {
-    unsigned long long total_kib = 0;
-    unsigned long long available_kib = 0;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        (void)sscanf(line, "MemTotal: %llu", &total_kib);
-        (void)sscanf(line, "MemAvailable: %llu", &available_kib);
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    *ret_total = (uint64_t)total_kib << 10;
-    *ret_used = available_kib < total_kib ? (uint64_t)(total_kib - available_kib) << 10 : 0;
+    uint64_t available = 0;
+    fm_memory_machine_get(ret_total, &available);
+    *ret_used = available < *ret_total ? *ret_total - available : 0;
 }
 
 void fm_machine_cpu_look(struct fm_machine_cpu *cpu, double *utilization)

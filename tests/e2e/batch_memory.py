@@ -10,7 +10,9 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import Job, Rows  # noqa: E402
+from batch_job import Job, OperatorJob, Rows  # noqa: E402
+from batch_remote_job import NO_STORE, Remote  # noqa: E402
+from object_server import Server  # noqa: E402
 from tap import FERMATA, run, test  # noqa: E402
 
 MIB = 1 << 20
@@ -26,6 +28,8 @@ stages:
 outputs: {pixels: shrink.tensor}
 """
 
+ALL_MAY_FAIL = "errors: {max_ratio: 1}\n"
+
 
 def png(width, height, noise):
     """A picture whose bytes say how large it is (noise), or not (a plain one)."""
@@ -40,8 +44,8 @@ def png(width, height, noise):
 
 
 class Images(Job):
-    def __init__(self, files, keys):
-        super().__init__(count=0, keys=keys)
+    def __init__(self, files, keys, **options):
+        super().__init__(count=0, keys=keys, **options)
         (self.path / "pipeline.yaml").write_text(IMAGES)
         self.file.write_text(self.file.read_text().replace("pipeline: model", "pipeline: pipeline.yaml"))
         first = {}
@@ -66,10 +70,10 @@ def children(process):
 class Watched:
     """The resident memory of the job's worker, every 5 ms; and what the job says of it."""
 
-    def __init__(self, job, rows=None):
+    def __init__(self, job, rows=None, code=0):
         self.samples = []
         self.said = []
-        command = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = subprocess.Popen([FERMATA, "batch", job.file, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **NO_STORE})
         socket_there, looked = False, 0
         while command.poll() is None:
             for child in children(command.pid) if os.path.exists("/proc/%d" % command.pid) else []:
@@ -86,7 +90,7 @@ class Watched:
                     self.said += json.loads(shown.stdout)["master"]["workers"]
             time.sleep(0.005)
         self.events = [json.loads(line) for line in command.stdout]
-        assert command.returncode == 0, (command.returncode, command.stderr.read())
+        assert command.returncode == code, (command.returncode, command.stderr.read())
         if rows is None:
             job.check_complete()
         else:
@@ -169,6 +173,77 @@ def a_picture_larger_than_the_budget_goes_alone():
     with Images({"%04d.png" % i: huge if i % 500 == 300 else small for i in range(4000)}, "workers: {memory_budget: 16MiB}\n") as job:
         watched = Watched(job)
         assert SANITIZED or watched.most < 22.5 * MIB * 4
+
+
+@test
+def addresses_of_which_nothing_is_there():
+    """Nobody knows their size, and none of them runs: one after the other they would take 20 s."""
+    with Server({}, delay=0.1) as server:
+        with Remote(["%s/%d" % (server.url, i) for i in range(200)], keys=ALL_MAY_FAIL + "read_threads: 2\nworkers: {memory_budget: 32MiB}\n") as job:
+            before = time.monotonic()
+            job.run(code=4)
+            took = time.monotonic() - before
+            assert len(job.letters()) == 200
+            assert server.most_at_once > 8, server.most_at_once
+            assert took < 12, "%.1f s" % took
+
+
+@test
+def large_pictures_behind_dead_addresses():
+    """As many as there were dead ones at once are fetched, and go on as they have room: small as files, 14 MB and more when they run."""
+    plain = png(2400, 2000, False)
+    with Server({"/%04d.png" % i: plain for i in range(100, 200)}, delay=0.02) as server:
+        keys = ALL_MAY_FAIL + "shard_rows: 1000\nread_threads: 4\noperator_threads: 8\nworkers: {memory_budget: 64MiB}\n"
+        with Images({}, keys, input="{list: list.txt, tensor: image}") as job:
+            (job.path / "list.txt").write_text("".join("%s/%04d.png\n" % (server.url, i) for i in range(200)))
+            watched = Watched(job, rows=100, code=4)
+            assert server.most_at_once > 8, server.most_at_once
+            assert SANITIZED or watched.most <= 1.1 * 64 * MIB, watched.most / MIB
+
+
+def budget_of(workers, *arguments):
+    """Of all workers together, where the job does not say it."""
+    rows = {i: "sleep 100, row %d" % i for i in range(60 * workers)}
+    with OperatorJob(len(rows), rows=rows, keys="shard_rows: 5\noperator_threads: 2\n") as job:
+        done = subprocess.run([FERMATA, "batch", job.file, "--json", *arguments], capture_output=True, text=True, check=True)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        told = [event["tuned"]["memory_budget_bytes"] for event in events if event["event"] == "progress" and event["workers"] == workers]
+        assert told and max(told) > 0, events
+        return max(told)
+
+
+@test
+def workers_of_one_machine_share_its_memory():
+    alone = budget_of(1)
+    together = budget_of(3, "--workers", "3")
+    some = budget_of(1, "--workers", "1..4")
+    print("# %.0f MiB for one, %.0f MiB for three, %.0f MiB for one of up to four" % (alone / MIB, together / MIB, some / MIB))
+    assert together < 1.5 * alone, "three times as much would be more than there is"
+    assert some < 0.5 * alone, "there may be four"
+
+
+def sample_of(job):
+    done = subprocess.run([FERMATA, "batch", job.file, "--dry-run", "--sample", "60", "--json"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["sample"]
+
+
+@test
+def a_sample_keeps_to_the_budget_of_a_worker():
+    large = png(1600, 1200, True)
+    files = {"%04d.png" % i: large for i in range(60)}
+    keys = "operator_threads: 8\nrows_in_flight: 32\n"
+    with Images(files, keys + "workers: {memory_budget: 0}\n") as job:
+        free = sample_of(job)
+    with Images(files, keys + "workers: {memory_budget: 24MiB}\n") as job:
+        held = sample_of(job)
+    print("# %.1f MiB without a budget, %.1f MiB with one" % (free["worker_memory_bytes"] / MIB, held["worker_memory_bytes"] / MIB))
+    assert free["rows"] == held["rows"] == 60
+    assert SANITIZED or held["worker_memory_bytes"] < 0.5 * free["worker_memory_bytes"]
+    with Rows({"a.csv": "x\n" + "1\n" * 500}, given="columns: {x: x}", keys="workers: {memory_budget: 1MiB}\n",
+              model='backend: emulated\nsettings: {inputs: "x:FP32[-1]", outputs: "y:FP32[-1]", latency: "1:1ms"}\n') as job:
+        assert sample_of(job)["rows"] == 60
+        shown = subprocess.run([FERMATA, "batch", job.file, "--preview", "5", "--json"], capture_output=True, text=True, check=True)
+        assert len(shown.stdout.splitlines()) == 5
 
 
 run()

@@ -168,6 +168,8 @@ TABLE = [
     # worker
     (["worker"], USAGE, "--join is missing"),
     (["worker", "--join", "nowhere"], INPUT, "'nowhere' is no URL"),
+    (["worker", "--join", "nowhere", "--sharers", "0"], USAGE, "--sharers"),
+    (["worker", "--join", "nowhere", "--sharers", "2"], INPUT, "'nowhere' is no URL"),
     (["worker", "--join", "unix:absent", "--patience", "0.2s"], 6, "absent"),
     (["worker", "--join", "unix:absent", "--token-file", "absent"], INPUT, "cannot open 'absent'"),
     (["worker", "--join", "unix:absent", "--tls-cert", "absent"], USAGE, "--tls-cert and --tls-key go together"),

@@ -134,7 +134,8 @@ static struct fm_batch_master_message master_sample(enum fm_batch_master_kind ki
             .lease_ns = 10000000000,
             .base = view("/jobs/ocr"),
             .memory_bytes = UINT64_C(4) << 30,
-            .halvings = FM_CREW_HALVINGS_MAX};
+            .halvings = FM_CREW_HALVINGS_MAX,
+            .sharers = 200};
         break;
     case FM_BATCH_MASTER_GRANT:
         message.grant = (struct fm_batch_grant){
@@ -273,7 +274,8 @@ static bool masters_equal(const struct fm_batch_master_message *a,
                a->welcome.lease_ns == b->welcome.lease_ns &&
                views_equal(a->welcome.base, b->welcome.base) &&
                a->welcome.memory_bytes == b->welcome.memory_bytes &&
-               a->welcome.halvings == b->welcome.halvings;
+               a->welcome.halvings == b->welcome.halvings &&
+               a->welcome.sharers == b->welcome.sharers;
     case FM_BATCH_MASTER_GRANT:
         return a->grant.shard.number == b->grant.shard.number &&
                a->grant.shard.first_row == b->grant.shard.first_row &&
