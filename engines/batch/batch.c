@@ -20,6 +20,7 @@
 #include "engines/batch/spool.h"
 #include "host/os/file.h"
 #include "host/os/file_lock.h"
+#include "host/os/memory_facts.h"
 #include "host/os/os.h"
 #include "host/store/sqlite_store.h"
 
@@ -922,7 +923,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
     }
     batch_close(&batch);
     webhook_close(&batch);
-    ret_report->memory_peak = fm_os_memory_peak();
+    ret_report->memory_peak = fm_memory_peak();
     ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
     return status;
 }
@@ -998,7 +999,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
                                                  .rows = options->sample,
                                                  .sharers = options->workers_max};
         status = fm_sample_run(&sample, &ret_plan->sample, reterr);
-        ret_plan->sample_memory = fm_os_memory_peak();
+        ret_plan->sample_memory = fm_memory_peak();
     }
     batch_close(&batch);
     return status;

@@ -1,7 +1,7 @@
 /*
  * The data path of a worker. See data_path.h.
  */
-#include "engines/batch/data_path.h"
+#include "engines/batch/data_path_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,140 +10,16 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
-#include "engines/batch/block.h"
 #include "engines/batch/listing.h"
-#include "engines/batch/output.h"
-#include "engines/batch/path_memory.h"
-#include "engines/batch/path_meter.h"
-#include "engines/batch/path_tuner.h"
 #include "engines/batch/remote.h"
-#include "engines/batch/stage_watch.h"
 #include "host/os/file.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process_facts.h"
-#include "host/os/thread.h"
 
 enum { WRITE_BLOCKS_MAX = 64, BLOCKS_MIN = 2 };
 
-struct shard_work;
-
-/* A block in flight. Belongs to whoever took it; to the writer when it is finished. */
-struct flight {
-    struct fm_block block;
-    struct fm_data_path *path;
-    struct shard_work *shard;
-    struct flight *next;      /* free, or to be formatted */
-    struct flight *following; /* of its shard */
-    struct fm_path_piece piece;
-    bool finished;
-};
-
-struct flight_queue {
-    struct flight *first;
-    struct flight *last;
-};
-
-enum shard_state {
-    SHARD_RUNNING,
-    SHARD_SYNCING, /* the writer brings it to the disk */
-    SHARD_ENDED,   /* `event` waits to be collected */
-};
-
-/* A shard between run and poll. */
-struct shard_work {
-    struct fm_shard shard; /* row_count: those that are to be run */
-    enum shard_state state;
-    bool abandoned;
-    char reason[FM_SHARD_REASON_SIZE];
-    struct fm_blame blame; /* what it says */
-    struct fm_arena arena; /* of the files and their ids */
-    struct fm_data_path_row *files;
-    struct fm_attempt attempt;
-    bool attempt_open;
-    uint64_t admitted; /* rows that are in a block */
-    uint64_t written;
-    uint64_t in_work;     /* blocks whose memory is not free again */
-    uint64_t done;        /* rows that have their line ... */
-    uint64_t bad;         /* ... and are dead letters */
-    struct flight *first; /* blocks in row order, until they are written */
-    struct flight *last;
-    /* Where files hold rows: how far they were read. Of the thread that reads. */
-    bool reading;
-    struct fm_source_reader *reader; /* of files[file]; NULL: it is not open */
-    size_t file;
-    uint64_t file_done; /* rows of it */
-    struct fm_data_path_event event;
-    struct shard_work *next;
-};
-
-/* A thread that reads and formats. */
-struct reader {
-    struct fm_data_path *path;
-    struct fm_thread thread;
-    uint32_t number;
-};
-
-struct fm_data_path {
-    struct fm_data_path_options options;
-    struct fm_executor *executor;
-    struct fm_block_plan plan;
-    struct flight **flights; /* room for as many as there may ever be */
-    uint32_t flight_count;
-    struct reader *readers; /* likewise */
-    uint32_t reader_count;
-    struct fm_thread writer;
-    bool has_writer;
-    struct fm_objects *objects; /* NULL: all rows are files */
-    struct fm_path_tuner *tuner;
-
-    struct fm_mutex mutex;
-    struct fm_condition work;   /* readers wait here ... */
-    uint32_t readers_resting;   /* ... so many */
-    bool reader_called;         /* one of them, and it has not looked yet */
-    bool reader_due;            /* one of them has something to look for: path_unlock calls it */
-    bool writer_due;            /* likewise */
-    struct fm_condition parked; /* here those that are too many */
-    struct fm_condition ready;  /* the writer */
-    struct fm_condition gone;   /* close, for the last shard */
-    uint32_t readers_max;       /* that work at once, by the settings */
-    uint32_t flights_max;       /* in use at once, by the settings; rows_fetched more of those */
-    uint32_t flights_used;
-    uint32_t flights_finished; /* of those: they wait to be written, or are being so */
-    uint32_t block_rows;       /* that are read together, by the settings */
-    struct fm_path_meter meter;
-    struct flight *free_flights;
-    struct flight_queue to_submit; /* fetched */
-    struct flight_queue to_format;
-    struct shard_work *shards; /* in the order in which they came */
-    uint32_t rows_in_flight;
-    uint64_t rows_finished;
-    struct fm_path_memory memory;
-    struct fm_error starvation; /* the first; nothing is begun any more */
-    bool starvation_told;
-    bool ending; /* threads may go */
-    struct fm_error failure;
-    struct fm_error last_error;
-    struct fm_stage_watch watch;
-};
-
-/* --- The lock, and who is called when it is left --- */
-
-static void path_lock(struct fm_data_path *path)
-{
-    fm_mutex_lock(&path->mutex);
-}
-
-/* Whom to call. One reader at a time is enough: it looks at all there is, and has the next one
- * called. The lock is held. */
-static void calls_take(struct fm_data_path *path, bool *ret_reader, bool *ret_writer)
-{
-    *ret_reader = path->reader_due && path->readers_resting > 0 && !path->reader_called;
-    *ret_writer = path->writer_due;
-    path->reader_called = path->reader_called || *ret_reader;
-    path->reader_due = false;
-    path->writer_due = false;
-}
+/* --- Who is called when the lock is left --- */
 
 /* Calls with the lock held: where the caller waits, or may outlive the path. */
 static void calls_make(struct fm_data_path *path)
@@ -151,22 +27,6 @@ static void calls_make(struct fm_data_path *path)
     bool reader = false;
     bool writer = false;
     calls_take(path, &reader, &writer);
-    if (reader) {
-        fm_condition_signal(&path->work);
-    }
-    if (writer) {
-        fm_condition_signal(&path->ready);
-    }
-}
-
-/* Calls when the lock is free, so that nobody wakes only to wait for it. Not for threads that may
- * outlive the path. */
-static void path_unlock(struct fm_data_path *path)
-{
-    bool reader = false;
-    bool writer = false;
-    calls_take(path, &reader, &writer);
-    fm_mutex_unlock(&path->mutex);
     if (reader) {
         fm_condition_signal(&path->work);
     }
@@ -217,16 +77,7 @@ static void flight_free(struct fm_data_path *path, struct flight *flight)
     path->reader_due = true;
 }
 
-static struct shard_work *shard_find(const struct fm_data_path *path, uint64_t number)
-{
-    struct shard_work *shard = path->shards;
-    while (shard != NULL && (shard->shard.number != number || shard->abandoned)) {
-        shard = shard->next;
-    }
-    return shard;
-}
-
-static void shard_free(struct shard_work *shard)
+void fm_data_path_shard_free(struct shard_work *shard)
 {
     if (shard->reader != NULL) {
         shard->reader->format->close(shard->reader);
@@ -235,14 +86,14 @@ static void shard_free(struct shard_work *shard)
     fm_free(shard);
 }
 
-static void shard_remove(struct fm_data_path *path, struct shard_work *shard)
+void fm_data_path_shard_remove(struct fm_data_path *path, struct shard_work *shard)
 {
     struct shard_work **link = &path->shards;
     while (*link != shard) {
         link = &(*link)->next;
     }
     *link = shard->next;
-    shard_free(shard);
+    fm_data_path_shard_free(shard);
     if (path->shards == NULL) {
         fm_condition_signal(&path->gone);
     }
@@ -265,6 +116,22 @@ static void fail(struct fm_data_path *path, const struct fm_error *error)
         path->failure = *error;
     }
     path->options.wake(path->options.context);
+}
+
+void fm_data_path_shard_abandon(struct fm_data_path *path, struct shard_work *shard)
+{
+    struct flight *flight = shard->first;
+    shard->abandoned = true;
+    shard->first = NULL;
+    shard->last = NULL;
+    while (flight != NULL) {
+        struct flight *following = flight->following;
+        if (flight->finished) {
+            flight_free(path, flight);
+        }
+        flight = following;
+    }
+    path->writer_due = true;
 }
 
 /* Takes the block out of its shard, whose rows it has not done. */
@@ -815,7 +682,7 @@ static void throw_away(struct fm_data_path *path, struct shard_work *shard)
 {
     struct fm_attempt attempt = shard->attempt;
     bool open = shard->attempt_open;
-    shard_remove(path, shard);
+    fm_data_path_shard_remove(path, shard);
     path_unlock(path);
     if (open) {
         fm_attempt_abandon(&attempt);
@@ -863,216 +730,6 @@ static void writer_thread(void *argument)
         fm_condition_wait(&path->ready, &path->mutex);
     }
     path_unlock(path);
-}
-
-/* --- Orders --- */
-
-static int files_take(struct shard_work *work,
-                      int (*get)(void *context, struct fm_data_path_row *ret_row), void *context)
-{
-    uint64_t rows = 0;
-    work->files = fm_arena_alloc(&work->arena, work->shard.row_count * sizeof(*work->files));
-    int status = work->files == NULL ? FM_ENOMEM : 0;
-    for (size_t i = 0; rows < work->shard.row_count && status == 0; i++) {
-        struct fm_data_path_row *file = &work->files[i];
-        status = get(context, file);
-        if (status == 0) {
-            file->id = fm_arena_strdup(&work->arena, file->id);
-            status = file->id == NULL ? FM_ENOMEM : 0;
-            rows += file->row_count > 0 ? file->row_count : 1;
-        }
-    }
-    return status;
-}
-
-int fm_data_path_run(struct fm_data_path *path, const struct fm_shard *shard, const char *reason,
-                     int (*get)(void *context, struct fm_data_path_row *ret_row), void *context)
-{
-    struct shard_work *work = fm_alloc_zero(1, sizeof(*work));
-    if (work == NULL) {
-        return FM_ENOMEM;
-    }
-    work->shard = *shard;
-    (void)snprintf(work->reason, sizeof(work->reason), "%s", reason);
-    fm_blame_read(work->reason, &work->blame);
-    fm_arena_init(&work->arena, 0);
-    int status = files_take(work, get, context);
-    if (status != 0) {
-        shard_free(work);
-        return status;
-    }
-    path_lock(path);
-    struct shard_work **link = &path->shards;
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
-    *link = work;
-    fm_condition_broadcast(&path->work);
-    path_unlock(path);
-    return 0;
-}
-
-/* Cuts off what has not begun, down to keep_rows. The lock is held. */
-static uint64_t cut(struct fm_data_path *path, struct shard_work *shard, uint64_t keep_rows)
-{
-    uint64_t kept = keep_rows > shard->admitted ? keep_rows : shard->admitted;
-    if (kept < shard->shard.row_count && shard->state == SHARD_RUNNING) {
-        shard->shard.row_count = kept;
-        path->writer_due = true; /* that may be all of it */
-    }
-    return shard->shard.row_count;
-}
-
-/* The lock is held. */
-static void abandon(struct fm_data_path *path, struct shard_work *shard)
-{
-    struct flight *flight = shard->first;
-    shard->abandoned = true;
-    shard->first = NULL;
-    shard->last = NULL;
-    while (flight != NULL) {
-        struct flight *following = flight->following;
-        if (flight->finished) {
-            flight_free(path, flight);
-        }
-        flight = following;
-    }
-    path->writer_due = true;
-}
-
-uint64_t fm_data_path_shorten(struct fm_data_path *path, uint64_t number, uint64_t keep_rows)
-{
-    path_lock(path);
-    struct shard_work *shard = shard_find(path, number);
-    uint64_t kept = shard != NULL ? cut(path, shard, keep_rows) : keep_rows;
-    if (kept == 0 && shard != NULL) {
-        abandon(path, shard);
-    }
-    path_unlock(path);
-    return kept;
-}
-
-void fm_data_path_curtail(struct fm_data_path *path, uint64_t number)
-{
-    path_lock(path);
-    struct shard_work *shard = shard_find(path, number);
-    if (shard != NULL) {
-        (void)cut(path, shard, 0);
-    }
-    path_unlock(path);
-}
-
-void fm_data_path_abandon(struct fm_data_path *path, uint64_t number)
-{
-    path_lock(path);
-    struct shard_work *shard = shard_find(path, number);
-    if (shard != NULL) {
-        abandon(path, shard);
-    }
-    path_unlock(path);
-}
-
-bool fm_data_path_poll(struct fm_data_path *path, struct fm_data_path_event *ret_event)
-{
-    path_lock(path);
-    struct shard_work *shard = path->shards;
-    while (shard != NULL && (shard->state != SHARD_ENDED || shard->abandoned)) {
-        shard = shard->next;
-    }
-    bool found = shard != NULL;
-    if (shard != NULL) {
-        *ret_event = shard->event;
-        shard_remove(path, shard);
-    } else if (path->starvation.status != 0 && !path->starvation_told) {
-        path->starvation_told = true;
-        *ret_event =
-            (struct fm_data_path_event){.kind = FM_DATA_PATH_STARVED, .error = path->starvation};
-        found = true;
-    } else if (path->failure.status != 0) {
-        *ret_event =
-            (struct fm_data_path_event){.kind = FM_DATA_PATH_BROKEN, .error = path->failure};
-        found = true;
-    }
-    path_unlock(path);
-    return found;
-}
-
-bool fm_data_path_progress(struct fm_data_path *path, uint64_t number,
-                           struct fm_master_holding *ret_holding)
-{
-    path_lock(path);
-    const struct shard_work *shard = shard_find(path, number);
-    if (shard != NULL) {
-        *ret_holding = (struct fm_master_holding){.number = number,
-                                                  .epoch = shard->shard.epoch,
-                                                  .rows_done = shard->done,
-                                                  .rows_bad = shard->bad};
-    }
-    path_unlock(path);
-    return shard != NULL;
-}
-
-struct overdue_search {
-    struct fm_data_path *path;
-    uint64_t before_ns;
-    struct fm_data_path_overdue *found;
-    size_t count;
-    size_t max;
-};
-
-/* Under the executor's lock, so that the block stays what it is. */
-static bool overdue_visit(void *context, uint32_t stage, uint64_t start_ns,
-                          struct fm_request *request)
-{
-    struct overdue_search *search = context;
-    const struct flight *flight = FM_CONTAINER_OF(request, struct flight, block.request);
-    if (start_ns >= search->before_ns || search->count == search->max) {
-        return false;
-    }
-    fm_mutex_lock(&search->path->mutex);
-    const struct shard_work *shard = flight->shard;
-    bool new = true;
-    for (size_t i = 0; i < search->count; i++) {
-        new = new && search->found[i].number != shard->shard.number;
-    }
-    if (new) {
-        search->found[search->count++] =
-            (struct fm_data_path_overdue){.number = shard->shard.number,
-                                          .held = !shard->abandoned,
-                                          .stage = search->path->plan.stage_names[stage],
-                                          .start_ns = start_ns,
-                                          .row = flight->block.first_row};
-    }
-    fm_mutex_unlock(&search->path->mutex);
-    return true;
-}
-
-size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
-                            struct fm_data_path_overdue *ret_overdue, size_t max)
-{
-    struct overdue_search search = {
-        .path = path, .before_ns = before_ns, .found = ret_overdue, .max = max};
-    fm_executor_running(path->executor, overdue_visit, &search);
-    return search.count;
-}
-
-void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
-{
-    uint64_t now_ns = fm_os_now_ns();
-    path_lock(path);
-    *ret_stats = (struct fm_data_path_stats){.rows_in_flight = path->rows_in_flight,
-                                             .rows_finished = path->rows_finished,
-                                             .last_error = path->last_error};
-    fm_path_memory_tell(&path->memory, &ret_stats->memory);
-    fm_path_meter_advance(&path->meter, now_ns);
-    uint64_t readers_busy_ns = path->meter.readers_busy_ns;
-    uint32_t readers = path->readers_max;
-    path_unlock(path);
-    fm_stage_watch_look(&path->watch, readers_busy_ns, readers, now_ns);
-    ret_stats->slowest_stage = path->watch.slowest;
-    ret_stats->slowest_share = path->watch.slowest_share;
-    ret_stats->stages = path->watch.stages;
-    fm_path_tuner_tell(path->tuner, &ret_stats->tuned);
 }
 
 /* --- Life --- */
@@ -1257,7 +914,7 @@ bool fm_data_path_drain(struct fm_data_path *path, uint64_t until_ns)
     path_lock(path);
     for (struct shard_work *shard = path->shards; shard != NULL; shard = shard->next) {
         if (!shard->abandoned) {
-            abandon(path, shard);
+            fm_data_path_shard_abandon(path, shard);
         }
     }
     path_unlock(path);

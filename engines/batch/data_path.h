@@ -17,8 +17,9 @@
  * lines are written, so that memory is bounded by rows_in_flight and bytes_in_flight whatever the
  * size of the job; a block counts with the bytes that were read for it, then with its lines until
  * they are written. It also counts against the budget of memory, with all that it is expected to
- * take on its way (core/plan/memory_budget), of which the process's resident memory is the measure:
- * a block that does not fit waits until others are through. What a shard came to is collected with
+ * take on its way (path_memory.h), of which the process's resident memory is the measure: a block
+ * that does not fit waits until others are through, before it is begun, or, where its size was not
+ * known before it was fetched, then. What a shard came to is collected with
  * fm_data_path_poll.
  */
 #ifndef FM_ENGINES_BATCH_DATA_PATH_H

@@ -19,6 +19,7 @@
 #include "engines/batch/output.h"
 #include "engines/batch/path_memory.h"
 #include "host/net/grpc_client.h"
+#include "host/os/memory_facts.h"
 #include "host/os/memory_limit.h"
 #include "host/os/os.h"
 #include "host/os/process.h"
@@ -261,7 +262,7 @@ static void beat(struct worker *worker)
     uint64_t used = fm_memory_limit_used();
     fm_data_path_stats(worker->path, &stats);
     holdings_write(worker, &message.beat.holdings);
-    message.beat.memory_bytes = fm_os_memory_peak();
+    message.beat.memory_bytes = fm_memory_peak();
     message.beat.memory_bytes = message.beat.memory_bytes > used ? message.beat.memory_bytes : used;
     message.beat.rows_per_minute = rate_look(worker, stats.rows_finished);
     message.beat.slowest_stage =

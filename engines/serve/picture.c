@@ -9,6 +9,7 @@
 #include "core/util/memory.h"
 #include "core/util/tally.h"
 #include "host/net/otlp_exporter.h"
+#include "host/os/memory_facts.h"
 #include "host/os/os.h"
 #include "host/os/process_facts.h"
 
@@ -249,7 +250,7 @@ static void process_fill(const struct fm_serve *serve, struct fm_view_process *r
     fm_process_facts_get(&facts);
     *ret_process = (struct fm_view_process){.cpu_ns = fm_os_cpu_ns(),
                                             .resident_bytes = facts.resident_bytes,
-                                            .peak_bytes = fm_os_memory_peak(),
+                                            .peak_bytes = fm_memory_peak(),
                                             .virtual_bytes = facts.virtual_bytes,
                                             .open_descriptors = facts.open_descriptors,
                                             .descriptors_max = facts.descriptors_max,

@@ -72,7 +72,8 @@ static bool number_find(const char *path, const char *word, uint64_t *ret_number
     FILE *file = fopen(path, "re");
     while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL) {
         unsigned long long number = 0;
-        found = strncmp(line, word, length) == 0 && (length == 0 || line[length] == ' ') &&
+        found = strncmp(line, word, length) == 0 &&
+                (length == 0 || line[length] == ' ' || line[length] == '\t') &&
                 sscanf(line + length, "%llu", &number) == 1;
         *ret_number = (uint64_t)number;
     }
@@ -80,6 +81,12 @@ static bool number_find(const char *path, const char *word, uint64_t *ret_number
         (void)fclose(file);
     }
     return found;
+}
+
+uint64_t fm_memory_peak(void)
+{
+    uint64_t kib = 0;
+    return number_find("/proc/self/status", "VmHWM:", &kib) ? kib << 10 : 0;
 }
 
 static void machine_get(const char *path, uint64_t *ret_total, uint64_t *ret_available)

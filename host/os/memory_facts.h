@@ -20,8 +20,10 @@ struct fm_memory_facts {
 
 /* Costs some microseconds, and allocates nothing. */
 void fm_memory_facts_get(struct fm_memory_facts *ret_facts);
-/* The middle one. */
+/* The middle one, and the most that it ever was of this program: not, as getrusage says it, of what
+ * the process was before. */
 uint64_t fm_memory_resident(void);
+uint64_t fm_memory_peak(void);
 
 /* Of the machine: all, and what is still to be had. 0: not known. */
 void fm_memory_machine_get(uint64_t *ret_total, uint64_t *ret_available);

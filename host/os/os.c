@@ -113,12 +113,6 @@ uint32_t fm_os_cpu_count(void)
     return count > 0 ? count : 1;
 }
 
-uint64_t fm_os_memory_peak(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
-}
-
 uint64_t fm_os_memory_peak_of_children(void)
 {
     struct rusage usage;

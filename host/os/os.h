@@ -20,7 +20,6 @@ uint64_t fm_os_thread_cpu_ns(void); /* CPU time of the calling thread */
 uint64_t fm_os_entropy(void);
 uint32_t fm_os_cpu_count(
     void); /* usable by this process: affinity and cgroup quota considered, at least 1 */
-uint64_t fm_os_memory_peak(void);                /* peak resident set of this process, bytes */
 uint64_t fm_os_memory_peak_of_children(void);    /* of the largest child that has ended */
 const char *fm_os_environment(const char *name); /* NULL when unset */
 /* The name of this machine, cut to the size; "" when it has none. */

@@ -10,7 +10,7 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import Job, OperatorJob, Rows  # noqa: E402
+from batch_job import Job, OperatorJob, Rows, end_of, start, wait_for  # noqa: E402
 from batch_remote_job import NO_STORE, Remote  # noqa: E402
 from object_server import Server  # noqa: E402
 from tap import FERMATA, run, test  # noqa: E402
@@ -220,6 +220,27 @@ def workers_of_one_machine_share_its_memory():
     print("# %.0f MiB for one, %.0f MiB for three, %.0f MiB for one of up to four" % (alone / MIB, together / MIB, some / MIB))
     assert together < 1.5 * alone, "three times as much would be more than there is"
     assert some < 0.5 * alone, "there may be four"
+
+
+@test
+def a_worker_can_be_told_how_many_share_its_machine():
+    rows = {i: "sleep 100, row %d" % i for i in range(200)}
+    with OperatorJob(len(rows), rows=rows, keys="shard_rows: 5\noperator_threads: 2\n") as job:
+        process = start(job)
+        path = job.out / ".fermata" / "master.sock"
+        wait_for(path.exists)
+        helper = subprocess.Popen([FERMATA, "worker", "--join", "unix:%s" % path, "--sharers", "1000"], stderr=subprocess.PIPE)
+
+        def both():
+            shown = subprocess.run([FERMATA, "job", "show", job.out, "--json"], capture_output=True, text=True, check=True)
+            workers = (json.loads(shown.stdout)["master"] or {"workers": []})["workers"]
+            budgets = [worker["memory"]["budget_bytes"] for worker in workers if worker.get("memory") and worker["memory"]["budget_bytes"]]
+            return budgets if len(budgets) == 2 else None
+
+        budgets = wait_for(both)
+        assert min(budgets) < max(budgets) / 100, budgets
+        end_of(process, 0)
+        helper.communicate(timeout=60)
 
 
 def sample_of(job):

@@ -32,8 +32,8 @@ def part(number, value):
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-def join(process=1, name="by hand"):
-    return part(1, part(1, 1) + part(3, "here") + part(4, process) + part(5, name))
+def join(process=1, name="by hand", host="here"):
+    return part(1, part(1, 1) + part(3, host) + part(4, process) + part(5, name))
 
 
 def hello(number, holdings=b""):
@@ -180,6 +180,27 @@ def a_worker_of_another_host_without_memory_makes_all_of_them_careful():
         _, err = end_of(process, 0)
         helper.communicate(timeout=60)
         assert err.count("the worker by hand left: out of memory") == 4, err
+        job.check_complete()
+
+
+@test
+def workers_are_told_how_many_share_their_machine():
+    with job_with_token(count=60, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 8\n") as job:
+        process, port = begun(job, "--workers", "1..3")
+        strangers = []
+
+        def told(process, host):
+            strangers.append(Worker(port))
+            strangers[-1].say(join(process=process, host=host))
+            return fields(fields(strangers[-1].hear("welcome"))[1]).get(13, 0)
+
+        assert [told(1, "here"), told(2, "here"), told(1, "there")] == [1, 2, 1]
+        assert told(2, "here") == 2, "a stream that was lost does not count"
+        ours = socket.gethostname()
+        assert [told(1, ours), told(2, ours)] == [4, 5], "three that may be children of the master, and those that came"
+        for stranger in strangers:
+            stranger.say(leave(0, ""))
+        end_of(process, 0)
         job.check_complete()
 
 

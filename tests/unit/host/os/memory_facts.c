@@ -57,6 +57,20 @@ static uint64_t kills_in(const char *folder)
     return fm_memory_kills_in(group, folder, machine);
 }
 
+TEST(the_peak_stays_when_memory_is_given_back)
+{
+    enum { BYTES = 48 << 20 };
+    volatile char *memory = malloc(BYTES);
+    CHECK(memory != NULL);
+    for (size_t i = 0; memory != NULL && i < BYTES; i += 4096) {
+        memory[i] = 1;
+    }
+    uint64_t most = fm_memory_resident();
+    free((void *)(uintptr_t)memory);
+    CHECK(most >= BYTES && fm_memory_peak() >= most / 10 * 9);
+    CHECK(fm_memory_peak() < most * 4);
+}
+
 TEST(kills_are_read_where_the_group_or_the_machine_says_them)
 {
     char folder[1024];

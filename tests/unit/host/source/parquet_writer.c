@@ -9,6 +9,7 @@
 
 #include "core/util/memory.h"
 #include "host/os/file.h"
+#include "host/os/memory_facts.h"
 #include "host/os/os.h"
 #include "host/source/duckdb_library.h"
 #include "host/source/formats.h"
@@ -274,7 +275,7 @@ TEST(large_rows)
     path_next();
     CHECK_PTR_NE(data, NULL);
     CHECK_INT_EQ(fm_parquet_writer_create(path, &column, 1, "snappy", &writer, &error), 0);
-    uint64_t before = fm_os_memory_peak();
+    uint64_t before = fm_memory_peak();
     for (uint32_t row = 0; row < ROWS; row++) {
         for (uint32_t i = 0; i < ELEMENTS; i++) {
             data[i] = (i + row) * 2654435761u;
@@ -286,7 +287,7 @@ TEST(large_rows)
     fm_free(data);
     /* A row group of 16 MiB, and what encoding it takes; all rows would be 300 MiB. */
     if (strcmp(getenv("FM_SANITIZE") != NULL ? getenv("FM_SANITIZE") : "none", "none") == 0) {
-        CHECK_INT_LT(fm_os_memory_peak() - before, 200 << 20);
+        CHECK_INT_LT(fm_memory_peak() - before, 200 << 20);
     }
     char query[256];
     (void)snprintf(query, sizeof query,
