@@ -60,7 +60,6 @@ static void on_note(void *context, const char *text)
     fm_call_note(watcher->call, "%s", text);
 }
 
-/* When the job is to be finished; 0: null. */
 static unsigned percent_of(uint64_t done, uint64_t total)
 {
     return total == 0 ? 100 : (unsigned)((double)done * 100 / (double)total);
@@ -267,7 +266,7 @@ static void on_begin(void *context, const struct fm_run_progress *progress)
     watcher->shown_rows = progress->rows_done;
     fm_progress_start(&watcher->progress, watcher->start_ns, progress->rows_done,
                       progress->rows_total, RATE_WINDOW_NS);
-    /* Until here the signals end the process as usual: there is nothing that it would be worth
+    /* Until here the signals end the process at once: there is nothing that it would be worth
      * waiting for. */
     fm_stop_signal_install();
     if (watcher->json) {
@@ -1025,6 +1024,7 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "worker-memory")) {
         job.worker_memory_bytes = fm_call_bytes(call, "worker-memory");
     }
+    fm_stop_signal_end_at_once();
     int exit_code = fm_call_given(call, "preview") ? job_preview(call, &job)
                     : fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)

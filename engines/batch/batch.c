@@ -573,8 +573,13 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
                                              .continues = batch->options->resume,
                                              .recorded = was.length > 0 ? was.data : NULL,
                                              .retry = batch->options->retry,
-                                             .rows_max = UINT64_MAX};
+                                             .rows_max = UINT64_MAX,
+                                             .fault = batch->options->fault};
     status = status != 0 ? status : fm_spool_open(&batch->spool, &options, reterr);
+    if (status == 0 && batch->spool.taken) {
+        note(batch, "the rows are those that a start before this one took down from standard "
+                    "input, whole; what is on it now is not read (--restart reads it)");
+    }
     fm_text_deinit(&was);
     return status;
 }
@@ -608,7 +613,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
-    if (status == 0 && batch->spool.open) {
+    if (status == 0 && batch->spool.settles) {
         status = fm_spool_settle(&batch->spool, reterr);
         (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
@@ -650,6 +655,15 @@ static int master_create(struct batch *batch)
     return fm_master_create(&options, &batch->master);
 }
 
+/* Rows that were taken down for a job that never began, where another one goes on. */
+static int spool_forget(const struct batch *batch, struct fm_error *reterr)
+{
+    char path[FM_OUTPUT_PATH_MAX];
+    int status =
+        fm_output_state_path(batch->job->output, FM_OUTPUT_SPOOL_NEW, path, sizeof(path), reterr);
+    return status != 0 ? status : fm_file_remove_tree(path, reterr);
+}
+
 /* Lock, then look again: what was seen before the lock may have changed. */
 static int output_open(struct batch *batch, struct fm_error *reterr)
 {
@@ -674,14 +688,13 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     }
     status = batch->store->functions->fact(batch->store, batch->facts.items[0].key, &value, reterr);
     fm_text_deinit(&value);
-    if (status == 0) {
-        return job_resume(batch, reterr);
-    }
-    if (status != FM_ENOTFOUND) {
+    if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
+    bool begun = status == 0;
     *reterr = (struct fm_error){0};
-    return job_begin(batch, reterr);
+    status = begun ? job_resume(batch, reterr) : job_begin(batch, reterr);
+    return status != 0 ? status : spool_forget(batch, reterr);
 }
 
 /* --- Running --- */
