@@ -80,6 +80,9 @@ struct fm_attempt {
 int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory,
                                  const struct fm_row_format *format, uint64_t number,
                                  uint64_t epoch, struct fm_error *reterr);
+/* Appends finished rows that are all good, as the sink has sealed them. */
+int FM_NODISCARD fm_attempt_append_sealed(struct fm_attempt *attempt, uint64_t rows,
+                                          const char *sealed, size_t size, struct fm_error *reterr);
 /* Appends finished rows that are all good, as the sink has packed them, or all dead letters: lines
  * with their newlines. */
 int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows,

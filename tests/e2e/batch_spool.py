@@ -337,6 +337,40 @@ def results_compressed_with_gzip():
 
 
 @test
+def blocks_of_results_are_compressed_each_by_itself():
+    def text(bad):
+        return "user,name\n" + "".join("%s,%s\n" % ("u%d" % i, "" if i in bad else "some words of row %d " % i * 20) for i in range(2000))
+
+    for sink, ending in (("csv", ".csv.gz"), ("jsonl", ".jsonl.gz"), ("openai_batch", ".openai.jsonl.gz")):
+        given, output = "columns: {x: name}, id: user", "{directory: %s, format: " + sink + "%s}"
+        model = 'backend: identity\nmax_batch_size: 64\nsettings: {inputs: "x:BYTES[-1,1]"}\n'
+        with Rows({"1.csv": text(())}, given=given, model=model, output=output % ("out", ", compression: gzip"), keys="shard_rows: 500\n") as job:
+            (job.path / "plain.yaml").write_text(job.file.read_text().replace(output % ("out", ", compression: gzip"), output % ("plain", "")))
+            fermata("batch", job.file, "--quiet")
+            fermata("batch", job.path / "plain.yaml", "--quiet")
+            packed = parts(job, ending)
+            assert len(packed) == 4, packed
+            for path in packed:
+                whole = path.read_bytes()
+                assert gzip.decompress(whole) == (job.path / "plain" / path.name[:-3]).read_bytes()
+                assert whole.count(b"\x1f\x8b\x08\x00\x00") >= 500 // 64, "it is not several members"
+            contains(fermata("job", "verify", job.out)[0], "proven: 2000 rows in, 2000 results")
+            second = job.path / "second"
+            (job.path / "second.yaml").write_text("name: second\npipeline: model\ninput: {files: 'out/part-*', format: %s, columns: {x: id}, id: id}\noutput: second\nshard_rows: 70\n"
+                                                  % ("csv" if sink == "csv" else "jsonl"))
+            fermata("batch", job.path / "second.yaml", "--quiet")
+            job.out = second
+            assert sorted(line["out_x"] for line in job.lines()) == sorted("u%d" % i for i in range(2000))
+        # A dead letter among them: they go together with their neighbours.
+        rows = text(()).replace("u700,", "u700,x,").replace("u1300,", "u1300,x,")
+        with Rows({"1.csv": rows}, given=given, model=model, output=output % ("out", ", compression: gzip")) as job:
+            fermata("batch", job.file, "--quiet", code=4)
+            lines = b"".join(gzip.decompress(path.read_bytes()) for path in parts(job, ending)).decode()
+            assert [i for i in range(2000) if "u%d%s" % (i, "," if sink == "csv" else '"') not in lines] == [700, 1300], sink
+            contains(fermata("job", "verify", job.out, code=4)[0], "proven with dead letters: 2000 rows in, 1998 results")
+
+
+@test
 def numbers_that_json_has_none_for_come_back():
     for sink in ("jsonl", "csv"):
         with Rows({"1.csv": 'user,x,v\na,.5,"[1, ""nan"", ""-inf""]"\nb,-1.,"[""Infinity"", 2.5, 3]"\nc,nan,"[1, 2, 3]"\n'}, given="columns: {x: x, v: v}, id: user",
