@@ -171,12 +171,14 @@ static void bar_draw(struct watcher *watcher, const struct fm_run_progress *prog
     width = width > BAR_WIDTH_MAX ? BAR_WIDTH_MAX : width;
     (void)fprintf(stderr, "\r\033[K");
     if (width >= BAR_WIDTH_MIN) {
-        (void)fprintf(stderr, "[%s%s%s] %s", fm_style(color, FM_STYLE_GREEN),
+        (void)fprintf(stderr, "[%s%s%s] ", fm_style(color, FM_STYLE_GREEN),
                       fm_progress_format_bar(progress->rows_done, progress->rows_total, width, "#",
                                              ".", bar, sizeof(bar)),
-                      fm_style(color, FM_STYLE_RESET), words);
+                      fm_style(color, FM_STYLE_RESET));
+        fm_shown_put(stderr, words, strlen(words));
     } else {
-        (void)fprintf(stderr, "%.*s", columns > 1 ? (int)columns - 1 : 0, words);
+        uint32_t room = columns > 1 ? columns - 1 : 0;
+        fm_shown_put(stderr, words, room < strlen(words) ? room : strlen(words));
     }
     (void)fflush(stderr);
     watcher->visible = true;
@@ -303,7 +305,9 @@ static void on_progress(void *context, const struct fm_run_progress *progress)
         watcher->shown_ns = now_ns;
         watcher->shown_rows = progress->rows_done;
         words_write(watcher, progress, now_ns, words, sizeof(words));
-        (void)fprintf(stderr, "fermata batch: %s: %s\n", watcher->job->name, words);
+        (void)fprintf(stderr, "fermata batch: %s: ", watcher->job->name);
+        fm_shown_put(stderr, words, strlen(words));
+        (void)fputc('\n', stderr);
     }
 }
 

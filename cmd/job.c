@@ -277,10 +277,11 @@ static void tuned_print(const struct fm_batch_worker_status *worker)
     const struct fm_batch_memory *memory = &worker->memory;
     if (tuned->readers > 0) {
         printf("             tuned to %" PRIu32 " readers, %" PRIu32 " operator threads, %" PRIu32
-               " rows in flight%s%.*s\n",
+               " rows in flight%s",
                tuned->readers, tuned->operators, tuned->rows,
-               tuned->batches.size > 0 ? ", batches: " : "", (int)tuned->batches.size,
-               tuned->batches.data != NULL ? tuned->batches.data : "");
+               tuned->batches.size > 0 ? ", batches: " : "");
+        fm_shown_put(stdout, tuned->batches.data, tuned->batches.size);
+        (void)fputc('\n', stdout);
     }
     if (memory->base > 0) {
         printf("             rows take %" PRIu64 " MiB, %" PRIu64 " at most", memory->used >> 20,
@@ -311,14 +312,18 @@ static void status_print(const struct fm_batch_status *status)
                               : "");
     printf("workers    %" PRIu64 "\n", status->workers.count);
     while (fm_batch_worker_statuses_next(&workers, &worker)) {
-        printf("           %.*s (%.*s, process %" PRIu32 "): %" PRIu64 " rows/min, %" PRIu64
-               " MiB, %" PRIu32 " shards, %" PRIu64 " rows committed",
-               (int)worker.name.size, worker.name.data, (int)worker.host.size, worker.host.data,
+        printf("           ");
+        fm_shown_put(stdout, worker.name.data, worker.name.size);
+        printf(" (");
+        fm_shown_put(stdout, worker.host.data, worker.host.size);
+        printf(", process %" PRIu32 "): %" PRIu64 " rows/min, %" PRIu64 " MiB, %" PRIu32
+               " shards, %" PRIu64 " rows committed",
                worker.process, worker.rows_per_minute, worker.memory_bytes >> 20, worker.shards,
                worker.rows_committed);
         if (worker.slowest_stage.size > 0) {
-            printf(", slowest: %.*s %.0f%%", (int)worker.slowest_stage.size,
-                   worker.slowest_stage.data, worker.slowest_share * 100);
+            printf(", slowest: ");
+            fm_shown_put(stdout, worker.slowest_stage.data, worker.slowest_stage.size);
+            printf(" %.0f%%", worker.slowest_share * 100);
         }
         printf("%s\n", worker.connected ? "" : ", not connected");
         tuned_print(&worker);

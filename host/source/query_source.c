@@ -54,14 +54,21 @@ static int names_read(struct query_reader *reader, struct fm_text *names, const 
     uint32_t count = 0;
     int code = sqlite3_prepare_v2(reader->database, "SELECT name FROM name ORDER BY number", -1,
                                   &statement, NULL);
-    while (code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW) {
+    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
+    for (; code == SQLITE_ROW; code = sqlite3_step(statement), count++) {
         const char *name = (const char *)sqlite3_column_text(statement, 0);
-        fm_text_append(names, name != NULL ? name : "", name != NULL ? strlen(name) + 1 : 1);
-        count++;
+        if (name == NULL) {
+            code = SQLITE_NOMEM; /* it was written as a text */
+            break;
+        }
+        fm_text_append(names, name, strlen(name) + 1);
     }
+    int status = code == SQLITE_DONE    ? 0
+                 : code == SQLITE_NOMEM ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
+                                        : refuse(reader, reterr);
     (void)sqlite3_finalize(statement);
-    if (code != SQLITE_OK) {
-        return refuse(reader, reterr);
+    if (status != 0) {
+        return status;
     }
     const char **all = fm_alloc_zero(count + 1, sizeof(*all));
     if (all == NULL || names->failed) {

@@ -401,7 +401,11 @@ def archives_that_stand_one_behind_the_other():
         fermata("batch", job.file, "--quiet")
         assert sorted(line["out_name"] for line in job.lines()) == ["a", "b", "c", "d"]
     with Rows({"a.tar": archive(["a"]) + b"x" * 1024}, given=given, model=NAME_MODEL) as job:
-        contains(fermata("batch", job.file, code=3)[1], "what is there is no header of a tar archive")
+        contains(fermata("batch", job.file, code=3)[1], "byte 10240: what is there is no header of a tar archive; it lies behind the archive's end mark, where zeros may be and further archives: cut it off")
+    for rest, code in ((bytes(100), 0), (bytes(99) + b"x", 3), (bytes(1024) + b"x", 3), (bytes(1024), 0)):
+        with Rows({"a.tar": archive(["a"]) + rest}, given=given, model=NAME_MODEL) as job:
+            err = fermata("batch", job.file, code=code)[1]
+            assert code == 0 or "is neither zeros nor a header of a tar archive; it lies behind" in err, err
     with Rows({"a.tar": archive(["a"])[:1024]}, given=given, model=NAME_MODEL) as job:
         contains(fermata("batch", job.file, code=3)[1], "it was cut off")
 
