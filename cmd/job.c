@@ -343,7 +343,13 @@ static void show_text(const char *directory, const struct fm_job_look *look)
     standing_write(look, state, sizeof(state));
     printf("%s: %s\n", look->name[0] != '\0' ? look->name : "a job", state);
     printf("directory  %s%s\n", directory,
-           look->has_ledger ? "" : " (results only: there is no ledger)");
+           look->has_ledger                   ? ""
+           : look->standing == FM_JOB_RUNNING ? " (it has not begun)"
+                                              : " (results only: there is no ledger)");
+    if (look->taking) {
+        printf("rows       are taken down before %s begins, %" PRIu64 " bytes so far\n",
+               look->has_ledger ? "another job" : "it", look->taken_bytes);
+    }
     if (look->file[0] != '\0') {
         printf("job file   %s\n", look->file);
     }
@@ -355,8 +361,10 @@ static void show_text(const char *directory, const struct fm_job_look *look)
         printf("finished   %s\n", look->finished);
     }
     printf("changed    %s\n", age_of(look->changed_wall_ns, age, sizeof(age)));
-    rows_print(look);
-    shards_print(look);
+    if (look->has_ledger || look->standing != FM_JOB_RUNNING) {
+        rows_print(look);
+        shards_print(look);
+    }
     for (uint32_t i = 0; i < look->fact_count; i++) {
         printf("%s %s = %s\n", i == 0 ? "facts     " : "          ", look->facts[i].key,
                look->facts[i].value);
@@ -372,6 +380,12 @@ static void show_json(struct fm_json_writer *json, const char *directory,
     nullable(json, "finished", look->finished);
     fm_json_key(json, "has_ledger");
     fm_json_bool(json, look->has_ledger);
+    fm_json_key(json, "bytes_taken_down");
+    if (look->taking) {
+        fm_json_uint(json, look->taken_bytes);
+    } else {
+        fm_json_null(json);
+    }
     fm_json_key(json, "shards");
     fm_json_object_begin(json);
     for (int state = 0; state < FM_SHARD_STATE_COUNT_; state++) {
@@ -422,7 +436,8 @@ static int show_run(const struct fm_call *call)
     }
     struct fm_steer_answer answer = {.bytes = {0}};
     const struct fm_batch_status *status = NULL;
-    if (look.standing == FM_JOB_RUNNING) {
+    if (look.standing == FM_JOB_RUNNING && look.has_ledger &&
+        !look.taking) { /* else none listens */
         if (fm_steer_ask(directory, FM_STEER_STATUS, STATUS_PATIENCE_NS, &answer, &error) == 0) {
             status = &answer.status;
         } else {

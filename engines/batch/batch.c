@@ -699,8 +699,9 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
 
 /* --- Running --- */
 
-static void batch_close(struct batch *batch)
+static void batch_close(struct batch *batch, struct fm_error *error)
 {
+    fm_spool_error(&batch->spool, batch->job, error);
     fm_lister_stop(batch->lister);
     fm_job_setup_close(&batch->setup);
     fm_row_source_deinit(&batch->source);
@@ -933,7 +934,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
             end_note(&batch, status, ret_report, error);
         }
     }
-    batch_close(&batch);
+    batch_close(&batch, error);
     webhook_close(&batch);
     ret_report->memory_peak = fm_os_memory_peak();
     ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
@@ -1011,7 +1012,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         status = fm_sample_run(&sample, &ret_plan->sample, reterr);
         ret_plan->sample_memory = fm_os_memory_peak();
     }
-    batch_close(&batch);
+    batch_close(&batch, reterr);
     return status;
 }
 
@@ -1035,7 +1036,7 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
     bool walk = fm_listing_is_walk(job);
     int status = spool_look(&batch, rows > TRY_ROWS ? rows : TRY_ROWS, reterr);
     if (status != 0) {
-        batch_close(&batch);
+        batch_close(&batch, reterr);
         return status;
     }
     status = fm_job_is_spooled(job) ? fm_spool_list(&batch.spool, job, &batch.listing, reterr)
@@ -1055,6 +1056,6 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
                                                  .context = context};
         status = fm_sample_run(&sample, ret_result, reterr);
     }
-    batch_close(&batch);
+    batch_close(&batch, reterr);
     return status;
 }

@@ -34,6 +34,9 @@
 #define FM_OUTPUT_HISTORY_FILE     "history"
 #define FM_OUTPUT_SPOOL            "spool"     /* a folder; see spool.h */
 #define FM_OUTPUT_SPOOL_NEW        "spool.new" /* likewise */
+#define FM_OUTPUT_SPOOL_STDIN      "stdin"     /* in one of them */
+#define FM_OUTPUT_SPOOL_STDIN_PART FM_OUTPUT_SPOOL_STDIN ".part"
+#define FM_OUTPUT_SPOOL_QUERY      "query"
 #define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"
 #define FM_OUTPUT_SUCCESS_FILE     "_SUCCESS"
 

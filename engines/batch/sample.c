@@ -251,7 +251,9 @@ int fm_sample_run(const struct fm_sample_options *options, struct fm_sample_resu
     fm_mutex_init(&sample.mutex);
     fm_condition_init(&sample.changed);
     if (options->show != NULL) {
-        sample.plan.format.sink = &fm_sink_jsonl; /* for people, whatever the job writes */
+        /* For people: lines, whatever the job writes; answers to requests are such. */
+        sample.plan.format.sink =
+            sample.plan.format.sink->answers ? &fm_sink_openai_batch : &fm_sink_jsonl;
     }
     sample.plan.single = true; /* a row that gets no memory is a dead letter: nobody else comes */
     status = flights_make(&sample);

@@ -17,13 +17,13 @@
 
 enum { PIECE = 1 << 18 };
 
-/* What a copy is called until it is whole. */
+/* What a copy is called until it is whole: of standard input FM_OUTPUT_SPOOL_STDIN_PART. */
 #define PART ".part"
 
 /* What ids of rows without one begin with. */
 static const char *name_of(const struct fm_job *job)
 {
-    return job->query != NULL ? "query" : "stdin";
+    return job->query != NULL ? FM_OUTPUT_SPOOL_QUERY : FM_OUTPUT_SPOOL_STDIN;
 }
 
 static int path_of(const struct fm_spool *spool, const struct fm_job *job, char *ret_path,
@@ -251,6 +251,26 @@ int fm_spool_settle(struct fm_spool *spool, struct fm_error *reterr)
     spool->made = false; /* it is the job's now */
     status = fm_output_state_path(spool->output, ".", path, sizeof(path), reterr);
     return status != 0 ? status : fm_file_sync_directory(path, reterr);
+}
+
+void fm_spool_error(const struct fm_spool *spool, const struct fm_job *job, struct fm_error *error)
+{
+    char path[2 * FM_LISTING_ID_MAX + 1];
+    char text[FM_ERROR_TEXT_SIZE];
+    if (error == NULL || spool->folder[0] == '\0' ||
+        path_of(spool, job, path, sizeof(path) - 1, NULL) != 0) {
+        return;
+    }
+    /* "path: what is wrong"; what is wrong with the file itself, as a full disk, has quotes. */
+    size_t length = strlen(path);
+    (void)snprintf(path + length, 2, ":");
+    const char *found = strstr(error->text, path);
+    if (found != NULL) {
+        (void)snprintf(text, sizeof(text), "%.*s%s%s", (int)(found - error->text), error->text,
+                       job->query != NULL ? "the rows of the query" : "standard input",
+                       found + length);
+        (void)snprintf(error->text, sizeof(error->text), "%s", text);
+    }
 }
 
 void fm_spool_close(struct fm_spool *spool)

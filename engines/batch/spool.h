@@ -49,6 +49,9 @@ int FM_NODISCARD fm_spool_list(const struct fm_spool *spool, const struct fm_job
                                struct fm_listing *ret_listing, struct fm_error *reterr);
 /* The job begins: the file is brought to where it stays, durably. */
 int FM_NODISCARD fm_spool_settle(struct fm_spool *spool, struct fm_error *reterr);
+/* Names the rows as a person knows them, where an error of them names the file that they are in.
+ * Accepts NULL. */
+void fm_spool_error(const struct fm_spool *spool, const struct fm_job *job, struct fm_error *error);
 /* Removes what this start has made and no job has begun with. Accepts a zeroed one. */
 void fm_spool_close(struct fm_spool *spool);
 

@@ -15,6 +15,7 @@
 #include "core/util/memory.h"
 #include "host/source/cells.h"
 #include "host/source/formats.h"
+#include "host/source/sqlite_uri.h"
 
 #define STRIDE_ROWS UINT64_C(65536)
 
@@ -412,17 +413,10 @@ static void query_close(struct fm_source_reader *source)
     fm_free(reader);
 }
 
-/* "file:...?immutable=1", in which no character of the path means anything. */
 static int database_open(struct query_reader *reader, const char *path, struct fm_error *reterr)
 {
     struct fm_text uri = {0};
-    fm_text_append_string(&uri, "file:");
-    for (const char *c = path; *c != '\0'; c++) {
-        bool plain = *c == '/' || *c == '.' || (*c >= '0' && *c <= '9') ||
-                     (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
-        fm_text_append_format(&uri, plain ? "%c" : "%%%02X", (unsigned char)*c);
-    }
-    fm_text_append_string(&uri, "?immutable=1");
+    fm_sqlite_immutable_uri(path, &uri);
     int code =
         uri.failed
             ? SQLITE_NOMEM

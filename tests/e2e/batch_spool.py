@@ -134,6 +134,8 @@ def what_is_wrong_with_a_query_is_said_in_the_words_of_the_engine_and_leaves_not
              ("DELETE FROM t", "one statement that gives rows and changes nothing", "Parser Error"),
              ("INSERT INTO t(id) VALUES(7000) RETURNING id, name, v, n, r", "one statement that gives rows and changes nothing", "Parser Error"),
              ("SELECT id, name, v, n, id FROM t", "two columns of the name 'id'", "there is no column 'r'"),
+             ("SELECT id, name, v, n, r FROM t WHERE id > :least", "the query has a parameter, ':least', and nothing gives it a value", "Parser Error"),
+             ("SELECT id, name, v, n, r FROM t WHERE id > ?", "the query has a parameter, '?', and nothing gives it a value", "parameter"),
              ("SELECT id, name, v, n, r AS s FROM t", "there is no column 'r'; did you mean 'v'?", "there is no column 'r'"),
              ("SELECT id, name, name AS v, n, r FROM t", "must hold a JSON array", "column 'v'"),
              ("SELECT * FROM t WHERE id < 0", "the input has no rows", "the input has no rows")]
@@ -153,6 +155,45 @@ def what_is_wrong_with_a_query_is_said_in_the_words_of_the_engine_and_leaves_not
             if text is not None:
                 job.database.write_bytes(text)
             contains(fermata("batch", job.file, code=3)[1], "input.query: ", words)
+
+
+@test
+def a_database_with_a_log_where_nothing_may_be_written():
+    if os.getuid() != 0:
+        raise Skip("needs root, to become somebody who may not write")
+    with Query(sql="SELECT id, name, v, n, b, r FROM t ORDER BY id") as job:
+        folder = job.path / "database"
+        folder.mkdir()
+        os.rename(job.database, folder / "t.db")
+        job.file.write_text(job.file.read_text().replace("database: t.db", "database: database/t.db"))
+        for path, mode in ((job.path, 0o777), (folder, 0o755)):
+            os.chmod(path, mode)
+
+        def of_nobody(out):
+            done = subprocess.run([FERMATA, "batch", job.file, "--quiet", "--output", job.path / out], capture_output=True, user=65534, group=65534)
+            return done.returncode, done.stderr.decode()
+
+        connection = sqlite3.connect(folder / "t.db")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("UPDATE t SET r = 7")
+        connection.commit()
+        before = sorted(os.listdir(folder))
+        assert before == ["t.db", "t.db-shm", "t.db-wal"], before
+        for name in before:
+            os.chmod(folder / name, 0o644)
+        assert of_nobody("live")[0] == 0, "there is an index, which can be read"
+        job.out = job.path / "live"
+        assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
+        log = (folder / "t.db-wal").read_bytes()
+        connection.close()
+        assert os.listdir(folder) == ["t.db"]
+        assert of_nobody("quiet") == (0, "") and os.listdir(folder) == ["t.db"]
+        job.out = job.path / "quiet"
+        assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
+        (folder / "t.db-wal").write_bytes(log)  # left by somebody who was killed: what is in it may be missing elsewhere
+        code, err = of_nobody("log")
+        assert code == 3, (code, err)
+        contains(err, "input.query: ", "t.db: unable to open database file")
 
 
 @test
@@ -241,6 +282,16 @@ def rows_on_standard_input():
     with Input() as job:
         contains(fermata("batch", job.file, stdin=b'{"id": 1, "other": 2}\n', code=3)[1], "the column 'name' is missing")
         assert leftovers(job) == []
+        err = fermata("batch", job.file, stdin=b'{"id": 1, "other": 2}\n', code=3)[1]
+        contains(err, "job.yaml: standard input: none of the first 1 rows fits input.columns; the first of them: line 1: ")
+        for option in ("--dry-run", "--preview=1"):
+            err = fermata("batch", job.file, option, stdin=b"oops\n", code=3)[1]
+            contains(err, "job.yaml: standard input: none of the first 1 rows")
+    with Input(given="format: csv, columns: {name: name}") as job:
+        err = fermata("batch", job.file, stdin=b'name\na\n"b\n', code=3)[1]
+        assert "standard input: " in err and "spool" not in err, err
+    with Query(sql="SELECT id, id AS name, v, n, b, r FROM t", count=3) as job:
+        contains(fermata("batch", job.file, code=3)[1], "job.yaml: the rows of the query: none of the first 3 rows fits")
 
 
 @test

@@ -8,7 +8,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from batch_job import NAME_MODEL, Job, wait_for  # noqa: E402
-from tap import FERMATA, contains, fermata, run, test  # noqa: E402
+from tap import FERMATA, contains, fermata, fermata_json, run, test  # noqa: E402
 
 SLOW_NAME_MODEL = """backend: emulated
 max_batch_size: 1
@@ -136,6 +136,28 @@ def signals_while_rows_are_taken_down_leave_nothing():
             assert job.taken() is None and os.listdir(temporary) == []
             fermata("batch", job.file, "--quiet", "--resume", stdin=rows(5))
             assert job.ids() == ids(5)
+
+
+@test
+def rows_that_are_being_taken_down_are_shown():
+    with Input() as job, tempfile.TemporaryDirectory() as temporary:
+        process = begun(job, temporary)
+        wait_for(lambda: job.taken())
+        shown = wait_for(lambda: (lambda found: found["bytes_taken_down"] == len(rows(1000)) and found)(fermata_json("job", "show", job.out, "--json")))
+        assert shown["state"] == "running" and shown["process"] == process.pid and not shown["has_ledger"] and shown["master"] is None, shown
+        out, err = fermata("job", "show", job.out)
+        contains(out, "running by process %d" % process.pid, "(it has not begun)", "rows       are taken down before it begins, %d bytes so far" % len(rows(1000)))
+        assert "shards" not in out and err == "", (out, err)
+        process.communicate(timeout=60)
+        assert process.returncode == 0 and fermata_json("job", "show", job.out, "--json")["bytes_taken_down"] is None
+        process = subprocess.Popen([FERMATA, "batch", job.file, "--restart", "--quiet"], stdin=subprocess.PIPE)
+        wait_for(lambda: job.taken())
+        out, err = fermata("job", "show", job.out)
+        contains(out, "rows       are taken down before another job begins", "rows       1000 of 1000 done")
+        assert err == "", err
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 143 and job.ids() == ids(1000), "the former job stays as it was"
 
 
 @test
