@@ -59,7 +59,7 @@ def a_program_that_is_not_there_or_does_not_start():
 @test
 def where_memory_cannot_be_shared_tensors_go_through_pipes():
     with tempfile.TemporaryDirectory() as directory:
-        path = pipeline_write(directory, "p.yaml")
+        path = pipeline_write(directory, "p.yaml", start="shared")
         limited = ["bash", "-c", 'ulimit -f 1024; exec "$0" "$@"', FERMATA, "infer", path, "-", "--json"]
         text = "x" * 100000  # large enough to be shared
         done = subprocess.run(limited, input=text.encode(), capture_output=True)
