@@ -579,6 +579,10 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
     if (status == 0 && batch->spool.taken) {
         note(batch, "the rows are those that a start before this one took down from standard "
                     "input, whole; what is on it now is not read (--restart reads it)");
+    } else if (status == 0 && !batch->spool.made && batch->job->standard_input &&
+               fm_file_stdin_has_data()) {
+        note(batch, "the job goes on with the rows that it was begun with; what is on standard "
+                    "input now is not read (--restart reads it)");
     }
     fm_text_deinit(&was);
     return status;
@@ -658,10 +662,14 @@ static int master_create(struct batch *batch)
 /* Rows that were taken down for a job that never began, where another one goes on. */
 static int spool_forget(const struct batch *batch, struct fm_error *reterr)
 {
+    static const char *const folders[] = {FM_OUTPUT_SPOOL_NEW, FM_OUTPUT_SPOOL_RETRY};
     char path[FM_OUTPUT_PATH_MAX];
-    int status =
-        fm_output_state_path(batch->job->output, FM_OUTPUT_SPOOL_NEW, path, sizeof(path), reterr);
-    return status != 0 ? status : fm_file_remove_tree(path, reterr);
+    int status = 0;
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && status == 0; i++) {
+        status = fm_output_state_path(batch->job->output, folders[i], path, sizeof(path), reterr);
+        status = status != 0 ? status : fm_file_remove_tree(path, reterr);
+    }
+    return status;
 }
 
 /* Lock, then look again: what was seen before the lock may have changed. */

@@ -34,7 +34,8 @@
 #define FM_OUTPUT_HISTORY_FILE     "history"
 #define FM_OUTPUT_SPOOL            "spool"     /* a folder; see spool.h */
 #define FM_OUTPUT_SPOOL_NEW        "spool.new" /* likewise */
-#define FM_OUTPUT_SPOOL_STDIN      "stdin"     /* in one of them */
+#define FM_OUTPUT_SPOOL_RETRY      "spool.retry"
+#define FM_OUTPUT_SPOOL_STDIN      "stdin" /* in one of them, as the next two */
 #define FM_OUTPUT_SPOOL_STDIN_PART FM_OUTPUT_SPOOL_STDIN ".part"
 #define FM_OUTPUT_SPOOL_QUERY      "query"
 #define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"

@@ -177,8 +177,9 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
         return status;
     }
     spool->output = output;
-    status = fm_output_state_path(output, FM_OUTPUT_SPOOL_NEW, spool->folder, sizeof(spool->folder),
-                                  reterr);
+    status = fm_output_state_path(
+        output, options->retry != NULL ? FM_OUTPUT_SPOOL_RETRY : FM_OUTPUT_SPOOL_NEW, spool->folder,
+        sizeof(spool->folder), reterr);
     if (status == 0 && options->continues && options->job->standard_input &&
         options->retry == NULL) {
         status = taken_look(spool, options, &spool->taken, reterr);

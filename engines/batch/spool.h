@@ -9,8 +9,10 @@
  * .fermata/spool/ when the job begins: before that a former job's rows stay as they are, and a job
  * that is refused leaves none. Standard input is written as stdin.part, which becomes stdin when it
  * is whole: after a crash before the job has begun, --resume takes what has that name, and a start
- * that is refused then leaves it. A job that only looks has its rows in a temporary directory. What
- * a signal would leave half done is removed when it comes (host/os/stop_signal.h).
+ * that is refused then leaves it. Rows of another job, whose dead letters are run, are made in
+ * .fermata/spool.retry/ instead: they are nobody's standard input. A job that only looks has its
+ * rows in a temporary directory. What a signal would leave half done is removed when it comes
+ * (host/os/stop_signal.h).
  */
 #ifndef FM_ENGINES_BATCH_SPOOL_H
 #define FM_ENGINES_BATCH_SPOOL_H
