@@ -60,7 +60,6 @@ static void on_note(void *context, const char *text)
     fm_call_note(watcher->call, "%s", text);
 }
 
-/* When the job is to be finished; 0: null. */
 static unsigned percent_of(uint64_t done, uint64_t total)
 {
     return total == 0 ? 100 : (unsigned)((double)done * 100 / (double)total);
@@ -172,12 +171,14 @@ static void bar_draw(struct watcher *watcher, const struct fm_run_progress *prog
     width = width > BAR_WIDTH_MAX ? BAR_WIDTH_MAX : width;
     (void)fprintf(stderr, "\r\033[K");
     if (width >= BAR_WIDTH_MIN) {
-        (void)fprintf(stderr, "[%s%s%s] %s", fm_style(color, FM_STYLE_GREEN),
+        (void)fprintf(stderr, "[%s%s%s] ", fm_style(color, FM_STYLE_GREEN),
                       fm_progress_format_bar(progress->rows_done, progress->rows_total, width, "#",
                                              ".", bar, sizeof(bar)),
-                      fm_style(color, FM_STYLE_RESET), words);
+                      fm_style(color, FM_STYLE_RESET));
+        fm_shown_put(stderr, words, strlen(words));
     } else {
-        (void)fprintf(stderr, "%.*s", columns > 1 ? (int)columns - 1 : 0, words);
+        uint32_t room = columns > 1 ? columns - 1 : 0;
+        fm_shown_put(stderr, words, room < strlen(words) ? room : strlen(words));
     }
     (void)fflush(stderr);
     watcher->visible = true;
@@ -269,7 +270,7 @@ static void on_begin(void *context, const struct fm_run_progress *progress)
     watcher->shown_rows = progress->rows_done;
     fm_progress_start(&watcher->progress, watcher->start_ns, progress->rows_done,
                       progress->rows_total, RATE_WINDOW_NS);
-    /* Until here the signals end the process as usual: there is nothing that it would be worth
+    /* Until here the signals end the process at once: there is nothing that it would be worth
      * waiting for. */
     fm_stop_signal_install();
     if (watcher->json) {
@@ -306,7 +307,9 @@ static void on_progress(void *context, const struct fm_run_progress *progress)
         watcher->shown_ns = now_ns;
         watcher->shown_rows = progress->rows_done;
         words_write(watcher, progress, now_ns, words, sizeof(words));
-        (void)fprintf(stderr, "fermata batch: %s: %s\n", watcher->job->name, words);
+        (void)fprintf(stderr, "fermata batch: %s: ", watcher->job->name);
+        fm_shown_put(stderr, words, strlen(words));
+        (void)fputc('\n', stderr);
     }
 }
 
@@ -1028,6 +1031,7 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "worker-memory")) {
         job.worker_memory_bytes = fm_call_bytes(call, "worker-memory");
     }
+    fm_stop_signal_end_at_once();
     int exit_code = fm_call_given(call, "preview") ? job_preview(call, &job)
                     : fm_call_flag(call, "dry-run")
                         ? job_plan(call, &job)

@@ -161,16 +161,18 @@ static void error_print_json(const struct fm_call *call, int exit_code, const ch
 
 void fm_shown_put(FILE *to, const char *text, size_t length)
 {
-    for (size_t i = 0; i < length; i++) {
+    for (size_t i = 0; i < length;) {
         unsigned char byte = (unsigned char)text[i];
-        unsigned char next = i + 1 < length ? (unsigned char)text[i + 1] : 0;
+        size_t step = fm_utf8_sequence(text + i, length - i);
         bool plain = (byte >= 0x20 && byte != 0x7f) || byte == '\n' || byte == '\t';
-        if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) { /* U+0080 to U+009F: some obey these */
-            (void)fputs("??", to);
-            i++;
-        } else {
-            (void)fputc(plain ? byte : '?', to);
+        if (step == 2 && byte == 0xc2 && (unsigned char)text[i + 1] <= 0x9f) {
+            (void)fputs("??", to); /* U+0080 to U+009F: some terminals obey these ... */
+        } else if (step > 1) {
+            (void)fwrite(text + i, 1, step, to);
+        } else { /* ... and their bytes outside of UTF-8; other ones may be names in Latin-1 */
+            (void)fputc(plain && !(byte >= 0x80 && byte <= 0x9f) ? byte : '?', to);
         }
+        i += step > 0 ? step : 1;
     }
 }
 

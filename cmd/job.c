@@ -284,10 +284,11 @@ static void tuned_print(const struct fm_batch_worker_status *worker)
     printf("%s", worker->stages.count > 0 ? "\n" : "");
     if (tuned->readers > 0) {
         printf("             tuned to %" PRIu32 " readers, %" PRIu32 " operator threads, %" PRIu32
-               " rows in flight%s%.*s\n",
+               " rows in flight%s",
                tuned->readers, tuned->operators, tuned->rows,
-               tuned->batches.size > 0 ? ", batches: " : "", (int)tuned->batches.size,
-               tuned->batches.data != NULL ? tuned->batches.data : "");
+               tuned->batches.size > 0 ? ", batches: " : "");
+        fm_shown_put(stdout, tuned->batches.data, tuned->batches.size);
+        (void)fputc('\n', stdout);
     }
     if (memory->base > 0) {
         printf("             rows take %" PRIu64 " MiB, %" PRIu64 " at most", memory->used >> 20,
@@ -318,14 +319,18 @@ static void status_print(const struct fm_batch_status *status)
                               : "");
     printf("workers    %" PRIu64 "\n", status->workers.count);
     while (fm_batch_worker_statuses_next(&workers, &worker)) {
-        printf("           %.*s (%.*s, process %" PRIu32 "): %" PRIu64 " rows/min, %" PRIu64
-               " MiB, %" PRIu32 " shards, %" PRIu64 " rows committed",
-               (int)worker.name.size, worker.name.data, (int)worker.host.size, worker.host.data,
+        printf("           ");
+        fm_shown_put(stdout, worker.name.data, worker.name.size);
+        printf(" (");
+        fm_shown_put(stdout, worker.host.data, worker.host.size);
+        printf(", process %" PRIu32 "): %" PRIu64 " rows/min, %" PRIu64 " MiB, %" PRIu32
+               " shards, %" PRIu64 " rows committed",
                worker.process, worker.rows_per_minute, worker.memory_bytes >> 20, worker.shards,
                worker.rows_committed);
         if (worker.slowest_stage.size > 0) {
-            printf(", slowest: %.*s %.0f%%", (int)worker.slowest_stage.size,
-                   worker.slowest_stage.data, worker.slowest_share * 100);
+            printf(", slowest: ");
+            fm_shown_put(stdout, worker.slowest_stage.data, worker.slowest_stage.size);
+            printf(" %.0f%%", worker.slowest_share * 100);
         }
         printf("%s\n", worker.connected ? "" : ", not connected");
         tuned_print(&worker);
@@ -345,7 +350,13 @@ static void show_text(const char *directory, const struct fm_job_look *look)
     standing_write(look, state, sizeof(state));
     printf("%s: %s\n", look->name[0] != '\0' ? look->name : "a job", state);
     printf("directory  %s%s\n", directory,
-           look->has_ledger ? "" : " (results only: there is no ledger)");
+           look->has_ledger                   ? ""
+           : look->standing == FM_JOB_RUNNING ? " (it has not begun)"
+                                              : " (results only: there is no ledger)");
+    if (look->taking) {
+        printf("rows       are taken down before %s begins, %" PRIu64 " bytes so far\n",
+               look->has_ledger ? "another job" : "it", look->taken_bytes);
+    }
     if (look->file[0] != '\0') {
         printf("job file   %s\n", look->file);
     }
@@ -357,8 +368,10 @@ static void show_text(const char *directory, const struct fm_job_look *look)
         printf("finished   %s\n", look->finished);
     }
     printf("changed    %s\n", age_of(look->changed_wall_ns, age, sizeof(age)));
-    rows_print(look);
-    shards_print(look);
+    if (look->has_ledger || look->standing != FM_JOB_RUNNING) {
+        rows_print(look);
+        shards_print(look);
+    }
     for (uint32_t i = 0; i < look->fact_count; i++) {
         printf("%s %s = %s\n", i == 0 ? "facts     " : "          ", look->facts[i].key,
                look->facts[i].value);
@@ -374,6 +387,12 @@ static void show_json(struct fm_json_writer *json, const char *directory,
     nullable(json, "finished", look->finished);
     fm_json_key(json, "has_ledger");
     fm_json_bool(json, look->has_ledger);
+    fm_json_key(json, "bytes_taken_down");
+    if (look->taking) {
+        fm_json_uint(json, look->taken_bytes);
+    } else {
+        fm_json_null(json);
+    }
     fm_json_key(json, "shards");
     fm_json_object_begin(json);
     for (int state = 0; state < FM_SHARD_STATE_COUNT_; state++) {
@@ -424,7 +443,8 @@ static int show_run(const struct fm_call *call)
     }
     struct fm_steer_answer answer = {.bytes = {0}};
     const struct fm_batch_status *status = NULL;
-    if (look.standing == FM_JOB_RUNNING) {
+    if (look.standing == FM_JOB_RUNNING && look.has_ledger &&
+        !look.taking) { /* else none listens */
         if (fm_steer_ask(directory, FM_STEER_STATUS, STATUS_PATIENCE_NS, &answer, &error) == 0) {
             status = &answer.status;
         } else {

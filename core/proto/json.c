@@ -12,6 +12,8 @@
 #include "core/util/error.h"
 
 /* What may come next. A reader that met an error stays in EXPECT_NOTHING. */
+#define REPLACEMENT 0xFFFDu /* for what no text can hold */
+
 enum expect {
     EXPECT_VALUE,        /* at the start, after a comma in an array, after a key */
     EXPECT_VALUE_OR_END, /* after [ */
@@ -402,10 +404,26 @@ static size_t unescape(const char **text, const char *end, char out[4])
         }
     }
     if (point >= 0xD800 && point < 0xE000) {
-        point = 0xFFFD;
+        point = REPLACEMENT;
     }
     *text = at;
     return fm_utf8_encode(point, out);
+}
+
+bool fm_json_is_text(const struct fm_json_reader *reader)
+{
+    const char *at = reader->text;
+    const char *end = at + reader->text_length;
+    while (reader->escaped && (at = memchr(at, '\\', (size_t)(end - at))) != NULL) {
+        char out[4];
+        bool given = end - at >= 6 && at[1] == 'u' && hex_value(at + 2) == REPLACEMENT;
+        size_t size = unescape(&at, end, out);
+        /* It stands for a lone surrogate, unless it was written so. */
+        if (!given && size == 3 && memcmp(out, "\xEF\xBF\xBD", 3) == 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool fm_json_equals(const struct fm_json_reader *reader, const char *string)

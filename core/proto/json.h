@@ -53,6 +53,8 @@ enum fm_json_token fm_json_next(struct fm_json_reader *reader);
 int FM_NODISCARD fm_json_skip(struct fm_json_reader *reader);
 /* True when the current KEY or STRING equals `string` (after decoding). */
 bool fm_json_equals(const struct fm_json_reader *reader, const char *string);
+/* Whether decoding loses nothing of the current KEY or STRING: it has no lone surrogates. */
+bool fm_json_is_text(const struct fm_json_reader *reader);
 /* Appends the decoded current KEY or STRING (UTF-8, surrogates paired; lone surrogates become
  * U+FFFD). */
 void fm_json_decode(const struct fm_json_reader *reader, struct fm_text *text);

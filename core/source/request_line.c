@@ -145,6 +145,14 @@ static bool is_text(const struct fm_request_value *value, const char *text)
     return fm_json_next(&json) == FM_JSON_STRING && fm_json_equals(&json, text);
 }
 
+/* Whether the string is the same after it was decoded. */
+static bool is_exact(const struct fm_request_value *value)
+{
+    struct fm_json_reader json;
+    fm_json_reader_init(&json, value->data, value->size);
+    return fm_json_next(&json) == FM_JSON_STRING && fm_json_is_text(&json);
+}
+
 /* A JSON value in words, not too much of it. */
 static int shown(const struct fm_request_value *value)
 {
@@ -164,6 +172,12 @@ int fm_request_line_check(const struct fm_request_line *line, const char *url,
             return fm_error_set(reterr, FM_ETYPE, "the member '%s' is no %s", members[i],
                                 i == BODY ? "object" : "string");
         }
+    }
+    if (!is_exact(&line->id)) {
+        return fm_error_set(reterr, FM_ETYPE,
+                            "the custom_id is %.*s, in which a surrogate stands alone: no text can "
+                            "hold it, so no answer could name it",
+                            shown(&line->id), line->id.data);
     }
     if (!is_text(&line->method, "POST")) {
         return fm_error_set(reterr, FM_ETYPE, "the method is %.*s, but requests are by POST",

@@ -574,8 +574,17 @@ static int spool_take(struct batch *batch, struct fm_error *reterr)
                                              .continues = batch->options->resume,
                                              .recorded = was.length > 0 ? was.data : NULL,
                                              .retry = batch->options->retry,
-                                             .rows_max = UINT64_MAX};
+                                             .rows_max = UINT64_MAX,
+                                             .fault = batch->options->fault};
     status = status != 0 ? status : fm_spool_open(&batch->spool, &options, reterr);
+    if (status == 0 && batch->spool.taken) {
+        note(batch, "the rows are those that a start before this one took down from standard "
+                    "input, whole; what is on it now is not read (--restart reads it)");
+    } else if (status == 0 && !batch->spool.made && batch->job->standard_input &&
+               fm_file_stdin_has_data()) {
+        note(batch, "the job goes on with the rows that it was begun with; what is on standard "
+                    "input now is not read (--restart reads it)");
+    }
     fm_text_deinit(&was);
     return status;
 }
@@ -609,7 +618,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
-    if (status == 0 && batch->spool.open) {
+    if (status == 0 && batch->spool.settles) {
         status = fm_spool_settle(&batch->spool, reterr);
         (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
@@ -651,6 +660,19 @@ static int master_create(struct batch *batch)
     return fm_master_create(&options, &batch->master);
 }
 
+/* Rows that were taken down for a job that never began, where another one goes on. */
+static int spool_forget(const struct batch *batch, struct fm_error *reterr)
+{
+    static const char *const folders[] = {FM_OUTPUT_SPOOL_NEW, FM_OUTPUT_SPOOL_RETRY};
+    char path[FM_OUTPUT_PATH_MAX];
+    int status = 0;
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && status == 0; i++) {
+        status = fm_output_state_path(batch->job->output, folders[i], path, sizeof(path), reterr);
+        status = status != 0 ? status : fm_file_remove_tree(path, reterr);
+    }
+    return status;
+}
+
 /* Lock, then look again: what was seen before the lock may have changed. */
 static int output_open(struct batch *batch, struct fm_error *reterr)
 {
@@ -675,20 +697,20 @@ static int output_open(struct batch *batch, struct fm_error *reterr)
     }
     status = batch->store->functions->fact(batch->store, batch->facts.items[0].key, &value, reterr);
     fm_text_deinit(&value);
-    if (status == 0) {
-        return job_resume(batch, reterr);
-    }
-    if (status != FM_ENOTFOUND) {
+    if (status != 0 && status != FM_ENOTFOUND) {
         return status;
     }
+    bool begun = status == 0;
     *reterr = (struct fm_error){0};
-    return job_begin(batch, reterr);
+    status = begun ? job_resume(batch, reterr) : job_begin(batch, reterr);
+    return status != 0 ? status : spool_forget(batch, reterr);
 }
 
 /* --- Running --- */
 
-static void batch_close(struct batch *batch)
+static void batch_close(struct batch *batch, struct fm_error *error)
 {
+    fm_spool_error(&batch->spool, batch->job, error);
     fm_lister_stop(batch->lister);
     fm_job_setup_close(&batch->setup);
     fm_row_source_deinit(&batch->source);
@@ -921,7 +943,7 @@ int fm_batch_run(const struct fm_job *job, const struct fm_batch_options *option
             end_note(&batch, status, ret_report, error);
         }
     }
-    batch_close(&batch);
+    batch_close(&batch, error);
     webhook_close(&batch);
     ret_report->memory_peak = fm_memory_peak();
     ret_report->worker_memory_peak = fm_os_memory_peak_of_children();
@@ -1001,7 +1023,7 @@ int fm_batch_plan(const struct fm_job *job, const struct fm_batch_options *optio
         status = fm_sample_run(&sample, &ret_plan->sample, reterr);
         ret_plan->sample_memory = fm_memory_peak();
     }
-    batch_close(&batch);
+    batch_close(&batch, reterr);
     return status;
 }
 
@@ -1025,7 +1047,7 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
     bool walk = fm_listing_is_walk(job);
     int status = spool_look(&batch, rows > TRY_ROWS ? rows : TRY_ROWS, reterr);
     if (status != 0) {
-        batch_close(&batch);
+        batch_close(&batch, reterr);
         return status;
     }
     status = fm_job_is_spooled(job) ? fm_spool_list(&batch.spool, job, &batch.listing, reterr)
@@ -1045,6 +1067,6 @@ int fm_batch_preview(const struct fm_job *job, const struct fm_batch_options *op
                                                  .context = context};
         status = fm_sample_run(&sample, ret_result, reterr);
     }
-    batch_close(&batch);
+    batch_close(&batch, reterr);
     return status;
 }

@@ -27,6 +27,8 @@ enum { NEAR_PERCENT = 80 };
 #define NS_PER_MS UINT64_C(1000000)
 /* Of each text that a block fills again and again. */
 #define KEPT_BYTES_MAX (UINT64_C(1) << 20)
+/* Compressed by themselves: with less of them the file would grow by some percent. */
+#define SEALED_BYTES_MIN ((size_t)4096)
 /* An id of a row that has none of its own: the file's, and the row's number in it. */
 #define ID_MAX (FM_LISTING_ID_MAX + 32)
 
@@ -137,6 +139,7 @@ void fm_block_deinit(struct fm_block *block)
 {
     fm_row_block_deinit(&block->rows);
     fm_text_deinit(&block->lines);
+    fm_text_deinit(&block->seal);
     fm_text_deinit(&block->fetch.body);
     fm_text_deinit(&block->url);
     fm_free(block->address);
@@ -181,6 +184,7 @@ uint64_t fm_block_outputs_bytes(const struct fm_block *block)
 void fm_block_clear(struct fm_block *block)
 {
     text_clear(&block->lines);
+    text_clear(&block->seal);
     text_clear(&block->rows.texts);
     for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
         text_clear(&block->rows.tensors[i]);
@@ -191,6 +195,7 @@ void fm_block_clear(struct fm_block *block)
     block->bad = 0;
     block->attempts = 0;
     block->starved = false;
+    block->sealed = false;
     block->error = (struct fm_error){0};
 }
 
@@ -709,11 +714,30 @@ static void rows_again(struct fm_block *block)
     }
 }
 
+/* Few bytes compress worse by themselves: they are left to the writer, which compresses them with
+ * their neighbours, and so are lines among which there are dead letters. */
+static void lines_seal(struct fm_block *block)
+{
+    const struct fm_sink *sink = block->plan->format.sink;
+    bool whole = block->bad == 0 && !block->starved && block->lines.length >= SEALED_BYTES_MIN;
+    for (uint32_t i = 0; i < block->row_count && whole; i++) {
+        whole = block->line[i].good && block->line[i].size > 0;
+    }
+    if (sink->seal == NULL || !whole || sink->seal(&block->lines, &block->seal) != 0) {
+        return; /* without memory, too: the writer needs less of it */
+    }
+    struct fm_text lines = block->lines;
+    block->lines = block->seal;
+    block->seal = lines;
+    block->sealed = true;
+}
+
 void fm_block_finish(struct fm_block *block)
 {
     const struct fm_error error = block->request.error;
     if (error.status == 0) {
         results_write(block);
+        lines_seal(block);
         return;
     }
     outputs_release(block);

@@ -54,6 +54,7 @@ struct fm_block {
 
     struct fm_request request; /* its `done` and `user` are those of the starter */
     struct fm_text lines;      /* what came of it: row_count lines, one behind the other */
+    bool sealed;               /* `lines` is what the sink has made of them (sink.h), all good */
     struct fm_block_line *line;
     uint32_t bad;
     struct fm_error last_error; /* of a bad row */
@@ -64,6 +65,7 @@ struct fm_block {
 
     /* Internal. */
     char *address; /* of that row */
+    struct fm_text seal;
     struct fm_text url;
     struct fm_row_block rows; /* of records */
     struct fm_value *inputs;

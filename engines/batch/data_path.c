@@ -602,6 +602,14 @@ static int block_write(struct fm_data_path *path, struct shard_work *shard,
     uint32_t from = 0;
     size_t size = 0;
     int status = 0;
+    if (block->sealed) {
+        status = fm_attempt_append_sealed(&shard->attempt, block->row_count, lines,
+                                          block->lines.length, reterr);
+        for (uint32_t i = 0; i < block->row_count && status == 0; i++) {
+            status = fm_fault_hit(path->options.fault, FM_FAULT_ROW_WRITTEN, reterr);
+        }
+        return status;
+    }
     for (uint32_t i = 0; i < block->row_count && status == 0; i++) {
         const struct fm_block_line *line = &block->line[i];
         if (line->size == 0) {

@@ -16,6 +16,8 @@
 
 /* X(NAME, name, where it lies) */
 #define FM_FAULT_TABLE(X)                                                                          \
+    X(TAKING_DOWN, "taking-down", "a piece of standard input was written, more may come")          \
+    X(TAKEN_DOWN, "taken-down", "standard input is written as a whole, the job is not begun")      \
     X(LISTED, "listed", "the list of inputs is written, the ledger is not begun")                  \
     X(CREATED, "created", "the ledger is begun, no shard is claimed")                              \
     X(CLAIMED, "claimed", "a shard is claimed in the ledger, its attempt file is not there")       \

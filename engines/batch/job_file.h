@@ -48,9 +48,10 @@ struct fm_job {
     const char *file;
     const char *name;
     const char *pipeline; /* resolved path */
-    const char **files;   /* resolved paths and patterns; NULL-terminated; NULL: `list` is used */
-    const char *list;     /* resolved path, or "-" */
-    /* Instead of both: rows that are taken down before the job begins (spool.h). */
+    const char **files;   /* resolved paths and patterns; NULL-terminated; NULL: none */
+    const char *list;     /* resolved path, or "-": names on standard input; NULL: none */
+    /* Instead of both, which are NULL then: rows that are taken down before the job begins
+     * (spool.h). */
     bool standard_input;
     const char *query;         /* SQL; NULL: none */
     const char *database;      /* of the query: resolved path */
@@ -58,7 +59,7 @@ struct fm_job {
     const char *base;          /* resolved path; NULL: chosen from files or list */
     /* Of inputs behind addresses, which `files`, `list` and `base` may be, too. */
     uint32_t requests;        /* at once, of a worker */
-    uint64_t stall_ns;        /* what a transfer may take without a byte */
+    uint64_t stall_ns;        /* for how long a transfer may be below FM_FETCH_RATE_LEAST */
     const char *ca_file;      /* resolved path; NULL: whom the system trusts */
     const char *headers_file; /* resolved path; NULL: none */
     const char *tensor;       /* NULL: the only one */

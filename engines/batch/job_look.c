@@ -222,6 +222,23 @@ static enum fm_job_standing standing_of(const struct fm_job_look *look, bool run
     return strcmp(look->state, FM_JOB_STATE_CANCELLED) == 0 ? FM_JOB_CANCELLED : FM_JOB_STOPPED;
 }
 
+/* Rows that a start takes down, or has taken down, before the job begins. */
+static int taking_look(const char *directory, struct fm_job_look *look, struct fm_error *reterr)
+{
+    static const char *const names[] = {FM_OUTPUT_SPOOL_STDIN_PART, FM_OUTPUT_SPOOL_STDIN,
+                                        FM_OUTPUT_SPOOL_QUERY};
+    int status = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !look->taking && status == 0; i++) {
+        char name[64];
+        struct fm_file_facts facts = {0};
+        (void)snprintf(name, sizeof(name), ".fermata/" FM_OUTPUT_SPOOL_NEW "/%s", names[i]);
+        status = file_look(directory, name, look, &look->taking, reterr);
+        status = status != 0 ? status : facts_of(directory, name, &facts, reterr);
+        look->taken_bytes = look->taking ? facts.size : 0;
+    }
+    return status;
+}
+
 int fm_job_look(const char *directory, struct fm_job_look *ret_look, struct fm_error *reterr)
 {
     char path[FM_OUTPUT_PATH_MAX];
@@ -250,6 +267,10 @@ int fm_job_look(const char *directory, struct fm_job_look *ret_look, struct fm_e
         return fm_error_set(reterr, FM_ENOTFOUND, "there is no job in '%s'", directory);
     }
     look->has_ledger = ledger;
+    status = running ? taking_look(directory, look, reterr) : 0;
+    if (status != 0) {
+        return status;
+    }
     status = ledger && !discarded ? ledger_read(directory, look, &look->trouble) : 0;
     status = status == 0 && manifest ? manifest_read(directory, look, &look->trouble) : status;
     if (running && status == FM_ENOTFOUND) {

@@ -37,6 +37,8 @@ struct fm_job_look {
     struct fm_error trouble;
     long process;             /* RUNNING: whose; 0: unknown */
     bool has_ledger;          /* false: a manifest is all that there is */
+    bool taking;              /* RUNNING: it has not begun, but its rows are taken down (spool.h) */
+    uint64_t taken_bytes;     /* so many so far */
     char name[256];           /* "": unknown */
     char file[1024];          /* likewise */
     char state[256];          /* why it does not run, in words; "": unknown */

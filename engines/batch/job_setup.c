@@ -413,7 +413,7 @@ uint32_t fm_job_setup_rows_fetched(const struct fm_job_setup *setup)
     return fetched && setup->halvings < 32 ? setup->job->requests >> setup->halvings : 0;
 }
 
-static void format_describe(const struct fm_job *job, char *ret_text, size_t size)
+void fm_job_source_describe(const struct fm_job *job, char *ret_text, size_t size)
 {
     if (job->format == NULL) {
         (void)snprintf(ret_text, size, "files");
@@ -465,7 +465,7 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
 {
     static const char *const keys[FM_JOB_FACTS] = {
         "line format",         "pipeline and models", "input.tensor",     "output.bytes",
-        "output.timings",      "limits.file_bytes",   "input.format",     "input.columns",
+        "output.timings",      "limits.file_bytes",   FM_JOB_FACT_SOURCE, "input.columns",
         "limits.record_bytes", FM_JOB_FACT_ID,        FM_JOB_FACT_FORMAT, FM_JOB_FACT_TYPES};
     const struct fm_job *job = setup->job;
     uint32_t count = 0;
@@ -480,7 +480,7 @@ void fm_job_facts_make(const struct fm_job_setup *setup, struct fm_job_facts *re
                    job->bytes == FM_JOB_BYTES_BASE64 ? "base64" : "text");
     (void)snprintf(values[4], FM_JOB_FACT_SIZE, "%s", job->timings ? "true" : "false");
     (void)snprintf(values[5], FM_JOB_FACT_SIZE, "%" PRIu64, job->file_bytes_max);
-    format_describe(job, values[6], FM_JOB_FACT_SIZE);
+    fm_job_source_describe(job, values[6], FM_JOB_FACT_SIZE);
     columns_describe(setup, values[7], FM_JOB_FACT_SIZE);
     (void)snprintf(values[8], FM_JOB_FACT_SIZE, "%" PRIu64, records ? job->record_bytes_max : 0);
     (void)snprintf(values[9], FM_JOB_FACT_SIZE, "%.250s",

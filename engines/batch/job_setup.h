@@ -85,6 +85,10 @@ enum { FM_JOB_FACTS = 12, FM_JOB_FACT_SIZE = 256 };
 /* Of a job that runs the dead letters of another one, which workers need not know: where they are.
  */
 #define FM_JOB_FACT_RETRY "input.dead_letters"
+/* What inputs are read as: another one has other rows. */
+#define FM_JOB_FACT_SOURCE "input.format"
+/* Its value, in FM_JOB_FACT_SIZE bytes at most. */
+void fm_job_source_describe(const struct fm_job *job, char *ret_text, size_t size);
 /* Of a job whose rows were taken down (spool.h), likewise: the sum of their file. */
 #define FM_JOB_FACT_SPOOL "input.rows"
 

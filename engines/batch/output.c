@@ -294,6 +294,13 @@ static int letters_open(struct fm_attempt *attempt, struct fm_error *reterr)
     return status != 0 ? status : fm_file_writer_open(&attempt->letters, path, reterr);
 }
 
+int fm_attempt_append_sealed(struct fm_attempt *attempt, uint64_t rows, const char *sealed,
+                             size_t size, struct fm_error *reterr)
+{
+    attempt->rows_out += rows;
+    return attempt->sink->append_sealed(attempt->part, sealed, size, reterr);
+}
+
 int fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows, const char *data,
                       size_t size, struct fm_error *reterr)
 {

@@ -34,6 +34,10 @@
 #define FM_OUTPUT_HISTORY_FILE     "history"
 #define FM_OUTPUT_SPOOL            "spool"     /* a folder; see spool.h */
 #define FM_OUTPUT_SPOOL_NEW        "spool.new" /* likewise */
+#define FM_OUTPUT_SPOOL_RETRY      "spool.retry"
+#define FM_OUTPUT_SPOOL_STDIN      "stdin" /* in one of them, as the next two */
+#define FM_OUTPUT_SPOOL_STDIN_PART FM_OUTPUT_SPOOL_STDIN ".part"
+#define FM_OUTPUT_SPOOL_QUERY      "query"
 #define FM_OUTPUT_MANIFEST_FILE    "_manifest.json"
 #define FM_OUTPUT_SUCCESS_FILE     "_SUCCESS"
 
@@ -79,6 +83,9 @@ struct fm_attempt {
 int FM_NODISCARD fm_attempt_open(struct fm_attempt *attempt, const char *directory,
                                  const struct fm_row_format *format, uint64_t number,
                                  uint64_t epoch, struct fm_error *reterr);
+/* Appends finished rows that are all good, as the sink has sealed them. */
+int FM_NODISCARD fm_attempt_append_sealed(struct fm_attempt *attempt, uint64_t rows,
+                                          const char *sealed, size_t size, struct fm_error *reterr);
 /* Appends finished rows that are all good, as the sink has packed them, or all dead letters: lines
  * with their newlines. */
 int FM_NODISCARD fm_attempt_append(struct fm_attempt *attempt, bool good, uint64_t rows,

@@ -24,6 +24,7 @@ struct parts {
     struct part *items;
     size_t count;
     size_t capacity;
+    bool failed; /* there was no memory for one */
 };
 
 static int part_take(void *context, const struct fm_manifest_part *part)
@@ -33,6 +34,7 @@ static int part_take(void *context, const struct fm_manifest_part *part)
         size_t capacity = parts->capacity == 0 ? 64 : parts->capacity * 2;
         struct part *grown = fm_realloc(parts->items, capacity * sizeof(*grown));
         if (grown == NULL) {
+            parts->failed = true;
             return FM_ENOMEM;
         }
         parts->items = grown;
@@ -81,6 +83,10 @@ int fm_results_copy(const char *directory,
         status = fm_error_set(reterr, FM_ETOOLARGE, "the path '%.200s...' is too long", directory);
     }
     status = status != 0 ? status : fm_manifest_read(path, &handlers, &head, reterr);
+    if (parts.failed) {
+        status = fm_error_set(reterr, FM_ENOMEM, "out of memory for the list of the parts in '%s'",
+                              directory);
+    }
     if (parts.count > 0) {
         qsort(parts.items, parts.count, sizeof(*parts.items), parts_compare);
     }

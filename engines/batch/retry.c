@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "core/util/error.h"
+#include "engines/batch/job_look.h"
+#include "engines/batch/job_setup.h"
 #include "engines/batch/letters.h"
 #include "engines/batch/manifest.h"
 #include "engines/batch/output.h"
@@ -121,6 +123,32 @@ static int count_check(const char *from, size_t count, struct fm_error *reterr)
                               from, count, (unsigned long long)head.dead_letters);
 }
 
+/* Row 17 of another query, or of the file read as another format, is another row. What was recorded
+ * is in the manifest or the ledger; where neither can be read, others say so. */
+static int source_check(const char *from, const struct fm_job *job, struct fm_error *reterr)
+{
+    char source[FM_JOB_FACT_SIZE];
+    int status = 0;
+    struct fm_job_look *look = fm_alloc(sizeof(*look));
+    if (look == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for dead letters");
+    }
+    fm_job_source_describe(job, source, sizeof(source));
+    bool known = fm_job_look(from, look, NULL) == 0;
+    for (uint32_t i = 0; known && i < look->fact_count && status == 0; i++) {
+        if (strcmp(look->facts[i].key, FM_JOB_FACT_SOURCE) == 0 &&
+            strcmp(look->facts[i].value, source) != 0) {
+            status = fm_error_set(reterr, FM_EINVAL,
+                                  "the dead letters of '%s' are of another source: input.format "
+                                  "was '%s', and that of '%s' is '%s': run them with the job that "
+                                  "they are of",
+                                  from, look->facts[i].value, job->file, source);
+        }
+    }
+    fm_free(look);
+    return status;
+}
+
 int fm_retry_choose(struct fm_retry *retry, const char *from, const struct fm_job *job,
                     struct fm_listing *listing, struct fm_error *reterr)
 {
@@ -135,6 +163,7 @@ int fm_retry_choose(struct fm_retry *retry, const char *from, const struct fm_jo
     fm_arena_init(&fewer.arena, 0);
     (void)snprintf(fewer.base, sizeof(fewer.base), "%s", listing->base);
     int status = fm_letters_each(&letters, gatherer.reterr);
+    status = status != 0 ? status : source_check(from, job, gatherer.reterr);
     status = status != 0 ? status : count_check(from, gatherer.count, gatherer.reterr);
     if (status == 0 && gatherer.count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND,

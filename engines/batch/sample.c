@@ -310,7 +310,9 @@ int fm_sample_run(const struct fm_sample_options *options, struct fm_sample_resu
     fm_mutex_init(&sample.mutex);
     fm_condition_init(&sample.changed);
     if (options->show != NULL) {
-        sample.plan.format.sink = &fm_sink_jsonl; /* for people, whatever the job writes */
+        /* For people: lines, whatever the job writes; answers to requests are such. */
+        sample.plan.format.sink =
+            sample.plan.format.sink->answers ? &fm_sink_openai_batch : &fm_sink_jsonl;
     }
     bool strict = fm_path_memory_is_strict(options->setup->job);
     uint64_t most = options->setup->job->worker_memory_bytes;

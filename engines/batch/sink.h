@@ -48,6 +48,12 @@ struct fm_sink {
     /* Appends rows as they were packed. After an error only abandon is left. */
     int (*append)(struct fm_sink_file *file, const char *rows, size_t size,
                   struct fm_error *reterr);
+    /* Makes of packed rows what only has to be written, where they come up, so that many threads
+     * share the work; append_sealed appends it. FM_ENOMEM: the rows are as they were. Both NULL:
+     * there is nothing to be gained. */
+    int (*seal)(const struct fm_text *rows, struct fm_text *sealed);
+    int (*append_sealed)(struct fm_sink_file *file, const char *sealed, size_t size,
+                         struct fm_error *reterr);
     /* Completes the file and flushes it to the disk (not its directory): whoever sees it sees all
      * of it. Takes the file in any case. The checksum is as in core/util/hash.h. */
     int (*finish)(struct fm_sink_file *file, uint64_t *ret_bytes, uint64_t *ret_checksum,

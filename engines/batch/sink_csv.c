@@ -247,28 +247,11 @@ static int csv_open(const struct fm_row_format *format, const char *path,
     return status;
 }
 
-static const struct fm_sink sink_csv_gzip = {.name = "csv",
-                                             .title = "CSV",
-                                             .ending = ".csv.gz",
-                                             .gzipped = true,
-                                             .compressions = fm_sink_text_compressions,
-                                             .source = &fm_source_csv,
-                                             .check = csv_check,
-                                             .pack = csv_pack,
-                                             .open = csv_open,
-                                             .append = fm_sink_text_append,
-                                             .finish = fm_sink_text_finish,
-                                             .abandon = fm_sink_text_abandon};
+/* What its files have in common, compressed or not. */
+#define CSV                                                                                    \
+    FM_SINK_TEXT, .name = "csv", .title = "CSV", .source = &fm_source_csv, .check = csv_check, \
+                  .pack = csv_pack, .open = csv_open
 
-const struct fm_sink fm_sink_csv = {.name = "csv",
-                                    .title = "CSV",
-                                    .ending = ".csv",
-                                    .gzip = &sink_csv_gzip,
-                                    .compressions = fm_sink_text_compressions,
-                                    .source = &fm_source_csv,
-                                    .check = csv_check,
-                                    .pack = csv_pack,
-                                    .open = csv_open,
-                                    .append = fm_sink_text_append,
-                                    .finish = fm_sink_text_finish,
-                                    .abandon = fm_sink_text_abandon};
+static const struct fm_sink sink_csv_gzip = {CSV, FM_SINK_TEXT_GZIPPED, .ending = ".csv.gz"};
+
+const struct fm_sink fm_sink_csv = {CSV, .ending = ".csv", .gzip = &sink_csv_gzip};

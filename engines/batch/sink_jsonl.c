@@ -27,29 +27,13 @@ static int gzip_pack(const struct fm_row_format *format, const struct fm_result 
     return status != 0 ? status : fm_row_format_result(format, result, rows, reterr);
 }
 
-static const struct fm_sink sink_jsonl_gzip = {.name = "jsonl",
-                                               .title = "JSON",
-                                               .ending = ".jsonl.gz",
-                                               .gzipped = true,
-                                               .compressions = fm_sink_text_compressions,
-                                               .check = jsonl_check,
-                                               .source = &fm_source_jsonl,
-                                               .lines = true,
-                                               .pack = gzip_pack,
-                                               .open = jsonl_open,
-                                               .append = fm_sink_text_append,
-                                               .finish = fm_sink_text_finish,
-                                               .abandon = fm_sink_text_abandon};
+/* What its files have in common, compressed or not. */
+#define JSONL                                                                            \
+    FM_SINK_TEXT, .name = "jsonl", .title = "JSON", .lines = true, .check = jsonl_check, \
+                  .open = jsonl_open
 
-const struct fm_sink fm_sink_jsonl = {.name = "jsonl",
-                                      .title = "JSON",
-                                      .ending = ".jsonl",
-                                      .gzip = &sink_jsonl_gzip,
-                                      .lines = true,
-                                      .compressions = fm_sink_text_compressions,
-                                      .check = jsonl_check,
-                                      .pack = fm_row_format_result,
-                                      .open = jsonl_open,
-                                      .append = fm_sink_text_append,
-                                      .finish = fm_sink_text_finish,
-                                      .abandon = fm_sink_text_abandon};
+static const struct fm_sink sink_jsonl_gzip = {JSONL, FM_SINK_TEXT_GZIPPED, .ending = ".jsonl.gz",
+                                               .source = &fm_source_jsonl, .pack = gzip_pack};
+
+const struct fm_sink fm_sink_jsonl = {JSONL, .ending = ".jsonl", .gzip = &sink_jsonl_gzip,
+                                      .pack = fm_row_format_result};

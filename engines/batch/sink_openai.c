@@ -129,32 +129,14 @@ static int openai_open(const struct fm_row_format *format, const char *path,
     return fm_sink_text_open(format->sink, path, &nothing, ret_file, reterr);
 }
 
-/* Its ending tells its parts from those of jsonl, and is one of jsonl to whoever reads them. */
-static const struct fm_sink sink_openai_batch_gzip = {.name = "openai_batch",
-                                                      .title = "an OpenAI batch",
-                                                      .ending = ".openai.jsonl.gz",
-                                                      .answers = true,
-                                                      .lines = true,
-                                                      .source = &fm_source_jsonl,
-                                                      .gzipped = true,
-                                                      .compressions = fm_sink_text_compressions,
-                                                      .check = openai_check,
-                                                      .pack = openai_pack,
-                                                      .open = openai_open,
-                                                      .append = fm_sink_text_append,
-                                                      .finish = fm_sink_text_finish,
-                                                      .abandon = fm_sink_text_abandon};
+/* What its files have in common, compressed or not. */
+#define OPENAI_BATCH                                                                   \
+    FM_SINK_TEXT, .name = "openai_batch", .title = "an OpenAI batch", .answers = true, \
+                  .lines = true, .check = openai_check, .pack = openai_pack, .open = openai_open
 
-const struct fm_sink fm_sink_openai_batch = {.name = "openai_batch",
-                                             .title = "an OpenAI batch",
-                                             .ending = ".openai.jsonl",
-                                             .answers = true,
-                                             .gzip = &sink_openai_batch_gzip,
-                                             .lines = true,
-                                             .compressions = fm_sink_text_compressions,
-                                             .check = openai_check,
-                                             .pack = openai_pack,
-                                             .open = openai_open,
-                                             .append = fm_sink_text_append,
-                                             .finish = fm_sink_text_finish,
-                                             .abandon = fm_sink_text_abandon};
+/* Its ending tells its parts from those of jsonl, and is one of jsonl to whoever reads them. */
+static const struct fm_sink sink_openai_batch_gzip = {
+    OPENAI_BATCH, FM_SINK_TEXT_GZIPPED, .ending = ".openai.jsonl.gz", .source = &fm_source_jsonl};
+
+const struct fm_sink fm_sink_openai_batch = {OPENAI_BATCH, .ending = ".openai.jsonl",
+                                             .gzip = &sink_openai_batch_gzip};

@@ -56,6 +56,17 @@ int fm_sink_text_open(const struct fm_sink *sink, const char *path, const struct
     return 0;
 }
 
+int fm_sink_text_seal(const struct fm_text *rows, struct fm_text *sealed)
+{
+    return fm_gzip_member_make(rows->data, rows->length, sealed);
+}
+
+int fm_sink_text_append_sealed(struct fm_sink_file *file, const char *sealed, size_t size,
+                               struct fm_error *reterr)
+{
+    return fm_gzip_writer_append_member(text_file_of(file)->gzip, sealed, size, reterr);
+}
+
 int fm_sink_text_finish(struct fm_sink_file *file, uint64_t *ret_bytes, uint64_t *ret_checksum,
                         struct fm_error *reterr)
 {

@@ -12,14 +12,18 @@
 #include "engines/batch/output.h"
 #include "host/os/file.h"
 #include "host/os/file_reader.h"
+#include "host/os/stop_signal.h"
 #include "host/source/query_spool.h"
 
 enum { PIECE = 1 << 18 };
 
+/* What a copy is called until it is whole: of standard input FM_OUTPUT_SPOOL_STDIN_PART. */
+#define PART ".part"
+
 /* What ids of rows without one begin with. */
 static const char *name_of(const struct fm_job *job)
 {
-    return job->query != NULL ? "query" : "stdin";
+    return job->query != NULL ? FM_OUTPUT_SPOOL_QUERY : FM_OUTPUT_SPOOL_STDIN;
 }
 
 static int path_of(const struct fm_spool *spool, const struct fm_job *job, char *ret_path,
@@ -34,35 +38,42 @@ static int path_of(const struct fm_spool *spool, const struct fm_job *job, char 
 /* --- Taking down --- */
 
 /* Pieces of another file, or (NULL) of standard input. */
-static int pieces_copy(const struct fm_file_reader *from, struct fm_file_writer *writer,
-                       char *piece, struct fm_error *reterr)
+static int pieces_copy(const struct fm_spool_options *options, const struct fm_file_reader *from,
+                       struct fm_file_writer *writer, struct fm_error *reterr)
 {
     size_t got = PIECE;
-    int status = 0;
+    char *piece = fm_alloc(PIECE);
+    int status =
+        piece != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", writer->path);
     for (uint64_t offset = 0; status == 0 && got > 0; offset += got) {
         status = from != NULL ? fm_file_reader_read_at(from, offset, piece, PIECE, &got, reterr)
                               : fm_file_stdin_take(piece, PIECE, &got, reterr);
         status = status != 0 ? status : fm_file_writer_append(writer, piece, got, reterr);
+        status = status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_TAKING_DOWN, reterr);
     }
+    fm_free(piece);
     return status;
 }
 
-static int copy(const char *from, const char *path, struct fm_error *reterr)
+/* The file has its name when it is whole, and on the disk: what has it after a crash can be used.
+ */
+static int copy(const struct fm_spool_options *options, const char *from, const char *path,
+                struct fm_error *reterr)
 {
+    char part[2 * FM_LISTING_ID_MAX + sizeof(PART)];
     struct fm_file_reader reader = {0};
     struct fm_file_writer writer = {0};
-    char *piece = fm_alloc(PIECE);
-    int status = piece == NULL  ? fm_error_set(reterr, FM_ENOMEM, "out of memory for '%s'", path)
-                 : from != NULL ? fm_file_reader_open(&reader, from, reterr)
-                                : 0;
-    status = status != 0 ? status : fm_file_writer_open(&writer, path, reterr);
+    (void)snprintf(part, sizeof(part), "%s" PART, path);
+    int status = from != NULL ? fm_file_reader_open(&reader, from, reterr) : 0;
+    status = status != 0          ? status
+             : options->temporary ? fm_file_writer_open_private(&writer, part, reterr)
+                                  : fm_file_writer_open(&writer, part, reterr);
     status =
-        status != 0 ? status : pieces_copy(from != NULL ? &reader : NULL, &writer, piece, reterr);
+        status != 0 ? status : pieces_copy(options, from != NULL ? &reader : NULL, &writer, reterr);
     status = status != 0 ? status : fm_file_writer_commit(&writer, reterr);
     fm_file_writer_abandon(&writer);
     fm_file_reader_close(&reader);
-    fm_free(piece);
-    return status;
+    return status != 0 ? status : fm_file_rename(part, path, reterr);
 }
 
 static int retry_copy(const struct fm_spool_options *options, const char *path,
@@ -80,7 +91,7 @@ static int retry_copy(const struct fm_spool_options *options, const char *path,
                               "read from",
                               options->retry);
     }
-    return status != 0 ? status : copy(from, path, reterr);
+    return status != 0 ? status : copy(options, from, path, reterr);
 }
 
 static int query_run(const struct fm_spool_options *options, const char *path,
@@ -100,16 +111,24 @@ static int rows_take(const struct fm_spool *spool, const struct fm_spool_options
                      struct fm_error *reterr)
 {
     char path[2 * FM_LISTING_ID_MAX];
-    int status = fm_file_remove_tree(spool->folder, reterr);
-    status = status != 0 ? status : fm_file_make_directories(spool->folder, reterr);
+    /* A temporary directory is there, for nobody else to enter. */
+    int status = options->temporary ? 0 : fm_file_remove_tree(spool->folder, reterr);
+    status = status != 0 || options->temporary ? status
+                                               : fm_file_make_directories(spool->folder, reterr);
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     if (status != 0) {
         return status;
     }
+    fm_stop_signal_folder(spool->folder);
     status = options->retry != NULL        ? retry_copy(options, path, reterr)
              : options->job->query != NULL ? query_run(options, path, reterr)
-                                           : copy(NULL, path, reterr);
-    return status != 0 ? status : fm_file_sync_directory(spool->folder, reterr);
+                                           : copy(options, NULL, path, reterr);
+    status = status != 0 ? status : fm_file_sync_directory(spool->folder, reterr);
+    if (status == 0 && !options->temporary) {
+        /* They can be had once only: from here on a signal leaves them for --resume. */
+        fm_stop_signal_folder(NULL);
+    }
+    return status != 0 ? status : fm_fault_hit(options->fault, FM_FAULT_TAKEN_DOWN, reterr);
 }
 
 /* --- Where it lies --- */
@@ -122,8 +141,8 @@ static int other_rows(const struct fm_spool_options *options, struct fm_error *r
                         options->job->output);
 }
 
-/* Rows that a start has taken down, which was cut short before the job had begun with them: of
- * standard input, whose file is there only when it is whole. */
+/* Whether there are rows that a start has taken down whole, and that was cut short before the job
+ * had begun with them. */
 static int taken_look(const struct fm_spool *spool, const struct fm_spool_options *options,
                       bool *ret_taken, struct fm_error *reterr)
 {
@@ -135,16 +154,15 @@ static int taken_look(const struct fm_spool *spool, const struct fm_spool_option
     return status;
 }
 
-/* *ret_there: where they stay; *ret_taken: where they do not stay yet. */
+/* *ret_there: they are where they stay; spool->taken: they are where they do not stay yet. */
 static int places_choose(struct fm_spool *spool, const struct fm_spool_options *options,
-                         bool *ret_there, bool *ret_taken, struct fm_error *reterr)
+                         bool *ret_there, struct fm_error *reterr)
 {
     char path[2 * FM_LISTING_ID_MAX];
     struct fm_file_facts facts = {0};
     const char *output = options->job->output;
     if (options->temporary) {
-        return fm_file_make_temporary("fermata-rows-", spool->folder, sizeof(spool->folder),
-                                      reterr);
+        return fm_file_make_temporary("fermata-rows", spool->folder, sizeof(spool->folder), reterr);
     }
     int status =
         fm_output_state_path(output, FM_OUTPUT_SPOOL, spool->folder, sizeof(spool->folder), reterr);
@@ -159,11 +177,12 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
         return status;
     }
     spool->output = output;
-    status = fm_output_state_path(output, FM_OUTPUT_SPOOL_NEW, spool->folder, sizeof(spool->folder),
-                                  reterr);
+    status = fm_output_state_path(
+        output, options->retry != NULL ? FM_OUTPUT_SPOOL_RETRY : FM_OUTPUT_SPOOL_NEW, spool->folder,
+        sizeof(spool->folder), reterr);
     if (status == 0 && options->continues && options->job->standard_input &&
         options->retry == NULL) {
-        status = taken_look(spool, options, ret_taken, reterr);
+        status = taken_look(spool, options, &spool->taken, reterr);
     }
     return status;
 }
@@ -173,15 +192,15 @@ int fm_spool_open(struct fm_spool *spool, const struct fm_spool_options *options
 {
     char path[2 * FM_LISTING_ID_MAX];
     bool there = false;
-    bool taken = false;
     uint64_t checksum = 0;
     uint64_t bytes = 0;
-    int status = places_choose(spool, options, &there, &taken, reterr);
+    int status = places_choose(spool, options, &there, reterr);
     if (status != 0) {
         return status;
     }
-    spool->open = !there;
-    status = there || taken ? 0 : rows_take(spool, options, reterr);
+    spool->made = !there && !spool->taken;
+    spool->settles = !there && !options->temporary;
+    status = spool->made ? rows_take(spool, options, reterr) : 0;
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_sum(path, &checksum, &bytes, reterr);
     (void)snprintf(spool->checksum, sizeof(spool->checksum), "%016" PRIx64, checksum);
@@ -219,7 +238,7 @@ int fm_spool_list(const struct fm_spool *spool, const struct fm_job *job,
 int fm_spool_settle(struct fm_spool *spool, struct fm_error *reterr)
 {
     char path[FM_LISTING_ID_MAX];
-    if (!spool->open || spool->output == NULL) {
+    if (!spool->settles) {
         return 0;
     }
     int status = fm_output_state_path(spool->output, FM_OUTPUT_SPOOL, path, sizeof(path), reterr);
@@ -229,17 +248,40 @@ int fm_spool_settle(struct fm_spool *spool, struct fm_error *reterr)
         return status;
     }
     (void)snprintf(spool->folder, sizeof(spool->folder), "%s", path);
-    spool->open = false; /* it is the job's now */
+    spool->settles = false;
+    spool->made = false; /* it is the job's now */
     status = fm_output_state_path(spool->output, ".", path, sizeof(path), reterr);
     return status != 0 ? status : fm_file_sync_directory(path, reterr);
 }
 
+void fm_spool_error(const struct fm_spool *spool, const struct fm_job *job, struct fm_error *error)
+{
+    char path[2 * FM_LISTING_ID_MAX + 1];
+    char text[FM_ERROR_TEXT_SIZE];
+    if (error == NULL || spool->folder[0] == '\0' ||
+        path_of(spool, job, path, sizeof(path) - 1, NULL) != 0) {
+        return;
+    }
+    /* "path: what is wrong"; what is wrong with the file itself, as a full disk, has quotes. */
+    size_t length = strlen(path);
+    (void)snprintf(path + length, 2, ":");
+    const char *found = strstr(error->text, path);
+    if (found != NULL) {
+        (void)snprintf(text, sizeof(text), "%.*s%s%s", (int)(found - error->text), error->text,
+                       job->query != NULL ? "the rows of the query" : "standard input",
+                       found + length);
+        (void)snprintf(error->text, sizeof(error->text), "%s", text);
+    }
+}
+
 void fm_spool_close(struct fm_spool *spool)
 {
-    if (spool->open) {
+    if (spool->made) {
         /* What is left is overwritten by the next one. */
         int ignored = fm_file_remove_tree(spool->folder, NULL);
         (void)ignored;
+        fm_stop_signal_folder(NULL);
     }
-    spool->open = false;
+    spool->made = false;
+    spool->settles = false;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -198,6 +199,21 @@ int fm_file_stdin_take(void *data, size_t size, size_t *ret_size, struct fm_erro
     } while (got < 0 && errno == EINTR);
     *ret_size = got > 0 ? (size_t)got : 0;
     return got >= 0 ? 0 : error_from_errno(reterr, "read", "standard input", errno);
+}
+
+bool fm_file_stdin_has_data(void)
+{
+    struct stat facts;
+    int bytes = 0;
+    if (fstat(STDIN_FILENO, &facts) != 0) {
+        return false;
+    }
+    if (S_ISREG(facts.st_mode)) {
+        off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
+        return at >= 0 && at < facts.st_size;
+    }
+    return (S_ISFIFO(facts.st_mode) || S_ISSOCK(facts.st_mode)) &&
+           ioctl(STDIN_FILENO, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 static int writer_open(struct fm_file_writer *writer, const char *path, int flags, mode_t mode,

@@ -44,6 +44,10 @@ int FM_NODISCARD fm_file_read_stdin(size_t bytes_max, char **ret_data, size_t *r
 int FM_NODISCARD fm_file_stdin_take(void *data, size_t size, size_t *ret_size,
                                     struct fm_error *reterr);
 
+/* Whether something lies on standard input now that nobody has read: the rest of a file, what is in
+ * a pipe. False where that is not known, as of a terminal. */
+bool fm_file_stdin_has_data(void);
+
 /*
  * Creates or replaces: writes a file of a random name in its directory (.fermata-XXXXXXXX.tmp),
  * fsyncs, renames, fsyncs the directory. On failure nothing of it is left; of several at once the

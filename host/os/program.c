@@ -117,7 +117,7 @@ static _Noreturn void become(const struct plan *plan)
     }
     int memory = plan->command->memory;
     if (memory == FM_PROGRAM_MEMORY ? fcntl(memory, F_SETFD, 0) != 0
-                                    : memory >= 0 && dup2(memory, FM_PROGRAM_MEMORY) < 0) {
+                                    : memory > 0 && dup2(memory, FM_PROGRAM_MEMORY) < 0) {
         report(plan, errno);
     }
     if (chdir(plan->command->directory) != 0) {
@@ -125,7 +125,7 @@ static _Noreturn void become(const struct plan *plan)
     }
 #ifdef SYS_close_range
     /* Ours are close-on-exec from birth; this is for libraries whose are not. */
-    (void)syscall(SYS_close_range, memory >= 0 ? (unsigned)GIVEN_FILES : (unsigned)STANDARD_FILES,
+    (void)syscall(SYS_close_range, memory > 0 ? (unsigned)GIVEN_FILES : (unsigned)STANDARD_FILES,
                   ~0u, CLOSE_ON_EXEC);
 #endif
     sigemptyset(&none);

@@ -25,7 +25,7 @@ struct fm_program_command {
     const char *path;             /* from fm_program_find */
     const char *const *arguments; /* NULL-terminated; the first one is the name */
     const char *directory;        /* where it runs */
-    int memory;                   /* a descriptor that it gets as FM_PROGRAM_MEMORY; -1: none */
+    int memory;                   /* a descriptor that it gets as FM_PROGRAM_MEMORY; 0, -1: none */
 };
 
 struct fm_program {

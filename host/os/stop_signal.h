@@ -14,6 +14,15 @@
  * harmless.
  */
 void fm_stop_signal_install(void);
+/*
+ * Until fm_stop_signal_install: SIGINT and SIGTERM end the process at once, with 128 + their
+ * number, and remove the folder that fm_stop_signal_folder has named, if there is one: for work
+ * that leaves nothing else behind. A signal that is ignored stays ignored.
+ */
+void fm_stop_signal_end_at_once(void);
+/* A folder of files, without folders in it, that a signal removes; NULL: none. One at a time. A
+ * path that is too long is not removed. */
+void fm_stop_signal_folder(const char *path);
 void fm_stop_signal_remove(void); /* back to what the signals did before */
 /* The number of the signal that came, 0: none. */
 int fm_stop_signal_get(void);

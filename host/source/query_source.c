@@ -15,6 +15,7 @@
 #include "core/util/memory.h"
 #include "host/source/cells.h"
 #include "host/source/formats.h"
+#include "host/source/sqlite_uri.h"
 
 #define STRIDE_ROWS UINT64_C(65536)
 
@@ -54,14 +55,21 @@ static int names_read(struct query_reader *reader, struct fm_text *names, const 
     uint32_t count = 0;
     int code = sqlite3_prepare_v2(reader->database, "SELECT name FROM name ORDER BY number", -1,
                                   &statement, NULL);
-    while (code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW) {
+    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
+    for (; code == SQLITE_ROW; code = sqlite3_step(statement), count++) {
         const char *name = (const char *)sqlite3_column_text(statement, 0);
-        fm_text_append(names, name != NULL ? name : "", name != NULL ? strlen(name) + 1 : 1);
-        count++;
+        if (name == NULL) {
+            code = SQLITE_NOMEM; /* it was written as a text */
+            break;
+        }
+        fm_text_append(names, name, strlen(name) + 1);
     }
+    int status = code == SQLITE_DONE    ? 0
+                 : code == SQLITE_NOMEM ? fm_error_set(reterr, FM_ENOMEM, "out of memory")
+                                        : refuse(reader, reterr);
     (void)sqlite3_finalize(statement);
-    if (code != SQLITE_OK) {
-        return refuse(reader, reterr);
+    if (status != 0) {
+        return status;
     }
     const char **all = fm_alloc_zero(count + 1, sizeof(*all));
     if (all == NULL || names->failed) {
@@ -405,17 +413,10 @@ static void query_close(struct fm_source_reader *source)
     fm_free(reader);
 }
 
-/* "file:...?immutable=1", in which no character of the path means anything. */
 static int database_open(struct query_reader *reader, const char *path, struct fm_error *reterr)
 {
     struct fm_text uri = {0};
-    fm_text_append_string(&uri, "file:");
-    for (const char *c = path; *c != '\0'; c++) {
-        bool plain = *c == '/' || *c == '.' || (*c >= '0' && *c <= '9') ||
-                     (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
-        fm_text_append_format(&uri, plain ? "%c" : "%%%02X", (unsigned char)*c);
-    }
-    fm_text_append_string(&uri, "?immutable=1");
+    fm_sqlite_immutable_uri(path, &uri);
     int code =
         uri.failed
             ? SQLITE_NOMEM

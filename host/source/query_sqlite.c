@@ -13,6 +13,7 @@
 #include "core/util/text.h"
 #include "host/os/file.h"
 #include "host/source/query_spool.h"
+#include "host/source/sqlite_uri.h"
 
 /* That another program, which writes, is waited for. */
 enum { BUSY_MS = 5000 };
@@ -58,6 +59,44 @@ static int refuse(const char *path, sqlite3 *database, struct fm_error *reterr)
                         sqlite3_errmsg(database));
 }
 
+/* Whether its log has anything: what is in there is of the database. */
+static bool has_log(const char *path)
+{
+    char log[4096];
+    struct fm_file_facts facts = {0};
+    int length = snprintf(log, sizeof(log), "%s-wal", path);
+    return length < 0 || (size_t)length >= sizeof(log) || fm_file_stat(log, &facts, NULL) != 0 ||
+           facts.size > 0;
+}
+
+/*
+ * A database with a write-ahead log (WAL) is read together with an index of the log, in a file
+ * beside it that readers make, too. Where that cannot be made, and there is no log, the database is
+ * all there is: it is read as a file that nobody changes.
+ */
+static int log_avoid(struct spool *spool, struct fm_error *reterr)
+{
+    const char *path = spool->query->database;
+    int code = sqlite3_exec(spool->from, "SELECT 1 FROM sqlite_master", NULL, NULL, NULL) & 0xFF;
+    if ((code != SQLITE_CANTOPEN && code != SQLITE_READONLY) || has_log(path)) {
+        return 0; /* what is wrong is said when the query is prepared */
+    }
+    struct fm_text uri = {0};
+    fm_sqlite_immutable_uri(path, &uri);
+    (void)sqlite3_close(spool->from);
+    spool->from = NULL;
+    code =
+        uri.failed
+            ? SQLITE_NOMEM
+            : sqlite3_open_v2(uri.data, &spool->from,
+                              SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI, NULL);
+    fm_text_deinit(&uri);
+    return spool->from == NULL
+               ? fm_error_set(reterr, FM_ENOMEM, "out of memory for the database '%s'", path)
+           : code == SQLITE_OK ? 0
+                               : refuse(path, spool->from, reterr);
+}
+
 static int source_open(struct spool *spool, struct fm_error *reterr)
 {
     struct fm_file_facts facts;
@@ -79,7 +118,7 @@ static int source_open(struct spool *spool, struct fm_error *reterr)
         return refuse(path, spool->from, reterr);
     }
     (void)sqlite3_busy_timeout(spool->from, BUSY_MS);
-    return 0;
+    return log_avoid(spool, reterr);
 }
 
 /* One statement that gives rows and changes nothing. */
@@ -102,6 +141,14 @@ static int query_prepare(struct spool *spool, struct fm_error *reterr)
                             "%s: the query must be one statement that gives rows and changes "
                             "nothing, as SELECT",
                             path);
+    }
+    int parameters = sqlite3_bind_parameter_count(spool->rows);
+    if (parameters > 0) {
+        const char *name = sqlite3_bind_parameter_name(spool->rows, parameters);
+        return fm_error_set(reterr, FM_EINVAL,
+                            "%s: the query has a parameter, '%s', and nothing gives it a value: "
+                            "write the value itself",
+                            path, name != NULL ? name : "?");
     }
     for (int i = 0; i < spool->columns; i++) {
         for (int k = 0; k < i; k++) {

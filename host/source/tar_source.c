@@ -23,6 +23,9 @@
 enum { WINDOW_BYTES = 1 << 16, EXTENSION_BYTES_MAX = 1 << 20, FIELDS_SHOWN = 200 };
 #define STRIDE_BYTES UINT64_C(262144)
 #define STRIDE_ROWS  UINT64_C(65536)
+/* Where something is that cannot be read. */
+#define BEHIND \
+    "; it lies behind the archive's end mark, where zeros may be and further archives: cut it off"
 /* The column that is the sample's name. */
 #define KEY_COLUMN "__key__"
 
@@ -143,6 +146,22 @@ static int extension_read(struct tar_reader *reader, uint64_t offset, bool *ret_
                                       reader->offset, words.text);
 }
 
+/* The last bytes behind an end mark, too few for a header, are zeros as those before them. */
+static int rest_check(struct tar_reader *reader, struct fm_error *reterr)
+{
+    char rest[FM_TAR_BLOCK];
+    size_t size = (size_t)(reader->file_size - reader->offset);
+    int status = bytes_get(reader, reader->offset, rest, size, reterr);
+    for (size_t i = 0; i < size && status == 0; i++) {
+        status = rest[i] == 0 ? 0
+                              : refuse(reader,
+                                       "what is there is neither zeros nor a header of a tar "
+                                       "archive" BEHIND,
+                                       reterr);
+    }
+    return status;
+}
+
 /* The header at reader->offset, with what stands before it about it: 1, or 0: the archive is over.
  * *ret_data: where its bytes begin. */
 static int header_next(struct tar_reader *reader, uint64_t *ret_data, struct fm_error *reterr)
@@ -154,18 +173,20 @@ static int header_next(struct tar_reader *reader, uint64_t *ret_data, struct fm_
     for (;;) {
         const char *block = NULL;
         struct fm_error words = {0};
+        int status = 0;
         if (mark != UINT64_MAX && reader->file_size - reader->offset < FM_TAR_BLOCK) {
+            status = rest_check(reader, reterr);
             reader->offset = mark; /* so that the end is found again */
-            return 0;
+            return status;
         }
-        int status = window_get(reader, &block, reterr);
+        status = window_get(reader, &block, reterr);
         if (status != 0) {
             return status;
         }
         status = fm_tar_header_read(block, &reader->header, &words);
         if (status < 0) {
-            return fm_error_set(reterr, status, "%s: byte %" PRIu64 ": %s", reader->file.path,
-                                reader->offset, words.text);
+            return fm_error_set(reterr, status, "%s: byte %" PRIu64 ": %s%s", reader->file.path,
+                                reader->offset, words.text, mark != UINT64_MAX ? BEHIND : "");
         }
         if (status == 0) {
             mark = reader->offset; /* archives may stand one behind the other: only the file's end

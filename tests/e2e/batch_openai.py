@@ -54,6 +54,18 @@ def other_addresses_are_answered_with_the_outputs_by_name():
 
 
 @test
+def an_id_that_no_text_can_hold_is_refused():
+    text = lines([request(0), request(1), request(2), request(3)])
+    text = text.replace('"r1"', '"a\\ud83d"').replace('"r2"', '"b\\ud83d\\ude00"').replace('"r3"', '"c\\ufffd"')
+    with Rows({"1.jsonl": text}, given=GIVEN, model=MODEL, output=EMBEDDINGS) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        assert set(job.results()) == {"r0", "b\U0001f600", "c\ufffd"}, set(job.results())
+        letter = job.lines("errors")[0]
+        assert len(job.lines("errors")) == 1 and letter["row"] == 1, letter
+        contains(letter["message"], 'the custom_id is "a\\ud83d", in which a surrogate stands alone')
+
+
+@test
 def what_cannot_be_answered_is_an_error_in_the_same_form():
     bad = [request(1, url="/v1/chat/completions"), request(2, method="GET"), request(3, input=7), request(4, extra={}), {**request(5), "custom_id": 5},
            {**request(6), "body": "text"}, {"custom_id": "r7"}]

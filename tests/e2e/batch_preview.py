@@ -65,6 +65,19 @@ def rows_of_files_are_shown_over_the_ends_of_files():
 
 
 @test
+def answers_to_requests_are_shown_as_they_would_be_written():
+    line = '{"custom_id": "%s", "method": "%s", "url": "/v1/x", "body": {"input": "text"}}\n'
+    for compression in ("none", "gzip"):
+        with Rows({"1.jsonl": line % ("a", "POST") + line % ("b", "GET")}, given="format: openai_batch, columns: {x: body.input}",
+                  model='backend: identity\nmax_batch_size: 4\nsettings: {inputs: "x:BYTES[-1,1]"}\n', output="{directory: out, format: openai_batch, compression: %s}" % compression) as job:
+            good, bad = rows_of(job, 2, code=4)
+            assert good["result"] == {"id": "a", "custom_id": "a", "response": {"status_code": 200, "request_id": "a", "body": {"out_x": "text"}}, "error": None}, good
+            assert bad["dead_letter"]["custom_id"] == "b" and bad["dead_letter"]["response"] is None and "POST" in bad["dead_letter"]["error"]["message"], bad
+            contains(fermata("batch", job.file, "--preview", "1")[0], '"custom_id":"a","response":{"status_code":200')
+            untouched(job)
+
+
+@test
 def images_go_through_their_pipeline_and_bad_ones_say_why():
     with Job(count=0) as job:
         (job.path / "pipeline.yaml").write_text(DECODE)

@@ -35,6 +35,26 @@ def parts(folder):
 
 
 @test
+def dead_letters_of_another_source_are_refused():
+    with Rows({"1.csv": table(0, 10, bad=(3,))}) as job:
+        fermata("batch", job.file, "--quiet", code=4)
+        text = job.file.read_text()
+        for given, words in (("header: false, ", "quote 0x22, no header'"), ("format: jsonl, ", "'jsonl'")):
+            job.file.write_text(text.replace("{files: ", "{" + given + "files: "))
+            for hidden in (False, True):
+                if hidden:  # the manifest says so, too
+                    os.rename(job.out / ".fermata", job.path / "state")
+                err = fermata("batch", job.file, "--retry-dead-letters", job.out, "--output", job.path / "again", code=3)[1]
+                contains(err, "are of another source: input.format was 'csv, delimiter 0x2c, quote 0x22', and that of '", words, "run them with the job that they are of")
+                if hidden:
+                    os.rename(job.path / "state", job.out / ".fermata")
+        job.file.write_text(text)
+        (job.path / "in" / "1.csv").write_text(table(0, 10))
+        results, letters = retry(job)
+        assert sorted(results) == ["u3"] and letters == {}
+
+
+@test
 def records_stand_in_their_dead_letters():
     files = {"1.csv": "\ufeff" + table(0, 30, bad=(7, 9)) + "u30,1,2\n"}
     with Rows(files, keys="shard_rows: 10\n") as job:

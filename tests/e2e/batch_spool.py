@@ -134,6 +134,8 @@ def what_is_wrong_with_a_query_is_said_in_the_words_of_the_engine_and_leaves_not
              ("DELETE FROM t", "one statement that gives rows and changes nothing", "Parser Error"),
              ("INSERT INTO t(id) VALUES(7000) RETURNING id, name, v, n, r", "one statement that gives rows and changes nothing", "Parser Error"),
              ("SELECT id, name, v, n, id FROM t", "two columns of the name 'id'", "there is no column 'r'"),
+             ("SELECT id, name, v, n, r FROM t WHERE id > :least", "the query has a parameter, ':least', and nothing gives it a value", "Parser Error"),
+             ("SELECT id, name, v, n, r FROM t WHERE id > ?", "the query has a parameter, '?', and nothing gives it a value", "parameter"),
              ("SELECT id, name, v, n, r AS s FROM t", "there is no column 'r'; did you mean 'v'?", "there is no column 'r'"),
              ("SELECT id, name, name AS v, n, r FROM t", "must hold a JSON array", "column 'v'"),
              ("SELECT * FROM t WHERE id < 0", "the input has no rows", "the input has no rows")]
@@ -153,6 +155,45 @@ def what_is_wrong_with_a_query_is_said_in_the_words_of_the_engine_and_leaves_not
             if text is not None:
                 job.database.write_bytes(text)
             contains(fermata("batch", job.file, code=3)[1], "input.query: ", words)
+
+
+@test
+def a_database_with_a_log_where_nothing_may_be_written():
+    if os.getuid() != 0:
+        raise Skip("needs root, to become somebody who may not write")
+    with Query(sql="SELECT id, name, v, n, b, r FROM t ORDER BY id") as job:
+        folder = job.path / "database"
+        folder.mkdir()
+        os.rename(job.database, folder / "t.db")
+        job.file.write_text(job.file.read_text().replace("database: t.db", "database: database/t.db"))
+        for path, mode in ((job.path, 0o777), (folder, 0o755)):
+            os.chmod(path, mode)
+
+        def of_nobody(out):
+            done = subprocess.run([FERMATA, "batch", job.file, "--quiet", "--output", job.path / out], capture_output=True, user=65534, group=65534)
+            return done.returncode, done.stderr.decode()
+
+        connection = sqlite3.connect(folder / "t.db")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("UPDATE t SET r = 7")
+        connection.commit()
+        before = sorted(os.listdir(folder))
+        assert before == ["t.db", "t.db-shm", "t.db-wal"], before
+        for name in before:
+            os.chmod(folder / name, 0o644)
+        assert of_nobody("live")[0] == 0, "there is an index, which can be read"
+        job.out = job.path / "live"
+        assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
+        log = (folder / "t.db-wal").read_bytes()
+        connection.close()
+        assert os.listdir(folder) == ["t.db"]
+        assert of_nobody("quiet")[0] == 0 and os.listdir(folder) == ["t.db"]
+        job.out = job.path / "quiet"
+        assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
+        (folder / "t.db-wal").write_bytes(log)  # left by somebody who was killed: what is in it may be missing elsewhere
+        code, err = of_nobody("log")
+        assert code == 3, (code, err)
+        contains(err, "input.query: ", "t.db: unable to open database file")
 
 
 @test
@@ -241,6 +282,16 @@ def rows_on_standard_input():
     with Input() as job:
         contains(fermata("batch", job.file, stdin=b'{"id": 1, "other": 2}\n', code=3)[1], "the column 'name' is missing")
         assert leftovers(job) == []
+        err = fermata("batch", job.file, stdin=b'{"id": 1, "other": 2}\n', code=3)[1]
+        contains(err, "job.yaml: standard input: none of the first 1 rows fits input.columns; the first of them: line 1: ")
+        for option in ("--dry-run", "--preview=1"):
+            err = fermata("batch", job.file, option, stdin=b"oops\n", code=3)[1]
+            contains(err, "job.yaml: standard input: none of the first 1 rows")
+    with Input(given="format: csv, columns: {name: name}") as job:
+        err = fermata("batch", job.file, stdin=b'name\na\n"b\n', code=3)[1]
+        assert "standard input: " in err and "spool" not in err, err
+    with Query(sql="SELECT id, id AS name, v, n, b, r FROM t", count=3) as job:
+        contains(fermata("batch", job.file, code=3)[1], "job.yaml: the rows of the query: none of the first 3 rows fits")
 
 
 @test
@@ -337,6 +388,40 @@ def results_compressed_with_gzip():
 
 
 @test
+def blocks_of_results_are_compressed_each_by_itself():
+    def text(bad):
+        return "user,name\n" + "".join("%s,%s\n" % ("u%d" % i, "" if i in bad else "some words of row %d " % i * 20) for i in range(2000))
+
+    for sink, ending in (("csv", ".csv.gz"), ("jsonl", ".jsonl.gz"), ("openai_batch", ".openai.jsonl.gz")):
+        given, output = "columns: {x: name}, id: user", "{directory: %s, format: " + sink + "%s}"
+        model = 'backend: identity\nmax_batch_size: 64\nsettings: {inputs: "x:BYTES[-1,1]"}\n'
+        with Rows({"1.csv": text(())}, given=given, model=model, output=output % ("out", ", compression: gzip"), keys="shard_rows: 500\n") as job:
+            (job.path / "plain.yaml").write_text(job.file.read_text().replace(output % ("out", ", compression: gzip"), output % ("plain", "")))
+            fermata("batch", job.file, "--quiet")
+            fermata("batch", job.path / "plain.yaml", "--quiet")
+            packed = parts(job, ending)
+            assert len(packed) == 4, packed
+            for path in packed:
+                whole = path.read_bytes()
+                assert gzip.decompress(whole) == (job.path / "plain" / path.name[:-3]).read_bytes()
+                assert whole.count(b"\x1f\x8b\x08\x00\x00") >= 500 // 64, "it is not several members"
+            contains(fermata("job", "verify", job.out)[0], "proven: 2000 rows in, 2000 results")
+            second = job.path / "second"
+            (job.path / "second.yaml").write_text("name: second\npipeline: model\ninput: {files: 'out/part-*', format: %s, columns: {x: id}, id: id}\noutput: second\nshard_rows: 70\n"
+                                                  % ("csv" if sink == "csv" else "jsonl"))
+            fermata("batch", job.path / "second.yaml", "--quiet")
+            job.out = second
+            assert sorted(line["out_x"] for line in job.lines()) == sorted("u%d" % i for i in range(2000))
+        # A dead letter among them: they go together with their neighbours.
+        rows = text(()).replace("u700,", "u700,x,").replace("u1300,", "u1300,x,")
+        with Rows({"1.csv": rows}, given=given, model=model, output=output % ("out", ", compression: gzip")) as job:
+            fermata("batch", job.file, "--quiet", code=4)
+            lines = b"".join(gzip.decompress(path.read_bytes()) for path in parts(job, ending)).decode()
+            assert [i for i in range(2000) if "u%d%s" % (i, "," if sink == "csv" else '"') not in lines] == [700, 1300], sink
+            contains(fermata("job", "verify", job.out, code=4)[0], "proven with dead letters: 2000 rows in, 1998 results")
+
+
+@test
 def numbers_that_json_has_none_for_come_back():
     for sink in ("jsonl", "csv"):
         with Rows({"1.csv": 'user,x,v\na,.5,"[1, ""nan"", ""-inf""]"\nb,-1.,"[""Infinity"", 2.5, 3]"\nc,nan,"[1, 2, 3]"\n'}, given="columns: {x: x, v: v}, id: user",
@@ -367,7 +452,11 @@ def archives_that_stand_one_behind_the_other():
         fermata("batch", job.file, "--quiet")
         assert sorted(line["out_name"] for line in job.lines()) == ["a", "b", "c", "d"]
     with Rows({"a.tar": archive(["a"]) + b"x" * 1024}, given=given, model=NAME_MODEL) as job:
-        contains(fermata("batch", job.file, code=3)[1], "what is there is no header of a tar archive")
+        contains(fermata("batch", job.file, code=3)[1], "byte 10240: what is there is no header of a tar archive; it lies behind the archive's end mark, where zeros may be and further archives: cut it off")
+    for rest, code in ((bytes(100), 0), (bytes(99) + b"x", 3), (bytes(1024) + b"x", 3), (bytes(1024), 0)):
+        with Rows({"a.tar": archive(["a"]) + rest}, given=given, model=NAME_MODEL) as job:
+            err = fermata("batch", job.file, code=code)[1]
+            assert code == 0 or "is neither zeros nor a header of a tar archive; it lies behind" in err, err
     with Rows({"a.tar": archive(["a"])[:1024]}, given=given, model=NAME_MODEL) as job:
         contains(fermata("batch", job.file, code=3)[1], "it was cut off")
 

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.environ["FM_SOURCE_ROOT"], "tests", "e2e"))
 import http2  # noqa: E402
 from batch_job import SLOW_MODEL, Job, end_of, listening, start, wait_for, workers_of  # noqa: E402
-from tap import FERMATA, run, test  # noqa: E402
+from tap import FERMATA, contains, fermata, run, test  # noqa: E402
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 MASTER_KINDS = {1: "welcome", 2: "grant", 3: "committed", 4: "refused", 5: "trim", 6: "stop", 7: "end"}
@@ -34,6 +34,10 @@ def part(number, value):
 
 def join(process=1, name="by hand", host="here"):
     return part(1, part(1, 1) + part(3, host) + part(4, process) + part(5, name))
+
+
+def beat(stage, batches, error):
+    return part(3, part(3, stage) + part(6, error) + part(9, 1) + part(11, 1) + part(12, batches))
 
 
 def hello(number, holdings=b""):
@@ -160,6 +164,26 @@ def who_is_a_child_is_not_for_the_worker_to_say():
         _, err = end_of(process, 0)
         assert "the worker a stranger left: the disk is full" in err, err
         job.check_complete()
+
+
+@test
+def what_a_worker_says_of_itself_steers_no_terminal():
+    with job_with_token(count=60, model=SLOW_MODEL, keys="shard_rows: 9\nrows_in_flight: 8\n") as job:
+        process, port = begun(job, "--workers", "0")
+        worker = Worker(port)
+        evil = ["%s\x1b[31m\x9b1m\x07" % word for word in ("name", "host", "stage", "batches", "error")]
+        worker.say(join(name=evil[0], host=evil[1]))
+        worker.hear("welcome")
+        worker.say(hello(7))
+        worker.hear("grant")
+        worker.say(beat(*evil[2:]))
+        out = wait_for(lambda: (lambda text: "batches" in text and text)(fermata("job", "show", job.out)[0]))
+        for word in ("name", "host", "stage", "batches", "error"):
+            contains(out, word + "?[31m??1m?")
+        assert not any(ord(c) < 0x20 and c != "\n" or 0x7f <= ord(c) < 0xa0 for c in out), repr(out)
+        worker.say(leave(0, ""))
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 @test

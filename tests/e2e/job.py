@@ -381,6 +381,9 @@ def what_comes_from_outside_steers_no_terminal():
         _, err = fermata("batch", job.file, "--restart", code=3)
         contains(err, "x?[31m")
         assert "\x1b" not in err, repr(err)
+        # What is no UTF-8 may be Latin-1, but not its control characters.
+        done = subprocess.run([FERMATA, "batch", os.fsencode(job.path) + b"/\x9b31m\xc3\xa9\xe9\xc2\x9b\xc2"], capture_output=True)
+        assert b"/?31m\xc3\xa9\xe9??\xc2" in done.stderr, done.stderr
 
 
 @test

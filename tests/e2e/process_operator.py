@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -11,7 +12,7 @@ import time
 from batch_job import ECHO_MODEL, Job
 from process_job import all_gone, pipeline_write, processes_of
 from serving import Server, tensor
-from tap import ROOT, contains, fermata, fermata_json, run, test
+from tap import FERMATA, ROOT, contains, fermata, fermata_json, run, test
 
 EXAMPLE = os.path.join(ROOT, "examples", "process-operator")
 
@@ -52,6 +53,25 @@ def a_program_that_is_not_there_or_does_not_start():
         fermata("infer", path, "--inputs")
         path.write_text(path.read_text().replace("python3", "no-such-python"))
         contains(fermata("infer", path, "--inputs", code=None)[1], "there is no program 'no-such-python' on PATH")
+        all_gone(directory)
+
+
+@test
+def where_memory_cannot_be_shared_tensors_go_through_pipes():
+    with tempfile.TemporaryDirectory() as directory:
+        path = pipeline_write(directory, "p.yaml", start="shared")
+        limited = ["bash", "-c", 'ulimit -f 1024; exec "$0" "$@"', FERMATA, "infer", path, "-", "--json"]
+        text = "x" * 100000  # large enough to be shared
+        done = subprocess.run(limited, input=text.encode(), capture_output=True)
+        assert done.returncode == 0, done.stderr
+        plain = fermata_json("infer", path, "-", "--json", stdin=text.encode())
+        assert json.loads(done.stdout)["results"][0]["outputs"] == plain["results"][0]["outputs"] and text in json.dumps(plain)
+        said = [line for line in done.stderr.decode().splitlines() if "shared_memory" in line]
+        assert len(said) == 1, done.stderr
+        contains(said[0], "stage 'step': cannot share 134217728 bytes of memory with a process: File too large; tensors go through pipes")
+        path = pipeline_write(directory, "p.yaml", more="shared_memory: 0")
+        done = subprocess.run(limited, input=text.encode(), capture_output=True)
+        assert done.returncode == 0 and b"shared_memory" not in done.stderr, done.stderr
         all_gone(directory)
 
 

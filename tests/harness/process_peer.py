@@ -225,7 +225,7 @@ def main():
         open(sys.argv[2], "w", encoding="ascii").close()
     elif start == "hello":
         say(body.decode().replace("\n", "|") + "\n")
-    if start == "shared":
+    if start == "shared" and b"\nmemory " in body:
         shared(int(body.decode().split("\nmemory ")[1]))
     write(frame(b"REDY", 0, b""))
     if start == "stream":

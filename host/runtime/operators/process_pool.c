@@ -43,6 +43,7 @@ struct place {
     uint32_t item;
     struct fm_program program;
     struct fm_private_memory memory; /* of the process that runs */
+    size_t half;                     /* of that memory; 0: there is none */
     bool shares;                     /* it wants to use it */
     struct fm_process_request request;
     struct fm_process_answer answer;
@@ -57,6 +58,7 @@ struct fm_process_pool {
     struct fm_condition freed;
     struct fm_restart restart;   /* behind the lock, as all that follows */
     struct fm_error start_error; /* of the latest start that failed */
+    bool memory_told;            /* that there is no memory to share */
     uint64_t lines_ns;           /* up to when lines are paid for */
     uint64_t lines_left_out;
     struct place *places;
@@ -130,22 +132,39 @@ static uint32_t place_index(const struct fm_process_pool *pool, const struct pla
     return (uint32_t)(place - pool->places);
 }
 
+/* Memory to share with the next process. It only saves copies: where there is none to be had (a
+ * filter of system calls, a limit), tensors go through the pipes. */
+static void memory_create(struct fm_process_pool *pool, struct place *place)
+{
+    struct fm_error error = {0};
+    place->memory = (struct fm_private_memory){.descriptor = -1};
+    place->half = pool->options.memory_half;
+    if (place->half == 0 ||
+        fm_private_memory_create(2 * place->half, &place->memory, &error) == 0) {
+        return;
+    }
+    place->half = 0;
+    fm_mutex_lock(&pool->mutex);
+    bool told = pool->memory_told;
+    pool->memory_told = true;
+    fm_mutex_unlock(&pool->mutex);
+    if (!told) {
+        say(pool, "%s; tensors go through pipes, which is slower (shared_memory: 0 says so)",
+            error.text);
+    }
+}
+
 static int process_spawn(struct fm_process_pool *pool, struct place *place, struct fm_error *reterr)
 {
     struct fm_program_command command = pool->options.command;
-    int status = 0;
     fm_mutex_lock(&pool->mutex);
     place->last_line[0] = '\0';
     fm_mutex_unlock(&pool->mutex);
-    place->memory = (struct fm_private_memory){.descriptor = -1};
     /* New for each: the one before may have left somebody who still writes. */
-    if (pool->options.memory_half > 0) {
-        status = fm_private_memory_create(2 * pool->options.memory_half, &place->memory, reterr);
-    }
+    memory_create(pool, place);
     command.memory = place->memory.descriptor;
-    status = status == 0 ? fm_keeper_start(pool->keeper, place_index(pool, place), &command,
-                                           &place->program, reterr)
-                         : status;
+    int status =
+        fm_keeper_start(pool->keeper, place_index(pool, place), &command, &place->program, reterr);
     fm_private_memory_descriptor_close(&place->memory);
     if (status != 0) {
         fm_private_memory_destroy(&place->memory);
@@ -222,7 +241,7 @@ static int process_greet(struct fm_process_pool *pool, struct place *place, stru
     bool killed = false;
     char how[END_SIZE];
     fm_process_hello(&hello, pool->stage, options->inputs, options->input_count, options->outputs,
-                     options->output_count, options->memory_half);
+                     options->output_count, place->half);
     if (hello.failed) {
         fm_text_deinit(&hello);
         process_end(pool, place, 0, &killed, how);
@@ -242,7 +261,7 @@ static int process_greet(struct fm_process_pool *pool, struct place *place, stru
         return fm_error_set(reterr, FM_EINVAL, "the program refuses to start: %s",
                             place->answer.words);
     }
-    place->shares = place->answer.shares && options->memory_half > 0;
+    place->shares = place->answer.shares && place->half > 0;
     return 0;
 }
 
@@ -378,8 +397,7 @@ static int item_try(struct fm_process_pool *pool, struct place *place,
     if (status != 0) {
         return status;
     }
-    const struct fm_process_memory memory = {.data = place->memory.data,
-                                             .half = options->memory_half};
+    const struct fm_process_memory memory = {.data = place->memory.data, .half = place->half};
     struct fm_process_answer_options expected = {.id = ++place->item,
                                                  .outputs = options->outputs,
                                                  .output_count = options->output_count,

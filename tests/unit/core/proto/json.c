@@ -337,6 +337,33 @@ TEST(decodes_strings)
     }
 }
 
+TEST(strings_that_no_text_can_hold)
+{
+    static const struct {
+        const char *json;
+        bool text;
+    } strings[] = {
+        {"\"plain\"", true},
+        {"\"\"", true},
+        {"\"\\n\\\\\\\"\"", true},
+        {"\"\\u00fc\"", true},
+        {"\"\\ud83d\\ude00\"", true},
+        {"\"a\\ufffd\"", true},
+        {"\"\\uFFFD\\ud83d\"", false},
+        {"\"\\ud83d\"", false},
+        {"\"\\ude00\"", false},
+        {"\"\\ud83dx\"", false},
+        {"\"\\ud83d\\ud83d\\ude00\"", false},
+        {"\"\xEF\xBF\xBD\\n\"", true},
+    };
+    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+        struct fm_json_reader reader;
+        fm_json_reader_init(&reader, strings[i].json, strlen(strings[i].json));
+        CHECK_INT_EQ(fm_json_next(&reader), FM_JSON_STRING);
+        CHECK_INT_EQ(fm_json_is_text(&reader), strings[i].text);
+    }
+}
+
 TEST(skips_values)
 {
     struct fm_json_reader reader;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/util/memory.h"
+#include "engines/batch/results_copy.h"
 #include "host/store/sqlite_store.h"
 #include "tests/harness/test.h"
 
@@ -232,6 +233,42 @@ TEST(every_failing_allocation_is_an_error_and_the_directory_stays_usable)
     }
     CHECK_INT_EQ(status, 0);
     CHECK(is_there("_SUCCESS"));
+    store->functions->close(store);
+}
+
+static int bytes_count(void *context, const char *data, size_t size)
+{
+    size_t *bytes = context;
+    (void)data;
+    *bytes += size;
+    return 0;
+}
+
+TEST(results_in_order_wherever_memory_runs_out)
+{
+    int status = FM_ENOMEM;
+    size_t bytes = 0;
+    struct fm_error error = {0};
+    struct fm_job_store *store = job_make();
+    struct fm_ledger_proof proof = {
+        .rows_in = 8, .rows_out = 6, .dead_letters = 2, .complete = true};
+    const struct fm_output_summary summary = {
+        .name = "test", .sink = &fm_sink_jsonl, .proof = &proof, .rows_found = 8};
+    CHECK_INT_EQ(shard_do(store, 0, true), 0);
+    CHECK_INT_EQ(shard_do(store, 1, true), 0);
+    CHECK_INT_EQ(fm_output_finish(out(), store, &summary, NULL, &error), 0);
+    for (uint64_t n = 1; n < 10000 && status != 0; n++) {
+        error = (struct fm_error){0};
+        bytes = 0;
+        (void)fm_memory_fail_at(n, 0);
+        status = fm_results_copy(out(), bytes_count, &bytes, &error);
+        (void)fm_memory_fail_at(0, 0);
+        CHECK(status == 0 || (status == FM_ENOMEM && error.status == FM_ENOMEM));
+        CHECK_STR_CONTAINS(error.text, status == 0 ? "" : "out of memory");
+        CHECK(n > 1 || status != 0);
+    }
+    CHECK_INT_EQ(status, 0);
+    CHECK_UINT_EQ(bytes, 6 * strlen("{\"a\":1}\n"));
     store->functions->close(store);
 }
 

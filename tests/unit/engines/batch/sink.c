@@ -74,6 +74,19 @@ static int row_pack(const struct fm_row_format *format, const char *id, struct f
     return format->sink->pack(format, &result, rows, error);
 }
 
+/* One row, sealed where the sink can. */
+static int row_append(const struct fm_sink *sink, struct fm_sink_file *file,
+                      const struct fm_text *rows, struct fm_error *error)
+{
+    struct fm_text sealed = {0};
+    int status = sink->seal != NULL ? sink->seal(rows, &sealed) : 0;
+    status = status != 0          ? status
+             : sink->seal != NULL ? sink->append_sealed(file, sealed.data, sealed.length, error)
+                                  : sink->append(file, rows->data, rows->length, error);
+    fm_text_deinit(&sealed);
+    return status;
+}
+
 /* Two rows into a file, and their ids out of it. FM_EINTERNAL: they are not what they were. */
 static int write_and_read(const struct fm_sink *sink, const char *path, struct fm_error *error)
 {
@@ -90,8 +103,10 @@ static int write_and_read(const struct fm_sink *sink, const char *path, struct f
     bool found = true;
     int status = sink->open(&format, path, &file, error);
     status = status != 0 ? status : row_pack(&format, "first", &rows, error);
-    status = status != 0 ? status : row_pack(&format, "second, \"2\"", &rows, error);
     status = status != 0 ? status : sink->append(file, rows.data, rows.length, error);
+    fm_text_clear(&rows);
+    status = status != 0 ? status : row_pack(&format, "second, \"2\"", &rows, error);
+    status = status != 0 ? status : row_append(sink, file, &rows, error);
     if (status == 0) {
         status = sink->finish(file, &bytes, &checksum, error);
         file = NULL;

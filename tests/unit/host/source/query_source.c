@@ -98,6 +98,45 @@ TEST(passing_over_rows)
     fm_source_query.close(reader);
 }
 
+/* The page of a table of the rows, in the file; its size in *ret_size. */
+static void page_find(const char *table, long *ret_at, long *ret_size)
+{
+    sqlite3 *made = NULL;
+    sqlite3_stmt *statement = NULL;
+    CHECK_INT_EQ(sqlite3_open(rows_path, &made), SQLITE_OK);
+    CHECK_INT_EQ(sqlite3_prepare_v2(made,
+                                    "SELECT rootpage, page_size FROM sqlite_master, "
+                                    "pragma_page_size WHERE name = ?",
+                                    -1, &statement, NULL),
+                 SQLITE_OK);
+    (void)sqlite3_bind_text(statement, 1, table, -1, SQLITE_STATIC);
+    CHECK_INT_EQ(sqlite3_step(statement), SQLITE_ROW);
+    long page = (long)sqlite3_column_int64(statement, 0);
+    *ret_size = (long)sqlite3_column_int64(statement, 1);
+    (void)sqlite3_finalize(statement);
+    (void)sqlite3_close(made);
+    *ret_at = (page - 1) * *ret_size;
+}
+
+TEST(names_that_cannot_be_read_are_damage_and_no_unknown_column)
+{
+    struct fm_source_reader *reader = NULL;
+    struct fm_error error = {0};
+    long size = 0;
+    long at = 0;
+    page_find("name", &at, &size);
+    FILE *file = fopen(rows_path, "r+b");
+    CHECK(file != NULL);
+    (void)fseek(file, at, SEEK_SET);
+    for (long i = 0; i < size; i++) {
+        (void)fputc(0xff, file);
+    }
+    CHECK_INT_EQ(fclose(file), 0);
+    CHECK_INT_EQ(fm_source_query.open(&spec, rows_path, NULL, &reader, &error), FM_ECORRUPT);
+    CHECK_STR_CONTAINS(error.text, "malformed");
+    CHECK_INT_EQ(take(NULL), 0);
+}
+
 TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
 {
     int status = FM_ENOMEM;
