@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/plan/memory_budget.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
@@ -142,6 +143,7 @@ struct fm_data_path {
     uint64_t own_bytes;    /* of all flights */
     uint64_t memory_look_ns;
     char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
+    char accelerators[FM_BATCH_ACCELERATORS_TEXT_SIZE]; /* likewise */
     struct fm_error starvation;       /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
@@ -1132,6 +1134,24 @@ static void slowest_update(struct fm_data_path *path, uint64_t now_ns)
     }
 }
 
+/* What they have done since the path was opened. */
+static void accelerators_get(struct fm_data_path *path)
+{
+    const struct fm_servable *servable = path->options.setup->servable;
+    bool room = true;
+    path->accelerators[0] = '\0';
+    for (uint32_t i = 0; i < fm_servable_accelerator_count(servable) && room; i++) {
+        struct fm_executor_accelerator_stats stats;
+        fm_executor_accelerator_stats(path->executor, i, &stats);
+        const struct fm_batch_accelerator accelerator = {
+            .name = fm_batch_view_of(fm_servable_accelerator_name(servable, i)),
+            .busy_ms = stats.busy_ns / 1000000,
+            .batches = stats.batches};
+        room = fm_batch_accelerator_append(path->accelerators, sizeof(path->accelerators),
+                                           &accelerator);
+    }
+}
+
 static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tuned)
 {
     struct fm_tuner_settings settings;
@@ -1147,10 +1167,12 @@ static void tuned_get(struct fm_data_path *path, struct fm_batch_tuned *ret_tune
             used += (size_t)length;
         }
     }
+    accelerators_get(path);
     *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
                                          .operators = settings.operators,
                                          .rows = settings.rows,
-                                         .batches = fm_batch_view_of(path->batches)};
+                                         .batches = fm_batch_view_of(path->batches),
+                                         .accelerators = fm_batch_view_of(path->accelerators)};
 }
 
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
@@ -1281,7 +1303,8 @@ static struct fm_tuner_range threads_within(const struct fm_data_path *path,
 static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
 {
     struct fm_tuner_stage stages[FM_PIPELINE_STAGES_MAX] = {0};
-    const struct fm_stage_binding *bindings = fm_servable_bindings(path->options.setup->servable);
+    const struct fm_servable *servable = path->options.setup->servable;
+    const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
     struct fm_tuner_options options = {
         .rows = path->options.ranges.rows,
         .readers = threads_within(path, path->options.ranges.readers),
@@ -1293,7 +1316,7 @@ static int tuner_create(struct fm_data_path *path, struct fm_error *reterr)
     for (uint32_t i = 0; i < options.stage_count; i++) {
         if (bindings[i].model != NULL) {
             stages[i] =
-                (struct fm_tuner_stage){.slots = fm_model_instance_count(bindings[i].model),
+                (struct fm_tuner_stage){.slots = fm_servable_stage_slots(servable, i),
                                         .batch_max = fm_executor_batch_max(path->executor, i)};
         }
     }

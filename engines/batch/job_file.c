@@ -3,9 +3,11 @@
  */
 #include "engines/batch/job_file.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/plan/flow.h"
 #include "core/source/request_line.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
@@ -711,6 +713,75 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
     return status;
 }
 
+static int read_stage_groups(struct fm_job *job, const struct fm_config *stages,
+                             struct fm_error *reterr)
+{
+    if (stages == NULL || stages->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(stages, FM_CONFIG_MAPPING, reterr);
+    if (status == 0 && stages->count > FM_PIPELINE_STAGES_MAX) {
+        status = fm_config_error(stages, reterr, "more than %d stages", FM_PIPELINE_STAGES_MAX);
+    }
+    if (status != 0) {
+        return status;
+    }
+    struct fm_stage_groups *groups =
+        fm_arena_alloc(&job->arena, (stages->count + 1) * sizeof(*groups));
+    if (groups == NULL) {
+        return no_memory(job, reterr);
+    }
+    for (size_t i = 0; i < stages->count && status == 0; i++) {
+        const struct fm_config *child = &stages->children[i];
+        groups[i] = (struct fm_stage_groups){
+            .stage = fm_arena_strdup(&job->arena, stages->keys[i])};
+        status = groups[i].stage == NULL ? no_memory(job, reterr)
+                                         : fm_stage_groups_read(child, &job->arena, &groups[i],
+                                                                reterr);
+        if (status == 0 && groups[i].name_count == 0) {
+            status = fm_config_error(child, reterr, "name the accelerators of stage '%s'",
+                                     groups[i].stage);
+        }
+    }
+    job->stage_groups = groups;
+    job->stage_group_count = (uint32_t)stages->count;
+    return status;
+}
+
+/* "front=emulated:1,back=emulated:2", or {groups: ..., stages: {detect: front}}. */
+static int read_accelerators(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *node = fm_config_get(root, "accelerators");
+    struct fm_config *groups = node;
+    struct fm_error bad = {0};
+    uint32_t total = 0;
+    int status = 0;
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    if (node->kind != FM_CONFIG_SCALAR) {
+        status = fm_config_expect(node, FM_CONFIG_MAPPING, reterr);
+        status = status != 0 ? status : fm_config_require(node, "groups", &groups, reterr);
+        status = status != 0 ? status
+                             : read_stage_groups(job, fm_config_get(node, "stages"), reterr);
+        status = status != 0 ? status : fm_config_finish(node, reterr);
+        status = status != 0 ? status : fm_config_expect(groups, FM_CONFIG_SCALAR, reterr);
+    }
+    if (status == 0 && fm_accelerator_groups_parse(groups->text, job->groups, &job->group_count,
+                                                   &bad) != 0) {
+        status = fm_config_error(groups, reterr, "%s", bad.text);
+    }
+    for (uint32_t i = 0; i < job->group_count; i++) {
+        total += job->groups[i].accelerators;
+    }
+    if (status == 0 && total > FM_FLOW_ACCELERATORS_MAX) {
+        status = fm_config_error(groups, reterr,
+                                 "these are %" PRIu32 " accelerators, and a worker may have %d",
+                                 total, FM_FLOW_ACCELERATORS_MAX);
+    }
+    return status;
+}
+
 static int read_finish_by(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_error bad = {0};
@@ -768,6 +839,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_notify(job, root, reterr);
     status = status != 0 ? status : read_workers(job, root, reterr);
     status = status != 0 ? status : read_finish_by(job, root, reterr);
+    status = status != 0 ? status : read_accelerators(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");

@@ -13,6 +13,7 @@
 #include "core/util/memory.h"
 #include "engines/batch/finish_by.h"
 #include "fermata/status.h"
+#include "host/runtime/accelerator_group.h"
 #include "host/source/source.h"
 
 #define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
@@ -96,6 +97,12 @@ struct fm_job {
                                does not say */
     uint64_t begin_time_ns; /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
+    /* Accelerators of each worker, and which of them stages run on; none: every model has instances
+     * of its own. */
+    struct fm_accelerator_group groups[FM_GROUPS_MAX];
+    uint32_t group_count;
+    const struct fm_stage_groups *stage_groups;
+    uint32_t stage_group_count;
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

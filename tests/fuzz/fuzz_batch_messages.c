@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/proto/batch_messages.h"
 #include "core/util/error.h"
 #include "tests/fuzz/check.h"
@@ -81,6 +82,12 @@ static int read_worker(const struct place *place, struct fm_batch_worker_message
         FUZZ_CHECK(ret_message->beat.slowest_share >= 0 && ret_message->beat.slowest_share <= 1);
         check_view(place, ret_message->beat.slowest_stage);
         check_view(place, ret_message->beat.tuned.batches);
+        check_view(place, ret_message->beat.tuned.accelerators);
+        struct fm_batch_view text = ret_message->beat.tuned.accelerators;
+        struct fm_batch_accelerator accelerator;
+        while (fm_batch_accelerator_next(&text, &accelerator)) {
+            check_view(place, accelerator.name);
+        }
         check_view(place, ret_message->beat.last_error);
         check_view(place, ret_message->beat.long_stage);
     } else if (status == 0 && ret_message->kind == FM_BATCH_WORKER_LEAVE) {

@@ -55,7 +55,7 @@ static struct fm_batch_worker_message worker_sample(enum fm_batch_worker_kind ki
             .slowest_share = 0.625,
             .rows_per_minute = 12345,
             .last_error = view("the file is empty"),
-            .tuned = {.readers = 2, .operators = 7, .rows = 4096, .batches = view("det 8, rec 16")},
+            .tuned = {.readers = 2, .operators = 7, .rows = 4096, .batches = view("det 8, rec 16"), .accelerators = view("front 10 2")},
             .memory = {.budget = 1ull << 30,
                        .base = 12345678,
                        .used = 987654321,
@@ -198,6 +198,7 @@ static bool workers_equal(const struct fm_batch_worker_message *a,
                a->beat.tuned.operators == b->beat.tuned.operators &&
                a->beat.tuned.rows == b->beat.tuned.rows &&
                views_equal(a->beat.tuned.batches, b->beat.tuned.batches) &&
+               views_equal(a->beat.tuned.accelerators, b->beat.tuned.accelerators) &&
                memcmp(&a->beat.memory, &b->beat.memory, sizeof(a->beat.memory)) == 0;
     case FM_BATCH_WORKER_DONE:
         return memcmp(&a->done, &b->done, sizeof(a->done)) == 0;
