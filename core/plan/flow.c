@@ -25,7 +25,7 @@ struct stage_state {
     uint32_t slots_used; /* by all stages that use this one's slots */
     uint32_t slots_max;
     uint32_t batch_max;
-    uint32_t batch_limit; /* what it was made with */
+    uint32_t batch_limit;  /* what it was made with */
     uint64_t accelerators; /* that it may use, where there are any */
 };
 

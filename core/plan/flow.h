@@ -44,7 +44,8 @@ struct fm_flow_options {
     const uint32_t *slots_of;
     const uint32_t *batch_max; /* model stages: rows in a run, at least 1 */
     /* By stage: the accelerators that a model stage may use, bit n for number n. Each of them runs
-     * one batch at a time, whatever stage it is of. NULL: there are none, slots are all that counts.
+     * one batch at a time, whatever stage it is of. NULL: there are none, slots are all that
+     * counts.
      */
     const uint64_t *accelerators;
 };

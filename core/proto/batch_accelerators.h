@@ -23,7 +23,8 @@ struct fm_batch_accelerator {
  */
 bool fm_batch_accelerator_append(char *text, size_t size,
                                  const struct fm_batch_accelerator *accelerator);
-/* Takes the first one off the text. False: there is none, or what stands there is something else. */
+/* Takes the first one off the text. False: there is none, or what stands there is something else.
+ */
 bool fm_batch_accelerator_next(struct fm_batch_view *text,
                                struct fm_batch_accelerator *ret_accelerator);
 

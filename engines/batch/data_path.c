@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/proto/batch_accelerators.h"
 #include "core/plan/memory_budget.h"
+#include "core/proto/batch_accelerators.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -142,9 +142,9 @@ struct fm_data_path {
     uint64_t memory_most;  /* ... and the most that the process has had above memory_base */
     uint64_t own_bytes;    /* of all flights */
     uint64_t memory_look_ns;
-    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
+    char batches[FM_ERROR_TEXT_SIZE];                   /* as they are told */
     char accelerators[FM_BATCH_ACCELERATORS_TEXT_SIZE]; /* likewise */
-    struct fm_error starvation;       /* the first; nothing is begun any more */
+    struct fm_error starvation;                         /* the first; nothing is begun any more */
     bool starvation_told;
     bool ending; /* threads may go */
     struct fm_error failure;

@@ -733,11 +733,11 @@ static int read_stage_groups(struct fm_job *job, const struct fm_config *stages,
     }
     for (size_t i = 0; i < stages->count && status == 0; i++) {
         const struct fm_config *child = &stages->children[i];
-        groups[i] = (struct fm_stage_groups){
-            .stage = fm_arena_strdup(&job->arena, stages->keys[i])};
-        status = groups[i].stage == NULL ? no_memory(job, reterr)
-                                         : fm_stage_groups_read(child, &job->arena, &groups[i],
-                                                                reterr);
+        groups[i] =
+            (struct fm_stage_groups){.stage = fm_arena_strdup(&job->arena, stages->keys[i])};
+        status = groups[i].stage == NULL
+                     ? no_memory(job, reterr)
+                     : fm_stage_groups_read(child, &job->arena, &groups[i], reterr);
         if (status == 0 && groups[i].name_count == 0) {
             status = fm_config_error(child, reterr, "name the accelerators of stage '%s'",
                                      groups[i].stage);
@@ -762,13 +762,13 @@ static int read_accelerators(struct fm_job *job, struct fm_config *root, struct 
     if (node->kind != FM_CONFIG_SCALAR) {
         status = fm_config_expect(node, FM_CONFIG_MAPPING, reterr);
         status = status != 0 ? status : fm_config_require(node, "groups", &groups, reterr);
-        status = status != 0 ? status
-                             : read_stage_groups(job, fm_config_get(node, "stages"), reterr);
+        status =
+            status != 0 ? status : read_stage_groups(job, fm_config_get(node, "stages"), reterr);
         status = status != 0 ? status : fm_config_finish(node, reterr);
         status = status != 0 ? status : fm_config_expect(groups, FM_CONFIG_SCALAR, reterr);
     }
-    if (status == 0 && fm_accelerator_groups_parse(groups->text, job->groups, &job->group_count,
-                                                   &bad) != 0) {
+    if (status == 0 &&
+        fm_accelerator_groups_parse(groups->text, job->groups, &job->group_count, &bad) != 0) {
         status = fm_config_error(groups, reterr, "%s", bad.text);
     }
     for (uint32_t i = 0; i < job->group_count; i++) {

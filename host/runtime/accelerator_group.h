@@ -2,8 +2,8 @@
  * Groups of accelerators that are alike: what there are, and which of them a model may use and how.
  *
  * Owns: reading "big=cpu:1x4,cpu:4,gpu:2@1", the match between a model's configuration and the
- * groups, and what files say of the groups of a pipeline's stages. Does not own: loading (model.h), scheduling (host/pool: a group is one of its types).
- * Thread rule: no shared state.
+ * groups, and what files say of the groups of a pipeline's stages. Does not own: loading (model.h),
+ * scheduling (host/pool: a group is one of its types). Thread rule: no shared state.
  */
 #ifndef FM_HOST_RUNTIME_ACCELERATOR_GROUP_H
 #define FM_HOST_RUNTIME_ACCELERATOR_GROUP_H

@@ -35,7 +35,7 @@ struct stage_slots {
     uint32_t *free_instances; /* a stack */
     uint32_t free_count;
     uint32_t instance_count;
-    uint32_t batch_max; /* of a model */
+    uint32_t batch_max;                  /* of a model */
     const struct fm_stage_place *places; /* of a model, where there are accelerators */
     uint64_t accelerators;               /* that it has places on */
     uint32_t accelerator_count;          /* so many */
@@ -638,8 +638,9 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
         stage_slots[i] = executor->stages[i].model == NULL ? executor->stages[i].runs_at_once
-                         : executor->has_outside || placed ? UINT32_MAX
-                                                 : owner_slots(executor, i)->instance_count;
+                         : executor->has_outside || placed
+                             ? UINT32_MAX
+                             : owner_slots(executor, i)->instance_count;
         slots_of[i] = executor->stages[i].owner;
         accelerators[i] = executor->stages[i].accelerators;
         batch_max[i] =
@@ -984,17 +985,16 @@ void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
     fm_mutex_unlock(&executor->mutex);
     bool model = executor->stages[stage].model != NULL;
     uint32_t most = executor->stages[stage].runs_at_once;
-    *ret_stats = (struct fm_executor_stage_stats){
-        .items = stats.items,
-        .failures = stats.failures,
-        .batches = stats.batches,
-        .rows = stats.rows,
-        .busy_ns = stats.busy_ns,
-        .queued = stats.queued,
-        .running = stats.running,
-        .slots = model ? model_slots(executor, stage)
-                 : most > 0 && most < threads ? most
-                                              : threads};
+    *ret_stats = (struct fm_executor_stage_stats){.items = stats.items,
+                                                  .failures = stats.failures,
+                                                  .batches = stats.batches,
+                                                  .rows = stats.rows,
+                                                  .busy_ns = stats.busy_ns,
+                                                  .queued = stats.queued,
+                                                  .running = stats.running,
+                                                  .slots = model ? model_slots(executor, stage)
+                                                           : most > 0 && most < threads ? most
+                                                                                        : threads};
 }
 
 void fm_executor_accelerator_stats(struct fm_executor *executor, uint32_t accelerator,
@@ -1005,6 +1005,6 @@ void fm_executor_accelerator_stats(struct fm_executor *executor, uint32_t accele
     fm_mutex_lock(&executor->mutex);
     fm_flow_accelerator_stats(executor->flow, accelerator, &stats);
     fm_mutex_unlock(&executor->mutex);
-    *ret_stats = (struct fm_executor_accelerator_stats){.batches = stats.batches,
-                                                        .busy_ns = stats.busy_ns};
+    *ret_stats =
+        (struct fm_executor_accelerator_stats){.batches = stats.batches, .busy_ns = stats.busy_ns};
 }

@@ -62,7 +62,7 @@ struct fm_executor_options {
      * model stage has `places` then, and may run on one at least. 0: instances are all that counts.
      */
     uint32_t accelerator_count;
-    uint32_t batch_halvings;    /* the largest batch of every model is halved so often, down to 1 */
+    uint32_t batch_halvings; /* the largest batch of every model is halved so often, down to 1 */
     uint32_t requests_max; /* accepted and not done; submit answers FM_EAGAIN beyond it; 0: 1024 */
 };
 

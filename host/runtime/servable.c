@@ -36,7 +36,7 @@ struct loaded_model {
     const struct fm_setting *settings; /* merged, as it was loaded with */
     size_t setting_count;
     uint32_t instance_count;
-    uint32_t group; /* NO_GROUP, or where it runs */
+    uint32_t group;                /* NO_GROUP, or where it runs */
     const struct fm_setting *base; /* of model and stage, whatever the group */
     size_t base_count;
     uint32_t base_instances;
@@ -468,8 +468,8 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
     int status =
         fm_accelerator_groups_match(config, options->groups, options->group_count, allowed, reterr);
     if (status == 0 && said != NULL) {
-        status = fm_stage_groups_narrow(said, options->groups, options->group_count, allowed,
-                                        reterr);
+        status =
+            fm_stage_groups_narrow(said, options->groups, options->group_count, allowed, reterr);
     }
     for (uint32_t i = 0; i < options->group_count && status == 0; i++) {
         if (allowed[i]) {
@@ -542,8 +542,8 @@ static int places_make(struct fm_servable *servable, const struct fm_servable_op
     }
     servable->accelerator_names =
         fm_arena_alloc(&servable->arena, count * sizeof(*servable->accelerator_names));
-    servable->places = fm_arena_alloc(&servable->arena,
-                                      count * servable->stage_count * sizeof(*servable->places));
+    servable->places =
+        fm_arena_alloc(&servable->arena, count * servable->stage_count * sizeof(*servable->places));
     if (servable->accelerator_names == NULL || servable->places == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
     }
@@ -604,10 +604,10 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
         .requests_max = options->requests_max,
         .batch_halvings = options->batch_halvings,
         .accelerator_count = servable->accelerator_count,
-        .accelerator_slots = servable->cpu_only && servable->stage_count > 1 &&
-                                     servable->accelerator_count == 0
-                                 ? slots
-                                 : 0};
+        .accelerator_slots =
+            servable->cpu_only && servable->stage_count > 1 && servable->accelerator_count == 0
+                ? slots
+                : 0};
     return fm_executor_create(servable->pipeline, servable->bindings, &executor_options,
                               &servable->executor, reterr);
 }

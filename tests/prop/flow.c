@@ -39,7 +39,7 @@ struct world {
     struct fm_pipeline *pipeline;
     struct fm_flow *flow;
     uint32_t slots[STAGES_MAX];
-    uint32_t slots_of[STAGES_MAX]; /* models may share their slots with an earlier one */
+    uint32_t slots_of[STAGES_MAX];     /* models may share their slots with an earlier one */
     uint64_t accelerators[STAGES_MAX]; /* where the world has them */
     bool has_accelerators;
     uint32_t batch[STAGES_MAX];

@@ -57,10 +57,19 @@ TEST(what_has_no_room_leaves_the_text_as_it_was)
 TEST(other_texts_end_the_list)
 {
     CHECK_UINT_EQ(count_of("a 1 2, b 3 4"), 2);
-    static const char *const wrong[] = {
-        "",       "a",       "a 1",          "a 1 2 3", "a 1 x",
-        "a -1 2", " 1 2",    "a 1 2;b 3 4",  "a  1 2",  "a 1 18446744073709551616",
-        ", a 1 2", "a 1 2,b 1 2", "a 1 000000000000000000000000000002"};
+    static const char *const wrong[] = {"",
+                                        "a",
+                                        "a 1",
+                                        "a 1 2 3",
+                                        "a 1 x",
+                                        "a -1 2",
+                                        " 1 2",
+                                        "a 1 2;b 3 4",
+                                        "a  1 2",
+                                        "a 1 18446744073709551616",
+                                        ", a 1 2",
+                                        "a 1 2,b 1 2",
+                                        "a 1 000000000000000000000000000002"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         CHECK_UINT_EQ(count_of(wrong[i]), 0);
     }
