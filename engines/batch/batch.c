@@ -257,8 +257,7 @@ static int segment_take(struct batch *batch, const struct fm_job_segment *segmen
     if (status != 0) {
         return status;
     }
-    status = fm_master_add_rows(batch->master, fm_os_now_ns(), segment->rows.row_count,
-                                segment->rows.grain_rows, &rows);
+    status = fm_master_add_rows(batch->master, fm_os_now_ns(), &segment->rows, &rows);
     FM_ASSERT(status != 0 || (rows.first_row == segment->rows.first_row &&
                               rows.row_count == segment->rows.row_count));
     return status == 0

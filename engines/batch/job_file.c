@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/ledger/ledger.h"
 #include "core/plan/flow.h"
 #include "core/source/request_line.h"
 #include "core/util/error.h"
@@ -488,6 +489,51 @@ static int check_addresses(const struct fm_job *job, const struct fm_config *inp
                : 0;
 }
 
+static int read_priority(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    struct fm_config *node = fm_config_get(input, "priority");
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    bool many = node->kind == FM_CONFIG_SEQUENCE;
+    size_t count = many ? node->count : 1;
+    if (fm_job_is_spooled(job)) {
+        return fm_config_error(node, reterr, "'priority' is of files, and there are none");
+    }
+    if (count == 0 || count > FM_LEDGER_RANK_LAST) {
+        return fm_config_error(node, reterr,
+                               "'priority' is a pattern, or a list of 1 to %u of them: what the "
+                               "first one matches is done first",
+                               FM_LEDGER_RANK_LAST);
+    }
+    job->priority = fm_arena_alloc(&job->arena, count * sizeof(*job->priority));
+    if (job->priority == NULL) {
+        return no_memory(job, reterr);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct fm_config *child = many ? &node->children[i] : node;
+        int status = fm_config_expect(child, FM_CONFIG_SCALAR, reterr);
+        if (status == 0 && child->text[0] == '\0') {
+            status = fm_config_error(child, reterr, "an empty pattern in 'priority'");
+        }
+        for (size_t k = 0; k < i && status == 0; k++) {
+            status =
+                strcmp(job->priority[k], child->text) == 0
+                    ? fm_config_error(child, reterr, "'priority' names '%.200s' twice", child->text)
+                    : 0;
+        }
+        if (status != 0) {
+            return status;
+        }
+        job->priority[i] = fm_arena_strdup(&job->arena, child->text);
+        if (job->priority[i] == NULL) {
+            return no_memory(job, reterr);
+        }
+    }
+    job->priority_count = (uint32_t)count;
+    return 0;
+}
+
 static int read_input(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *input = NULL;
@@ -515,6 +561,7 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
         status = fm_config_error(fm_config_get(input, "base"), reterr,
                                  "'base' is of files, and there are none");
     }
+    status = status != 0 ? status : read_priority(job, input, reterr);
     status = status != 0 ? status : read_base(job, input, reterr);
     status = status != 0 ? status : read_transfers(job, input, reterr);
     const char *tensor = NULL;

@@ -64,6 +64,9 @@ struct fm_job {
     const char *ca_file;      /* resolved path; NULL: whom the system trusts */
     const char *headers_file; /* resolved path; NULL: none */
     const char *tensor;       /* NULL: the only one */
+    /* Patterns of ids: what the first one matches is done first, and so on; none: all the same. */
+    const char **priority;
+    uint32_t priority_count; /* at most FM_LEDGER_RANK_LAST */
     /* NULL: a file is a row. Else files hold rows, and these say what of them goes where. */
     const struct fm_source_format *format;
     const struct fm_job_column *columns; /* none: inputs and columns of the same names */

@@ -339,6 +339,7 @@ def a_ledger_of_the_first_schema_is_brought_up_to_date():
         with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
             database.executescript("""
                 DROP TABLE master;
+                ALTER TABLE segment DROP COLUMN rank;
                 ALTER TABLE segment RENAME COLUMN grain_rows TO shard_rows;
                 UPDATE segment SET shard_rows = 7;
                 ALTER TABLE segment ADD COLUMN first_number INTEGER NOT NULL DEFAULT 0;
@@ -350,6 +351,23 @@ def a_ledger_of_the_first_schema_is_brought_up_to_date():
         fermata("batch", job.file, "--quiet", "--resume")
         job.check_complete()
         assert len(job.manifest()["parts"]) >= 8
+
+
+@test
+def a_ledger_of_the_second_version_is_read_and_resumed():
+    import sqlite3
+    with Job(count=50) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "after-commit:3", code=-9)
+        # What comes first was not recorded.
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.executescript("ALTER TABLE segment DROP COLUMN rank; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE);")
+        contains(fermata("job", "show", job.out)[0], " of 50")
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        fermata("batch", job.file, "--quiet", "--resume")
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            assert set(database.execute("SELECT rank FROM segment")) == {(16,)}
+        job.check_complete()
 
 
 @test
