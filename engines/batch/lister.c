@@ -21,7 +21,7 @@
 #define CUT_MOST_NS   (20000 * NS_PER_MS)
 #define SEGMENT_FILES ((size_t)1 << 20)
 /* Each segment is a file and a transaction. */
-#define RANK_CUTS_MAX 1000u
+#define RANK_CUTS_MAX 250u
 /* What ends a walk, or the counting of a file, of which no more is wanted. */
 #define ENOUGH 1
 
