@@ -744,9 +744,12 @@ static int read_notify(struct fm_job *job, struct fm_config *root, struct fm_err
 static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *workers = fm_config_get(root, "workers");
+    int64_t nice_value = 0;
     int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
     status = status != 0 ? status
                          : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);
+    status = status != 0 ? status : fm_config_int(workers, "nice", 0, 19, &nice_value, reterr);
+    job->worker_nice = (uint32_t)nice_value;
     status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
     if (status == 0 && job->memory_budget > 0 && job->memory_budget < FM_JOB_BUDGET_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory_budget"), reterr,

@@ -98,6 +98,7 @@ struct fm_job {
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
     uint64_t memory_budget; /* of the rows in work of each worker; 0: none; see below where the file
                                does not say */
+    uint32_t worker_nice;   /* of its processes; 0: as they are started */
     uint64_t begin_time_ns; /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
     /* Accelerators of each worker, and which of them stages run on; none: every model has instances

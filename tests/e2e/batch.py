@@ -520,6 +520,8 @@ def mistakes_in_the_job_file():
                 ("shard_rows: 7", "workers: {memory: 1MiB}", "'memory' must be 64MiB or more"),
                 ("shard_rows: 7", "workers: {memory_budget: 1000}", "'memory_budget' must be 1MiB or more"),
                 ("shard_rows: 7", "workers: {memory_budget: much}", "'memory_budget' must be "),
+                ("shard_rows: 7", "workers: {nice: 20}", "'nice' must be"),
+                ("shard_rows: 7", "workers: {nice: -1}", "'nice' must be"),
                 ("shard_rows: 7", "workers: {memroy: 1GiB}", "did you mean 'memory'?"),
                 ("shard_rows: 7", "workers: 4", "a map is expected here, not '4'"),
                 ("shard_rows: 7", "shard_rows: -1", "shard_rows"),

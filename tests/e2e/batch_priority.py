@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from batch_job import SLOW_MODEL, Job, Rows, end_of  # noqa: E402
+from batch_job import SLOW_MODEL, Job, Rows, end_of, wait_for, workers_of  # noqa: E402
 from tap import FERMATA, contains, fermata, run, test  # noqa: E402
 
 
@@ -106,6 +106,29 @@ def many_changes_of_priority_do_not_make_as_many_segments():
         job.check_complete()
         found = ranks(job)
         assert len(found) == 251 and found[:3] == [0, 16, 0] and found[-3:] == [0, 16, 0], (len(found), found[-5:])
+
+
+def nice_values(process):
+    values = {}
+    for thread in os.listdir("/proc/%d/task" % process):
+        with open("/proc/%d/task/%s/stat" % (process, thread), encoding="ascii") as stat:
+            name, _, rest = stat.read().rpartition(")")
+            values[name.partition("(")[2]] = int(rest.split()[16])
+    return values
+
+
+@test
+def workers_give_way_to_others():
+    for nice, started, expected in ((7, 0, 7), (3, 5, 5), (0, 2, 2)):
+        with Job(count=400, model=SLOW_MODEL, keys="workers: {nice: %d}\n" % nice) as job:
+            child = subprocess.Popen(["nice", "-n", str(started), FERMATA, "batch", job.file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            worker = wait_for(lambda: workers_of(child))[0]
+            values = wait_for(lambda: (lambda found: found if any(name.startswith("fm-write") for name in found) else None)(nice_values(worker)))
+            mine = os.getpriority(os.PRIO_PROCESS, 0)
+            assert {value for name, value in values.items() if name.startswith("fm-")} == {min(mine + expected, 19) if nice <= started else max(nice, mine)}, values
+            assert nice_values(child.pid)["fermata"] == min(mine + started, 19)
+            child.terminate()
+            end_of(child, 143)
 
 
 @test
