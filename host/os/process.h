@@ -23,8 +23,8 @@ void fm_process_prepare(void);
 /* The number of this process. Any thread. */
 int fm_process_id(void);
 
-/* The calling thread, and what it starts from now on, threads and processes, gets this nice value (1
- * to 19: the larger, the more it gives way to others of the machine), unless its own is larger
+/* The calling thread, and what it starts from now on, threads and processes, gets this nice value
+ * (1 to 19: the larger, the more it gives way to others of the machine), unless its own is larger
  * already. False: the system refuses. */
 bool fm_process_give_way(int nice_value);
 
