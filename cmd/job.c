@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/stats/progress.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -270,6 +271,22 @@ static void shards_print(const struct fm_job_look *look)
     }
 }
 
+static void accelerators_print(struct fm_batch_view text)
+{
+    struct fm_batch_accelerator accelerator;
+    const char *before = "             accelerators: ";
+    while (fm_batch_accelerator_next(&text, &accelerator)) {
+        printf("%s", before);
+        fm_shown_put(stdout, accelerator.name.data, accelerator.name.size);
+        printf(" busy for %.1f s in %" PRIu64 " batches", (double)accelerator.busy_ms / 1000,
+               accelerator.batches);
+        before = ", ";
+    }
+    if (before[0] == ',') {
+        (void)fputc('\n', stdout);
+    }
+}
+
 /* What a worker has set itself to, and what its rows take; nothing where it does not say. */
 static void tuned_print(const struct fm_batch_worker_status *worker)
 {
@@ -290,6 +307,7 @@ static void tuned_print(const struct fm_batch_worker_status *worker)
         fm_shown_put(stdout, tuned->batches.data, tuned->batches.size);
         (void)fputc('\n', stdout);
     }
+    accelerators_print(tuned->accelerators);
     if (memory->base > 0) {
         printf("             rows take %" PRIu64 " MiB, %" PRIu64 " at most", memory->used >> 20,
                memory->most >> 20);

@@ -189,7 +189,10 @@ static void workers_begin(struct run *run, uint32_t workers)
         .limits = {.bad_rows_max = UINT64_MAX, .bad_ratio_max = 1},
         .relief_ns = NS_PER_S};
     must(fm_master_create(&options, &run->master) == 0, "master", NULL);
-    must(fm_master_add_rows(run->master, 0, UINT32_MAX, 1, &segment) == 0, "rows", NULL);
+    must(fm_master_add_rows(run->master, 0,
+                            &(struct fm_ledger_segment){.row_count = UINT32_MAX, .grain_rows = 1},
+                            &segment) == 0,
+         "rows", NULL);
     for (uint32_t i = 0; i < workers; i++) {
         uint64_t id = (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
         must(fm_master_hello(run->master, fm_os_now_ns(), id, SHARDS_OF_ONE, NULL, 0) == 0, "hello",
@@ -369,7 +372,9 @@ static struct fm_ledger *ledger_make(uint64_t rows)
     const struct fm_ledger_options options = {
         .leases_max = LEASES, .lease_ns = 60 * NS_PER_S, .attempts_max = {20, 2}};
     must(fm_ledger_create(&options, &ledger) == 0, "ledger", NULL);
-    must(fm_ledger_add_rows(ledger, rows, 1, &segment) == 0, "rows", NULL);
+    must(fm_ledger_add_rows(ledger, &(struct fm_ledger_segment){.row_count = rows, .grain_rows = 1},
+                            &segment) == 0,
+         "rows", NULL);
     return ledger;
 }
 

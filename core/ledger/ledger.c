@@ -3,11 +3,15 @@
  */
 #include "core/ledger/ledger.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/util/assert.h"
 #include "core/util/id_heap.h"
 #include "core/util/memory.h"
+
+/* Rank and row are one number, the key of a heap. */
+static_assert(FM_LEDGER_RANKS <= UINT64_MAX / FM_LEDGER_ROWS_MAX, "they have room in 64 bits");
 
 #define LEASES FM_LEDGER_LEASES_OF_ONE_MAX
 #define NONE   UINT32_MAX
@@ -39,14 +43,14 @@ struct fm_ledger {
     struct segment *segments;
     size_t segment_count;
     size_t segment_capacity;
-    size_t segment_next; /* those before have nothing unclaimed */
+    size_t segment_next[FM_LEDGER_RANKS]; /* those of the rank before have nothing unclaimed */
     struct record *records;
     uint32_t *free_ids;
     struct entry *entries;
     uint32_t capacity; /* of the three */
     uint32_t free_count;
     uint32_t open_count;
-    struct fm_id_heap ready;     /* record ids by first row */
+    struct fm_id_heap ready;     /* record ids by rank and first row */
     struct fm_id_heap suspects;  /* likewise: READY, to be run alone */
     struct fm_id_heap delayed;   /* READY, but not yet: by not_before_ns */
     struct fm_id_heap deadlines; /* LEASES * id + lease, by deadline */
@@ -131,14 +135,21 @@ static int segment_append(struct fm_ledger *ledger, const struct fm_ledger_segme
     return 0;
 }
 
-int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t grain_rows,
+/* Of a segment at the end of the job. */
+static bool segment_fits(const struct fm_ledger *ledger, const struct fm_ledger_segment *segment)
+{
+    return segment->row_count > 0 && segment->grain_rows > 0 && segment->rank < FM_LEDGER_RANKS &&
+           segment->row_count <= FM_LEDGER_ROWS_MAX - ledger->row_count;
+}
+
+int fm_ledger_add_rows(struct fm_ledger *ledger, const struct fm_ledger_segment *rows,
                        struct fm_ledger_segment *ret_segment)
 {
-    if (row_count == 0 || grain_rows == 0 || ledger->row_count + row_count < row_count) {
+    struct fm_ledger_segment record = *rows;
+    record.first_row = ledger->row_count;
+    if (!segment_fits(ledger, &record)) {
         return FM_EINVAL;
     }
-    struct fm_ledger_segment record = {
-        .first_row = ledger->row_count, .row_count = row_count, .grain_rows = grain_rows};
     int status = segment_append(ledger, &record);
     if (status == 0) {
         *ret_segment = record;
@@ -148,9 +159,7 @@ int fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count, uint64_t gr
 
 int fm_ledger_restore_segment(struct fm_ledger *ledger, const struct fm_ledger_segment *segment)
 {
-    if (segment->row_count == 0 || segment->grain_rows == 0 ||
-        segment->first_row != ledger->row_count ||
-        segment->first_row + segment->row_count < segment->row_count) {
+    if (!segment_fits(ledger, segment) || segment->first_row != ledger->row_count) {
         return FM_ECORRUPT;
     }
     return segment_append(ledger, segment);
@@ -166,17 +175,42 @@ void fm_ledger_pause(struct fm_ledger *ledger, bool paused)
     ledger->paused = paused;
 }
 
-/* The first segment with rows that nobody has claimed; NULL: none. */
+/* Of the lowest rank that has one, the first segment with rows that nobody has claimed; NULL: none.
+ */
 static struct segment *segment_open(struct fm_ledger *ledger)
 {
-    while (ledger->segment_next < ledger->segment_count) {
-        struct segment *segment = &ledger->segments[ledger->segment_next];
-        if (segment->next_row < segment_end(segment)) {
-            return segment;
+    for (uint32_t rank = 0; rank < FM_LEDGER_RANKS; rank++) {
+        size_t *next = &ledger->segment_next[rank];
+        for (; *next < ledger->segment_count; (*next)++) {
+            struct segment *segment = &ledger->segments[*next];
+            if (segment->record.rank == rank && segment->next_row < segment_end(segment)) {
+                return segment;
+            }
         }
-        ledger->segment_next++;
     }
     return NULL;
+}
+
+/* The segment that has the row; segment_count: none has. */
+static size_t segment_find(const struct fm_ledger *ledger, uint64_t row)
+{
+    size_t low = 0;
+    size_t high = ledger->segment_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (segment_end(&ledger->segments[middle]) > row) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+/* What comes first has the lower one: the rank, and below it the row. */
+static uint64_t claim_key(const struct segment *segment, uint64_t row)
+{
+    return segment->record.rank * FM_LEDGER_ROWS_MAX + row;
 }
 
 /* --- Records --- */
@@ -257,8 +291,9 @@ static void ready_push(struct fm_ledger *ledger, struct record *record)
     if (record->not_before_ns > 0) {
         fm_id_heap_set(&ledger->delayed, id, record->not_before_ns);
     } else {
+        uint64_t row = record->shard.first_row;
         fm_id_heap_set(fm_shard_suspect(&record->shard) ? &ledger->suspects : &ledger->ready, id,
-                       record->shard.first_row);
+                       claim_key(&ledger->segments[segment_find(ledger, row)], row));
     }
 }
 
@@ -484,21 +519,12 @@ static void lease_fail(struct fm_ledger *ledger, uint64_t now_ns, struct record 
 
 static int cursor_move(struct fm_ledger *ledger, const struct fm_shard *shard)
 {
-    size_t low = 0;
-    size_t high = ledger->segment_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (segment_end(&ledger->segments[middle]) > shard->first_row) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
+    size_t at = segment_find(ledger, shard->first_row);
     uint64_t end = shard->first_row + shard->row_count;
-    if (low == ledger->segment_count || end > segment_end(&ledger->segments[low])) {
+    if (at == ledger->segment_count || end > segment_end(&ledger->segments[at])) {
         return FM_ECORRUPT;
     }
-    struct segment *segment = &ledger->segments[low];
+    struct segment *segment = &ledger->segments[at];
     if (end > segment->next_row) {
         ledger->rows_unclaimed -= end - segment->next_row;
         segment->next_row = end;
@@ -645,7 +671,8 @@ static uint64_t rows_to_cut(const struct segment *segment, uint64_t rows_max)
     return rows < left ? rows : left;
 }
 
-/* The unfinished shard with the lowest rows that nobody holds, cut off if need be; NULL: none. */
+/* The unfinished shard of the lowest rank and rows that nobody holds, cut off if need be; NULL:
+ * none. */
 static int next_ready(struct fm_ledger *ledger, const struct fm_ledger_claim *claim,
                       struct record **ret_record)
 {
@@ -656,7 +683,8 @@ static int next_ready(struct fm_ledger *ledger, const struct fm_ledger_claim *cl
         return 0;
     }
     if (!fm_id_heap_empty(&ledger->ready) &&
-        (segment == NULL || fm_id_heap_first(&ledger->ready).key < segment->next_row)) {
+        (segment == NULL ||
+         fm_id_heap_first(&ledger->ready).key < claim_key(segment, segment->next_row))) {
         *ret_record = &ledger->records[fm_id_heap_first(&ledger->ready).id];
         return 0;
     }

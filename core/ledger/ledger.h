@@ -19,6 +19,9 @@
  * touch what it has lost. A shard may be leased a second time while the first lease goes on
  * (lease_again): whoever commits first has done it, the other is stale.
  *
+ * Segments have a rank, which is persisted with them, and so have the shards that are cut off them:
+ * as long as there are rows of a lower rank to be handed out, no others are.
+ *
  * A shard that fails is handed out again, later and later. Two budgets are counted: of workers that
  * were lost (INFRASTRUCTURE: generous) and of attempts that its rows may have ended (DATA: strict).
  * One that has used up a budget is cut in halves, until a single row is left; so is one after every
@@ -36,6 +39,13 @@
 #include <stdint.h>
 
 #include "core/ledger/row_ranges.h"
+
+/* Which rows are handed out first: a rank of 0 before one of 1, and so on. The last is that of rows
+ * of which nothing is said. */
+#define FM_LEDGER_RANKS     17u
+#define FM_LEDGER_RANK_LAST (FM_LEDGER_RANKS - 1)
+/* Of a job. */
+#define FM_LEDGER_ROWS_MAX (UINT64_C(1) << 58)
 
 /* Times that a condemned row is tried to be written down before it is DEAD. */
 #define FM_LEDGER_CONDEMNED_ATTEMPTS 3u
@@ -138,12 +148,14 @@ struct fm_ledger_segment {
     uint64_t row_count;
     uint64_t grain_rows; /* shards of the segment begin at multiples of it where nothing failed;
                             1: anywhere */
+    uint32_t rank;       /* below FM_LEDGER_RANKS */
 };
 
-/* Appends rows to the job, at the end. FM_EINVAL: no rows, too many, or grain 0; FM_ENOMEM.
- * *ret_segment is what to persist. */
-int FM_NODISCARD fm_ledger_add_rows(struct fm_ledger *ledger, uint64_t row_count,
-                                    uint64_t grain_rows, struct fm_ledger_segment *ret_segment);
+/* Appends rows to the job, at the end: what first_row says is not looked at. FM_EINVAL: no rows,
+ * more than FM_LEDGER_ROWS_MAX, grain 0, or no such rank; FM_ENOMEM. *ret_segment is what to
+ * persist. */
+int FM_NODISCARD fm_ledger_add_rows(struct fm_ledger *ledger, const struct fm_ledger_segment *rows,
+                                    struct fm_ledger_segment *ret_segment);
 /* No more rows will come, or, after a `false`, perhaps. A new ledger is open. */
 void fm_ledger_close(struct fm_ledger *ledger, bool closed);
 /* While it is paused nothing is handed out; what is held goes on. */
@@ -167,10 +179,10 @@ struct fm_ledger_claim {
 };
 
 /*
- * Leases the READY shard with the lowest rows to the owner, or cuts one off the rows that nobody
- * had yet, when these are lower; suspect ones come first. Expired leases must have been taken back
- * before (expire). FM_ENOMEM changes nothing. *ret_shard is set when granted: it is to be persisted
- * before the owner hears of it.
+ * Leases the READY shard of the lowest rank, and there with the lowest rows, to the owner, or cuts
+ * one off the rows that nobody had yet, when these are lower; suspect ones come first. Expired
+ * leases must have been taken back before (expire). FM_ENOMEM changes nothing. *ret_shard is set
+ * when granted: it is to be persisted before the owner hears of it.
  */
 int FM_NODISCARD fm_ledger_claim(struct fm_ledger *ledger, uint64_t now_ns,
                                  const struct fm_ledger_claim *claim,

@@ -619,10 +619,10 @@ int fm_master_restore_shard(struct fm_master *master, uint64_t now_ns,
     return status;
 }
 
-int fm_master_add_rows(struct fm_master *master, uint64_t now_ns, uint64_t row_count,
-                       uint64_t grain_rows, struct fm_ledger_segment *ret_segment)
+int fm_master_add_rows(struct fm_master *master, uint64_t now_ns,
+                       const struct fm_ledger_segment *rows, struct fm_ledger_segment *ret_segment)
 {
-    int status = fm_ledger_add_rows(master->ledger, row_count, grain_rows, ret_segment);
+    int status = fm_ledger_add_rows(master->ledger, rows, ret_segment);
     if (status == 0) {
         serve_soon(master, now_ns);
     }

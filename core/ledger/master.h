@@ -96,8 +96,9 @@ int FM_NODISCARD fm_master_restore_shard(struct fm_master *master, uint64_t now_
                                          const struct fm_shard_record *record);
 
 /* More rows, which the caller has stored; and no more to come. FM_EINVAL, FM_ENOMEM. */
-int FM_NODISCARD fm_master_add_rows(struct fm_master *master, uint64_t now_ns, uint64_t row_count,
-                                    uint64_t grain_rows, struct fm_ledger_segment *ret_segment);
+int FM_NODISCARD fm_master_add_rows(struct fm_master *master, uint64_t now_ns,
+                                    const struct fm_ledger_segment *rows,
+                                    struct fm_ledger_segment *ret_segment);
 void fm_master_close(struct fm_master *master, uint64_t now_ns, bool closed);
 
 void fm_master_pause(struct fm_master *master, uint64_t now_ns, bool paused);

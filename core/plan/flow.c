@@ -25,7 +25,13 @@ struct stage_state {
     uint32_t slots_used; /* by all stages that use this one's slots */
     uint32_t slots_max;
     uint32_t batch_max;
-    uint32_t batch_limit; /* what it was made with */
+    uint32_t batch_limit;  /* what it was made with */
+    uint64_t accelerators; /* that it may use, where there are any */
+};
+
+struct accelerator {
+    struct fm_flow_accelerator_stats stats;
+    uint32_t stages; /* that may use it */
 };
 
 /* The child frames of one frame in one child scope. */
@@ -80,6 +86,9 @@ struct fm_flow {
     uint32_t operators_running;
     uint32_t accelerator_slots;
     uint32_t models_running;
+    bool has_accelerators;
+    uint64_t accelerators_busy; /* bit n: number n */
+    struct accelerator accelerators[FM_FLOW_ACCELERATORS_MAX];
     uint64_t bytes;       /* of all requests */
     struct queue running; /* in the order in which they began */
     struct fm_flow_request *live;
@@ -99,6 +108,19 @@ static bool is_model(const struct fm_flow *flow, uint32_t stage)
 
 /* --- creation --- */
 
+static void accelerators_set(struct fm_flow *flow, uint32_t stage,
+                             const struct fm_flow_options *options)
+{
+    if (!flow->has_accelerators || !is_model(flow, stage)) {
+        return;
+    }
+    FM_ASSERT(options->accelerators[stage] != 0);
+    flow->stages[stage].accelerators = options->accelerators[stage];
+    for (uint32_t i = 0; i < FM_FLOW_ACCELERATORS_MAX; i++) {
+        flow->accelerators[i].stages += (uint32_t)(options->accelerators[stage] >> i & 1);
+    }
+}
+
 int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_options *options,
                    struct fm_flow **ret_flow)
 {
@@ -117,6 +139,7 @@ int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_opti
         fm_flow_destroy(flow);
         return FM_ENOMEM;
     }
+    flow->has_accelerators = options->accelerators != NULL;
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         uint32_t batch_max = options->batch_max[i];
         flow->stages[i].slots_max = options->stage_slots[i];
@@ -125,6 +148,7 @@ int fm_flow_create(const struct fm_pipeline *pipeline, const struct fm_flow_opti
         flow->stages[i].batch_max = batch_max == 0 ? 1 : batch_max;
         flow->stages[i].batch_limit = flow->stages[i].batch_max;
         flow->by_depth[pipeline->stage_count - 1 - pipeline->stages[i].depth] = i;
+        accelerators_set(flow, i, options);
     }
     *ret_flow = flow;
     return 0;
@@ -692,11 +716,29 @@ static bool stage_may_run(const struct fm_flow *flow, uint32_t stage)
                (state->slots_max == 0 || state->stats.running < state->slots_max);
     }
     if (flow->stages[state->slots_of].slots_used >= state->slots_max ||
-        (flow->accelerator_slots > 0 && flow->models_running >= flow->accelerator_slots)) {
+        (flow->accelerator_slots > 0 && flow->models_running >= flow->accelerator_slots) ||
+        (flow->has_accelerators && (state->accelerators & ~flow->accelerators_busy) == 0)) {
         return false;
     }
     return state->queue.count >= stage_of(flow, stage)->spec->batch.wait_for ||
            !more_may_come(flow, stage);
+}
+
+/* Of those that are free the one that the fewest stages may use. There is one. */
+static uint32_t accelerator_take(struct fm_flow *flow, uint32_t stage)
+{
+    uint64_t free_ones = flow->stages[stage].accelerators & ~flow->accelerators_busy;
+    uint32_t best = FM_FLOW_ACCELERATORS_MAX;
+    for (uint32_t i = 0; i < FM_FLOW_ACCELERATORS_MAX; i++) {
+        if ((free_ones >> i & 1) != 0 &&
+            (best == FM_FLOW_ACCELERATORS_MAX ||
+             flow->accelerators[i].stages < flow->accelerators[best].stages)) {
+            best = i;
+        }
+    }
+    FM_ASSERT(best < FM_FLOW_ACCELERATORS_MAX);
+    flow->accelerators_busy |= UINT64_C(1) << best;
+    return best;
 }
 
 static bool take_from(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
@@ -711,8 +753,10 @@ static bool take_from(struct fm_flow *flow, uint64_t now_ns, uint32_t stage,
     task->stage = stage;
     task->item_count = 0;
     task->rows = 0;
+    task->accelerator = 0;
     if (is_model(flow, stage)) {
         form_batch(flow, now_ns, stage, task);
+        task->accelerator = flow->has_accelerators ? accelerator_take(flow, stage) : 0;
         flow->models_running++;
         flow->stages[state->slots_of].slots_used++;
     } else {
@@ -955,6 +999,13 @@ void fm_flow_task_end(struct fm_flow *flow, uint64_t now_ns, uint64_t start_ns,
         FM_ASSERT(*used > 0);
         (*used)--;
     }
+    if (is_model(flow, task->stage) && flow->has_accelerators) {
+        struct accelerator *accelerator = &flow->accelerators[task->accelerator];
+        FM_ASSERT((flow->accelerators_busy >> task->accelerator & 1) != 0);
+        flow->accelerators_busy &= ~(UINT64_C(1) << task->accelerator);
+        accelerator->stats.batches++;
+        accelerator->stats.busy_ns += now_ns > start_ns ? now_ns - start_ns : 0;
+    }
 }
 
 /* --- finished requests --- */
@@ -1046,6 +1097,13 @@ void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_st
 {
     *ret_stats = flow->stages[stage].stats;
     ret_stats->queued = flow->stages[stage].queue.count;
+}
+
+void fm_flow_accelerator_stats(const struct fm_flow *flow, uint32_t accelerator,
+                               struct fm_flow_accelerator_stats *ret_stats)
+{
+    FM_ASSERT(accelerator < FM_FLOW_ACCELERATORS_MAX);
+    *ret_stats = flow->accelerators[accelerator].stats;
 }
 
 /* --- checking --- */
@@ -1141,6 +1199,11 @@ void fm_flow_validate(const struct fm_flow *flow)
         slots_validate(flow, i);
     }
     FM_ASSERT(models == flow->models_running);
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < FM_FLOW_ACCELERATORS_MAX; i++) {
+        busy += (uint32_t)(flow->accelerators_busy >> i & 1);
+    }
+    FM_ASSERT(busy == (flow->has_accelerators ? models : 0));
     FM_ASSERT(operators == flow->operators_running);
     FM_ASSERT(operators <= flow->operator_slots_most);
     running_validate(flow);

@@ -14,6 +14,10 @@
  * finished before new ones are opened and memory stays flat. Model items are batched with others of
  * the same bucket, from any requests.
  *
+ * Where there are accelerators, a model stage also needs a free one of its own. It takes the one
+ * that the fewest stages may use, so that those which others depend on stay free for them; of
+ * several, the lowest number.
+ *
  * LIMITATIONS. Batches are formed greedily among the items that are ready (wait_for excepted);
  * deadlines only drop work that has not started.
  */
@@ -23,7 +27,8 @@
 #include "core/plan/pipeline.h"
 #include "core/tensor/tensor.h"
 
-#define FM_FLOW_BATCH_ITEMS_MAX 256
+#define FM_FLOW_BATCH_ITEMS_MAX  256
+#define FM_FLOW_ACCELERATORS_MAX 64
 
 struct fm_flow;
 struct fm_flow_request;
@@ -38,6 +43,11 @@ struct fm_flow_options {
      * both are one model. NULL: no stage shares. Stages that share have equal stage_slots. */
     const uint32_t *slots_of;
     const uint32_t *batch_max; /* model stages: rows in a run, at least 1 */
+    /* By stage: the accelerators that a model stage may use, bit n for number n. Each of them runs
+     * one batch at a time, whatever stage it is of. NULL: there are none, slots are all that
+     * counts.
+     */
+    const uint64_t *accelerators;
 };
 
 enum fm_flow_item_state {
@@ -68,6 +78,7 @@ struct fm_flow_task {
     uint32_t stage;
     uint32_t item_count;
     uint32_t rows;
+    uint32_t accelerator; /* where a model stage runs; without accelerators 0 */
     struct fm_flow_item *items[FM_FLOW_BATCH_ITEMS_MAX];
 };
 
@@ -86,6 +97,12 @@ struct fm_flow_stats {
     uint64_t busy_ns;
     uint32_t queued;
     uint32_t running;
+};
+
+/* What was measured of one accelerator. */
+struct fm_flow_accelerator_stats {
+    uint64_t batches;
+    uint64_t busy_ns;
 };
 
 int FM_NODISCARD fm_flow_create(const struct fm_pipeline *pipeline,
@@ -170,6 +187,10 @@ uint32_t fm_flow_in_flight(
 /* Of the values of these requests. */
 uint64_t fm_flow_bytes(const struct fm_flow *flow);
 void fm_flow_stats(const struct fm_flow *flow, uint32_t stage, struct fm_flow_stats *ret_stats);
+
+/* Of an accelerator that some stage may use. */
+void fm_flow_accelerator_stats(const struct fm_flow *flow, uint32_t accelerator,
+                               struct fm_flow_accelerator_stats *ret_stats);
 
 /* Checks the whole structure; for tests. Aborts when something is wrong. */
 void fm_flow_validate(const struct fm_flow *flow);

@@ -65,6 +65,7 @@ static const struct member worker_members[] = {
     MEMBER(21, struct fm_batch_worker_status, memory.used, KIND_UINT64),
     MEMBER(22, struct fm_batch_worker_status, memory.most, KIND_UINT64),
     MEMBER(23, struct fm_batch_worker_status, memory.rows, KIND_UINT64),
+    TEXT(25, struct fm_batch_worker_status, tuned.accelerators, FM_BATCH_REASON_BYTES_MAX),
     /* 24: WORKER_STAGES */
 };
 

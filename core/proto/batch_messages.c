@@ -121,6 +121,7 @@ static const struct member beat_members[] = {
     MEMBER(16, struct fm_batch_beat, memory.most, MEMBER_UINT64),
     MEMBER(17, struct fm_batch_beat, memory.rows, MEMBER_UINT64),
     MEMBER(18, struct fm_batch_beat, stages, MEMBER_STAGES),
+    TEXT(19, struct fm_batch_beat, tuned.accelerators, FM_BATCH_REASON_BYTES_MAX),
 };
 
 static const struct member done_members[] = {

@@ -84,6 +84,9 @@ struct fm_batch_tuned {
     uint32_t operators;           /* threads; 0: the pipeline has none */
     uint32_t rows;                /* in flight, at most */
     struct fm_batch_view batches; /* by model stage, "det 8, rec 16" */
+    /* Not set, but measured: what its accelerators have done (batch_accelerators.h); empty: it has
+     * none. */
+    struct fm_batch_view accelerators;
 };
 
 /* Memory of the rows that a worker has in work, in bytes; all 0: it does not say. */

@@ -258,8 +258,7 @@ static int segment_take(struct batch *batch, const struct fm_job_segment *segmen
     if (status != 0) {
         return status;
     }
-    status = fm_master_add_rows(batch->master, fm_os_now_ns(), segment->rows.row_count,
-                                segment->rows.grain_rows, &rows);
+    status = fm_master_add_rows(batch->master, fm_os_now_ns(), &segment->rows, &rows);
     FM_ASSERT(status != 0 || (rows.first_row == segment->rows.first_row &&
                               rows.row_count == segment->rows.row_count));
     return status == 0
@@ -605,6 +604,30 @@ static const char *files_describe(const struct fm_job *job)
     return job->list != NULL ? job->list : job->files[0];
 }
 
+/* A job of dead letters is one before it is known which rows these are: begun again without the
+ * option it would run all inputs. */
+static int retry_begin(struct batch *batch, struct fm_error *reterr)
+{
+    const struct fm_job_store_functions *store = batch->store->functions;
+    const char *wanted = batch->options->retry;
+    const struct fm_job_fact fact = {.key = FM_JOB_FACT_RETRY, .value = wanted};
+    struct fm_text was = {0};
+    int status = wanted != NULL ? store->facts_put(batch->store, &fact, 1, reterr)
+                                : store->fact(batch->store, FM_JOB_FACT_RETRY, &was, reterr);
+    if (wanted == NULL && status == 0) {
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "'%s' was begun to run the dead letters of '%s', and was stopped "
+                              "before it knew which rows these are: give --retry-dead-letters '%s' "
+                              "once more, or --restart runs all inputs",
+                              batch->job->output, was.data, was.data);
+    } else if (wanted == NULL && status == FM_ENOTFOUND) {
+        *reterr = (struct fm_error){0};
+        status = 0;
+    }
+    fm_text_deinit(&was);
+    return status;
+}
+
 /* A ledger that holds no job is one whose creation was cut short: nothing was claimed yet, so there
  * are no results. Where there are some, the ledger has lost what it knew. */
 static int job_begin(struct batch *batch, struct fm_error *reterr)
@@ -623,6 +646,7 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
         (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
     }
+    status = status != 0 ? status : retry_begin(batch, reterr);
     status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);
     if (status == 0 && batch->listed && batch->segment_count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND, "%s: the input has no rows: %s",

@@ -368,6 +368,9 @@ static int heard(struct session *session, const struct fm_batch_worker_message *
         session->tuned = message->beat.tuned;
         fm_batch_view_copy(message->beat.tuned.batches, session->batches, sizeof(session->batches));
         session->tuned.batches = fm_batch_view_of(session->batches);
+        fm_batch_view_copy(message->beat.tuned.accelerators, session->accelerators,
+                           sizeof(session->accelerators));
+        session->tuned.accelerators = fm_batch_view_of(session->accelerators);
         if (session->child != NULL) {
             session->child->memory_bytes = message->beat.memory_bytes;
         }

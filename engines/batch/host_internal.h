@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/proto/batch_messages.h"
 #include "core/stats/progress.h"
 #include "engines/batch/history.h"
@@ -45,8 +46,9 @@ struct session {
     uint32_t process;
     uint64_t memory_bytes;
     uint64_t rows_per_minute;
-    struct fm_batch_tuned tuned; /* its text is `batches` */
+    struct fm_batch_tuned tuned; /* its texts are `batches` and `accelerators` */
     char batches[FM_ERROR_TEXT_SIZE];
+    char accelerators[FM_BATCH_ACCELERATORS_TEXT_SIZE];
     struct fm_batch_memory memory;
     struct fm_stage_uses stages;
     char last_error[FM_ERROR_TEXT_SIZE];

@@ -3,9 +3,12 @@
  */
 #include "engines/batch/job_file.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/ledger/ledger.h"
+#include "core/plan/flow.h"
 #include "core/source/request_line.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
@@ -486,6 +489,51 @@ static int check_addresses(const struct fm_job *job, const struct fm_config *inp
                : 0;
 }
 
+static int read_priority(struct fm_job *job, struct fm_config *input, struct fm_error *reterr)
+{
+    struct fm_config *node = fm_config_get(input, "priority");
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    bool many = node->kind == FM_CONFIG_SEQUENCE;
+    size_t count = many ? node->count : 1;
+    if (fm_job_is_spooled(job)) {
+        return fm_config_error(node, reterr, "'priority' is of files, and there are none");
+    }
+    if (count == 0 || count > FM_LEDGER_RANK_LAST) {
+        return fm_config_error(node, reterr,
+                               "'priority' is a pattern, or a list of 1 to %u of them: what the "
+                               "first one matches is done first",
+                               FM_LEDGER_RANK_LAST);
+    }
+    job->priority = fm_arena_alloc(&job->arena, count * sizeof(*job->priority));
+    if (job->priority == NULL) {
+        return no_memory(job, reterr);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct fm_config *child = many ? &node->children[i] : node;
+        int status = fm_config_expect(child, FM_CONFIG_SCALAR, reterr);
+        if (status == 0 && child->text[0] == '\0') {
+            status = fm_config_error(child, reterr, "an empty pattern in 'priority'");
+        }
+        for (size_t k = 0; k < i && status == 0; k++) {
+            status =
+                strcmp(job->priority[k], child->text) == 0
+                    ? fm_config_error(child, reterr, "'priority' names '%.200s' twice", child->text)
+                    : 0;
+        }
+        if (status != 0) {
+            return status;
+        }
+        job->priority[i] = fm_arena_strdup(&job->arena, child->text);
+        if (job->priority[i] == NULL) {
+            return no_memory(job, reterr);
+        }
+    }
+    job->priority_count = (uint32_t)count;
+    return 0;
+}
+
 static int read_input(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *input = NULL;
@@ -513,6 +561,7 @@ static int read_input(struct fm_job *job, struct fm_config *root, struct fm_erro
         status = fm_config_error(fm_config_get(input, "base"), reterr,
                                  "'base' is of files, and there are none");
     }
+    status = status != 0 ? status : read_priority(job, input, reterr);
     status = status != 0 ? status : read_base(job, input, reterr);
     status = status != 0 ? status : read_transfers(job, input, reterr);
     const char *tensor = NULL;
@@ -695,6 +744,7 @@ static int read_notify(struct fm_job *job, struct fm_config *root, struct fm_err
 static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *workers = fm_config_get(root, "workers");
+    int64_t nice_value = 0;
     if (workers != NULL && workers->kind == FM_CONFIG_SCALAR && !fm_config_is_empty(workers)) {
         return fm_config_error(workers, reterr,
                                "'workers' holds what each worker may take, as 'memory: 2GiB'; how "
@@ -704,6 +754,8 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
     int status = fm_config_bytes(workers, "memory", &job->worker_memory_bytes, reterr);
     status = status != 0 ? status
                          : fm_config_bytes(workers, "memory_budget", &job->memory_budget, reterr);
+    status = status != 0 ? status : fm_config_int(workers, "nice", 0, 19, &nice_value, reterr);
+    job->worker_nice = (uint32_t)nice_value;
     status = status != 0 || workers == NULL ? status : fm_config_finish(workers, reterr);
     if (status == 0 && job->memory_budget > 0 && job->memory_budget < FM_MEMORY_BUDGET_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory_budget"), reterr,
@@ -713,6 +765,75 @@ static int read_workers(struct fm_job *job, struct fm_config *root, struct fm_er
         job->worker_memory_bytes < FM_JOB_MEMORY_MIN) {
         status = fm_config_error(fm_config_get(workers, "memory"), reterr,
                                  "'memory' must be 64MiB or more, or 0 for no limit");
+    }
+    return status;
+}
+
+static int read_stage_groups(struct fm_job *job, const struct fm_config *stages,
+                             struct fm_error *reterr)
+{
+    if (stages == NULL || stages->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    int status = fm_config_expect(stages, FM_CONFIG_MAPPING, reterr);
+    if (status == 0 && stages->count > FM_PIPELINE_STAGES_MAX) {
+        status = fm_config_error(stages, reterr, "more than %d stages", FM_PIPELINE_STAGES_MAX);
+    }
+    if (status != 0) {
+        return status;
+    }
+    struct fm_stage_groups *groups =
+        fm_arena_alloc(&job->arena, (stages->count + 1) * sizeof(*groups));
+    if (groups == NULL) {
+        return no_memory(job, reterr);
+    }
+    for (size_t i = 0; i < stages->count && status == 0; i++) {
+        const struct fm_config *child = &stages->children[i];
+        groups[i] =
+            (struct fm_stage_groups){.stage = fm_arena_strdup(&job->arena, stages->keys[i])};
+        status = groups[i].stage == NULL
+                     ? no_memory(job, reterr)
+                     : fm_stage_groups_read(child, &job->arena, &groups[i], reterr);
+        if (status == 0 && groups[i].name_count == 0) {
+            status = fm_config_error(child, reterr, "name the accelerators of stage '%s'",
+                                     groups[i].stage);
+        }
+    }
+    job->stage_groups = groups;
+    job->stage_group_count = (uint32_t)stages->count;
+    return status;
+}
+
+/* "front=emulated:1,back=emulated:2", or {groups: ..., stages: {detect: front}}. */
+static int read_accelerators(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
+{
+    struct fm_config *node = fm_config_get(root, "accelerators");
+    struct fm_config *groups = node;
+    struct fm_error bad = {0};
+    uint32_t total = 0;
+    int status = 0;
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    if (node->kind != FM_CONFIG_SCALAR) {
+        status = fm_config_expect(node, FM_CONFIG_MAPPING, reterr);
+        status = status != 0 ? status : fm_config_require(node, "groups", &groups, reterr);
+        status =
+            status != 0 ? status : read_stage_groups(job, fm_config_get(node, "stages"), reterr);
+        status = status != 0 ? status : fm_config_finish(node, reterr);
+        status = status != 0 ? status : fm_config_expect(groups, FM_CONFIG_SCALAR, reterr);
+    }
+    if (status == 0 &&
+        fm_accelerator_groups_parse(groups->text, job->groups, &job->group_count, &bad) != 0) {
+        status = fm_config_error(groups, reterr, "%s", bad.text);
+    }
+    for (uint32_t i = 0; i < job->group_count; i++) {
+        total += job->groups[i].accelerators;
+    }
+    if (status == 0 && total > FM_FLOW_ACCELERATORS_MAX) {
+        status = fm_config_error(groups, reterr,
+                                 "these are %" PRIu32 " accelerators, and a worker may have %d",
+                                 total, FM_FLOW_ACCELERATORS_MAX);
     }
     return status;
 }
@@ -774,6 +895,7 @@ static int read_root(struct fm_job *job, struct fm_config *root, struct fm_error
     status = status != 0 ? status : read_notify(job, root, reterr);
     status = status != 0 ? status : read_workers(job, root, reterr);
     status = status != 0 ? status : read_finish_by(job, root, reterr);
+    status = status != 0 ? status : read_accelerators(job, root, reterr);
     status = status != 0 ? status : fm_config_finish(root, reterr);
     if (status == 0 && job->pipeline == NULL) {
         status = fm_config_error(pipeline, reterr, "'pipeline' is empty");

@@ -14,6 +14,7 @@
 #include "core/util/memory.h"
 #include "engines/batch/finish_by.h"
 #include "fermata/status.h"
+#include "host/runtime/accelerator_group.h"
 #include "host/source/source.h"
 
 #define FM_JOB_ROWS_IN_FLIGHT_MAX 4096
@@ -63,6 +64,9 @@ struct fm_job {
     const char *ca_file;      /* resolved path; NULL: whom the system trusts */
     const char *headers_file; /* resolved path; NULL: none */
     const char *tensor;       /* NULL: the only one */
+    /* Patterns of ids: what the first one matches is done first, and so on; none: all the same. */
+    const char **priority;
+    uint32_t priority_count; /* at most FM_LEDGER_RANK_LAST */
     /* NULL: a file is a row. Else files hold rows, and these say what of them goes where. */
     const struct fm_source_format *format;
     const struct fm_job_column *columns; /* none: inputs and columns of the same names */
@@ -94,8 +98,15 @@ struct fm_job {
     uint64_t worker_memory_bytes; /* of each worker's process; 0: no limit */
     uint64_t memory_budget;       /* of the rows in work of each worker; 0: no limit; or
                                      FM_MEMORY_BUDGET_UNSAID */
+    uint32_t worker_nice;         /* of its processes; 0: as they are started */
     uint64_t begin_time_ns;       /* that a worker may take until it asks for work; 0: no limit */
     struct fm_finish_by finish_by;
+    /* Accelerators of each worker, and which of them stages run on; none: every model has instances
+     * of its own. */
+    struct fm_accelerator_group groups[FM_GROUPS_MAX];
+    uint32_t group_count;
+    const struct fm_stage_groups *stage_groups;
+    uint32_t stage_group_count;
 };
 
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */

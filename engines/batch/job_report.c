@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/stats/progress.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -590,6 +591,19 @@ static void letters_write(const struct report *report)
     put(report, "</section>\n");
 }
 
+static void accelerators_write(const struct report *report, struct fm_batch_view text)
+{
+    struct fm_batch_accelerator accelerator;
+    const char *before = "; accelerators: ";
+    while (fm_batch_accelerator_next(&text, &accelerator)) {
+        put(report, before);
+        escape_n(report, accelerator.name.data, accelerator.name.size);
+        number(report, " ", accelerator.busy_ms / 1000, " s in ");
+        number(report, "", accelerator.batches, " batches");
+        before = ", ";
+    }
+}
+
 static void tuned_write(const struct report *report, const struct fm_batch_tuned *tuned)
 {
     put(report, "<td class=\"text\">");
@@ -602,6 +616,7 @@ static void tuned_write(const struct report *report, const struct fm_batch_tuned
         put(report, tuned->batches.size > 0 ? "; batches: " : "");
         escape_n(report, tuned->batches.data != NULL ? tuned->batches.data : "",
                  tuned->batches.size);
+        accelerators_write(report, tuned->accelerators);
     }
     put(report, "</td>");
 }

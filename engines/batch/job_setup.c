@@ -254,6 +254,10 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
                                                                  FM_JOB_REQUESTS_MAX,
                                                  .batch_default = job->max_batch_size,
                                                  .batch_halvings = options->halvings,
+                                                 .groups = job->groups,
+                                                 .group_count = job->group_count,
+                                                 .stage_groups = job->stage_groups,
+                                                 .stage_group_count = job->stage_group_count,
                                                  .check_only = options->check_only,
                                                  .note = options->note,
                                                  .note_context = options->note_context};
@@ -304,7 +308,7 @@ static uint32_t rows_in_flight_full(const struct fm_job_setup *setup)
         if (bindings[i].model == NULL || stage->scope != 0) {
             continue;
         }
-        uint32_t both = 2 * batch_max(stage) * fm_model_instance_count(bindings[i].model);
+        uint32_t both = 2 * batch_max(stage) * fm_servable_stage_slots(setup->servable, i);
         wanted = both > wanted ? both : wanted;
     }
     return wanted < 512 ? wanted : 512;

@@ -11,6 +11,7 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "engines/batch/output.h"
+#include "engines/batch/priority.h"
 #include "host/os/file.h"
 #include "host/os/os.h"
 #include "host/os/thread.h"
@@ -19,6 +20,8 @@
 #define CUT_FIRST_NS  (100 * NS_PER_MS)
 #define CUT_MOST_NS   (20000 * NS_PER_MS)
 #define SEGMENT_FILES ((size_t)1 << 20)
+/* Each segment is a file and a transaction. */
+#define RANK_CUTS_MAX 250u
 /* What ends a walk, or the counting of a file, of which no more is wanted. */
 #define ENOUGH 1
 
@@ -38,7 +41,9 @@ struct fm_lister {
     size_t wanted; /* of a retry: the next row of its that has no place */
     uint64_t rows; /* of all segments so far */
     uint32_t segments;
-    uint64_t cut_ns; /* when the next one is due */
+    uint32_t rank_cuts; /* segments that ended because the next file has another rank */
+    uint32_t file_rank; /* of the file whose rows are being counted */
+    uint64_t cut_ns;    /* when the next one is due */
     uint64_t cut_after_ns;
     bool last; /* no other segment comes */
     struct fm_error error;
@@ -94,6 +99,25 @@ static int found_add(struct fm_lister *lister, const struct fm_job_segment *segm
     return status == 0 ? 0 : fm_error_set(&lister->error, status, "out of memory for the inputs");
 }
 
+/* Of a file, as far as it matters. */
+static uint32_t rank_of(const struct fm_lister *lister, const char *id)
+{
+    return lister->options.retry != NULL ? FM_LEDGER_RANK_LAST
+                                         : fm_priority_rank(lister->options.job, id);
+}
+
+/* Of a segment: the lowest of its files. */
+static uint32_t rank_lowest(const struct fm_lister *lister, const struct fm_listing *listing,
+                            const size_t *order, size_t count)
+{
+    uint32_t lowest = FM_LEDGER_RANK_LAST;
+    for (size_t i = 0; i < count && lister->options.job->priority_count > 0 && lowest > 0; i++) {
+        uint32_t rank = rank_of(lister, listing->entries[order != NULL ? order[i] : i].id);
+        lowest = rank < lowest ? rank : lowest;
+    }
+    return lowest;
+}
+
 /* Files first, then the store, then whoever waits. */
 static int segment_store(struct fm_lister *lister, const struct fm_listing *listing,
                          const size_t *order, size_t count, uint64_t rows)
@@ -107,7 +131,8 @@ static int segment_store(struct fm_lister *lister, const struct fm_listing *list
     uint64_t index_checksum = 0;
     struct fm_job_segment segment = {.rows = {.first_row = options->first_row + lister->rows,
                                               .row_count = rows,
-                                              .grain_rows = 1}};
+                                              .grain_rows = 1,
+                                              .rank = rank_lowest(lister, listing, order, count)}};
     int status = fm_segment_paths_make(options->job->output,
                                        options->first_segment + lister->segments, &paths, error);
     if (status == 0 && has_rows) {
@@ -135,20 +160,62 @@ static int segment_store(struct fm_lister *lister, const struct fm_listing *list
     }
     lister->rows += rows;
     lister->segments++;
-    lister->cut_after_ns =
-        lister->cut_after_ns < CUT_MOST_NS / 2 ? 2 * lister->cut_after_ns : CUT_MOST_NS;
-    lister->cut_ns = fm_os_now_ns() + lister->cut_after_ns;
+    if (is_due(lister)) {
+        lister->cut_after_ns =
+            lister->cut_after_ns < CUT_MOST_NS / 2 ? 2 * lister->cut_after_ns : CUT_MOST_NS;
+        lister->cut_ns = fm_os_now_ns() + lister->cut_after_ns;
+    }
     return found_add(lister, &segment);
 }
 
 /* --- Files that are rows --- */
+
+/* A segment for each run of files that have the same rank. */
+static int runs_store(struct fm_lister *lister, const struct fm_listing *listing,
+                      const size_t *order, size_t count)
+{
+    bool last = lister->last;
+    size_t end = 0;
+    int status = 0;
+    for (size_t first = 0; first < count && status == 0; first = end) {
+        uint32_t rank = rank_of(lister, listing->entries[order[first]].id);
+        bool same = true;
+        for (end = first; end < count && same; end += same ? 1 : 0) {
+            same = lister->rank_cuts == RANK_CUTS_MAX ||
+                   rank_of(lister, listing->entries[order[end]].id) == rank;
+        }
+        lister->rank_cuts += same ? 0 : 1;
+        lister->last = last && end == count;
+        status = segment_store(lister, listing, order + first, end - first, end - first);
+    }
+    lister->last = last;
+    return status;
+}
+
+static int files_store(struct fm_lister *lister, const struct fm_listing *listing,
+                       const size_t *order, size_t count)
+{
+    if (lister->options.job->priority_count == 0) {
+        return segment_store(lister, listing, order, count, count);
+    }
+    size_t *all = order == NULL ? fm_alloc(count * sizeof(*all)) : NULL;
+    if (order == NULL && all == NULL) {
+        return fm_error_set(&lister->error, FM_ENOMEM, "out of memory for the inputs");
+    }
+    for (size_t i = 0; i < count && all != NULL; i++) {
+        all[i] = i;
+    }
+    int status = runs_store(lister, listing, order != NULL ? order : all, count);
+    fm_free(all);
+    return status;
+}
 
 static int files_cut(struct fm_lister *lister)
 {
     struct fm_listing *walked = &lister->walked;
     uint64_t room = lister->options.rows_max - lister->rows;
     size_t count = walked->count < room ? walked->count : (size_t)room;
-    int status = count > 0 ? segment_store(lister, walked, NULL, count, count) : 0;
+    int status = count > 0 ? files_store(lister, walked, NULL, count) : 0;
     fm_listing_clear(walked);
     return status;
 }
@@ -183,7 +250,7 @@ static int files_given(struct fm_lister *lister)
     size_t all = options->order != NULL ? options->order_count : options->listing->count;
     size_t count = all < options->rows_max ? all : (size_t)options->rows_max;
     lister->last = true;
-    return count > 0 ? segment_store(lister, options->listing, options->order, count, count) : 0;
+    return count > 0 ? files_store(lister, options->listing, options->order, count) : 0;
 }
 
 /* --- Rows of files --- */
@@ -325,7 +392,14 @@ static int rows_count(struct fm_lister *lister, const struct fm_listing *listing
     int status = 0;
     for (size_t i = 0; i < count && status == 0 && rows_room(lister) > 0; i++) {
         size_t entry = options->order != NULL ? options->order[i] : i;
-        status = file_count(lister, listing->base, &listing->entries[entry]);
+        uint32_t rank = rank_of(lister, listing->entries[entry].id);
+        if (lister->segment_rows > 0 && rank != lister->file_rank &&
+            lister->rank_cuts < RANK_CUTS_MAX) {
+            lister->rank_cuts++;
+            status = rows_cut(lister);
+        }
+        lister->file_rank = rank;
+        status = status != 0 ? status : file_count(lister, listing->base, &listing->entries[entry]);
         if (status == 0 && is_due(lister)) {
             status = rows_cut(lister);
         }

@@ -11,6 +11,10 @@
  * twice as long each time, up to 20 s: so there are few of them, however long it takes. Where a
  * directory or a pattern is the input, files are recorded as the walk comes by; lists are sorted
  * first. The rows of files are counted in one pass, and a segment may end in the middle of a file.
+ * Where some inputs are to be done first (priority.h) a segment ends also where the next file has
+ * another rank, so that it has one rank; after RANK_CUTS_MAX of such ends there are no more, and a
+ * segment has the lowest rank among its files: nothing comes later than it was to.
+ *
  * A lister that is stopped, or dies, leaves a job that knows a part of its inputs: the rest are new
  * ones to whoever resumes it.
  */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/stats/prometheus.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
@@ -187,6 +188,29 @@ static const struct fm_prometheus_family stage_busy = {
     "fermata_batch_stage_busy_ratio", FM_PROMETHEUS_GAUGE,
     "How busy the instances or threads of a stage were lately, mean of the workers; 0 to 1."};
 
+static const struct fm_prometheus_family accelerator_busy = {
+    "fermata_batch_worker_accelerator_busy_seconds_total", FM_PROMETHEUS_COUNTER,
+    "Time that an accelerator of a worker was busy."};
+static const struct fm_prometheus_family accelerator_batches = {
+    "fermata_batch_worker_accelerator_batches_total", FM_PROMETHEUS_COUNTER,
+    "Batches that an accelerator of a worker has run."};
+
+static void worker_accelerators(struct fm_prometheus *page, struct fm_prometheus_labels labels,
+                                const struct fm_batch_worker_status *worker)
+{
+    char name[FM_BATCH_NAME_BYTES_MAX + 1];
+    struct fm_batch_view text = worker->tuned.accelerators;
+    struct fm_batch_accelerator accelerator;
+    const struct fm_prometheus_label items[] = {
+        labels.items[0], labels.items[1], {"accelerator", name}};
+    labels = (struct fm_prometheus_labels){.items = items, .count = 3};
+    while (fm_batch_accelerator_next(&text, &accelerator)) {
+        fm_batch_view_copy(accelerator.name, name, sizeof(name));
+        fm_prometheus_number(page, &accelerator_busy, labels, (double)accelerator.busy_ms / 1000);
+        fm_prometheus_uint(page, &accelerator_batches, labels, accelerator.batches);
+    }
+}
+
 static void worker_tuned(struct fm_prometheus *page, struct fm_prometheus_labels labels,
                          const struct fm_batch_worker_status *worker)
 {
@@ -252,6 +276,7 @@ static void metrics_answer(struct fm_http_request *request, const struct fm_batc
             fm_prometheus_uint(&page, &worker_rate, worker_labels, worker.rows_per_minute);
             fm_prometheus_uint(&page, &worker_memory, worker_labels, worker.memory_bytes);
             worker_tuned(&page, worker_labels, &worker);
+            worker_accelerators(&page, worker_labels, &worker);
             fm_stage_uses_set(&stages, &worker.stages);
             fm_stage_uses_add(&means, &stages);
         }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "host/os/os.h"
@@ -23,7 +24,8 @@ struct fm_path_tuner {
     uint32_t rows_max;
     struct fm_tuner tuner;
     uint64_t tuned_ns;
-    char batches[FM_ERROR_TEXT_SIZE]; /* as they are told */
+    char batches[FM_ERROR_TEXT_SIZE];                   /* as they are told */
+    char accelerators[FM_BATCH_ACCELERATORS_TEXT_SIZE]; /* likewise */
 };
 
 /* More threads only as far as their stacks take no more than an eighth of what memory there is. */
@@ -64,7 +66,7 @@ int fm_path_tuner_open(const struct fm_path_tuner_options *options,
     for (uint32_t i = 0; i < tuner->stage_count; i++) {
         if (bindings[i].model != NULL) {
             stages[i] =
-                (struct fm_tuner_stage){.slots = fm_model_instance_count(bindings[i].model),
+                (struct fm_tuner_stage){.slots = fm_servable_stage_slots(setup->servable, i),
                                         .batch_max = fm_executor_batch_max(tuner->executor, i)};
         }
     }
@@ -133,6 +135,24 @@ bool fm_path_tuner_look(struct fm_path_tuner *tuner, uint64_t now_ns, bool works
     return fm_tuner_look(&tuner->tuner, sample);
 }
 
+/* What they have done since the job was opened. */
+static void accelerators_get(struct fm_path_tuner *tuner)
+{
+    const struct fm_servable *servable = tuner->plan->setup->servable;
+    bool room = true;
+    tuner->accelerators[0] = '\0';
+    for (uint32_t i = 0; i < fm_servable_accelerator_count(servable) && room; i++) {
+        struct fm_executor_accelerator_stats stats;
+        fm_executor_accelerator_stats(tuner->executor, i, &stats);
+        const struct fm_batch_accelerator accelerator = {
+            .name = fm_batch_view_of(fm_servable_accelerator_name(servable, i)),
+            .busy_ms = stats.busy_ns / NS_PER_MS,
+            .batches = stats.batches};
+        room = fm_batch_accelerator_append(tuner->accelerators, sizeof(tuner->accelerators),
+                                           &accelerator);
+    }
+}
+
 void fm_path_tuner_tell(struct fm_path_tuner *tuner, struct fm_batch_tuned *ret_tuned)
 {
     struct fm_tuner_settings settings;
@@ -148,8 +168,10 @@ void fm_path_tuner_tell(struct fm_path_tuner *tuner, struct fm_batch_tuned *ret_
             used += (size_t)length;
         }
     }
+    accelerators_get(tuner);
     *ret_tuned = (struct fm_batch_tuned){.readers = settings.readers,
                                          .operators = settings.operators,
                                          .rows = settings.rows,
-                                         .batches = fm_batch_view_of(tuner->batches)};
+                                         .batches = fm_batch_view_of(tuner->batches),
+                                         .accelerators = fm_batch_view_of(tuner->accelerators)};
 }

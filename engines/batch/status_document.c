@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "engines/batch/stage_use.h"
 #include "host/os/os.h"
 
@@ -59,6 +60,26 @@ static void tuned_write(struct fm_json_writer *json, const struct fm_batch_tuned
     fm_json_object_end(json);
 }
 
+/* null: it has none. */
+static void accelerators_write(struct fm_json_writer *json, struct fm_batch_view text)
+{
+    struct fm_batch_accelerator accelerator;
+    fm_json_key(json, "accelerators");
+    if (text.size == 0) {
+        fm_json_null(json);
+        return;
+    }
+    fm_json_array_begin(json);
+    while (fm_batch_accelerator_next(&text, &accelerator)) {
+        fm_json_object_begin(json);
+        view_member(json, "name", accelerator.name);
+        fm_json_member_number(json, "busy_seconds", (double)accelerator.busy_ms / 1000);
+        fm_json_member_uint(json, "batches", accelerator.batches);
+        fm_json_object_end(json);
+    }
+    fm_json_array_end(json);
+}
+
 /* Likewise; a budget of null: there is none. */
 static void memory_write(struct fm_json_writer *json, const struct fm_batch_memory *memory)
 {
@@ -109,6 +130,7 @@ static void worker_write(struct fm_json_writer *json, const struct fm_batch_work
     fm_stage_uses_write(&stages, json);
     fm_stage_uses_add(means, &stages);
     tuned_write(json, &worker->tuned);
+    accelerators_write(json, worker->tuned.accelerators);
     memory_write(json, &worker->memory);
     fm_json_object_end(json);
 }

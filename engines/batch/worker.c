@@ -611,6 +611,10 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     if (status != 0) {
         return status;
     }
+    /* Likewise before there are threads that work: they take it over. */
+    if (worker->job.worker_nice > 0 && !fm_process_give_way((int)worker->job.worker_nice)) {
+        note(worker, "the system refuses to let this worker give way to others (workers.nice)");
+    }
     if (fm_path_memory_is_strict(&worker->job)) {
         fm_process_memory_keep_little();
     }

@@ -3,6 +3,7 @@
  */
 #include "host/os/process.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -45,6 +46,16 @@ void fm_process_prepare(void)
 int fm_process_id(void)
 {
     return (int)getpid();
+}
+
+bool fm_process_give_way(int nice_value)
+{
+    errno = 0;
+    int now = getpriority(PRIO_PROCESS, 0); /* of the calling thread, on Linux */
+    if (now == -1 && errno != 0) {
+        return false;
+    }
+    return now >= nice_value || setpriority(PRIO_PROCESS, 0, nice_value) == 0;
 }
 
 _Noreturn void fm_process_end(int exit_code)

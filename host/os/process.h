@@ -10,6 +10,8 @@
 #ifndef FM_HOST_OS_PROCESS_H
 #define FM_HOST_OS_PROCESS_H
 
+#include <stdbool.h>
+
 /*
  * From here on a reader that left and a file that reached its size limit (ulimit -f) are errors of
  * one write, EPIPE and EFBIG, and threads of libraries that ask for no stack size get at least
@@ -20,6 +22,11 @@ void fm_process_prepare(void);
 
 /* The number of this process. Any thread. */
 int fm_process_id(void);
+
+/* The calling thread, and what it starts from now on, threads and processes, gets this nice value
+ * (1 to 19: the larger, the more it gives way to others of the machine), unless its own is larger
+ * already. False: the system refuses. */
+bool fm_process_give_way(int nice_value);
 
 /* Ends this process with an exit code, without waiting for threads that do not come to an end and
  * without cleaning up anything. For main programs only. */

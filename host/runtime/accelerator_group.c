@@ -294,3 +294,81 @@ int fm_accelerator_groups_match(const struct fm_model_config *config,
         : wanted != 0 ? "its configuration asks for the CPU"
                       : "its backend cannot use those");
 }
+
+/* --- stages and groups -------------------------------------------------------------------------
+ */
+
+int fm_stage_groups_read(const struct fm_config *node, struct fm_arena *arena,
+                         struct fm_stage_groups *ret_groups, struct fm_error *reterr)
+{
+    if (node == NULL || node->kind == FM_CONFIG_NULL) {
+        return 0;
+    }
+    size_t count = node->kind == FM_CONFIG_SEQUENCE ? node->count : 1;
+    if (node->kind == FM_CONFIG_MAPPING || count == 0 || count > FM_GROUPS_MAX) {
+        return fm_config_error(node, reterr,
+                               "the accelerators of a stage are the name of a group, or a list of "
+                               "1 to %u of them, such as [front, back]",
+                               FM_GROUPS_MAX);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct fm_config *child =
+            node->kind == FM_CONFIG_SEQUENCE ? &node->children[i] : node;
+        int status = fm_config_expect(child, FM_CONFIG_SCALAR, reterr);
+        if (status != 0) {
+            return status;
+        }
+        if (!name_is_valid(child->text) || strlen(child->text) >= FM_GROUP_NAME_SIZE) {
+            return fm_config_error(child, reterr,
+                                   "'%.40s' is no name of a group of accelerators: up to %u "
+                                   "letters, digits, '-', '_' and '.'",
+                                   child->text, FM_GROUP_NAME_SIZE - 1);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(ret_groups->names[k], child->text) == 0) {
+                return fm_config_error(child, reterr, "the accelerators '%s' are named twice",
+                                       child->text);
+            }
+        }
+        ret_groups->names[i] = fm_arena_strdup(arena, child->text);
+        if (ret_groups->names[i] == NULL) {
+            return fm_error_set(reterr, FM_ENOMEM, "%s: out of memory", node->file);
+        }
+        ret_groups->name_count++;
+    }
+    return 0;
+}
+
+int fm_stage_groups_narrow(const struct fm_stage_groups *wanted,
+                           const struct fm_accelerator_group *groups, uint32_t count,
+                           bool allowed[FM_GROUPS_MAX], struct fm_error *reterr)
+{
+    char list[FM_GROUPS_MAX * (FM_GROUP_NAME_SIZE + 12)];
+    bool named[FM_GROUPS_MAX] = {false};
+    bool any = false;
+    names_list(groups, count, list, sizeof(list));
+    for (uint32_t i = 0; i < wanted->name_count; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < count; k++) {
+            bool here = is_called(&groups[k], wanted->names[i]);
+            named[k] = named[k] || here;
+            found = found || here;
+        }
+        if (!found) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "it is to run on accelerators '%s', but there are only %s",
+                                wanted->names[i], list);
+        }
+    }
+    for (uint32_t k = 0; k < count && wanted->name_count > 0; k++) {
+        allowed[k] = allowed[k] && named[k];
+        any = any || allowed[k];
+    }
+    return any || wanted->name_count == 0
+               ? 0
+               : fm_error_set(reterr, FM_EINVAL,
+                              "it is to run on accelerators that its model may not use: there are "
+                              "%s, and the model names others, or its backend or device is not "
+                              "for these",
+                              list);
+}

@@ -1,13 +1,14 @@
 /*
  * Groups of accelerators that are alike: what there are, and which of them a model may use and how.
  *
- * Owns: reading "big=cpu:1x4,cpu:4,gpu:2@1", and the match between a model's configuration and the
- * groups. Does not own: loading (model.h), scheduling (host/pool: a group is one of its types).
- * Thread rule: no shared state.
+ * Owns: reading "big=cpu:1x4,cpu:4,gpu:2@1", the match between a model's configuration and the
+ * groups, and what files say of the groups of a pipeline's stages. Does not own: loading (model.h),
+ * scheduling (host/pool: a group is one of its types). Thread rule: no shared state.
  */
 #ifndef FM_HOST_RUNTIME_ACCELERATOR_GROUP_H
 #define FM_HOST_RUNTIME_ACCELERATOR_GROUP_H
 
+#include "host/config/config.h"
 #include "host/runtime/model.h"
 
 #define FM_GROUPS_MAX      FM_SCHED_TYPES_LIMIT
@@ -26,6 +27,13 @@ struct fm_accelerator_group {
     uint32_t accelerators; /* 1 .. FM_MODEL_INSTANCES_MAX */
     uint32_t threads;      /* CPU: of each; 0: as the model is configured */
     uint32_t device;       /* GPU: its number */
+};
+
+/* The groups that a stage of a pipeline is to run on, by their names or kinds. */
+struct fm_stage_groups {
+    const char *stage;
+    const char *names[FM_GROUPS_MAX];
+    uint32_t name_count; /* 0: nothing is said */
 };
 
 const char *fm_group_kind_name(enum fm_group_kind kind);
@@ -57,5 +65,15 @@ const struct fm_model_group_config *fm_accelerator_group_config(
 
 /* The provider that the configuration asks for; NULL: none. */
 const char *fm_model_config_provider(const struct fm_model_config *config);
+
+/* Reads a name or a list of names, each once; the strings are copied into `arena`. A node that is
+ * NULL or null says nothing. */
+int FM_NODISCARD fm_stage_groups_read(const struct fm_config *node, struct fm_arena *arena,
+                                      struct fm_stage_groups *ret_groups, struct fm_error *reterr);
+/* Takes away from what the model of the stage may use whatever the stage does not name. FM_EINVAL:
+ * a name that no group has, or nothing is left. */
+int FM_NODISCARD fm_stage_groups_narrow(const struct fm_stage_groups *wanted,
+                                        const struct fm_accelerator_group *groups, uint32_t count,
+                                        bool allowed[FM_GROUPS_MAX], struct fm_error *reterr);
 
 #endif

@@ -35,7 +35,10 @@ struct stage_slots {
     uint32_t *free_instances; /* a stack */
     uint32_t free_count;
     uint32_t instance_count;
-    uint32_t batch_max; /* of a model */
+    uint32_t batch_max;                  /* of a model */
+    const struct fm_stage_place *places; /* of a model, where there are accelerators */
+    uint64_t accelerators;               /* that it has places on */
+    uint32_t accelerator_count;          /* so many */
 };
 
 struct fm_executor {
@@ -49,6 +52,7 @@ struct fm_executor {
     /* One stage's outputs on their way into the flow, by port; used under the lock only. */
     struct fm_value **finish_values;
     uint32_t *finish_counts;
+    uint32_t accelerator_count;
     bool has_outside;
     struct fm_executor_outside outside;
     uint32_t pumping; /* threads in pump() or on their way to it: destroy waits for them */
@@ -64,7 +68,8 @@ struct run {
     struct fm_flow_task task;
     struct fm_model_batch batch;
     struct fm_value *item_values[FM_FLOW_BATCH_ITEMS_MAX]; /* outputs by item; in the batch */
-    uint32_t instance;                                     /* none where others run it */
+    struct fm_model *model;                                /* none where others run it */
+    uint32_t instance;                                     /* likewise */
     uint64_t start_ns;
     struct fm_execution execution;
     /* Where others run it. */
@@ -125,7 +130,7 @@ static void run_finish_locked(struct run *run, int status, const struct fm_error
         run_fail_items(run, error);
     }
     fm_flow_task_end(executor->flow, now_ns, run->start_ns, &run->task);
-    if (!executor->has_outside) {
+    if (!executor->has_outside && executor->accelerator_count == 0) {
         slots->free_instances[slots->free_count++] = run->instance;
     }
 }
@@ -227,7 +232,6 @@ static int item_submit(struct run *run, struct fm_error *reterr)
 static void run_start(struct run *run)
 {
     struct fm_executor *executor = run->executor;
-    struct stage_slots *slots = &executor->stages[run->task.stage];
     struct fm_error error = {0};
     run->start_ns = fm_os_now_ns();
     int status = fm_model_batch_gather(&run->batch, &error);
@@ -245,7 +249,7 @@ static void run_start(struct run *run)
                                                .outputs = run->batch.outputs,
                                                .complete = run_complete,
                                                .user = run};
-        status = fm_model_submit(slots->model, run->instance, &run->execution);
+        status = fm_model_submit(run->model, run->instance, &run->execution);
         if (status == 0) {
             return; /* run may be gone already */
         }
@@ -288,8 +292,14 @@ static struct run *run_take_locked(struct fm_executor *executor)
         return NULL;
     }
     struct stage_slots *slots = owner_slots(executor, run->task.stage);
-    if (!executor->has_outside) {
+    if (executor->accelerator_count > 0) {
+        const struct fm_stage_place *place =
+            &executor->stages[run->task.stage].places[run->task.accelerator];
+        run->model = place->model;
+        run->instance = place->instance;
+    } else if (!executor->has_outside) {
         FM_ASSERT(slots->free_count > 0);
+        run->model = slots->model;
         run->instance = slots->free_instances[--slots->free_count];
     }
     fm_model_batch_init(&run->batch, executor->pipeline, run->task.stage, run->task.item_count,
@@ -542,6 +552,22 @@ static void operator_thread(void *argument)
 
 /* --- life --- */
 
+static void places_set(const struct fm_executor *executor, struct stage_slots *slots,
+                       const struct fm_stage_binding *binding)
+{
+    if (executor->accelerator_count == 0 || binding->model == NULL) {
+        return;
+    }
+    slots->places = binding->places;
+    for (uint32_t i = 0; i < executor->accelerator_count; i++) {
+        if (slots->places[i].model != NULL) {
+            slots->accelerators |= UINT64_C(1) << i;
+            slots->accelerator_count++;
+        }
+    }
+    FM_ASSERT(slots->accelerator_count > 0);
+}
+
 static int slots_create(struct fm_executor *executor, const struct fm_stage_binding *bindings,
                         struct fm_error *reterr)
 {
@@ -577,6 +603,7 @@ static int slots_create(struct fm_executor *executor, const struct fm_stage_bind
             }
             slots->runs_at_once = info.runs_at_once;
         }
+        places_set(executor, slots, &bindings[i]);
         slots->owner = i;
         for (uint32_t k = 0; k < i && slots->model != NULL && slots->owner == i; k++) {
             slots->owner = bindings[k].model == slots->model ? k : i;
@@ -605,13 +632,17 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
     uint32_t stage_slots[FM_PIPELINE_STAGES_MAX];
     uint32_t slots_of[FM_PIPELINE_STAGES_MAX];
     uint32_t batch_max[FM_PIPELINE_STAGES_MAX];
+    uint64_t accelerators[FM_PIPELINE_STAGES_MAX];
+    bool placed = executor->accelerator_count > 0;
     for (uint32_t i = 0; i < pipeline->stage_count; i++) {
         const struct fm_stage_spec *spec = pipeline->stages[i].spec;
         uint32_t model_max = pipeline->stages[i].ports.batch_max;
         stage_slots[i] = executor->stages[i].model == NULL ? executor->stages[i].runs_at_once
-                         : executor->has_outside           ? UINT32_MAX
-                                                 : owner_slots(executor, i)->instance_count;
+                         : executor->has_outside || placed
+                             ? UINT32_MAX
+                             : owner_slots(executor, i)->instance_count;
         slots_of[i] = executor->stages[i].owner;
+        accelerators[i] = executor->stages[i].accelerators;
         batch_max[i] =
             spec->batch.max > 0 && spec->batch.max < model_max ? spec->batch.max : model_max;
         for (uint32_t k = 0; k < options->batch_halvings && batch_max[i] > 1; k++) {
@@ -630,7 +661,8 @@ static int flow_create(struct fm_executor *executor, const struct fm_executor_op
         .accelerator_slots = executor->has_outside ? 0 : options->accelerator_slots,
         .stage_slots = stage_slots,
         .slots_of = slots_of,
-        .batch_max = batch_max};
+        .batch_max = batch_max,
+        .accelerators = placed ? accelerators : NULL};
     if (fm_flow_create(pipeline, &flow_options, &executor->flow) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory for the executor");
     }
@@ -681,6 +713,9 @@ int fm_executor_create(const struct fm_pipeline *pipeline, const struct fm_stage
     }
     executor->pipeline = pipeline;
     executor->has_outside = options->outside;
+    executor->accelerator_count = options->accelerator_count;
+    FM_ASSERT(options->accelerator_count <= FM_FLOW_ACCELERATORS_MAX);
+    FM_ASSERT(options->accelerator_count == 0 || !options->outside);
     fm_mutex_init(&executor->mutex);
     fm_condition_init(&executor->work);
     fm_condition_init(&executor->drained);
@@ -925,6 +960,13 @@ uint32_t fm_executor_batch_max(const struct fm_executor *executor, uint32_t stag
     return executor->stages[stage].batch_max;
 }
 
+/* Batches that the model of a stage may have in work at once. */
+static uint32_t model_slots(const struct fm_executor *executor, uint32_t stage)
+{
+    return executor->accelerator_count > 0 ? executor->stages[stage].accelerator_count
+                                           : owner_slots(executor, stage)->instance_count;
+}
+
 uint64_t fm_executor_bytes(struct fm_executor *executor)
 {
     fm_mutex_lock(&executor->mutex);
@@ -943,15 +985,26 @@ void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
     fm_mutex_unlock(&executor->mutex);
     bool model = executor->stages[stage].model != NULL;
     uint32_t most = executor->stages[stage].runs_at_once;
-    *ret_stats = (struct fm_executor_stage_stats){
-        .items = stats.items,
-        .failures = stats.failures,
-        .batches = stats.batches,
-        .rows = stats.rows,
-        .busy_ns = stats.busy_ns,
-        .queued = stats.queued,
-        .running = stats.running,
-        .slots = model                        ? owner_slots(executor, stage)->instance_count
-                 : most > 0 && most < threads ? most
-                                              : threads};
+    *ret_stats = (struct fm_executor_stage_stats){.items = stats.items,
+                                                  .failures = stats.failures,
+                                                  .batches = stats.batches,
+                                                  .rows = stats.rows,
+                                                  .busy_ns = stats.busy_ns,
+                                                  .queued = stats.queued,
+                                                  .running = stats.running,
+                                                  .slots = model ? model_slots(executor, stage)
+                                                           : most > 0 && most < threads ? most
+                                                                                        : threads};
+}
+
+void fm_executor_accelerator_stats(struct fm_executor *executor, uint32_t accelerator,
+                                   struct fm_executor_accelerator_stats *ret_stats)
+{
+    struct fm_flow_accelerator_stats stats;
+    FM_ASSERT(accelerator < executor->accelerator_count);
+    fm_mutex_lock(&executor->mutex);
+    fm_flow_accelerator_stats(executor->flow, accelerator, &stats);
+    fm_mutex_unlock(&executor->mutex);
+    *ret_stats =
+        (struct fm_executor_accelerator_stats){.batches = stats.batches, .busy_ns = stats.busy_ns};
 }

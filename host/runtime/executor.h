@@ -16,11 +16,20 @@
 #include "host/runtime/model.h"
 #include "host/runtime/operator_registry.h"
 
-/* What stage i runs: exactly one of the two is set, as the stage's kind says. Stages may run the
- * same model: they then share its instances. An operator instance belongs to one stage. */
+/* What a model stage runs on one accelerator: an instance that nobody uses elsewhere. */
+struct fm_stage_place {
+    struct fm_model *model; /* NULL: it does not run there */
+    uint32_t instance;
+};
+
+/* What stage i runs: exactly one of the first two is set, as the stage's kind says. Stages may run
+ * the same model: they then share its instances. An operator instance belongs to one stage. */
 struct fm_stage_binding {
     struct fm_model *model;
     struct fm_operator_instance *operator_instance;
+    /* Of a model, where the executor has accelerators: by accelerator, in place while it lives. The
+     * models are all alike, and `model` is one of them. */
+    const struct fm_stage_place *places;
 };
 
 /* One item of a model stage that others run. In place until done. */
@@ -49,7 +58,11 @@ struct fm_executor_options {
     uint32_t operator_threads;  /* 0: one per usable CPU */
     uint32_t accelerator_slots; /* model runs at once, over all models that share this machine's
                                    CPUs; 0: bounded by instances only */
-    uint32_t batch_halvings;    /* the largest batch of every model is halved so often, down to 1 */
+    /* That run one batch at a time, whatever stage it is of, up to FM_FLOW_ACCELERATORS_MAX: every
+     * model stage has `places` then, and may run on one at least. 0: instances are all that counts.
+     */
+    uint32_t accelerator_count;
+    uint32_t batch_halvings; /* the largest batch of every model is halved so often, down to 1 */
     uint32_t requests_max; /* accepted and not done; submit answers FM_EAGAIN beyond it; 0: 1024 */
 };
 
@@ -93,7 +106,12 @@ struct fm_executor_stage_stats {
     uint64_t busy_ns; /* summed over instances or threads */
     uint32_t queued;  /* items ready and not started */
     uint32_t running; /* runs in progress */
-    uint32_t slots;   /* instances of the model, or operator threads */
+    uint32_t slots;   /* accelerators or instances of the model, or operator threads */
+};
+
+struct fm_executor_accelerator_stats {
+    uint64_t batches;
+    uint64_t busy_ns;
 };
 
 struct fm_executor;
@@ -142,5 +160,8 @@ void fm_executor_running(struct fm_executor *executor,
 uint64_t fm_executor_bytes(struct fm_executor *executor);
 void fm_executor_stats(struct fm_executor *executor, uint32_t stage,
                        struct fm_executor_stage_stats *ret_stats);
+/* Of accelerator_count of them. */
+void fm_executor_accelerator_stats(struct fm_executor *executor, uint32_t accelerator,
+                                   struct fm_executor_accelerator_stats *ret_stats);
 
 #endif

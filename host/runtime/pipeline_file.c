@@ -316,6 +316,11 @@ static int read_model_stage(const struct reader *reader, struct fm_config *node,
             fm_config_settings(fm_config_get(node, "settings"), &reader->file->arena,
                                &settings->parameters, &settings->parameter_count, reader->reterr);
     }
+    settings->groups.stage = stage->name;
+    status = status == 0
+                 ? fm_stage_groups_read(fm_config_get(node, "accelerators"), &reader->file->arena,
+                                        &settings->groups, reader->reterr)
+                 : status;
     settings->model_version = (uint64_t)version;
     settings->instances = (uint32_t)instances;
     return status;
@@ -324,7 +329,8 @@ static int read_model_stage(const struct reader *reader, struct fm_config *node,
 static int read_operator_stage(const struct reader *reader, struct fm_config *node,
                                struct fm_stage_spec *stage, struct fm_stage_settings *settings)
 {
-    static const char *const foreign[] = {"settings", "batch", "instances", "version", NULL};
+    static const char *const foreign[] = {"settings", "batch",        "instances",
+                                          "version",  "accelerators", NULL};
     int64_t fan_out_max = 0;
     stage->kind = FM_STAGE_OPERATOR;
     int status = refuse_keys(reader, node, foreign,

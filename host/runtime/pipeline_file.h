@@ -17,6 +17,7 @@
  *       inputs: {x: prepare}   # "stage" alone when it has one output, else "stage.port"
  *       batch: {max: 4, bucket_axis: 2, bucket_step: 32, pad_value: 0, wait_for: 4}
  *       instances: 2
+ *       accelerators: [front]  # groups that it runs on, where there are groups
  *       settings: {threads: 1} # backend settings, over those of the model's own configuration
  *     - name: lines
  *       operator: ocr_boxes
@@ -33,6 +34,7 @@
 #define FM_HOST_RUNTIME_PIPELINE_FILE_H
 
 #include "core/plan/pipeline.h"
+#include "host/runtime/accelerator_group.h"
 
 /* What the file says of a stage beyond struct fm_stage_spec. */
 struct fm_stage_settings {
@@ -40,6 +42,7 @@ struct fm_stage_settings {
     size_t parameter_count;
     uint64_t model_version; /* 0: highest */
     uint32_t instances;     /* 0: as the model says */
+    struct fm_stage_groups groups;
 };
 
 struct fm_pipeline_file {

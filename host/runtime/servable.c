@@ -3,10 +3,13 @@
  */
 #include "host/runtime/servable.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/plan/flow.h"
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/hash.h"
 #include "core/util/text.h"
@@ -19,7 +22,7 @@
 #define FINGERPRINT_BYTES_MAX ((size_t)256 << 20)
 #define NO_GROUP              UINT32_MAX
 
-enum { PATH_SIZE = 4096 };
+enum { PATH_SIZE = 4096, ACCELERATOR_NAME_SIZE = FM_GROUP_NAME_SIZE + 5 };
 
 struct hashed_file {
     const char *path;
@@ -33,7 +36,10 @@ struct loaded_model {
     const struct fm_setting *settings; /* merged, as it was loaded with */
     size_t setting_count;
     uint32_t instance_count;
-    uint32_t group; /* NO_GROUP, or where it runs */
+    uint32_t group;                /* NO_GROUP, or where it runs */
+    const struct fm_setting *base; /* of model and stage, whatever the group */
+    size_t base_count;
+    uint32_t base_instances;
     struct loaded_model *next;
 };
 
@@ -52,6 +58,9 @@ struct fm_servable {
     struct fm_stage_ports *ports;
     struct fm_model **group_models; /* by stage, then group; NULL where it does not run */
     uint32_t group_count;
+    struct fm_stage_place *places; /* by stage, then accelerator */
+    char (*accelerator_names)[ACCELERATOR_NAME_SIZE];
+    uint32_t accelerator_count; /* of the executor */
     uint32_t stage_count;
     struct fm_pipeline *pipeline;
     struct fm_executor *executor;
@@ -140,7 +149,8 @@ static int account_file(struct fm_servable *servable, const char *path)
     return 0;
 }
 
-static int account_model(struct fm_servable *servable, const struct fm_model_config *config)
+/* How fast it is. */
+static void account_speed(struct fm_servable *servable, const struct fm_model_config *config)
 {
     const char *provider =
         setting_get(config->device_settings, config->device_setting_count, "provider");
@@ -158,12 +168,17 @@ static int account_model(struct fm_servable *servable, const struct fm_model_con
     if (threads > servable->threads_max && threads < 1024) {
         servable->threads_max = (uint32_t)threads;
     }
+}
+
+/* What it answers. */
+static int account_model(struct fm_servable *servable, const struct fm_model_config *config,
+                         const struct fm_setting *settings, size_t setting_count)
+{
     servable->settings_hash = hash_string(servable->settings_hash, config->backend);
-    for (size_t i = 0; i < config->setting_count; i++) {
-        if (setting_changes_results(config->settings[i].key)) {
-            servable->settings_hash = hash_string(servable->settings_hash, config->settings[i].key);
-            servable->settings_hash =
-                hash_string(servable->settings_hash, config->settings[i].value);
+    for (size_t i = 0; i < setting_count; i++) {
+        if (setting_changes_results(settings[i].key)) {
+            servable->settings_hash = hash_string(servable->settings_hash, settings[i].key);
+            servable->settings_hash = hash_string(servable->settings_hash, settings[i].value);
         }
     }
     return config->path != NULL ? account_file(servable, config->path) : 0;
@@ -187,34 +202,56 @@ static int account_operator(struct fm_servable *servable,
     return status == FM_ENOMEM ? fm_error_set(reterr, status, "out of memory") : status;
 }
 
+static bool settings_equal(const struct fm_setting *left, size_t left_count,
+                           const struct fm_setting *right, size_t right_count)
+{
+    bool same = left_count == right_count;
+    for (size_t i = 0; same && i < left_count; i++) {
+        const char *value = setting_get(right, right_count, left[i].key);
+        same = value != NULL && strcmp(value, left[i].value) == 0;
+    }
+    return same;
+}
+
 static struct fm_model *loaded_find(const struct fm_servable *servable,
                                     const struct fm_model_config *config,
                                     const struct fm_model_config *merged, uint32_t group)
 {
     for (const struct loaded_model *loaded = servable->models; loaded != NULL;
          loaded = loaded->next) {
-        bool same = loaded->config == config && loaded->group == group &&
-                    loaded->setting_count == merged->setting_count &&
-                    loaded->instance_count == merged->instance_count;
-        for (size_t i = 0; same && i < merged->setting_count; i++) {
-            const struct fm_setting *setting = &merged->settings[i];
-            const char *value = setting_get(loaded->settings, loaded->setting_count, setting->key);
-            same = value != NULL && strcmp(value, setting->value) == 0;
-        }
-        if (same) {
+        if (loaded->config == config && loaded->group == group &&
+            loaded->instance_count == merged->instance_count &&
+            settings_equal(loaded->settings, loaded->setting_count, merged->settings,
+                           merged->setting_count)) {
             return loaded->model;
         }
     }
     return NULL;
 }
 
-static int loaded_add(struct fm_servable *servable, const struct fm_model_config *config,
-                      const struct fm_model_config *merged,
-                      const struct fm_servable_options *options, uint32_t group,
+/* What it answers counts once, however many groups of accelerators it is loaded for: a job may be
+ * resumed on others. `wanted` is without its model. */
+static int account_loaded(struct fm_servable *servable, const struct fm_model_config *merged,
+                          const struct loaded_model *wanted)
+{
+    account_speed(servable, merged);
+    for (const struct loaded_model *of = servable->models; of != NULL; of = of->next) {
+        if (wanted->group != NO_GROUP && of->config == wanted->config &&
+            of->base_instances == wanted->base_instances &&
+            settings_equal(of->base, of->base_count, wanted->base, wanted->base_count)) {
+            return 0;
+        }
+    }
+    return account_model(servable, wanted->config, wanted->base, wanted->base_count);
+}
+
+static int loaded_add(struct fm_servable *servable, const struct fm_model_config *merged,
+                      const struct fm_servable_options *options, const struct loaded_model *wanted,
                       struct fm_model **ret_model, struct fm_error *reterr)
 {
+    const struct fm_model_config *config = wanted->config;
     struct loaded_model *loaded = fm_arena_alloc(&servable->arena, sizeof(*loaded));
-    if (loaded == NULL || account_model(servable, merged) != 0) {
+    if (loaded == NULL || account_loaded(servable, merged, wanted) != 0) {
         return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
     }
     bool noted = false; /* for another group */
@@ -226,13 +263,9 @@ static int loaded_add(struct fm_servable *servable, const struct fm_model_config
     }
     int status = fm_model_load(merged, ret_model, reterr);
     if (status == 0) {
-        *loaded = (struct loaded_model){.model = *ret_model,
-                                        .config = config,
-                                        .settings = merged->settings,
-                                        .setting_count = merged->setting_count,
-                                        .instance_count = merged->instance_count,
-                                        .group = group,
-                                        .next = servable->models};
+        *loaded = *wanted;
+        loaded->model = *ret_model;
+        loaded->next = servable->models;
         servable->models = loaded;
     }
     return status;
@@ -309,6 +342,13 @@ static int model_open_for(struct fm_servable *servable, const struct fm_model_co
     for (size_t i = 0; i < stage_count; i++) {
         setting_put(settings, &count, stage->parameters[i].key, stage->parameters[i].value);
     }
+    struct loaded_model wanted = {.config = config, .group = group, .base_count = count};
+    struct fm_setting *base = fm_arena_alloc(&servable->arena, (count + 1) * sizeof(*base));
+    if (base == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "model '%s': out of memory", config->name);
+    }
+    memcpy(base, settings, count * sizeof(*base));
+    wanted.base = base;
     bool names_threads = of != NULL && of->threads > 0;
     if (names_threads ? has_threads(config) : options->threads > 0) {
         (void)snprintf(threads, 16, "%u", names_threads ? of->threads : options->threads);
@@ -335,17 +375,74 @@ static int model_open_for(struct fm_servable *servable, const struct fm_model_co
     if (options->instances > 0) {
         merged.instance_count = options->instances;
     }
+    wanted.base_instances = merged.instance_count;
     if (of != NULL) {
         merged.instance_count = of->accelerators;
     }
+    wanted.settings = settings;
+    wanted.setting_count = count;
+    wanted.instance_count = merged.instance_count;
     *ret_model = loaded_find(servable, config, &merged, group);
     if (*ret_model != NULL) {
         return 0;
     }
-    int status = loaded_add(servable, config, &merged, options, group, ret_model, reterr);
+    int status = loaded_add(servable, &merged, options, &wanted, ret_model, reterr);
     return status == 0 || of == NULL
                ? status
                : fm_error_prefix(reterr, status, "on accelerators '%s'", of->name);
+}
+
+/* The groups that the stage is to run on: those of the options go before those of the file. */
+static const struct fm_stage_groups *stage_groups(const struct fm_servable *servable,
+                                                  uint32_t stage,
+                                                  const struct fm_servable_options *options)
+{
+    const struct fm_stage_groups *said =
+        servable->file != NULL ? &servable->file->stages[stage].groups : NULL;
+    for (uint32_t i = 0; i < options->stage_group_count && said != NULL; i++) {
+        if (strcmp(options->stage_groups[i].stage, said->stage) == 0) {
+            return &options->stage_groups[i];
+        }
+    }
+    return said;
+}
+
+/* One that the pipeline does not have, or an operator. */
+static int stage_groups_check(const struct fm_servable *servable,
+                              const struct fm_servable_options *options, struct fm_error *reterr)
+{
+    const struct fm_pipeline_spec *spec = servable->file != NULL ? &servable->file->spec : NULL;
+    for (uint32_t i = 0; i < options->stage_group_count; i++) {
+        const char *name = options->stage_groups[i].stage;
+        const struct fm_stage_spec *found = NULL;
+        const char *near = NULL;
+        for (size_t k = 0; spec != NULL && k < spec->stage_count && found == NULL; k++) {
+            found = strcmp(spec->stages[k].name, name) == 0 ? &spec->stages[k] : NULL;
+            near = spec->stages[k].kind == FM_STAGE_MODEL
+                       ? fm_text_suggest_next(name, near, spec->stages[k].name)
+                       : near;
+        }
+        if (spec == NULL) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "accelerators are given to the stage '%s', but '%s' is one model "
+                                "and has no stages: its own 'accelerators' say where it runs",
+                                name, servable->name);
+        }
+        if (found == NULL) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "accelerators are given to the stage '%s', which %s does not "
+                                "have%s%s%s",
+                                name, spec->file, near != NULL ? "; did you mean '" : "",
+                                near != NULL ? near : "", near != NULL ? "'?" : "");
+        }
+        if (found->kind != FM_STAGE_MODEL) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "accelerators are given to the stage '%s', which is an operator: "
+                                "only models run on accelerators",
+                                name);
+        }
+    }
+    return 0;
 }
 
 /* Of a stage: for each group that it may use, or the one there is without groups. */
@@ -355,12 +452,25 @@ static int model_open(struct fm_servable *servable, const struct fm_model_config
 {
     struct fm_model **first = &servable->bindings[stage].model;
     bool allowed[FM_GROUPS_MAX] = {false};
+    const struct fm_stage_groups *said = stage_groups(servable, stage, options);
+    if (options->group_count == 0 && said != NULL && said->name_count > 0) {
+        char text[256];
+        (void)snprintf(text, sizeof(text),
+                       "the 'accelerators' of stage '%.100s' have no effect, because no groups of "
+                       "accelerators are given",
+                       said->stage);
+        note(options, text);
+    }
     if (options->group_count == 0) {
         return model_open_for(servable, config, settings, options, NO_GROUP, first, reterr);
     }
     struct fm_model **models = &servable->group_models[stage * options->group_count];
     int status =
         fm_accelerator_groups_match(config, options->groups, options->group_count, allowed, reterr);
+    if (status == 0 && said != NULL) {
+        status =
+            fm_stage_groups_narrow(said, options->groups, options->group_count, allowed, reterr);
+    }
     for (uint32_t i = 0; i < options->group_count && status == 0; i++) {
         if (allowed[i]) {
             status = model_open_for(servable, config, settings, options, i, &models[i], reterr);
@@ -416,6 +526,50 @@ static void model_ports(const struct fm_model *model, struct fm_stage_ports *ret
     ret_ports->batch_max = fm_model_batch_max(model);
 }
 
+/* Numbers the groups' accelerators, and says what each stage runs on them. */
+static int places_make(struct fm_servable *servable, const struct fm_servable_options *options,
+                       struct fm_error *reterr)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < options->group_count; i++) {
+        count += options->groups[i].accelerators;
+    }
+    if (count > FM_FLOW_ACCELERATORS_MAX) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "there are %" PRIu32 " accelerators in all groups together: %d are "
+                            "possible here",
+                            count, FM_FLOW_ACCELERATORS_MAX);
+    }
+    servable->accelerator_names =
+        fm_arena_alloc(&servable->arena, count * sizeof(*servable->accelerator_names));
+    servable->places =
+        fm_arena_alloc(&servable->arena, count * servable->stage_count * sizeof(*servable->places));
+    if (servable->accelerator_names == NULL || servable->places == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", servable->name);
+    }
+    uint32_t number = 0;
+    for (uint32_t i = 0; i < options->group_count; i++) {
+        const struct fm_accelerator_group *group = &options->groups[i];
+        for (uint32_t k = 0; k < group->accelerators; k++, number++) {
+            char place[5] = "";
+            if (group->accelerators > 1) {
+                (void)snprintf(place, sizeof(place), ".%u", (unsigned)(k % 1000));
+            }
+            (void)snprintf(servable->accelerator_names[number], ACCELERATOR_NAME_SIZE, "%s%s",
+                           group->name, place);
+            for (uint32_t stage = 0; stage < servable->stage_count; stage++) {
+                servable->places[stage * count + number] = (struct fm_stage_place){
+                    .model = fm_servable_group_model(servable, stage, i), .instance = k};
+            }
+        }
+    }
+    for (uint32_t stage = 0; stage < servable->stage_count; stage++) {
+        servable->bindings[stage].places = &servable->places[stage * count];
+    }
+    servable->accelerator_count = count;
+    return 0;
+}
+
 static int servable_start(struct fm_servable *servable, const struct fm_pipeline_spec *spec,
                           const struct fm_servable_options *options, struct fm_error *reterr)
 {
@@ -431,6 +585,12 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
     for (uint32_t i = 0; i < servable->pipeline->output_count; i++) {
         servable->outputs[i] = servable->pipeline->outputs[i].type;
     }
+    if (options->group_count > 0 && !options->outside) {
+        status = places_make(servable, options, reterr);
+    }
+    if (status != 0) {
+        return status;
+    }
     if (options->check_only) {
         return 0;
     }
@@ -443,7 +603,11 @@ static int servable_start(struct fm_servable *servable, const struct fm_pipeline
         .operator_threads = options->operator_threads,
         .requests_max = options->requests_max,
         .batch_halvings = options->batch_halvings,
-        .accelerator_slots = servable->cpu_only && servable->stage_count > 1 ? slots : 0};
+        .accelerator_count = servable->accelerator_count,
+        .accelerator_slots =
+            servable->cpu_only && servable->stage_count > 1 && servable->accelerator_count == 0
+                ? slots
+                : 0};
     return fm_executor_create(servable->pipeline, servable->bindings, &executor_options,
                               &servable->executor, reterr);
 }
@@ -504,6 +668,7 @@ static int open_model(const struct fm_model_config *config,
         return status;
     }
     status = allocate_stages(servable, 1, options, reterr);
+    status = status != 0 ? status : stage_groups_check(servable, options, reterr);
     if (status == 0) {
         status = model_open(servable, config, 0, NULL, options, reterr);
     }
@@ -670,6 +835,7 @@ static int open_pipeline(const char *path, const struct fm_repository *repositor
     if (account_file(servable, path) != 0) {
         status = fm_error_set(reterr, FM_ENOMEM, "'%s': out of memory", path);
     }
+    status = status != 0 ? status : stage_groups_check(servable, options, reterr);
     status = status != 0 ? status : open_stages(servable, repository, options, reterr);
     if (status == 0) {
         status = servable_start(servable, &file->spec, options, reterr);
@@ -785,6 +951,28 @@ struct fm_model *fm_servable_group_model(const struct fm_servable *servable, uin
     return servable->group_count == 0
                ? NULL
                : servable->group_models[stage * servable->group_count + group];
+}
+
+uint32_t fm_servable_accelerator_count(const struct fm_servable *servable)
+{
+    return servable->accelerator_count;
+}
+
+const char *fm_servable_accelerator_name(const struct fm_servable *servable, uint32_t accelerator)
+{
+    FM_ASSERT(accelerator < servable->accelerator_count);
+    return servable->accelerator_names[accelerator];
+}
+
+uint32_t fm_servable_stage_slots(const struct fm_servable *servable, uint32_t stage)
+{
+    uint32_t slots = 0;
+    for (uint32_t i = 0; i < servable->accelerator_count; i++) {
+        slots += servable->bindings[stage].places[i].model != NULL ? 1 : 0;
+    }
+    return servable->accelerator_count > 0
+               ? slots
+               : fm_model_instance_count(servable->bindings[stage].model);
 }
 
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count)

@@ -25,6 +25,9 @@ struct fm_servable_options {
      * Borrowed during the open; none: there is one model. */
     const struct fm_accelerator_group *groups;
     uint32_t group_count;
+    /* Which of them a stage runs on, over what the pipeline file says. Borrowed likewise. */
+    const struct fm_stage_groups *stage_groups;
+    uint32_t stage_group_count;
     bool outside;   /* models are run by others (executor.h), who have to be named */
     int check_only; /* load, link and check, but start nothing (for --dry-run) */
     /* One sentence for each thing the user should know once (ignored fields, ...). NULL: dropped.
@@ -58,6 +61,13 @@ const struct fm_stage_binding *fm_servable_bindings(const struct fm_servable *se
  * has the first of them. Without groups: NULL. */
 struct fm_model *fm_servable_group_model(const struct fm_servable *servable, uint32_t stage,
                                          uint32_t group);
+/* Where groups are given and nobody outside runs the models, the groups' accelerators in their
+ * order are those of the executor; else there are none. */
+uint32_t fm_servable_accelerator_count(const struct fm_servable *servable);
+/* "front"; "back.0" of a group that has several. Borrowed. */
+const char *fm_servable_accelerator_name(const struct fm_servable *servable, uint32_t accelerator);
+/* Batches that a model stage may have in work at once: accelerators, or instances. */
+uint32_t fm_servable_stage_slots(const struct fm_servable *servable, uint32_t stage);
 /* Ports as requests see them. */
 const struct fm_port *fm_servable_inputs(const struct fm_servable *servable, uint32_t *ret_count);
 const struct fm_port *fm_servable_outputs(const struct fm_servable *servable, uint32_t *ret_count);

@@ -3,6 +3,7 @@
  */
 #include "host/store/sqlite_store.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -51,9 +52,9 @@ static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_FACT_GET] = "SELECT value FROM fact WHERE key = ?1",
     [STATEMENT_FACT_ALL] = "SELECT key, value FROM fact ORDER BY key",
     [STATEMENT_SEGMENT_ADD] = "INSERT INTO segment(first_row, row_count, grain_rows, "
-                              "listing_checksum) VALUES(?1, ?2, ?3, ?4)",
-    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, grain_rows, listing_checksum FROM "
-                              "segment ORDER BY first_row",
+                              "listing_checksum, rank) VALUES(?1, ?2, ?3, ?4, ?5)",
+    [STATEMENT_SEGMENT_ALL] = "SELECT first_row, row_count, grain_rows, listing_checksum, rank "
+                              "FROM segment ORDER BY first_row",
     [STATEMENT_SHARD_ALL] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY number",
     [STATEMENT_SHARD_ALL_BY_ROW] = "SELECT " SHARD_COLUMNS " FROM shard ORDER BY first_row",
     [STATEMENT_SHARD_ONE] = "SELECT " SHARD_COLUMNS " FROM shard WHERE number = ?1",
@@ -75,7 +76,7 @@ static const char *const statement_texts[STATEMENT_COUNT_] = {
 static const char schema[] =
     "CREATE TABLE fact(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE segment(first_row INTEGER PRIMARY KEY, row_count INTEGER NOT NULL, grain_rows "
-    "INTEGER NOT NULL, listing_checksum INTEGER NOT NULL);"
+    "INTEGER NOT NULL, listing_checksum INTEGER NOT NULL, rank INTEGER NOT NULL);"
     "CREATE TABLE shard(number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, row_count INTEGER "
     "NOT NULL, state INTEGER NOT NULL, epoch INTEGER NOT NULL, owner INTEGER NOT NULL, "
     "infrastructure_failures INTEGER NOT NULL, data_failures INTEGER NOT NULL, rows_out INTEGER "
@@ -100,6 +101,17 @@ static const char upgrade_from_1[] =
     "INSERT INTO master VALUES(0);"
     "PRAGMA user_version = 2;"
     "COMMIT;";
+
+/* From version 2: nothing was said of what comes first. 16 is FM_LEDGER_RANK_LAST. */
+static const char upgrade_from_2[] =
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE segment ADD COLUMN rank INTEGER NOT NULL DEFAULT 16;"
+    "PRAGMA user_version = 3;"
+    "COMMIT;";
+/* Who only reads has it beside the file. */
+static const char view_of_2[] =
+    "CREATE TEMP VIEW segment AS SELECT *, 16 AS rank FROM main.segment;";
+static_assert(FM_LEDGER_RANK_LAST == 16, "what is said of older jobs has to mean it");
 
 struct sqlite_store {
     struct fm_job_store base;
@@ -221,8 +233,9 @@ static int facts_set(const struct sqlite_store *store, const struct fm_job_fact 
 static int segment_add(const struct sqlite_store *store, const struct fm_job_segment *segment)
 {
     const uint64_t values[] = {segment->rows.first_row, segment->rows.row_count,
-                               segment->rows.grain_rows, segment->listing_checksum};
-    return run(store, STATEMENT_SEGMENT_ADD, values, 4);
+                               segment->rows.grain_rows, segment->listing_checksum,
+                               segment->rows.rank};
+    return run(store, STATEMENT_SEGMENT_ADD, values, 5);
 }
 
 static int segment_and_facts(struct sqlite_store *store, const struct fm_job_fact *facts,
@@ -340,7 +353,8 @@ static int store_segments(struct fm_job_store *base,
     while (status == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         struct fm_job_segment segment = {.rows = {.first_row = column(statement, 0),
                                                   .row_count = column(statement, 1),
-                                                  .grain_rows = column(statement, 2)},
+                                                  .grain_rows = column(statement, 2),
+                                                  .rank = (uint32_t)column(statement, 4)},
                                          .listing_checksum = column(statement, 3)};
         status = each(context, &segment);
     }
@@ -625,14 +639,19 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
             "back, or --restart begins the job anew",
             store->path);
     }
+    if (version == 2 && store->reader) {
+        result = script_run(store, view_of_2);
+        return result == SQLITE_OK ? 0 : fail(store, result, "read", reterr);
+    }
     if (version == 1 && store->reader) {
         return fm_error_set(reterr, FM_EUNSUPPORTED,
                             "the ledger '%s' was made by an older Fermata: fermata batch --resume "
                             "brings it up to date",
                             store->path);
     }
-    if (version == 1) {
-        result = script_run(store, upgrade_from_1);
+    if (version == 1 || version == 2) {
+        result = version == 1 ? script_run(store, upgrade_from_1) : SQLITE_OK;
+        result = result == SQLITE_OK ? script_run(store, upgrade_from_2) : result;
         return result == SQLITE_OK ? 0 : fail(store, result, "bring up to date", reterr);
     }
     if (version != FM_SQLITE_STORE_VERSION) {
@@ -670,6 +689,9 @@ static int health_check(const struct sqlite_store *store, struct fm_error *reter
 static int prepare_all(struct sqlite_store *store, struct fm_error *reterr)
 {
     for (size_t i = 0; i < STATEMENT_COUNT_; i++) {
+        if (store->reader && i == STATEMENT_SEGMENT_ADD) {
+            continue; /* what it would change may be a view; it cannot begin */
+        }
         int result = sqlite3_prepare_v3(store->database, statement_texts[i], -1,
                                         SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
         if (result != SQLITE_OK) {

@@ -13,7 +13,7 @@
 
 /* Version of the schema, in the file's user_version. Files of version 1 are brought to it when they
  * are opened. */
-#define FM_SQLITE_STORE_VERSION 2
+#define FM_SQLITE_STORE_VERSION 3
 
 /*
  * Opens the file, or creates it. FM_ECORRUPT: damaged, or some other program's; FM_EUNSUPPORTED:

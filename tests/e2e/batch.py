@@ -339,6 +339,7 @@ def a_ledger_of_the_first_schema_is_brought_up_to_date():
         with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
             database.executescript("""
                 DROP TABLE master;
+                ALTER TABLE segment DROP COLUMN rank;
                 ALTER TABLE segment RENAME COLUMN grain_rows TO shard_rows;
                 UPDATE segment SET shard_rows = 7;
                 ALTER TABLE segment ADD COLUMN first_number INTEGER NOT NULL DEFAULT 0;
@@ -350,6 +351,23 @@ def a_ledger_of_the_first_schema_is_brought_up_to_date():
         fermata("batch", job.file, "--quiet", "--resume")
         job.check_complete()
         assert len(job.manifest()["parts"]) >= 8
+
+
+@test
+def a_ledger_of_the_second_version_is_read_and_resumed():
+    import sqlite3
+    with Job(count=50) as job:
+        fermata("batch", job.file, "--quiet", "--fault", "after-commit:3", code=-9)
+        # What comes first was not recorded.
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            database.executescript("ALTER TABLE segment DROP COLUMN rank; PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE);")
+        contains(fermata("job", "show", job.out)[0], " of 50")
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        fermata("batch", job.file, "--quiet", "--resume")
+        with sqlite3.connect(job.out / ".fermata" / "ledger.db") as database:
+            assert set(database.execute("SELECT rank FROM segment")) == {(16,)}
+        job.check_complete()
 
 
 @test
@@ -502,6 +520,8 @@ def mistakes_in_the_job_file():
                 ("shard_rows: 7", "workers: {memory: 1MiB}", "'memory' must be 64MiB or more"),
                 ("shard_rows: 7", "workers: {memory_budget: 1000}", "'memory_budget' must be 1MiB or more"),
                 ("shard_rows: 7", "workers: {memory_budget: much}", "'memory_budget' must be "),
+                ("shard_rows: 7", "workers: {nice: 20}", "'nice' must be"),
+                ("shard_rows: 7", "workers: {nice: -1}", "'nice' must be"),
                 ("shard_rows: 7", "workers: {memroy: 1GiB}", "did you mean 'memory'?"),
                 ("shard_rows: 7", "workers: 4", "how many there are is not the job's: --workers 4"),
                 ("shard_rows: 7", "shard_rows: -1", "shard_rows"),

@@ -93,7 +93,7 @@ def lease(rng):
 def tuned(rng):
     numbers = {name: rng.choice([0, 1, 2**32 - 1]) for name in ("read_threads", "operator_threads", "rows_in_flight")}
     memory = {"memory_" + name: rng.choice(NUMBERS) for name in ("budget", "base", "used", "most", "rows")}
-    return {**numbers, "batches": rng.choice(TEXTS), **memory, "stages": stages(rng)}
+    return {**numbers, "batches": rng.choice(TEXTS), "accelerators": rng.choice(TEXTS), **memory, "stages": stages(rng)}
 
 
 def stages(rng):

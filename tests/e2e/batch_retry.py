@@ -188,7 +188,11 @@ def a_retry_survives_crashes_and_is_resumed():
             order = ["batch", job.file, "--quiet", "--output", again]
             fermata(*order, "--retry-dead-letters", job.out, "--fault", point, code=0 if "row" in point else -9)
             if "row" not in point:
-                # Without the option it is known what the job is of, once it has begun.
+                # Without the option it is known what the job is of, once it has begun; and before that all inputs are not taken for it.
+                if point == "listed":
+                    _, err = fermata(*order, "--resume", code=3)
+                    contains(err, "was begun to run the dead letters of '%s'" % job.out, "--retry-dead-letters", "--restart")
+                    assert not list(again.glob("part-*"))
                 fermata(*order, "--resume", *([] if point not in ("listed",) else ["--retry-dead-letters", job.out]))
             assert sorted(parts(again)) == sorted("u%d" % i for i in bad), point
             fermata(*order, "--resume", "--retry-dead-letters", job.out)

@@ -545,13 +545,13 @@ def a_page_is_served_while_the_job_runs():
         assert tuned["read_threads"] >= 2 and tuned["operator_threads"] == 0 and tuned["rows_in_flight"] == 8 and tuned["batches"].startswith("model "), tuned
         assert memory["budget_bytes"] > 1 << 20 and memory["base_bytes"] > 1 << 20 and memory["used_bytes"] <= memory["most_bytes"], memory
         wait_for(lambda: " read, 8 rows; batches: model " in Page(get(address, "/")[1]).words)
+        stages = wait_for(lambda: json.loads(get(address, "/status.json")[1])["stages"])  # after two seconds
         shown = fermata("job", "show", job.out)[0]
         contains(shown, " readers, 0 operator threads, 8 rows in flight, batches: model ", " MiB without any\n", ", of a budget of ")
         text = get(address, "/metrics")[1]
         contains(text, 'fermata_batch_worker_read_threads{job_name="test",', "fermata_batch_worker_operator_threads{", "fermata_batch_worker_rows_in_flight{",
                  "fermata_batch_worker_memory_budget_bytes{", "fermata_batch_worker_memory_used_bytes{",
                  'fermata_batch_stage_busy_ratio{job_name="test",stage="model"}', 'fermata_batch_stage_busy_ratio{job_name="test",stage="read"}')
-        stages = json.loads(get(address, "/status.json")[1])["stages"]
         assert list(stages) == ["read", "model"] and all(0 <= share <= 1 for share in stages.values()), stages
         contains(shown, "busy: read ", ", model ")
         _, err = fermata("batch", job.file, "--output", job.path / "other", "--page", address, code=6)

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "core/proto/batch_accelerators.h"
 #include "core/proto/batch_messages.h"
 #include "core/util/error.h"
 #include "tests/fuzz/check.h"
@@ -83,6 +84,12 @@ static int read_worker(const struct place *place, struct fm_batch_worker_message
         check_view(place, ret_message->beat.tuned.batches);
         for (uint32_t i = 0; i < ret_message->beat.stages.count; i++) {
             check_view(place, ret_message->beat.stages.items[i].name);
+        }
+        check_view(place, ret_message->beat.tuned.accelerators);
+        struct fm_batch_view text = ret_message->beat.tuned.accelerators;
+        struct fm_batch_accelerator accelerator;
+        while (fm_batch_accelerator_next(&text, &accelerator)) {
+            check_view(place, accelerator.name);
         }
         check_view(place, ret_message->beat.last_error);
         check_view(place, ret_message->beat.long_stage);

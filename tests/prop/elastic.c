@@ -364,6 +364,22 @@ static void master_kill(struct world *world)
     (void)event_add(world, EVENT_MASTER_START, 10 * MS + below(world, 2 * S), 0, 0);
 }
 
+/* All rows of the job, in up to four segments with ranks of their own. */
+static void rows_add(struct world *world)
+{
+    uint64_t left = world->row_count;
+    while (left > 0) {
+        bool last = world->segment_count == 3 || below(world, 2) == 0;
+        const struct fm_ledger_segment rows = {.row_count = last ? left : 1 + below(world, left),
+                                               .grain_rows = 1,
+                                               .rank = (uint32_t)below(world, FM_LEDGER_RANKS)};
+        EXPECT(world, fm_master_add_rows(world->master, world->now_ns, &rows,
+                                         &world->segments[world->segment_count]) == 0);
+        world->segment_count++;
+        left -= rows.row_count;
+    }
+}
+
 static void master_start(struct world *world)
 {
     EXPECT(world, fm_master_create(&world->options, &world->master) == 0);
@@ -382,9 +398,7 @@ static void master_start(struct world *world)
     }
     EXPECT(world, fm_ledger_restore_finish(ledger) == 0);
     if (world->segment_count == 0) {
-        EXPECT(world, fm_master_add_rows(world->master, world->now_ns, world->row_count, 1,
-                                         &world->segments[0]) == 0);
-        world->segment_count = 1;
+        rows_add(world);
     }
     fm_master_close(world->master, world->now_ns, true);
     (void)event_add(world, EVENT_MASTER_TICK, 0, 0, world->master_incarnation);

@@ -4,7 +4,8 @@
  *
  * Safety: every admitted request finishes exactly once; a complete one has every output; outputs
  * equal what a naive evaluation gives; no value is lost or released twice; slots and batch limits
- * are kept; one bucket a batch. Liveness: without runnable work nothing is in flight. The same seed
+ * are kept, and no accelerator runs two batches or one of a stage that is not its; one bucket a
+ * batch. Liveness: without runnable work nothing is in flight. The same seed
  * gives the same trace hash. Usage: flow [seed-count] [first-seed].
  */
 #include "core/plan/flow.h"
@@ -38,7 +39,9 @@ struct world {
     struct fm_pipeline *pipeline;
     struct fm_flow *flow;
     uint32_t slots[STAGES_MAX];
-    uint32_t slots_of[STAGES_MAX]; /* models may share their slots with an earlier one */
+    uint32_t slots_of[STAGES_MAX];     /* models may share their slots with an earlier one */
+    uint64_t accelerators[STAGES_MAX]; /* where the world has them */
+    bool has_accelerators;
     uint32_t batch[STAGES_MAX];
     uint32_t batch_now[STAGES_MAX]; /* what was set since; 0: nothing */
     uint32_t operators_now;         /* likewise */
@@ -209,7 +212,13 @@ static bool world_create(struct world *world, uint64_t seed)
         fm_test_failed = 1;
         return false;
     }
+    world->has_accelerators = fm_random_below(&world->random, 2) == 1;
+    for (uint32_t i = 0; i < count && world->has_accelerators; i++) {
+        bool model = world->stages[i].kind == FM_STAGE_MODEL;
+        world->accelerators[i] = model ? 1 + fm_random_below(&world->random, 15) : 0;
+    }
     struct fm_flow_options options = {
+        .accelerators = world->has_accelerators ? world->accelerators : NULL,
         .requests_max = 1 + (uint32_t)fm_random_below(&world->random, 8),
         .operator_slots = 1 + (uint32_t)fm_random_below(&world->random, 3),
         .accelerator_slots = (uint32_t)fm_random_below(&world->random, 4),
@@ -417,6 +426,35 @@ static void bucket_check(const struct world *world, const struct fm_flow_task *t
     }
 }
 
+static uint32_t stages_of(const struct world *world, uint32_t accelerator)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->spec.stage_count; i++) {
+        count += (uint32_t)(world->accelerators[i] >> accelerator & 1);
+    }
+    return count;
+}
+
+/* It is the stage's, nobody else uses it, and none that is free and wanted by fewer was left. */
+static void accelerator_check(const struct world *world, const struct fm_flow_task *task)
+{
+    uint64_t busy = 0;
+    for (uint32_t i = 0; i < world->task_count; i++) {
+        if (world->stages[world->tasks[i].stage].kind == FM_STAGE_MODEL) {
+            busy |= UINT64_C(1) << world->tasks[i].accelerator;
+        }
+    }
+    uint64_t choice = world->accelerators[task->stage] & ~busy;
+    FM_ASSERT((choice >> task->accelerator & 1) != 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        if ((choice >> i & 1) != 0) {
+            uint32_t wanted = stages_of(world, i);
+            uint32_t taken = stages_of(world, task->accelerator);
+            FM_ASSERT(wanted > taken || (wanted == taken && i >= task->accelerator));
+        }
+    }
+}
+
 static void task_check(const struct world *world, const struct fm_flow_task *task)
 {
     bool model = world->stages[task->stage].kind == FM_STAGE_MODEL;
@@ -436,6 +474,9 @@ static void task_check(const struct world *world, const struct fm_flow_task *tas
     FM_ASSERT(running < world->slots[task->stage] || (!model && world->slots[task->stage] == 0));
     if (model) {
         bucket_check(world, task);
+    }
+    if (model && world->has_accelerators) {
+        accelerator_check(world, task);
     }
 }
 

@@ -48,6 +48,7 @@ struct world {
     uint64_t hash;
     struct worker workers[WORKERS];
     uint64_t stale_expected;
+    bool ranked; /* segments have ranks of all kinds */
     bool paused;
     bool closed;
     bool bad;
@@ -128,13 +129,18 @@ static void add_rows(struct world *world)
         return;
     }
     struct fm_ledger_segment segment;
+    const struct fm_ledger_segment rows = {
+        .row_count = count,
+        .grain_rows = grain,
+        .rank = world->ranked ? (uint32_t)below(world, FM_LEDGER_RANKS) : FM_LEDGER_RANK_LAST};
     bool starved = starve(world);
-    int status = fm_ledger_add_rows(world->ledger, count, grain, &segment);
+    int status = fm_ledger_add_rows(world->ledger, &rows, &segment);
     feed();
     if (starved && status == FM_ENOMEM) {
         return;
     }
     EXPECT(world, status == 0 && segment.first_row == world->row_count);
+    EXPECT(world, segment.rank == rows.rank);
     world->cursors[world->segment_count] = segment.first_row;
     world->segments[world->segment_count++] = segment;
     world->row_count += count;
@@ -256,7 +262,24 @@ static void lease_note(struct world *world, uint32_t who, const struct fm_shard 
         .busy = true, .number = granted->number, .epoch = granted->epoch, .rows = shard->row_count};
 }
 
-/* The lowest row that may be handed out, and whether anything is unfinished. */
+/* Of two rows the one that is to be handed out first; UINT64_MAX: none. */
+static uint64_t sooner(const struct world *world, uint64_t left, uint64_t right)
+{
+    uint32_t ranks[2] = {UINT32_MAX, UINT32_MAX};
+    for (uint32_t i = 0; i < world->segment_count; i++) {
+        const struct fm_ledger_segment *segment = &world->segments[i];
+        for (int k = 0; k < 2; k++) {
+            uint64_t row = k == 0 ? left : right;
+            if (row >= segment->first_row && row - segment->first_row < segment->row_count) {
+                ranks[k] = segment->rank;
+            }
+        }
+    }
+    return ranks[0] != ranks[1] ? (ranks[0] < ranks[1] ? left : right)
+                                : (left < right ? left : right);
+}
+
+/* The row of the lowest rank that may be handed out first, and whether anything is unfinished. */
 static uint64_t first_free(const struct world *world, bool suspects, bool *ret_open)
 {
     uint64_t first = UINT64_MAX;
@@ -271,9 +294,8 @@ static uint64_t first_free(const struct world *world, bool suspects, bool *ret_o
         bool suspect =
             known->shard.failures[FM_SHARD_FAILURE_DATA] > 0 && !condemned(world, &known->shard, 0);
         uint64_t *least = suspect ? &first_suspect : &first;
-        if (known->shard.state == FM_SHARD_READY && known->not_before_ns <= world->now_ns &&
-            known->shard.first_row < *least) {
-            *least = known->shard.first_row;
+        if (known->shard.state == FM_SHARD_READY && known->not_before_ns <= world->now_ns) {
+            *least = sooner(world, known->shard.first_row, *least);
         }
     }
     if (suspects && first_suspect < UINT64_MAX) {
@@ -282,7 +304,7 @@ static uint64_t first_free(const struct world *world, bool suspects, bool *ret_o
     for (uint32_t i = 0; i < world->segment_count; i++) {
         if (world->cursors[i] < world->segments[i].first_row + world->segments[i].row_count) {
             *ret_open = true;
-            return world->cursors[i] < first ? world->cursors[i] : first;
+            first = sooner(world, world->cursors[i], first);
         }
     }
     return first;
@@ -293,7 +315,7 @@ static void fresh_check(struct world *world, const struct fm_shard *shard, uint6
 {
     uint32_t i = 0;
     while (i < world->segment_count &&
-           world->cursors[i] == world->segments[i].first_row + world->segments[i].row_count) {
+           shard->first_row >= world->segments[i].first_row + world->segments[i].row_count) {
         i++;
     }
     EXPECT(world, i < world->segment_count && world->cursors[i] == shard->first_row);
@@ -605,6 +627,7 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
         .attempts_max = {(uint32_t)below(world, 8), (uint32_t)below(world, 4)},
         .backoff_ns = below(world, 2) * 20,
         .backoff_max_ns = 200};
+    world->ranked = below(world, 2) == 1;
     EXPECT(world, fm_ledger_create(&world->options, &world->ledger) == 0);
     add_rows(world);
     for (uint32_t i = 0; i < STEPS && !world->bad; i++) {

@@ -10,7 +10,8 @@ static struct fm_ledger *ledger_of(uint64_t rows, const struct fm_ledger_options
     struct fm_ledger *ledger = NULL;
     struct fm_ledger_segment segment;
     if (fm_ledger_create(options, &ledger) != 0 ||
-        fm_ledger_add_rows(ledger, rows, 1, &segment) != 0) {
+        fm_ledger_add_rows(ledger, &(struct fm_ledger_segment){.row_count = rows, .grain_rows = 1},
+                           &segment) != 0) {
         abort();
     }
     fm_ledger_close(ledger, true);
@@ -44,6 +45,49 @@ static enum fm_ledger_answer claim_answer(struct fm_ledger *ledger, uint64_t now
     const struct fm_ledger_claim claim = {.owner = 1, .rows_max = 1, .suspects = true};
     return fm_ledger_claim(ledger, now_ns, &claim, &answer, &shard) == 0 ? answer
                                                                          : FM_LEDGER_GRANTED;
+}
+
+/* Rows of the lowest rank are handed out first, whenever they were added; what comes back has its
+ * place among them again, also after a restart. */
+TEST(rows_of_the_lowest_rank_come_first)
+{
+    const struct fm_ledger_options options = {.leases_max = 8};
+    static const uint32_t ranks[] = {FM_LEDGER_RANK_LAST, 3, 0, 3};
+    struct fm_ledger_segment segments[4];
+    struct fm_ledger *ledger = NULL;
+    CHECK_INT_EQ(fm_ledger_create(&options, &ledger), 0);
+    for (int i = 0; i < 4; i++) {
+        const struct fm_ledger_segment rows = {.row_count = 10, .grain_rows = 1, .rank = ranks[i]};
+        CHECK_INT_EQ(fm_ledger_add_rows(ledger, &rows, &segments[i]), 0);
+    }
+    const struct fm_ledger_segment wrong = {
+        .row_count = 10, .grain_rows = 1, .rank = FM_LEDGER_RANKS};
+    const struct fm_ledger_segment much = {.row_count = FM_LEDGER_ROWS_MAX, .grain_rows = 1};
+    CHECK_INT_EQ(fm_ledger_add_rows(ledger, &wrong, &segments[0]), FM_EINVAL);
+    CHECK_INT_EQ(fm_ledger_add_rows(ledger, &much, &segments[0]), FM_EINVAL);
+    struct fm_shard first = claimed(ledger, 0, 1, 10);
+    struct fm_shard second = claimed(ledger, 0, 1, 7);
+    CHECK_UINT_EQ(first.first_row, 20);
+    CHECK_UINT_EQ(second.first_row, 10);
+    CHECK_INT_EQ(fm_ledger_release(ledger, first.number, 1, first.epoch), 0);
+    struct fm_ledger *again = NULL;
+    CHECK_INT_EQ(fm_ledger_create(&options, &again), 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT_EQ(fm_ledger_restore_segment(again, &segments[i]), 0);
+    }
+    first.state = FM_SHARD_READY;
+    CHECK_INT_EQ(fm_ledger_restore_shard(again, 0, &second), 0);
+    CHECK_INT_EQ(fm_ledger_restore_shard(again, 0, &first), 0);
+    CHECK_INT_EQ(fm_ledger_restore_finish(again), 0);
+    static const uint64_t expected[] = {20, 17, 30, 0};
+    struct fm_ledger *both[] = {ledger, again};
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < 4; i++) {
+            CHECK_UINT_EQ(claimed(both[k], 0, 2, 10).first_row, expected[i]);
+        }
+        fm_ledger_validate(both[k]);
+        fm_ledger_destroy(both[k]);
+    }
 }
 
 TEST(shards_come_in_row_order_and_the_last_is_shorter)
@@ -128,7 +172,10 @@ TEST(shards_keep_to_the_grain_of_their_segment)
     struct fm_ledger_options options = {.leases_max = 100};
     struct fm_ledger *ledger = ledger_of(3, &options);
     struct fm_ledger_segment segment;
-    CHECK_INT_EQ(fm_ledger_add_rows(ledger, 25, 10, &segment), 0);
+    CHECK_INT_EQ(fm_ledger_add_rows(ledger,
+                                    &(struct fm_ledger_segment){.row_count = 25, .grain_rows = 10},
+                                    &segment),
+                 0);
     const uint64_t wanted[] = {2, 1, 10, 10, 5};
     for (size_t i = 0; i < 5; i++) {
         CHECK_UINT_EQ(claimed(ledger, 0, 1, i == 2 ? 19 : 2).row_count, wanted[i]);

@@ -23,7 +23,9 @@ static struct fm_master *master_make(void)
         .relief_ns = S,
         .duplicate_ns = S};
     if (fm_master_create(&options, &master) != 0 ||
-        fm_master_add_rows(master, 1, ROWS, 1, &segment) != 0) {
+        fm_master_add_rows(master, 1,
+                           &(struct fm_ledger_segment){.row_count = ROWS, .grain_rows = 1},
+                           &segment) != 0) {
         abort();
     }
     fm_master_close(master, 1, true);

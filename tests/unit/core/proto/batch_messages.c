@@ -48,22 +48,26 @@ static struct fm_batch_worker_message worker_sample(enum fm_batch_worker_kind ki
                                                 .holdings = some_holdings};
         break;
     case FM_BATCH_WORKER_BEAT:
-        message.beat = (struct fm_batch_beat){
-            .holdings = some_holdings,
-            .memory_bytes = 1ull << 40,
-            .slowest_stage = view("det"),
-            .slowest_share = 0.625,
-            .rows_per_minute = 12345,
-            .last_error = view("the file is empty"),
-            .tuned = {.readers = 2, .operators = 7, .rows = 4096, .batches = view("det 8, rec 16")},
-            .memory = {.budget = 1ull << 30,
-                       .base = 12345678,
-                       .used = 987654321,
-                       .most = 1ull << 31,
-                       .rows = 3},
-            .stages = {.count = 2,
-                       .items = {{.name = view("read"), .busy = 0.125},
-                                 {.name = view("det"), .busy = 1}}}};
+        message.beat =
+            (struct fm_batch_beat){.holdings = some_holdings,
+                                   .memory_bytes = 1ull << 40,
+                                   .slowest_stage = view("det"),
+                                   .slowest_share = 0.625,
+                                   .rows_per_minute = 12345,
+                                   .last_error = view("the file is empty"),
+                                   .tuned = {.readers = 2,
+                                             .operators = 7,
+                                             .rows = 4096,
+                                             .batches = view("det 8, rec 16"),
+                                             .accelerators = view("front 10 2")},
+                                   .memory = {.budget = 1ull << 30,
+                                              .base = 12345678,
+                                              .used = 987654321,
+                                              .most = 1ull << 31,
+                                              .rows = 3},
+                                   .stages = {.count = 2,
+                                              .items = {{.name = view("read"), .busy = 0.125},
+                                                        {.name = view("det"), .busy = 1}}}};
         break;
     case FM_BATCH_WORKER_DONE:
         message.done = (struct fm_master_done){.number = 7,
@@ -212,6 +216,7 @@ static bool workers_equal(const struct fm_batch_worker_message *a,
                a->beat.tuned.operators == b->beat.tuned.operators &&
                a->beat.tuned.rows == b->beat.tuned.rows &&
                views_equal(a->beat.tuned.batches, b->beat.tuned.batches) &&
+               views_equal(a->beat.tuned.accelerators, b->beat.tuned.accelerators) &&
                memcmp(&a->beat.memory, &b->beat.memory, sizeof(a->beat.memory)) == 0 &&
                stages_equal(&a->beat.stages, &b->beat.stages);
     case FM_BATCH_WORKER_DONE:

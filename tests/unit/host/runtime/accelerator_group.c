@@ -203,4 +203,31 @@ TEST(a_groups_name_goes_before_its_kinds)
     fm_model_config_deinit(&config);
 }
 
+TEST(stages_take_away_what_they_do_not_name)
+{
+    struct fm_accelerator_group groups[FM_GROUPS_MAX];
+    uint32_t count = 0;
+    struct fm_error error = {0};
+    const struct fm_stage_groups big = {.stage = "s", .names = {"big"}, .name_count = 1};
+    const struct fm_stage_groups kind = {.stage = "s", .names = {"gpu", "cpu"}, .name_count = 2};
+    const struct fm_stage_groups other = {.stage = "s", .names = {"big", "none"}, .name_count = 2};
+    const struct fm_stage_groups nothing = {.stage = "s"};
+    bool allowed[FM_GROUPS_MAX] = {true, true, true};
+    CHECK_INT_EQ(fm_accelerator_groups_parse("big=cpu:1,cpu:1,emulated:1", groups, &count, &error),
+                 0);
+    CHECK_INT_EQ(fm_stage_groups_narrow(&nothing, groups, count, allowed, &error), 0);
+    CHECK(allowed[0] && allowed[1] && allowed[2]);
+    CHECK_INT_EQ(fm_stage_groups_narrow(&kind, groups, count, allowed, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "'gpu', but there are only big (cpu), cpu, emulated");
+    CHECK_INT_EQ(fm_stage_groups_narrow(&other, groups, count, allowed, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "'none', but there are only");
+    CHECK(allowed[0] && allowed[1] && allowed[2]);
+    CHECK_INT_EQ(fm_stage_groups_narrow(&big, groups, count, allowed, &error), 0);
+    CHECK(allowed[0] && !allowed[1] && !allowed[2]);
+    /* What its model may not use, naming does not give it. */
+    bool others[FM_GROUPS_MAX] = {false, true, true};
+    CHECK_INT_EQ(fm_stage_groups_narrow(&big, groups, count, others, &error), FM_EINVAL);
+    CHECK_STR_CONTAINS(error.text, "that its model may not use");
+}
+
 TEST_MAIN()

@@ -1,5 +1,5 @@
-/* Tests of host/runtime/servable: which stages of a pipeline share a loaded model, and that they
- * can run on it. */
+/* Tests of host/runtime/servable: which stages of a pipeline share a loaded model, that they can
+ * run on it, and on which accelerators they do. */
 #include "host/runtime/servable.h"
 
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "tests/harness/test.h"
 
 static char root[64];
+static struct fm_servable_options options; /* with which chains are opened */
 
 static void put(const char *name, const char *text)
 {
@@ -55,7 +56,6 @@ static int open_chain(const char *first, const char *second, const char *third,
                    first, second, third);
     put("p/pipeline.yaml", text);
     (void)snprintf(path, sizeof(path), "%s/p/pipeline.yaml", root);
-    struct fm_servable_options options = {0};
     return fm_servable_open_path(path, &options, ret_servable, reterr);
 }
 
@@ -133,6 +133,69 @@ TEST(stages_take_turns_on_a_shared_instance)
         CHECK_INT_EQ(((int32_t *)flights[i].output.tensor.data)[1], -i);
         fm_value_unref(&flights[i].output);
     }
+}
+
+/* Two groups of accelerators, a and b.0, b.1, for chains that are opened next. */
+static void two_groups(const struct fm_stage_groups *stages, uint32_t count)
+{
+    static struct fm_accelerator_group groups[FM_GROUPS_MAX];
+    options = (struct fm_servable_options){.stage_groups = stages, .stage_group_count = count};
+    CHECK_INT_EQ(fm_accelerator_groups_parse("a=cpu:1,b=cpu:2", groups, &options.group_count, NULL),
+                 0);
+    options.groups = groups;
+}
+
+TEST(stages_have_places_on_the_accelerators_that_they_name)
+{
+    struct fm_servable *servable = NULL;
+    struct fm_error error = {0};
+    const struct fm_stage_groups second = {.stage = "b", .names = {"b"}, .name_count = 1};
+    CHECK_INT_EQ(open_chain(", accelerators: a", ", accelerators: a", "", &servable, &error), 0);
+    CHECK_UINT_EQ(fm_servable_accelerator_count(servable), 0);
+    CHECK_UINT_EQ(fm_servable_stage_slots(servable, 0), 1);
+    uint64_t fingerprint = fm_servable_fingerprint(servable);
+    close_chain(servable);
+    two_groups(&second, 1);
+    CHECK_INT_EQ(open_chain(", accelerators: a", ", accelerators: a", "", &servable, &error), 0);
+    CHECK_STR_EQ(error.text, "");
+    const struct fm_stage_binding *bindings = fm_servable_bindings(servable);
+    CHECK_UINT_EQ(fm_servable_accelerator_count(servable), 3);
+    CHECK_STR_EQ(fm_servable_accelerator_name(servable, 0), "a");
+    CHECK_STR_EQ(fm_servable_accelerator_name(servable, 2), "b.1");
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK((bindings[0].places[i].model != NULL) == (i == 0));
+        CHECK((bindings[1].places[i].model != NULL) == (i > 0));
+        CHECK_UINT_EQ(bindings[2].places[i].instance, i == 2 ? 1 : 0);
+    }
+    /* The third may run on all of them, and shares what the others have there. */
+    CHECK_PTR_EQ(bindings[2].places[0].model, bindings[0].model);
+    CHECK_PTR_EQ(bindings[2].places[1].model, bindings[1].model);
+    CHECK_PTR_EQ(bindings[2].places[2].model, bindings[1].model);
+    CHECK_UINT_EQ(fm_servable_stage_slots(servable, 0), 1);
+    CHECK_UINT_EQ(fm_servable_stage_slots(servable, 1), 2);
+    CHECK_UINT_EQ(fm_servable_stage_slots(servable, 2), 3);
+    /* It is the same pipeline, with the same answers (but in another directory, which does not
+     * count). */
+    CHECK_UINT_EQ(fm_servable_fingerprint(servable), fingerprint);
+    close_chain(servable);
+    options = (struct fm_servable_options){0};
+}
+
+/* The same where others run the models: what a stage does not name is not loaded for it. */
+TEST(stages_are_loaded_for_the_groups_that_they_name)
+{
+    struct fm_servable *servable = NULL;
+    struct fm_error error = {0};
+    two_groups(NULL, 0);
+    options.outside = true;
+    CHECK_INT_EQ(open_chain(", accelerators: a", ", accelerators: [a, b]", "", &servable, &error),
+                 0);
+    CHECK(fm_servable_group_model(servable, 0, 0) != NULL);
+    CHECK(fm_servable_group_model(servable, 0, 1) == NULL);
+    CHECK(fm_servable_group_model(servable, 1, 1) != NULL);
+    CHECK_UINT_EQ(fm_servable_accelerator_count(servable), 0);
+    close_chain(servable);
+    options = (struct fm_servable_options){0};
 }
 
 TEST_MAIN()

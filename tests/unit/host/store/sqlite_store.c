@@ -33,7 +33,7 @@ static void directory_make(const char *name)
 static int job_begin(struct fm_job_store *store)
 {
     const struct fm_job_fact facts[] = {{"pipeline", "abc"}, {"bytes", "text"}};
-    const struct fm_job_segment segment = {.rows = {.row_count = 10, .grain_rows = 4},
+    const struct fm_job_segment segment = {.rows = {.row_count = 10, .grain_rows = 4, .rank = 3},
                                            .listing_checksum = 0xfedcba9876543210u};
     return store->functions->create(store, facts, 2, &segment, NULL);
 }
@@ -85,6 +85,7 @@ TEST(what_is_committed_comes_back)
     struct fm_job_segment segment;
     CHECK_INT_EQ(store->functions->segments(store, segment_keep, &segment, NULL), 0);
     CHECK_UINT_EQ(segment.listing_checksum, 0xfedcba9876543210u);
+    CHECK_UINT_EQ(segment.rows.rank, 3);
     struct fm_shard_record shards[4] = {0};
     struct fm_shard_record *next = shards;
     CHECK_INT_EQ(store->functions->shards(store, false, shard_keep, &next, NULL), 0);
