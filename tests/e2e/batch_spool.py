@@ -406,6 +406,9 @@ def blocks_of_results_are_compressed_each_by_itself():
                 assert gzip.decompress(whole) == (job.path / "plain" / path.name[:-3]).read_bytes()
                 assert whole.count(b"\x1f\x8b\x08\x00\x00") >= 500 // 64, "it is not several members"
             contains(fermata("job", "verify", job.out)[0], "proven: 2000 rows in, 2000 results")
+            if sink != "csv":
+                out, _ = fermata("batch", job.file, "--resume", "--stdout", "--quiet")
+                assert [json.loads(line)["id"] for line in out.splitlines()] == ["u%d" % i for i in range(2000)]
             second = job.path / "second"
             (job.path / "second.yaml").write_text("name: second\npipeline: model\ninput: {files: 'out/part-*', format: %s, columns: {x: id}, id: id}\noutput: second\nshard_rows: 70\n"
                                                   % ("csv" if sink == "csv" else "jsonl"))
