@@ -191,9 +191,15 @@ def a_database_with_a_log_where_nothing_may_be_written():
         job.out = job.path / "quiet"
         assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
         (folder / "t.db-wal").write_bytes(log)  # left by somebody who was killed: what is in it may be missing elsewhere
-        code, err = of_nobody("log")
-        assert code == 3, (code, err)
-        contains(err, "input.query: ", "t.db: unable to open database file")
+        os.symlink(folder / "t.db", job.path / "link.db")
+        text = job.file.read_text()
+        for given in (text, text.replace("database: database/t.db", "database: link.db")):
+            job.file.write_text(given)
+            code, err = of_nobody("log")
+            assert code == 3, (code, err)
+            contains(err, "input.query: ", ".db: unable to open database file")
+        os.remove(folder / "t.db-wal")
+        assert of_nobody("linked")[0] == 0
 
 
 @test
