@@ -59,14 +59,14 @@ static int refuse(const char *path, sqlite3 *database, struct fm_error *reterr)
                         sqlite3_errmsg(database));
 }
 
-/* Whether its log has anything: what is in there is of the database. */
-static bool has_log(const char *path)
+/* Whether its log has anything: what is in there is of the database. SQLite knows where it lies,
+ * which is beside the file and not beside a link to it. */
+static bool has_log(sqlite3 *database)
 {
-    char log[4096];
     struct fm_file_facts facts = {0};
-    int length = snprintf(log, sizeof(log), "%s-wal", path);
-    return length < 0 || (size_t)length >= sizeof(log) || fm_file_stat(log, &facts, NULL) != 0 ||
-           facts.size > 0;
+    const char *path = sqlite3_db_filename(database, "main");
+    const char *log = path != NULL ? sqlite3_filename_wal(path) : NULL;
+    return log == NULL || fm_file_stat(log, &facts, NULL) != 0 || facts.size > 0;
 }
 
 /*
@@ -78,8 +78,11 @@ static int log_avoid(struct spool *spool, struct fm_error *reterr)
 {
     const char *path = spool->query->database;
     int code = sqlite3_exec(spool->from, "SELECT 1 FROM sqlite_master", NULL, NULL, NULL) & 0xFF;
-    if ((code != SQLITE_CANTOPEN && code != SQLITE_READONLY) || has_log(path)) {
-        return 0; /* what is wrong is said when the query is prepared */
+    if (code == SQLITE_OK) {
+        return 0;
+    }
+    if ((code != SQLITE_CANTOPEN && code != SQLITE_READONLY) || has_log(spool->from)) {
+        return refuse(path, spool->from, reterr);
     }
     struct fm_text uri = {0};
     fm_sqlite_immutable_uri(path, &uri);

@@ -191,9 +191,15 @@ def a_database_with_a_log_where_nothing_may_be_written():
         job.out = job.path / "quiet"
         assert all(line["r"] == 7 for line in job.lines()) and len(job.lines()) == 300
         (folder / "t.db-wal").write_bytes(log)  # left by somebody who was killed: what is in it may be missing elsewhere
-        code, err = of_nobody("log")
-        assert code == 3, (code, err)
-        contains(err, "input.query: ", "t.db: unable to open database file")
+        os.symlink(folder / "t.db", job.path / "link.db")
+        text = job.file.read_text()
+        for given in (text, text.replace("database: database/t.db", "database: link.db")):
+            job.file.write_text(given)
+            code, err = of_nobody("log")
+            assert code == 3, (code, err)
+            contains(err, "input.query: ", ".db: unable to open database file")
+        os.remove(folder / "t.db-wal")
+        assert of_nobody("linked")[0] == 0
 
 
 @test
@@ -406,6 +412,9 @@ def blocks_of_results_are_compressed_each_by_itself():
                 assert gzip.decompress(whole) == (job.path / "plain" / path.name[:-3]).read_bytes()
                 assert whole.count(b"\x1f\x8b\x08\x00\x00") >= 500 // 64, "it is not several members"
             contains(fermata("job", "verify", job.out)[0], "proven: 2000 rows in, 2000 results")
+            if sink != "csv":
+                out, _ = fermata("batch", job.file, "--resume", "--stdout", "--quiet")
+                assert [json.loads(line)["id"] for line in out.splitlines()] == ["u%d" % i for i in range(2000)]
             second = job.path / "second"
             (job.path / "second.yaml").write_text("name: second\npipeline: model\ninput: {files: 'out/part-*', format: %s, columns: {x: id}, id: id}\noutput: second\nshard_rows: 70\n"
                                                   % ("csv" if sink == "csv" else "jsonl"))

@@ -8,10 +8,9 @@
 
 #include "tests/harness/test.h"
 
-enum { BYTES = 200000, MEMBERS_MAX = 16 };
+enum { BYTES = 200000, PACKED_MAX = 2 * BYTES };
 
 static char text[BYTES];
-static char packed[2 * BYTES];
 static char unpacked[4 * BYTES];
 
 static const char *path_make(void)
@@ -31,7 +30,7 @@ static int file_unpack(const char *path, size_t *ret_size)
     size_t size = 0;
     int members = 0;
     z_stream stream = {0};
-    if (fm_file_read(path, sizeof(packed), &data, &size, NULL) != 0) {
+    if (fm_file_read(path, PACKED_MAX, &data, &size, NULL) != 0) {
         return -1;
     }
     stream.next_in = (unsigned char *)data;
