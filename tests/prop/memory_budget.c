@@ -155,7 +155,7 @@ static void begin(struct world *world, struct piece *next)
             continue;
         }
         if (fm_memory_budget_wants_base(&world->budget)) {
-            fm_memory_budget_base(&world->budget, 0);
+            fm_memory_budget_base(&world->budget, bytes_of(world));
         }
         if (!fm_memory_budget_may(&world->budget, size)) {
             break;
@@ -181,6 +181,7 @@ static void check(struct world *world)
         surprise = surprise || (piece->there && (piece->surprises || late));
     }
     uint64_t bytes = bytes_of(world);
+    bytes -= bytes > world->budget.base_bytes ? world->budget.base_bytes : bytes;
     uint32_t together = world->late ? world->budget.running : world->budget.pieces;
     if (together > 1 && !surprise) {
         world->most_bytes = bytes > world->most_bytes ? bytes : world->most_bytes;
