@@ -491,7 +491,8 @@ static bool flight_start(struct fm_data_path *path, struct flight *flight)
     return read && fm_block_submit(block);
 }
 
-/* How much memory the process has. Takes the lock, because the executor's comes before it. */
+/* How much memory the process has. Called without the lock, which comes after the executor's. Some
+ * reader does it after a row when the last look was a millisecond ago, and who tunes. */
 static void memory_look(struct fm_data_path *path, uint64_t now_ns)
 {
     struct fm_path_measure measure;

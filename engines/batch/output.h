@@ -134,8 +134,8 @@ struct fm_output_summary {
 
 /*
  * The end of a job: checks that the committed parts add up to the proof and are there with their
- * checksums, writes
- * _manifest.json, then _SUCCESS. FM_ECORRUPT when they do not add up: neither is written then.
+ * checksums, writes _manifest.json, then _SUCCESS. FM_ECORRUPT when they do not add up: neither is
+ * written then.
  */
 int FM_NODISCARD fm_output_finish(const char *directory, struct fm_job_store *store,
                                   const struct fm_output_summary *summary, struct fm_fault *fault,

@@ -155,7 +155,7 @@ static void begin(struct world *world, struct piece *next)
             continue;
         }
         if (fm_memory_budget_wants_base(&world->budget)) {
-            fm_memory_budget_base(&world->budget, 0);
+            fm_memory_budget_base(&world->budget, bytes_of(world));
         }
         if (!fm_memory_budget_may(&world->budget, size)) {
             break;
@@ -181,6 +181,7 @@ static void check(struct world *world)
         surprise = surprise || (piece->there && (piece->surprises || late));
     }
     uint64_t bytes = bytes_of(world);
+    bytes -= bytes > world->budget.base_bytes ? world->budget.base_bytes : bytes;
     uint32_t together = world->late ? world->budget.running : world->budget.pieces;
     if (together > 1 && !surprise) {
         world->most_bytes = bytes > world->most_bytes ? bytes : world->most_bytes;
@@ -406,6 +407,11 @@ TEST(fewer_rows_than_were_reserved_count_as_those)
     fm_memory_budget_end(&budget, &piece);
     CHECK(fm_memory_budget_expect(&budget, 2) == 3 * MIB);
     CHECK(fm_memory_budget_expect(&budget, 20) == 30 * MIB);
+    fm_memory_budget_begin(&budget, &piece, 20);
+    CHECK(budget.expected_bytes == 30 * MIB);
+    fm_memory_budget_go_on(&budget, &piece, 2);
+    CHECK(budget.expected_bytes == 3 * MIB);
+    fm_memory_budget_end(&budget, &piece);
 }
 
 /* The first ones are dead: the base is told then, and again after the first one that has run. */
@@ -432,6 +438,8 @@ TEST(the_base_is_that_of_a_process_that_has_run_something)
     fm_memory_budget_end(&budget, &pieces[0]);
     CHECK(!fm_memory_budget_may(&budget, FM_MEMORY_SIZE_UNKNOWN));
     CHECK(!fm_memory_budget_wants_base(&budget));
+    fm_memory_budget_look(&budget, 45 * MIB, 0); /* nothing begins, but what is there goes on */
+    CHECK(budget.seen_bytes == 43 * MIB);
     fm_memory_budget_through(&budget, &pieces[1], &nothing, 0);
     fm_memory_budget_end(&budget, &pieces[1]);
     CHECK(fm_memory_budget_wants_base(&budget));
