@@ -32,6 +32,7 @@ struct fm_worker_options {
     const char *ca_path; /* these three: TLS, as in fm_tls_client_options; NULL: none */
     const char *certificate_path;
     const char *key_path;
+    const char *accelerators;    /* groups, instead of those of the job file; NULL: these */
     uint64_t patience_ns;        /* how long to try to reach the master in the beginning */
     struct fm_fault *fault;      /* NULL: none */
     bool (*stop)(void *context); /* asked several times a second: it is to finish what it has
