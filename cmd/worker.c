@@ -11,6 +11,7 @@
 #include "fermata_build_facts.h"
 #include "host/os/process.h"
 #include "host/os/stop_signal.h"
+#include "host/runtime/accelerator_group.h"
 
 static bool on_stop(void *context)
 {
@@ -54,6 +55,14 @@ static int run(const struct fm_call *call)
     if (fm_call_given(call, "tls-cert") != fm_call_given(call, "tls-key")) {
         return fm_call_usage(call, "--tls-cert and --tls-key go together: give both or none");
     }
+    if (fm_call_given(call, "accelerators")) {
+        struct fm_accelerator_group groups[FM_GROUPS_MAX];
+        uint32_t count = 0;
+        if (fm_accelerator_groups_parse(fm_call_string(call, "accelerators"), groups, &count,
+                                        &error) != 0) {
+            return fm_call_usage(call, "--accelerators: %s", error.text);
+        }
+    }
     if (token_file != NULL && fm_batch_token_read(token_file, &token, &error) != 0) {
         return fm_call_fail(call, &error);
     }
@@ -66,6 +75,7 @@ static int run(const struct fm_call *call)
         .certificate_path = fm_call_string(call, "tls-cert"),
         .key_path = fm_call_string(call, "tls-key"),
         .sharers = (uint32_t)fm_call_integer(call, "sharers"),
+        .accelerators = fm_call_string(call, "accelerators"),
         .patience_ns = fm_call_duration_ns(call, "patience"),
         .fault = fault_text != NULL ? &fault : NULL,
         .stop = on_stop,
@@ -108,6 +118,12 @@ static const struct fm_option options[] = {
      .max = 4096,
      .help = "how many workers share this machine's memory, with this one; without it, as many as "
              "the master knows of when this one joins"},
+    {.name = "accelerators",
+     .kind = FM_OPTION_STRING,
+     .value_name = "GROUPS",
+     .help =
+         "what this host has, such as front=gpu:1@0,back=gpu:2@1; without it, what the job file "
+         "says of every worker"},
     {.name = "token-file",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",

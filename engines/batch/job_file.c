@@ -804,13 +804,26 @@ static int read_stage_groups(struct fm_job *job, const struct fm_config *stages,
     return status;
 }
 
+int fm_job_accelerators_set(struct fm_job *job, const char *text, struct fm_error *reterr)
+{
+    uint32_t total = 0;
+    int status = fm_accelerator_groups_parse(text, job->groups, &job->group_count, reterr);
+    for (uint32_t i = 0; i < job->group_count && status == 0; i++) {
+        total += job->groups[i].accelerators;
+    }
+    return total > FM_FLOW_ACCELERATORS_MAX
+               ? fm_error_set(reterr, FM_EINVAL,
+                              "these are %" PRIu32 " accelerators, and a worker may have %d", total,
+                              FM_FLOW_ACCELERATORS_MAX)
+               : status;
+}
+
 /* "front=emulated:1,back=emulated:2", or {groups: ..., stages: {detect: front}}. */
 static int read_accelerators(struct fm_job *job, struct fm_config *root, struct fm_error *reterr)
 {
     struct fm_config *node = fm_config_get(root, "accelerators");
     struct fm_config *groups = node;
     struct fm_error bad = {0};
-    uint32_t total = 0;
     int status = 0;
     if (node == NULL || node->kind == FM_CONFIG_NULL) {
         return 0;
@@ -823,17 +836,8 @@ static int read_accelerators(struct fm_job *job, struct fm_config *root, struct 
         status = status != 0 ? status : fm_config_finish(node, reterr);
         status = status != 0 ? status : fm_config_expect(groups, FM_CONFIG_SCALAR, reterr);
     }
-    if (status == 0 &&
-        fm_accelerator_groups_parse(groups->text, job->groups, &job->group_count, &bad) != 0) {
+    if (status == 0 && fm_job_accelerators_set(job, groups->text, &bad) != 0) {
         status = fm_config_error(groups, reterr, "%s", bad.text);
-    }
-    for (uint32_t i = 0; i < job->group_count; i++) {
-        total += job->groups[i].accelerators;
-    }
-    if (status == 0 && total > FM_FLOW_ACCELERATORS_MAX) {
-        status = fm_config_error(groups, reterr,
-                                 "these are %" PRIu32 " accelerators, and a worker may have %d",
-                                 total, FM_FLOW_ACCELERATORS_MAX);
     }
     return status;
 }

@@ -112,6 +112,10 @@ struct fm_job {
 /* Every mistake is "job.yaml:line:column: ...". The caller deinits on success only. */
 int FM_NODISCARD fm_job_load(const char *path, struct fm_job *ret_job, struct fm_error *reterr);
 void fm_job_deinit(struct fm_job *job);
+/* Groups of accelerators instead of those that the file has (accelerator_group.h says how they are
+ * written). FM_EINVAL: they are not written so, or too many. */
+int FM_NODISCARD fm_job_accelerators_set(struct fm_job *job, const char *text,
+                                         struct fm_error *reterr);
 /* Whether its rows are taken down before it begins. */
 bool fm_job_is_spooled(const struct fm_job *job);
 

@@ -603,6 +603,12 @@ static int job_open(struct worker *worker, const struct fm_batch_welcome *welcom
     if (worker->job.output == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
+    if (worker->options->accelerators != NULL) {
+        status = fm_job_accelerators_set(&worker->job, worker->options->accelerators, reterr);
+    }
+    if (status != 0) {
+        return fm_error_prefix(reterr, status, "--accelerators");
+    }
     /* Before the models are loaded: they count. */
     worker->memory_bytes = welcome->memory_bytes;
     if (welcome->memory_bytes > 0) {

@@ -34,6 +34,7 @@ struct fm_worker_options {
     const char *key_path;
     uint32_t sharers;            /* workers on this machine, with this one; 0: as many as the master
                                     knows of */
+    const char *accelerators;    /* groups, instead of those of the job file; NULL: these */
     uint64_t patience_ns;        /* how long to try to reach the master in the beginning */
     struct fm_fault *fault;      /* NULL: none */
     bool (*stop)(void *context); /* asked several times a second: it is to finish what it has

@@ -66,9 +66,9 @@ def stages_of_one_accelerator_take_turns():
         assert 2 * count * MS / 1000 / 8 <= seconds_of(job) < 2 * count * MS / 1000
 
 
-def page_of(job):
+def page_of(job, *arguments):
     """The job begun, and what gets its pages."""
-    child = subprocess.Popen([FERMATA, "batch", job.file, "--page", "127.0.0.1:0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen([FERMATA, "batch", job.file, "--page", "127.0.0.1:0", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for line in child.stderr:
         if "a page about the job: " in line:
             address = line.split("http://")[1].strip().rstrip("/")
@@ -144,6 +144,26 @@ def a_job_is_resumed_on_other_accelerators():
 def workers_of_a_job_have_the_same_accelerators_each():
     with Pipeline(80, APART) as job:
         fermata("batch", job.file, "--workers", 2)
+        job.check_complete()
+
+
+@test
+def a_host_has_accelerators_of_its_own():
+    with Pipeline(60, APART) as job:
+        (job.path / "token").write_text("0123456789abcdef" * 4 + "\n")
+        child, get = page_of(job, "--workers", "0", "--listen", "127.0.0.1:0", "--token-file", job.path / "token")
+        where = "unix:%s" % (job.out / ".fermata" / "master.sock")
+        wait_for(lambda: os.path.exists(where[5:]))
+        # One of these the stages do not find.
+        _, err = fermata("worker", "--join", where, "--accelerators", "front=emulated:1", code=3)
+        contains(err, "stage 'classify'", "accelerators 'back', but there are only front (emulated)")
+        _, err = fermata("worker", "--join", where, "--accelerators", "front=emulated:60,back=emulated:60", code=3)
+        contains(err, "--accelerators: these are 120 accelerators")
+        worker = subprocess.Popen([FERMATA, "worker", "--join", where, "--accelerators", "front=emulated:1,back=emulated:1"])
+        counts = wait_for(lambda: (lambda found: found if found.get("back", 0) > 3 else None)(batches_of(get("/metrics"))))
+        assert sorted(counts) == ["back", "front"], counts
+        assert worker.wait(60) == 0
+        end_of(child, 0)
         job.check_complete()
 
 

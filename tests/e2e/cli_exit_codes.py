@@ -173,6 +173,7 @@ TABLE = [
     (["worker", "--join", "unix:absent", "--patience", "0.2s"], 6, "absent"),
     (["worker", "--join", "unix:absent", "--token-file", "absent"], INPUT, "cannot open 'absent'"),
     (["worker", "--join", "unix:absent", "--tls-cert", "absent"], USAGE, "--tls-cert and --tls-key go together"),
+    (["worker", "--join", "unix:absent", "--accelerators", "warp:1"], USAGE, "'warp' is no kind of accelerators"),
     (["serve"], USAGE, "PATH is missing"),
     (["serve", "absent"], INPUT, "'absent' does not exist"),
     (["serve", "absent", "--nosuch"], USAGE, "unknown option '--nosuch'"),
