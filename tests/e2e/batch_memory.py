@@ -265,7 +265,7 @@ def sample_of(job):
 def a_sample_keeps_to_the_budget_of_a_worker():
     large = png(1600, 1200, True)
     files = {"%04d.png" % i: large for i in range(60)}
-    keys = "operator_threads: 8\nrows_in_flight: 32\n"
+    keys = "operator_threads: 1\nrows_in_flight: 32\n"
     with Images(files, keys + "workers: {memory_budget: 0}\n") as job:
         free = sample_of(job)
     with Images(files, keys + "workers: {memory_budget: 24MiB}\n") as job:
