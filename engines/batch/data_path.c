@@ -48,15 +48,22 @@ static void queue_push(struct flight_queue *queue, struct flight *flight)
     queue->last = flight;
 }
 
-static struct flight *queue_pop(struct flight_queue *queue)
+/* The one behind `before`; NULL: the first one. */
+static struct flight *queue_take(struct flight_queue *queue, struct flight *before)
 {
-    struct flight *flight = queue->first;
+    struct flight **link = before != NULL ? &before->next : &queue->first;
+    struct flight *flight = *link;
     if (flight != NULL) {
-        queue->first = flight->next;
-        queue->last = queue->first == NULL ? NULL : queue->last;
+        *link = flight->next;
+        queue->last = queue->last == flight ? before : queue->last;
         flight->next = NULL;
     }
     return flight;
+}
+
+static struct flight *queue_pop(struct flight_queue *queue)
+{
+    return queue_take(queue, NULL);
 }
 
 static void flight_free(struct fm_data_path *path, struct flight *flight)
@@ -434,15 +441,18 @@ static void flight_was_read(struct fm_data_path *path, struct flight *flight)
                            rows ? block->row_count : block->bytes);
 }
 
-/* The next block that was fetched, where there is memory for it. The lock is held. */
+/* The next block that was fetched and for which there is memory. It may overtake others: one of
+ * them may wait for just this one. The lock is held. */
 static struct flight *flight_fetched(struct fm_data_path *path)
 {
-    const struct flight *first = path->to_submit.first;
-    if (first == NULL || !fm_memory_budget_may_go_on(&path->memory.budget, &first->piece.piece,
-                                                     first->block.fetch.body.length)) {
-        return NULL;
+    struct flight *before = NULL;
+    struct flight *flight = path->to_submit.first;
+    while (flight != NULL && !fm_memory_budget_may_go_on(&path->memory.budget, &flight->piece.piece,
+                                                         flight->block.fetch.body.length)) {
+        before = flight;
+        flight = flight->next;
     }
-    return queue_pop(&path->to_submit);
+    return flight != NULL ? queue_take(&path->to_submit, before) : NULL;
 }
 
 /* What was fetched. False: the block has its lines already. */

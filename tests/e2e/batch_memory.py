@@ -201,6 +201,19 @@ def large_pictures_behind_dead_addresses():
             assert SANITIZED or watched.most <= 1.1 * 64 * MIB, watched.most / MIB
 
 
+@test
+def objects_of_which_some_say_their_size():
+    """Those of the store have one before they are fetched: they go on while others of unknown size, which came before them, wait for room."""
+    plain = png(2400, 2000, False)
+    objects = {"/%s/%04d.png" % (folder, i): plain for folder in ("data/a", "data/c", "data/d") for i in range(20)}
+    with Server(objects, delay=0.02) as server:
+        keys = ALL_MAY_FAIL + "shard_rows: 1000\nread_threads: 4\noperator_threads: 8\nworkers: {memory_budget: 48MiB}\n"
+        absent, there = (", ".join("'s3://data/%s/%04d.png'" % (folder, i) for i in range(count)) for folder, count in (("b", 40), ("c", 20)))
+        with Images({}, keys, input="{files: ['s3://data/a/', %s, %s, 's3://data/d/'], tensor: image}" % (absent, there)) as job:
+            subprocess.run([FERMATA, "batch", job.file, "--quiet"], env={**os.environ, **NO_STORE, **server.environment()}, timeout=60, check=False)
+            assert len(job.lines()) == 60 and len(job.lines("errors")) == 40
+
+
 def budget_of(workers, *arguments):
     """Of all workers together, where the job does not say it."""
     rows = {i: "sleep 100, row %d" % i for i in range(60 * workers)}
@@ -252,7 +265,7 @@ def sample_of(job):
 def a_sample_keeps_to_the_budget_of_a_worker():
     large = png(1600, 1200, True)
     files = {"%04d.png" % i: large for i in range(60)}
-    keys = "operator_threads: 8\nrows_in_flight: 32\n"
+    keys = "operator_threads: 1\nrows_in_flight: 32\n"
     with Images(files, keys + "workers: {memory_budget: 0}\n") as job:
         free = sample_of(job)
     with Images(files, keys + "workers: {memory_budget: 24MiB}\n") as job:
