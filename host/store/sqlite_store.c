@@ -608,19 +608,32 @@ static int schema_create(const struct sqlite_store *store)
     return script_run(store, text);
 }
 
+/* In one transaction: somebody may be creating it. */
+static int facts_get(const struct sqlite_store *store, int64_t *ret_application,
+                     int64_t *ret_version, int64_t *ret_tables)
+{
+    int result = sqlite3_exec(store->database, "BEGIN", NULL, NULL, NULL);
+    if (result != SQLITE_OK) {
+        return result;
+    }
+    result = pragma_get(store, "SELECT count(*) FROM sqlite_master", ret_tables);
+    if (result == SQLITE_OK) {
+        result = pragma_get(store, "PRAGMA application_id", ret_application);
+    }
+    if (result == SQLITE_OK) {
+        result = pragma_get(store, "PRAGMA user_version", ret_version);
+    }
+    (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL); /* nothing was written */
+    return result;
+}
+
 /* Makes sure that the file is ours, and of a version we know; a new file gets the schema. */
 static int schema_check(const struct sqlite_store *store, struct fm_error *reterr)
 {
     int64_t application = 0;
     int64_t version = 0;
     int64_t tables = 0;
-    int result = pragma_get(store, "PRAGMA application_id", &application);
-    if (result == SQLITE_OK) {
-        result = pragma_get(store, "PRAGMA user_version", &version);
-    }
-    if (result == SQLITE_OK) {
-        result = pragma_get(store, "SELECT count(*) FROM sqlite_master", &tables);
-    }
+    int result = facts_get(store, &application, &version, &tables);
     bool empty = application == 0 && version == 0 && tables == 0;
     if (result == SQLITE_OK && empty && !store->reader) {
         result = schema_create(store);
