@@ -516,6 +516,8 @@ static void memory_look(struct fm_data_path *path, uint64_t now_ns)
 static void reader_rest(struct fm_data_path *path)
 {
     fm_path_meter_reader(&path->meter, fm_os_now_ns(), false);
+    /* What others wait for may be the memory of blocks that are finished. */
+    path->writer_due = path->writer_due || path->memory.budget.waits;
     calls_make(path);
     path->readers_resting++;
     fm_condition_wait(&path->work, &path->mutex);

@@ -236,8 +236,9 @@ TEST(a_repository_of_everything)
         CHECK_INT_EQ(repository.entries[i].kind,
                      strcmp(names[i], "pages") == 0 ? FM_REPOSITORY_PIPELINE : FM_REPOSITORY_MODEL);
     }
-    CHECK_STR_EQ(relative(find(&repository, "broken")->error.text),
-                 "broken/model.yaml:1:1: unknown key 'max_batch'");
+    CHECK_STR_CONTAINS(relative(find(&repository, "broken")->error.text),
+                       "broken/model.yaml:1:1: unknown key 'max_batch'; what may stand here, too: "
+                       "'name', 'backend', ");
     CHECK_STR_CONTAINS(find(&repository, "lonely")->error.text,
                        "is no model: it has neither a version directory (1/model.onnx)");
     CHECK_STR_CONTAINS(find(&repository, "self")->error.text, "self");
