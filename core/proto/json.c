@@ -11,9 +11,9 @@
 #include "core/util/assert.h"
 #include "core/util/error.h"
 
-/* What may come next. A reader that met an error stays in EXPECT_NOTHING. */
 #define REPLACEMENT 0xFFFDu /* for what no text can hold */
 
+/* What may come next. A reader that met an error stays in EXPECT_NOTHING. */
 enum expect {
     EXPECT_VALUE,        /* at the start, after a comma in an array, after a key */
     EXPECT_VALUE_OR_END, /* after [ */

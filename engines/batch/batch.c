@@ -641,12 +641,12 @@ static int job_begin(struct batch *batch, struct fm_error *reterr)
                             "the job anew",
                             batch->job->output);
     }
+    status = status != 0 ? status : retry_begin(batch, reterr); /* before there are rows of it */
     if (status == 0 && batch->spool.settles) {
         status = fm_spool_settle(&batch->spool, reterr);
         (void)snprintf(batch->listing.base, sizeof(batch->listing.base), "%s", batch->spool.folder);
         (void)snprintf(batch->base, sizeof(batch->base), "%s", batch->spool.folder);
     }
-    status = status != 0 ? status : retry_begin(batch, reterr);
     status = status != 0 ? status : listing_begin(batch, NULL, 0, reterr);
     if (status == 0 && batch->listed && batch->segment_count == 0) {
         status = fm_error_set(reterr, FM_ENOTFOUND, "%s: the input has no rows: %s",

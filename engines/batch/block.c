@@ -730,6 +730,7 @@ static void lines_seal(struct fm_block *block)
     block->lines = block->seal;
     block->seal = lines;
     block->sealed = true;
+    fm_text_deinit(&block->seal); /* it would count for nothing while the block waits */
 }
 
 void fm_block_finish(struct fm_block *block)

@@ -153,6 +153,10 @@ static void flight_drop(struct fm_data_path *path, struct flight *flight)
     }
     *link = flight->following;
     shard->last = shard->last == flight ? before : shard->last;
+    if (flight->finished) { /* they were counted */
+        shard->done -= flight->block.row_count;
+        shard->bad -= flight->block.bad;
+    }
     flight_free(path, flight);
 }
 
@@ -184,11 +188,16 @@ static void starve(struct fm_data_path *path, struct flight *starved)
     path->options.wake(path->options.context);
 }
 
-/* Whether it is the writer's turn: it comes for several blocks at once, unless they are the last of
- * their shard, or nothing else is in work that would be done before them. */
+static bool holds_rows(const struct shard_work *shard)
+{
+    return shard->files[0].row_count > 0;
+}
+
+/* Whether it is the writer's turn. For blocks of records, of which thousands may come in a second,
+ * it comes for several at once, unless they are the last of their shard. */
 static bool is_worth_writing(const struct fm_data_path *path, const struct shard_work *shard)
 {
-    return shard->abandoned || shard->done >= shard->shard.row_count ||
+    return shard->abandoned || !holds_rows(shard) || shard->done >= shard->shard.row_count ||
            path->flights_finished >= (path->flights_used + 3) / 4;
 }
 
@@ -246,11 +255,6 @@ static void fetch_done(struct fm_fetch *fetch)
     queue_push(&path->to_submit, flight);
     path->reader_due = true;
     path_unlock(path);
-}
-
-static bool holds_rows(const struct shard_work *shard)
-{
-    return shard->files[0].row_count > 0;
 }
 
 /* Whether the next row, which is a file, is behind an address. */
@@ -443,16 +447,22 @@ static void flight_was_read(struct fm_data_path *path, struct flight *flight)
 
 /* The next block that was fetched and for which there is memory. It may overtake others: one of
  * them may wait for just this one. The lock is held. */
+static struct flight *fetched_find(struct fm_data_path *path, struct flight **ret_before)
+{
+    struct flight *flight = path->to_submit.first;
+    *ret_before = NULL;
+    while (flight != NULL && !fm_memory_budget_may_go_on(&path->memory.budget, &flight->piece.piece,
+                                                         flight->block.fetch.body.length)) {
+        *ret_before = flight;
+        flight = flight->next;
+    }
+    return flight;
+}
+
 static struct flight *flight_fetched(struct fm_data_path *path)
 {
     struct flight *before = NULL;
-    struct flight *flight = path->to_submit.first;
-    while (flight != NULL && !fm_memory_budget_may_go_on(&path->memory.budget, &flight->piece.piece,
-                                                         flight->block.fetch.body.length)) {
-        before = flight;
-        flight = flight->next;
-    }
-    return flight != NULL ? queue_take(&path->to_submit, before) : NULL;
+    return fetched_find(path, &before) != NULL ? queue_take(&path->to_submit, before) : NULL;
 }
 
 /* What was fetched. False: the block has its lines already. */
@@ -509,6 +519,7 @@ static void memory_look(struct fm_data_path *path, uint64_t now_ns)
     fm_path_memory_measure(path->executor, &measure);
     path_lock(path);
     fm_path_memory_look(&path->memory, &measure, now_ns);
+    path->reader_due = path->reader_due || path->memory.budget.waits; /* there may be room now */
     path_unlock(path);
 }
 
@@ -540,8 +551,9 @@ static void reader_park(struct fm_data_path *path)
 static bool more_to_do(struct fm_data_path *path)
 {
     struct admission next;
-    return path->to_format.first != NULL || path->to_submit.first != NULL ||
-           admission_find(path, &next);
+    struct flight *before = NULL;
+    return path->to_format.first != NULL || fetched_find(path, &before) != NULL ||
+           (path->to_submit.first == NULL && admission_find(path, &next));
 }
 
 static void reader_thread(void *argument)

@@ -148,7 +148,8 @@ static bool records_read(struct sample *sample, struct fm_block *block, uint32_t
     return false;
 }
 
-/* What the next rows have, as far as it is known; 0: there are none. */
+/* What the next rows have, as far as it is known; 0: there are none, or it
+ * is not known. */
 static uint64_t size_next(const struct sample *sample, uint32_t rows)
 {
     const struct fm_listing *listing = sample->options->listing;

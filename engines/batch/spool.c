@@ -169,7 +169,8 @@ static int places_choose(struct fm_spool *spool, const struct fm_spool_options *
     status = status != 0 ? status : path_of(spool, options->job, path, sizeof(path), reterr);
     status = status != 0 ? status : fm_file_stat(path, &facts, reterr);
     *ret_there = status == 0 && facts.kind == FM_FILE_REGULAR &&
-                 (options->recorded != NULL || (options->resumes && options->job->standard_input));
+                 (options->recorded != NULL ||
+                  (options->resumes && options->job->standard_input && options->retry == NULL));
     if (status == 0 && options->recorded != NULL && !*ret_there) {
         return other_rows(options, reterr);
     }

@@ -15,6 +15,12 @@ int fm_stage_watch_init(struct fm_stage_watch *ret_watch, struct fm_executor *ex
     *ret_watch = (struct fm_stage_watch){
         .executor = executor, .names = names, .stage_count = stage_count, .at_ns = now_ns};
     ret_watch->busy_before_ns = fm_alloc_zero(stage_count, sizeof(*ret_watch->busy_before_ns));
+    ret_watch->readers = "read";
+    for (uint32_t i = 0; i < stage_count; i++) {
+        if (strcmp(names[i], "read") == 0) {
+            ret_watch->readers = "read (input)";
+        }
+    }
     return ret_watch->busy_before_ns != NULL ? 0 : FM_ENOMEM;
 }
 
@@ -61,7 +67,7 @@ void fm_stage_watch_look(struct fm_stage_watch *watch, uint64_t readers_busy_ns,
         return;
     }
     watch->stages.count = 0;
-    keep(&watch->stages, "read",
+    keep(&watch->stages, watch->readers,
          share_of(readers_busy_ns - watch->readers_before_ns, past_ns, readers));
     for (uint32_t i = 0; i < watch->stage_count; i++) {
         struct fm_executor_stage_stats stats;

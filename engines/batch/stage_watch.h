@@ -20,6 +20,7 @@ struct fm_stage_watch {
     struct fm_batch_stages
         stages; /* reading and stages in the pipeline's order; of many, the busiest */
     /* Internal. */
+    const char *readers; /* what they are called: a stage may have the same name */
     uint64_t *busy_before_ns;
     uint64_t readers_before_ns;
     uint64_t at_ns;

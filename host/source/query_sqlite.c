@@ -59,14 +59,20 @@ static int refuse(const char *path, sqlite3 *database, struct fm_error *reterr)
                         sqlite3_errmsg(database));
 }
 
-/* Whether its log has anything: what is in there is of the database. SQLite knows where it lies,
- * which is beside the file and not beside a link to it. */
-static bool has_log(sqlite3 *database)
+static bool has_bytes(const char *path)
 {
     struct fm_file_facts facts = {0};
+    return path == NULL || fm_file_stat(path, &facts, NULL) != 0 || facts.size > 0;
+}
+
+/* Whether a log or a journal of it has anything: what is in there is of the database, or is to be
+ * taken back from it. SQLite knows where they lie, which is beside the file and not beside a link
+ * to it. */
+static bool has_log(sqlite3 *database)
+{
     const char *path = sqlite3_db_filename(database, "main");
-    const char *log = path != NULL ? sqlite3_filename_wal(path) : NULL;
-    return log == NULL || fm_file_stat(log, &facts, NULL) != 0 || facts.size > 0;
+    return path == NULL || has_bytes(sqlite3_filename_wal(path)) ||
+           has_bytes(sqlite3_filename_journal(path));
 }
 
 /*

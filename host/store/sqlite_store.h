@@ -11,8 +11,8 @@
 
 #include "host/store/job_store.h"
 
-/* Version of the schema, in the file's user_version. Files of version 1 are brought to it when they
- * are opened. */
+/* Version of the schema, in the file's user_version. Files of older versions are brought to it when
+ * they are opened; readers see version 2 as it is, and refuse version 1. */
 #define FM_SQLITE_STORE_VERSION 3
 
 /*

@@ -203,6 +203,28 @@ def a_database_with_a_log_where_nothing_may_be_written():
 
 
 @test
+def a_database_in_the_middle_of_a_transaction_that_was_cut_short():
+    """Its journal says what has to be taken back first, which takes a write: half of the change is not what there is."""
+    with Query(sql="SELECT id, name, v, n, b, r FROM t ORDER BY id") as job:
+        connection = sqlite3.connect(job.database)
+        connection.executescript("PRAGMA journal_mode = DELETE; CREATE TABLE large (x); PRAGMA cache_size = 2;")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE t SET r = 7")
+        connection.execute("INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT hex(randomblob(200)) FROM n")
+        torn = {name: (job.path / name).read_bytes() for name in ("t.db", "t.db-journal")}
+        connection.rollback()
+        connection.close()
+        assert len(torn["t.db-journal"]) > 1000 and torn["t.db"] != (job.path / "t.db").read_bytes()
+        for name, data in torn.items():
+            (job.path / name).write_bytes(data)
+        contains(fermata("batch", job.file, code=3)[1], "input.query: ", "t.db: attempt to write a readonly database")
+        connection = sqlite3.connect(job.database)  # whoever may write mends it
+        assert connection.execute("SELECT count(*) FROM t WHERE r = 7").fetchone()[0] < 2
+        connection.close()
+        fermata("batch", job.file, "--quiet")
+
+
+@test
 def job_files_of_queries_that_cannot_be():
     table = [("{query: SELECT 1}", "'query' needs 'database'"), ("{query: ' ; ', database: a.db}", "'query' is empty"), ("{query: SELECT 1, database: a.db, files: x}", "exactly one of"),
              ("{files: x.csv, engine: duckdb}", "'engine' means something with 'query' only"), ("{query: SELECT 1, database: a.db, engine: postgres}", "postgres"),
