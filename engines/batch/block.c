@@ -139,7 +139,6 @@ void fm_block_deinit(struct fm_block *block)
 {
     fm_row_block_deinit(&block->rows);
     fm_text_deinit(&block->lines);
-    fm_text_deinit(&block->seal);
     fm_text_deinit(&block->fetch.body);
     fm_text_deinit(&block->url);
     fm_free(block->address);
@@ -184,7 +183,6 @@ uint64_t fm_block_outputs_bytes(const struct fm_block *block)
 void fm_block_clear(struct fm_block *block)
 {
     text_clear(&block->lines);
-    text_clear(&block->seal);
     text_clear(&block->rows.texts);
     for (uint32_t i = 0; i < block->rows.tensor_count; i++) {
         text_clear(&block->rows.tensors[i]);
@@ -723,14 +721,14 @@ static void lines_seal(struct fm_block *block)
     for (uint32_t i = 0; i < block->row_count && whole; i++) {
         whole = block->line[i].good && block->line[i].size > 0;
     }
-    if (sink->seal == NULL || !whole || sink->seal(&block->lines, &block->seal) != 0) {
+    struct fm_text sealed = {0};
+    if (sink->seal == NULL || !whole || sink->seal(&block->lines, &sealed) != 0) {
+        fm_text_deinit(&sealed);
         return; /* without memory, too: the writer needs less of it */
     }
-    struct fm_text lines = block->lines;
-    block->lines = block->seal;
-    block->seal = lines;
+    fm_text_deinit(&block->lines);
+    block->lines = sealed;
     block->sealed = true;
-    fm_text_deinit(&block->seal); /* it would count for nothing while the block waits */
 }
 
 void fm_block_finish(struct fm_block *block)

@@ -65,7 +65,6 @@ struct fm_block {
 
     /* Internal. */
     char *address; /* of that row */
-    struct fm_text seal;
     struct fm_text url;
     struct fm_row_block rows; /* of records */
     struct fm_value *inputs;

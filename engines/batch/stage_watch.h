@@ -17,8 +17,8 @@ struct fm_stage_watch {
     uint32_t stage_count;
     const char *slowest;  /* NULL: unknown */
     double slowest_share; /* of the computing time of all stages */
-    struct fm_batch_stages
-        stages; /* reading and stages in the pipeline's order; of many, the busiest */
+    /* Reading, and stages in the pipeline's order; of many, the busiest. */
+    struct fm_batch_stages stages;
     /* Internal. */
     const char *readers; /* what they are called: a stage may have the same name */
     uint64_t *busy_before_ns;
