@@ -20,6 +20,8 @@
 #define LINE_FORMAT "2"
 /* Rows that are read and run together, whatever the model would take. */
 #define BLOCK_ROWS_MAX 1024u
+/* Rows in flight to begin with, where each is read by itself. */
+#define ROWS_FIRST 512u
 /* Where the job file does not say how many threads read ... */
 #define READ_THREADS_FIRST 2u
 /* ... or run operators: there may be so many where they wait and do not work. */
@@ -236,13 +238,12 @@ static uint32_t halved(uint32_t count, uint32_t halvings)
 }
 
 /* As many rows as the model takes at once. */
-static uint32_t block_rows(const struct fm_job_setup *setup)
+static uint32_t block_rows(const struct fm_job_setup *setup, uint32_t halvings)
 {
     if (!setup->batched || setup->job->format == NULL) {
         return 1;
     }
-    uint32_t rows =
-        halved(batch_max(&fm_servable_pipeline(setup->servable)->stages[0]), setup->halvings);
+    uint32_t rows = halved(batch_max(&fm_servable_pipeline(setup->servable)->stages[0]), halvings);
     return rows < BLOCK_ROWS_MAX ? rows : BLOCK_ROWS_MAX;
 }
 
@@ -269,7 +270,7 @@ int fm_job_setup_open(struct fm_job_setup *setup, const struct fm_job *job,
     }
     const struct fm_pipeline_stage *first = &fm_servable_pipeline(setup->servable)->stages[0];
     setup->batched = first->spec->items_have_rows && first->ports.batch_max > 0;
-    setup->block_rows = block_rows(setup);
+    setup->block_rows = block_rows(setup, setup->halvings);
     return job->format != NULL ? columns_choose(setup, reterr) : tensor_choose(setup, reterr);
 }
 
@@ -295,11 +296,13 @@ bool fm_job_setup_is_single(const struct fm_job_setup *setup)
     return single;
 }
 
+/* Of a model stage that rows reach one by one, each slot has a batch that runs and one that waits.
+ * Where they are read in batches, two more are being read or written for each slot. */
 static uint32_t rows_in_flight_full(const struct fm_job_setup *setup)
 {
     const struct fm_pipeline *pipeline = fm_servable_pipeline(setup->servable);
     const struct fm_stage_binding *bindings = fm_servable_bindings(setup->servable);
-    uint32_t wanted = 2 * fm_os_cpu_count() + 2;
+    uint64_t wanted = 2 * fm_os_cpu_count() + 2;
     if (setup->job->rows_in_flight > 0) {
         return setup->job->rows_in_flight;
     }
@@ -308,10 +311,17 @@ static uint32_t rows_in_flight_full(const struct fm_job_setup *setup)
         if (bindings[i].model == NULL || stage->scope != 0) {
             continue;
         }
-        uint32_t both = 2 * batch_max(stage) * fm_servable_stage_slots(setup->servable, i);
+        uint64_t both =
+            UINT64_C(2) * batch_max(stage) * fm_servable_stage_slots(setup->servable, i);
         wanted = both > wanted ? both : wanted;
     }
-    return wanted < 512 ? wanted : 512;
+    wanted = wanted < ROWS_FIRST ? wanted : ROWS_FIRST;
+    uint32_t block = block_rows(setup, 0);
+    if (block > 1) {
+        uint64_t rows = UINT64_C(4) * fm_servable_stage_slots(setup->servable, 0) * block;
+        wanted = rows > wanted ? rows : wanted;
+    }
+    return wanted < FM_JOB_ROWS_IN_FLIGHT_MAX ? (uint32_t)wanted : FM_JOB_ROWS_IN_FLIGHT_MAX;
 }
 
 uint32_t fm_job_setup_rows_in_flight(const struct fm_job_setup *setup)

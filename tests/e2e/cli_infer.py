@@ -220,4 +220,16 @@ def the_real_model_answers():
         assert all(abs(a - b) < 1e-5 for a, b in zip(one["outputs"][0]["data"], result["outputs"][0]["data"])), both
 
 
+@test
+def nothing_is_left_in_the_home_folder():
+    """ONNX Runtime's own telemetry would keep a database there."""
+    if not os.path.isdir(CLS):
+        raise Skip("no models here; tools/setup fetches them")
+    home = path("home")
+    os.mkdir(home)
+    image = png("home.png", 192, 48, lambda x, y: (255, 255, 255))
+    fermata("infer", CLS, image, "--size", "192x48", env={"HOME": home, "XDG_CACHE_HOME": home})
+    assert os.listdir(home) == [], os.listdir(home)
+
+
 run()

@@ -279,9 +279,22 @@ static pthread_mutex_t environment_mutex = PTHREAD_MUTEX_INITIALIZER;
 static unsigned environment_users;
 static enum { ARENA_ABSENT, ARENA_POWER_OF_TWO, ARENA_AS_REQUESTED } environment_arena;
 
+/*
+ * Builds of ONNX Runtime that Microsoft publishes (1.30 is one) collect telemetry as soon as they
+ * have an environment, unless this variable says no: a thread, a database in ~/.cache, a file in
+ * /tmp for every process, and what is in it is sent. Whoever wants that sets the variable to 0.
+ * Nothing else of ours changes the environment of the process, so that who reads it meets no second
+ * change.
+ */
+static void telemetry_refuse(void)
+{
+    (void)setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+}
+
 static int environment_open(struct ort_device *device, struct fm_error *reterr)
 {
     pthread_mutex_lock(&environment_mutex);
+    telemetry_refuse();
     int status = ort_status(device,
                             device->api->CreateEnvWithCustomLogger(
                                 log_forward, (void *)(uintptr_t)device->host,
