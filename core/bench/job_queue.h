@@ -118,7 +118,8 @@ struct fm_job_look {
     enum fm_job_state state;
     uint32_t attempts;
     uint64_t arrival_ns;
-    uint64_t due_ns; /* WAITING: see above; UINT64_MAX: no follower can run it */
+    uint64_t due_ns; /* WAITING: see above, as if nothing more arrived in this instant; UINT64_MAX:
+                        no follower can run it */
     uint64_t left_ns; /* what it is believed to take still, once it is bound */
     uint64_t follower; /* RUNNING, CANCELLING */
 };
