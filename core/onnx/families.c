@@ -113,13 +113,6 @@ enum fm_family fm_family_parse(const char *name)
     return FM_FAMILY_COUNT_;
 }
 
-void fm_family_list(struct fm_text *text)
-{
-    for (int i = 0; i < FM_FAMILY_COUNT_; i++) {
-        fm_text_append_format(text, "%s%s", i > 0 ? ", " : "", families[i].name);
-    }
-}
-
 const char *fm_family_parameter_name(enum fm_family_parameter parameter)
 {
     return parameters[parameter].name;

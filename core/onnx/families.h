@@ -56,8 +56,6 @@ struct fm_family_spec {
 const char *fm_family_name(enum fm_family family);
 const char *fm_family_summary(enum fm_family family);
 enum fm_family fm_family_parse(const char *name); /* COUNT_: unknown */
-/* The names of all, for messages: "mlp, cnn, ...". */
-void fm_family_list(struct fm_text *text);
 
 const char *fm_family_parameter_name(enum fm_family_parameter parameter);
 enum fm_family_parameter fm_family_parameter_parse(const char *name); /* COUNT_: unknown */
