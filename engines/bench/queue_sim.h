@@ -35,6 +35,7 @@
 #define FM_QUEUE_SIM_TASKS_MAX     FM_JOB_QUEUE_TASKS_MAX
 #define FM_QUEUE_SIM_FOLLOWERS_MAX FM_JOB_QUEUE_FOLLOWERS_MAX
 #define FM_QUEUE_SIM_SEEDS_MAX     1000u
+#define FM_QUEUE_SIM_SUM_MAX       4000000u /* tasks of all seeds */
 #define FM_QUEUE_SIM_SIGMA_MAX     3.0
 
 enum fm_queue_sim_mix {

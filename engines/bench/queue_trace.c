@@ -9,6 +9,7 @@
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "core/util/random.h"
+#include "core/util/text.h"
 #include "engines/bench/queue_draw.h"
 #include "engines/bench/queue_sim.h"
 
