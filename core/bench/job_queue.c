@@ -583,27 +583,29 @@ int fm_job_queue_ended(struct fm_job_queue *queue, uint64_t now_ns, uint64_t fol
 
 /* --- What to do --- */
 
-/* What comes first has the least of these, in this order. */
-struct rank {
-    bool not_due;
-    uint64_t key_ns;
-    uint64_t sequence;
+/* Of what could be bound now. */
+struct candidates {
+    struct slot *shortest;
+    struct slot *first_due;
+    uint64_t due_ns; /* of first_due */
 };
 
-static struct rank rank_of(const struct fm_job_queue *queue, const struct slot *slot,
-                           uint64_t now_ns)
+/* When the next device is free, as is believed, if this task is bound now. */
+static uint64_t next_free_ns(const struct fm_job_queue *queue, const struct slot *slot,
+                             uint64_t now_ns)
 {
-    uint64_t due = due_ns(queue, slot);
-    bool not_due = due > now_ns;
-    return (struct rank){not_due, not_due ? slot->task.estimate_ns : due, slot->sequence};
-}
-
-static bool rank_before(const struct rank *a, const struct rank *b)
-{
-    if (a->not_due != b->not_due) {
-        return b->not_due;
+    uint64_t least_ns = slot->task.estimate_ns;
+    for (uint32_t i = 0; i < queue->options.followers_max && queue->running_count > 0; i++) {
+        const struct follower *follower = &queue->followers[i];
+        for (uint32_t j = 0; follower->there && j < follower->device_count; j++) {
+            const struct slot *other =
+                follower->tasks[j] != NONE ? &queue->slots[follower->tasks[j]] : NULL;
+            uint64_t left_ns =
+                other != NULL ? length_ns(other, now_ns) - since(now_ns, other->start_ns) : least_ns;
+            least_ns = left_ns < least_ns ? left_ns : least_ns;
+        }
     }
-    return a->key_ns != b->key_ns ? a->key_ns < b->key_ns : a->sequence < b->sequence;
+    return now_ns + least_ns;
 }
 
 /* The free device for a task: of the follower with the least outstanding work; there the one that
@@ -650,23 +652,45 @@ static bool device_free(const struct fm_job_queue *queue, const struct slot *slo
     return false;
 }
 
+static void candidate_add(const struct fm_job_queue *queue, struct candidates *candidates,
+                          struct slot *slot)
+{
+    const struct slot *shortest = candidates->shortest;
+    uint64_t due = due_ns(queue, slot);
+    bool shorter = shortest == NULL || slot->task.estimate_ns < shortest->task.estimate_ns ||
+                   (slot->task.estimate_ns == shortest->task.estimate_ns &&
+                    slot->sequence < shortest->sequence);
+    bool earlier = candidates->first_due == NULL || due < candidates->due_ns ||
+                   (due == candidates->due_ns && slot->sequence < candidates->first_due->sequence);
+    if ((shorter || earlier) && device_free(queue, slot)) {
+        candidates->shortest = shorter ? slot : candidates->shortest;
+        candidates->first_due = earlier ? slot : candidates->first_due;
+        candidates->due_ns = earlier ? due : candidates->due_ns;
+    }
+}
+
+/* Tier 2. */
+static struct slot *task_choose(struct fm_job_queue *queue, uint64_t now_ns)
+{
+    struct candidates candidates = {0};
+    for (uint32_t i = 0; i < queue->waiting_count; i++) {
+        candidate_add(queue, &candidates, &queue->slots[queue->waiting[i]]);
+    }
+    if (candidates.shortest == NULL) {
+        return NULL;
+    }
+    return candidates.due_ns <= next_free_ns(queue, candidates.shortest, now_ns)
+               ? candidates.first_due
+               : candidates.shortest;
+}
+
 static bool bind(struct fm_job_queue *queue, uint64_t now_ns, struct fm_job_action *ret_action)
 {
-    struct slot *first = NULL;
-    struct rank least = {0};
     if (queue->free_devices == 0 || queue->waiting_count == 0) {
         return false;
     }
-    for (uint32_t i = 0; i < queue->waiting_count; i++) {
-        struct slot *slot = &queue->slots[queue->waiting[i]];
-        struct rank rank = rank_of(queue, slot, now_ns);
-        if ((first == NULL || rank_before(&rank, &least)) && device_free(queue, slot)) {
-            first = slot;
-            least = rank;
-        }
-    }
-    if (first == NULL ||
-        !device_choose(queue, first, now_ns, &first->follower, &first->device)) {
+    struct slot *first = task_choose(queue, now_ns);
+    if (first == NULL || !device_choose(queue, first, now_ns, &first->follower, &first->device)) {
         return false;
     }
     struct follower *follower = &queue->followers[first->follower];

@@ -22,7 +22,8 @@
  *
  * Tier 2, inside a follower: of what waits and its free device can run, the shortest estimate
  * first, of equals the first that came. Ageing: each task has a time at which it is due, and a task
- * that is due goes before all that are not; of several the one that has been due longest. It is
+ * that is due, or would be before the next device is believed to be free, goes before all others; of
+ * several the one that is due first. It is
  *
  *     due = arrival + ageing_percent / 100 * (begin in FIFO order - arrival)
  *
@@ -60,7 +61,7 @@
 #define FM_JOB_QUEUE_ATTEMPTS_MAX    100u
 #define FM_JOB_QUEUE_AGEING_MIN      100u   /* percent */
 #define FM_JOB_QUEUE_AGEING_MAX      10000u /* percent */
-#define FM_JOB_QUEUE_AGEING_DEFAULT  125u   /* percent */
+#define FM_JOB_QUEUE_AGEING_DEFAULT  140u   /* percent */
 #define FM_JOB_QUEUE_OVERRUN_DIVISOR 4u
 #define FM_JOB_QUEUE_ESTIMATE_MAX_NS UINT64_C(31536000000000000) /* a year */
 

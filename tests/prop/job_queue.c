@@ -22,6 +22,7 @@ enum { TASKS = 120, FOLLOWERS = 5, DEVICES = 3, FEATURES = 3 };
 struct job {
     uint64_t id;
     struct fm_job_task task;
+    uint64_t arrival_ns;
     uint64_t length_ns;
     uint64_t ends_ns; /* while it runs */
     uint64_t follower;
@@ -174,6 +175,7 @@ static void job_submit(struct world *world, struct job *job)
     job->task.needed.memory_bytes = fm_random_below(&world->random, 9);
     EXPECT(world, fm_job_queue_submit(world->queue, world->now_ns, &job->task, &job->id, NULL) == 0);
     job->submitted = true;
+    job->arrival_ns = world->now_ns;
     world->submitted++;
 }
 
@@ -224,26 +226,41 @@ static uint64_t due_of(struct world *world, const struct job *job)
     return look.due_ns;
 }
 
-/* `due_ns` is from before the action was taken out: that of what has just arrived may be too early,
- * because it was not clear yet who else arrives. */
-static void bind_check(struct world *world, const struct job *job, const struct helper *helper,
+/* When the next device is believed to be free, with what has just been bound. */
+static uint64_t next_free_ns(struct world *world)
+{
+    uint64_t least_ns = UINT64_MAX / 2;
+    for (uint32_t i = 0; i < TASKS; i++) {
+        struct fm_job_look look;
+        if (world->jobs[i].running &&
+            fm_job_queue_look(world->queue, world->now_ns, world->jobs[i].id, &look) == 0) {
+            least_ns = look.left_ns < least_ns ? look.left_ns : least_ns;
+        }
+    }
+    return world->now_ns + least_ns;
+}
+
+/* `due_ns` is from before the action was taken out: that of what has just arrived is not known by
+ * then, because it was not clear yet who else arrives. */
+static void bind_check(struct world *world, struct job *job, const struct helper *helper,
                        uint32_t device, uint64_t due_ns)
 {
     EXPECT(world, waits(job));
     EXPECT(world, helper->there && !helper->leaving && device < helper->device_count);
     EXPECT(world, fits(helper, device, job) && !device_busy(world, helper, device));
+    job->running = true;
+    uint64_t free_ns = next_free_ns(world);
+    bool urgent = due_ns <= free_ns;
+    bool fresh = job->arrival_ns == world->now_ns;
     for (uint32_t i = 0; i < TASKS; i++) {
         const struct job *other = &world->jobs[i];
-        if (other == job || !waits(other) || !fits(helper, device, other)) {
+        if (!waits(other) || !fits(helper, device, other)) {
             continue;
         }
         uint64_t other_ns = due_of(world, other);
-        if (other_ns <= world->now_ns) {
-            EXPECT(world, due_ns <= other_ns);
-        } else {
-            EXPECT(world, due_ns <= world->now_ns ||
-                              job->task.estimate_ns <= other->task.estimate_ns);
-        }
+        bool shorter = job->task.estimate_ns <= other->task.estimate_ns && other_ns > free_ns;
+        bool earlier = urgent && due_ns <= other_ns;
+        EXPECT(world, fresh ? shorter || earlier : urgent ? earlier : shorter);
     }
 }
 
@@ -289,7 +306,6 @@ static void obey(struct world *world)
                                                             : helper_of(world, action.follower);
         if (action.kind == FM_JOB_BIND) {
             bind_check(world, job, helper, action.device, dues[job - world->jobs]);
-            job->running = true;
             job->follower = helper->id;
             job->device = action.device;
             job->ends_ns = world->now_ns + job->length_ns;
