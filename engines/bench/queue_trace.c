@@ -1,6 +1,7 @@
 /*
  * Traces of bench tasks: made from a seed, or read. See queue_sim.h.
  */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -115,15 +116,29 @@ int fm_queue_trace_make(const struct fm_queue_sim_options *options, uint64_t see
 
 /* --- Files --- */
 
-/* Whether the first line that is no comment names the column. */
+/* The line, from 1, of the `index`-th one that counts, from 0: the header. And where it begins. */
+static uint64_t line_find(const char *text, size_t size, uint64_t index, size_t *ret_begin)
+{
+    size_t begin = fm_text_after_bom(text, size);
+    uint64_t line = 1;
+    while (begin < size) {
+        bool counts = text[begin] != '#' && text[begin] != '\n' && text[begin] != '\r';
+        if (counts && index-- == 0) {
+            break;
+        }
+        const char *end = memchr(text + begin, '\n', size - begin);
+        begin = end != NULL ? (size_t)(end - text) + 1 : size;
+        line++;
+    }
+    *ret_begin = begin;
+    return line;
+}
+
 static bool header_names(const char *text, size_t size, const char *column)
 {
     size_t length = strlen(column);
-    size_t begin = fm_text_after_bom(text, size);
-    while (begin < size && (text[begin] == '#' || text[begin] == '\n' || text[begin] == '\r')) {
-        const char *end = memchr(text + begin, '\n', size - begin);
-        begin = end != NULL ? (size_t)(end - text) + 1 : size;
-    }
+    size_t begin;
+    (void)line_find(text, size, 0, &begin);
     for (size_t i = begin; i + length <= size && text[i] != '\n'; i++) {
         if (memcmp(text + i, column, length) == 0) {
             return true;
@@ -145,9 +160,12 @@ static int column_read(const char *name, const char *column, const char *text, s
     for (uint64_t i = 0; status == 0 && above_zero && i < count; i++) {
         uint64_t value_ns = (*ret_values)[i];
         if (value_ns == 0 || value_ns > FM_JOB_QUEUE_ESTIMATE_MAX_NS) {
+            size_t begin;
+            uint64_t line = line_find(text, size, i + 1, &begin);
             status = fm_error_set(reterr, FM_EINVAL,
-                                  "'%s', task %llu: its %s must be above 0 and at most a year", name,
-                                  (unsigned long long)i + 1, column);
+                                  "%s:%" PRIu64 ": %s must be above 0 and at most a year", name,
+                                  line, column);
+            break;
         }
     }
     *ret_count = (uint32_t)count;
