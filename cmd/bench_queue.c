@@ -42,8 +42,8 @@ static int options_check(const struct fm_call *call, const struct fm_queue_sim_o
 {
     for (size_t i = 0; i < sizeof(making) / sizeof(making[0]); i++) {
         if (fm_call_given(call, "trace") && fm_call_given(call, making[i])) {
-            return fm_call_usage(call, "--%s is for traces that are made: leave it out with --trace",
-                                 making[i]);
+            return fm_call_usage(
+                call, "--%s is for traces that are made: leave it out with --trace", making[i]);
         }
     }
     if (fm_call_given(call, "load") && !options->poisson) {
@@ -161,7 +161,8 @@ static const struct fm_option options_table[] = {
     {.name = "trace",
      .kind = FM_OPTION_PATH,
      .value_name = "FILE",
-     .help = "run this trace: CSV with columns arrival_s, length_s and, if there is one, estimate_s"},
+     .help =
+         "run this trace: CSV with columns arrival_s, length_s and, if there is one, estimate_s"},
     {.name = "followers",
      .kind = FM_OPTION_INTEGER,
      .value_name = "N",

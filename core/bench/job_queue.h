@@ -22,8 +22,8 @@
  *
  * Tier 2, inside a follower: of what waits and its free device can run, the shortest estimate
  * first, of equals the first that came. Ageing: each task has a time at which it is due, and a task
- * that is due, or would be before the next device is believed to be free, goes before all others; of
- * several the one that is due first. It is
+ * that is due, or would be before the next device is believed to be free, goes before all others;
+ * of several the one that is due first. It is
  *
  *     due = arrival + ageing_percent / 100 * (begin in FIFO order - arrival)
  *
@@ -119,8 +119,8 @@ struct fm_job_look {
     enum fm_job_state state;
     uint32_t attempts;
     uint64_t arrival_ns;
-    uint64_t due_ns; /* WAITING: see above, as if nothing more arrived in this instant; UINT64_MAX:
-                        no follower can run it */
+    uint64_t due_ns;  /* WAITING: see above, as if nothing more arrived in this instant; UINT64_MAX:
+                         no follower can run it */
     uint64_t left_ns; /* what it is believed to take still, once it is bound */
     uint64_t follower; /* RUNNING, CANCELLING */
 };
@@ -140,8 +140,8 @@ int FM_NODISCARD fm_job_queue_create(const struct fm_job_queue_options *options,
                                      struct fm_job_queue **ret_queue);
 void fm_job_queue_destroy(struct fm_job_queue *queue); /* accepts NULL */
 
-/* Ids of tasks and followers are never 0 and are not used again. FM_EINVAL: the estimate; FM_ELIMIT:
- * tasks_max; FM_EUNAVAILABLE: after fm_job_queue_drain. */
+/* Ids of tasks and followers are never 0 and are not used again. FM_EINVAL: the estimate;
+ * FM_ELIMIT: tasks_max; FM_EUNAVAILABLE: after fm_job_queue_drain. */
 int FM_NODISCARD fm_job_queue_submit(struct fm_job_queue *queue, uint64_t now_ns,
                                      const struct fm_job_task *task, uint64_t *ret_task,
                                      struct fm_error *reterr);

@@ -92,8 +92,8 @@ static void simple_run(const struct run *run, bool least_work, bool shortest)
     uint32_t arrived = 0;
     uint32_t turn = 0;
     for (uint32_t i = 0; i < run->followers; i++) {
-        followers[i] = (struct simple_follower){
-            .first = NONE, .running = NONE, .end_ns = UINT64_MAX};
+        followers[i] =
+            (struct simple_follower){.first = NONE, .running = NONE, .end_ns = UINT64_MAX};
     }
     for (;;) {
         const struct fm_queue_trace *trace = run->trace;
@@ -131,9 +131,9 @@ static void simple_run(const struct run *run, bool least_work, bool shortest)
 struct two_tier {
     const struct run *run;
     struct fm_job_queue *queue;
-    uint64_t *ids;                                 /* by task */
+    uint64_t *ids; /* by task */
     uint64_t followers[FM_QUEUE_SIM_FOLLOWERS_MAX];
-    uint32_t running[FM_QUEUE_SIM_FOLLOWERS_MAX];  /* by follower: a task, or NONE */
+    uint32_t running[FM_QUEUE_SIM_FOLLOWERS_MAX]; /* by follower: a task, or NONE */
     uint64_t ends_ns[FM_QUEUE_SIM_FOLLOWERS_MAX];
     uint32_t arrived;
 };
@@ -177,7 +177,8 @@ static int two_tier_arrivals(struct two_tier *world, uint64_t now_ns)
     while (status == 0 && world->arrived < run->trace->count &&
            run->trace->arrivals_ns[world->arrived] == now_ns) {
         struct fm_job_task task = {.estimate_ns = run->estimates_ns[world->arrived]};
-        status = fm_job_queue_submit(world->queue, now_ns, &task, &world->ids[world->arrived], NULL);
+        status =
+            fm_job_queue_submit(world->queue, now_ns, &task, &world->ids[world->arrived], NULL);
         world->arrived++;
     }
     return status;
@@ -206,9 +207,8 @@ static int two_tier_run(const struct run *run)
     struct fm_job_action action;
     int status = two_tier_begin(&world, run);
     while (status == 0) {
-        uint64_t now_ns = world.arrived < run->trace->count
-                              ? run->trace->arrivals_ns[world.arrived]
-                              : UINT64_MAX;
+        uint64_t now_ns =
+            world.arrived < run->trace->count ? run->trace->arrivals_ns[world.arrived] : UINT64_MAX;
         for (uint32_t i = 0; i < run->followers; i++) {
             now_ns = world.ends_ns[i] < now_ns ? world.ends_ns[i] : now_ns;
         }
@@ -233,10 +233,9 @@ static int policy_run(const struct run *run, enum fm_queue_sim_policy policy)
     if (policy == FM_QUEUE_SIM_TWO_TIER) {
         return two_tier_run(run);
     }
-    simple_run(run,
-               policy == FM_QUEUE_SIM_LEAST_WORK_FIFO || policy == FM_QUEUE_SIM_LEAST_WORK_SHORTEST,
-               policy == FM_QUEUE_SIM_ROUND_ROBIN_SHORTEST ||
-                   policy == FM_QUEUE_SIM_LEAST_WORK_SHORTEST);
+    simple_run(
+        run, policy == FM_QUEUE_SIM_LEAST_WORK_FIFO || policy == FM_QUEUE_SIM_LEAST_WORK_SHORTEST,
+        policy == FM_QUEUE_SIM_ROUND_ROBIN_SHORTEST || policy == FM_QUEUE_SIM_LEAST_WORK_SHORTEST);
     return 0;
 }
 
@@ -257,8 +256,8 @@ struct sim {
     const struct fm_queue_sim_options *options;
     const struct fm_queue_trace *trace;
     struct run run;
-    uint64_t *fifo_ns;   /* waiting under FIFO, as the measures count it */
-    uint64_t *drawn_ns;  /* wrong estimates */
+    uint64_t *fifo_ns;  /* waiting under FIFO, as the measures count it */
+    uint64_t *drawn_ns; /* wrong estimates */
     uint64_t longest_ns;
     double mean_ns;
     struct tally tallies[FM_QUEUE_SIM_POLICY_COUNT_][2];
@@ -290,8 +289,8 @@ static int sim_init(struct sim *sim, uint32_t tasks, uint32_t seeds)
         tally->completions_s = fm_alloc_zero((size_t)tasks * seeds, sizeof(double));
         tally->bounded = fm_alloc_zero((size_t)tasks * seeds, sizeof(double));
         tally->own = fm_alloc_zero((size_t)tasks * seeds, sizeof(double));
-        whole = whole && tally->completions_s != NULL && tally->bounded != NULL &&
-                tally->own != NULL;
+        whole =
+            whole && tally->completions_s != NULL && tally->bounded != NULL && tally->own != NULL;
     }
     return whole && sim->run.begins_ns != NULL && sim->run.next != NULL && sim->fifo_ns != NULL &&
                    sim->drawn_ns != NULL

@@ -20,7 +20,8 @@ static const char *estimates_name(const struct fm_queue_sim_result *result, uint
 static void table_head(const struct fm_queue_sim_result *result, struct fm_text *text)
 {
     const struct fm_queue_sim_options *options = &result->options;
-    fm_text_append_format(text, "%u tasks ", (unsigned)options->tasks);
+    fm_text_append_format(text, "%u task%s ", (unsigned)options->tasks,
+                          options->tasks == 1 ? "" : "s");
     if (result->from_file) {
         fm_text_append_string(text, "of the trace");
     } else {
@@ -48,10 +49,11 @@ void fm_queue_sim_report_table(const struct fm_queue_sim_result *result, struct 
 {
     table_head(result, text);
     fm_text_append_string(
-        text, "                                           completion time        gain over baseline "
-              "  bounded ratio    own ratio\n"
-              "policy                        estimates      mean       p99    mean  least    p99"
-              "     p99   most     p99    most\n");
+        text,
+        "                                           completion time        gain over baseline "
+        "  bounded ratio    own ratio\n"
+        "policy                        estimates      mean       p99    mean  least    p99"
+        "     p99   most     p99    most\n");
     for (uint32_t i = 0; i < FM_QUEUE_SIM_POLICY_COUNT_ * 2; i++) {
         const struct fm_queue_sim_measures *measures = &result->measures[i / 2][i % 2];
         /* FIFO in turn asks for no estimates. */

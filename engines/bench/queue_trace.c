@@ -180,8 +180,8 @@ int fm_queue_trace_parse(const char *name, const char *text, size_t size,
     int status = column_read(name, "arrival_s", text, size, false, &ret_trace->arrivals_ns,
                              &ret_trace->count, reterr);
     if (status == 0) {
-        status = column_read(name, "length_s", text, size, true, &ret_trace->lengths_ns, &count,
-                             reterr);
+        status =
+            column_read(name, "length_s", text, size, true, &ret_trace->lengths_ns, &count, reterr);
     }
     if (status == 0 && header_names(text, size, "estimate_s")) {
         status = column_read(name, "estimate_s", text, size, true, &ret_trace->estimates_ns, &count,

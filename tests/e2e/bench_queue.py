@@ -71,7 +71,7 @@ def for_people():
     text = fermata("bench", "queue", "--seeds", "2")[0]
     contains(text, "40 tasks of exponential length, all at once, 4 followers, 2 seeds from 1", "bounded ratio", "own ratio", "two-tier")
     text = fermata("bench", "queue", "--trace", trace("arrival_s,length_s\n0,1\n"))[0]
-    contains(text, "1 tasks of the trace, 4 followers")
+    contains(text, "1 task of the trace, 4 followers")
 
 
 @test

@@ -169,11 +169,11 @@ static void job_submit(struct world *world, struct job *job)
     job->length_ns = S + fm_random_below(&world->random, 60 * S);
     double wrong = happens(world, 0.5) ? 1 : 0.3 + 3 * fm_random_unit(&world->random);
     job->task.estimate_ns = (uint64_t)((double)job->length_ns * wrong);
-    job->task.needed.features = happens(world, 0.5)
-                                    ? 0
-                                    : UINT64_C(1) << fm_random_below(&world->random, FEATURES);
+    job->task.needed.features =
+        happens(world, 0.5) ? 0 : UINT64_C(1) << fm_random_below(&world->random, FEATURES);
     job->task.needed.memory_bytes = fm_random_below(&world->random, 9);
-    EXPECT(world, fm_job_queue_submit(world->queue, world->now_ns, &job->task, &job->id, NULL) == 0);
+    EXPECT(world,
+           fm_job_queue_submit(world->queue, world->now_ns, &job->task, &job->id, NULL) == 0);
     job->submitted = true;
     job->arrival_ns = world->now_ns;
     world->submitted++;
@@ -184,8 +184,8 @@ static void job_stop(struct world *world, struct job *job, enum fm_job_outcome o
     job->running = false;
     job->failed = outcome == FM_JOB_OUTCOME_FAILED;
     job->over = outcome != FM_JOB_OUTCOME_RETURNED || job->cancelled || spent(world, job);
-    EXPECT(world, fm_job_queue_ended(world->queue, world->now_ns, job->follower, job->id,
-                                     outcome) == 0);
+    EXPECT(world,
+           fm_job_queue_ended(world->queue, world->now_ns, job->follower, job->id, outcome) == 0);
     EXPECT(world, fm_job_queue_ended(world->queue, world->now_ns, job->follower, job->id,
                                      outcome) == FM_ENOTFOUND);
 }
@@ -211,8 +211,7 @@ static void disturb(struct world *world)
         EXPECT(world, fm_job_queue_estimate(world->queue, world->now_ns, job->id,
                                             job->task.estimate_ns) == 0);
     } else if (happens(world, world->fault) && job->running) {
-        job_stop(world, job,
-                 happens(world, 0.3) ? FM_JOB_OUTCOME_FAILED : FM_JOB_OUTCOME_RETURNED);
+        job_stop(world, job, happens(world, 0.3) ? FM_JOB_OUTCOME_FAILED : FM_JOB_OUTCOME_RETURNED);
     }
 }
 
@@ -302,8 +301,8 @@ static void obey(struct world *world)
         fm_job_queue_validate(world->queue);
         note(world, (uint64_t)action.kind + 8 * action.task + action.follower + action.device);
         struct job *job = action.kind == FM_JOB_RELEASE ? NULL : job_of(world, action.task);
-        struct helper *helper = action.kind == FM_JOB_ENDED ? NULL
-                                                            : helper_of(world, action.follower);
+        struct helper *helper =
+            action.kind == FM_JOB_ENDED ? NULL : helper_of(world, action.follower);
         if (action.kind == FM_JOB_BIND) {
             bind_check(world, job, helper, action.device, dues[job - world->jobs]);
             job->follower = helper->id;

@@ -67,8 +67,8 @@ TEST(limits_are_told)
     CHECK_INT_EQ(fm_job_queue_submit(queue, 0, &task, &id, &error), FM_ELIMIT);
     CHECK_STR_CONTAINS(error.text, "4 tasks, which is its limit; try again");
     CHECK_INT_EQ(fm_job_queue_join(queue, 0, devices, 0, &id, &error), FM_EINVAL);
-    CHECK_INT_EQ(
-        fm_job_queue_join(queue, 0, devices, FM_JOB_QUEUE_DEVICES_MAX + 1, &id, &error), FM_EINVAL);
+    CHECK_INT_EQ(fm_job_queue_join(queue, 0, devices, FM_JOB_QUEUE_DEVICES_MAX + 1, &id, &error),
+                 FM_EINVAL);
     CHECK_STR_CONTAINS(error.text, "17 devices; it must be 1 to 16");
     CHECK(join(queue, devices, 1) != 0 && join(queue, devices, FM_JOB_QUEUE_DEVICES_MAX) != 0);
     CHECK_INT_EQ(fm_job_queue_join(queue, 0, devices, 1, &id, &error), FM_ELIMIT);

@@ -55,8 +55,8 @@ TEST(policies_by_hand)
     CHECK_INT_EQ(fm_queue_sim_run(&own, &trace, &result), 0);
     /* In turn: 4 and 1 on one, 1 and 3 on the other, in this order or the shortest first. */
     CHECK_NEAR(result.measures[FM_QUEUE_SIM_ROUND_ROBIN_FIFO][0].mean_s, (4 + 5 + 1 + 4) / 4.0, 0);
-    CHECK_NEAR(result.measures[FM_QUEUE_SIM_ROUND_ROBIN_SHORTEST][0].mean_s,
-               (1 + 5 + 1 + 4) / 4.0, 0);
+    CHECK_NEAR(result.measures[FM_QUEUE_SIM_ROUND_ROBIN_SHORTEST][0].mean_s, (1 + 5 + 1 + 4) / 4.0,
+               0);
     /* Least work: 4 on one, 1, 1 and 3 on the other. */
     CHECK_NEAR(result.measures[FM_QUEUE_SIM_LEAST_WORK_FIFO][0].mean_s, (4 + 1 + 2 + 5) / 4.0, 0);
     CHECK_NEAR(result.measures[FM_QUEUE_SIM_TWO_TIER][0].mean_s, (1 + 1 + 4 + 5) / 4.0, 0);
