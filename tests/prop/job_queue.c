@@ -88,7 +88,7 @@ static struct job *job_of(struct world *world, uint64_t id)
             return &world->jobs[i];
         }
     }
-    EXPECT(world, !"a task that was submitted");
+    EXPECT(world, false && "a task that was submitted");
     return &world->jobs[0];
 }
 
@@ -99,7 +99,7 @@ static struct helper *helper_of(struct world *world, uint64_t id)
             return &world->helpers[i];
         }
     }
-    EXPECT(world, !"a follower that is there");
+    EXPECT(world, false && "a follower that is there");
     return &world->helpers[0];
 }
 
@@ -283,7 +283,7 @@ static void ended_check(struct world *world, struct job *job, const struct fm_jo
         break;
     case FM_JOB_END_COUNT_:
     default:
-        EXPECT(world, !"an end that there is");
+        EXPECT(world, false && "an end that there is");
     }
 }
 
