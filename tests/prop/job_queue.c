@@ -222,6 +222,7 @@ static uint64_t due_of(struct world *world, const struct job *job)
     struct fm_job_look look;
     EXPECT(world, fm_job_queue_look(world->queue, world->now_ns, job->id, &look) == 0);
     EXPECT(world, look.state == FM_JOB_WAITING && look.attempts == job->attempts);
+    EXPECT(world, look.arrival_ns == job->arrival_ns); /* the first one, also after a loss */
     return look.due_ns;
 }
 
