@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/onnx/onnx_writer.h"
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "host/os/file.h"
@@ -177,9 +178,7 @@ int fm_model_directory_write(const struct fm_model_directory_options *options,
                              struct fm_model_directory *ret_directory, struct fm_error *reterr)
 {
     *ret_directory = (struct fm_model_directory){.config_path = ""};
-    if (options->path[0] == '\0') {
-        return fm_error_set(reterr, FM_EINVAL, "the path of the model is empty");
-    }
+    FM_ASSERT(options->path[0] != '\0');
     if (strcmp(fm_path_extension(options->path), ".onnx") != 0) {
         return directory_write(options, ret_directory, reterr);
     }

@@ -12,7 +12,7 @@
 
 struct fm_model_directory_options {
     const struct fm_onnx_graph *graph;
-    const char *path;   /* what ends in .onnx is a file, anything else a directory */
+    const char *path;   /* not empty: what ends in .onnx is a file, anything else a directory */
     uint32_t batch_max; /* for model.yaml */
     bool replace;       /* what is there already, when it is of this kind */
 };

@@ -210,7 +210,7 @@ TABLE = [
     (["bench", "model", "mlp", "-o", "echo"], INPUT, "'echo/model.yaml' is there already, and nothing was written"),
     (["bench", "model", "mlp", "-o", "raw"], INPUT, "'raw' is there and is no directory"),
     (["bench", "model", "mlp", "-o", "absent/x.onnx"], INPUT, "cannot write 'absent/x.onnx'"),
-    (["bench", "model", "mlp", "-o", ""], INPUT, "the path of the model is empty"),
+    (["bench", "model", "mlp", "-o", ""], USAGE, "-o is empty: give it a path"),
     # sim
     (["sim"], USAGE, "SCENARIO is missing"),
     (["sim", "x.yaml", "--replay", "x.fmrec"], USAGE, "give SCENARIO or --replay, not both"),
