@@ -24,6 +24,14 @@ struct fm_model_directory {
 };
 
 /*
+ * Whether a model could be written to `path` now, as far as what is there says; changes nothing.
+ * The errors are those of writing.
+ */
+int FM_NODISCARD fm_model_directory_check(const char *path, bool replace, struct fm_error *reterr);
+/* The same of a directory for several models. FM_EINVAL: it is a file, or something else's. */
+int FM_NODISCARD fm_model_repository_check(const char *path, struct fm_error *reterr);
+
+/*
  * Writes all of it. FM_EEXIST: something is there, and nothing was changed; FM_EINVAL: a directory
  * that holds something else, a path that is none; errors of the file system. Directories are made
  * as needed and stay when a later step fails.

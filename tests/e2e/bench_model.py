@@ -38,6 +38,13 @@ def raw(name, elements):
     return name
 
 
+def made(*words):
+    """What bench model says of one model."""
+    models = fermata_json("bench", "model", *words, "--json", cwd=FOLDER.name)["models"]
+    assert len(models) == 1, models
+    return models[0]
+
+
 def answer(model, inputs):
     """What infer says of one row."""
     named = ["%s=%s" % (name, raw(name, elements)) for name, elements in inputs.items()]
@@ -47,7 +54,7 @@ def answer(model, inputs):
 @test
 def every_family_is_inferred():
     for family, words, inputs, outputs in FAMILIES:
-        said = fermata_json("bench", "model", family, *words.split(), "-o", "all/" + family, "--json", cwd=FOLDER.name)
+        said = made(family, *words.split(), "-o", "all/" + family)
         assert said["file_bytes"] == os.path.getsize(path(said["model_path"])), said
         assert said["config_path"] == "all/%s/model.yaml" % family, said
         assert sum(4 if name != "indices" else 8 for name, n in inputs.items() for _ in range(n)) == said["per_row"]["input_bytes"], said
@@ -79,8 +86,7 @@ def the_seed_makes_the_weights():
 @test
 def nothing_is_written_unless_asked():
     before = sorted(os.listdir(FOLDER.name))
-    said = fermata_json("bench", "model", "mlp", "--layers", "1", "--hidden", "4", "--inputs", "3", "--outputs", "2", "--batch", "2,1000000",
-                        "--json", cwd=FOLDER.name)
+    said = made("mlp", "--layers", "1", "--hidden", "4", "--inputs", "3", "--outputs", "2", "--batch", "2,1000000")
     assert sorted(os.listdir(FOLDER.name)) == before
     assert said["specification"] == {"layers": 1, "hidden": 4, "inputs": 3, "outputs": 2, "seed": 1}, said
     assert said["parameters"] == 26 and said["per_row"]["flop"] == 50, said
@@ -132,6 +138,40 @@ def a_disk_that_is_full_leaves_nothing():
                           capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "cannot write" in done.stderr and "full/x.onnx" in done.stderr, done
     assert os.listdir(path("full")) == [], os.listdir(path("full"))
+
+
+@test
+def several_values_are_a_repository():
+    words = ("bench", "model", "mlp", "--layers", "3,1", "--hidden", "8,16", "--inputs", "4", "--batch", "1,4", "-o", "grid")
+    names = ["mlp-layers3-hidden8", "mlp-layers3-hidden16", "mlp-layers1-hidden8", "mlp-layers1-hidden16"]
+    models = fermata_json(*words, "--json", cwd=FOLDER.name)["models"]
+    assert [model["name"] for model in models] == names, models
+    assert sorted(os.listdir(path("grid"))) == sorted(names)
+    for model in models:
+        assert model["model_path"] == "grid/%s/1/model.onnx" % model["name"], model
+        alone = made("mlp", "--layers", model["specification"]["layers"], "--hidden", model["specification"]["hidden"], "--inputs", "4", "--batch", "1,4")
+        for key in ("specification", "parameters", "per_row", "traffic", "file_bytes"):
+            assert alone[key] == model[key], (alone, model)
+        fermata("infer", "grid", raw("x", 4), "--model", model["name"], cwd=FOLDER.name)
+    # One is there: nothing is written, not even those that would come before it.
+    before = {name: content("grid/%s/1/model.onnx" % name) for name in names}
+    os.rename(path("grid/" + names[3]), path("moved"))
+    contains(fermata(*words, "--seed", "4", code=3, cwd=FOLDER.name)[1], "'grid/mlp-layers3-hidden8/model.yaml' is there already")
+    assert not os.path.exists(path("grid/" + names[3]))
+    assert all(before[name] == content("grid/%s/1/model.onnx" % name) for name in names[:3])
+    out, _ = fermata(*words, "--seed", "4", "--force", cwd=FOLDER.name)
+    contains(out, "batch 4", "mlp-layers1-hidden16", "written: 4 models of ")
+    assert before[names[0]] != content("grid/%s/1/model.onnx" % names[0])
+    out, _ = fermata("bench", "model", "mlp", "--layers", "1,2", cwd=FOLDER.name)
+    contains(out, "not written: 2 models of ")
+
+
+@test
+def repositories_that_are_something_else():
+    fermata("bench", "model", "mlp", "-o", "taken", cwd=FOLDER.name)
+    contains(fermata("bench", "model", "mlp", "--layers", "1,2", "-o", "taken", code=3, cwd=FOLDER.name)[1],
+             "'taken' holds something else, as its model.yaml says")
+    assert sorted(os.listdir(path("taken"))) == ["1", "model.yaml"]
 
 
 @test
