@@ -169,7 +169,8 @@ static double distance(struct study *study, uint32_t rows)
     double furthest = run.outputs[0].tensor.size == count * sizeof(float) ? 0 : 1e9;
     for (size_t i = 0; i < count && furthest < 1e9; i++) {
         largest = fmax(largest, fabs(study->y[i]));
-        furthest = fmax(furthest, fabs((double)answers[i] - study->y[i]));
+        double apart = fabs((double)answers[i] - study->y[i]);
+        furthest = isfinite(apart) ? fmax(furthest, apart) : 1e9;
     }
     fm_subject_run_release(&run);
     return furthest / fmax(largest, 1e-6);
