@@ -35,7 +35,8 @@ static void page_append(const struct fm_bench_model *model,
 {
     const struct fm_model_counts *counts = &model->counts;
     fm_family_describe(&model->spec, text);
-    fm_text_append_format(text, "\n  %-13s%" PRIu64 " (", "parameters", counts->parameters);
+    fm_text_append_format(text, "\n  %s\n", fm_family_summary(model->spec.family));
+    fm_text_append_format(text, "  %-13s%" PRIu64 " (", "parameters", counts->parameters);
     bytes_append(text, (double)counts->parameter_bytes);
     fm_text_append_format(text, ") in %" PRIu32 " nodes\nper row:\n  %-13s%" PRIu64 "\n",
                           counts->nodes, "FLOP", counts->flop);
