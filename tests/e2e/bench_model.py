@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 
+from serving import Server, tensor
 from tap import FERMATA, contains, fermata, fermata_json, run, test
 
 FOLDER = tempfile.TemporaryDirectory(prefix="fermata-bench-model-")
@@ -65,6 +66,34 @@ def every_family_is_inferred():
     # All of them lie in a repository.
     for family, _, inputs, _ in FAMILIES:
         fermata("infer", "all", "--model", family, "--inputs", cwd=FOLDER.name)
+
+
+@test
+def serve_and_batch_take_them():
+    """All answer online; offline and online, one row and many, are the same."""
+    with Server(path("all")) as server:
+        answers = {}
+        for family, _, inputs, outputs in FAMILIES:
+            shapes = {port["name"]: port["shape"] for port in server.get("/v2/models/%s" % family)["inputs"]}
+            rows = 3
+            tensors = [tensor(name, [rows, *shapes[name][1:]], "INT64" if name == "indices" else "FP32",
+                              [i * 7 - 3 if name == "indices" else i % 11 / 8 - 0.5 for i in range(rows * inputs[name])]) for name in shapes]
+            answers[family] = server.infer(family, {"inputs": tensors})["outputs"][0]["data"]
+            assert len(answers[family]) == rows * outputs, (family, answers[family])
+        server.stop()
+    rows = [{"x": [i % 11 / 8 - 0.5 for i in range(7 * row, 7 * row + 7)]} for row in range(3)]
+    with open(path("rows.jsonl"), "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with open(path("job.yaml"), "w") as file:
+        file.write("pipeline: all/mlp\ninput: {files: rows.jsonl, columns: {x: x}}\noutput: out\n")
+    fermata("batch", path("job.yaml"), "--quiet")
+    found = []
+    for part in sorted(os.listdir(path("out"))):
+        if part.startswith("part-"):
+            found += [json.loads(line) for line in content("out/" + part).decode().splitlines()]
+    offline = [value for row in sorted(found, key=lambda row: row["id"]) for value in row["y"]]
+    assert len(offline) == len(answers["mlp"]), found
+    assert all(abs(a - b) < 1e-5 for a, b in zip(offline, answers["mlp"])), (offline, answers["mlp"])
 
 
 @test
