@@ -479,7 +479,7 @@ TEST(models_that_no_file_holds)
 
 TEST(memory_that_fails)
 {
-    static const char *const words[] = {"dlrm tables=2 rows=5", "transformer layers=1",
+    static const char *const words[] = {"dlrm tables=200 rows=5", "transformer layers=1",
                                         "lstm layers=2", "cnn layers=3"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         struct fm_family_spec spec = spec_of(words[i]);
