@@ -145,14 +145,14 @@ static struct outcome search_run(const struct trial *trial, uint64_t seed)
 
 TEST(near_the_best_with_few_measurements)
 {
-    enum { SERVERS = 60 };
+    enum { SERVERS = 40 };
     static const struct trial trials[] = {
-        {"no guesses, no noise", {3, 6, 3, 4}, 0, -1, 0.92},
-        {"no guesses, 2 % noise", {3, 6, 3, 4}, 0.02, -1, 0.92},
-        {"guesses 20 % off, 2 % noise", {3, 6, 3, 4}, 0.02, 0.2, 0.97},
-        {"guesses 50 % off, 2 % noise", {3, 6, 3, 4}, 0.02, 0.5, 0.92},
+        {"no guesses, no noise", {3, 6, 3, 4}, 0, -1, 0.85},
+        {"no guesses, 2 % noise", {3, 6, 3, 4}, 0.02, -1, 0.85},
+        {"guesses 20 % off, 2 % noise", {3, 6, 3, 4}, 0.02, 0.2, 0.95},
+        {"guesses 50 % off, 2 % noise", {3, 6, 3, 4}, 0.02, 0.5, 0.85},
         {"a small grid, no guesses, 2 % noise", {2, 3, 3, 2}, 0.02, -1, 0.2},
-        {"a small grid, guesses 10 % off, 2 % noise", {2, 3, 3, 2}, 0.02, 0.1, 0.9},
+        {"a small grid, guesses 10 % off, 2 % noise", {2, 3, 3, 2}, 0.02, 0.1, 0.85},
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         const struct trial *trial = &trials[i];
