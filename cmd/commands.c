@@ -24,6 +24,8 @@ extern const struct fm_command fm_command_serve;
 extern const struct fm_command fm_command_profile;
 extern const struct fm_command fm_command_sim;
 extern const struct fm_command fm_command_bench;
+extern const struct fm_command fm_command_bench_sched;
+extern const struct fm_command fm_command_bench_model;
 extern const struct fm_command fm_command_help;
 extern const struct fm_command fm_command_version;
 extern const struct fm_command fm_command_internal_docs;
@@ -60,6 +62,8 @@ const struct fm_command *const fm_commands[] = {
 #endif
 #ifdef FM_HAVE_COMMAND_BENCH
     &fm_command_bench,
+    &fm_command_bench_sched,
+    &fm_command_bench_model,
 #endif
     &fm_command_help,
     &fm_command_version,

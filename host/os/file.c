@@ -300,23 +300,11 @@ static int write_through(const char *path, const void *data, size_t size, struct
     return status;
 }
 
-int fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr)
+int fm_file_writer_open_beside(struct fm_file_writer *writer, const char *path,
+                               struct fm_error *reterr)
 {
-    struct fm_file_writer writer = {0};
     char temporary[PATH_MAX];
     char directory[PATH_MAX];
-    char target[PATH_MAX];
-    struct stat facts;
-    if (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
-        /* A link is followed, so that what it names is replaced and the link stays. */
-        if (S_ISLNK(facts.st_mode) && realpath(path, target) != NULL &&
-            lstat(target, &facts) == 0) {
-            path = target;
-        }
-        if (!S_ISREG(facts.st_mode)) {
-            return write_through(path, data, size, reterr);
-        }
-    }
     int status = fm_path_directory(directory, sizeof(directory), path);
     if (status != 0) {
         return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
@@ -330,23 +318,55 @@ int fm_file_write_atomic(const char *path, const void *data, size_t size, struct
             return fm_error_set(reterr, FM_ETOOLARGE,
                                 "cannot write '%.100s...': the path is too long", path);
         }
-        status = writer_open(&writer, temporary, O_EXCL | O_NOFOLLOW, 0644, reterr);
-    }
-    if (status == 0) {
-        status = fm_file_writer_append(&writer, data, size, reterr);
-    }
-    if (status != 0) {
-        fm_file_writer_abandon(&writer);
-    } else {
-        status = fm_file_writer_commit(&writer, reterr);
-        status = status == 0 ? fm_file_rename(temporary, path, reterr) : status;
-        if (status != 0) {
-            unlink(temporary);
-        }
+        status = writer_open(writer, temporary, O_EXCL | O_NOFOLLOW, 0644, reterr);
     }
     /* The name that failed is of no file that anybody knows. */
-    return status == 0 ? fm_file_sync_directory(directory, reterr)
-                       : fm_error_prefix(reterr, status, "cannot write '%s'", path);
+    return status == 0 ? 0 : fm_error_prefix(reterr, status, "cannot write '%s'", path);
+}
+
+int fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
+                             struct fm_error *reterr)
+{
+    char directory[PATH_MAX];
+    int status = fm_path_directory(directory, sizeof(directory), path);
+    if (status != 0) {
+        fm_file_writer_abandon(writer);
+        return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
+    }
+    status = fm_file_writer_commit(writer, reterr);
+    status = status == 0 ? fm_file_rename(writer->path, path, reterr) : status;
+    if (status != 0) {
+        unlink(writer->path);
+        return fm_error_prefix(reterr, status, "cannot write '%s'", path);
+    }
+    return fm_file_sync_directory(directory, reterr);
+}
+
+int fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr)
+{
+    struct fm_file_writer writer = {0};
+    char target[PATH_MAX];
+    struct stat facts;
+    if (lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+        /* A link is followed, so that what it names is replaced and the link stays. */
+        if (S_ISLNK(facts.st_mode) && realpath(path, target) != NULL &&
+            lstat(target, &facts) == 0) {
+            path = target;
+        }
+        if (!S_ISREG(facts.st_mode)) {
+            return write_through(path, data, size, reterr);
+        }
+    }
+    int status = fm_file_writer_open_beside(&writer, path, reterr);
+    if (status != 0) {
+        return status;
+    }
+    status = fm_file_writer_append(&writer, data, size, reterr);
+    if (status != 0) {
+        fm_file_writer_abandon(&writer);
+        return fm_error_prefix(reterr, status, "cannot write '%s'", path);
+    }
+    return fm_file_writer_commit_as(&writer, path, reterr);
 }
 
 /* The directory that a new file at `path` would lie in. */

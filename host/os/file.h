@@ -99,6 +99,15 @@ int FM_NODISCARD fm_file_writer_open(struct fm_file_writer *writer, const char *
  */
 int FM_NODISCARD fm_file_writer_open_private(struct fm_file_writer *writer, const char *path,
                                              struct fm_error *reterr);
+/*
+ * The two ends of fm_file_write_atomic, for what is too large to be in memory: opens a file of a
+ * random name in the directory of `path`, and commits it and gives it that name, in place of what
+ * is there (a link itself, not what it leads to). On failure of the second nothing of it is left.
+ */
+int FM_NODISCARD fm_file_writer_open_beside(struct fm_file_writer *writer, const char *path,
+                                            struct fm_error *reterr);
+int FM_NODISCARD fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
+                                          struct fm_error *reterr);
 int FM_NODISCARD fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
                                        struct fm_error *reterr);
 /* Flushes to the disk (fsync) and closes. The writer is closed in any case. */

@@ -265,6 +265,56 @@ TEST(an_abandoned_writer_leaves_nothing)
     CHECK_INT_EQ(facts.kind, FM_FILE_ABSENT);
 }
 
+/* How many names there are in the test's folder. */
+static size_t names_count(void)
+{
+    char path[128];
+    struct fm_file_list list = {0};
+    path_in(path, sizeof(path), "beside");
+    if (fm_file_list(path, &list, NULL) != 0) {
+        return SIZE_MAX;
+    }
+    size_t count = list.count;
+    fm_file_list_free(&list);
+    return count;
+}
+
+TEST(a_file_appears_when_it_is_whole)
+{
+    char folder[128];
+    char path[192];
+    char *data = NULL;
+    size_t size = 0;
+    struct fm_error error = {0};
+    struct fm_file_writer writer = {0};
+    path_in(folder, sizeof(folder), "beside");
+    CHECK_INT_EQ(fm_file_make_directories(folder, &error), 0);
+    (void)snprintf(path, sizeof(path), "%s/big", folder);
+    CHECK_INT_EQ(fm_file_write_atomic(path, "old", 3, &error), 0);
+    CHECK_INT_EQ(fm_file_writer_open_beside(&writer, path, &error), 0);
+    CHECK_INT_EQ(fm_file_writer_append(&writer, "ne", 2, &error), 0);
+    CHECK_INT_EQ(fm_file_writer_append(&writer, "w one", 5, &error), 0);
+    CHECK_UINT_EQ(names_count(), 2);
+    CHECK_INT_EQ(fm_file_read(path, 100, &data, &size, &error), 0);
+    CHECK_STR_EQ(data, "old");
+    fm_free(data);
+    CHECK_INT_EQ(fm_file_writer_commit_as(&writer, path, &error), 0);
+    CHECK_INT_EQ(fm_file_read(path, 100, &data, &size, &error), 0);
+    CHECK_STR_EQ(data, "new one");
+    fm_free(data);
+    CHECK_UINT_EQ(names_count(), 1);
+    /* Given up, and where it cannot have that name: nothing of it is left. */
+    CHECK_INT_EQ(fm_file_writer_open_beside(&writer, path, &error), 0);
+    fm_file_writer_abandon(&writer);
+    CHECK_UINT_EQ(names_count(), 1);
+    CHECK_INT_EQ(fm_file_writer_open_beside(&writer, path, &error), 0);
+    CHECK(fm_file_writer_commit_as(&writer, folder, &error) != 0);
+    CHECK_STR_CONTAINS(error.text, "cannot write '");
+    CHECK_UINT_EQ(names_count(), 1);
+    (void)snprintf(path, sizeof(path), "%s/absent/big", folder);
+    CHECK_INT_EQ(fm_file_writer_open_beside(&writer, path, &error), FM_ENOTFOUND);
+}
+
 /* /dev/full answers every write with "no space left". */
 TEST(a_full_disk_is_said)
 {

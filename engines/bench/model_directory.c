@@ -1,0 +1,193 @@
+/*
+ * Generated models as files. See model_directory.h.
+ */
+#include "engines/bench/model_directory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/onnx/onnx_writer.h"
+#include "core/util/assert.h"
+#include "core/util/error.h"
+#include "core/util/text.h"
+#include "host/os/file.h"
+
+/* Bytes are handed to the kernel in pieces of this size. */
+enum { PIECE_SIZE = 1 << 20 };
+
+struct piece {
+    struct fm_file_writer *writer;
+    char *data;
+    size_t size;
+};
+
+static int piece_flush(struct piece *piece, struct fm_error *reterr)
+{
+    int status = fm_file_writer_append(piece->writer, piece->data, piece->size, reterr);
+    piece->size = 0;
+    return status;
+}
+
+static int piece_put(void *context, const void *data, size_t size, struct fm_error *reterr)
+{
+    struct piece *piece = context;
+    const char *from = data;
+    int status = 0;
+    while (size > 0 && status == 0) {
+        size_t room = PIECE_SIZE - piece->size;
+        size_t count = size < room ? size : room;
+        memcpy(piece->data + piece->size, from, count);
+        piece->size += count;
+        from += count;
+        size -= count;
+        status = piece->size == PIECE_SIZE ? piece_flush(piece, reterr) : 0;
+    }
+    return status;
+}
+
+static int model_write(const struct fm_onnx_graph *graph, const char *path, struct fm_error *reterr)
+{
+    struct fm_file_writer writer = {0};
+    struct piece piece = {.writer = &writer, .data = fm_alloc(PIECE_SIZE)};
+    if (piece.data == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "cannot write '%s': out of memory", path);
+    }
+    struct fm_onnx_sink sink = {.put = piece_put, .context = &piece};
+    int status = fm_file_writer_open_beside(&writer, path, reterr);
+    if (status == 0) {
+        status = fm_onnx_write(graph, &sink, reterr);
+        status = status == 0 ? piece_flush(&piece, reterr) : status;
+        if (status != 0) {
+            fm_file_writer_abandon(&writer);
+            status = fm_error_prefix(reterr, status, "cannot write '%s'", path);
+        } else {
+            status = fm_file_writer_commit_as(&writer, path, reterr);
+        }
+    }
+    fm_free(piece.data);
+    return status;
+}
+
+/* Whether a file may be written there; a link leads to what it names. */
+static int target_check(char *path, size_t size, bool replace, struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    int status = fm_file_stat(path, &facts, reterr);
+    if (status != 0 || facts.kind == FM_FILE_ABSENT) {
+        return status;
+    }
+    if (facts.kind != FM_FILE_REGULAR) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "'%s' is there and is no regular file: give another name", path);
+    }
+    if (!replace) {
+        return fm_error_set(reterr, FM_EEXIST,
+                            "'%s' is there already, and nothing was written: give another name, or "
+                            "--force to replace it",
+                            path);
+    }
+    char target[4096];
+    status = fm_path_real(target, sizeof target, path, reterr);
+    if (status == 0 && strlen(target) < size) {
+        memcpy(path, target, strlen(target) + 1);
+    }
+    return status;
+}
+
+/* Neither a file nor the directory of something else. */
+static int directory_check(const char *path, struct fm_error *reterr)
+{
+    static const char *const others[] = {"config.pbtxt", "pipeline.yaml"};
+    struct fm_file_facts facts;
+    int status = fm_file_stat(path, &facts, reterr);
+    if (status != 0 || facts.kind == FM_FILE_ABSENT) {
+        return status;
+    }
+    if (facts.kind != FM_FILE_DIRECTORY) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "'%s' is there and is no directory: a model's directory goes where "
+                            "nothing is, a single file has a name that ends in .onnx",
+                            path);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char name[4096];
+        status = fm_path_join(name, sizeof name, path, others[i]);
+        status = status == 0 ? fm_file_stat(name, &facts, reterr) : status;
+        if (status == 0 && facts.kind != FM_FILE_ABSENT) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "'%s' holds something else, as its %s says: give another name",
+                                path, others[i]);
+        }
+        if (status != 0) {
+            return status;
+        }
+    }
+    return 0;
+}
+
+static int config_write(const struct fm_model_directory_options *options, const char *path,
+                        struct fm_error *reterr)
+{
+    struct fm_text text = {0};
+    fm_text_append_format(&text, "# Written by `fermata bench model`: %s\n",
+                          options->graph->description);
+    fm_text_append_format(&text, "backend: onnxruntime\nmax_batch_size: %" PRIu32 "\n",
+                          options->batch_max);
+    int status = text.failed
+                     ? fm_error_set(reterr, FM_ENOMEM, "cannot write '%s': out of memory", path)
+                     : fm_file_write_atomic(path, text.data, text.length, reterr);
+    fm_text_deinit(&text);
+    return status;
+}
+
+/* "DIR/model.yaml" and "DIR/1/model.onnx", whose directory is returned as well. */
+static int paths_make(const char *path, struct fm_model_directory *ret_directory, char *ret_version,
+                      size_t size, struct fm_error *reterr)
+{
+    int status = fm_path_join(ret_version, size, path, "1");
+    status = status != 0 ? status
+                         : fm_path_join(ret_directory->model_path, sizeof ret_directory->model_path,
+                                        ret_version, "model.onnx");
+    status = status != 0 ? status
+                         : fm_path_join(ret_directory->config_path,
+                                        sizeof ret_directory->config_path, path, "model.yaml");
+    return status != 0 ? fm_error_set(reterr, status,
+                                      "cannot write '%.100s...': the path is too long", path)
+                       : 0;
+}
+
+static int directory_write(const struct fm_model_directory_options *options,
+                           struct fm_model_directory *ret_directory, struct fm_error *reterr)
+{
+    char version[4096];
+    int status = paths_make(options->path, ret_directory, version, sizeof version, reterr);
+    status = status != 0 ? status : directory_check(options->path, reterr);
+    status = status != 0 ? status
+                         : target_check(ret_directory->model_path, sizeof ret_directory->model_path,
+                                        options->replace, reterr);
+    status = status != 0
+                 ? status
+                 : target_check(ret_directory->config_path, sizeof ret_directory->config_path,
+                                options->replace, reterr);
+    status = status != 0 ? status : fm_file_make_directories(version, reterr);
+    status = status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
+    return status != 0 ? status : config_write(options, ret_directory->config_path, reterr);
+}
+
+int fm_model_directory_write(const struct fm_model_directory_options *options,
+                             struct fm_model_directory *ret_directory, struct fm_error *reterr)
+{
+    *ret_directory = (struct fm_model_directory){.config_path = ""};
+    FM_ASSERT(options->path[0] != '\0');
+    if (strcmp(fm_path_extension(options->path), ".onnx") != 0) {
+        return directory_write(options, ret_directory, reterr);
+    }
+    if (strlen(options->path) >= sizeof ret_directory->model_path) {
+        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
+                            options->path);
+    }
+    memcpy(ret_directory->model_path, options->path, strlen(options->path) + 1);
+    int status = target_check(ret_directory->model_path, sizeof ret_directory->model_path,
+                              options->replace, reterr);
+    return status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
+}
