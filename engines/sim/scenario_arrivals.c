@@ -10,6 +10,7 @@
 #include "core/load/trace_text.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/text.h"
 #include "host/os/file.h"
 
 #define TRACE_BYTES_MAX ((size_t)1 << 30)
@@ -171,6 +172,24 @@ static int read_trace(const struct fm_sim_reader *reader, struct fm_config *node
     return status;
 }
 
+/* LoadGen's seeds use all 64 bits. */
+static int read_loadgen_seed(const struct fm_sim_reader *reader, struct fm_config *node,
+                             struct fm_arrivals_spec *spec)
+{
+    const char *text = NULL;
+    int status = fm_config_string(node, "seed", &text, reader->reterr);
+    if (status != 0 || text == NULL) {
+        return status;
+    }
+    spec->loadgen_seeded = true;
+    if (fm_parse_uint64(text, &spec->loadgen_seed) != 0) {
+        status =
+            fm_config_error(fm_config_get(node, "seed"), reader->reterr,
+                            "'seed' is \"%.60s\", not a whole number from 0 to 2^64 - 1", text);
+    }
+    return status;
+}
+
 int fm_sim_read_arrivals(const struct fm_sim_reader *reader, struct fm_config *mapping,
                          struct fm_sim_group *group)
 {
@@ -209,6 +228,10 @@ int fm_sim_read_arrivals(const struct fm_sim_reader *reader, struct fm_config *m
     status = status == 0 ? fm_config_double(node, "rate", FM_ARRIVALS_RATE_MIN_HZ,
                                             FM_ARRIVALS_RATE_MAX_HZ, &spec->rate_hz, reader->reterr)
                          : status;
+    if (kind == FM_ARRIVALS_LOADGEN) {
+        status = status == 0 ? read_loadgen_seed(reader, node, spec) : status;
+        return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+    }
     status = status == 0 ? read_steps(reader, node, spec) : status;
     status = status == 0 ? fm_sim_read_time(reader, node, "period", &spec->period_ns) : status;
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;

@@ -96,6 +96,23 @@ TEST(everything_is_read)
     CHECK_STR_EQ(fm_sim_scenario_model_name(&scenario, 4, name, sizeof name), "o");
 }
 
+/* Seeds of LoadGen need all 64 bits; without one, requests draw from the scenario's. */
+TEST(schedules_of_loadgen_are_read)
+{
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: "
+                      "2ms}, arrivals: {kind: loadgen, rate: 100, seed: 16159082839903944936}}]\n"),
+                 0);
+    const struct fm_arrivals_spec *spec = &scenario.groups[0].arrivals;
+    CHECK_INT_EQ(spec->kind, FM_ARRIVALS_LOADGEN);
+    CHECK_UINT_EQ(spec->loadgen_seed, UINT64_C(16159082839903944936));
+    CHECK(spec->loadgen_seeded && !fm_sim_scenario_draws(&scenario));
+    CHECK_NEAR(fm_sim_scenario_rate_hz(&scenario), 100, 0);
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: "
+                      "2ms}, arrivals: {kind: loadgen, rate: 100}}]\n"),
+                 0);
+    CHECK(!scenario.groups[0].arrivals.loadgen_seeded && fm_sim_scenario_draws(&scenario));
+}
+
 #define MODEL(rest) "accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, " rest "}\n"
 #define GOOD        "profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 10}"
 
@@ -320,6 +337,16 @@ TEST(mistakes_are_explained)
          "missing key 'rate'"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: gamma, rate: 1}"),
          "missing key 'shape'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen}"),
+         "missing key 'rate'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, seed: x}"),
+         "'seed' is \"x\", not a whole number"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, seed: -1}"),
+         "'seed' is \"-1\", not a whole number"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, period: 1s}"),
+         "unknown key 'period'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1e9}"),
+         "stands still"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: trace, file: no.txt}"),
          "dir/no.txt"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 1, steps: [{at: 1s, factor: 1}, "
