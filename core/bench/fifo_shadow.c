@@ -117,8 +117,7 @@ static void line_insert(struct fm_fifo_shadow *shadow, struct line *line, uint32
 {
     uint64_t sequence = shadow->entries[index].sequence;
     uint32_t before = FM_FIFO_SHADOW_NONE;
-    if (line->first == FM_FIFO_SHADOW_NONE ||
-        shadow->entries[line->last].sequence < sequence) {
+    if (line->first == FM_FIFO_SHADOW_NONE || shadow->entries[line->last].sequence < sequence) {
         line_push(shadow, line, index);
         return;
     }
@@ -178,8 +177,8 @@ void fm_fifo_shadow_open(struct fm_fifo_shadow *shadow, uint64_t now_ns, uint32_
 {
     FM_ASSERT(index < shadow->lanes_max && !shadow->lanes[index].open);
     struct line stranded = shadow->stranded;
-    shadow->lanes[index] = (struct lane){
-        .line = line_empty, .ability = *ability, .free_ns = now_ns, .open = true};
+    shadow->lanes[index] =
+        (struct lane){.line = line_empty, .ability = *ability, .free_ns = now_ns, .open = true};
     shadow->stranded = line_empty;
     deal_again(shadow, stranded);
 }
@@ -231,8 +230,7 @@ static void lane_look(struct fm_fifo_shadow *shadow, uint64_t now_ns, struct lan
 {
     while (lane->line.first != FM_FIFO_SHADOW_NONE) {
         const struct entry *entry = &shadow->entries[lane->line.first];
-        uint64_t begin_ns =
-            lane->free_ns > entry->arrival_ns ? lane->free_ns : entry->arrival_ns;
+        uint64_t begin_ns = lane->free_ns > entry->arrival_ns ? lane->free_ns : entry->arrival_ns;
         uint64_t end_ns = add_saturating(begin_ns, entry->length_ns);
         if (!entry->ended || end_ns > now_ns) {
             break;

@@ -20,20 +20,20 @@ struct slot {
     enum slot_state state;
     enum fm_job_end end; /* OVER */
     struct fm_job_task task;
-    uint64_t sequence;   /* order of submission */
+    uint64_t sequence; /* order of submission */
     uint64_t arrival_ns;
-    uint64_t behind_ns;  /* how much later the last of those that arrived with it begins, in FIFO */
-    uint64_t start_ns;   /* RUNNING, CANCELLING */
-    uint64_t share_ns;   /* WAITING: what it counts for each follower that can run it */
-    uint32_t shadow;     /* its entry; FM_FIFO_SHADOW_NONE: there was no room */
+    uint64_t behind_ns; /* how much later the last of those that arrived with it begins, in FIFO */
+    uint64_t start_ns;  /* RUNNING, CANCELLING */
+    uint64_t share_ns;  /* WAITING: what it counts for each follower that can run it */
+    uint32_t shadow;    /* its entry; FM_FIFO_SHADOW_NONE: there was no room */
     uint32_t generation;
     uint32_t attempts;
     uint32_t follower; /* RUNNING, CANCELLING */
     uint32_t device;
-    uint32_t place;    /* WAITING: in `waiting` */
-    uint32_t next;     /* of those to tell, or of the free ones */
-    bool fresh;        /* behind_ns is not known yet */
-    bool telling;      /* it is in the list of those to tell */
+    uint32_t place; /* WAITING: in `waiting` */
+    uint32_t next;  /* of those to tell, or of the free ones */
+    bool fresh;     /* behind_ns is not known yet */
+    bool telling;   /* it is in the list of those to tell */
 };
 
 struct follower {
@@ -405,8 +405,7 @@ int fm_job_queue_submit(struct fm_job_queue *queue, uint64_t now_ns, const struc
                           .arrival_ns = now_ns,
                           .generation = slot->generation + 1,
                           .fresh = true};
-    slot->shadow =
-        fm_fifo_shadow_add(queue->shadow, now_ns, &task->needed, task->estimate_ns);
+    slot->shadow = fm_fifo_shadow_add(queue->shadow, now_ns, &task->needed, task->estimate_ns);
     queue->fresh_ns = now_ns;
     queue->fresh_count++;
     queue->changed = true;
@@ -484,9 +483,8 @@ int fm_job_queue_join(struct fm_job_queue *queue, uint64_t now_ns,
                             queue->options.followers_max);
     }
     struct follower *follower = &queue->followers[index];
-    *follower = (struct follower){.device_count = device_count,
-                                  .generation = follower->generation + 1,
-                                  .there = true};
+    *follower = (struct follower){
+        .device_count = device_count, .generation = follower->generation + 1, .there = true};
     for (uint32_t i = 0; i < device_count; i++) {
         follower->devices[i] = devices[i];
         follower->tasks[i] = NONE;
@@ -616,8 +614,8 @@ static bool device_choose(const struct fm_job_queue *queue, const struct slot *s
     bool found = false;
     for (uint32_t i = 0; i < queue->options.followers_max; i++) {
         const struct follower *follower = &queue->followers[i];
-        bool may = follower->there && !follower->leaving &&
-                   follower->running < follower->device_count;
+        bool may =
+            follower->there && !follower->leaving && follower->running < follower->device_count;
         uint64_t work_ns = may ? outstanding_ns(queue, follower, now_ns) : 0;
         for (uint32_t j = 0; may && j < follower->device_count; j++) {
             uint64_t memory = follower->devices[j].memory_bytes;
@@ -639,8 +637,8 @@ static bool device_free(const struct fm_job_queue *queue, const struct slot *slo
 {
     for (uint32_t i = 0; i < queue->options.followers_max; i++) {
         const struct follower *follower = &queue->followers[i];
-        bool may = follower->there && !follower->leaving &&
-                   follower->running < follower->device_count;
+        bool may =
+            follower->there && !follower->leaving && follower->running < follower->device_count;
         for (uint32_t j = 0; may && j < follower->device_count; j++) {
             if (follower->tasks[j] == NONE && device_suffices(follower, j, slot)) {
                 return true;
@@ -665,8 +663,7 @@ static bool bind(struct fm_job_queue *queue, uint64_t now_ns, struct fm_job_acti
             least = rank;
         }
     }
-    if (first == NULL ||
-        !device_choose(queue, first, now_ns, &first->follower, &first->device)) {
+    if (first == NULL || !device_choose(queue, first, now_ns, &first->follower, &first->device)) {
         return false;
     }
     struct follower *follower = &queue->followers[first->follower];
@@ -704,8 +701,7 @@ static bool tell_next(struct fm_job_queue *queue, struct fm_job_action *ret_acti
     if (slot->state == SLOT_CANCELLING) {
         ret_action->kind = FM_JOB_CANCEL;
         ret_action->device = slot->device;
-        ret_action->follower =
-            id_of(queue->followers[slot->follower].generation, slot->follower);
+        ret_action->follower = id_of(queue->followers[slot->follower].generation, slot->follower);
     } else {
         FM_ASSERT(slot->state == SLOT_OVER);
         slot->state = SLOT_FREE;
@@ -814,8 +810,7 @@ static void followers_validate(const struct fm_job_queue *queue)
         FM_ASSERT(!follower->there || own == follower->running);
         running += own;
         there += follower->there ? 1 : 0;
-        free_devices +=
-            follower->there && !follower->leaving ? follower->device_count - own : 0;
+        free_devices += follower->there && !follower->leaving ? follower->device_count - own : 0;
         releases += follower->there && follower->leaving && own == 0 ? 1 : 0;
     }
     FM_ASSERT(running == queue->running_count && there == queue->follower_count);

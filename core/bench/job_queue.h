@@ -118,8 +118,8 @@ struct fm_job_look {
     enum fm_job_state state;
     uint32_t attempts;
     uint64_t arrival_ns;
-    uint64_t due_ns; /* WAITING: see above; UINT64_MAX: no follower can run it */
-    uint64_t left_ns; /* what it is believed to take still, once it is bound */
+    uint64_t due_ns;   /* WAITING: see above; UINT64_MAX: no follower can run it */
+    uint64_t left_ns;  /* what it is believed to take still, once it is bound */
     uint64_t follower; /* RUNNING, CANCELLING */
 };
 
@@ -138,8 +138,8 @@ int FM_NODISCARD fm_job_queue_create(const struct fm_job_queue_options *options,
                                      struct fm_job_queue **ret_queue);
 void fm_job_queue_destroy(struct fm_job_queue *queue); /* accepts NULL */
 
-/* Ids of tasks and followers are never 0 and are not used again. FM_EINVAL: the estimate; FM_ELIMIT:
- * tasks_max; FM_EUNAVAILABLE: after fm_job_queue_drain. */
+/* Ids of tasks and followers are never 0 and are not used again. FM_EINVAL: the estimate;
+ * FM_ELIMIT: tasks_max; FM_EUNAVAILABLE: after fm_job_queue_drain. */
 int FM_NODISCARD fm_job_queue_submit(struct fm_job_queue *queue, uint64_t now_ns,
                                      const struct fm_job_task *task, uint64_t *ret_task,
                                      struct fm_error *reterr);

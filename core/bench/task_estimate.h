@@ -88,7 +88,8 @@ void fm_task_estimator_destroy(struct fm_task_estimator *estimator); /* accepts 
 /* The estimate; at least 1 and at most FM_TASK_ESTIMATE_MAX_NS, whatever the shape says. */
 uint64_t fm_task_estimator_ns(const struct fm_task_estimator *estimator, const char *key,
                               const struct fm_task_shape *shape);
-/* Learns from a task that has ended. Keys are compared up to FM_TASK_ESTIMATE_KEY_SIZE - 1 bytes. */
+/* Learns from a task that has ended. Keys are compared up to FM_TASK_ESTIMATE_KEY_SIZE - 1 bytes.
+ */
 void fm_task_estimator_learn(struct fm_task_estimator *estimator, const char *key,
                              const struct fm_task_record *record);
 /* What is known of a key, or with NULL of all. False: nothing. */
