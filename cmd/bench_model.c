@@ -1,30 +1,27 @@
 /*
- * `fermata bench model`: writes a model of a family, and says what it takes.
+ * `fermata bench model`: writes models of a family, and says what they take.
  *
- * Owns: options, printing. Does not own: models (core/onnx), files (engines/bench). Thread rule:
+ * Owns: options, where what goes. Does not own: models (core/onnx), files (engines/bench), what is
+ * printed (bench_model_report). Thread rule:
  * the main thread.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "cmd/arguments.h"
+#include "cmd/bench_model_report.h"
 #include "cmd/command.h"
-#include "core/onnx/families.h"
-#include "core/onnx/model_counts.h"
-#include "core/proto/json.h"
+#include "core/onnx/family_grid.h"
 #include "core/util/error.h"
-#include "engines/bench/model_directory.h"
 #include "host/os/file.h"
 
-/* What is printed. */
-struct report {
-    struct fm_family_spec spec;
-    struct fm_model_counts counts;
-    uint64_t file_bytes;
-    const int64_t *batches;
-    uint32_t batch_count;
-    bool written;
-    struct fm_model_directory directory;
+/* Everything the command holds, in the call's arena. */
+struct work {
+    const struct fm_call *call;
+    struct fm_family_grid grid;
+    const char *output; /* NULL: nothing is written */
+    struct fm_bench_model *models;
+    uint32_t count;
 };
 
 static int family_unknown(const struct fm_call *call, const char *name)
@@ -45,199 +42,186 @@ static int family_unknown(const struct fm_call *call, const char *name)
     return exit_code;
 }
 
-/* The specification of the command line. */
-static int spec_read(const struct fm_call *call, struct fm_family_spec *ret_spec)
+/* The values of one parameter; FM_EXIT_OK where none are given. */
+static int axis_read(const struct fm_call *call, struct fm_family_grid *grid,
+                     enum fm_family_parameter parameter)
+{
+    const char *option = fm_family_parameter_name(parameter);
+    if (!fm_call_given(call, option)) {
+        return FM_EXIT_OK;
+    }
+    uint64_t values[FM_OPTION_LIST_MAX];
+    uint32_t count = 0;
+    const int64_t *given = fm_call_integers(call, option, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        values[i] = (uint64_t)given[i];
+    }
+    struct fm_error error = {0};
+    return fm_family_grid_set(grid, parameter, values, count, &error) != 0
+               ? fm_call_usage(call, "--%s", error.text)
+               : FM_EXIT_OK;
+}
+
+/* The models that the command line asks for. */
+static int grid_read(const struct fm_call *call, struct fm_family_grid *ret_grid)
 {
     const char *name = fm_call_positional(call, 0);
-    *ret_spec = (struct fm_family_spec){.family = fm_family_parse(name),
+    *ret_grid = (struct fm_family_grid){.family = fm_family_parse(name),
                                         .seed = (uint64_t)fm_call_integer(call, "seed")};
-    if (ret_spec->family == FM_FAMILY_COUNT_) {
+    if (ret_grid->family == FM_FAMILY_COUNT_) {
         return family_unknown(call, name);
     }
     for (int i = 0; i < FM_FAMILY_PARAMETER_COUNT_; i++) {
-        enum fm_family_parameter parameter = (enum fm_family_parameter)i;
-        const char *option = fm_family_parameter_name(parameter);
-        struct fm_error error = {0};
-        if (fm_call_given(call, option) &&
-            fm_family_set(ret_spec, parameter, (uint64_t)fm_call_integer(call, option), &error) !=
-                0) {
-            return fm_call_usage(call, "--%s", error.text);
+        int exit_code = axis_read(call, ret_grid, (enum fm_family_parameter)i);
+        if (exit_code != FM_EXIT_OK) {
+            return exit_code;
         }
+    }
+    struct fm_error error = {0};
+    return fm_family_grid_check(ret_grid, &error) != 0 ? fm_call_usage(call, "%s", error.text)
+                                                       : FM_EXIT_OK;
+}
+
+/* Options that mean nothing for what is to be written. */
+static int output_check(const struct work *work)
+{
+    const struct fm_call *call = work->call;
+    bool is_file = work->output != NULL && strcmp(fm_path_extension(work->output), ".onnx") == 0;
+    if (work->output == NULL && fm_call_flag(call, "force")) {
+        return fm_call_usage(call, "--force replaces what lies at --output, which is not given");
+    }
+    if (fm_call_given(call, "max-batch") && (work->output == NULL || is_file)) {
+        return fm_call_usage(call, "--max-batch is for the model.yaml of a directory, and --output "
+                                   "names none");
+    }
+    if (is_file && work->count > 1) {
+        return fm_call_usage(call,
+                             "--output: '%s' is a single file, and these are %" PRIu32
+                             " models: give a directory for all of them",
+                             work->output, work->count);
     }
     return FM_EXIT_OK;
 }
 
-/* "6.02 MiB"; below 10 KiB the bytes. */
-static void bytes_append(struct fm_text *text, double bytes)
+/* Where a model goes: its part of the repository, or all of --output. */
+static int place_of(const struct work *work, const struct fm_bench_model *model, char *ret_path,
+                    size_t size, struct fm_error *reterr)
 {
-    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
-    if (bytes < 10240) {
-        fm_text_append_format(text, "%.0f bytes", bytes);
-        return;
-    }
-    size_t unit = 0;
-    for (bytes /= 1024; bytes >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++) {
-        bytes /= 1024;
-    }
-    fm_text_append_format(text, "%.4g %s", bytes, units[unit]);
+    int status = work->count > 1 ? fm_path_join(ret_path, size, work->output, model->name)
+                                 : fm_path_join(ret_path, size, ".", work->output);
+    return status == 0
+               ? 0
+               : fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long",
+                              work->output);
 }
 
-static void line_append(struct fm_text *text, const char *label, uint64_t bytes)
+/* Builds a model, counts it and looks whether it can be written; nothing is changed. */
+static int model_plan(struct work *work, uint32_t index, struct fm_error *reterr)
 {
-    fm_text_append_format(text, "  %-13s", label);
-    bytes_append(text, (double)bytes);
-    fm_text_append_char(text, '\n');
+    struct fm_bench_model *model = &work->models[index];
+    struct fm_onnx_graph graph;
+    struct fm_text name = {0};
+    fm_family_grid_at(&work->grid, index, &model->spec);
+    fm_family_grid_name(&work->grid, index, &name);
+    model->name = name.failed ? NULL : fm_arena_strdup(work->call->arena, name.data);
+    fm_text_deinit(&name);
+    if (model->name == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
+    }
+    int status = fm_family_build(&model->spec, &graph, &model->file_bytes, reterr);
+    if (status != 0) {
+        return work->count > 1 ? fm_error_prefix(reterr, status, "%s", model->name) : status;
+    }
+    fm_model_counts_make(&graph, &model->counts);
+    fm_onnx_graph_deinit(&graph);
+    char path[4096];
+    if (work->output == NULL) {
+        return 0;
+    }
+    status = place_of(work, model, path, sizeof path, reterr);
+    return status != 0 ? status
+                       : fm_model_directory_check(path, fm_call_flag(work->call, "force"), reterr);
 }
 
-static void report_table(const struct report *report, struct fm_text *text)
+static int model_write(struct work *work, uint32_t index, struct fm_error *reterr)
 {
-    const struct fm_model_counts *counts = &report->counts;
-    fm_family_describe(&report->spec, text);
-    fm_text_append_format(text, "\n  %-13s%" PRIu64 " (", "parameters", counts->parameters);
-    bytes_append(text, (double)counts->parameter_bytes);
-    fm_text_append_format(text, ") in %" PRIu32 " nodes\nper row:\n  %-13s%" PRIu64 "\n",
-                          counts->nodes, "FLOP", counts->flop);
-    line_append(text, "inputs", counts->input_bytes);
-    line_append(text, "outputs", counts->output_bytes);
-    line_append(text, "activations", counts->activation_bytes);
-    if (counts->gathered_bytes > 0) {
-        line_append(text, "looked up", counts->gathered_bytes);
+    struct fm_bench_model *model = &work->models[index];
+    struct fm_model_directory *directory =
+        fm_arena_alloc(work->call->arena, sizeof *model->directory);
+    if (directory == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory");
     }
-    fm_text_append_string(text, "\n  batch  bytes moved per row  FLOP per byte  without "
-                                "activations\n");
-    for (uint32_t i = 0; i < report->batch_count; i++) {
-        uint64_t batch = (uint64_t)report->batches[i];
-        fm_text_append_format(text, "  %5" PRIu64 "  %19.0f  %13.4g  %19.0f\n", batch,
-                              fm_model_traffic_bytes(counts, batch),
-                              fm_model_intensity(counts, batch),
-                              fm_model_traffic_least_bytes(counts, batch));
+    char path[4096];
+    int status = place_of(work, model, path, sizeof path, reterr);
+    struct fm_onnx_graph graph;
+    status = status != 0 ? status : fm_family_build(&model->spec, &graph, NULL, reterr);
+    if (status != 0) {
+        return status;
     }
-    if (report->written) {
-        fm_text_append_format(text, "\nwritten: %s (", report->directory.model_path);
-        bytes_append(text, (double)report->file_bytes);
-        fm_text_append_char(text, ')');
-        if (report->directory.config_path[0] != '\0') {
-            fm_text_append_format(text, ", %s", report->directory.config_path);
-        }
-        fm_text_append_char(text, '\n');
-    }
+    struct fm_model_directory_options options = {
+        .graph = &graph,
+        .path = path,
+        .batch_max = (uint32_t)fm_call_integer(work->call, "max-batch"),
+        .replace = fm_call_flag(work->call, "force")};
+    status = fm_model_directory_write(&options, directory, reterr);
+    fm_onnx_graph_deinit(&graph);
+    model->directory = directory;
+    return status;
 }
 
-static void counts_write(struct fm_json_writer *json, const struct fm_model_counts *counts)
+/* All of them are looked at before the first one is written. */
+static int models_make(struct work *work, struct fm_error *reterr)
 {
-    fm_json_member_uint(json, "parameters", counts->parameters);
-    fm_json_member_uint(json, "parameter_bytes", counts->parameter_bytes);
-    fm_json_member_uint(json, "weight_bytes_per_batch", counts->weight_bytes);
-    fm_json_member_uint(json, "nodes", counts->nodes);
-    fm_json_key(json, "per_row");
-    fm_json_object_begin(json);
-    fm_json_member_uint(json, "flop", counts->flop);
-    fm_json_member_uint(json, "input_bytes", counts->input_bytes);
-    fm_json_member_uint(json, "output_bytes", counts->output_bytes);
-    fm_json_member_uint(json, "activation_bytes", counts->activation_bytes);
-    fm_json_member_uint(json, "gathered_bytes", counts->gathered_bytes);
-    fm_json_object_end(json);
+    int status = 0;
+    for (uint32_t i = 0; i < work->count && status == 0; i++) {
+        status = model_plan(work, i, reterr);
+    }
+    if (status == 0 && work->output != NULL && work->count > 1) {
+        status = fm_model_repository_check(work->output, reterr);
+    }
+    for (uint32_t i = 0; i < work->count && status == 0 && work->output != NULL; i++) {
+        status = model_write(work, i, reterr);
+    }
+    return status;
 }
 
-static void report_json(const struct report *report, struct fm_text *text)
+static int report_print(const struct work *work)
 {
-    struct fm_json_writer json;
-    fm_json_writer_init(&json, text);
-    fm_json_object_begin(&json);
-    fm_json_member_string(&json, "family", fm_family_name(report->spec.family));
-    fm_json_key(&json, "specification");
-    fm_json_object_begin(&json);
-    for (int i = 0; i < FM_FAMILY_PARAMETER_COUNT_; i++) {
-        uint64_t value = fm_family_value(&report->spec, (enum fm_family_parameter)i);
-        if (value > 0) {
-            fm_json_member_uint(&json, fm_family_parameter_name((enum fm_family_parameter)i),
-                                value);
-        }
-    }
-    fm_json_member_uint(&json, "seed", report->spec.seed);
-    fm_json_object_end(&json);
-    counts_write(&json, &report->counts);
-    fm_json_key(&json, "traffic");
-    fm_json_array_begin(&json);
-    for (uint32_t i = 0; i < report->batch_count; i++) {
-        uint64_t batch = (uint64_t)report->batches[i];
-        fm_json_object_begin(&json);
-        fm_json_member_uint(&json, "batch", batch);
-        fm_json_member_number(&json, "bytes_per_row",
-                              fm_model_traffic_bytes(&report->counts, batch));
-        fm_json_member_number(&json, "least_bytes_per_row",
-                              fm_model_traffic_least_bytes(&report->counts, batch));
-        fm_json_member_number(&json, "flop_per_byte", fm_model_intensity(&report->counts, batch));
-        fm_json_object_end(&json);
-    }
-    fm_json_array_end(&json);
-    fm_json_member_uint(&json, "file_bytes", report->file_bytes);
-    if (report->written) {
-        fm_json_member_string(&json, "model_path", report->directory.model_path);
-        if (report->directory.config_path[0] != '\0') {
-            fm_json_member_string(&json, "config_path", report->directory.config_path);
-        }
-    }
-    fm_json_object_end(&json);
-    fm_text_append_char(text, '\n');
-}
-
-/* Writes, when there is somewhere to write, and prints. */
-static int graph_use(const struct fm_call *call, const struct fm_onnx_graph *graph,
-                     struct report *report)
-{
-    const char *path = fm_call_string(call, "output");
-    if (path != NULL) {
-        struct fm_model_directory_options options = {
-            .graph = graph,
-            .path = path,
-            .batch_max = (uint32_t)fm_call_integer(call, "max-batch"),
-            .replace = fm_call_flag(call, "force")};
-        struct fm_error error = {0};
-        if (fm_model_directory_write(&options, &report->directory, &error) != 0) {
-            return fm_call_fail(call, &error);
-        }
-        report->written = true;
-    }
-    fm_model_counts_make(graph, &report->counts);
-    report->batches = fm_call_integers(call, "batch", &report->batch_count);
+    struct fm_bench_model_report report = {.models = work->models, .count = work->count};
+    report.batches = fm_call_integers(work->call, "batch", &report.batch_count);
     struct fm_text text = {0};
-    if (call->json) {
-        report_json(report, &text);
+    if (work->call->json) {
+        fm_bench_model_report_json(&report, &text);
     } else {
-        report_table(report, &text);
+        fm_bench_model_report_text(&report, &text);
     }
-    return fm_call_print(call, &text);
+    return fm_call_print(work->call, &text);
 }
 
 static int run(const struct fm_call *call)
 {
-    static struct report report;
-    int exit_code = spec_read(call, &report.spec);
+    static struct work work;
+    work = (struct work){.call = call, .output = fm_call_string(call, "output")};
+    int exit_code = grid_read(call, &work.grid);
     if (exit_code != FM_EXIT_OK) {
         return exit_code;
     }
-    const char *path = fm_call_string(call, "output");
-    if (path == NULL && fm_call_flag(call, "force")) {
-        return fm_call_usage(call, "--force replaces what lies at --output, which is not given");
+    work.count = (uint32_t)fm_family_grid_count(&work.grid);
+    exit_code = output_check(&work);
+    if (exit_code != FM_EXIT_OK) {
+        return exit_code;
     }
-    if (fm_call_given(call, "max-batch") &&
-        (path == NULL || strcmp(fm_path_extension(path), ".onnx") == 0)) {
-        return fm_call_usage(call, "--max-batch is for the model.yaml of a directory, and --output "
-                                   "names none");
-    }
-    struct fm_onnx_graph graph;
     struct fm_error error = {0};
-    int status = fm_family_build(&report.spec, &graph, &report.file_bytes, &error);
-    if (status == FM_EINVAL || status == FM_ETOOLARGE) {
-        return fm_call_usage(call, "%s", error.text);
-    }
-    if (status != 0) {
+    work.models = fm_arena_alloc(call->arena, work.count * sizeof *work.models);
+    if (work.models == NULL) {
+        (void)fm_error_set(&error, FM_ENOMEM, "out of memory");
         return fm_call_fail(call, &error);
     }
-    exit_code = graph_use(call, &graph, &report);
-    fm_onnx_graph_deinit(&graph);
-    return exit_code;
+    if (models_make(&work, &error) != 0) {
+        return error.status == FM_ETOOLARGE ? fm_call_usage(call, "%s", error.text)
+                                            : fm_call_fail(call, &error);
+    }
+    return report_print(&work);
 }
 
 static const struct fm_positional positionals[] = {
@@ -245,9 +229,10 @@ static const struct fm_positional positionals[] = {
     {.name = NULL},
 };
 
-#define SIZE_OPTION(option_name, option_help)                                                    \
-    {                                                                                            \
-        .name = (option_name), .kind = FM_OPTION_INTEGER, .value_name = "N", .help = option_help \
+#define SIZE_OPTION(option_name, option_help)                                               \
+    {                                                                                       \
+        .name = (option_name), .kind = FM_OPTION_INTEGERS, .value_name = "N,...", .min = 1, \
+        .help = option_help                                                                 \
     }
 
 static const struct fm_option options_table[] = {
@@ -255,8 +240,8 @@ static const struct fm_option options_table[] = {
      .short_name = 'o',
      .kind = FM_OPTION_PATH,
      .value_name = "PATH",
-     .help = "where to write: FILE.onnx, or a directory to be made, which gets a model.yaml, too "
-             "(without this, nothing is written)",
+     .help = "where to write: FILE.onnx, or a directory to be made, which gets a model.yaml, too; "
+             "of several models a repository (without this, nothing is written)",
      .group = "Files"},
     {.name = "force", .kind = FM_OPTION_FLAG, .help = "replace a model that is there"},
     {.name = "max-batch",
@@ -267,10 +252,11 @@ static const struct fm_option options_table[] = {
      .max = 65536,
      .help = "the largest batch that model.yaml allows"},
     {.name = "layers",
-     .kind = FM_OPTION_INTEGER,
-     .value_name = "N",
+     .kind = FM_OPTION_INTEGERS,
+     .value_name = "N,...",
+     .min = 1,
      .help = "mlp, cnn, rnn, lstm, transformer: how many (2; cnn: 4)",
-     .group = "The model (defaults in brackets)"},
+     .group = "The model (defaults in brackets; several values: a model for each combination)"},
     SIZE_OPTION("hidden", "all but cnn: width of a layer (256; rnn, lstm: 128; dlrm: 64)"),
     SIZE_OPTION("inputs", "mlp, rnn, lstm: numbers in a row, or in a step (128; 64)"),
     SIZE_OPTION("outputs", "mlp, cnn, rnn, lstm: numbers that come out (10)"),
@@ -310,6 +296,8 @@ static const struct fm_example examples[] = {
      "models/mlp --inputs"},
     {"What would this one take?",
      "fermata bench model transformer --layers 12 --hidden 768 --heads 12 --sequence 128"},
+    {"Nine models for a heat map",
+     "fermata bench model mlp --layers 2,4,8 --hidden 256,512,1024 --output models"},
     {"A recommender of 2 GB in one file",
      "fermata bench model dlrm --tables 26 --rows 300000 --width 64 --output dlrm.onnx"},
     {NULL, NULL},
@@ -325,6 +313,9 @@ const struct fm_command fm_command_bench_model = {
         "give the same file everywhere. Prints how many parameters it has, how many floating-point "
         "operations a row takes (a multiply-add is 2), and how many bytes are moved, all "
         "exactly.\n\n"
+        "Where parameters have several values, as in --layers 2,4 --hidden 64,256, each "
+        "combination is "
+        "a model, and --output becomes a repository of them.\n\n"
         "The model takes batches of any size. A file that is there is left as it is, unless "
         "--force is given.",
     .positionals = positionals,

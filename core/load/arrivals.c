@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/load/loadgen_schedule.h"
 #include "core/load/portable_math.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
@@ -60,6 +61,8 @@ struct fm_arrivals {
     uint64_t time_index;
     double times_scale; /* without steps: what the times are divided by; 0: there are steps */
 
+    struct fm_loadgen_schedule *loadgen; /* LOADGEN, else NULL: its state is large */
+
     uint64_t period_ns;
     double period_units;
     uint64_t silent_from_ns; /* from here on the rate is 0 for good; NEVER: it is not */
@@ -70,7 +73,7 @@ struct fm_arrivals {
 static const char *const kind_names[FM_ARRIVALS_KIND_COUNT_] = {
     [FM_ARRIVALS_CONSTANT] = "constant", [FM_ARRIVALS_POISSON] = "poisson",
     [FM_ARRIVALS_GAMMA] = "gamma",       [FM_ARRIVALS_MMPP] = "mmpp",
-    [FM_ARRIVALS_TRACE] = "trace",
+    [FM_ARRIVALS_TRACE] = "trace",       [FM_ARRIVALS_LOADGEN] = "loadgen",
 };
 
 const char *fm_arrivals_kind_name(enum fm_arrivals_kind kind)
@@ -151,6 +154,10 @@ static int check_steps(const struct fm_arrivals_spec *spec, struct fm_error *ret
         return fm_error_set(reterr, FM_EINVAL, "steps: step_count is %u, but there are none",
                             spec->step_count);
     }
+    if (spec->kind == FM_ARRIVALS_LOADGEN && spec->step_count > 0) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "steps: LoadGen's schedule has one rate; without steps, or as poisson");
+    }
     uint64_t last_ns = 0;
     for (uint32_t i = 0; i < spec->step_count; i++) {
         const struct fm_arrivals_step *step = &spec->steps[i];
@@ -183,7 +190,7 @@ static int check(const struct fm_arrivals_spec *spec, struct fm_error *reterr)
     if ((unsigned)spec->kind >= FM_ARRIVALS_KIND_COUNT_) {
         return fm_error_set(reterr, FM_EINVAL,
                             "kind: %u is none; there are constant, poisson, "
-                            "gamma, mmpp and trace",
+                            "gamma, mmpp, trace and loadgen",
                             (unsigned)spec->kind);
     }
     bool by_rate = spec->kind != FM_ARRIVALS_TRACE;
@@ -197,6 +204,14 @@ static int check(const struct fm_arrivals_spec *spec, struct fm_error *reterr)
         !within(spec->shape, FM_ARRIVALS_SHAPE_MIN, FM_ARRIVALS_SHAPE_MAX)) {
         return fm_error_set(reterr, FM_EINVAL, "shape: %g is not between %g and %g", spec->shape,
                             FM_ARRIVALS_SHAPE_MIN, FM_ARRIVALS_SHAPE_MAX);
+    }
+    double scale = spec->scale == 0 ? 1 : spec->scale;
+    if (spec->kind == FM_ARRIVALS_LOADGEN &&
+        spec->rate_hz * scale > FM_LOADGEN_SCHEDULE_RATE_MAX_HZ) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "rate_hz: %g times a scale of %g is above %g per second; LoadGen cuts "
+                            "gaps off to nanoseconds, so that such a schedule stands still",
+                            spec->rate_hz, scale, FM_LOADGEN_SCHEDULE_RATE_MAX_HZ);
     }
     if (spec->scale != 0 && !within(spec->scale, FM_ARRIVALS_SCALE_MIN, FM_ARRIVALS_SCALE_MAX)) {
         return fm_error_set(reterr, FM_EINVAL, "scale: %g is not between %g and %g (0 means 1)",
@@ -509,6 +524,14 @@ int fm_arrivals_create(const struct fm_arrivals_spec *spec, uint64_t seed,
         arrivals->times_ns = spec->times_ns;
         arrivals->time_count = spec->time_count;
         arrivals->times_scale = spec->step_count == 0 ? scale : 0;
+    } else if (spec->kind == FM_ARRIVALS_LOADGEN) {
+        arrivals->loadgen = fm_alloc(sizeof(*arrivals->loadgen));
+        if (arrivals->loadgen == NULL) {
+            fm_arrivals_destroy(arrivals);
+            return fm_error_set(reterr, FM_ENOMEM, "out of memory for LoadGen's schedule");
+        }
+        fm_loadgen_schedule_init(arrivals->loadgen, rate,
+                                 spec->loadgen_seeded ? spec->loadgen_seed : seed);
     }
     add_segments(arrivals, spec, rate);
     *ret_arrivals = arrivals;
@@ -517,6 +540,9 @@ int fm_arrivals_create(const struct fm_arrivals_spec *spec, uint64_t seed,
 
 void fm_arrivals_destroy(struct fm_arrivals *arrivals)
 {
+    if (arrivals != NULL) {
+        fm_free(arrivals->loadgen);
+    }
     fm_free(arrivals);
 }
 
@@ -530,6 +556,8 @@ uint64_t fm_arrivals_next(struct fm_arrivals *arrivals)
         time_ns = next_mmpp(arrivals);
     } else if (arrivals->kind == FM_ARRIVALS_TRACE) {
         time_ns = next_trace(arrivals);
+    } else if (arrivals->kind == FM_ARRIVALS_LOADGEN) {
+        time_ns = fm_loadgen_schedule_next(arrivals->loadgen);
     } else {
         arrivals->at.units += arrivals->kind == FM_ARRIVALS_CONSTANT  ? 1.0
                               : arrivals->kind == FM_ARRIVALS_POISSON ? draw_exponential(arrivals)

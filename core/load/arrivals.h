@@ -31,9 +31,10 @@
 enum fm_arrivals_kind {
     FM_ARRIVALS_CONSTANT, /* every 1/rate */
     FM_ARRIVALS_POISSON,
-    FM_ARRIVALS_GAMMA, /* gaps are gamma distributed with `shape`; below 1: bursts; 1: Poisson */
-    FM_ARRIVALS_MMPP,  /* Poisson whose rate jumps between states */
-    FM_ARRIVALS_TRACE, /* the times given */
+    FM_ARRIVALS_GAMMA,   /* gaps are gamma distributed with `shape`; below 1: bursts; 1: Poisson */
+    FM_ARRIVALS_MMPP,    /* Poisson whose rate jumps between states */
+    FM_ARRIVALS_TRACE,   /* the times given */
+    FM_ARRIVALS_LOADGEN, /* MLPerf LoadGen's Server schedule (loadgen_schedule.h) */
     FM_ARRIVALS_KIND_COUNT_
 };
 
@@ -63,17 +64,21 @@ struct fm_arrivals_spec {
     uint64_t period_ns;       /* the steps repeat after it; 0: the last factor stays */
     const uint64_t *times_ns; /* TRACE: borrowed for the stream's life, ascending */
     uint64_t time_count;
-    double scale; /* of the rate (of a trace: time runs this much faster); 0: 1 */
+    uint64_t loadgen_seed; /* LOADGEN: its schedule_rng_seed ... */
+    bool loadgen_seeded;   /* ... or else the stream's own seed */
+    double scale;          /* of the rate (of a trace: time runs this much faster); 0: 1 */
 };
 
 struct fm_arrivals;
 
-/* Fields of other kinds are not looked at. FM_EINVAL with the field named in reterr, FM_ENOMEM. */
+/* Fields of other kinds are not looked at; LOADGEN takes no steps. FM_EINVAL with the field named
+ * in reterr, FM_ENOMEM. */
 int FM_NODISCARD fm_arrivals_create(const struct fm_arrivals_spec *spec, uint64_t seed,
                                     struct fm_arrivals **ret_arrivals, struct fm_error *reterr);
 void fm_arrivals_destroy(struct fm_arrivals *arrivals); /* accepts NULL */
 /* The next time, not before the last one; FM_ARRIVALS_NEVER: there is none, nor will there be. The
- * first is a gap after 0 (TRACE: the first given). docs/workloads.md has the formulas. */
+ * first is a gap after 0 (TRACE: the first given; LOADGEN: 0). docs/workloads.md has the formulas.
+ */
 uint64_t fm_arrivals_next(struct fm_arrivals *arrivals);
 
 /* When a trace's time comes at a scale, without steps; never decreasing in the time. */

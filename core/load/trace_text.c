@@ -5,20 +5,15 @@
 
 #include <string.h>
 
+#include "core/load/trace_fields.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 #include "core/util/text.h"
 
-/* A piece of the text. */
-struct span {
-    const char *start;
-    size_t length;
-};
-
 struct parser {
     const struct fm_trace_text_options *options;
     uint64_t times_max;
-    struct span rest;
+    struct fm_trace_span rest;
     uint64_t line;         /* of the line in hand, from 1 */
     size_t column;         /* index of the column with the times */
     size_t header_columns; /* 0: the header is still to come */
@@ -27,117 +22,6 @@ struct parser {
     uint64_t capacity;
     struct fm_error *reterr;
 };
-
-/* For "%.*s" of text from outside: long enough to be recognised. */
-static int shown(struct span span)
-{
-    return span.length > 60 ? 60 : (int)span.length;
-}
-
-static bool blank(char character)
-{
-    return character == ' ' || character == '\t';
-}
-
-static struct span trim(struct span span)
-{
-    while (span.length > 0 && blank(span.start[0])) {
-        span.start++;
-        span.length--;
-    }
-    while (span.length > 0 && blank(span.start[span.length - 1])) {
-        span.length--;
-    }
-    return span;
-}
-
-static bool digit(char character)
-{
-    return character >= '0' && character <= '9';
-}
-
-/* "[+-]digits" at *position, its magnitude capped at 100,000: beyond any time in any unit. */
-static bool read_exponent(struct span span, size_t *position, long *ret_exponent)
-{
-    size_t at = *position;
-    bool negative = at < span.length && span.start[at] == '-';
-    at += at < span.length && (span.start[at] == '-' || span.start[at] == '+');
-    if (at == span.length || !digit(span.start[at])) {
-        return false;
-    }
-    long exponent = 0;
-    for (; at < span.length && digit(span.start[at]); at++) {
-        exponent = exponent < 100000 ? exponent * 10 + (span.start[at] - '0') : exponent;
-    }
-    *ret_exponent = negative ? -exponent : exponent;
-    *position = at;
-    return true;
-}
-
-enum time_result { TIME_GOOD, TIME_NO_NUMBER, TIME_TOO_LARGE };
-
-/*
- * Seconds to nanoseconds, in integers: the digits, without their point, are followed up to the one
- * of the nanoseconds; the digit behind it rounds.
- */
-static enum time_result read_time(struct span span, uint64_t *ret_ns)
-{
-    size_t at = span.length > 0 && span.start[0] == '+' ? 1 : 0;
-    size_t first = at;
-    size_t point = SIZE_MAX;
-    size_t digits = 0;
-    for (; at < span.length; at++) {
-        if (span.start[at] == '.' && point == SIZE_MAX) {
-            point = digits;
-        } else if (digit(span.start[at])) {
-            digits++;
-        } else {
-            break;
-        }
-    }
-    size_t end = at;
-    long exponent = 0;
-    if (digits > 0 && at < span.length && (span.start[at] == 'e' || span.start[at] == 'E')) {
-        at++;
-        if (!read_exponent(span, &at, &exponent)) {
-            return TIME_NO_NUMBER;
-        }
-    }
-    if (digits == 0 || at != span.length) {
-        return TIME_NO_NUMBER;
-    }
-    point = point == SIZE_MAX ? digits : point;
-    int64_t wanted = (int64_t)point + exponent + 9;
-    uint64_t value = 0;
-    bool round_up = false;
-    int64_t taken = 0;
-    for (at = first; at < end && taken <= wanted; at++) {
-        if (span.start[at] == '.') {
-            continue;
-        }
-        unsigned number = (unsigned)(span.start[at] - '0');
-        if (taken == wanted) {
-            round_up = number >= 5;
-        } else if (value > (UINT64_MAX - number) / 10) {
-            return TIME_TOO_LARGE;
-        } else {
-            value = value * 10 + number;
-        }
-        taken++;
-    }
-    for (; taken < wanted && value != 0; taken++) {
-        if (value > UINT64_MAX / 10) {
-            return TIME_TOO_LARGE;
-        }
-        value *= 10;
-    }
-    /* The last value means "never" to who reads the times. */
-    if (value >= UINT64_MAX - 1) {
-        return TIME_TOO_LARGE;
-    }
-    *ret_ns = value + (round_up ? 1 : 0);
-    return TIME_GOOD;
-}
 
 static int add(struct parser *parser, uint64_t time_ns)
 {
@@ -163,23 +47,23 @@ static int add(struct parser *parser, uint64_t time_ns)
     return 0;
 }
 
-static int take_time(struct parser *parser, struct span span)
+static int take_time(struct parser *parser, struct fm_trace_span span)
 {
     const char *name = parser->options->name;
     unsigned long long line = parser->line;
     uint64_t time_ns = 0;
-    switch (read_time(span, &time_ns)) {
-    case TIME_GOOD:
+    switch (fm_trace_read_time(span, &time_ns)) {
+    case FM_TRACE_TIME_GOOD:
         break;
-    case TIME_TOO_LARGE:
+    case FM_TRACE_TIME_TOO_LARGE:
         return fm_error_set(parser->reterr, FM_EINVAL,
                             "%s:%llu: \"%.*s\" is too late: times are in seconds, up to 1.8e10",
-                            name, line, shown(span), span.start);
-    case TIME_NO_NUMBER:
+                            name, line, fm_trace_span_shown(span), span.start);
+    case FM_TRACE_TIME_NO_NUMBER:
         return fm_error_set(
             parser->reterr, FM_EINVAL,
             "%s:%llu: \"%.*s\" is not a time in seconds, 0 or above, such as 12.5%s", name, line,
-            shown(span), span.start,
+            fm_trace_span_shown(span), span.start,
             parser->options->column == NULL && memchr(span.start, ',', span.length) != NULL
                 ? "; of a CSV file, name the column with the times"
                 : "");
@@ -188,42 +72,9 @@ static int take_time(struct parser *parser, struct span span)
         time_ns < parser->times_ns[parser->count - 1]) {
         return fm_error_set(parser->reterr, FM_EINVAL,
                             "%s:%llu: \"%.*s\" is before the time in front of it; sort the trace",
-                            name, line, shown(span), span.start);
+                            name, line, fm_trace_span_shown(span), span.start);
     }
     return add(parser, time_ns);
-}
-
-/*
- * Takes the next field, trimmed, off a CSV line: up to a comma, or in double quotes (returned
- * without them; doubled ones inside stay as they are, no time and no sensible column has any).
- * False when quotes are not closed or text follows them. *ret_more: a comma follows.
- */
-static bool take_field(struct span *line, struct span *ret_field, bool *ret_more)
-{
-    struct span rest = trim(*line);
-    if (rest.length > 0 && rest.start[0] == '"') {
-        size_t at = 1;
-        while (at < rest.length &&
-               (rest.start[at] != '"' || (at + 1 < rest.length && rest.start[at + 1] == '"'))) {
-            at += rest.start[at] == '"' ? 2 : 1;
-        }
-        if (at >= rest.length) {
-            return false;
-        }
-        *ret_field = trim((struct span){rest.start + 1, at - 1});
-        rest = trim((struct span){rest.start + at + 1, rest.length - at - 1});
-        if (rest.length > 0 && rest.start[0] != ',') {
-            return false;
-        }
-    } else {
-        const char *comma = rest.length > 0 ? memchr(rest.start, ',', rest.length) : NULL;
-        size_t length = comma == NULL ? rest.length : (size_t)(comma - rest.start);
-        *ret_field = trim((struct span){rest.start, length});
-        rest = (struct span){rest.start + length, rest.length - length};
-    }
-    *ret_more = rest.length > 0;
-    *line = *ret_more ? (struct span){rest.start + 1, rest.length - 1} : rest;
-    return true;
 }
 
 static int bad_quotes(const struct parser *parser)
@@ -234,14 +85,14 @@ static int bad_quotes(const struct parser *parser)
                         parser->options->name, (unsigned long long)parser->line);
 }
 
-static int take_header(struct parser *parser, struct span line)
+static int take_header(struct parser *parser, struct fm_trace_span line)
 {
     const char *wanted = parser->options->column;
-    struct span whole = line;
-    struct span field = {0};
+    struct fm_trace_span whole = line;
+    struct fm_trace_span field = {0};
     size_t found = 0;
     for (bool more = true; more; parser->header_columns++) {
-        if (!take_field(&line, &field, &more)) {
+        if (!fm_trace_take_field(&line, &field, &more)) {
             return bad_quotes(parser);
         }
         if (field.length == strlen(wanted) && memcmp(field.start, wanted, field.length) == 0) {
@@ -250,21 +101,21 @@ static int take_header(struct parser *parser, struct span line)
         }
     }
     if (found != 1) {
-        return fm_error_set(parser->reterr, FM_EINVAL,
-                            "%s:%llu: %s column is named \"%s\"; the header is \"%.*s\"",
-                            parser->options->name, (unsigned long long)parser->line,
-                            found == 0 ? "no" : "more than one", wanted, shown(whole), whole.start);
+        return fm_error_set(
+            parser->reterr, FM_EINVAL, "%s:%llu: %s column is named \"%s\"; the header is \"%.*s\"",
+            parser->options->name, (unsigned long long)parser->line,
+            found == 0 ? "no" : "more than one", wanted, fm_trace_span_shown(whole), whole.start);
     }
     return 0;
 }
 
-static int take_row(struct parser *parser, struct span line)
+static int take_row(struct parser *parser, struct fm_trace_span line)
 {
-    struct span field = {0};
-    struct span time = {0};
+    struct fm_trace_span field = {0};
+    struct fm_trace_span time = {0};
     size_t columns = 0;
     for (bool more = true; more; columns++) {
-        if (!take_field(&line, &field, &more)) {
+        if (!fm_trace_take_field(&line, &field, &more)) {
             return bad_quotes(parser);
         }
         time = columns == parser->column ? field : time;
@@ -277,32 +128,24 @@ static int take_row(struct parser *parser, struct span line)
     return take_time(parser, time);
 }
 
-static int take_line(struct parser *parser, struct span line)
+static int take_line(struct parser *parser, struct fm_trace_span line)
 {
-    line = trim(line);
+    line = fm_trace_span_trim(line);
     if (line.length == 0 || line.start[0] == '#') {
         return 0;
     }
     if (parser->options->column == NULL) {
         const char *comment = memchr(line.start, '#', line.length);
         line.length = comment == NULL ? line.length : (size_t)(comment - line.start);
-        return take_time(parser, trim(line));
+        return take_time(parser, fm_trace_span_trim(line));
     }
     return parser->header_columns == 0 ? take_header(parser, line) : take_row(parser, line);
 }
 
 static int parse(struct parser *parser)
 {
-    while (parser->rest.length > 0) {
-        struct span *rest = &parser->rest;
-        const char *end = memchr(rest->start, '\n', rest->length);
-        size_t length = end == NULL ? rest->length : (size_t)(end - rest->start);
-        struct span line = {rest->start, length};
-        if (length > 0 && line.start[length - 1] == '\r') {
-            line.length--;
-        }
-        size_t used = length + (end == NULL ? 0 : 1);
-        *rest = (struct span){rest->start + used, rest->length - used};
+    struct fm_trace_span line = {0};
+    while (fm_trace_take_line(&parser->rest, &line)) {
         parser->line++;
         int status = take_line(parser, line);
         if (status != 0) {

@@ -916,7 +916,7 @@ int fm_data_path_open(const struct fm_data_path_options *options, struct fm_data
         path->plan.memory_bytes = options->memory_bytes;
         path->plan.memory_first = fm_memory_limit_used();
         fm_path_memory_init(&path->memory, options->memory_budget, options->memory_budget_strict);
-        status = fm_stage_watch_init(&path->watch, path->executor, path->plan.stage_names,
+        status = fm_stage_watch_init(&path->watch, path->plan.stage_names,
                                      fm_servable_pipeline(options->setup->servable)->stage_count,
                                      path->meter.at_ns);
         status = status == 0 ? tuner_create(path, reterr)

@@ -190,6 +190,21 @@ size_t fm_data_path_overdue(struct fm_data_path *path, uint64_t before_ns,
     return search.count;
 }
 
+static void stages_watch(struct fm_data_path *path, const struct fm_stage_sum *readers,
+                         uint64_t now_ns)
+{
+    struct fm_stage_sum sums[FM_PIPELINE_STAGES_MAX];
+    if (!fm_stage_watch_is_due(&path->watch, now_ns)) {
+        return;
+    }
+    for (uint32_t i = 0; i < path->watch.stage_count; i++) {
+        struct fm_executor_stage_stats stats;
+        fm_executor_stats(path->executor, i, &stats);
+        sums[i] = (struct fm_stage_sum){.busy_ns = stats.busy_ns, .slots = stats.slots};
+    }
+    fm_stage_watch_look(&path->watch, readers, sums, now_ns);
+}
+
 void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *ret_stats)
 {
     uint64_t now_ns = fm_os_now_ns();
@@ -199,10 +214,10 @@ void fm_data_path_stats(struct fm_data_path *path, struct fm_data_path_stats *re
                                              .last_error = path->last_error};
     fm_path_memory_tell(&path->memory, &ret_stats->memory);
     fm_path_meter_advance(&path->meter, now_ns);
-    uint64_t readers_busy_ns = path->meter.readers_busy_ns;
-    uint32_t readers = path->readers_max;
+    const struct fm_stage_sum readers = {.busy_ns = path->meter.readers_busy_ns,
+                                         .slots = path->readers_max};
     path_unlock(path);
-    fm_stage_watch_look(&path->watch, readers_busy_ns, readers, now_ns);
+    stages_watch(path, &readers, now_ns);
     ret_stats->slowest_stage = path->watch.slowest;
     ret_stats->slowest_share = path->watch.slowest_share;
     ret_stats->stages = path->watch.stages;

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/plot/axis.h"
+#include "core/plot/markup.h"
 #include "core/proto/batch_accelerators.h"
 #include "core/stats/progress.h"
 #include "core/util/error.h"
@@ -85,30 +87,15 @@ static void put(const struct report *report, const char *html)
     fm_text_append_string(report->text, html);
 }
 
-/* As text of the page: nothing in it is markup, and what is no UTF-8 is replaced. */
+/* As text of the page. */
 static void escape_n(const struct report *report, const char *string, size_t length)
 {
-    struct fm_text *text = report->text;
-    for (size_t i = 0; i < length;) {
-        size_t size = fm_utf8_sequence(string + i, length - i);
-        const char *entity = string[i] == '<'   ? "&lt;"
-                             : string[i] == '>' ? "&gt;"
-                             : string[i] == '&' ? "&amp;"
-                             : string[i] == '"' ? "&quot;"
-                             : size == 0        ? "\xef\xbf\xbd"
-                                                : NULL;
-        if (entity != NULL) {
-            fm_text_append_string(text, entity);
-        } else {
-            fm_text_append(text, string + i, size);
-        }
-        i += size > 0 ? size : 1;
-    }
+    fm_markup_escape(report->text, string, length);
 }
 
 static void escape(const struct report *report, const char *string)
 {
-    escape_n(report, string, strlen(string));
+    fm_markup_escape_string(report->text, string);
 }
 
 static void number(const struct report *report, const char *before, uint64_t value,
@@ -200,21 +187,12 @@ static double y_of(const struct chart *chart, double y)
     return HEIGHT - BOTTOM - y / chart->y_max * (HEIGHT - TOP - BOTTOM);
 }
 
-/* 1, 2 or 5 times a power of ten, so that about `count` steps make `range`. */
-static double step_of(double range, double count)
-{
-    double rough = range / count;
-    double power = pow(10, floor(log10(rough)));
-    double digit = rough / power;
-    return (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10) * power;
-}
-
 static struct chart chart_begin(const struct report *report, double x_max, double y_max,
                                 const char *title, const char *x_unit)
 {
     struct chart chart = {.x_max = x_max > 0 ? x_max : 1, .y_max = y_max > 0 ? y_max * 1.05 : 1};
-    double x_step = step_of(chart.x_max, 8);
-    double y_step = step_of(chart.y_max, 4);
+    double x_step = fm_axis_step(chart.x_max, 8);
+    double y_step = fm_axis_step(chart.y_max, 4);
     fm_text_append_format(report->text,
                           "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">"
                           "<title>%s</title>\n",

@@ -9,11 +9,11 @@
 
 #define LOOK_NS UINT64_C(2000000000)
 
-int fm_stage_watch_init(struct fm_stage_watch *ret_watch, struct fm_executor *executor,
-                        const char *const *names, uint32_t stage_count, uint64_t now_ns)
+int fm_stage_watch_init(struct fm_stage_watch *ret_watch, const char *const *names,
+                        uint32_t stage_count, uint64_t now_ns)
 {
-    *ret_watch = (struct fm_stage_watch){
-        .executor = executor, .names = names, .stage_count = stage_count, .at_ns = now_ns};
+    *ret_watch =
+        (struct fm_stage_watch){.names = names, .stage_count = stage_count, .at_ns = now_ns};
     ret_watch->busy_before_ns = fm_alloc_zero(stage_count, sizeof(*ret_watch->busy_before_ns));
     ret_watch->readers = "read";
     for (uint32_t i = 0; i < stage_count; i++) {
@@ -57,24 +57,24 @@ static void keep(struct fm_batch_stages *stages, const char *name, double busy)
     stages->items[stages->count++] = (struct fm_batch_stage){.name = view, .busy = busy};
 }
 
-void fm_stage_watch_look(struct fm_stage_watch *watch, uint64_t readers_busy_ns, uint32_t readers,
-                         uint64_t now_ns)
+bool fm_stage_watch_is_due(const struct fm_stage_watch *watch, uint64_t now_ns)
+{
+    return now_ns - watch->at_ns >= LOOK_NS;
+}
+
+void fm_stage_watch_look(struct fm_stage_watch *watch, const struct fm_stage_sum *readers,
+                         const struct fm_stage_sum *sums, uint64_t now_ns)
 {
     uint64_t past_ns = now_ns - watch->at_ns;
     uint64_t total = 0;
     uint64_t most = 0;
-    if (past_ns < LOOK_NS) {
-        return;
-    }
     watch->stages.count = 0;
     keep(&watch->stages, watch->readers,
-         share_of(readers_busy_ns - watch->readers_before_ns, past_ns, readers));
+         share_of(readers->busy_ns - watch->readers_before_ns, past_ns, readers->slots));
     for (uint32_t i = 0; i < watch->stage_count; i++) {
-        struct fm_executor_stage_stats stats;
-        fm_executor_stats(watch->executor, i, &stats);
-        uint64_t busy_ns = stats.busy_ns - watch->busy_before_ns[i];
-        watch->busy_before_ns[i] = stats.busy_ns;
-        keep(&watch->stages, watch->names[i], share_of(busy_ns, past_ns, stats.slots));
+        uint64_t busy_ns = sums[i].busy_ns - watch->busy_before_ns[i];
+        watch->busy_before_ns[i] = sums[i].busy_ns;
+        keep(&watch->stages, watch->names[i], share_of(busy_ns, past_ns, sums[i].slots));
         total += busy_ns;
         if (busy_ns > most) {
             most = busy_ns;
@@ -82,6 +82,6 @@ void fm_stage_watch_look(struct fm_stage_watch *watch, uint64_t readers_busy_ns,
         }
     }
     watch->slowest_share = total > 0 ? (double)most / (double)total : watch->slowest_share;
-    watch->readers_before_ns = readers_busy_ns;
+    watch->readers_before_ns = readers->busy_ns;
     watch->at_ns = now_ns;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/onnx/onnx_writer.h"
+#include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/text.h"
 #include "host/os/file.h"
@@ -93,10 +94,9 @@ static int target_check(char *path, size_t size, bool replace, struct fm_error *
     return status;
 }
 
-/* Neither a file nor the directory of something else. */
-static int directory_check(const char *path, struct fm_error *reterr)
+/* Neither a file nor the directory of something else, which one of these files would say. */
+static int directory_check(const char *path, const char *const *others, struct fm_error *reterr)
 {
-    static const char *const others[] = {"config.pbtxt", "pipeline.yaml"};
     struct fm_file_facts facts;
     int status = fm_file_stat(path, &facts, reterr);
     if (status != 0 || facts.kind == FM_FILE_ABSENT) {
@@ -108,7 +108,7 @@ static int directory_check(const char *path, struct fm_error *reterr)
                             "nothing is, a single file has a name that ends in .onnx",
                             path);
     }
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    for (size_t i = 0; others[i] != NULL; i++) {
         char name[4096];
         status = fm_path_join(name, sizeof name, path, others[i]);
         status = status == 0 ? fm_file_stat(name, &facts, reterr) : status;
@@ -155,40 +155,58 @@ static int paths_make(const char *path, struct fm_model_directory *ret_directory
                        : 0;
 }
 
-static int directory_write(const struct fm_model_directory_options *options,
-                           struct fm_model_directory *ret_directory, struct fm_error *reterr)
+/* Where everything goes, and whether it may go there. `ret_version` is the version's directory; ""
+ * for a single file. */
+static int place_make(const char *path, bool replace, struct fm_model_directory *ret_directory,
+                      char *ret_version, size_t size, struct fm_error *reterr)
 {
+    static const char *const others[] = {"config.pbtxt", "pipeline.yaml", NULL};
+    FM_ASSERT(path[0] != '\0');
+    *ret_directory = (struct fm_model_directory){.config_path = ""};
+    ret_version[0] = '\0';
+    int status = 0;
+    if (strcmp(fm_path_extension(path), ".onnx") == 0) {
+        if (strlen(path) >= sizeof ret_directory->model_path) {
+            return fm_error_set(reterr, FM_ETOOLARGE,
+                                "cannot write '%.100s...': the path is too long", path);
+        }
+        memcpy(ret_directory->model_path, path, strlen(path) + 1);
+    } else {
+        status = paths_make(path, ret_directory, ret_version, size, reterr);
+        status = status != 0 ? status : directory_check(path, others, reterr);
+        status = status != 0 ? status
+                             : target_check(ret_directory->config_path,
+                                            sizeof ret_directory->config_path, replace, reterr);
+    }
+    return status != 0 ? status
+                       : target_check(ret_directory->model_path, sizeof ret_directory->model_path,
+                                      replace, reterr);
+}
+
+int fm_model_directory_check(const char *path, bool replace, struct fm_error *reterr)
+{
+    struct fm_model_directory directory;
     char version[4096];
-    int status = paths_make(options->path, ret_directory, version, sizeof version, reterr);
-    status = status != 0 ? status : directory_check(options->path, reterr);
-    status = status != 0 ? status
-                         : target_check(ret_directory->model_path, sizeof ret_directory->model_path,
-                                        options->replace, reterr);
-    status = status != 0
-                 ? status
-                 : target_check(ret_directory->config_path, sizeof ret_directory->config_path,
-                                options->replace, reterr);
-    status = status != 0 ? status : fm_file_make_directories(version, reterr);
-    status = status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
-    return status != 0 ? status : config_write(options, ret_directory->config_path, reterr);
+    return place_make(path, replace, &directory, version, sizeof version, reterr);
+}
+
+int fm_model_repository_check(const char *path, struct fm_error *reterr)
+{
+    static const char *const others[] = {"config.pbtxt", "model.yaml", "pipeline.yaml", NULL};
+    return directory_check(path, others, reterr);
 }
 
 int fm_model_directory_write(const struct fm_model_directory_options *options,
                              struct fm_model_directory *ret_directory, struct fm_error *reterr)
 {
-    *ret_directory = (struct fm_model_directory){.config_path = ""};
-    if (options->path[0] == '\0') {
-        return fm_error_set(reterr, FM_EINVAL, "the path of the model is empty");
+    char version[4096];
+    int status =
+        place_make(options->path, options->replace, ret_directory, version, sizeof version, reterr);
+    if (status == 0 && version[0] != '\0') {
+        status = fm_file_make_directories(version, reterr);
     }
-    if (strcmp(fm_path_extension(options->path), ".onnx") != 0) {
-        return directory_write(options, ret_directory, reterr);
-    }
-    if (strlen(options->path) >= sizeof ret_directory->model_path) {
-        return fm_error_set(reterr, FM_ETOOLARGE, "cannot write '%.100s...': the path is too long",
-                            options->path);
-    }
-    memcpy(ret_directory->model_path, options->path, strlen(options->path) + 1);
-    int status = target_check(ret_directory->model_path, sizeof ret_directory->model_path,
-                              options->replace, reterr);
-    return status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
+    status = status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
+    return status != 0 || version[0] == '\0'
+               ? status
+               : config_write(options, ret_directory->config_path, reterr);
 }

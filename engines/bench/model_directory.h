@@ -12,7 +12,7 @@
 
 struct fm_model_directory_options {
     const struct fm_onnx_graph *graph;
-    const char *path;   /* what ends in .onnx is a file, anything else a directory */
+    const char *path;   /* not empty: what ends in .onnx is a file, anything else a directory */
     uint32_t batch_max; /* for model.yaml */
     bool replace;       /* what is there already, when it is of this kind */
 };
@@ -22,6 +22,14 @@ struct fm_model_directory {
     char model_path[4096];
     char config_path[4096]; /* "" when there is none */
 };
+
+/*
+ * Whether a model could be written to `path` now, as far as what is there says; changes nothing.
+ * The errors are those of writing.
+ */
+int FM_NODISCARD fm_model_directory_check(const char *path, bool replace, struct fm_error *reterr);
+/* The same of a directory for several models. FM_EINVAL: it is a file, or something else's. */
+int FM_NODISCARD fm_model_repository_check(const char *path, struct fm_error *reterr);
 
 /*
  * Writes all of it. FM_EEXIST: something is there, and nothing was changed; FM_EINVAL: a directory

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/plot/axis.h"
+#include "core/plot/markup.h"
+
 enum {
     SERIES_COLORS = 8,
     CHART_ROWS = 12,
@@ -61,14 +64,6 @@ static struct extent extent_of(const struct fm_profile_record *record)
     return extent;
 }
 
-/* A round step that gives about five ticks up to `max`: 1, 2 or 5 times a power of ten. */
-static double tick_step(double max)
-{
-    double power = pow(10, floor(log10(max / 5)));
-    double ratio = max / 5 / power;
-    return power * (ratio < 1.5 ? 1 : ratio < 3.5 ? 2 : ratio < 7.5 ? 5 : 10);
-}
-
 /* ---- SVG ---- */
 
 /* Where a panel lies and what it maps. */
@@ -86,26 +81,6 @@ static double map_y(const struct panel *panel, double value)
 {
     return panel->y + panel->height -
            (value - panel->from_y) / (panel->to_y - panel->from_y) * panel->height;
-}
-
-static void escape(struct fm_text *text, const char *string)
-{
-    for (; *string != '\0'; string++) {
-        switch (*string) {
-        case '&':
-            fm_text_append_string(text, "&amp;");
-            break;
-        case '<':
-            fm_text_append_string(text, "&lt;");
-            break;
-        case '>':
-            fm_text_append_string(text, "&gt;");
-            break;
-        default:
-            fm_text_append_char(text, *string);
-            break;
-        }
-    }
 }
 
 /* Plain classes, no CSS variables: many viewers do not know them. Colour-blind safe. */
@@ -261,7 +236,8 @@ static void svg_legend(const struct fm_profile_record *record, double y, struct 
                               "<rect x=\"%.1f\" y=\"%.1f\" width=\"18\" height=\"4\" "
                               "class=\"fill%u\"/><text x=\"%.1f\" y=\"%.1f\">",
                               x, line - 6, (unsigned)(i % SERIES_COLORS), x + 26, line);
-        escape(text, fm_profile_setting_label(&record->settings[i], label, sizeof label));
+        fm_markup_escape_string(
+            text, fm_profile_setting_label(&record->settings[i], label, sizeof label));
         fm_text_append_string(text, record->has_choice && record->choice_setting == i
                                         ? " (recommended)</text>\n"
                                         : "</text>\n");
@@ -295,16 +271,16 @@ void fm_profile_plot_svg(const struct fm_profile_record *record, struct fm_text 
                           "<rect class=\"paper\" width=\"940\" height=\"%.0f\"/>\n"
                           "<text class=\"title\" x=\"24\" y=\"30\">Latency profile of ",
                           height);
-    escape(text, record->model);
+    fm_markup_escape_string(text, record->model);
     fm_text_append_string(text, record->complete ? "</text>\n" : " (incomplete)</text>\n");
     fm_text_append_string(text, "<text class=\"quiet\" x=\"24\" y=\"50\">");
-    escape(text, record->inputs);
+    fm_markup_escape_string(text, record->inputs);
     fm_text_append_string(text, record->machine[0] != '\0' ? "; " : "");
-    escape(text, record->machine);
+    fm_markup_escape_string(text, record->machine);
     fm_text_append_string(text, "</text>\n");
     svg_x_axis(record, &rate, text);
     svg_x_axis(record, &latency, text);
-    double step = tick_step(extent.rate_max);
+    double step = fm_axis_step(extent.rate_max, 5);
     for (double value = 0; value <= extent.rate_max; value += step) {
         svg_y_tick(&rate, value, value, text);
     }

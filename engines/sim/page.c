@@ -4,10 +4,11 @@
 #include "engines/sim/page.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "core/plot/axis.h"
+#include "core/plot/markup.h"
 #include "core/proto/json.h"
 #include "core/util/assert.h"
 #include "engines/sim/report.h"
@@ -79,28 +80,6 @@ static const char script[] =
     "c.ondblclick=()=>{from=0;to=end;draw()};onresize=draw;draw();\n"
     "</script>\n";
 
-static void escape(struct fm_text *text, const char *string)
-{
-    for (; *string != '\0'; string++) {
-        switch (*string) {
-        case '<':
-            fm_text_append_string(text, "&lt;");
-            break;
-        case '>':
-            fm_text_append_string(text, "&gt;");
-            break;
-        case '&':
-            fm_text_append_string(text, "&amp;");
-            break;
-        case '"':
-            fm_text_append_string(text, "&quot;");
-            break;
-        default:
-            fm_text_append_char(text, *string);
-        }
-    }
-}
-
 /* --- charts ------------------------------------------------------------------------------------
  */
 
@@ -115,15 +94,6 @@ static double y_of(const struct chart *chart, double y)
     return HEIGHT - BOTTOM - (share < 1 ? share : 1) * (HEIGHT - TOP - BOTTOM);
 }
 
-/* 1, 2 or 5 times a power of ten, so that about `count` steps make `range`. */
-static double step_of(double range, double count)
-{
-    double rough = range / count;
-    double power = pow(10, floor(log10(rough)));
-    double digit = rough / power;
-    return (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10) * power;
-}
-
 static struct chart chart_begin(struct fm_text *text, double x_max, double y_max,
                                 const char *x_label, const char *y_label)
 {
@@ -131,13 +101,13 @@ static struct chart chart_begin(struct fm_text *text, double x_max, double y_max
     fm_text_append_format(text,
                           "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s over %s\">\n",
                           WIDTH, HEIGHT, y_label, x_label);
-    double x_step = step_of(chart.x_max, 8);
+    double x_step = fm_axis_step(chart.x_max, 8);
     for (double x = 0; x <= chart.x_max * 1.0001; x += x_step) {
         fm_text_append_format(text,
                               "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>\n",
                               x_of(&chart, x), HEIGHT - BOTTOM + 15, x);
     }
-    double y_step = step_of(chart.y_max, 5);
+    double y_step = fm_axis_step(chart.y_max, 5);
     for (double y = 0; y <= chart.y_max * 1.0001; y += y_step) {
         fm_text_append_format(text,
                               "<path d=\"M%g %.1fH%g\" stroke=\"var(--line)\"/><text x=\"%g\" "
@@ -360,10 +330,11 @@ static void summary_write(const struct fm_sim_result *result, struct fm_text *te
 {
     struct fm_text table = {0};
     fm_text_append_string(text, "<h1>Simulation of ");
-    escape(text, result->scenario->file != NULL ? result->scenario->file : "a scenario");
+    fm_markup_escape_string(text,
+                            result->scenario->file != NULL ? result->scenario->file : "a scenario");
     fm_text_append_string(text, "</h1>\n<pre>");
     fm_sim_report_table(result, &table);
-    escape(text, table.data != NULL ? table.data : "");
+    fm_markup_escape_string(text, table.data != NULL ? table.data : "");
     text->failed = text->failed || table.failed;
     fm_text_deinit(&table);
     fm_text_append_string(text, "</pre>\n");

@@ -207,7 +207,8 @@ const char *fm_sim_scenario_model_name(const struct fm_sim_scenario *scenario, u
 
 static bool is_drawn(const struct fm_arrivals_spec *arrivals)
 {
-    return arrivals->kind != FM_ARRIVALS_TRACE && arrivals->kind != FM_ARRIVALS_CONSTANT;
+    return arrivals->kind != FM_ARRIVALS_TRACE && arrivals->kind != FM_ARRIVALS_CONSTANT &&
+           !(arrivals->kind == FM_ARRIVALS_LOADGEN && arrivals->loadgen_seeded);
 }
 
 bool fm_sim_scenario_draws(const struct fm_sim_scenario *scenario)

@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/load/azure_trace.h"
 #include "core/load/trace_text.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
+#include "core/util/text.h"
 #include "host/os/file.h"
 
 #define TRACE_BYTES_MAX ((size_t)1 << 30)
@@ -73,6 +75,19 @@ static int read_steps(const struct fm_sim_reader *reader, struct fm_config *node
     return status;
 }
 
+/* Takes times that were read, also by failing, into the arena. */
+static int trace_keep(const struct fm_sim_reader *reader, uint64_t *parsed, uint64_t count,
+                      uint64_t **ret_times)
+{
+    uint64_t *times = fm_sim_read_allocate(reader, count, sizeof *times);
+    if (times != NULL) {
+        memcpy(times, parsed, count * sizeof *times);
+    }
+    fm_free(parsed);
+    *ret_times = times;
+    return times != NULL ? 0 : fm_sim_read_out_of_memory(reader);
+}
+
 /* One column of a trace, in the arena. */
 static int trace_parse(const struct fm_sim_reader *reader,
                        const struct fm_trace_text_options *options, const char *data, size_t size,
@@ -80,16 +95,7 @@ static int trace_parse(const struct fm_sim_reader *reader,
 {
     uint64_t *parsed = NULL;
     int status = fm_trace_text_parse(options, data, size, &parsed, ret_count, reader->reterr);
-    if (status != 0) {
-        return status;
-    }
-    uint64_t *times = fm_sim_read_allocate(reader, *ret_count, sizeof *times);
-    if (times != NULL) {
-        memcpy(times, parsed, *ret_count * sizeof *times);
-    }
-    fm_free(parsed);
-    *ret_times = times;
-    return times != NULL ? 0 : fm_sim_read_out_of_memory(reader);
+    return status == 0 ? trace_keep(reader, parsed, *ret_count, ret_times) : status;
 }
 
 /* What each request has from its time to its deadline; both count from the same zero. */
@@ -138,7 +144,49 @@ static int trace_take(const struct fm_sim_reader *reader, struct fm_config *node
     return status;
 }
 
-static int read_trace(const struct fm_sim_reader *reader, struct fm_config *node,
+/* The file that 'file' names; the caller's to fm_free. */
+static int read_trace_file(const struct fm_sim_reader *reader, struct fm_config *node, char *path,
+                           size_t path_size, char **ret_data, size_t *ret_size)
+{
+    struct fm_config *file = NULL;
+    int status = fm_sim_read_required(node, "file", &file, reader->reterr);
+    status = status == 0 ? fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr) : status;
+    status = status == 0 ? fm_sim_read_path(reader, file, path, path_size) : status;
+    return status == 0 ? fm_file_read(path, TRACE_BYTES_MAX, ret_data, ret_size, reader->reterr)
+                       : status;
+}
+
+static int read_azure_trace(const struct fm_sim_reader *reader, struct fm_config *node,
+                            enum fm_azure_trace_form form, struct fm_sim_group *group)
+{
+    char path[4096];
+    char *data = NULL;
+    size_t size = 0;
+    uint64_t *parsed = NULL;
+    uint64_t *times_ns = NULL;
+    uint64_t count = 0;
+    struct fm_azure_trace_options options = {
+        .name = path, .form = form, .seed = 1, .times_max = FM_SIM_TRACE_TIMES_MAX};
+    int status = fm_config_string(node, "app", &options.app, reader->reterr);
+    status = status == 0 ? fm_config_string(node, "function", &options.function, reader->reterr)
+                         : status;
+    status = status == 0 ? fm_config_bool(node, "from_first", &options.from_first, reader->reterr)
+                         : status;
+    if (form == FM_AZURE_TRACE_2019) {
+        status = status == 0 ? fm_sim_read_seed(reader, node, "seed", &options.seed) : status;
+    }
+    status = status == 0 ? read_trace_file(reader, node, path, sizeof path, &data, &size) : status;
+    status = status == 0
+                 ? fm_azure_trace_parse(&options, data, size, &parsed, &count, reader->reterr)
+                 : status;
+    status = status == 0 ? trace_keep(reader, parsed, count, &times_ns) : status;
+    fm_free(data);
+    group->arrivals.times_ns = times_ns;
+    group->arrivals.time_count = count;
+    return status;
+}
+
+static int read_times(const struct fm_sim_reader *reader, struct fm_config *node,
                       struct fm_sim_group *group)
 {
     char path[4096];
@@ -146,12 +194,8 @@ static int read_trace(const struct fm_sim_reader *reader, struct fm_config *node
     size_t size = 0;
     bool from_first = false;
     const char *deadline_column = NULL;
-    struct fm_config *file = NULL;
     struct fm_trace_text_options options = {.name = path, .times_max = FM_SIM_TRACE_TIMES_MAX};
-    int status = fm_sim_read_required(node, "file", &file, reader->reterr);
-    status = status == 0 ? fm_config_expect(file, FM_CONFIG_SCALAR, reader->reterr) : status;
-    status =
-        status == 0 ? fm_config_string(node, "column", &options.column, reader->reterr) : status;
+    int status = fm_config_string(node, "column", &options.column, reader->reterr);
     status = status == 0
                  ? fm_config_string(node, "deadline_column", &deadline_column, reader->reterr)
                  : status;
@@ -161,13 +205,44 @@ static int read_trace(const struct fm_sim_reader *reader, struct fm_config *node
                                  "times, too");
     }
     status = status == 0 ? fm_config_bool(node, "from_first", &from_first, reader->reterr) : status;
-    status = status == 0 ? fm_sim_read_path(reader, file, path, sizeof path) : status;
-    status =
-        status == 0 ? fm_file_read(path, TRACE_BYTES_MAX, &data, &size, reader->reterr) : status;
+    status = status == 0 ? read_trace_file(reader, node, path, sizeof path, &data, &size) : status;
     status = status == 0 ? trace_take(reader, node, &options, from_first, deadline_column, data,
                                       size, group)
                          : status;
     fm_free(data);
+    return status;
+}
+
+static int read_trace(const struct fm_sim_reader *reader, struct fm_config *node,
+                      struct fm_sim_group *group)
+{
+    static const char *const formats[] = {"times", "azure2019", "azure2021", NULL};
+    int format = 0;
+    int status = fm_config_enum(node, "format", formats, &format, reader->reterr);
+    if (status != 0) {
+        return status;
+    }
+    return format == 0
+               ? read_times(reader, node, group)
+               : read_azure_trace(reader, node,
+                                  format == 1 ? FM_AZURE_TRACE_2019 : FM_AZURE_TRACE_2021, group);
+}
+
+/* LoadGen's seeds use all 64 bits. */
+static int read_loadgen_seed(const struct fm_sim_reader *reader, struct fm_config *node,
+                             struct fm_arrivals_spec *spec)
+{
+    const char *text = NULL;
+    int status = fm_config_string(node, "seed", &text, reader->reterr);
+    if (status != 0 || text == NULL) {
+        return status;
+    }
+    spec->loadgen_seeded = true;
+    if (fm_parse_uint64(text, &spec->loadgen_seed) != 0) {
+        status =
+            fm_config_error(fm_config_get(node, "seed"), reader->reterr,
+                            "'seed' is \"%.60s\", not a whole number from 0 to 2^64 - 1", text);
+    }
     return status;
 }
 
@@ -209,6 +284,10 @@ int fm_sim_read_arrivals(const struct fm_sim_reader *reader, struct fm_config *m
     status = status == 0 ? fm_config_double(node, "rate", FM_ARRIVALS_RATE_MIN_HZ,
                                             FM_ARRIVALS_RATE_MAX_HZ, &spec->rate_hz, reader->reterr)
                          : status;
+    if (kind == FM_ARRIVALS_LOADGEN) {
+        status = status == 0 ? read_loadgen_seed(reader, node, spec) : status;
+        return status == 0 ? fm_config_finish(node, reader->reterr) : status;
+    }
     status = status == 0 ? read_steps(reader, node, spec) : status;
     status = status == 0 ? fm_sim_read_time(reader, node, "period", &spec->period_ns) : status;
     return status == 0 ? fm_config_finish(node, reader->reterr) : status;

@@ -15,9 +15,9 @@
  */
 void fm_stop_signal_install(void);
 /*
- * Until fm_stop_signal_install: SIGINT and SIGTERM end the process at once, with 128 + their
- * number, and remove the folder that fm_stop_signal_folder has named, if there is one: for work
- * that leaves nothing else behind. A signal that is ignored stays ignored.
+ * Until fm_stop_signal_install: SIGINT, SIGTERM and SIGHUP end the process at once, with 128 +
+ * their number, and remove the folder that fm_stop_signal_folder has named, if there is one: for
+ * work that leaves nothing else behind. A signal that is ignored stays ignored.
  */
 void fm_stop_signal_end_at_once(void);
 /* A folder of files, without folders in it, that a signal removes; NULL: none. One at a time. A

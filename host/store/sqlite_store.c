@@ -4,7 +4,6 @@
 #include "host/store/sqlite_store.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "core/util/memory.h"
 #include "host/os/file.h"
 #include "host/os/thread.h"
+#include "host/store/sqlite_status.h"
 
 #define APPLICATION_ID 0x464d4a42 /* "FMJB" */
 
@@ -130,39 +130,10 @@ static struct sqlite_store *from_base(struct fm_job_store *store)
 
 /* --- Errors --- */
 
-static int status_of(sqlite3 *database, int result)
-{
-    int system_error = sqlite3_system_errno(database);
-    switch (result & 0xff) {
-    case SQLITE_FULL:
-        return FM_ENOSPC;
-    case SQLITE_IOERR:
-        return system_error == ENOSPC || system_error == EDQUOT ? FM_ENOSPC : FM_EIO;
-    case SQLITE_CANTOPEN:
-        return system_error == ENOSPC ? FM_ENOSPC : system_error == EACCES ? FM_EPERM : FM_EIO;
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-    case SQLITE_ERROR: /* a table or column that should be there is not */
-    case SQLITE_SCHEMA:
-        return FM_ECORRUPT;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return FM_EUNAVAILABLE;
-    case SQLITE_PERM:
-    case SQLITE_READONLY:
-    case SQLITE_AUTH:
-        return FM_EPERM;
-    case SQLITE_NOMEM:
-        return FM_ENOMEM;
-    default:
-        return FM_EINTERNAL;
-    }
-}
-
 static int fail(const struct sqlite_store *store, int result, const char *what,
                 struct fm_error *reterr)
 {
-    int status = status_of(store->database, result);
+    int status = fm_sqlite_status(store->database, result);
     const char *why = store->reader && result == SQLITE_READONLY ? "it was opened for reading"
                                                                  : sqlite3_errmsg(store->database);
     return fm_error_set(reterr, status, "cannot %s the job's ledger '%s': %s%s", what, store->path,
@@ -573,31 +544,6 @@ static void store_close(struct fm_job_store *base)
 
 /* --- Opening --- */
 
-static int pragma_get(const struct sqlite_store *store, const char *text, int64_t *ret_value)
-{
-    sqlite3_stmt *statement = NULL;
-    int result = sqlite3_prepare_v2(store->database, text, -1, &statement, NULL);
-    if (result == SQLITE_OK) {
-        result = sqlite3_step(statement);
-        if (result == SQLITE_ROW) {
-            *ret_value = sqlite3_column_int64(statement, 0);
-            result = SQLITE_OK;
-        }
-    }
-    (void)sqlite3_finalize(statement);
-    return result;
-}
-
-/* Statements that are one transaction. */
-static int script_run(const struct sqlite_store *store, const char *text)
-{
-    int result = sqlite3_exec(store->database, text, NULL, NULL, NULL);
-    if (result != SQLITE_OK && sqlite3_get_autocommit(store->database) == 0) {
-        (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
-    }
-    return result;
-}
-
 static int schema_create(const struct sqlite_store *store)
 {
     char text[sizeof(schema) + 160];
@@ -605,7 +551,7 @@ static int schema_create(const struct sqlite_store *store)
         text, sizeof(text),
         "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
         APPLICATION_ID, FM_SQLITE_STORE_VERSION);
-    return script_run(store, text);
+    return fm_sqlite_script(store->database, text);
 }
 
 /* In one transaction: somebody may be creating it. */
@@ -616,12 +562,12 @@ static int facts_get(const struct sqlite_store *store, int64_t *ret_application,
     if (result != SQLITE_OK) {
         return result;
     }
-    result = pragma_get(store, "SELECT count(*) FROM sqlite_master", ret_tables);
+    result = fm_sqlite_number(store->database, "SELECT count(*) FROM sqlite_master", ret_tables);
     if (result == SQLITE_OK) {
-        result = pragma_get(store, "PRAGMA application_id", ret_application);
+        result = fm_sqlite_number(store->database, "PRAGMA application_id", ret_application);
     }
     if (result == SQLITE_OK) {
-        result = pragma_get(store, "PRAGMA user_version", ret_version);
+        result = fm_sqlite_number(store->database, "PRAGMA user_version", ret_version);
     }
     (void)sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL); /* nothing was written */
     return result;
@@ -653,7 +599,7 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
             store->path);
     }
     if (version == 2 && store->reader) {
-        result = script_run(store, view_of_2);
+        result = fm_sqlite_script(store->database, view_of_2);
         return result == SQLITE_OK ? 0 : fail(store, result, "read", reterr);
     }
     if (version == 1 && store->reader) {
@@ -663,8 +609,8 @@ static int schema_check(const struct sqlite_store *store, struct fm_error *reter
                             store->path);
     }
     if (version == 1 || version == 2) {
-        result = version == 1 ? script_run(store, upgrade_from_1) : SQLITE_OK;
-        result = result == SQLITE_OK ? script_run(store, upgrade_from_2) : result;
+        result = version == 1 ? fm_sqlite_script(store->database, upgrade_from_1) : SQLITE_OK;
+        result = result == SQLITE_OK ? fm_sqlite_script(store->database, upgrade_from_2) : result;
         return result == SQLITE_OK ? 0 : fail(store, result, "bring up to date", reterr);
     }
     if (version != FM_SQLITE_STORE_VERSION) {

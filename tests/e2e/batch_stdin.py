@@ -131,7 +131,7 @@ def ended(process, number):
 
 @test
 def signals_while_rows_are_taken_down_leave_nothing():
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for options in (("--dry-run",), ("--preview", "2")):
             with Input() as job, tempfile.TemporaryDirectory() as temporary:
                 process = begun(job, temporary, *options)
@@ -176,7 +176,7 @@ def rows_that_are_being_taken_down_are_shown():
 
 @test
 def signals_while_rows_are_tried_leave_nothing():
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with Input(model=SLOW_NAME_MODEL) as job, tempfile.TemporaryDirectory() as temporary:
             process = begun(job, temporary, "--dry-run", "--sample", "1000")
             process.stdin.close()

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 
+from serving import Server, tensor
 from tap import FERMATA, contains, fermata, fermata_json, run, test
 
 FOLDER = tempfile.TemporaryDirectory(prefix="fermata-bench-model-")
@@ -38,6 +39,13 @@ def raw(name, elements):
     return name
 
 
+def made(*words):
+    """What bench model says of one model."""
+    models = fermata_json("bench", "model", *words, "--json", cwd=FOLDER.name)["models"]
+    assert len(models) == 1, models
+    return models[0]
+
+
 def answer(model, inputs):
     """What infer says of one row."""
     named = ["%s=%s" % (name, raw(name, elements)) for name, elements in inputs.items()]
@@ -47,7 +55,7 @@ def answer(model, inputs):
 @test
 def every_family_is_inferred():
     for family, words, inputs, outputs in FAMILIES:
-        said = fermata_json("bench", "model", family, *words.split(), "-o", "all/" + family, "--json", cwd=FOLDER.name)
+        said = made(family, *words.split(), "-o", "all/" + family)
         assert said["file_bytes"] == os.path.getsize(path(said["model_path"])), said
         assert said["config_path"] == "all/%s/model.yaml" % family, said
         assert sum(4 if name != "indices" else 8 for name, n in inputs.items() for _ in range(n)) == said["per_row"]["input_bytes"], said
@@ -58,6 +66,34 @@ def every_family_is_inferred():
     # All of them lie in a repository.
     for family, _, inputs, _ in FAMILIES:
         fermata("infer", "all", "--model", family, "--inputs", cwd=FOLDER.name)
+
+
+@test
+def serve_and_batch_take_them():
+    """All answer online; offline and online, one row and many, are the same."""
+    with Server(path("all")) as server:
+        answers = {}
+        for family, _, inputs, outputs in FAMILIES:
+            shapes = {port["name"]: port["shape"] for port in server.get("/v2/models/%s" % family)["inputs"]}
+            rows = 3
+            tensors = [tensor(name, [rows, *shapes[name][1:]], "INT64" if name == "indices" else "FP32",
+                              [i * 7 - 3 if name == "indices" else i % 11 / 8 - 0.5 for i in range(rows * inputs[name])]) for name in shapes]
+            answers[family] = server.infer(family, {"inputs": tensors})["outputs"][0]["data"]
+            assert len(answers[family]) == rows * outputs, (family, answers[family])
+        server.stop()
+    rows = [{"x": [i % 11 / 8 - 0.5 for i in range(7 * row, 7 * row + 7)]} for row in range(3)]
+    with open(path("rows.jsonl"), "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    with open(path("job.yaml"), "w") as file:
+        file.write("pipeline: all/mlp\ninput: {files: rows.jsonl, columns: {x: x}}\noutput: out\n")
+    fermata("batch", path("job.yaml"), "--quiet")
+    found = []
+    for part in sorted(os.listdir(path("out"))):
+        if part.startswith("part-"):
+            found += [json.loads(line) for line in content("out/" + part).decode().splitlines()]
+    offline = [value for row in sorted(found, key=lambda row: row["id"]) for value in row["y"]]
+    assert len(offline) == len(answers["mlp"]), found
+    assert all(abs(a - b) < 1e-5 for a, b in zip(offline, answers["mlp"])), (offline, answers["mlp"])
 
 
 @test
@@ -79,8 +115,7 @@ def the_seed_makes_the_weights():
 @test
 def nothing_is_written_unless_asked():
     before = sorted(os.listdir(FOLDER.name))
-    said = fermata_json("bench", "model", "mlp", "--layers", "1", "--hidden", "4", "--inputs", "3", "--outputs", "2", "--batch", "2,1000000",
-                        "--json", cwd=FOLDER.name)
+    said = made("mlp", "--layers", "1", "--hidden", "4", "--inputs", "3", "--outputs", "2", "--batch", "2,1000000")
     assert sorted(os.listdir(FOLDER.name)) == before
     assert said["specification"] == {"layers": 1, "hidden": 4, "inputs": 3, "outputs": 2, "seed": 1}, said
     assert said["parameters"] == 26 and said["per_row"]["flop"] == 50, said
@@ -132,6 +167,40 @@ def a_disk_that_is_full_leaves_nothing():
                           capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "cannot write" in done.stderr and "full/x.onnx" in done.stderr, done
     assert os.listdir(path("full")) == [], os.listdir(path("full"))
+
+
+@test
+def several_values_are_a_repository():
+    words = ("bench", "model", "mlp", "--layers", "3,1", "--hidden", "8,16", "--inputs", "4", "--batch", "1,4", "-o", "grid")
+    names = ["mlp-layers3-hidden8", "mlp-layers3-hidden16", "mlp-layers1-hidden8", "mlp-layers1-hidden16"]
+    models = fermata_json(*words, "--json", cwd=FOLDER.name)["models"]
+    assert [model["name"] for model in models] == names, models
+    assert sorted(os.listdir(path("grid"))) == sorted(names)
+    for model in models:
+        assert model["model_path"] == "grid/%s/1/model.onnx" % model["name"], model
+        alone = made("mlp", "--layers", model["specification"]["layers"], "--hidden", model["specification"]["hidden"], "--inputs", "4", "--batch", "1,4")
+        for key in ("specification", "parameters", "per_row", "traffic", "file_bytes"):
+            assert alone[key] == model[key], (alone, model)
+        fermata("infer", "grid", raw("x", 4), "--model", model["name"], cwd=FOLDER.name)
+    # One is there: nothing is written, not even those that would come before it.
+    before = {name: content("grid/%s/1/model.onnx" % name) for name in names}
+    os.rename(path("grid/" + names[3]), path("moved"))
+    contains(fermata(*words, "--seed", "4", code=3, cwd=FOLDER.name)[1], "'grid/mlp-layers3-hidden8/model.yaml' is there already")
+    assert not os.path.exists(path("grid/" + names[3]))
+    assert all(before[name] == content("grid/%s/1/model.onnx" % name) for name in names[:3])
+    out, _ = fermata(*words, "--seed", "4", "--force", cwd=FOLDER.name)
+    contains(out, "batch 4", "mlp-layers1-hidden16", "written: 4 models of ")
+    assert before[names[0]] != content("grid/%s/1/model.onnx" % names[0])
+    out, _ = fermata("bench", "model", "mlp", "--layers", "1,2", cwd=FOLDER.name)
+    contains(out, "not written: 2 models of ")
+
+
+@test
+def repositories_that_are_something_else():
+    fermata("bench", "model", "mlp", "-o", "taken", cwd=FOLDER.name)
+    contains(fermata("bench", "model", "mlp", "--layers", "1,2", "-o", "taken", code=3, cwd=FOLDER.name)[1],
+             "'taken' holds something else, as its model.yaml says")
+    assert sorted(os.listdir(path("taken"))) == ["1", "model.yaml"]
 
 
 @test

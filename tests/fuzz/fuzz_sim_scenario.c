@@ -48,6 +48,9 @@ size_t fm_fuzz_seed(size_t index, uint8_t *data, size_t capacity)
         "    profiles: {big: {alpha: 1ms, beta: 2ms}, small: {table: {1: 4ms, 8: 20ms}}}\n"
         "    arrivals: {kind: gamma, shape: 0.1, rate: 300, period: 10s, steps: [{at: 0s, factor: "
         "1}, {at: 1s, factor: 3, ramp: true}]}\n",
+        "accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: 2ms}, "
+        "arrivals: "
+        "{kind: loadgen, rate: 100, seed: 16159082839903944936}}]\n",
         "accelerators: 2\nlearn: true\nevents:\n  - {at: 1s, kind: model_added, model: b}\n"
         "  - {at: 2s, kind: reprofiled, model: a.1, factor: 1.3, changes: truth}\n"
         "  - {at: 3s, kind: reprofiled, model: b, profile: {alpha: 1ms, beta: 1ms}}\n"

@@ -568,6 +568,34 @@ TEST(a_scaled_trace_is_each_time_scaled)
     CHECK_UINT_EQ(fm_arrivals_trace_time_ns(UINT64_C(1) << 56, 1e-6), FM_ARRIVALS_NEVER);
 }
 
+/* The times themselves: unit test loadgen_schedule. */
+TEST(loadgen_is_its_schedule)
+{
+    struct fm_arrivals_spec spec = {.kind = FM_ARRIVALS_LOADGEN,
+                                    .rate_hz = 40,
+                                    .scale = 2.5,
+                                    .loadgen_seed = UINT64_C(3133965575612453542),
+                                    .loadgen_seeded = true};
+    static const uint64_t expected[] = {0, 16149182, 16541507, 43130892};
+    struct fm_arrivals *arrivals = create(spec, 7);
+    for (int i = 0; i < 4; i++) {
+        CHECK_UINT_EQ(fm_arrivals_next(arrivals), expected[i]);
+    }
+    fm_arrivals_destroy(arrivals);
+    spec.loadgen_seeded = false; /* then it is the stream's */
+    arrivals = create(spec, UINT64_C(3133965575612453542));
+    CHECK_UINT_EQ(fm_arrivals_next(arrivals), 0);
+    CHECK_UINT_EQ(fm_arrivals_next(arrivals), expected[1]);
+    fm_arrivals_destroy(arrivals);
+    spec = (struct fm_arrivals_spec){.kind = FM_ARRIVALS_LOADGEN, .rate_hz = 1e-9};
+    arrivals = create(spec, 1);
+    for (int i = 0; i < 100; i++) {
+        (void)fm_arrivals_next(arrivals);
+    }
+    CHECK_UINT_EQ(fm_arrivals_next(arrivals), FM_ARRIVALS_NEVER);
+    fm_arrivals_destroy(arrivals);
+}
+
 TEST(seeds_differ)
 {
     struct fm_arrivals *one = create(poisson(1), 1);
@@ -587,6 +615,13 @@ TEST(out_of_memory)
     (void)fm_memory_fail_at(0, 0);
     CHECK_PTR_EQ(arrivals, NULL);
     CHECK_STR_CONTAINS(error.text, "out of memory");
+    spec.kind = FM_ARRIVALS_LOADGEN;
+    for (uint64_t call = 1; call <= 2; call++) {
+        (void)fm_memory_fail_at(call, 0);
+        CHECK_INT_EQ(fm_arrivals_create(&spec, 1, &arrivals, &error), FM_ENOMEM);
+        (void)fm_memory_fail_at(0, 0);
+        CHECK_PTR_EQ(arrivals, NULL);
+    }
     fm_arrivals_destroy(NULL);
 }
 
@@ -605,7 +640,7 @@ TEST(numbers_that_are_refused)
 {
     struct fm_arrivals_spec spec = poisson(1);
     spec.kind = FM_ARRIVALS_KIND_COUNT_;
-    CHECK_STR_CONTAINS(refusal(spec), "kind: 5");
+    CHECK_STR_CONTAINS(refusal(spec), "kind: 6");
     const double wrong[] = {-1, 1e300, (double)NAN, (double)INFINITY};
     for (size_t i = 0; i < 4; i++) {
         CHECK_STR_CONTAINS(refusal(constant(wrong[i])), "rate_hz: ");
@@ -624,6 +659,12 @@ TEST(numbers_that_are_refused)
         CHECK_STR_CONTAINS(refusal(spec), "states[1].mean_s: ");
     }
     CHECK_STR_CONTAINS(refusal(constant(0)), "rate_hz: ");
+    spec = (struct fm_arrivals_spec){.kind = FM_ARRIVALS_LOADGEN, .rate_hz = 0};
+    CHECK_STR_CONTAINS(refusal(spec), "rate_hz: ");
+    spec.rate_hz = 1e8;
+    CHECK_STR_EQ(refusal(spec), "");
+    spec.scale = 1.5;
+    CHECK_STR_CONTAINS(refusal(spec), "times a scale of 1.5 is above 1e+08");
     CHECK_STR_CONTAINS(refusal(gamma_of(1, 0)), "shape: ");
     spec = on_off(0);
     spec.states[0].mean_s = 0;
@@ -665,8 +706,12 @@ TEST(steps_that_are_refused)
     CHECK_STR_CONTAINS(refusal(spec), "period_ns: ");
     spec.period_ns = 2;
     CHECK_STR_EQ(refusal(spec), "");
+    spec.kind = FM_ARRIVALS_LOADGEN;
+    CHECK_STR_CONTAINS(refusal(spec), "steps: LoadGen's schedule has one rate");
     spec.step_count = 0;
     CHECK_STR_CONTAINS(refusal(spec), "period_ns: ");
+    spec.period_ns = 0;
+    CHECK_STR_EQ(refusal(spec), "");
 }
 
 TEST(traces_that_are_refused)

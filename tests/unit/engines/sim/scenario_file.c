@@ -96,6 +96,76 @@ TEST(everything_is_read)
     CHECK_STR_EQ(fm_sim_scenario_model_name(&scenario, 4, name, sizeof name), "o");
 }
 
+/* A scenario that lies in tests/data, beside the traces it names. */
+static int load_beside_data(const char *arrivals)
+{
+    static char text[1024];
+    char path[4096];
+    (void)snprintf(
+        text, sizeof text,
+        "accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: 2ms}, "
+        "arrivals: {kind: trace, %s}}]\n",
+        arrivals);
+    (void)snprintf(path, sizeof path, "%s/tests/data/s.yaml", getenv("FM_SOURCE_ROOT"));
+    fm_sim_scenario_deinit(&scenario);
+    error = (struct fm_error){0};
+    return fm_sim_scenario_load_text(path, text, strlen(text), &scenario, &error);
+}
+
+TEST(traces_of_azure_are_read)
+{
+    CHECK_INT_EQ(load_beside_data("file: azure_2019.csv, format: azure2019"), 0);
+    const struct fm_arrivals_spec *spec = &scenario.groups[0].arrivals;
+    CHECK_UINT_EQ(spec->time_count, 194);
+    CHECK(!fm_sim_scenario_draws(&scenario));
+    uint64_t first_ns = spec->times_ns[0];
+    CHECK_INT_EQ(
+        load_beside_data("file: azure_2019.csv, format: azure2019, seed: 1, app: "
+                         "dd311ca871902316d9841aab4ccec38d79d89a0da0c41aebb8f010b8e9a5b5ab"),
+        0);
+    CHECK_UINT_EQ(spec->time_count, 149);
+    CHECK_UINT_EQ(spec->times_ns[0], first_ns); /* it has all of the first minute */
+    CHECK_INT_EQ(load_beside_data("file: azure_2019.csv, format: azure2019, seed: 2"), 0);
+    CHECK(spec->times_ns[0] != first_ns);
+    CHECK_INT_EQ(load_beside_data("file: azure_2021.csv, format: azure2021"), 0);
+    CHECK_UINT_EQ(spec->time_count, 6);
+    CHECK_UINT_EQ(spec->times_ns[5], 3500000000);
+    static const struct {
+        const char *arrivals;
+        const char *message;
+    } cases[] = {
+        {"format: azure2019", "missing key 'file'"},
+        {"file: azure_2021.csv, format: azure2019", "azure_2021.csv:1: column 1 is \"app\""},
+        {"file: azure_2021.csv, format: azure2021, function: f", "no row is of function f"},
+        {"file: azure_2021.csv, format: azure2021, seed: 1", "unknown key 'seed'"},
+        {"file: azure_2019.csv, format: azure2019, seed: -1", "'seed' must be a whole number"},
+        {"file: azure_2019.csv, format: azure2019, column: a", "unknown key 'column'"},
+        {"file: azure_2019.csv, format: azure, seed: 1", "'format' must be one of times"},
+        {"file: azure_2022.csv, format: azure2019", "azure_2022.csv"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_INT_LT(load_beside_data(cases[i].arrivals), 0);
+        CHECK_STR_CONTAINS(error.text, cases[i].message);
+    }
+}
+
+/* Seeds of LoadGen need all 64 bits; without one, requests draw from the scenario's. */
+TEST(schedules_of_loadgen_are_read)
+{
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: "
+                      "2ms}, arrivals: {kind: loadgen, rate: 100, seed: 16159082839903944936}}]\n"),
+                 0);
+    const struct fm_arrivals_spec *spec = &scenario.groups[0].arrivals;
+    CHECK_INT_EQ(spec->kind, FM_ARRIVALS_LOADGEN);
+    CHECK_UINT_EQ(spec->loadgen_seed, UINT64_C(16159082839903944936));
+    CHECK(spec->loadgen_seeded && !fm_sim_scenario_draws(&scenario));
+    CHECK_NEAR(fm_sim_scenario_rate_hz(&scenario), 100, 0);
+    CHECK_INT_EQ(load("accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: "
+                      "2ms}, arrivals: {kind: loadgen, rate: 100}}]\n"),
+                 0);
+    CHECK(!scenario.groups[0].arrivals.loadgen_seeded && fm_sim_scenario_draws(&scenario));
+}
+
 #define MODEL(rest) "accelerators: 1\nmodels:\n  - {name: m, slo: 20ms, " rest "}\n"
 #define GOOD        "profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 10}"
 
@@ -320,6 +390,16 @@ TEST(mistakes_are_explained)
          "missing key 'rate'"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: gamma, rate: 1}"),
          "missing key 'shape'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen}"),
+         "missing key 'rate'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, seed: x}"),
+         "'seed' is \"x\", not a whole number"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, seed: -1}"),
+         "'seed' is \"-1\", not a whole number"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1, period: 1s}"),
+         "unknown key 'period'"},
+        {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: loadgen, rate: 1e9}"),
+         "stands still"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {kind: trace, file: no.txt}"),
          "dir/no.txt"},
         {MODEL("profile: {alpha: 1ms, beta: 2ms}, arrivals: {rate: 1, steps: [{at: 1s, factor: 1}, "
