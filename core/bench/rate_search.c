@@ -255,6 +255,35 @@ static double sign_confidence(uint32_t count, uint32_t of)
     return ldexp(below, -(int)of);
 }
 
+/* Least squares, each rate weighing as many runs as it had. */
+static double estimate(const struct fm_rate_search *search, double low_hz, double high_hz)
+{
+    double runs = 0;
+    double rate_sum = 0;
+    double value_sum = 0;
+    double square_sum = 0;
+    double product_sum = 0;
+    for (uint32_t i = 0; i < search->point_count; i++) {
+        const struct fm_rate_search_point *point = &search->points[i];
+        double value = inverse_margin(point) - 1;
+        if (fabs(value) <= 0.5) {
+            double rate = point->rate_hz - low_hz; /* small numbers keep their digits */
+            runs += point->margins;
+            rate_sum += point->margins * rate;
+            value_sum += point->margins * value;
+            square_sum += point->margins * rate * rate;
+            product_sum += point->margins * rate * value;
+        }
+    }
+    double spread = runs * square_sum - rate_sum * rate_sum;
+    double slope = runs * product_sum - rate_sum * value_sum;
+    if (!(spread > 0) || !(slope < 0)) {
+        return sqrt(low_hz * high_hz);
+    }
+    double root = low_hz + (rate_sum - value_sum * spread / slope) / runs;
+    return fmin(fmax(root, low_hz), high_hz);
+}
+
 void fm_rate_search_result(const struct fm_rate_search *search,
                            struct fm_rate_search_result *ret_result)
 {
@@ -262,6 +291,9 @@ void fm_rate_search_result(const struct fm_rate_search *search,
     const struct fm_rate_search_point *high = NULL;
     bracket(search, &low, &high);
     *ret_result = (struct fm_rate_search_result){.end = search->end, .runs = search->runs};
+    if (low != NULL && high != NULL) {
+        ret_result->estimate_hz = estimate(search, low->rate_hz, high->rate_hz);
+    }
     if (low != NULL) {
         ret_result->met_hz = low->rate_hz;
         ret_result->met_runs = low->met;

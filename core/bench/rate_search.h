@@ -77,8 +77,12 @@ struct fm_rate_search {
 
 struct fm_rate_search_result {
     enum fm_rate_search_end end;
-    double met_hz;     /* the highest rate that met below all that missed; 0: none */
-    double missed_hz;  /* the lowest rate that missed, of a ceiling: was not valid; 0: none */
+    double met_hz;    /* the highest rate that met below all that missed; 0: none */
+    double missed_hz; /* the lowest rate that missed, of a ceiling: was not valid; 0: none */
+    /* Where the margin is 1, by a straight line through the inverse margins of all rates whose
+     * margin is from 2/3 to 2, within the bracket: less noisy than its ends. The bracket's middle
+     * where there is no such line; 0 without a bracket. */
+    double estimate_hz;
     uint32_t met_runs; /* at met_hz, of them met */
     uint32_t met_of;
     uint32_t missed_runs; /* likewise at missed_hz */

@@ -1,14 +1,14 @@
 /*
  * rate_search on simulated targets: queues of Poisson arrivals whose percentile of a finite run is
- * noisy, as measured ones are. What it finds is held against the rate at which a run of a million
- * requests meets the SLO exactly.
+ * noisy, as measured ones are. What it finds is held against the rate at which a run of half a
+ * million requests meets the SLO exactly.
  */
 #include "core/bench/rate_search.h"
 
 #include "core/util/random.h"
 #include "tests/harness/test.h"
 
-enum { REQUESTS_MAX = 1000000, SEARCHES = 60 };
+enum { REQUESTS_MAX = 500000, SEARCHES = 60 };
 
 /* One accelerator: a batch of b takes (fixed + row * b) of a second, and takes all that wait, up to
  * batch_max; the times of batches are lognormal with `sigma`. */
@@ -105,10 +105,11 @@ static void search_once(const struct target *target, uint64_t seed, double start
     fm_rate_search_result(&search, ret_result);
 }
 
-/* runs_bound: of the mean, measured with a tenth and more in reserve. */
-static void check_target(const struct target *target, double runs_bound)
+/* Bounds of the median error and of the mean number of runs: measured, with a reserve. */
+static void check_target(const struct target *target, double error_bound, double runs_bound)
 {
     static double errors[SEARCHES];
+    static double estimates[SEARCHES];
     double truth = truth_hz(target);
     double runs = 0;
     uint32_t runs_most = 0;
@@ -120,46 +121,53 @@ static void check_target(const struct target *target, double runs_bound)
         double start_hz = truth * exp(4 * (fm_random_unit(&random) - 0.5)); /* 1/7 to 7 times */
         search_once(target, seed, start_hz, &result);
         errors[seed] = fabs(result.met_hz / truth - 1);
+        estimates[seed] = fabs(result.estimate_hz / truth - 1);
         runs += (double)result.runs / SEARCHES;
         runs_most = result.runs > runs_most ? result.runs : runs_most;
         found += result.end == FM_RATE_SEARCH_FOUND;
     }
     qsort(errors, SEARCHES, sizeof errors[0], compare);
+    qsort(estimates, SEARCHES, sizeof estimates[0], compare);
     double median = errors[SEARCHES / 2];
     printf("# %s: truth %.1f/s (%.0f %% of capacity), error median %.2f %%, 90th %.2f %%, most "
-           "%.2f %%; runs mean %.1f, most %u; %u of %d ended with a bracket\n",
+           "%.2f %%; estimate median %.2f %%, most %.2f %%; runs mean %.1f, most %u; %u of %d "
+           "ended with a bracket\n",
            target->name, truth, 100 * truth / capacity_hz(target), median * 100,
-           errors[SEARCHES * 9 / 10] * 100, errors[SEARCHES - 1] * 100, runs, runs_most, found,
+           errors[SEARCHES * 9 / 10] * 100, errors[SEARCHES - 1] * 100,
+           estimates[SEARCHES / 2] * 100, estimates[SEARCHES - 1] * 100, runs, runs_most, found,
            SEARCHES);
-    CHECK(median <= 0.03);
-    CHECK(errors[SEARCHES * 9 / 10] <= 0.08);
+    CHECK(median <= error_bound);
+    CHECK(estimates[SEARCHES / 2] <= error_bound);
+    CHECK(errors[SEARCHES * 9 / 10] <= 3 * error_bound);
     CHECK(runs <= runs_bound);
     CHECK(found >= SEARCHES * 9 / 10);
 }
 
 TEST(one_at_a_time)
 {
-    check_target(&(struct target){"M/D/1", 0.001, 0, 1, 0, 0.010, 20}, 16);
+    check_target(&(struct target){"M/D/1", 0.001, 0, 1, 0, 0.010, 20}, 0.02, 12);
 }
 
 TEST(one_at_a_time_with_a_tight_slo)
 {
-    check_target(&(struct target){"M/D/1, tight", 0.001, 0, 1, 0, 0.0025, 20}, 16);
+    check_target(&(struct target){"M/D/1, tight", 0.001, 0, 1, 0, 0.0025, 60}, 0.03, 15);
 }
 
 TEST(noisy_service)
 {
-    check_target(&(struct target){"M/G/1, sigma 0.5", 0.002, 0, 1, 0.5, 0.030, 30}, 16);
+    check_target(&(struct target){"M/G/1, sigma 0.5", 0.002, 0, 1, 0.5, 0.030, 30}, 0.02, 14);
 }
 
 TEST(batches)
 {
-    check_target(&(struct target){"batches up to 16", 0.005, 0.001, 16, 0.05, 0.040, 10}, 16);
+    check_target(&(struct target){"batches up to 16", 0.005, 0.001, 16, 0.05, 0.040, 10}, 0.02, 13);
 }
 
+/* Under a thousand requests a run: their 99th percentile alone errs by a fifth. */
 TEST(batches_in_short_runs)
 {
-    check_target(&(struct target){"batches up to 8, 3 s runs", 0.004, 0.002, 8, 0.1, 0.050, 3}, 18);
+    check_target(&(struct target){"batches up to 8, 3 s runs", 0.004, 0.002, 8, 0.1, 0.050, 3},
+                 0.06, 14);
 }
 
 TEST_MAIN()
