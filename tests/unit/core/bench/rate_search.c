@@ -89,6 +89,23 @@ TEST(margins_save_runs)
     CHECK(runs_silent > runs + 250);
 }
 
+/* A target that is fast up to its limit and then a little late: the line through the margins points
+ * near the upper end each time. A precision a run would take 38; every third run halves. */
+TEST(margins_that_mislead)
+{
+    for (double truth = 101; truth < 200; truth += 7) {
+        begin((struct fm_rate_search_options){.start_hz = 100, .runs_max = 100});
+        while (fm_rate_search_next(&search) > 0) {
+            bool met = fm_rate_search_next(&search) <= truth;
+            fm_rate_search_take(&search, met ? FM_RATE_SEARCH_MET : FM_RATE_SEARCH_MISSED,
+                                met ? 0.01 : 1.5);
+        }
+        fm_rate_search_result(&search, &result);
+        check_found(truth, 0.02);
+        CHECK(result.runs <= 19);
+    }
+}
+
 TEST(the_first_rates)
 {
     begin((struct fm_rate_search_options){.start_hz = 100});
