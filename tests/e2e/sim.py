@@ -352,6 +352,24 @@ def a_search_without_an_end_is_ended():
 
 
 @test
+def schedules_of_loadgen_and_traces_of_azure():
+    text = "accelerators: 1\nwarmup: 0s\nmeasure: 10s\nmodels:\n  - {name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {%s}}\n"
+    path = write("loadgen.yaml", text % "kind: loadgen, rate: 100, seed: 3133965575612453542")
+    found = fermata_json("sim", path, "--json")
+    assert 900 < found["requests"] < 1100, found
+    assert fermata_json("sim", path, "--json", "--seed", "5")["trace_hash"] == found["trace_hash"]
+    contains(fermata("sim", path, "--seed", "5")[1], "--seed changes nothing")
+    drawn = write("drawn.yaml", text % "kind: loadgen, rate: 100")
+    assert fermata_json("sim", drawn, "--json", "--seed", "5")["trace_hash"] != fermata_json("sim", drawn, "--json")["trace_hash"]
+    contains(fermata("sim", write("steps.yaml", text % "kind: loadgen, rate: 100, steps: []"), code=3)[1], "unknown key 'steps'")
+    data = os.path.join(ROOT, "tests/data")
+    path = write("azure.yaml", text % f"kind: trace, format: azure2021, file: {data}/azure_2021.csv")
+    assert fermata_json("sim", path, "--json")["requests"] == 6
+    path = write("wrong.yaml", text % f"kind: trace, format: azure2019, file: {data}/azure_2021.csv")
+    contains(fermata("sim", path, code=3)[1], "azure_2021.csv:1: column 1 is \"app\", must be \"HashOwner\"")
+
+
+@test
 def seeds_are_for_what_they_decide():
     contains(fermata("sim", SMALL, "--find-goodput", "--seeds", "1,1,2", code=2)[1], "--seeds: 1 is named twice")
     still = write("still.yaml", "accelerators: 1\nmodels: [{name: a, slo: 25ms, profile: {alpha: 1ms, beta: 5ms}, arrivals: {kind: constant, rate: 10}}]\n")

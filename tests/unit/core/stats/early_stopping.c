@@ -64,7 +64,7 @@ TEST(chances_of_a_plain_sum)
                     mean + away > (double)lates[j] + 1 ? (uint64_t)(mean + away) : lates[j] + 1;
                 long double plain = plain_chance(lates[j], total, q);
                 double ours = fm_early_stopping_chance(&rule, lates[j], total);
-                CHECK_NEAR(ours / (double)plain, 1, 2e-12);
+                CHECK_NEAR(ours / (double)plain, 1, 1e-13);
             }
         }
     }

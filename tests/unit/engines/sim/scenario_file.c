@@ -97,7 +97,7 @@ TEST(everything_is_read)
 }
 
 /* A scenario that lies in tests/data, beside the traces it names. */
-static int load_beside_data(const char *arrivals)
+static int load_beside_data(const char *keys)
 {
     static char text[1024];
     char path[4096];
@@ -105,33 +105,37 @@ static int load_beside_data(const char *arrivals)
         text, sizeof text,
         "accelerators: 1\nmodels: [{name: m, slo: 20ms, profile: {alpha: 1ms, beta: 2ms}, "
         "arrivals: {kind: trace, %s}}]\n",
-        arrivals);
+        keys);
     (void)snprintf(path, sizeof path, "%s/tests/data/s.yaml", getenv("FM_SOURCE_ROOT"));
     fm_sim_scenario_deinit(&scenario);
     error = (struct fm_error){0};
     return fm_sim_scenario_load_text(path, text, strlen(text), &scenario, &error);
 }
 
+static const struct fm_arrivals_spec *arrivals(void)
+{
+    return &scenario.groups[0].arrivals;
+}
+
 TEST(traces_of_azure_are_read)
 {
     CHECK_INT_EQ(load_beside_data("file: azure_2019.csv, format: azure2019"), 0);
-    const struct fm_arrivals_spec *spec = &scenario.groups[0].arrivals;
-    CHECK_UINT_EQ(spec->time_count, 194);
+    CHECK_UINT_EQ(arrivals()->time_count, 194);
     CHECK(!fm_sim_scenario_draws(&scenario));
-    uint64_t first_ns = spec->times_ns[0];
+    uint64_t first_ns = arrivals()->times_ns[0];
     CHECK_INT_EQ(
         load_beside_data("file: azure_2019.csv, format: azure2019, seed: 1, app: "
                          "dd311ca871902316d9841aab4ccec38d79d89a0da0c41aebb8f010b8e9a5b5ab"),
         0);
-    CHECK_UINT_EQ(spec->time_count, 149);
-    CHECK_UINT_EQ(spec->times_ns[0], first_ns); /* it has all of the first minute */
+    CHECK_UINT_EQ(arrivals()->time_count, 149);
+    CHECK_UINT_EQ(arrivals()->times_ns[0], first_ns); /* it has all of the first minute */
     CHECK_INT_EQ(load_beside_data("file: azure_2019.csv, format: azure2019, seed: 2"), 0);
-    CHECK(spec->times_ns[0] != first_ns);
+    CHECK(arrivals()->times_ns[0] != first_ns);
     CHECK_INT_EQ(load_beside_data("file: azure_2021.csv, format: azure2021"), 0);
-    CHECK_UINT_EQ(spec->time_count, 6);
-    CHECK_UINT_EQ(spec->times_ns[5], 3500000000);
+    CHECK_UINT_EQ(arrivals()->time_count, 6);
+    CHECK_UINT_EQ(arrivals()->times_ns[5], 3500000000);
     static const struct {
-        const char *arrivals;
+        const char *keys;
         const char *message;
     } cases[] = {
         {"format: azure2019", "missing key 'file'"},
@@ -144,7 +148,7 @@ TEST(traces_of_azure_are_read)
         {"file: azure_2022.csv, format: azure2019", "azure_2022.csv"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CHECK_INT_LT(load_beside_data(cases[i].arrivals), 0);
+        CHECK_INT_LT(load_beside_data(cases[i].keys), 0);
         CHECK_STR_CONTAINS(error.text, cases[i].message);
     }
 }
