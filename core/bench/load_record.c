@@ -1,184 +1,216 @@
 /*
- * The record of a run under load. See load_record.h.
+ * What came of a run of load. See load_record.h. Pure.
  */
 #include "core/bench/load_record.h"
-
-#include <math.h>
-#include <string.h>
 
 #include "core/proto/json.h"
 #include "core/util/assert.h"
 #include "core/util/error.h"
 #include "core/util/memory.h"
 
-#define NS_PER_S     UINT64_C(1000000000)
-#define NS_PER_MS    1e6
-#define SECONDS_ROOM 16u
+#define NS_PER_S  UINT64_C(1000000000)
+#define NS_PER_MS 1e6
 
 static const char *const outcome_names[FM_LOAD_OUTCOME_COUNT_] = {
     [FM_LOAD_OK] = "ok",
-    [FM_LOAD_TIMEOUT] = "timeout",
-    [FM_LOAD_CONNECTION] = "connection",
     [FM_LOAD_REFUSED] = "refused",
-    [FM_LOAD_STATUS] = "status",
-    [FM_LOAD_ANSWER] = "answer",
-    [FM_LOAD_DROPPED] = "dropped"};
-static const char *const phase_names[FM_LOAD_PHASE_COUNT_] = {
-    [FM_LOAD_WARMUP] = "warmup", [FM_LOAD_MEASURED] = "measured", [FM_LOAD_DRAIN] = "drain"};
+    [FM_LOAD_OVERLOADED] = "overloaded",
+    [FM_LOAD_FAILED] = "failed",
+    [FM_LOAD_TIMEOUT] = "timeout",
+    [FM_LOAD_LOST] = "lost",
+    [FM_LOAD_WRONG_ANSWER] = "wrong_answer",
+    [FM_LOAD_CAPPED] = "capped",
+};
 
 const char *fm_load_outcome_name(enum fm_load_outcome outcome)
 {
-    return outcome < FM_LOAD_OUTCOME_COUNT_ ? outcome_names[outcome] : "unknown";
+    return (unsigned)outcome < FM_LOAD_OUTCOME_COUNT_ ? outcome_names[outcome] : "unknown";
 }
 
-int fm_load_record_init(struct fm_load_record *ret_record, const struct fm_load_options *options,
-                        struct fm_error *reterr)
+enum fm_load_outcome fm_load_outcome_from_http(int code)
 {
-    uint64_t longest = FM_LOAD_SECONDS_MAX * NS_PER_S;
-    if (options->measure_ns == 0 || options->timeout_ns == 0 || options->measure_ns > longest ||
-        options->warmup_ns > longest || options->timeout_ns > longest) {
+    if (code >= 200 && code < 300) {
+        return FM_LOAD_OK;
+    }
+    if (code == 429 || code == 503) {
+        return FM_LOAD_OVERLOADED;
+    }
+    if (code == 408 || code == 504) {
+        return FM_LOAD_TIMEOUT;
+    }
+    if (code >= 400 && code < 500) {
+        return FM_LOAD_REFUSED;
+    }
+    return code >= 500 && code < 600 ? FM_LOAD_FAILED : FM_LOAD_WRONG_ANSWER;
+}
+
+/* Codes: grpc/doc/statuscodes.md. */
+enum fm_load_outcome fm_load_outcome_from_grpc(int code)
+{
+    switch (code) {
+    case 0:
+        return FM_LOAD_OK;
+    case 4: /* DEADLINE_EXCEEDED */
+        return FM_LOAD_TIMEOUT;
+    case 8:  /* RESOURCE_EXHAUSTED */
+    case 14: /* UNAVAILABLE */
+        return FM_LOAD_OVERLOADED;
+    case 3:  /* INVALID_ARGUMENT */
+    case 5:  /* NOT_FOUND */
+    case 6:  /* ALREADY_EXISTS */
+    case 7:  /* PERMISSION_DENIED */
+    case 9:  /* FAILED_PRECONDITION */
+    case 11: /* OUT_OF_RANGE */
+    case 12: /* UNIMPLEMENTED */
+    case 16: /* UNAUTHENTICATED */
+        return FM_LOAD_REFUSED;
+    case 1:  /* CANCELLED */
+    case 2:  /* UNKNOWN */
+    case 10: /* ABORTED */
+    case 13: /* INTERNAL */
+    case 15: /* DATA_LOSS */
+        return FM_LOAD_FAILED;
+    default:
+        return FM_LOAD_WRONG_ANSWER;
+    }
+}
+
+int fm_load_record_create(const struct fm_load_windows *windows, uint64_t timeout_ns,
+                          uint64_t slo_ns, struct fm_load_record **ret_record,
+                          struct fm_error *reterr)
+{
+    *ret_record = NULL;
+    int status = fm_load_windows_check(windows, reterr);
+    if (status != 0) {
+        return status;
+    }
+    if (timeout_ns == 0) {
         return fm_error_set(reterr, FM_EINVAL,
-                            "a run measures, and waits for an answer, for some time above 0, and "
-                            "each of its times is %u s at the most",
-                            FM_LOAD_SECONDS_MAX);
+                            "timeout_ns: with 0 no request could be answered in time; give one");
     }
-    *ret_record = (struct fm_load_record){.options = *options, .first_sent_ns = UINT64_MAX};
-    ret_record->phases = fm_alloc_zero(FM_LOAD_PHASE_COUNT_, sizeof(*ret_record->phases));
-    return ret_record->phases != NULL ? 0 : fm_error_set(reterr, FM_ENOMEM, "out of memory");
-}
-
-void fm_load_record_deinit(struct fm_load_record *record)
-{
-    fm_free(record->phases);
-    fm_free(record->seconds);
-    *record = (struct fm_load_record){0};
-}
-
-/* --- Adding --- */
-
-static enum fm_load_phase phase_of(const struct fm_load_record *record, uint64_t intended_ns)
-{
-    const struct fm_load_options *options = &record->options;
-    return intended_ns < options->warmup_ns                         ? FM_LOAD_WARMUP
-           : intended_ns < options->warmup_ns + options->measure_ns ? FM_LOAD_MEASURED
-                                                                    : FM_LOAD_DRAIN;
-}
-
-/* NULL: no memory. What is later than a run that takes twice as long counts into the last second.
- */
-static struct fm_load_second *second_of(struct fm_load_record *record, uint64_t at_ns)
-{
-    const struct fm_load_options *options = &record->options;
-    uint64_t last = (options->warmup_ns + 2 * options->measure_ns + options->timeout_ns) / NS_PER_S;
-    uint64_t second = at_ns / NS_PER_S;
-    size_t index = (size_t)(second < last ? second : last);
-    if (index >= record->second_capacity) {
-        size_t capacity = index + 1 > 2 * record->second_capacity ? index + SECONDS_ROOM
-                                                                  : 2 * record->second_capacity;
-        struct fm_load_second *grown =
-            fm_realloc(record->seconds, capacity * sizeof(*record->seconds));
-        if (grown == NULL) {
-            return NULL;
-        }
-        memset(grown + record->second_capacity, 0,
-               (capacity - record->second_capacity) * sizeof(*grown));
-        record->seconds = grown;
-        record->second_capacity = capacity;
+    uint64_t seconds = (fm_load_windows_end_ns(windows) + NS_PER_S - 1) / NS_PER_S;
+    struct fm_load_record *record =
+        fm_alloc_zero(1, sizeof *record + (size_t)seconds * sizeof record->seconds[0]);
+    if (record == NULL) {
+        return fm_error_set(reterr, FM_ENOMEM, "out of memory for the record of %llu seconds",
+                            (unsigned long long)seconds);
     }
-    record->second_count = index >= record->second_count ? index + 1 : record->second_count;
-    return &record->seconds[index];
-}
-
-static uint64_t since(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? to_ns - from_ns : 0;
-}
-
-static void phase_add(struct fm_load_record *record, struct fm_load_phase_record *phase,
-                      const struct fm_load_request *request, uint64_t response_ns)
-{
-    uint64_t slo_ns = record->options.slo_ns;
-    uint64_t service_ns = request->outcome == FM_LOAD_TIMEOUT
-                              ? record->options.timeout_ns
-                              : since(request->sent_ns, request->done_ns);
-    phase->outcomes[request->outcome]++;
-    if (request->outcome != FM_LOAD_DROPPED) {
-        fm_fine_histogram_add(&phase->lag, since(request->intended_ns, request->sent_ns), 1);
-    }
-    if (request->outcome == FM_LOAD_OK || request->outcome == FM_LOAD_TIMEOUT) {
-        fm_fine_histogram_add(&phase->response, response_ns, 1);
-        fm_fine_histogram_add(&phase->service, service_ns, 1);
-    }
-    if (request->outcome == FM_LOAD_OK) {
-        phase->in_slo += slo_ns == 0 || response_ns <= slo_ns;
-        if (request->first_byte_ns > 0) {
-            fm_fine_histogram_add(&phase->first_byte,
-                                  since(request->sent_ns, request->first_byte_ns), 1);
-        }
-    }
-}
-
-int fm_load_record_add(struct fm_load_record *record, const struct fm_load_request *request)
-{
-    enum fm_load_phase phase = phase_of(record, request->intended_ns);
-    bool ended = request->outcome != FM_LOAD_DROPPED;
-    FM_ASSERT(request->outcome < FM_LOAD_OUTCOME_COUNT_);
-    /* The later one first: it may move all of them. */
-    if (second_of(record, ended && request->done_ns > request->intended_ns
-                              ? request->done_ns
-                              : request->intended_ns) == NULL) {
-        return FM_ENOMEM;
-    }
-    uint64_t response_ns =
-        request->outcome == FM_LOAD_TIMEOUT
-            ? since(request->intended_ns, request->sent_ns) + record->options.timeout_ns
-            : since(request->intended_ns, request->done_ns);
-    struct fm_load_second *second = second_of(record, request->intended_ns);
-    second->intended++;
-    second->ok += request->outcome == FM_LOAD_OK;
-    second->failed += request->outcome != FM_LOAD_OK;
-    if (request->outcome == FM_LOAD_OK) {
-        fm_log_histogram_add(&second->response, response_ns);
-        second_of(record, request->done_ns)->ended++;
-    }
-    phase_add(record, &record->phases[phase], request, response_ns);
-    if (phase == FM_LOAD_MEASURED && ended) {
-        record->first_sent_ns =
-            request->sent_ns < record->first_sent_ns ? request->sent_ns : record->first_sent_ns;
-        record->last_sent_ns =
-            request->sent_ns > record->last_sent_ns ? request->sent_ns : record->last_sent_ns;
-    }
+    record->windows = *windows;
+    record->timeout_ns = timeout_ns;
+    record->slo_ns = slo_ns;
+    record->second_count = (uint32_t)seconds;
+    *ret_record = record;
     return 0;
 }
 
-int fm_load_record_merge(struct fm_load_record *record, const struct fm_load_record *other)
+void fm_load_record_destroy(struct fm_load_record *record)
 {
-    for (size_t i = 0; i < other->second_count; i++) {
-        const struct fm_load_second *from = &other->seconds[i];
-        struct fm_load_second *to = second_of(record, i * NS_PER_S);
-        if (to == NULL) {
-            return FM_ENOMEM;
-        }
-        to->intended += from->intended;
-        to->ok += from->ok;
-        to->failed += from->failed;
-        to->ended += from->ended;
-        fm_log_histogram_merge(&to->response, &from->response);
+    fm_free(record);
+}
+
+/* A request cannot end before it began; clocks of two threads may say so by some nanoseconds. */
+static uint64_t since(uint64_t later_ns, uint64_t earlier_ns)
+{
+    return later_ns > earlier_ns ? later_ns - earlier_ns : 0;
+}
+
+void fm_load_record_add(struct fm_load_record *record, const struct fm_load_request *request)
+{
+    FM_ASSERT((unsigned)request->outcome < FM_LOAD_OUTCOME_COUNT_);
+    bool sent = request->outcome != FM_LOAD_CAPPED;
+    bool ok = request->outcome == FM_LOAD_OK;
+    bool timed = ok || request->outcome == FM_LOAD_TIMEOUT;
+    enum fm_load_phase phase = fm_load_windows_phase(&record->windows, request->intended_ns);
+    struct fm_load_part *part = &record->parts[phase];
+    uint64_t index = request->intended_ns / NS_PER_S;
+    index = index < record->second_count ? index : record->second_count - 1;
+    struct fm_load_second *second = &record->seconds[index];
+    uint64_t lag_ns = since(request->sent_ns, request->intended_ns);
+
+    part->outcomes[request->outcome]++;
+    second->intended++;
+    second->sent += sent ? 1 : 0;
+    second->done += ok ? 1 : 0;
+    second->failed += ok ? 0 : 1;
+    if (sent) {
+        fm_fine_histogram_add(&part->lag, lag_ns, 1);
+        bool last = phase == FM_LOAD_MEASURED && request->sent_ns > record->last_sent_ns;
+        record->last_sent_ns = last ? request->sent_ns : record->last_sent_ns;
+    }
+    if (!timed) {
+        return;
+    }
+    uint64_t response_ns =
+        ok ? since(request->done_ns, request->intended_ns) : lag_ns + record->timeout_ns;
+    uint64_t service_ns = ok ? since(request->done_ns, request->sent_ns) : record->timeout_ns;
+    fm_fine_histogram_add(&part->response, response_ns, 1);
+    fm_fine_histogram_add(&part->service, service_ns, 1);
+    second->response_sum_ns += ok ? response_ns : 0;
+    second->buckets[fm_log_histogram_index(response_ns) / FM_LOAD_SECOND_WIDTH]++;
+    if (ok && request->first_byte_ns != 0) {
+        fm_fine_histogram_add(&part->first_byte, since(request->first_byte_ns, request->sent_ns),
+                              1);
+    }
+    if (ok && (record->slo_ns == 0 || response_ns <= record->slo_ns)) {
+        part->good++;
+    }
+}
+
+static bool windows_equal(const struct fm_load_windows *a, const struct fm_load_windows *b)
+{
+    return a->warmup_ns == b->warmup_ns && a->measured_ns == b->measured_ns &&
+           a->drain_ns == b->drain_ns;
+}
+
+static void part_merge(struct fm_load_part *part, const struct fm_load_part *other)
+{
+    for (unsigned i = 0; i < FM_LOAD_OUTCOME_COUNT_; i++) {
+        part->outcomes[i] += other->outcomes[i];
+    }
+    part->good += other->good;
+    fm_fine_histogram_merge(&part->response, &other->response);
+    fm_fine_histogram_merge(&part->service, &other->service);
+    fm_fine_histogram_merge(&part->first_byte, &other->first_byte);
+    fm_fine_histogram_merge(&part->lag, &other->lag);
+}
+
+static void second_merge(struct fm_load_second *second, const struct fm_load_second *other)
+{
+    second->intended += other->intended;
+    second->sent += other->sent;
+    second->done += other->done;
+    second->failed += other->failed;
+    second->response_sum_ns += other->response_sum_ns;
+    for (unsigned i = 0; i < FM_LOAD_SECOND_BUCKETS; i++) {
+        second->buckets[i] += other->buckets[i];
+    }
+}
+
+int fm_load_record_merge(struct fm_load_record *record, const struct fm_load_record *other,
+                         struct fm_error *reterr)
+{
+    if (!windows_equal(&record->windows, &other->windows) ||
+        record->timeout_ns != other->timeout_ns || record->slo_ns != other->slo_ns) {
+        return fm_error_set(reterr, FM_EINVAL,
+                            "two records of load differ in their windows, timeout or SLO; merge "
+                            "those of one run");
+    }
+    /* No count of a bucket or a second exceeds that of all requests. */
+    uint64_t count = 0;
+    for (unsigned i = 0; i < FM_LOAD_PHASE_COUNT_; i++) {
+        count += fm_load_part_count(&record->parts[i]) + fm_load_part_count(&other->parts[i]);
+    }
+    if (count > UINT32_MAX) {
+        return fm_error_set(reterr, FM_ELIMIT,
+                            "two records of load have %llu requests together; one holds %llu",
+                            (unsigned long long)count, (unsigned long long)UINT32_MAX);
     }
     for (unsigned i = 0; i < FM_LOAD_PHASE_COUNT_; i++) {
-        struct fm_load_phase_record *to = &record->phases[i];
-        const struct fm_load_phase_record *from = &other->phases[i];
-        for (unsigned k = 0; k < FM_LOAD_OUTCOME_COUNT_; k++) {
-            to->outcomes[k] += from->outcomes[k];
-        }
-        to->in_slo += from->in_slo;
-        fm_fine_histogram_merge(&to->response, &from->response);
-        fm_fine_histogram_merge(&to->service, &from->service);
-        fm_fine_histogram_merge(&to->first_byte, &from->first_byte);
-        fm_fine_histogram_merge(&to->lag, &from->lag);
+        part_merge(&record->parts[i], &other->parts[i]);
     }
-    record->first_sent_ns =
-        other->first_sent_ns < record->first_sent_ns ? other->first_sent_ns : record->first_sent_ns;
+    for (uint32_t i = 0; i < record->second_count; i++) {
+        second_merge(&record->seconds[i], &other->seconds[i]);
+    }
     record->last_sent_ns =
         other->last_sent_ns > record->last_sent_ns ? other->last_sent_ns : record->last_sent_ns;
     record->client_cpu_s += other->client_cpu_s;
@@ -186,75 +218,99 @@ int fm_load_record_merge(struct fm_load_record *record, const struct fm_load_rec
     return 0;
 }
 
-/* --- Asking --- */
-
-static uint64_t intended_of(const struct fm_load_phase_record *phase)
+uint64_t fm_load_part_count(const struct fm_load_part *part)
 {
-    uint64_t sum = 0;
+    uint64_t count = 0;
     for (unsigned i = 0; i < FM_LOAD_OUTCOME_COUNT_; i++) {
-        sum += phase->outcomes[i];
+        count += part->outcomes[i];
     }
-    return sum;
+    return count;
 }
 
-static double measured_s(const struct fm_load_record *record)
+void fm_load_record_rates(const struct fm_load_record *record, struct fm_load_rates *ret_rates)
 {
-    return (double)record->options.measure_ns / (double)NS_PER_S;
+    const struct fm_load_part *part = &record->parts[FM_LOAD_MEASURED];
+    double seconds = (double)record->windows.measured_ns / (double)NS_PER_S;
+    uint64_t count = fm_load_part_count(part);
+    *ret_rates = (struct fm_load_rates){
+        .intended_hz = (double)count / seconds,
+        .sent_hz = (double)(count - part->outcomes[FM_LOAD_CAPPED]) / seconds,
+        .ok_hz = (double)part->outcomes[FM_LOAD_OK] / seconds,
+        .good_hz = (double)part->good / seconds,
+    };
 }
 
-double fm_load_record_goodput_hz(const struct fm_load_record *record)
+uint64_t fm_load_second_quantile_ns(const struct fm_load_second *second, uint32_t permille)
 {
-    return (double)record->phases[FM_LOAD_MEASURED].in_slo / measured_s(record);
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < FM_LOAD_SECOND_BUCKETS; i++) {
+        count += second->buckets[i];
+    }
+    uint64_t rank = (count * permille + 999) / 1000; /* from 1 */
+    rank = rank > 0 ? rank : 1;
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < FM_LOAD_SECOND_BUCKETS; i++) {
+        uint64_t here = second->buckets[i];
+        if (here > 0 && before + here >= rank) {
+            uint64_t low_ns = fm_log_histogram_edge_ns(i * FM_LOAD_SECOND_WIDTH);
+            uint64_t high_ns = fm_log_histogram_edge_ns((i + 1) * FM_LOAD_SECOND_WIDTH);
+            double share = (double)(rank - before) / (double)here;
+            return low_ns + (uint64_t)((double)(high_ns - low_ns) * share);
+        }
+        before += here;
+    }
+    return 0;
 }
 
-/* How fast requests were sent: over the measured phase, or longer where the last of them was sent
- * behind its end. */
+/* --- The summary --- */
+
+/* How fast requests were sent: over the measured window, or longer where the last of its requests
+ * was sent behind its end. */
 static double achieved_hz(const struct fm_load_record *record)
 {
-    const struct fm_load_phase_record *phase = &record->phases[FM_LOAD_MEASURED];
-    const struct fm_load_options *options = &record->options;
-    uint64_t end_ns = options->warmup_ns + options->measure_ns;
+    const struct fm_load_windows *windows = &record->windows;
+    uint64_t end_ns = windows->warmup_ns + windows->measured_ns;
     end_ns = record->last_sent_ns > end_ns ? record->last_sent_ns : end_ns;
-    return (double)phase->lag.count * (double)NS_PER_S / (double)(end_ns - options->warmup_ns);
+    return (double)record->parts[FM_LOAD_MEASURED].lag.count * (double)NS_PER_S /
+           (double)(end_ns - windows->warmup_ns);
 }
 
 void fm_load_record_summarize(const struct fm_load_record *record, double rate_hz, double gap_cv,
                               struct fm_verdict_second *seconds, size_t second_max,
                               struct fm_verdict_summary *ret_summary)
 {
-    const struct fm_load_phase_record *phase = &record->phases[FM_LOAD_MEASURED];
-    const struct fm_load_options *options = &record->options;
-    uint64_t intended = intended_of(phase);
-    size_t first = (size_t)((options->warmup_ns + NS_PER_S - 1) / NS_PER_S);
-    size_t end = (size_t)((options->warmup_ns + options->measure_ns) / NS_PER_S);
+    const struct fm_load_part *part = &record->parts[FM_LOAD_MEASURED];
+    const struct fm_load_windows *windows = &record->windows;
+    uint64_t intended = fm_load_part_count(part);
+    size_t first = (size_t)((windows->warmup_ns + NS_PER_S - 1) / NS_PER_S);
+    size_t end = (size_t)((windows->warmup_ns + windows->measured_ns) / NS_PER_S);
     *ret_summary = (struct fm_verdict_summary){
         .intended = intended,
-        .sent = phase->lag.count,
-        .completed = phase->outcomes[FM_LOAD_OK],
-        .errors = {[FM_VERDICT_ERROR_TIMEOUT] = phase->outcomes[FM_LOAD_TIMEOUT],
-                   [FM_VERDICT_ERROR_CONNECTION] = phase->outcomes[FM_LOAD_CONNECTION],
-                   [FM_VERDICT_ERROR_STATUS] =
-                       phase->outcomes[FM_LOAD_REFUSED] + phase->outcomes[FM_LOAD_STATUS],
-                   [FM_VERDICT_ERROR_ANSWER] = phase->outcomes[FM_LOAD_ANSWER]},
-        .dropped = phase->outcomes[FM_LOAD_DROPPED],
-        .late = intended - phase->in_slo,
-        .duration_ns = options->measure_ns,
+        .sent = part->lag.count,
+        .completed = part->outcomes[FM_LOAD_OK],
+        .errors = {[FM_VERDICT_ERROR_TIMEOUT] = part->outcomes[FM_LOAD_TIMEOUT],
+                   [FM_VERDICT_ERROR_CONNECTION] = part->outcomes[FM_LOAD_LOST],
+                   [FM_VERDICT_ERROR_STATUS] = part->outcomes[FM_LOAD_REFUSED] +
+                                               part->outcomes[FM_LOAD_OVERLOADED] +
+                                               part->outcomes[FM_LOAD_FAILED],
+                   [FM_VERDICT_ERROR_ANSWER] = part->outcomes[FM_LOAD_WRONG_ANSWER]},
+        .dropped = part->outcomes[FM_LOAD_CAPPED],
+        .late = intended - part->good,
+        .duration_ns = windows->measured_ns,
         .rate_hz = rate_hz,
         .achieved_hz = achieved_hz(record),
         .gap_cv = gap_cv,
-        .lag_p99_ns = (uint64_t)fm_fine_histogram_quantile_ns(&phase->lag, 0.99),
-        .slo_ns = options->slo_ns,
-        .client_cpus = record->client_cpus_max > 0 ? record->client_cpu_s / measured_s(record) : -1,
+        .lag_p99_ns = (uint64_t)fm_fine_histogram_quantile_ns(&part->lag, 0.99),
+        .slo_ns = record->slo_ns,
+        .client_cpus = record->client_cpus_max > 0
+                           ? record->client_cpu_s * (double)NS_PER_S / (double)windows->measured_ns
+                           : -1,
         .client_cpus_max = record->client_cpus_max,
         .seconds = seconds};
-    /* Whole seconds that lie in the phase; by the second in which their requests were intended. */
     for (size_t i = first; i < end && ret_summary->second_count < second_max; i++) {
-        struct fm_verdict_second *second = &seconds[ret_summary->second_count++];
-        *second = (struct fm_verdict_second){0};
-        if (i < record->second_count) {
-            second->completed = record->seconds[i].ok;
-            second->latency_sum_ns = record->seconds[i].response.sum_ns;
-        }
+        seconds[ret_summary->second_count++] =
+            (struct fm_verdict_second){.completed = record->seconds[i].done,
+                                       .latency_sum_ns = record->seconds[i].response_sum_ns};
     }
 }
 
@@ -294,22 +350,22 @@ static void histogram_write(struct fm_json_writer *json, const char *key,
     fm_json_object_end(json);
 }
 
-static void phase_write(struct fm_json_writer *json, const struct fm_load_phase_record *phase)
+static void part_write(struct fm_json_writer *json, const struct fm_load_part *part)
 {
     fm_json_object_begin(json);
-    fm_json_member_uint(json, "intended", intended_of(phase));
-    fm_json_member_uint(json, "sent", phase->lag.count);
-    fm_json_member_uint(json, "in_slo", phase->in_slo);
+    fm_json_member_uint(json, "intended", fm_load_part_count(part));
+    fm_json_member_uint(json, "sent", part->lag.count);
+    fm_json_member_uint(json, "good", part->good);
     fm_json_key(json, "outcomes");
     fm_json_object_begin(json);
     for (unsigned i = 0; i < FM_LOAD_OUTCOME_COUNT_; i++) {
-        fm_json_member_uint(json, outcome_names[i], phase->outcomes[i]);
+        fm_json_member_uint(json, outcome_names[i], part->outcomes[i]);
     }
     fm_json_object_end(json);
-    histogram_write(json, "response", &phase->response);
-    histogram_write(json, "service", &phase->service);
-    histogram_write(json, "first_byte", &phase->first_byte);
-    histogram_write(json, "lag", &phase->lag);
+    histogram_write(json, "response", &part->response);
+    histogram_write(json, "service", &part->service);
+    histogram_write(json, "first_byte", &part->first_byte);
+    histogram_write(json, "lag", &part->lag);
     fm_json_object_end(json);
 }
 
@@ -321,45 +377,52 @@ static void seconds_write(struct fm_json_writer *json, const struct fm_load_reco
         const struct fm_load_second *second = &record->seconds[i];
         fm_json_object_begin(json);
         fm_json_member_uint(json, "intended", second->intended);
-        fm_json_member_uint(json, "ok", second->ok);
+        fm_json_member_uint(json, "sent", second->sent);
+        fm_json_member_uint(json, "ok", second->done);
         fm_json_member_uint(json, "failed", second->failed);
-        fm_json_member_uint(json, "ended", second->ended);
         fm_json_member_number(json, "response_p50_ms",
-                              (double)fm_log_histogram_quantile_ns(&second->response, 500) /
-                                  NS_PER_MS);
+                              (double)fm_load_second_quantile_ns(second, 500) / NS_PER_MS);
         fm_json_member_number(json, "response_p99_ms",
-                              (double)fm_log_histogram_quantile_ns(&second->response, 990) /
-                                  NS_PER_MS);
+                              (double)fm_load_second_quantile_ns(second, 990) / NS_PER_MS);
         fm_json_object_end(json);
     }
     fm_json_array_end(json);
 }
 
+static void seconds_member(struct fm_json_writer *json, const char *key, uint64_t ns)
+{
+    fm_json_member_number(json, key, (double)ns / (double)NS_PER_S);
+}
+
 void fm_load_record_write(const struct fm_load_record *record, struct fm_text *text)
 {
-    const struct fm_load_options *options = &record->options;
+    struct fm_load_rates rates;
     struct fm_json_writer json;
+    fm_load_record_rates(record, &rates);
     fm_json_writer_init(&json, text);
     fm_json_object_begin(&json);
     fm_json_member_string(&json, "schema", "fermata.load/1");
-    fm_json_member_number(&json, "warmup_s", (double)options->warmup_ns / (double)NS_PER_S);
-    fm_json_member_number(&json, "measure_s", measured_s(record));
-    fm_json_member_number(&json, "timeout_s", (double)options->timeout_ns / (double)NS_PER_S);
+    seconds_member(&json, "warmup_s", record->windows.warmup_ns);
+    seconds_member(&json, "measured_s", record->windows.measured_ns);
+    seconds_member(&json, "drain_s", record->windows.drain_ns);
+    seconds_member(&json, "timeout_s", record->timeout_ns);
     fm_json_key(&json, "slo_ms");
-    if (options->slo_ns > 0) {
-        fm_json_number(&json, (double)options->slo_ns / NS_PER_MS);
+    if (record->slo_ns > 0) {
+        fm_json_number(&json, (double)record->slo_ns / NS_PER_MS);
     } else {
         fm_json_null(&json);
     }
+    fm_json_member_number(&json, "intended_hz", rates.intended_hz);
     fm_json_member_number(&json, "achieved_hz", achieved_hz(record));
-    fm_json_member_number(&json, "goodput_hz", fm_load_record_goodput_hz(record));
+    fm_json_member_number(&json, "ok_hz", rates.ok_hz);
+    fm_json_member_number(&json, "goodput_hz", rates.good_hz);
     fm_json_member_number(&json, "client_cpu_s", record->client_cpu_s);
     fm_json_member_number(&json, "client_cpus_max", record->client_cpus_max);
-    fm_json_key(&json, "phases");
+    fm_json_key(&json, "parts");
     fm_json_object_begin(&json);
     for (unsigned i = 0; i < FM_LOAD_PHASE_COUNT_; i++) {
-        fm_json_key(&json, phase_names[i]);
-        phase_write(&json, &record->phases[i]);
+        fm_json_key(&json, fm_load_phase_name((enum fm_load_phase)i));
+        part_write(&json, &record->parts[i]);
     }
     fm_json_object_end(&json);
     seconds_write(&json, record);

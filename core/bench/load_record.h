@@ -1,116 +1,133 @@
 /*
- * What a run under load has shown, request by request put into histograms.
+ * What came of a run of load: counts and times of every request, kept small enough to merge.
  *
- * Owns: how requests are accounted, merging the records of several clients, and their form as JSON
- * (schema "fermata.load/1"). Does not own: clocks, sending, whether the run may be believed
- * (verdict.h). Thread rule: pure; one thread at a time for each record.
+ * Owns: outcomes by the parts of a run, histograms, one series by seconds, their form as JSON
+ * (schema "fermata.load/1"). Does not own: clocks, the schedule (load_plan.h), who sent the
+ * requests, whether the run is worth anything (verdict.h). Thread rule: pure; a record belongs to
+ * one thread, and those of several threads are merged.
  *
- * HOW IT WORKS. A request belongs to the phase and to the second in which it was *intended* to be
- * sent, whenever it really was, and is followed to its end. Its response time counts from there:
- * a target that stalls cannot hide it by holding up those that wait to be sent (coordinated
- * omission; Gil Tene, "How NOT to Measure Latency", 2013). Service time counts from when it was
- * sent. One that had no answer in time enters both with the time limit; other failures enter
- * neither. With a closed loop the intended time is that of sending.
+ * A request counts where its *intended* time lies, whenever it ends. Response time runs from the
+ * intended time: what a user waits. Service time, beside it, runs from when it was really sent; it
+ * hides what waited in front of a stalled server (coordinated omission: G. Tene, "How NOT to
+ * measure latency", 2013). Lag is sent minus intended: the generator's own health.
+ *
+ * One that was not answered in time counts with its lag and the timeout as response time, and with
+ * the timeout as service time. Requests that failed otherwise are counted but have no response
+ * time, so that fast failures do not make a server look fast.
  */
 #ifndef FM_CORE_BENCH_LOAD_RECORD_H
 #define FM_CORE_BENCH_LOAD_RECORD_H
 
+#include <stdint.h>
+
+#include "core/bench/load_plan.h"
 #include "core/bench/verdict.h"
 #include "core/stats/fine_histogram.h"
 #include "core/stats/log_histogram.h"
+#include "fermata/status.h"
 
-/* Of each of a run's times; a second takes 4 KiB. */
-#define FM_LOAD_SECONDS_MAX 43200u
-
-enum fm_load_phase {
-    FM_LOAD_WARMUP,
-    FM_LOAD_MEASURED,
-    FM_LOAD_DRAIN, /* intended behind the end: a closed loop's last ones */
-    FM_LOAD_PHASE_COUNT_
-};
+/* Of a series: 8 buckets an octave where the whole has 32, so quantiles are exact to 12 %. */
+#define FM_LOAD_SECOND_WIDTH   4u
+#define FM_LOAD_SECOND_BUCKETS (FM_LOG_HISTOGRAM_BUCKETS / FM_LOAD_SECOND_WIDTH)
 
 enum fm_load_outcome {
     FM_LOAD_OK,
-    FM_LOAD_TIMEOUT,
-    FM_LOAD_CONNECTION, /* refused, lost, closed in the middle */
-    FM_LOAD_REFUSED,    /* the target said that it cannot now: 429, 503, RESOURCE_EXHAUSTED ... */
-    FM_LOAD_STATUS,     /* another error of the target's */
-    FM_LOAD_ANSWER,     /* no answer to what was asked: not the protocol, or of other shapes */
-    FM_LOAD_DROPPED,    /* never sent: as many as may be were in flight */
+    FM_LOAD_REFUSED,      /* the target said that it is the request's fault */
+    FM_LOAD_OVERLOADED,   /* the target said that it is too busy or not ready */
+    FM_LOAD_FAILED,       /* the target said that it failed */
+    FM_LOAD_TIMEOUT,      /* no answer in time */
+    FM_LOAD_LOST,         /* the connection could not be made, or ended */
+    FM_LOAD_WRONG_ANSWER, /* an answer that cannot be read or is not what was asked for */
+    FM_LOAD_CAPPED,       /* never sent: too many were in flight */
     FM_LOAD_OUTCOME_COUNT_
 };
 
-/* Times of one clock, since the run began. */
+/* Times since the run's start. */
 struct fm_load_request {
     uint64_t intended_ns;
-    uint64_t sent_ns;       /* not of DROPPED */
-    uint64_t first_byte_ns; /* of the answer; 0: there was none */
-    uint64_t done_ns;
+    uint64_t sent_ns;       /* CAPPED: not looked at */
+    uint64_t first_byte_ns; /* 0: there was none */
+    uint64_t done_ns;       /* CAPPED: not looked at */
     enum fm_load_outcome outcome;
 };
 
-struct fm_load_options {
-    uint64_t warmup_ns;  /* the measured phase begins there ... */
-    uint64_t measure_ns; /* ... and is so long, above 0 */
-    uint64_t slo_ns;     /* on the response time; 0: there is none */
-    uint64_t timeout_ns; /* above 0 */
-};
-
-struct fm_load_phase_record {
+struct fm_load_part {
     uint64_t outcomes[FM_LOAD_OUTCOME_COUNT_];
-    uint64_t in_slo;                   /* of OK; without an SLO all of them */
-    struct fm_fine_histogram response; /* of OK and TIMEOUT */
-    struct fm_fine_histogram service;
-    struct fm_fine_histogram first_byte; /* from sending; of OK */
-    struct fm_fine_histogram lag;        /* from intended to sent; of all that were sent */
+    uint64_t good;                       /* OK, and within the SLO where there is one */
+    struct fm_fine_histogram response;   /* OK and TIMEOUT */
+    struct fm_fine_histogram service;    /* the same requests */
+    struct fm_fine_histogram first_byte; /* from sent; OK only */
+    struct fm_fine_histogram lag;        /* all but CAPPED */
 };
 
-/* By the intended second, since the run began. */
+/* One second of the run, of what is intended in it. */
 struct fm_load_second {
-    uint64_t intended;
-    uint64_t ok;
-    uint64_t failed; /* DROPPED included */
-    uint64_t ended;  /* answers that came in this second, whenever they were intended */
-    struct fm_log_histogram response;
+    uint32_t intended;
+    uint32_t sent;
+    uint32_t done; /* OK */
+    uint32_t failed;
+    uint64_t response_sum_ns;                 /* of those done */
+    uint32_t buckets[FM_LOAD_SECOND_BUCKETS]; /* response times; timeouts, too */
 };
 
 struct fm_load_record {
-    struct fm_load_options options;
-    struct fm_load_phase_record *phases; /* FM_LOAD_PHASE_COUNT_ */
-    struct fm_load_second *seconds;
-    size_t second_count;
-    size_t second_capacity;
-    uint64_t first_sent_ns; /* of the measured phase; UINT64_MAX: none was */
-    uint64_t last_sent_ns;
-    /* Of the clients, while the measured phase lasted; the caller's to set. */
+    struct fm_load_windows windows;
+    uint64_t timeout_ns;
+    uint64_t slo_ns;       /* 0: none */
+    uint64_t last_sent_ns; /* of what is measured */
+    /* Of the clients in the measured window, for whoever sends to set. */
     double client_cpu_s;
-    double client_cpus_max;
+    double client_cpus_max; /* that they may use; 0: it was not measured */
+    struct fm_load_part parts[FM_LOAD_PHASE_COUNT_];
+    uint32_t second_count;
+    struct fm_load_second seconds[];
 };
 
-/* FM_EINVAL: options; FM_ENOMEM. */
-int FM_NODISCARD fm_load_record_init(struct fm_load_record *ret_record,
-                                     const struct fm_load_options *options,
-                                     struct fm_error *reterr);
-void fm_load_record_deinit(struct fm_load_record *record); /* accepts a zeroed one */
+/* FM_EINVAL (windows, a timeout of 0) with the field named in reterr, FM_ENOMEM. A record takes
+ * about 1 KiB for each second, and 860 KiB. */
+int FM_NODISCARD fm_load_record_create(const struct fm_load_windows *windows, uint64_t timeout_ns,
+                                       uint64_t slo_ns, struct fm_load_record **ret_record,
+                                       struct fm_error *reterr);
+void fm_load_record_destroy(struct fm_load_record *record); /* accepts NULL */
 
-/* FM_ENOMEM: it was not counted. */
-int FM_NODISCARD fm_load_record_add(struct fm_load_record *record,
-                                    const struct fm_load_request *request);
-/* Of the same options. FM_ENOMEM: part of it may be there. */
+/* Counts a request that ended. What is intended behind the drain counts into its last second. */
+void fm_load_record_add(struct fm_load_record *record, const struct fm_load_request *request);
+
+/* Adds what `other` (borrowed) counted. FM_EINVAL, and nothing is added, unless both have the same
+ * windows, timeout and SLO; FM_ELIMIT when a count would no longer fit into 32 bits. */
 int FM_NODISCARD fm_load_record_merge(struct fm_load_record *record,
-                                      const struct fm_load_record *other);
+                                      const struct fm_load_record *other, struct fm_error *reterr);
 
-/* What a verdict looks at; `seconds` has room for second_max of the measured phase and is borrowed
- * by the summary. rate_hz and gap_cv are the workload's (0: a closed loop). */
+/* How many were intended in a part, whatever came of them. */
+uint64_t fm_load_part_count(const struct fm_load_part *part);
+
+/* Per second of the measured window. */
+struct fm_load_rates {
+    double intended_hz;
+    double sent_hz;
+    double ok_hz;
+    double good_hz; /* goodput */
+};
+void fm_load_record_rates(const struct fm_load_record *record, struct fm_load_rates *ret_rates);
+
+/*
+ * What a verdict looks at. Of the arrivals as they were configured: their rate (0: a closed loop or
+ * a burst) and the variation of their gaps. `seconds` has room for second_max and is borrowed by
+ * the summary: the whole seconds of the measured window.
+ */
 void fm_load_record_summarize(const struct fm_load_record *record, double rate_hz, double gap_cv,
                               struct fm_verdict_second *seconds, size_t second_max,
                               struct fm_verdict_summary *ret_summary);
-/* Of the measured phase: answers within the SLO for each second of it. */
-double fm_load_record_goodput_hz(const struct fm_load_record *record);
 
-const char *fm_load_outcome_name(enum fm_load_outcome outcome); /* "ok", "timeout" ... */
-
-/* One JSON object. */
+/* Appends one JSON object. */
 void fm_load_record_write(const struct fm_load_record *record, struct fm_text *text);
+
+/* As fm_log_histogram_quantile_ns, of a second's response times. */
+uint64_t fm_load_second_quantile_ns(const struct fm_load_second *second, uint32_t permille);
+
+/* What an answer's status means: OK for 2xx and 0. */
+enum fm_load_outcome fm_load_outcome_from_http(int code);
+enum fm_load_outcome fm_load_outcome_from_grpc(int code);
+const char *fm_load_outcome_name(enum fm_load_outcome outcome);
 
 #endif
