@@ -14,6 +14,7 @@
 #include "core/onnx/family_grid.h"
 #include "core/util/error.h"
 #include "host/os/file.h"
+#include "host/os/stop_signal.h"
 
 /* Everything the command holds, in the call's arena. */
 struct work {
@@ -143,6 +144,11 @@ static int model_plan(struct work *work, uint32_t index, struct fm_error *reterr
                        : fm_model_directory_check(path, fm_call_flag(work->call, "force"), reterr);
 }
 
+static bool stopped(void)
+{
+    return fm_stop_signal_get() != 0;
+}
+
 static int model_write(struct work *work, uint32_t index, struct fm_error *reterr)
 {
     struct fm_bench_model *model = &work->models[index];
@@ -162,7 +168,8 @@ static int model_write(struct work *work, uint32_t index, struct fm_error *reter
         .graph = &graph,
         .path = path,
         .batch_max = (uint32_t)fm_call_integer(work->call, "max-batch"),
-        .replace = fm_call_flag(work->call, "force")};
+        .replace = fm_call_flag(work->call, "force"),
+        .stopped = stopped};
     status = fm_model_directory_write(&options, directory, reterr);
     fm_onnx_graph_deinit(&graph);
     model->directory = directory;
@@ -217,7 +224,12 @@ static int run(const struct fm_call *call)
         (void)fm_error_set(&error, FM_ENOMEM, "out of memory");
         return fm_call_fail(call, &error);
     }
-    if (models_make(&work, &error) != 0) {
+    fm_stop_signal_install();
+    int status = models_make(&work, &error);
+    if (status == FM_ECANCELLED) {
+        return fm_call_fail_with(call, 128 + fm_stop_signal_get(), "%s", error.text);
+    }
+    if (status != 0) {
         return error.status == FM_ETOOLARGE ? fm_call_usage(call, "%s", error.text)
                                             : fm_call_fail(call, &error);
     }

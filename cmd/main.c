@@ -147,6 +147,10 @@ int main(int argc, char **argv)
     if (!fm_standard_files_open()) {
         return FM_EXIT_FAILURE;
     }
+    /* ONNX Runtime would send telemetry (host/runtime/backends/onnxruntime/device.c). */
+    if (!fm_os_environment_default("ORT_DISABLE_TELEMETRY", "1")) {
+        return FM_EXIT_FAILURE;
+    }
     fm_process_prepare();
     return fm_process_run(run, &arguments);
 }

@@ -17,8 +17,8 @@
 #define NOISE 1e-3
 /* Scores further below the median than this many spreads above it are taken as just there. */
 #define FLOOR_SPREADS 2.0
-/* Guesses are believed to be right by so many squares of a score, until more is known. */
-#define SLOPE_BELIEF 0.05
+/* Guesses are believed to be right as if so many measurements had said so, until more is known. */
+#define SLOPE_BELIEF 0.25
 #define SLOPE_MAX    3.0
 /* Rounds of choosing length scales, one dimension after the other. */
 #define SCALE_ROUNDS 2
@@ -30,7 +30,8 @@ static const double roughnesses[] = {0.001, 0.03, 0.1, 0.3, 0.7};
 
 struct told {
     uint32_t index;
-    double score;
+    double score; /* as it is modelled */
+    double raw;
 };
 
 struct fm_guided_search {
@@ -51,11 +52,13 @@ struct fm_guided_search {
     double scales[FM_GUIDED_DIMENSIONS_MAX];
     double roughness; /* the share of the variance that no neighbour knows of */
     double slope;     /* of the scores over their guesses */
-    double center;    /* of the scores, less what follows from their guesses ... */
-    double spread;    /* ... and their standard deviation */
-    double *factor;   /* Cholesky's, of the kernel's matrix, by row */
-    double *weights;  /* the matrix's inverse times the scores */
-    double *row;      /* room for one */
+    double guess_variance;
+    double guess_range;
+    double center;   /* of the scores, less what follows from their guesses ... */
+    double spread;   /* ... and their standard deviation */
+    double *factor;  /* Cholesky's, of the kernel's matrix, by row */
+    double *weights; /* the matrix's inverse times the scores */
+    double *row;     /* room for one */
 };
 
 /* --- Configurations --- */
@@ -146,7 +149,11 @@ static double floor_of(const struct fm_guided_search *search)
     sort(sorted, count);
     double median = sorted[count / 2];
     double above = sorted[count - 1] - median;
-    return above > 0 ? fmax(median - FLOOR_SPREADS * above, sorted[0]) : sorted[0];
+    double lowest = above > 0 ? fmax(median - FLOOR_SPREADS * above, sorted[0]) : sorted[0];
+    /* What cannot be used is worse than what can: by half, or by as much as others differ. */
+    double range = sorted[count - 1] - lowest;
+    double less = search->ratios ? log(2) : range > 0 ? range : fmax(fabs(lowest), 1) / 2;
+    return count < search->told_count ? lowest - less : lowest;
 }
 
 /* The slope that fits best, as far as it is known: a guess that is right has 1, and one that says
@@ -155,8 +162,8 @@ static void slope_fit(struct fm_guided_search *search, double lowest)
 {
     double guesses = 0;
     double scores = 0;
-    double products = SLOPE_BELIEF;
-    double squares = SLOPE_BELIEF;
+    double products = SLOPE_BELIEF * search->guess_variance;
+    double squares = SLOPE_BELIEF * search->guess_variance;
     for (uint32_t i = 0; i < search->told_count && search->guesses != NULL; i++) {
         guesses += search->guesses[search->told[i].index] / search->told_count;
         scores += fmax(search->told[i].score, lowest) / search->told_count;
@@ -166,7 +173,7 @@ static void slope_fit(struct fm_guided_search *search, double lowest)
         products += guess * (fmax(search->told[i].score, lowest) - scores);
         squares += guess * guess;
     }
-    search->slope = fmin(fmax(products / squares, 0), SLOPE_MAX);
+    search->slope = squares > 0 ? fmin(fmax(products / squares, 0), SLOPE_MAX) : 0;
 }
 
 /* Scores as they are modelled, centred and scaled, into `values`. */
@@ -290,7 +297,7 @@ static double expected_improvement(double mean, double deviation, double best)
         return fmax(mean - best, 0);
     }
     double z = (mean - best) / deviation;
-    double below = erf(z / sqrt(2.0)) / 2 + 0.5;
+    double below = erfc(-z / sqrt(2.0)) / 2;
     double density = exp(-z * z / 2) / sqrt(2 * 3.14159265358979323846);
     return deviation * (z * below + density);
 }
@@ -350,7 +357,9 @@ static uint32_t far_choice(struct fm_guided_search *search)
         }
         if (!search->known[i]) {
             choice_offer(search, &choice, i,
-                         nearest + (search->guesses != NULL ? 1e-9 * search->guesses[i] : 0));
+                         nearest + (search->guess_range > 0
+                                        ? 1e-9 * search->guesses[i] / search->guess_range
+                                        : 0));
         }
     }
     return choice.index;
@@ -417,8 +426,8 @@ int fm_guided_search_tell(struct fm_guided_search *search, uint32_t index, doubl
     }
     search->known[index] = true;
     search->told[search->told_count++] =
-        (struct told){.index = index, .score = score_kept(search, score)};
-    search->asked = false;
+        (struct told){.index = index, .score = score_kept(search, score), .raw = score};
+    search->asked = search->asked && index != search->next;
     return 0;
 }
 
@@ -435,7 +444,7 @@ bool fm_guided_search_best(const struct fm_guided_search *search, uint32_t *ret_
         if (search->told[i].score > best) {
             best = search->told[i].score;
             *ret_index = search->told[i].index;
-            *ret_score = search->ratios ? exp(best) : best;
+            *ret_score = search->told[i].raw;
         }
     }
     return best > -INFINITY;
@@ -490,15 +499,27 @@ static uint32_t runs_of(const struct fm_guided_options *options, uint32_t grid)
 static void guesses_keep(struct fm_guided_search *search, const double *guesses)
 {
     double lowest = INFINITY;
+    double mean = 0;
+    double low = INFINITY;
+    double high = -INFINITY;
     for (uint32_t i = 0; i < search->grid; i++) {
         lowest = guesses[i] > 0 ? fmin(lowest, guesses[i]) : lowest;
     }
     for (uint32_t i = 0; i < search->grid; i++) {
-        search->guesses[i] = !search->ratios     ? guesses[i]
-                             : guesses[i] > 0    ? log(guesses[i])
-                             : lowest < INFINITY ? log(lowest / 2)
-                                                 : 0;
+        double guess = !search->ratios     ? guesses[i]
+                       : guesses[i] > 0    ? log(guesses[i])
+                       : lowest < INFINITY ? log(lowest / 2)
+                                           : 0;
+        search->guesses[i] = guess;
+        mean += guess / search->grid;
+        low = fmin(low, guess);
+        high = fmax(high, guess);
     }
+    for (uint32_t i = 0; i < search->grid; i++) {
+        double off = search->guesses[i] - mean;
+        search->guess_variance += off * off / search->grid;
+    }
+    search->guess_range = high - low;
 }
 
 int fm_guided_search_create(const struct fm_guided_options *options,

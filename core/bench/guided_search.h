@@ -29,7 +29,8 @@
 
 #define FM_GUIDED_DIMENSIONS_MAX 8u
 #define FM_GUIDED_GRID_MAX       65536u /* configurations */
-#define FM_GUIDED_RUNS_MAX       512u   /* measurements: a step costs their third power */
+#define FM_GUIDED_RUNS_MAX \
+    512u /* a step costs their third power, and their square for each configuration */
 
 struct fm_guided_dimension {
     uint32_t count; /* of its values, above 0 */
@@ -43,10 +44,12 @@ struct fm_guided_options {
      * NULL: no idea. Copied. It need not have the right size: of many times as much as it is, the
      * best is the same. */
     const double *guesses;
-    bool ratios;       /* scores and guesses are compared by ratio, as rates are; those of 0 and
-                          below cannot be used */
-    uint32_t runs_max; /* 0: 15 % of the grid, rounded down, but 2 at least */
-    uint64_t seed;     /* of what is drawn among equals */
+    bool ratios; /* scores and guesses are compared by ratio, as rates are; those of 0 and
+                    below cannot be used */
+    /* Told ones, those known before included; 0: 15 % of the grid, rounded down, but 2 at least;
+     * FM_GUIDED_RUNS_MAX at the most. */
+    uint32_t runs_max;
+    uint64_t seed; /* of what is drawn among equals */
 };
 
 enum fm_guided_end {

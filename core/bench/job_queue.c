@@ -363,11 +363,13 @@ static void fresh_settle(struct fm_job_queue *queue)
 static uint64_t due_ns(const struct fm_job_queue *queue, const struct slot *slot)
 {
     uint64_t begin_ns = fifo_ns(queue, slot);
-    if (begin_ns >= UINT64_MAX / FM_JOB_QUEUE_AGEING_MAX) {
+    uint64_t wait_ns = since(begin_ns, slot->arrival_ns);
+    uint64_t percent = queue->options.ageing_percent;
+    wait_ns = wait_ns > UINT64_MAX - slot->behind_ns ? UINT64_MAX : wait_ns + slot->behind_ns;
+    if (begin_ns == UINT64_MAX || wait_ns / 100 > (UINT64_MAX - slot->arrival_ns) / percent) {
         return UINT64_MAX;
     }
-    uint64_t wait_ns = since(begin_ns, slot->arrival_ns) + slot->behind_ns;
-    return slot->arrival_ns + wait_ns / 100 * queue->options.ageing_percent;
+    return slot->arrival_ns + wait_ns / 100 * percent;
 }
 
 static int estimate_check(uint64_t estimate_ns)
@@ -588,14 +590,15 @@ struct candidates {
     uint64_t due_ns; /* of first_due */
 };
 
-/* When the next device is free, as is believed, if this task is bound now. */
+/* When the next device is free, as is believed, if this task is bound now; whatever it can run. */
 static uint64_t next_free_ns(const struct fm_job_queue *queue, const struct slot *slot,
                              uint64_t now_ns)
 {
     uint64_t least_ns = slot->task.estimate_ns;
     for (uint32_t i = 0; i < queue->options.followers_max && queue->running_count > 0; i++) {
         const struct follower *follower = &queue->followers[i];
-        for (uint32_t j = 0; follower->there && j < follower->device_count; j++) {
+        bool stays = follower->there && !follower->leaving;
+        for (uint32_t j = 0; stays && j < follower->device_count; j++) {
             const struct slot *other =
                 follower->tasks[j] != NONE ? &queue->slots[follower->tasks[j]] : NULL;
             uint64_t left_ns = other != NULL

@@ -87,9 +87,10 @@ static bool has_missed(const struct fm_rate_search_point *point)
     return point->missed > point->met;
 }
 
+/* No majority, and no more runs are to be had. */
 static bool is_ceiling(const struct fm_rate_search_point *point)
 {
-    return point->met + point->missed == 0 && point->invalid >= FM_RATE_SEARCH_INVALID_MAX;
+    return point->met == point->missed && point->invalid >= FM_RATE_SEARCH_INVALID_MAX;
 }
 
 /* The lowest that missed or is a ceiling, and the highest below it that met; NULL: none. */

@@ -12,8 +12,9 @@
  * straight line, and the rate where that is 1 is tried next, but at least nearly a precision's
  * width inside the bracket. Where two such guesses have not halved it, the third is the geometric
  * middle. Runs are noisy: the two ends are then tried again until each has the majority of
- * `repeats`; an end that changes sides moves the bracket and the search goes on. A rate whose runs
- * are not valid twice in a row is a ceiling: nothing above it is tried.
+ * `repeats`; an end that changes sides moves the bracket and the search goes on. A rate of which
+ * two runs were not valid is tried no more: without a majority of the others it is a ceiling, above
+ * which nothing is tried; with one, that counts, with the confidence that it has.
  *
  * LIMITATIONS. Meeting is taken to be monotone in the rate. A target that misses at a low rate and
  * meets at a higher one (a wait for a batch that does not fill) is seen at the rates tried only.

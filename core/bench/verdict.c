@@ -309,7 +309,7 @@ static void judge_early_stopping(struct judge *judge)
     }
     (void)snprintf(
         add(judge, FM_VERDICT_EARLY_STOPPING), FM_VERDICT_TEXT_SIZE,
-        "%llu of %llu requests were over %.3f ms: that does not prove the %gth percentile "
+        "%llu of %llu requests were over %.3f ms: that does not prove the %.9gth percentile "
         "with confidence %g; so many late ones need %s; measure longer, or lower the rate",
         (unsigned long long)summary->late, (unsigned long long)summary->intended,
         (double)summary->slo_ns * MS_PER_NS, rule->percentile * 100, rule->confidence, needed);

@@ -30,7 +30,7 @@ enum fm_verdict_error {
     FM_VERDICT_ERROR_COUNT_
 };
 
-/* What completed in one second of the measured interval. */
+/* What completed in one whole second of the measured interval. */
 struct fm_verdict_second {
     uint64_t completed;
     uint64_t latency_sum_ns; /* of those */

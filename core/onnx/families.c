@@ -82,7 +82,7 @@ static const struct family families[FM_FAMILY_COUNT_] = {
     [FM_FAMILY_DLRM] =
         {.name = "dlrm",
          .summary = "a recommender: embedding tables, interaction, two MLPs",
-         .largest = "tables, rows or width",
+         .largest = "tables, rows, width, dense, hidden, bottom or top",
          .defaults = {[FM_FAMILY_DENSE] = 13,
                       [FM_FAMILY_TABLES] = 8,
                       [FM_FAMILY_ROWS] = 10000,
@@ -249,7 +249,7 @@ int fm_family_build(const struct fm_family_spec *spec, struct fm_onnx_graph *ret
     status = fm_onnx_measure(ret_graph, &bytes, reterr);
     if (status == FM_ETOOLARGE) {
         status = fm_error_set(reterr, status,
-                              "a %s of this size would have %.1f GiB, and an ONNX file ends at 2 "
+                              "this %s would have %.3f GiB, and an ONNX file ends at 2 "
                               "GiB: give it fewer or smaller %s",
                               family->name, (double)bytes / 1073741824.0, family->largest);
     }

@@ -9,6 +9,8 @@
 
 /* The last nine that is drawn: beyond, a double has no digits left. */
 #define NINES_MAX 15.0
+/* Differences and quotients of such values are finite. */
+#define VALUE_MAX 1e150
 
 double fm_axis_step(double range, double count)
 {
@@ -22,12 +24,12 @@ bool fm_axis_has(const struct fm_axis *axis, double value)
 {
     switch (axis->scale) {
     case FM_AXIS_LOG:
-        return isfinite(value) && value > 0;
+        return value >= 1 / VALUE_MAX && value <= VALUE_MAX;
     case FM_AXIS_NINES:
         return value >= 0 && value < 1;
     case FM_AXIS_LINEAR:
     default:
-        return isfinite(value);
+        return fabs(value) <= VALUE_MAX;
     }
 }
 
@@ -172,21 +174,28 @@ static uint32_t ticks_log(const struct fm_axis *axis, uint32_t wanted, struct fm
     return count;
 }
 
-/* "p50", "p90", "p99", "p99.9" ... */
+static uint32_t put_named(const struct fm_axis *axis, struct fm_axis_tick *ticks, uint32_t count,
+                          double value, const char *name)
+{
+    double place = fm_axis_place(axis, value);
+    if (!(place >= -1e-9 && place <= 1 + 1e-9)) {
+        return count;
+    }
+    (void)put(ticks, count, value);
+    (void)snprintf(ticks[count].text, FM_AXIS_TEXT_SIZE, "%s", name);
+    return count + 1;
+}
+
+/* "min", "p50", "p90", "p99", "p99.9" ... */
 static uint32_t ticks_nines(const struct fm_axis *axis, struct fm_axis_tick *ticks)
 {
-    uint32_t count = put(ticks, 0, 0);
-    (void)snprintf(ticks[0].text, FM_AXIS_TEXT_SIZE, "min");
-    count = put(ticks, count, 0.5);
-    (void)snprintf(ticks[1].text, FM_AXIS_TEXT_SIZE, "p50");
+    uint32_t count = put_named(axis, ticks, 0, 0, "min");
+    count = put_named(axis, ticks, count, 0.5, "p50");
     for (int nines = 1; nines <= (int)NINES_MAX; nines++) {
+        char name[FM_AXIS_TEXT_SIZE];
         double value = 1 - pow(10, -nines);
-        if (fm_axis_place(axis, value) > 1 + 1e-9) {
-            break;
-        }
-        count = put(ticks, count, value);
-        (void)snprintf(ticks[count - 1].text, FM_AXIS_TEXT_SIZE, "p%.*f", nines > 2 ? nines - 2 : 0,
-                       value * 100);
+        (void)snprintf(name, sizeof(name), "p%.*f", nines > 2 ? nines - 2 : 0, value * 100);
+        count = put_named(axis, ticks, count, value, name);
     }
     return count;
 }

@@ -32,7 +32,8 @@ struct fm_axis_tick {
 
 /* 1, 2 or 5 times a power of ten, so that about `count` steps make `range` > 0. */
 double fm_axis_step(double range, double count);
-/* Whether the scale has a place for it: finite, above 0 where that is needed, below 1 likewise. */
+/* Whether the scale has a place for it: not beyond 1e150, on a LOG axis above 0, on one of NINES
+ * from 0 to below 1. */
 bool fm_axis_has(const struct fm_axis *axis, double value);
 /*
  * Covers all values from low to high, with round ends, and never nothing: where low is high, there

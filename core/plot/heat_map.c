@@ -14,10 +14,11 @@ enum { LEFT = 96, CELL_WIDTH_MAX = 84, CELL_WIDTH_MIN = 34, CELL_HEIGHT = 30, WI
 
 /* From dark to light, even steps for the eye and for printers without colour (cividis, thinned). */
 static const struct {
-    unsigned char red, green, blue;
+    unsigned char rgb[3];
     unsigned char terminal; /* among 256 colours */
-} ramp[] = {{0, 34, 78, 17},      {33, 59, 110, 24},    {76, 85, 108, 60},   {108, 110, 114, 242},
-            {138, 138, 121, 245}, {172, 166, 112, 143}, {206, 195, 93, 185}, {254, 232, 56, 226}};
+} ramp[] = {{{0, 34, 78}, 17},      {{33, 59, 110}, 24},    {{76, 85, 108}, 60},
+            {{108, 110, 114}, 242}, {{138, 138, 121}, 245}, {{172, 166, 112}, 143},
+            {{206, 195, 93}, 185},  {{254, 232, 56}, 226}};
 
 struct scale {
     double low;
@@ -47,6 +48,9 @@ static struct scale scale_of(const struct fm_heat_map *map)
 static double share_of(const struct scale *scale, double value)
 {
     double at = scaled(scale, value);
+    if (at == -INFINITY) {
+        return 0;
+    }
     if (!(scale->high > scale->low)) {
         return 0.5;
     }
@@ -58,8 +62,8 @@ static void color_of(double share, unsigned ret_color[3])
     double at = share * (FM_COUNT_OF(ramp) - 1);
     size_t below = (size_t)at < FM_COUNT_OF(ramp) - 1 ? (size_t)at : FM_COUNT_OF(ramp) - 2;
     double part = at - (double)below;
-    const unsigned char *from = &ramp[below].red;
-    const unsigned char *to = &ramp[below + 1].red;
+    const unsigned char *from = ramp[below].rgb;
+    const unsigned char *to = ramp[below + 1].rgb;
     for (unsigned i = 0; i < 3; i++) {
         ret_color[i] = (unsigned)lround(from[i] + (to[i] - from[i]) * part);
     }
@@ -133,7 +137,13 @@ void fm_heat_map_svg(const struct fm_heat_map *map, enum fm_picture_place place,
 
 static int width_of(const struct fm_heat_map *map)
 {
-    size_t longest = 6; /* of "%.3g" mostly */
+    size_t longest = 4;
+    for (size_t i = 0; i < (size_t)map->row_count * map->column_count; i++) {
+        char shown[FM_AXIS_TEXT_SIZE];
+        int length =
+            isfinite(map->values[i]) ? snprintf(shown, sizeof(shown), "%.3g", map->values[i]) : 0;
+        longest = (size_t)length > longest ? (size_t)length : longest;
+    }
     for (uint32_t i = 0; i < map->column_count; i++) {
         size_t length = strlen(map->columns[i]);
         longest = length > longest ? length : longest;

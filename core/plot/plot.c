@@ -74,20 +74,20 @@ static bool is_drawn(const struct canvas *canvas, const struct fm_plot_series *s
     return fm_axis_has(&canvas->x, series->x[at]) && fm_axis_has(&canvas->y, series->y[at]);
 }
 
-static double clamp(double place)
+static bool is_inside(const struct fm_axis *axis, double value)
 {
-    return place < -0.5 ? -0.5 : place > 1.5 ? 1.5 : place;
+    double place = fm_axis_place(axis, value);
+    return place >= -1e-9 && place <= 1 + 1e-9;
 }
 
-/* Far outside is as good as outside, and numbers stay short. */
 static double x_of(const struct canvas *canvas, double value)
 {
-    return canvas->frame.left + clamp(fm_axis_place(&canvas->x, value)) * canvas->frame.width;
+    return fm_picture_x(&canvas->frame, &canvas->x, value);
 }
 
 static double y_of(const struct canvas *canvas, double value)
 {
-    return canvas->frame.top + (1 - clamp(fm_axis_place(&canvas->y, value))) * canvas->frame.height;
+    return fm_picture_y(&canvas->frame, &canvas->y, value);
 }
 
 static void band_draw(const struct canvas *canvas, const struct fm_plot_series *series,
@@ -139,7 +139,8 @@ static void points_draw(const struct canvas *canvas, const struct fm_plot_series
                         unsigned color)
 {
     for (size_t i = 0; i < series->count; i++) {
-        if (!is_drawn(canvas, series, i)) {
+        if (!is_drawn(canvas, series, i) || !is_inside(&canvas->x, series->x[i]) ||
+            !is_inside(&canvas->y, series->y[i])) {
             continue;
         }
         double x = x_of(canvas, series->x[i]);
@@ -162,8 +163,7 @@ static void rule_draw(const struct canvas *canvas, const struct fm_plot_rule *ru
 {
     const struct fm_axis *axis = rule->vertical ? &canvas->x : &canvas->y;
     const struct fm_picture_frame *frame = &canvas->frame;
-    if (!fm_axis_has(axis, rule->at) || fm_axis_place(axis, rule->at) < -1e-9 ||
-        fm_axis_place(axis, rule->at) > 1 + 1e-9) {
+    if (!fm_axis_has(axis, rule->at) || !is_inside(axis, rule->at)) {
         return;
     }
     double x = rule->vertical ? x_of(canvas, rule->at) : frame->left;
@@ -181,6 +181,29 @@ static void rule_draw(const struct canvas *canvas, const struct fm_plot_rule *ru
         fm_markup_escape_string(canvas->text, rule->label);
         fm_text_append_string(canvas->text, "</text>\n");
     }
+}
+
+/* In a picture of their own inside, at whose edges they end: it has the coordinates of the one
+ * around it. */
+static void lines_draw(const struct canvas *canvas, const struct fm_plot *plot)
+{
+    const struct fm_picture_frame *frame = &canvas->frame;
+    fm_text_append_format(canvas->text,
+                          "<svg x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
+                          "viewBox=\"%.1f %.1f %.1f %.1f\">\n",
+                          frame->left, frame->top - 1, frame->width, frame->height + 2, frame->left,
+                          frame->top - 1, frame->width, frame->height + 2);
+    for (uint32_t i = 0; i < plot->series_count; i++) {
+        const struct fm_plot_series *series = &plot->series[i];
+        unsigned color = (unsigned)(i % FM_PICTURE_COLORS);
+        if (series->low != NULL) {
+            band_draw(canvas, series, color);
+        }
+        if (series->mark != FM_PLOT_POINTS) {
+            line_draw(canvas, series, color);
+        }
+    }
+    fm_text_append_string(canvas->text, "</svg>\n");
 }
 
 static void legend_draw(const struct fm_plot *plot, double top, struct fm_text *text,
@@ -207,17 +230,11 @@ void fm_plot_svg(const struct fm_plot *plot, enum fm_picture_place place, struct
     fm_picture_begin(text, place, plot->title, WIDTH,
                      canvas.frame.top + HEIGHT + 48 + legend_height);
     fm_picture_axes(text, &canvas.frame, &canvas.x, &canvas.y);
+    lines_draw(&canvas, plot);
     for (uint32_t i = 0; i < plot->series_count; i++) {
         const struct fm_plot_series *series = &plot->series[i];
-        unsigned color = (unsigned)(i % FM_PICTURE_COLORS);
-        if (series->low != NULL) {
-            band_draw(&canvas, series, color);
-        }
-        if (series->mark != FM_PLOT_POINTS) {
-            line_draw(&canvas, series, color);
-        }
         if (series->mark == FM_PLOT_POINTS || series->mark == FM_PLOT_LINE_POINTS) {
-            points_draw(&canvas, series, color);
+            points_draw(&canvas, series, (unsigned)(i % FM_PICTURE_COLORS));
         }
     }
     for (uint32_t i = 0; i < plot->rule_count; i++) {

@@ -53,8 +53,8 @@ struct fm_plot {
 
 /* 720 units wide. */
 void fm_plot_svg(const struct fm_plot *plot, enum fm_picture_place place, struct fm_text *text);
-/* `columns` and `rows` of the terminal at the most, the names of the series below it not counted;
- * with colour by ANSI sequences. */
+/* `columns` and `rows` of the terminal at the most (but 26 and 8 at least), the names of the series
+ * below it not counted; with colour by ANSI sequences. Labels of points and rules are left out. */
 void fm_plot_terminal(const struct fm_plot *plot, uint32_t columns, uint32_t rows, bool color,
                       struct fm_text *text);
 /* Both axes as they are drawn. */

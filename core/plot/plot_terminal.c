@@ -23,7 +23,8 @@ struct screen {
     struct cell *cells;
 };
 
-/* Points win over the dots between them, and the first series over later ones. */
+/* Points win over the dots between them, the first series over later ones, and all of them over
+ * rules. */
 static void cell_put(struct screen *screen, double x, double y, char mark, uint32_t series)
 {
     if (!(x > -0.001 && x < 1.001 && y > -0.001 && y < 1.001)) {
@@ -32,7 +33,8 @@ static void cell_put(struct screen *screen, double x, double y, char mark, uint3
     long column = lround(x * (screen->columns - 1));
     long row = lround((1 - y) * (screen->rows - 1));
     struct cell *cell = &screen->cells[(size_t)row * screen->columns + (size_t)column];
-    if (cell->mark == 0 || (mark != '.' && cell->mark == '.')) {
+    bool is_rule = series == UINT8_MAX;
+    if (cell->mark == 0 || (mark != '.' && !is_rule && cell->mark == '.')) {
         *cell = (struct cell){.mark = mark, .series = (unsigned char)series};
     }
 }
@@ -92,6 +94,9 @@ static void rule_put(struct screen *screen, const struct fm_plot_rule *rule)
         return;
     }
     double place = fm_axis_place(axis, rule->at);
+    if (!(place > -0.001 && place < 1.001)) {
+        return;
+    }
     uint32_t count = rule->vertical ? screen->rows : screen->columns;
     for (uint32_t i = 0; i < count; i++) {
         double part = count > 1 ? (double)i / (count - 1) : 0;
@@ -149,7 +154,9 @@ static void x_axis_print(const struct screen *screen, struct fm_text *text)
         size_t at =
             (size_t)lround(fm_axis_place(&screen->x, ticks[i].value) * (screen->columns - 1));
         at = at > length / 2 ? at - length / 2 : 0;
-        if ((used == 0 || at > used) && at + length < sizeof(line)) {
+        at = at + length > screen->columns && screen->columns > length ? screen->columns - length
+                                                                       : at;
+        if ((used == 0 || at > used) && at + length <= screen->columns) {
             memcpy(line + at, ticks[i].text, length);
             used = at + length;
         }
@@ -170,9 +177,10 @@ static uint32_t between(uint32_t value, uint32_t low, uint32_t high)
 void fm_plot_terminal(const struct fm_plot *plot, uint32_t columns, uint32_t rows, bool color,
                       struct fm_text *text)
 {
+    uint32_t around = plot->title != NULL ? 5 : 4; /* title, label, the x axis with its own */
     struct screen screen = {
         .columns = between(columns > MARGIN ? columns - MARGIN : 0, COLUMNS_MIN, COLUMNS_MAX),
-        .rows = between(rows > 4 ? rows - 4 : 0, ROWS_MIN, ROWS_MAX)};
+        .rows = between(rows > around ? rows - around : 0, ROWS_MIN, ROWS_MAX)};
     screen.cells = fm_alloc_zero((size_t)screen.columns * screen.rows, sizeof(*screen.cells));
     if (screen.cells == NULL) {
         text->failed = true;

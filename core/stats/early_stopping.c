@@ -112,7 +112,7 @@ static double log_chance(uint64_t late, uint64_t total, double q)
         term *= (double)i * odds / (n - (double)i + 1.0);
         sum += term;
         /* Where terms still grow, the next ones count whatever this one is. */
-        if (term < sum * NEGLIGIBLE) {
+        if (term < sum * NEGLIGIBLE || sum == INFINITY) {
             break;
         }
     }

@@ -60,7 +60,7 @@ double fm_fine_histogram_variation(const struct fm_fine_histogram *histogram)
     return sqrt(fmax(variance, 0)) / mean;
 }
 
-/* Inside a bucket by a straight line, and never beyond what was there. */
+/* The middle of a bucket, and never beyond what was there. */
 double fm_fine_histogram_quantile_ns(const struct fm_fine_histogram *histogram, double q)
 {
     double rank = ceil(fmin(fmax(q, 0), 1) * (double)histogram->count);
@@ -77,8 +77,7 @@ double fm_fine_histogram_quantile_ns(const struct fm_fine_histogram *histogram, 
         if (below + here >= wanted) {
             double from = (double)fm_fine_histogram_edge_ns(i);
             double width = (double)fm_fine_histogram_edge_ns(i + 1) - from;
-            double part = ((double)(wanted - below) - 0.5) / (double)here;
-            double value = width > 1 ? from + part * width : from;
+            double value = width > 1 ? from + width / 2 : from;
             return fmin(fmax(value, (double)histogram->min_ns), (double)histogram->max_ns);
         }
         below += here;

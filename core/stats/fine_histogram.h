@@ -52,7 +52,8 @@ double fm_fine_histogram_variation(const struct fm_fine_histogram *histogram);
 /* The duration that the share `q`, 0 to 1, of all does not exceed: the smallest such one that was
  * added, to the width of its bucket. q = 1 is the largest. 0 when nothing was added. */
 double fm_fine_histogram_quantile_ns(const struct fm_fine_histogram *histogram, double q);
-/* How many were not above it, to the width of a bucket. */
+/* How many were not above it, to the width of a bucket; beyond the last bucket's lower edge all of
+ * it. */
 uint64_t fm_fine_histogram_below(const struct fm_fine_histogram *histogram, uint64_t value_ns);
 
 #endif

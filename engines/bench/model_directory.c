@@ -17,12 +17,16 @@ enum { PIECE_SIZE = 1 << 20 };
 
 struct piece {
     struct fm_file_writer *writer;
+    bool (*stopped)(void);
     char *data;
     size_t size;
 };
 
 static int piece_flush(struct piece *piece, struct fm_error *reterr)
 {
+    if (piece->stopped != NULL && piece->stopped()) {
+        return fm_error_set(reterr, FM_ECANCELLED, "it was interrupted");
+    }
     int status = fm_file_writer_append(piece->writer, piece->data, piece->size, reterr);
     piece->size = 0;
     return status;
@@ -45,23 +49,26 @@ static int piece_put(void *context, const void *data, size_t size, struct fm_err
     return status;
 }
 
-static int model_write(const struct fm_onnx_graph *graph, const char *path, struct fm_error *reterr)
+static int model_write(const struct fm_model_directory_options *options, const char *path,
+                       struct fm_error *reterr)
 {
     struct fm_file_writer writer = {0};
-    struct piece piece = {.writer = &writer, .data = fm_alloc(PIECE_SIZE)};
+    struct piece piece = {
+        .writer = &writer, .stopped = options->stopped, .data = fm_alloc(PIECE_SIZE)};
     if (piece.data == NULL) {
         return fm_error_set(reterr, FM_ENOMEM, "cannot write '%s': out of memory", path);
     }
     struct fm_onnx_sink sink = {.put = piece_put, .context = &piece};
     int status = fm_file_writer_open_beside(&writer, path, reterr);
     if (status == 0) {
-        status = fm_onnx_write(graph, &sink, reterr);
+        status = fm_onnx_write(options->graph, &sink, reterr);
         status = status == 0 ? piece_flush(&piece, reterr) : status;
         if (status != 0) {
             fm_file_writer_abandon(&writer);
             status = fm_error_prefix(reterr, status, "cannot write '%s'", path);
         } else {
-            status = fm_file_writer_commit_as(&writer, path, reterr);
+            status = options->replace ? fm_file_writer_commit_as(&writer, path, reterr)
+                                      : fm_file_writer_commit_new(&writer, path, reterr);
         }
     }
     fm_free(piece.data);
@@ -124,6 +131,31 @@ static int directory_check(const char *path, const char *const *others, struct f
     return 0;
 }
 
+/* Whether a model may be put into the directory: there is none, or it is empty, or a model's. What
+ * holds other things may be a repository, which a model.yaml would hide. */
+static int model_place_check(const char *path, struct fm_error *reterr)
+{
+    struct fm_file_facts facts;
+    struct fm_file_list list = {0};
+    int status = fm_file_stat(path, &facts, reterr);
+    if (status != 0 || facts.kind == FM_FILE_ABSENT) {
+        return status;
+    }
+    status = fm_file_list(path, &list, reterr);
+    bool fits = list.count == 0;
+    for (size_t i = 0; i < list.count; i++) {
+        fits = fits || strcmp(list.names[i], "model.yaml") == 0;
+    }
+    if (status == 0 && !fits) {
+        status = fm_error_set(reterr, FM_EINVAL,
+                              "'%s' is there and holds other things ('%.100s'), so a model in it "
+                              "would not be alone: give another name, as '%s/NAME'",
+                              path, list.names[0], path);
+    }
+    fm_file_list_free(&list);
+    return status;
+}
+
 static int config_write(const struct fm_model_directory_options *options, const char *path,
                         struct fm_error *reterr)
 {
@@ -174,6 +206,7 @@ static int place_make(const char *path, bool replace, struct fm_model_directory 
     } else {
         status = paths_make(path, ret_directory, ret_version, size, reterr);
         status = status != 0 ? status : directory_check(path, others, reterr);
+        status = status != 0 ? status : model_place_check(path, reterr);
         status = status != 0 ? status
                              : target_check(ret_directory->config_path,
                                             sizeof ret_directory->config_path, replace, reterr);
@@ -205,7 +238,7 @@ int fm_model_directory_write(const struct fm_model_directory_options *options,
     if (status == 0 && version[0] != '\0') {
         status = fm_file_make_directories(version, reterr);
     }
-    status = status != 0 ? status : model_write(options->graph, ret_directory->model_path, reterr);
+    status = status != 0 ? status : model_write(options, ret_directory->model_path, reterr);
     return status != 0 || version[0] == '\0'
                ? status
                : config_write(options, ret_directory->config_path, reterr);

@@ -12,9 +12,11 @@
 
 struct fm_model_directory_options {
     const struct fm_onnx_graph *graph;
-    const char *path;   /* not empty: what ends in .onnx is a file, anything else a directory */
-    uint32_t batch_max; /* for model.yaml */
-    bool replace;       /* what is there already, when it is of this kind */
+    const char *path;      /* not empty: what ends in .onnx is a file, anything else a directory */
+    uint32_t batch_max;    /* for model.yaml */
+    bool replace;          /* what is there already, when it is of this kind */
+    bool (*stopped)(void); /* asked now and then; true: it ends, and leaves no file of it. NULL: it
+                              goes on */
 };
 
 /* Where things lie now. */
@@ -32,9 +34,10 @@ int FM_NODISCARD fm_model_directory_check(const char *path, bool replace, struct
 int FM_NODISCARD fm_model_repository_check(const char *path, struct fm_error *reterr);
 
 /*
- * Writes all of it. FM_EEXIST: something is there, and nothing was changed; FM_EINVAL: a directory
- * that holds something else, a path that is none; errors of the file system. Directories are made
- * as needed and stay when a later step fails.
+ * Writes all of it. FM_EEXIST: something is there, and is left as it is; FM_EINVAL: a directory
+ * that holds something else, a path that is none; FM_ECANCELLED: it was stopped; errors of the file
+ * system. Directories are made as needed and stay when a later step fails, and so does the model
+ * where model.yaml cannot be written.
  */
 int FM_NODISCARD fm_model_directory_write(const struct fm_model_directory_options *options,
                                           struct fm_model_directory *ret_directory,

@@ -122,7 +122,11 @@ static uint64_t line_find(const char *text, size_t size, uint64_t index, size_t 
     size_t begin = fm_text_after_bom(text, size);
     uint64_t line = 1;
     while (begin < size) {
-        bool counts = text[begin] != '#' && text[begin] != '\n' && text[begin] != '\r';
+        while (begin < size && (text[begin] == ' ' || text[begin] == '\t')) {
+            begin++;
+        }
+        bool counts =
+            begin < size && text[begin] != '#' && text[begin] != '\n' && text[begin] != '\r';
         if (counts && index-- == 0) {
             break;
         }
@@ -139,12 +143,44 @@ static bool header_names(const char *text, size_t size, const char *column)
     size_t length = strlen(column);
     size_t begin;
     (void)line_find(text, size, 0, &begin);
-    for (size_t i = begin; i + length <= size && text[i] != '\n'; i++) {
-        if (memcmp(text + i, column, length) == 0) {
+    while (begin < size && text[begin] != '\n') {
+        size_t end = begin;
+        while (end < size && text[end] != ',' && text[end] != '\n' && text[end] != '\r') {
+            end++;
+        }
+        size_t from = begin;
+        size_t to = end;
+        while (from < to && strchr(" \t\"", text[from]) != NULL) {
+            from++;
+        }
+        while (to > from && strchr(" \t\"", text[to - 1]) != NULL) {
+            to--;
+        }
+        if (to - from == length && memcmp(text + from, column, length) == 0) {
             return true;
         }
+        begin = end < size && text[end] == ',' ? end + 1 : size;
     }
     return false;
+}
+
+/* All of them, one after the other, have to end on the clock, in whatever order. */
+static int ends_check(const char *name, const struct fm_queue_trace *trace, struct fm_error *reterr)
+{
+    uint64_t left_ns = UINT64_MAX / 2;
+    for (uint32_t i = 0; i < trace->count; i++) {
+        if (trace->lengths_ns[i] > left_ns) {
+            return fm_error_set(reterr, FM_EINVAL,
+                                "%s: its tasks together are longer than 292 years", name);
+        }
+        left_ns -= trace->lengths_ns[i];
+    }
+    return trace->count == 0 || trace->arrivals_ns[trace->count - 1] <= UINT64_MAX / 2
+               ? 0
+               : fm_error_set(reterr, FM_EINVAL,
+                              "%s: arrival_s may be 292 years at the most: count it from the "
+                              "beginning of the trace",
+                              name);
 }
 
 static int column_read(const char *name, const char *column, const char *text, size_t size,
@@ -187,6 +223,7 @@ int fm_queue_trace_parse(const char *name, const char *text, size_t size,
         status = column_read(name, "estimate_s", text, size, true, &ret_trace->estimates_ns, &count,
                              reterr);
     }
+    status = status == 0 ? ends_check(name, ret_trace, reterr) : status;
     if (status != 0) {
         fm_queue_trace_deinit(ret_trace);
     }

@@ -324,8 +324,25 @@ int fm_file_writer_open_beside(struct fm_file_writer *writer, const char *path,
     return status == 0 ? 0 : fm_error_prefix(reterr, status, "cannot write '%s'", path);
 }
 
-int fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
-                             struct fm_error *reterr)
+/* As fm_file_rename, where nothing is. */
+static int rename_new(const char *from, const char *to, struct fm_error *reterr)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) {
+        return 0;
+    }
+    if (errno != EINVAL && errno != ENOSYS) {
+        return error_from_errno(reterr, "create", to, errno);
+    }
+    /* A file system that cannot; most of those have links. */
+    if (link(from, to) != 0) {
+        return error_from_errno(reterr, "create", to, errno);
+    }
+    unlink(from);
+    return 0;
+}
+
+static int commit_named(struct fm_file_writer *writer, const char *path, bool replace,
+                        struct fm_error *reterr)
 {
     char directory[PATH_MAX];
     int status = fm_path_directory(directory, sizeof(directory), path);
@@ -334,12 +351,27 @@ int fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
         return fm_error_set(reterr, status, "cannot write '%.100s...': the path is too long", path);
     }
     status = fm_file_writer_commit(writer, reterr);
-    status = status == 0 ? fm_file_rename(writer->path, path, reterr) : status;
+    if (status == 0) {
+        status = replace ? fm_file_rename(writer->path, path, reterr)
+                         : rename_new(writer->path, path, reterr);
+    }
     if (status != 0) {
         unlink(writer->path);
         return fm_error_prefix(reterr, status, "cannot write '%s'", path);
     }
     return fm_file_sync_directory(directory, reterr);
+}
+
+int fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
+                             struct fm_error *reterr)
+{
+    return commit_named(writer, path, true, reterr);
+}
+
+int fm_file_writer_commit_new(struct fm_file_writer *writer, const char *path,
+                              struct fm_error *reterr)
+{
+    return commit_named(writer, path, false, reterr);
 }
 
 int fm_file_write_atomic(const char *path, const void *data, size_t size, struct fm_error *reterr)

@@ -102,12 +102,16 @@ int FM_NODISCARD fm_file_writer_open_private(struct fm_file_writer *writer, cons
 /*
  * The two ends of fm_file_write_atomic, for what is too large to be in memory: opens a file of a
  * random name in the directory of `path`, and commits it and gives it that name, in place of what
- * is there (a link itself, not what it leads to). On failure of the second nothing of it is left.
+ * is there (a link itself, not what it leads to). commit_new: FM_EEXIST where anything is there, be
+ * it a link that leads nowhere. When the second fails nothing of it is left; only where the
+ * directory alone could not be brought to the disk (FM_EIO) the file is there, under its name.
  */
 int FM_NODISCARD fm_file_writer_open_beside(struct fm_file_writer *writer, const char *path,
                                             struct fm_error *reterr);
 int FM_NODISCARD fm_file_writer_commit_as(struct fm_file_writer *writer, const char *path,
                                           struct fm_error *reterr);
+int FM_NODISCARD fm_file_writer_commit_new(struct fm_file_writer *writer, const char *path,
+                                           struct fm_error *reterr);
 int FM_NODISCARD fm_file_writer_append(struct fm_file_writer *writer, const void *data, size_t size,
                                        struct fm_error *reterr);
 /* Flushes to the disk (fsync) and closes. The writer is closed in any case. */

@@ -124,6 +124,11 @@ const char *fm_os_environment(const char *name)
     return getenv(name);
 }
 
+bool fm_os_environment_default(const char *name, const char *value)
+{
+    return setenv(name, value, 0) == 0;
+}
+
 bool fm_os_is_terminal(int descriptor)
 {
     return isatty(descriptor) == 1;

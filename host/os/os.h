@@ -22,6 +22,8 @@ uint32_t fm_os_cpu_count(
     void); /* usable by this process: affinity and cgroup quota considered, at least 1 */
 uint64_t fm_os_memory_peak_of_children(void);    /* of the largest child that has ended */
 const char *fm_os_environment(const char *name); /* NULL when unset */
+/* Sets what is not set. Before there are other threads. False: no memory. */
+bool fm_os_environment_default(const char *name, const char *value);
 /* The name of this machine, cut to the size; "" when it has none. */
 void fm_os_host_name(char *name, size_t size);
 bool fm_os_is_terminal(int descriptor);

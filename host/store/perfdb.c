@@ -36,7 +36,7 @@ enum statement {
     " FROM run WHERE (?1 = 0 OR id = ?1) AND (?2 IS NULL OR study = ?2) AND (?3 IS " \
     "NULL OR point = ?3) AND (?4 IS NULL OR kind = ?4) ORDER BY id"
 
-enum { NUMBER_COLUMNS = 3, FACT_COLUMNS = 8, TEXT_COLUMNS = 5 };
+enum { NUMBERS = 3, FACT_COLUMNS = 8 }; /* of FACTS: numbers first */
 
 static const char *const statement_texts[STATEMENT_COUNT_] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
@@ -62,6 +62,14 @@ static const char schema[] =
     "UNIQUE(study, point, repeat));"
     "CREATE TABLE value(run INTEGER NOT NULL REFERENCES run(id), name TEXT NOT NULL, unit TEXT NOT "
     "NULL, value REAL NOT NULL, UNIQUE(run, name));"
+    "CREATE TRIGGER run_is_new BEFORE INSERT ON run WHEN EXISTS(SELECT 1 FROM run WHERE id = "
+    "NEW.id OR "
+    "(study = NEW.study AND point = NEW.point AND repeat = NEW.repeat)) BEGIN SELECT RAISE(ABORT, "
+    "'run.study, point and repeat are there: PerfDB is append-only'); END;"
+    "CREATE TRIGGER value_is_new BEFORE INSERT ON value WHEN EXISTS(SELECT 1 FROM value WHERE run "
+    "= "
+    "NEW.run AND name = NEW.name) BEGIN SELECT RAISE(ABORT, 'value.name is there: PerfDB is "
+    "append-only'); END;"
     "CREATE TRIGGER run_stays BEFORE UPDATE ON run BEGIN SELECT RAISE(ABORT, 'PerfDB is "
     "append-only'); END;"
     "CREATE TRIGGER run_is_kept BEFORE DELETE ON run BEGIN SELECT RAISE(ABORT, 'PerfDB is "
@@ -238,10 +246,15 @@ int fm_perfdb_has(struct fm_perfdb *perfdb, const char *study, const char *point
     return result == SQLITE_ROW || result == SQLITE_DONE ? 0 : fail(perfdb, result, "read", reterr);
 }
 
+/* NULL: no memory; the columns are never NULL. */
 static const char *text_of(sqlite3_stmt *statement, int place)
 {
-    const char *text = (const char *)sqlite3_column_text(statement, place);
-    return text != NULL ? text : "";
+    return (const char *)sqlite3_column_text(statement, place);
+}
+
+static char *text_keep(struct fm_arena *arena, const char *text)
+{
+    return text != NULL ? fm_arena_strdup(arena, text) : NULL;
 }
 
 /* The texts of values are copied: the next step takes them away. */
@@ -259,8 +272,8 @@ static int values_read(const struct fm_perfdb *perfdb, uint64_t id, struct fm_ar
             break;
         }
         struct fm_perfdb_value *value = &values[run->value_count++];
-        value->name = fm_arena_strdup(arena, text_of(statement, 0));
-        value->unit = fm_arena_strdup(arena, text_of(statement, 1));
+        value->name = text_keep(arena, text_of(statement, 0));
+        value->unit = text_keep(arena, text_of(statement, 1));
         value->value = sqlite3_column_double(statement, 2);
         result = value->name != NULL && value->unit != NULL ? SQLITE_OK : SQLITE_NOMEM;
     }
@@ -268,8 +281,14 @@ static int values_read(const struct fm_perfdb *perfdb, uint64_t id, struct fm_ar
     return result == SQLITE_DONE ? SQLITE_OK : result;
 }
 
-static void run_read(sqlite3_stmt *statement, bool brief, struct fm_perfdb_run *ret_run)
+/* False: no memory. */
+static bool run_read(sqlite3_stmt *statement, bool brief, struct fm_perfdb_run *ret_run)
 {
+    for (int i = NUMBERS; i < sqlite3_column_count(statement); i++) {
+        if (text_of(statement, i) == NULL) {
+            return false;
+        }
+    }
     *ret_run = (struct fm_perfdb_run){.id = (uint64_t)sqlite3_column_int64(statement, 0),
                                       .repeat = (uint32_t)sqlite3_column_int64(statement, 1),
                                       .created_ms = (uint64_t)sqlite3_column_int64(statement, 2),
@@ -285,6 +304,7 @@ static void run_read(sqlite3_stmt *statement, bool brief, struct fm_perfdb_run *
         ret_run->model = text_of(statement, FACT_COLUMNS + 3);
         ret_run->result = text_of(statement, FACT_COLUMNS + 4);
     }
+    return true;
 }
 
 static int filter_bind(sqlite3_stmt *statement, const struct fm_perfdb_filter *filter)
@@ -310,8 +330,9 @@ int fm_perfdb_visit(struct fm_perfdb *perfdb, const struct fm_perfdb_filter *fil
         struct fm_perfdb_run run;
         struct fm_arena arena;
         fm_arena_init(&arena, 0);
-        run_read(statement, filter->brief, &run);
-        result = values_read(perfdb, run.id, &arena, &run);
+        result = run_read(statement, filter->brief, &run)
+                     ? values_read(perfdb, run.id, &arena, &run)
+                     : SQLITE_NOMEM;
         status = result == SQLITE_OK ? visit(context, &run, reterr) : 0;
         fm_arena_deinit(&arena);
     }
@@ -379,6 +400,20 @@ static int schema_check(const struct fm_perfdb *perfdb, struct fm_error *reterr)
     return 0;
 }
 
+/* Whoever reads holds up nobody. The change of the journal does not wait by itself while others
+ * use the file. */
+static int journal_set(const struct fm_perfdb *perfdb)
+{
+    int result = SQLITE_BUSY;
+    for (int waited_ms = 0; result == SQLITE_BUSY && waited_ms < BUSY_MS; waited_ms += 10) {
+        result = sqlite3_exec(perfdb->database, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+        if (result == SQLITE_BUSY) {
+            (void)sqlite3_sleep(10);
+        }
+    }
+    return result;
+}
+
 static int database_open(struct fm_perfdb *perfdb, struct fm_error *reterr)
 {
     int flags = perfdb->reader ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
@@ -389,15 +424,18 @@ static int database_open(struct fm_perfdb *perfdb, struct fm_error *reterr)
     }
     result = result == SQLITE_OK ? sqlite3_busy_timeout(perfdb->database, BUSY_MS) : result;
     if (result == SQLITE_OK && !perfdb->reader) {
-        result = sqlite3_exec(perfdb->database,
-                              "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA "
-                              "foreign_keys = ON;",
-                              NULL, NULL, NULL);
+        result =
+            sqlite3_exec(perfdb->database, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+                         NULL, NULL, NULL);
     }
     if (result != SQLITE_OK) {
         return fail(perfdb, result, "open", reterr);
     }
     int status = schema_check(perfdb, reterr);
+    if (status == 0 && !perfdb->reader) {
+        result = journal_set(perfdb);
+        status = result == SQLITE_OK ? 0 : fail(perfdb, result, "open", reterr);
+    }
     for (size_t i = 0; i < STATEMENT_COUNT_ && status == 0; i++) {
         result = sqlite3_prepare_v3(perfdb->database, statement_texts[i], -1,
                                     SQLITE_PREPARE_PERSISTENT, &perfdb->statements[i], NULL);

@@ -2,10 +2,10 @@
  * PerfDB: what was measured, when, of what, on which machine, in one SQLite file.
  *
  * Owns: the file and its schema (docs/perfdb.md). Does not own: what the JSON in it says
- * (engines/bench). Append-only: a run that is in it is neither changed nor removed, by this program
- * or by SQL, which the file's own triggers refuse. Every run is one transaction that is on the disk
- * when fm_perfdb_add returns. Several processes may add to one file. Thread rule: one thread at a
- * time.
+ * (engines/bench). Append-only: a run that is in it is neither changed nor removed; UPDATE, DELETE
+ * and REPLACE by others are refused by the file's own triggers. Every run is one transaction that
+ * is on the disk when fm_perfdb_add returns. Several processes may add to one file. Thread rule:
+ * one thread at a time.
  */
 #ifndef FM_HOST_STORE_PERFDB_H
 #define FM_HOST_STORE_PERFDB_H
@@ -44,11 +44,12 @@ struct fm_perfdb_run {
     const char *result;
     const char *verdict; /* "valid", "invalid" or "failed" */
     const struct fm_perfdb_value *values;
-    size_t value_count;
+    size_t value_count; /* up to 1024 */
 };
 
 enum fm_perfdb_mode {
-    FM_PERFDB_READ,  /* FM_ENOTFOUND: there is no such file */
+    FM_PERFDB_READ,  /* FM_ENOTFOUND: there is no such file. SQLite has to be able to write to its
+                        folder (FM_EPERM), as always with a write-ahead log. */
     FM_PERFDB_WRITE, /* it is made where there is none */
 };
 

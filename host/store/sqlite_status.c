@@ -17,7 +17,9 @@ int fm_sqlite_status(sqlite3 *database, int result)
     case SQLITE_IOERR:
         return system_error == ENOSPC || system_error == EDQUOT ? FM_ENOSPC : FM_EIO;
     case SQLITE_CANTOPEN:
-        return system_error == ENOSPC ? FM_ENOSPC : system_error == EACCES ? FM_EPERM : FM_EIO;
+        return system_error == ENOSPC                            ? FM_ENOSPC
+               : system_error == EACCES || system_error == EROFS ? FM_EPERM
+                                                                 : FM_EIO;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_ERROR: /* a table or column that should be there is not */

@@ -42,6 +42,10 @@ def ids(count, prefix="i"):
 MANY = 20000  # several pieces of a copy
 
 
+
+# nohup leaves it ignored, and children inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 @test
 def a_copy_that_was_cut_short_is_not_taken_for_the_input():
     with Input() as job:

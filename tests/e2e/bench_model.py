@@ -2,11 +2,13 @@
 import hashlib
 import json
 import os
+import signal
 import stat
 import struct
 import subprocess
 import tempfile
 
+from batch_job import wait_for
 from serving import Server, tensor
 from tap import FERMATA, contains, fermata, fermata_json, run, test
 
@@ -157,6 +159,36 @@ def other_things_are_not_written_into():
     contains(fermata("bench", "model", "mlp", "--force", "-o", "folder.onnx", code=3, cwd=FOLDER.name)[1], "is no regular file")
     os.mkfifo(path("pipe.onnx"))
     contains(fermata("bench", "model", "mlp", "--force", "-o", "pipe.onnx", code=3, cwd=FOLDER.name)[1], "is no regular file")
+
+
+@test
+def a_model_does_not_hide_others():
+    """Not into a repository, nor in place of a link, wherever that leads."""
+    fermata("bench", "model", "mlp", "--layers", "1,2", "--hidden", "8", "--output", path("hidden-repository"))
+    before = sorted(os.listdir(path("hidden-repository")))
+    contains(fermata("bench", "model", "mlp", "--output", path("hidden-repository"), code=None)[1], "holds other things", "give another name")
+    assert sorted(os.listdir(path("hidden-repository"))) == before
+    os.symlink("nowhere.onnx", path("dangling.onnx"))
+    err = fermata("bench", "model", "mlp", "--hidden", "8", "--output", path("dangling.onnx"), code=None)[1]
+    assert err and os.readlink(path("dangling.onnx")) == "nowhere.onnx" and not os.path.exists(path("nowhere.onnx")), err
+
+
+@test
+def of_two_at_once_one_writes():
+    words = [FERMATA, "bench", "model", "mlp", "--hidden", "1000", "--output", path("race.onnx"), "--seed"]
+    runs = [subprocess.Popen([*words, str(seed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for seed in range(4)]
+    codes = [each.wait(timeout=60) for each in runs]
+    assert codes.count(0) == 1, codes
+
+
+@test
+def an_interrupted_one_leaves_nothing():
+    os.mkdir(path("interrupted"))
+    process = subprocess.Popen([FERMATA, "bench", "model", "mlp", "--hidden", "12000", "--output", path("interrupted/big.onnx")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(lambda: os.listdir(path("interrupted")))
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + signal.SIGTERM and os.listdir(path("interrupted")) == [], (process.returncode, err)
 
 
 @test

@@ -222,7 +222,7 @@ TABLE = [
     (["bench", "model", "mlp", "--layers", "2,2"], USAGE, "--layers: 2 is there twice"),
     (["bench", "model", "mlp", "--layers", "1,2", "-o", "x.onnx"], USAGE, "is a single file, and these are 2 models"),
     (["bench", "model", "cnn", "--kernel", "3,4"], USAGE, "cnn-kernel4: kernel: 4 is even"),
-    (["bench", "model", "mlp", "--layers", "4,8", "--hidden", "40000"], USAGE, "mlp-layers4: a mlp of this size would have"),
+    (["bench", "model", "mlp", "--layers", "4,8", "--hidden", "40000"], USAGE, "mlp-layers4: this mlp would have"),
     (["bench", "model", "mlp", "--layers", ",".join(map(str, range(1, 41))), "--hidden", ",".join(map(str, range(1, 41)))], USAGE,
      "1600 models are too many"),
     (["bench", "model", "mlp", "--batch", "0"], USAGE, "--batch"),

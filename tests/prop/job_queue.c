@@ -226,13 +226,14 @@ static uint64_t due_of(struct world *world, const struct job *job)
     return look.due_ns;
 }
 
-/* When the next device is believed to be free, with what has just been bound. */
+/* When the next device of a follower that stays is believed to be free, with what has just been
+ * bound. */
 static uint64_t next_free_ns(struct world *world)
 {
     uint64_t least_ns = UINT64_MAX / 2;
     for (uint32_t i = 0; i < TASKS; i++) {
         struct fm_job_look look;
-        if (world->jobs[i].running &&
+        if (world->jobs[i].running && !helper_of(world, world->jobs[i].follower)->leaving &&
             fm_job_queue_look(world->queue, world->now_ns, world->jobs[i].id, &look) == 0) {
             least_ns = look.left_ns < least_ns ? look.left_ns : least_ns;
         }
@@ -249,6 +250,7 @@ static void bind_check(struct world *world, struct job *job, const struct helper
     EXPECT(world, helper->there && !helper->leaving && device < helper->device_count);
     EXPECT(world, fits(helper, device, job) && !device_busy(world, helper, device));
     job->running = true;
+    job->follower = helper->id;
     uint64_t free_ns = next_free_ns(world);
     bool urgent = due_ns <= free_ns;
     bool fresh = job->arrival_ns == world->now_ns;
@@ -367,6 +369,13 @@ static void step(struct world *world)
     nothing_idle(world);
 }
 
+/* What the clock says when a world begins: nothing is relative to it. */
+static uint64_t begin_of(uint64_t seed)
+{
+    const uint64_t begins[] = {0, 30 * 86400 * S, UINT64_C(1) << 62};
+    return begins[seed % 3];
+}
+
 static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
 {
     struct world *world = calloc(1, sizeof(*world));
@@ -379,9 +388,11 @@ static uint64_t simulate(uint64_t seed, char *ret_why, size_t size)
         .attempts_max = 1 + (uint32_t)fm_random_below(&world->random, 4),
         .ageing_percent = 100 + (uint32_t)fm_random_below(&world->random, 200)};
     world->fault = happens(world, 0.3) ? 0 : 0.05 * fm_random_unit(&world->random);
-    world->faults_until_ns = 600 * S;
+    world->now_ns = begin_of(seed);
+    world->faults_until_ns = world->now_ns + 600 * S;
+    uint64_t end_ns = world->now_ns + 4000 * S;
     EXPECT(world, fm_job_queue_create(&world->options, &world->queue) == 0);
-    while (!world->bad && world->now_ns < 4000 * S &&
+    while (!world->bad && world->now_ns < end_ns &&
            (world->ended < TASKS || world->now_ns < world->faults_until_ns)) {
         step(world);
     }
@@ -446,7 +457,7 @@ static void plain_make(struct plain_world *world, uint64_t seed)
 {
     struct fm_random random;
     uint64_t free_ns[ALIKE] = {0};
-    uint64_t now_ns = 0;
+    uint64_t now_ns = begin_of(seed);
     fm_random_init(&random, seed);
     for (uint32_t i = 0; i < PLAIN; i++) {
         struct plain *job = &world->jobs[i];
@@ -539,7 +550,7 @@ static const char *plain_run(uint64_t seed, uint32_t percent)
     }
     for (uint32_t i = 0; i < ALIKE; i++) {
         uint64_t follower;
-        if (fm_job_queue_join(world.queue, 0, &alike, 1, &follower, NULL) != 0) {
+        if (fm_job_queue_join(world.queue, begin_of(seed), &alike, 1, &follower, NULL) != 0) {
             world.why = "a follower was not taken";
         }
     }

@@ -283,18 +283,23 @@ static enum { ARENA_ABSENT, ARENA_POWER_OF_TWO, ARENA_AS_REQUESTED } environment
  * Builds of ONNX Runtime that Microsoft publishes (1.30 is one) collect telemetry as soon as they
  * have an environment, unless this variable says no: a thread, a database in ~/.cache, a file in
  * /tmp for every process, and what is in it is sent. Whoever wants that sets the variable to 0.
- * Nothing else of ours changes the environment of the process, so that who reads it meets no second
- * change.
+ * Fermata's program has set it before it had threads (cmd/main.c); this is for other programs.
  */
-static void telemetry_refuse(void)
+static int telemetry_refuse(struct fm_error *reterr)
 {
-    (void)setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+    return getenv("ORT_DISABLE_TELEMETRY") != NULL || setenv("ORT_DISABLE_TELEMETRY", "1", 0) == 0
+               ? 0
+               : fm_error_set(reterr, FM_ENOMEM,
+                              "onnxruntime: out of memory to switch its telemetry off");
 }
 
 static int environment_open(struct ort_device *device, struct fm_error *reterr)
 {
     pthread_mutex_lock(&environment_mutex);
-    telemetry_refuse();
+    if (telemetry_refuse(reterr) != 0) {
+        pthread_mutex_unlock(&environment_mutex);
+        return FM_ENOMEM;
+    }
     int status = ort_status(device,
                             device->api->CreateEnvWithCustomLogger(
                                 log_forward, (void *)(uintptr_t)device->host,

@@ -258,6 +258,26 @@ TEST(rates_that_cannot_be_sent)
     CHECK_NEAR(result.met_hz, 0, 0);
 }
 
+/* Runs that are not valid do not go on for ever, whatever the others said. */
+TEST(invalid_runs_are_bounded_at_each_rate)
+{
+    begin((struct fm_rate_search_options){.start_hz = 100, .runs_max = 60});
+    uint32_t at_start = 0;
+    for (uint32_t i = 0; fm_rate_search_next(&search) > 0; i++) {
+        double rate = fm_rate_search_next(&search);
+        at_start += rate == 100;
+        enum fm_rate_search_outcome outcome = rate != 100     ? FM_RATE_SEARCH_MISSED
+                                              : at_start == 1 ? FM_RATE_SEARCH_MET
+                                              : at_start == 2 ? FM_RATE_SEARCH_MISSED
+                                                              : FM_RATE_SEARCH_INVALID;
+        outcome = rate < 100 ? FM_RATE_SEARCH_MET : outcome;
+        fm_rate_search_take(&search, outcome, 0);
+    }
+    fm_rate_search_result(&search, &result);
+    CHECK(result.end == FM_RATE_SEARCH_CEILING || result.end == FM_RATE_SEARCH_FOUND);
+    CHECK(at_start <= 4 && result.runs < 60);
+}
+
 TEST(lowest_and_highest_rate)
 {
     begin((struct fm_rate_search_options){.start_hz = 100, .rate_max_hz = 300});

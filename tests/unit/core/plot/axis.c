@@ -70,7 +70,7 @@ TEST(nines_are_equally_far_apart)
 
 TEST(an_axis_of_nothing_or_of_one_value_has_room)
 {
-    const double values[] = {0, 5, -5, 1e-300, 1e300, -1e300, 7e15};
+    const double values[] = {0, 5, -5, 1e-100, 1e140, -1e140, 7e15};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         struct fm_axis axis = fitted(FM_AXIS_LINEAR, values[i], values[i]);
         CHECK(axis.from < axis.to && axis.from <= values[i] && values[i] <= axis.to);
@@ -81,6 +81,25 @@ TEST(an_axis_of_nothing_or_of_one_value_has_room)
     CHECK(axis.from == 0 && axis.to == 1);
     axis = fitted(FM_AXIS_NINES, INFINITY, -INFINITY);
     CHECK(axis.from == 0 && axis.to > 0.8);
+}
+
+/* Also where somebody has set its ends. */
+TEST(marks_are_on_the_axis)
+{
+    const struct fm_axis axes[] = {{.scale = FM_AXIS_NINES, .from = 0.1, .to = 0.9999},
+                                   {.scale = FM_AXIS_NINES, .from = 0.9, .to = 0.95},
+                                   {.scale = FM_AXIS_LOG, .from = 3, .to = 4},
+                                   {.scale = FM_AXIS_LINEAR, .from = 0.33, .to = 0.34}};
+    for (size_t i = 0; i < sizeof(axes) / sizeof(axes[0]); i++) {
+        struct fm_axis_tick ticks[FM_AXIS_TICKS_MAX];
+        uint32_t count = fm_axis_ticks(&axes[i], 5, ticks);
+        for (uint32_t k = 0; k < count; k++) {
+            double place = fm_axis_place(&axes[i], ticks[k].value);
+            CHECK(place >= -1e-6 && place <= 1 + 1e-6);
+        }
+    }
+    CHECK_STR_EQ(marks(&axes[0], 5), "p50 p90 p99 p99.9 p99.99 ");
+    CHECK(!fm_axis_has(&axes[3], 1e300) && !fm_axis_has(&axes[2], 1e-200));
 }
 
 /* Whatever the range: it is covered, the marks are on it, ascend, are not many more than wanted. */

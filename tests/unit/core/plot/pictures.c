@@ -94,7 +94,7 @@ TEST(a_plot_has_its_lines_points_rules_and_legend)
     CHECK_STR_CONTAINS(text.data, "Latency\nshare\n");
     CHECK_STR_CONTAINS(text.data, "a  deferred & co\n");
     CHECK_STR_CONTAINS(text.data, "     p99 +");
-    CHECK_UINT_EQ(count_of(text.data, "\n"), 1 + 1 + 16 + 3 + 2);
+    CHECK_UINT_EQ(count_of(text.data, "\n"), 1 + 1 + 15 + 3 + 2);
     fm_text_deinit(&text);
 }
 
@@ -128,6 +128,43 @@ TEST(what_has_no_place_leaves_a_gap)
     plot.series_count = 0;
     fm_plot_terminal(&plot, 0, 0, true, &text);
     CHECK(!text.failed);
+    fm_text_deinit(&text);
+}
+
+/* What is outside is cut off, in both forms, however far outside it is. */
+TEST(ends_that_are_set_are_kept)
+{
+    const double x[] = {0.5, 10, 1e9};
+    const double y[] = {0.95, 0.5, 0.999};
+    const struct fm_plot_series series[] = {
+        {.name = "line", .mark = FM_PLOT_LINE_POINTS, .x = x, .y = y, .count = 3}};
+    const struct fm_plot_rule rules[] = {{.vertical = true, .at = 1e6, .label = "outside"},
+                                         {.at = 0.95}};
+    const struct fm_plot plot = {
+        .x = {.label = "x", .scale = FM_AXIS_LOG, .from = 1, .to = 100},
+        .y = {.label = "y", .scale = FM_AXIS_NINES, .from = 0.1, .to = 0.9999},
+        .x_fixed = true,
+        .y_fixed = true,
+        .series = series,
+        .series_count = 1,
+        .rules = rules,
+        .rule_count = 2};
+    struct fm_text text = {0};
+    fm_plot_svg(&plot, FM_PICTURE_FILE, &text);
+    CHECK(is_well_formed(text.data));
+    CHECK_UINT_EQ(count_of(text.data, "<circle"), 1);
+    CHECK(strstr(text.data, "outside") == NULL && strstr(text.data, ">min<") == NULL);
+    CHECK_UINT_EQ(count_of(text.data, "<svg"), 2); /* the inner one cuts the line off */
+    for (uint32_t columns = 20; columns < 130; columns += 5) {
+        fm_text_clear(&text);
+        fm_plot_terminal(&plot, columns, 20, false, &text);
+        CHECK(!text.failed);
+        for (const char *line = text.data; *line != '\0';) {
+            size_t length = strcspn(line, "\n");
+            CHECK(length <= (columns > 26 ? columns : 26));
+            line += length + 1;
+        }
+    }
     fm_text_deinit(&text);
 }
 

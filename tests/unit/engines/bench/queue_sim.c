@@ -109,7 +109,9 @@ TEST(traces_that_are_wrong)
         const char *text;
         const char *words;
     } wrong[] = {
-        {"", "t.csv"},
+        {"", "t.csv: "},
+        {"arrival_s,length_s\n18446744000,31536000\n18446744001,10\n", "292 years at the most"},
+        {"arrival_s,length_s\n 0,1\n  # note\n0,0\n", "t.csv:4: length_s must"},
         {"arrival_s\n0\n", "length_s"},
         {"length_s\n1\n", "arrival_s"},
         {"arrival_s,length_s\n", "t.csv"},

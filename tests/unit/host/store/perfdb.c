@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/util/error.h"
+#include "core/util/memory.h"
 #include "host/os/file.h"
 #include "tests/harness/test.h"
 
@@ -200,9 +201,13 @@ TEST(what_is_no_run_is_refused_and_leaves_nothing)
 
 TEST(nobody_changes_what_is_there)
 {
-    static const char *const statements[] = {"UPDATE run SET verdict = 'invalid'",
-                                             "DELETE FROM run", "UPDATE value SET value = 0",
-                                             "DELETE FROM value"};
+    static const char *const statements[] = {
+        "REPLACE INTO run SELECT 1, 'a', 'p1', 0, 'load', '', 0, 'failed', '1', '1', '1', '1', '1'",
+        "REPLACE INTO value VALUES(1, 'goodput', '', 0)",
+        "UPDATE run SET verdict = 'invalid'",
+        "DELETE FROM run",
+        "UPDATE value SET value = 0",
+        "DELETE FROM value"};
     uint64_t id = 0;
     sqlite3 *database = NULL;
     folder_make();
@@ -210,7 +215,7 @@ TEST(nobody_changes_what_is_there)
     const struct fm_perfdb_run run = run_of("a", "p1", 0);
     CHECK_INT_EQ(fm_perfdb_add(perfdb, &run, &id, NULL), 0);
     CHECK_INT_EQ(sqlite3_open(path, &database), SQLITE_OK);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof(statements) / sizeof(statements[0]); i++) {
         char *why = NULL;
         CHECK_INT_EQ(sqlite3_exec(database, statements[i], NULL, NULL, &why), SQLITE_CONSTRAINT);
         CHECK_STR_CONTAINS(why, "append-only");
@@ -239,6 +244,17 @@ static void sql(const char *text)
     (void)sqlite3_close(database);
 }
 
+/* The numbers of the header's versions for reading and writing: 1 is a rollback journal, 2 a
+ * write-ahead log. */
+static void journal_is(char version)
+{
+    char *data = NULL;
+    size_t size = 0;
+    CHECK_INT_EQ(fm_file_read(path, 1 << 20, &data, &size, NULL), 0);
+    CHECK(size > 20 && data[18] == version && data[19] == version);
+    fm_free(data);
+}
+
 TEST(files_of_others_are_told_from_ours)
 {
     folder_make();
@@ -246,6 +262,7 @@ TEST(files_of_others_are_told_from_ours)
     sql("PRAGMA user_version = 0; CREATE TABLE t(x); PRAGMA application_id = 7;");
     open_fails(FM_PERFDB_READ, FM_ECORRUPT, "of another program");
     open_fails(FM_PERFDB_WRITE, FM_ECORRUPT, "of another program");
+    journal_is(1);
     CHECK_INT_EQ(unlink(path), 0);
     fm_perfdb_close(opened(FM_PERFDB_WRITE));
     sql("PRAGMA user_version = 2");
