@@ -22,16 +22,18 @@ static const struct fm_example examples[] = {
      "fermata bench sched --models 1 --accelerators 8 --rate 1000000"},
     {"A model of any size to measure with",
      "fermata bench model transformer --layers 4 --hidden 512 --output models/t4"},
+    {"How would tasks of a benchmark be shared among followers?", "fermata bench queue"},
     {NULL, NULL},
 };
 
 const struct fm_command fm_command_bench = {
     .name = "bench",
     .summary = "measure, and make what to measure with",
-    .description = "These commands measure parts of Fermata, and make models to measure with.",
+    .description = "These commands measure parts of Fermata, make models to measure with, and "
+                   "show how tasks are shared among machines.",
     .positionals = positionals,
     .examples = examples,
-    .see_also = "docs/bench-sched.md",
+    .see_also = "docs/benchmarking.md",
     .group = true,
     .run = run,
 };

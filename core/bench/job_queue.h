@@ -22,8 +22,8 @@
  *
  * Tier 2, inside a follower: of what waits and its free device can run, the shortest estimate
  * first, of equals the first that came. Ageing: each task has a time at which it is due, and a task
- * that is due, or would be before the next device is believed to be free, goes before all others;
- * of several the one that is due first. It is
+ * that is due, or would be before the next device of a follower that stays is believed to be free
+ * (whatever that can run), goes before all others; of several the one that is due first. It is
  *
  *     due = arrival + ageing_percent / 100 * (begin in FIFO order - arrival)
  *
