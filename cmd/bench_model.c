@@ -2,8 +2,7 @@
  * `fermata bench model`: writes models of a family, and says what they take.
  *
  * Owns: options, where what goes. Does not own: models (core/onnx), files (engines/bench), what is
- * printed (bench_model_report). Thread rule:
- * the main thread.
+ * printed (bench_model_report). Thread rule: the main thread.
  */
 #include <inttypes.h>
 #include <string.h>

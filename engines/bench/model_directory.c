@@ -69,6 +69,12 @@ static int model_write(const struct fm_model_directory_options *options, const c
         } else {
             status = options->replace ? fm_file_writer_commit_as(&writer, path, reterr)
                                       : fm_file_writer_commit_new(&writer, path, reterr);
+            if (status == FM_EEXIST) {
+                status = fm_error_set(reterr, FM_EEXIST,
+                                      "'%s' is there by now, or is a link that leads nowhere: give "
+                                      "another name, or --force to replace it",
+                                      path);
+            }
         }
     }
     fm_free(piece.data);

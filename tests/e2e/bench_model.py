@@ -170,7 +170,8 @@ def a_model_does_not_hide_others():
     assert sorted(os.listdir(path("hidden-repository"))) == before
     os.symlink("nowhere.onnx", path("dangling.onnx"))
     err = fermata("bench", "model", "mlp", "--hidden", "8", "--output", path("dangling.onnx"), code=None)[1]
-    assert err and os.readlink(path("dangling.onnx")) == "nowhere.onnx" and not os.path.exists(path("nowhere.onnx")), err
+    contains(err, "a link that leads nowhere", "--force")
+    assert os.readlink(path("dangling.onnx")) == "nowhere.onnx" and not os.path.exists(path("nowhere.onnx")), err
 
 
 @test

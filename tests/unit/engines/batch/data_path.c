@@ -345,6 +345,42 @@ TEST(halvings_end_with_one_row_and_batches_of_one)
     CHECK_INT_EQ(fm_file_remove_tree(folder, NULL), 0);
 }
 
+/* Rows that are read in batches: one that runs and one that waits for each instance, and two that
+ * are read or written. */
+TEST(rows_that_are_read_in_batches_begin_with_four_of_them_for_each_instance)
+{
+    char folder[] = "/tmp/fermata-path-XXXXXX";
+    const struct fm_source_format *format = NULL;
+    struct fm_job_setup setup;
+    struct fm_error error = {0};
+    const struct {
+        int batch;
+        int instances;
+        bool records;
+        uint32_t rows;
+    } cases[] = {{256, 2, true, 2048},  {256, 1, true, 1024}, {64, 3, true, 768},
+                 {1024, 4, true, 4096}, {256, 2, false, 512}, {64, 3, false, 384}};
+    CHECK_PTR_NE(mkdtemp(folder), NULL);
+    (void)snprintf(rig.folder, sizeof(rig.folder), "%s", folder);
+    CHECK_INT_EQ(fm_source_format_find("csv", &format, &error), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[160];
+        (void)snprintf(text, sizeof(text),
+                       "backend: identity\nmax_batch_size: %d\ninstances: %d\n"
+                       "settings: {inputs: \"x:%s\"}\n",
+                       cases[i].batch, cases[i].instances,
+                       cases[i].records ? "FP32[-1,2]" : "BYTES[-1,1]");
+        text_put("model.yaml", text);
+        const struct fm_job job = {
+            .file = "job.yaml", .pipeline = folder, .format = cases[i].records ? format : NULL};
+        const struct fm_job_setup_options options = {.halvings = 0};
+        CHECK_INT_EQ(fm_job_setup_open(&setup, &job, &options, &error), 0);
+        CHECK_UINT_EQ(fm_job_setup_rows_in_flight(&setup), cases[i].rows);
+        fm_job_setup_close(&setup);
+    }
+    CHECK_INT_EQ(fm_file_remove_tree(folder, NULL), 0);
+}
+
 TEST(a_condemned_row_says_who_is_to_blame)
 {
     struct fm_data_path_event event;
